@@ -1,0 +1,54 @@
+# make help lists the targets. Each sets up what it needs; nothing but Python 3.11+ and make is
+# assumed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SQL ?= SHOW TABLES FROM xapi_analytics
+
+.PHONY: help run test check format query serve lock docs clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+
+$(VENV)/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; name one: make PYTHON=python3.13 run"; exit 1; }
+	@echo "setting up $(VENV), once"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+run: $(VENV)/ready ## the main job from end to end, on this machine alone
+	@$(BIN)/python test_unified_lambda.py
+
+test: $(VENV)/ready ## every promise, checked against real engines
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready ## format, lint, types, scripts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/run
+
+format: $(VENV)/ready ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+query: $(VENV)/ready ## ask what landed: make query SQL="SELECT ..."
+	@$(BIN)/python -m local.clickhouse_server --query "$(SQL)"
+
+serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
+	@$(BIN)/python -m local.clickhouse_server
+
+docs: $(VENV)/ready ## write the generated parts of the README
+	$(BIN)/python -m xapi_etl_processor.dictionary README.md
+
+lock: $(VENV)/ready ## pin what pyproject.toml asks for in requirements.txt
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+		--no-emit-find-links --extra local --extra test pyproject.toml \
+		--custom-compile-command "make lock" --output-file requirements.txt
+
+clean: ## remove what make has made
+	rm -rf $(VENV) .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,50 @@
+"""S3, and whatever else of AWS a run needs, on loopback: moto's server, spoken to over HTTP.
+
+python -m local.aws    serve S3 on port 5000, until Ctrl-C
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from moto.server import ThreadedMotoServer
+
+REGION = "us-east-1"
+
+
+def environment(port: int) -> dict[str, str]:
+    """What makes boto3 and the aws CLI speak to the server on this port, and to nothing else."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # No profile of the user's own may lead elsewhere.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@contextmanager
+def serving(port: int = 0) -> Iterator[dict[str, str]]:
+    """Serve in a thread of this process; gives the environment to use it with."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    try:
+        _, found = server.get_host_and_port()
+        yield environment(found)
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    with serving(5000) as variables:
+        print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()

@@ -1,0 +1,274 @@
+"""Realistic generated bundles: viewers who play, pause, seek and finish videos, other statements
+beside them, and the faults that bundles have. The same seed gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+_VIDEO = "https://w3id.org/xapi/video/extensions/"
+_OLI = "http://oli.cmu.edu/extensions/"
+_ADL = "http://adlnet.gov/expapi/verbs/"
+_PLAYER_VERBS = "https://w3id.org/xapi/video/verbs/"
+_VIDEO_TYPE = "https://w3id.org/xapi/video/activity-type/video"
+_TITLES = (
+    "Cell division",
+    "Supply and demand",
+    "La conjugaison française",
+    "Newton's second law",
+    "Photosynthèse",
+    "Confidence intervals",
+    "細胞分裂",
+    "Chemical bonds",
+)
+
+
+@dataclass
+class Bundle:
+    """One object to upload, and what is in it."""
+
+    key: str
+    lines: list[bytes] = field(default_factory=list)
+    video: int = 0
+    other: int = 0
+    blank: int = 0
+    rejected: int = 0
+    video_lines: set[bytes] = field(default_factory=set)
+
+    @property
+    def section_id(self) -> int:
+        """The section that its key names."""
+        return int(self.key.split("/")[1])
+
+    @property
+    def body(self) -> bytes:
+        """The bytes of the object."""
+        joined = b"".join(line + b"\n" for line in self.lines)
+        return gzip.compress(joined, mtime=0) if self.key.endswith(".gz") else joined
+
+    def add(self, kind: str, line: bytes) -> None:
+        """Append a line that is to be counted as kind."""
+        self.lines.append(line)
+        setattr(self, kind, getattr(self, kind) + 1)
+        if kind == "video":
+            self.video_lines.add(line)
+
+
+@dataclass(frozen=True)
+class _Video:
+    url: str
+    title: str
+    seconds: float
+    page: int
+
+
+@dataclass(frozen=True)
+class _Viewing:
+    """One viewer at one video, by one player."""
+
+    rng: random.Random
+    section: int
+    viewer: int
+    video: _Video
+    session: str
+
+
+def generate(
+    sections: tuple[int, ...] = (2001, 2002, 2003),
+    days: int = 14,
+    bundles_per_day: int = 6,
+    seed: int = 1,
+    start: datetime = datetime(2024, 1, 1, 8, tzinfo=UTC),
+) -> Iterator[Bundle]:
+    """Bundles of some days, in the order in which they would be uploaded.
+
+    Most hold the statements of a few viewers; now and then a line is blank, cut short, no JSON or
+    no statement, a statement comes twice, a bundle is gzip, and one is another system's.
+    """
+    rng = random.Random(seed)  # noqa: S311  # repeatable, not secret
+    videos = [
+        _Video(
+            f"https://www.youtube.com/watch?v=v{rng.getrandbits(40):010x}",
+            title,
+            rng.randrange(900, 9000) / 10,
+            rng.randrange(70_000, 80_000),
+        )
+        for title in _TITLES
+    ]
+    for day in range(days):
+        for section in sections:
+            for _ in range(bundles_per_day):
+                when = start + timedelta(days=day, seconds=rng.randrange(36_000))
+                category = rng.choice(
+                    ("video", "video", "video", "page_viewed", "attempt_evaluated")
+                )
+                yield _bundle(rng, section, category, when, videos)
+
+
+def _bundle(
+    rng: random.Random, section: int, category: str, when: datetime, videos: list[_Video]
+) -> Bundle:
+    stamp = when.isoformat(timespec="microseconds").replace("+00:00", "Z").replace(":", "-")
+    ending = ".jsonl.gz" if rng.random() < 0.05 else ".jsonl"
+    key = f"section/{section}/{category}/{stamp}_{UUID(int=rng.getrandbits(128))}{ending}"
+    bundle = Bundle(key)
+    for _ in range(rng.randrange(2, 6)):
+        viewer = rng.randrange(1, 40)
+        if category == "video":
+            session = str(UUID(int=rng.getrandbits(128), version=4))
+            viewing = _Viewing(rng, section, viewer, rng.choice(videos), session)
+            for statement in _session(viewing, when):
+                bundle.add("video", _line(statement))
+        bundle.add("other", _line(_other(rng, section, viewer, when, category)))
+    if category == "video" and rng.random() < 0.2:
+        bundle.add("video", next(line for line in bundle.lines if b"/video/" in line))
+    if rng.random() < 0.1:
+        bundle.add("blank", rng.choice((b"", b"  ", b"\r")))
+    if rng.random() < 0.15:
+        bundle.add("rejected", rng.choice(_BAD_LINES))
+    return bundle
+
+
+_BAD_LINES = (
+    b'{"actor": {"mbox": "mailto:cut@example.org"}, "verb": {"id": "https://w3id.org/xap',
+    b"Traceback (most recent call last):",
+    b'{"verb": {"id": "https://w3id.org/xapi/video/verbs/played"}, "object": {"id": "x"}}',
+    b'["a list", "is no statement"]',
+    b'{"actor": {"name": "\xff\xfe"}}',
+)
+
+
+def _line(statement: dict[str, Any]) -> bytes:
+    return json.dumps(statement, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _session(viewing: _Viewing, when: datetime) -> Iterator[dict[str, Any]]:
+    """Plays and pauses, with seeks between them, perhaps to the end of the video."""
+    rng, seconds = viewing.rng, viewing.video.seconds
+    make = _profile_statement if rng.random() < 0.1 else _torus_statement
+    at, clock = 0.0, when
+    segments: list[str] = []
+    for _ in range(rng.randrange(1, 5)):
+        yield make(viewing, clock, "played", {"time": at})
+        watched = round(min(rng.uniform(5, 240), seconds - at), 3)
+        segments.append(f"{at:g}[.]{at + watched:g}")
+        at = round(at + watched, 3)
+        clock += timedelta(seconds=watched)
+        progress = round(min(1.0, at / seconds), 3)
+        result = {"played-segments": "[,]".join(segments), "progress": progress, "time": at}
+        if at >= seconds:
+            yield make(viewing, clock, "completed", result)
+            return
+        yield make(viewing, clock, "paused", result)
+        if rng.random() < 0.4:
+            target = round(rng.uniform(0, seconds), 3)
+            yield make(viewing, clock, "seeked", {"time-from": at, "time-to": target})
+            at = target
+        clock += timedelta(seconds=rng.randrange(2, 90))
+
+
+def _torus_statement(
+    viewing: _Viewing, when: datetime, verb: str, result: dict[str, Any]
+) -> dict[str, Any]:
+    """As the learning platform sends it: no id, and the registration at the top."""
+    section, viewer, video = viewing.section, viewing.viewer, viewing.video
+    element = f"{video.page}{video.page % 97}"
+    context = {
+        _OLI + "page_attempt_number": 1,
+        _OLI + "page_attempt_guid": str(UUID(int=section * 10**9 + viewer * 10**5 + video.page)),
+        _OLI + "section_id": section,
+        _OLI + "project_id": 1001,
+        _OLI + "publication_id": 3001,
+        _OLI + ("page_id" if verb == "completed" else "resource_id"): video.page,
+        _OLI + "content_element_id": element,
+    }
+    if verb != "seeked":
+        context[_VIDEO + "length"] = video.seconds
+    if verb == "completed":
+        context[_VIDEO + "completion-threshold"] = "1.0"
+    return {
+        "actor": {
+            "account": {
+                "homePage": "https://proton.oli.cmu.edu",
+                # Both are sent.
+                "name": 4000 + viewer if viewer % 2 else str(4000 + viewer),
+            },
+            "objectType": "Agent",
+        },
+        "verb": {"id": _PLAYER_VERBS + verb, "display": {"en-US": verb}},
+        "object": {
+            "id": video.url,
+            "definition": {"name": {"en-US": video.title}, "type": _VIDEO_TYPE},
+            "objectType": "Activity",
+        },
+        "result": {"extensions": {_VIDEO + name: value for name, value in result.items()}},
+        "context": {
+            "contextActivities": {"category": [{"id": "https://w3id.org/xapi/video"}]},
+            "extensions": context,
+        },
+        "timestamp": _instant(viewing.rng, when),
+        "registration": f"{section}-{video.page}-{element}",
+    }
+
+
+def _profile_statement(
+    viewing: _Viewing, when: datetime, verb: str, result: dict[str, Any]
+) -> dict[str, Any]:
+    """As another player sends it: by the Video Profile, without anything of OLI's."""
+    rng, viewer, video = viewing.rng, viewing.viewer, viewing.video
+    outcome: dict[str, Any] = {"extensions": {_VIDEO + k: v for k, v in result.items()}}
+    if verb == "completed":
+        outcome |= {"completion": True, "duration": f"PT{video.seconds:g}S"}
+    return {
+        "id": str(UUID(int=rng.getrandbits(128), version=4)).upper(),
+        "version": "1.0.3",
+        "actor": {"mbox": f"mailto:viewer{viewer}@example.org", "objectType": "Agent"},
+        "verb": {"id": (_ADL if verb == "completed" else _PLAYER_VERBS) + verb},
+        "object": {"id": video.url, "definition": {"type": _VIDEO_TYPE}},
+        "result": outcome,
+        "context": {
+            "extensions": {
+                _VIDEO + "session-id": viewing.session,
+                _VIDEO + "length": video.seconds,
+                _VIDEO + "full-screen": bool(viewer % 3),
+                _VIDEO + "speed": "1x",
+                _VIDEO + "volume": 0.8,
+            }
+        },
+        "timestamp": when.isoformat(timespec="microseconds"),
+    }
+
+
+def _other(
+    rng: random.Random, section: int, viewer: int, when: datetime, category: str
+) -> dict[str, Any]:
+    """A statement that is counted, and not stored."""
+    viewed = category != "attempt_evaluated"
+    statement: dict[str, Any] = {
+        "actor": {
+            "account": {"homePage": "https://proton.oli.cmu.edu", "name": str(4000 + viewer)}
+        },
+        "verb": {"id": "http://id.tincanapi.com/verb/viewed" if viewed else _ADL + "completed"},
+        "object": {
+            "id": f"https://proton.oli.cmu.edu/page/{rng.randrange(100)}",
+            "definition": {"type": _OLI + ("types/page" if viewed else "page_attempt")},
+        },
+        "context": {"extensions": {_OLI + "section_id": section}},
+        "timestamp": _instant(rng, when),
+    }
+    if not viewed:
+        score = rng.randrange(11)
+        statement["result"] = {"score": {"raw": score, "max": 10, "scaled": score / 10}}
+    return statement
+
+
+def _instant(rng: random.Random, when: datetime) -> str:
+    precision = rng.choice(("seconds", "milliseconds", "microseconds"))
+    return when.isoformat(timespec=precision).replace("+00:00", "Z")

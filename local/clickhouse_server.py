@@ -1,0 +1,273 @@
+"""The current ClickHouse engine (chDB) behind its native protocol, on a loopback port.
+
+    python -m local.clickhouse_server                    serve, until Ctrl-C
+    python -m local.clickhouse_server --query "SELECT 1" ask what is stored, without a server
+
+A stand-in for a server, as moto is one for AWS: the engine that stores, deduplicates and answers
+is ClickHouse's own; handshake, login and packets are ours. For a laptop and for tests only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from chdb.state.sqlitelike import Connection, StreamingInserter
+
+from .native_protocol import ProtocolError, Query, Wire
+
+DATA = Path(".local/clickhouse")
+PORT = 9000
+USER = "default"
+
+_INSERT = re.compile(
+    r"""\s*INSERT\s+INTO\s+(?:TABLE\s+)?(?P<table>[\w.`"]+)\s*(?:\((?P<columns>[^)]*)\))?\s*"""
+    r"(?:VALUES|FORMAT\s+\w+)\s*;?\s*",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r".*?Code: (\d+)\. DB::Exception: (?!Code: )", re.DOTALL)
+_SYNTAX_ERROR = 62
+_NO_SUCH_COLUMN = 16
+_LOGIN_FAILED = 516
+
+Hook = Callable[[str, str], None]
+"""Called with a point ("query", "block", "insert", "stored") and the SQL. Raising
+ConnectionAbortedError there drops the connection: before, inside and after an insert."""
+
+
+class ClickHouseServer(socketserver.ThreadingTCPServer):
+    """Serves one data folder on 127.0.0.1; port 0 takes a free one."""
+
+    allow_reuse_address = True
+
+    def __init__(
+        self,
+        data: Path | str = ":memory:",
+        port: int = 0,
+        user: str = USER,
+        password: str = "",
+        hook: Hook = lambda *_: None,
+    ) -> None:
+        if isinstance(data, Path):
+            data.mkdir(parents=True, exist_ok=True)
+        self.path = str(data)
+        self.login = (user, password)
+        self.hook = hook
+        # Held open, so that the engine outlives every client.
+        self.engine = Connection(self.path)
+        self.engine_version = _version(self.engine)
+        self.sessions: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", port), _Session)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.server_address[1])
+
+    def start(self) -> ClickHouseServer:
+        """Serve in a thread of this process."""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Cut every session, then close the data folder: the engine crashes if closed first."""
+        self.shutdown()
+        for session in list(self.sessions):
+            with suppress(OSError):
+                session.shutdown(socket.SHUT_RDWR)
+        self.server_close()
+        self.engine.close()
+
+
+class _Session(socketserver.BaseRequestHandler):
+    """One client."""
+
+    server: ClickHouseServer
+    request: socket.socket
+
+    def handle(self) -> None:
+        wire = Wire(self.request)
+        self.server.sessions.add(self.request)
+        try:
+            if not self._welcome(wire):
+                return
+            engine = Connection(self.server.path)
+            try:
+                if self.database:
+                    engine.query(f"USE `{self.database}`")
+                while True:
+                    self._answer(wire, engine, wire.read_query())
+            finally:
+                engine.close()
+        except (EOFError, OSError):
+            return  # The client left, or a test's hook cut the line.
+        except ProtocolError as error:
+            wire.write_exception(_SYNTAX_ERROR, str(error))
+        except RuntimeError as error:
+            wire.write_exception(*_code_and_text(error))
+        finally:
+            self.server.sessions.discard(self.request)
+
+    def _welcome(self, wire: Wire) -> bool:
+        hello = wire.read_hello()
+        if (hello.user, hello.password) != self.server.login:
+            wire.write_exception(
+                _LOGIN_FAILED, f"{hello.user}: Authentication failed: password is incorrect"
+            )
+            return False
+        self.database = hello.database
+        wire.write_hello(self.server.engine_version)
+        return True
+
+    def _answer(self, wire: Wire, engine: Connection, query: Query) -> None:
+        self.server.hook("query", query.sql)
+        found = _INSERT.fullmatch(query.sql)
+        try:
+            for name, value in query.settings.items():
+                engine.query(f"SET {name} = {_quoted(value)}")
+            if found:
+                self._insert(wire, engine, query, found)
+            else:
+                _select(wire, engine, query)
+            for name in query.settings:
+                engine.query(f"SET {name} = DEFAULT")
+        except (RuntimeError, ValueError) as error:
+            wire.write_exception(*_code_and_text(error))
+            raise EOFError from error  # What the client still sends belongs to no query.
+        wire.write_end()
+
+    def _insert(self, wire: Wire, engine: Connection, query: Query, found: re.Match[str]) -> None:
+        table, header = _insert_header(engine, found)
+        wire.write_block(header, query.compressed)
+        names = found["columns"]
+        inserter: StreamingInserter | None = None
+        while (block := wire.read_block(query.compressed)) is not None:
+            self.server.hook("block", query.sql)
+            if inserter is None:
+                into = f"INSERT INTO {table} ({names})" if names else f"INSERT INTO {table}"
+                inserter = engine.send_insert(into, "Native")
+            inserter.append(block)  # type: ignore[no-untyped-call]  # chDB has no types here
+        self.server.hook("insert", query.sql)
+        if inserter is not None:
+            inserter.finish()
+        self.server.hook("stored", query.sql)
+
+
+def _select(wire: Wire, engine: Connection, query: Query) -> None:
+    """Send a header, as a server does, and the engine's own Native output block by block."""
+    sql = query.sql.rstrip().rstrip(";")
+    if re.match(r"\s*(SELECT|WITH)\b", sql, re.IGNORECASE):
+        described = engine.query(f"DESCRIBE TABLE ({sql}\n)", "TSV").bytes().decode()
+        wire.write_block(_header(described.splitlines()), query.compressed)
+    elif not re.match(r"\s*(SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", sql, re.IGNORECASE):
+        engine.query(sql)
+        return
+    for chunk in engine.send_query(sql, "Native"):
+        wire.write_block(chunk.bytes(), query.compressed)
+
+
+def _insert_header(engine: Connection, found: re.Match[str]) -> tuple[str, bytes]:
+    """The table, and an empty block with the names and types of the columns to be sent."""
+    table = found["table"]
+    described = engine.query(f"DESCRIBE TABLE {table}", "TSV").bytes().decode().splitlines()
+    if not found["columns"]:
+        return table, _header(described)
+    lines = {line.split("\t")[0]: line for line in described}
+    names = [name.strip(' `"\n') for name in found["columns"].split(",")]
+    for name in names:
+        if name not in lines:
+            raise ValueError(
+                f"Code: {_NO_SUCH_COLUMN}. DB::Exception: No such column {name} in table {table}."
+            )
+    return table, _header([lines[name] for name in names])
+
+
+def _header(described: list[str]) -> bytes:
+    """A block without rows from lines of name, tab, type."""
+    block = bytes([*_varint(len(described)), 0])
+    for line in described:
+        name, kind, *_ = line.split("\t")
+        kind = kind.replace("\\'", "'")
+        block += _text(name) + _text(kind)
+    return block
+
+
+def _text(text: str) -> bytes:
+    return _varint(len(text.encode())) + text.encode()
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _code_and_text(error: Exception) -> tuple[int, str]:
+    """ClickHouse's number and words in an error of chDB."""
+    text = str(error)
+    found = _CODE.match(text)
+    return (int(found[1]), text[found.end() :]) if found else (1001, text)
+
+
+def _version(engine: Connection) -> tuple[int, int, int]:
+    text = engine.query("SELECT version()", "TSV").bytes().decode()
+    major, minor, patch, *_ = (int(part) for part in text.strip().split("."))
+    return major, minor, patch
+
+
+def main() -> int:
+    """Serve, or answer one query."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.clickhouse_server", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help="data folder (%(default)s)")
+    parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (%(default)s)")
+    parser.add_argument("--user", default=USER, help="(%(default)s)")
+    parser.add_argument("--password", default="", help="(none)")
+    parser.add_argument("--query", help="answer this from the data folder, and end")
+    options = parser.parse_args()
+    if options.query:
+        options.data.mkdir(parents=True, exist_ok=True)
+        engine = Connection(str(options.data))
+        try:
+            print(engine.query(options.query, "PrettyCompact"), end="")
+        except RuntimeError as error:
+            print(f"clickhouse: {error}", file=sys.stderr)
+            return 1
+        return 0
+    ended = threading.Event()
+    try:
+        server = ClickHouseServer(options.data, options.port, options.user, options.password)
+    except OSError as error:
+        print(f"clickhouse: port {options.port}: {error.strerror}: try --port 0", file=sys.stderr)
+        return 1
+    version = ".".join(map(str, server.engine_version))
+    print(
+        f"ClickHouse {version} (chDB) on 127.0.0.1:{server.port}, data in {options.data}",
+        flush=True,
+    )
+    server.start()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    ended.wait()
+    server.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

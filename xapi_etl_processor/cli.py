@@ -1,0 +1,216 @@
+"""The same functions for people: python -m xapi_etl_processor migrate | event | bulk | health."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clickhouse_driver import errors
+
+from . import __version__, bulk, health
+from .clickhouse_client import ClickHouseError
+from .common import Outcome, Run, connections
+from .config import ConfigurationError, Settings
+from .event import run_event
+from .objects import S3Object
+from .s3 import S3Error
+from .s3_events import Delivery, Message
+from .telemetry import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OK, FAILED, USAGE = 0, 1, 2
+
+_DESCRIPTION = """\
+Carry xAPI video statements from S3 into ClickHouse: what the Lambda function does, from here.
+
+The connection comes from the environment, as in Lambda: CLICKHOUSE_HOST and, where they differ
+from the defaults, CLICKHOUSE_PORT, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_SECURE,
+CLICKHOUSE_DATABASE, S3_XAPI_BUCKET_NAME. AWS credentials are found as by the aws command.
+"""
+_EPILOG = """\
+examples:
+  python -m xapi_etl_processor migrate
+  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor health
+
+exit codes: 0 all is well; 1 something failed, and the answer says what; 2 the request or the
+configuration is wrong. Answers are JSON on standard output, all else is on standard error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    options = _parser().parse_args(arguments)
+    logger.setLevel("WARNING")
+    logger.handlers[0].setStream(sys.stderr)  # type: ignore[attr-defined]  # a StreamHandler
+    command: Callable[[argparse.Namespace, Settings], int] = options.command
+    try:
+        return command(options, Settings.from_env(os.environ))
+    except (ConfigurationError, bulk.BadRequest) as error:
+        print(f"xapi_etl_processor: {error}", file=sys.stderr)
+        return USAGE
+    except (ClickHouseError, S3Error, bulk.NothingDone) as error:
+        print(f"xapi_etl_processor: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("xapi_etl_processor: stopped; what was not stored yet is done again", file=sys.stderr)
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m xapi_etl_processor",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    migrate = commands.add_parser(
+        "migrate",
+        help="make the database and its tables, or bring them up to date",
+        description="Make the database and its tables, or bring them up to date. Safe to repeat.",
+    )
+    migrate.set_defaults(command=_migrate)
+
+    event = commands.add_parser(
+        "event",
+        help="process named objects, as if they had just been uploaded",
+        description="Process named objects, as if they had just been uploaded.",
+    )
+    event.add_argument("uri", nargs="+", help="s3://bucket/key, the key as it is, not URL-encoded")
+    _add_flags(event, "read and count, but write nothing")
+    event.set_defaults(command=_event)
+
+    backfill = commands.add_parser(
+        "bulk",
+        help="process history, by section, dates and prefix",
+        description="Process every bundle under a prefix that is not processed yet; what the"
+        " ledger knows is skipped, so it is safe to repeat and to overlap with live events.",
+    )
+    backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
+    backfill.add_argument(
+        "--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01"
+    )
+    backfill.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
+    backfill.add_argument(
+        "--prefix", dest="s3_prefix", metavar="FOLDER", help="what to list (default: section/)"
+    )
+    backfill.add_argument("--bucket", help="another bucket than S3_XAPI_BUCKET_NAME")
+    backfill.add_argument(
+        "--token", dest="continuation_token", help="go on where an answer of the function stopped"
+    )
+    _add_flags(backfill, "list and count what would be processed, but read and write nothing")
+    backfill.set_defaults(command=_bulk)
+
+    check = commands.add_parser(
+        "health",
+        help="can it read the bucket, can it write the tables",
+        description="Ask S3 and ClickHouse what the function needs of them; writes nothing.",
+    )
+    check.set_defaults(command=_health)
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
+    parser.add_argument(
+        "--force",
+        dest="force_reprocess",
+        action="store_true",
+        help="process also what the ledger knows",
+    )
+
+
+def _migrate(_: argparse.Namespace, settings: Settings) -> int:
+    from clickhouse_migrations.exceptions import MigrationException
+
+    from .migrations import migrate
+
+    where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"
+    try:
+        applied = migrate(settings)
+    except (errors.Error, MigrationException, EOFError, OSError) as error:
+        reason = str(error).partition("Stack trace")[0].strip()
+        print(f"xapi_etl_processor: {where} not migrated: {reason}", file=sys.stderr)
+        return FAILED
+    for name in applied:
+        print(f"applied {name} to {where}")
+    if not applied:
+        print(f"{where} is up to date")
+    return OK
+
+
+def _event(options: argparse.Namespace, settings: Settings) -> int:
+    objects = tuple(_object(uri) for uri in options.uri)
+    run = Run(
+        settings,
+        connections(settings),
+        "event",
+        force=options.force_reprocess,
+        dry_run=options.dry_run,
+    )
+    body, failed = run_event(Delivery((Message("", objects),), direct=True), run)
+    _print(body)
+    return FAILED if failed else OK
+
+
+def _object(uri: str) -> S3Object:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket or not key:
+        raise bulk.BadRequest(f"{uri!r} is no object: use s3://bucket/key")
+    return S3Object(bucket, key)
+
+
+def _bulk(options: argparse.Namespace, settings: Settings) -> int:
+    given = {name: getattr(options, name) for name in (*bulk.PARAMETERS, "bucket")}
+    request = bulk.read_request(given, settings.bucket)
+    run = Run(settings, connections(settings), "bulk", force=request.force, dry_run=request.dry_run)
+    with _progress() as on_outcome:
+        body = bulk.run_bulk(request, run, on_outcome)
+    _print(body)
+    return OK if body["success"] and body["complete"] else FAILED
+
+
+def _health(_: argparse.Namespace, settings: Settings) -> int:
+    body = health.check(settings, connections(settings))
+    _print(body)
+    return OK if body["healthy"] else FAILED
+
+
+def _print(body: dict[str, Any]) -> None:
+    print(json.dumps(body, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Outcome], None]]:
+    """A bar on standard error; gives what is to be called for every object."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed:,} objects"),
+        TextColumn("{task.fields[statements]:,} statements"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[key]}", style="dim"),
+    )
+    statements = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("bulk", total=None, statements=0, key="listing")
+
+        def on_outcome(outcome: Outcome) -> None:
+            nonlocal statements
+            statements += outcome.counts.video + outcome.counts.other
+            bar.update(task, advance=1, statements=statements, key=outcome.obj.key[-60:])
+
+        yield on_outcome

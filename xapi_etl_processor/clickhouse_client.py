@@ -1,0 +1,226 @@
+"""Thin over clickhouse-driver: connect, insert a batch, query. The only way to ClickHouse."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from clickhouse_driver import Client, errors
+
+from .config import ConfigurationError, Settings
+
+CONNECT_SECONDS = 5
+"""To reach the server, and to hear from an idle connection whether it still lives. Ours."""
+
+REPLY_SECONDS = 60
+"""The longest silence while a query runs; the driver's own default is 300 s. Ours."""
+
+ATTEMPTS = 4
+"""How often one insert is tried in one invocation. Ours."""
+
+MAX_QUERY_BYTES = 16 * 1024**2
+"""Room for a list of long keys in a query; the server's own default is 256 KiB. Ours."""
+
+_MANY_PARTS = "too many parts"
+_RETRYABLE = {
+    159: "TIMEOUT_EXCEEDED",
+    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
+    203: "NO_FREE_CONNECTION",
+    209: "SOCKET_TIMEOUT",
+    210: "NETWORK_ERROR",
+    236: "ABORTED",
+    241: "MEMORY_LIMIT_EXCEEDED",
+    242: "TABLE_IS_READ_ONLY",
+    319: "UNKNOWN_STATUS_OF_INSERT",
+    425: "SYSTEM_ERROR",
+    999: "KEEPER_EXCEPTION",
+}
+_REMEDIES = {
+    16: "a column is missing: run `python -m xapi_etl_processor migrate`",
+    60: "a table is missing: run `python -m xapi_etl_processor migrate`",
+    81: "the database is missing: run `python -m xapi_etl_processor migrate`",
+    192: "check CLICKHOUSE_USERNAME",
+    193: "check the password",
+    194: "check the password",
+    497: "grant the user what the README's deployment section lists",
+    516: "check CLICKHOUSE_USERNAME and the password",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class ClickHouseError(Exception):
+    """ClickHouse did not do what it was asked; the text names the server and what to do."""
+
+
+class ClickHouseUnavailable(ClickHouseError):
+    """It could work later: no connection, overload, timeout."""
+
+
+class InsertUncertain(ClickHouseUnavailable):
+    """The connection was lost before the reply: the rows may be stored, or not."""
+
+
+class ClickHouseRefused(ClickHouseError):
+    """It cannot work until somebody changes something: login, schema, rights, a value."""
+
+
+class ClickHouse:
+    """A connection that is made when it is needed, and made again when it was lost.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.database = settings.clickhouse_database
+        self._where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
+        self._settings = settings
+        self._client: Client | None = None
+
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused."""
+        try:
+            rows: list[tuple[Any, ...]] = self._connected().execute(
+                sql, params, settings={"max_query_size": MAX_QUERY_BYTES}
+            )
+        except (errors.Error, EOFError, OSError) as error:
+            raise self._named(error, "query") from error
+        return rows
+
+    def insert(
+        self,
+        table: str,
+        columns: Mapping[str, list[Any]],
+        token: str,
+        deadline: float = float("inf"),
+    ) -> None:
+        """Store the rows of columns, equally long lists, as one block: all or none of it.
+
+        Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
+        was lost, is repeated with the same bytes and token, which the server stores once (within
+        the table's deduplication window), until time.monotonic() would pass deadline. Raises
+        InsertUncertain where the last attempt's outcome is unknown, else ClickHouseUnavailable or
+        ClickHouseRefused.
+        """
+        names = ", ".join(columns)
+        sql = f"INSERT INTO {self.database}.{table} ({names}) VALUES"
+        settings = {
+            "async_insert": 0,
+            "insert_deduplicate": 1,
+            "insert_deduplication_token": token,
+            # A block may hold statements of many months; a part for each is what was asked for.
+            "max_partitions_per_insert_block": 0,
+        }
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                # The driver overwrites NULLs in the lists that it is given: a repeat needs its own.
+                block = [list(column) for column in columns.values()]
+                self._connected().execute(sql, block, columnar=True, settings=settings)
+                return
+            except (errors.Error, EOFError, OSError) as error:
+                named = self._named(error, f"insert into {table}")
+                pause = random.uniform(0.5, 1) * 2 ** (attempt - 1)  # noqa: S311  # jitter
+                if (
+                    attempt == ATTEMPTS
+                    or not isinstance(named, ClickHouseUnavailable)
+                    or time.monotonic() + pause + CONNECT_SECONDS > deadline
+                ):
+                    raise named from error
+                _log.warning("%s; trying again in %.1f s", named, pause)
+                time.sleep(pause)
+
+    def disconnect(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        if self._client is not None:
+            self._client.disconnect()
+            self._client = None
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            settings = self._settings
+            self._client = Client(
+                settings.clickhouse_host,
+                port=settings.clickhouse_port,
+                # Named in every statement instead: a missing one can then be reported and made.
+                database="",
+                user=settings.clickhouse_username,
+                password=password(settings),
+                secure=settings.clickhouse_secure,
+                verify=True,
+                compression="lz4",
+                connect_timeout=CONNECT_SECONDS,
+                sync_request_timeout=CONNECT_SECONDS,
+                send_receive_timeout=REPLY_SECONDS,
+                client_name="xapi-etl-processor",
+                # One list is one block, however long.
+                settings={"insert_block_size": 2**31},
+                settings_is_important=True,
+            )
+        return self._client
+
+    def _named(self, error: Exception, doing: str) -> ClickHouseError:
+        """One of our errors, with what was tried, where, and what to do."""
+        if isinstance(error, errors.ServerException):
+            code = error.code
+            # The first line only: behind it come the server's stack trace and, for a value that
+            # it could not read, the value.
+            text = str(error.message).partition("\n")[0].partition("Stack trace")[0].strip()[:300]
+            crowded = code == 252 and _MANY_PARTS in text.lower()
+            if crowded or code in _RETRYABLE:
+                return ClickHouseUnavailable(f"{self._where}: {doing} failed: {text}")
+            remedy = _REMEDIES.get(code, "see the server's log")
+            return ClickHouseRefused(f"{self._where}: {doing} was refused: {text}: {remedy}")
+        if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
+            return ClickHouseUnavailable(
+                f"{self._where}: no connection ({_reason(error)}): is the server up, the port the"
+                " native one, and the network open?"
+            )
+        if isinstance(error, EOFError | OSError | errors.UnexpectedPacketFromServerError):
+            return InsertUncertain(
+                f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
+                " or may not have been done; doing it again is safe"
+            )
+        return ClickHouseRefused(f"{self._where}: {doing} failed: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def password(settings: Settings) -> str:
+    """The password, from Secrets Manager where an ARN says so; raises ConfigurationError."""
+    arn = settings.clickhouse_password_secret_arn
+    return _secret(arn) if arn else settings.clickhouse_password
+
+
+@lru_cache(maxsize=4)
+def _secret(arn: str) -> str:
+    """The password in a secret: its plain text, or `password` of the JSON object that it is."""
+    # Imported here: most local runs, and every test without a secret, do without it.
+    from aws_lambda_powertools.utilities import parameters
+    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
+    try:
+        text = parameters.get_secret(arn)
+    except GetParameterError as error:
+        raise ConfigurationError(
+            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read: check the ARN, and that the"
+            " function may call secretsmanager:GetSecretValue on it"
+        ) from error
+    if not isinstance(text, str):
+        raise ConfigurationError(f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds no text")
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        password = json.loads(text)["password"]
+    except (ValueError, KeyError):
+        raise ConfigurationError(
+            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without the key `password`"
+        ) from None
+    return str(password)

@@ -1,0 +1,352 @@
+"""THE column table: what one video statement becomes, written once.
+
+From it come the decoder's structs, the INSERT's column list, the CREATE TABLE and the README's
+data dictionary. To add a column: a line here, a migration in `schema/`, a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .values import (
+    BOOLEAN,
+    COURSE,
+    INSTANT,
+    LOWER_TEXT,
+    NUMBER,
+    TEXT,
+    TITLE,
+    UINT32,
+    UINT64,
+    VERB_NAME,
+    Activity,
+    Kind,
+    any_json,
+    seconds_covered,
+)
+from .values import text as as_text
+
+Path = tuple[str, ...]
+"""The JSON keys that lead from the statement to a value."""
+
+VIDEO = "https://w3id.org/xapi/video/extensions/"
+OLI = "http://oli.cmu.edu/extensions/"
+
+RESULT: Path = ("result", "extensions")
+CONTEXT: Path = ("context", "extensions")
+DEFINITION: Path = ("object", "definition", "extensions")
+ACTIVITIES: Path = ("context", "contextActivities")
+
+VERB_ID: Path = ("verb", "id")
+OBJECT_TYPE: Path = ("object", "definition", "type")
+CATEGORY: Path = (*ACTIVITIES, "category")
+TITLE_MAP: Path = ("object", "definition", "name")
+
+Activities = tuple[Activity, ...] | None
+LanguageMap = dict[str, str] | None
+
+LEAF_TYPES: dict[Path, Any] = {
+    VERB_ID: str,
+    TITLE_MAP: LanguageMap,
+    CATEGORY: Activities,
+    (*ACTIVITIES, "parent"): Activities,
+    (*ACTIVITIES, "grouping"): Activities,
+}
+"""What stands at the end of a path, where it is not a scalar."""
+
+
+class Source(NamedTuple):
+    """The object that a line stands in, and what it supplies where a statement is silent."""
+
+    file: str
+    etag: str
+    section_id: int
+    milliseconds: int
+
+
+@dataclass
+class Chunk:
+    """Video statements of one object, in order, on the way to columns."""
+
+    source: Source
+    statements: list[Any] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+
+Rows = Sequence[int]
+"""Positions in a chunk."""
+
+
+class Column(NamedTuple):
+    """One column: where its value is looked for, first that is present, and what it becomes.
+
+    `fallback` supplies the rows that no path has a value for. A column with a `default` is filled
+    by ClickHouse and never sent.
+    """
+
+    name: str
+    type: str
+    comment: str
+    kind: Kind = TEXT
+    paths: tuple[Path, ...] = ()
+    fallback: Callable[[Chunk, Rows], list[Any]] | None = None
+    default: str = ""
+
+    @property
+    def absent(self) -> Any:
+        """What stands for "absent": NULL, or the type's own zero."""
+        if self.type.startswith("Nullable"):
+            return None
+        return "" if "String" in self.type else 0
+
+
+def _oli(*names: str) -> tuple[Path, ...]:
+    return tuple((*CONTEXT, OLI + name) for name in names)
+
+
+def _video(*names: str) -> tuple[Path, ...]:
+    """Video Profile extensions, wherever in the statement they stand."""
+    places = (RESULT, CONTEXT, DEFINITION)
+    return tuple((*place, VIDEO + name) for place in places for name in names)
+
+
+def _profile(name: str, inner: str, kind: Kind, comment: str, *extensions: str) -> Column:
+    return Column(name, f"Nullable({inner})", comment, kind, _video(*extensions))
+
+
+def _from_source(name: str) -> Callable[[Chunk, Rows], list[Any]]:
+    return lambda chunk, rows: [getattr(chunk.source, name)] * len(rows)
+
+
+def _line_uuids(chunk: Chunk, rows: Rows) -> list[str]:
+    """UUIDs' text made of the first 16 bytes of the SHA-256 of the trimmed lines."""
+    digests = [chunk.digests[row].hex() for row in rows]
+    return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}" for d in digests]
+
+
+def _sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
+    lines = [chunk.lines[row] for row in rows]
+    return [_any_session(line) if b"session-id" in line else None for line in lines]
+
+
+def _any_session(line: bytes) -> str | None:
+    """The first context extension whose IRI ends in /session-id; the structs know no such rule."""
+    context = any_json(line).get("context")
+    extensions = context.get("extensions") if isinstance(context, dict) else None
+    if isinstance(extensions, dict):
+        for iri, value in extensions.items():
+            if iri.endswith("/session-id") and (session := as_text(value)):
+                return session
+    return None
+
+
+def _play_times(chunk: Chunk, rows: Rows) -> list[float | None]:
+    segments = chunk.columns.get("video_played_segments")
+    if segments is None:
+        return [None] * len(rows)
+    return [seconds_covered(segments[row]) for row in rows]
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "event_id",
+        "String",
+        "Identity of the statement: its id in lower case, else a UUID of the line's SHA-256",
+        LOWER_TEXT,
+        (("id",),),
+        _line_uuids,
+    ),
+    Column(
+        "timestamp",
+        "DateTime64(3, 'UTC')",
+        "When it happened; else stored, the time in the object's key, the object's LastModified",
+        INSTANT,
+        (("timestamp",), ("stored",)),
+        _from_source("milliseconds"),
+    ),
+    Column(
+        "user_id",
+        "String",
+        "Who: account name, mbox, mbox_sha1sum or openid of the actor",
+        paths=(
+            ("actor", "account", "name"),
+            ("actor", "mbox"),
+            ("actor", "mbox_sha1sum"),
+            ("actor", "openid"),
+        ),
+    ),
+    Column(
+        "home_page",
+        "LowCardinality(String)",
+        "Home page of the actor's account, else the OLI host_name",
+        paths=(("actor", "account", "homePage"), *_oli("host_name")),
+    ),
+    Column(
+        "section_id",
+        "UInt64",
+        "Course section: from the statement, else from the object's key; 0 is none",
+        UINT64,
+        _oli("section_id"),
+        _from_source("section_id"),
+    ),
+    Column("project_id", "UInt64", "OLI project; 0 is none", UINT64, _oli("project_id")),
+    Column(
+        "publication_id", "UInt64", "OLI publication; 0 is none", UINT64, _oli("publication_id")
+    ),
+    Column(
+        "page_id",
+        "Nullable(UInt64)",
+        "OLI page that holds the video",
+        UINT64,
+        _oli("page_id", "resource_id"),
+    ),
+    Column(
+        "attempt_guid",
+        "String",
+        "OLI attempt at the page",
+        paths=_oli("page_attempt_guid", "attempt_guid"),
+    ),
+    Column(
+        "attempt_number",
+        "UInt32",
+        "Number of that attempt, from 1; 0 is none",
+        UINT32,
+        _oli("page_attempt_number", "attempt_number"),
+    ),
+    Column(
+        "content_element_id",
+        "String",
+        "Element of the page that holds the video",
+        paths=(
+            (*RESULT, "content_element_id"),
+            (*RESULT, OLI + "content_element_id"),
+            *_oli("content_element_id"),
+        ),
+    ),
+    Column(
+        "course_id",
+        "String",
+        "Id of the parent or grouping activity that is a course",
+        COURSE,
+        ((*ACTIVITIES, "parent"), (*ACTIVITIES, "grouping")),
+    ),
+    Column(
+        "registration",
+        "String",
+        "Registration, in the context or (OLI) at the top",
+        paths=(("context", "registration"), ("registration",)),
+    ),
+    Column(
+        "session_id",
+        "String",
+        "Session of the player, or of the platform",
+        paths=((*CONTEXT, VIDEO + "session-id"), *_oli("session_id")),
+        fallback=_sessions_of_any_vocabulary,
+    ),
+    Column(
+        "verb",
+        "LowCardinality(String)",
+        "Last segment of the verb's IRI: played, paused, seeked, completed, ...",
+        VERB_NAME,
+        (VERB_ID,),
+    ),
+    Column("verb_id", "LowCardinality(String)", "The verb's IRI, exactly", paths=(VERB_ID,)),
+    Column("video_url", "String", "Id of the object: the video's IRI", paths=(("object", "id"),)),
+    Column(
+        "video_title", "String", "Name of the video: en-US, en, else the first", TITLE, (TITLE_MAP,)
+    ),
+    _profile("video_time", "Float64", NUMBER, "Seconds into the video", "time"),
+    _profile("video_length", "Float64", NUMBER, "Seconds that the video lasts", "length"),
+    _profile(
+        "video_progress", "Float64", NUMBER, "Share of the video consumed, 0 to 1", "progress"
+    ),
+    Column(
+        "video_played_segments",
+        "String",
+        "Stretches played, from[.]to[,]from[.]to... in seconds",
+        paths=_video("played-segments"),
+    ),
+    Column(
+        "video_play_time",
+        "Nullable(Float64)",
+        "Seconds played as sent, else the seconds that the stretches cover, each once",
+        NUMBER,
+        tuple((*RESULT, prefix + "video_play_time") for prefix in ("", OLI, VIDEO)),
+        _play_times,
+    ),
+    _profile("video_seek_from", "Float64", NUMBER, "Seconds: where a seek began", "time-from"),
+    _profile("video_seek_to", "Float64", NUMBER, "Seconds: where a seek ended", "time-to"),
+    _profile(
+        "completion_threshold",
+        "Float64",
+        NUMBER,
+        "Share of the video that counts as completed; NULL means 1 (Video Profile)",
+        "completion-threshold",
+    ),
+    _profile("speed", "String", TEXT, "Playback speed, such as 1x", "speed"),
+    _profile("volume", "Float64", NUMBER, "Loudness", "volume"),
+    _profile("quality", "Float64", NUMBER, "Lines of resolution, such as 720", "quality"),
+    _profile("full_screen", "Bool", BOOLEAN, "Played in full screen", "full-screen"),
+    _profile(
+        "cc_enabled",
+        "Bool",
+        BOOLEAN,
+        "Captions shown",
+        # The profile's concepts name the second; its templates, and players, the first.
+        "cc-enabled",
+        "cc-subtitle-enabled",
+    ),
+    _profile("cc_language", "String", TEXT, "Language of the captions", "cc-subtitle-lang"),
+    _profile("screen_size", "String", TEXT, "Screen, width x height", "screen-size"),
+    _profile("playback_size", "String", TEXT, "Player, width x height", "video-playback-size"),
+    _profile("frame_rate", "Float64", NUMBER, "Frames per second", "frame-rate"),
+    _profile("track", "String", TEXT, "Audio track", "track"),
+    _profile("user_agent", "String", TEXT, "The browser, in its own words", "user-agent"),
+    Column(
+        "completion",
+        "Nullable(Bool)",
+        "Completed, by the statement's result",
+        BOOLEAN,
+        (("result", "completion"),),
+    ),
+    Column(
+        "success",
+        "Nullable(Bool)",
+        "Successful, by the statement's result",
+        BOOLEAN,
+        (("result", "success"),),
+    ),
+    Column(
+        "duration",
+        "Nullable(String)",
+        "Duration, by the statement's result, as ISO 8601 (PT1M30S)",
+        paths=(("result", "duration"),),
+    ),
+    Column(
+        "source_file",
+        "String",
+        "The object that the statement came in: s3://bucket/key",
+        fallback=_from_source("file"),
+    ),
+    Column("source_etag", "String", "That object's ETag", fallback=_from_source("etag")),
+    Column(
+        "source_line",
+        "UInt32",
+        "Line in that object, from 1",
+        fallback=lambda chunk, rows: [chunk.numbers[row] for row in rows],
+    ),
+    Column(
+        "inserted_at",
+        "DateTime64(3, 'UTC')",
+        "When the row was inserted; of two rows of one statement, the later one counts",
+        default="now64(3)",
+    ),
+)
+
+SENT: tuple[Column, ...] = tuple(column for column in COLUMNS if not column.default)
+"""The columns that an INSERT names."""

@@ -1,0 +1,277 @@
+"""The pipeline that every mode shares: objects -> lines -> statements -> batches -> inserts.
+
+Memory is bounded by one batch and the objects fetched ahead, never by an object. A batch fills
+across objects, and an object counts as processed when the insert that holds its last row, the one
+with its refused lines, and its ledger row have been acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from . import __version__, ledger, s3
+from .clickhouse_client import ClickHouse, ClickHouseError
+from .columns import SENT, Chunk, Source
+from .config import Settings
+from .lines import BrokenGzip, decompressed, split_lines
+from .objects import S3Object
+from .statements import Counts, Parsed, RejectedLine, parse, to_columns
+from .values import since_epoch
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+EVENTS = "video_events"
+
+PAGE_OBJECTS = 500
+"""Objects that one query asks the ledger for. Ours."""
+
+BATCH_OBJECTS = 500
+"""Objects that wait for one insert at the most: many without rows do not wait for rows. Ours."""
+
+BATCH_BYTES = 64 * 1024**2
+"""Bytes of lines in one insert at the most, so that long lines do not fill the memory. Ours."""
+
+RESERVE_SECONDS = 15
+"""What is kept of an invocation's time for storing what was read. Ours."""
+
+_ABSENT = {column.name: column.absent for column in SENT}
+
+
+@dataclass
+class Connections:
+    """The two services, as the process keeps them between invocations."""
+
+    s3: S3Client
+    clickhouse: ClickHouse
+
+
+@lru_cache(maxsize=1)
+def connections(settings: Settings) -> Connections:
+    """The connections of these settings, made once; both connect when first used."""
+    return Connections(s3.client(settings.s3_concurrency), ClickHouse(settings))
+
+
+@dataclass
+class Run:
+    """One invocation's way of working, whatever its mode."""
+
+    settings: Settings
+    connections: Connections
+    mode: str
+    force: bool = False
+    dry_run: bool = False
+    deadline: float = float("inf")
+    run_id: str = field(default_factory=lambda: str(uuid4()))
+    _stop_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep the last part of a short time, or of a long one RESERVE_SECONDS, for storing."""
+        left = self.deadline - time.monotonic()
+        self._stop_at = self.deadline - min(RESERVE_SECONDS, left / 3)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether no new work may begin; deadline is in time.monotonic()'s seconds."""
+        return time.monotonic() >= self._stop_at
+
+
+@dataclass
+class Outcome:
+    """What became of one object.
+
+    status is "processed", "skipped" (the ledger knows it), "failed" (it cannot be read),
+    "unstored" (ClickHouse did not take it) or "waiting" (there was no time to begin or end it).
+    """
+
+    obj: S3Object
+    status: str = "processed"
+    error: str = ""
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must be delivered again."""
+        return self.status in ("failed", "unstored", "waiting")
+
+    def fail(self, error: object, status: str = "failed") -> None:
+        """Note why, for people and for the answer."""
+        self.status, self.error = status, str(error)
+
+
+def process(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:
+    """Carry the objects' video statements into ClickHouse; an outcome for each, in their order.
+
+    Ends early when the time is up or ClickHouse fails for good; the last outcomes are then
+    "waiting" or "unstored", and what follows in `objects` has not been looked at. Processing any
+    of them again loses and doubles nothing. Raises what iterating over `objects` raises.
+    """
+    batch = _Batch(run)
+    source = iter(objects)
+    while page := list(islice(source, PAGE_OBJECTS)):
+        yield from _process_page(page, batch)
+        if batch.stopped:
+            return
+    yield from batch.flush()
+
+
+def _process_page(page: list[S3Object], batch: _Batch) -> Iterator[Outcome]:
+    run = batch.run
+    try:
+        page, known = _look_up(page, run)
+    except ClickHouseError as error:
+        batch.stopped = str(error)
+        yield from batch.flush()
+        yield from (Outcome(obj, "unstored", str(error)) for obj in page)
+        return
+    fresh = [obj for obj in page if ledger.identity(obj) not in known]
+    bodies = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency)
+    for position, obj in enumerate(page):
+        if run.time_is_up:
+            batch.stopped = batch.stopped or "the time was up"
+        if batch.stopped:
+            yield from batch.flush()
+            yield from (Outcome(left, "waiting", batch.stopped) for left in page[position:])
+            return
+        if ledger.identity(obj) in known:
+            batch.outcomes.append(Outcome(obj, "skipped"))
+        else:
+            yield from _process_one(*next(bodies), batch)
+        if batch.is_full:
+            yield from batch.flush()
+
+
+def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
+    """The objects with their etags, and which of them the ledger knows."""
+    page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency)
+    if run.force:
+        return page, set()
+    return page, ledger.already_processed(run.connections.clickhouse, page)
+
+
+def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterator[Outcome]:
+    """Read one object into the batch; yields the outcomes of what is flushed on the way."""
+    outcome = Outcome(obj)
+    source = _source(obj)
+    try:
+        for lines in split_lines(decompressed(body)):
+            parsed = parse(lines, outcome.counts.lines + 1, source)
+            outcome.counts.add(parsed.counts)
+            batch.add(obj, parsed)
+            if batch.is_full:
+                yield from batch.flush()
+            if batch.unstored:
+                outcome.fail(batch.unstored, "unstored")
+                break
+            if batch.run.time_is_up:
+                reached = f"{obj.uri}: the time was up at line {outcome.counts.lines}"
+                outcome.fail(f"{reached}: give the function more, or use the CLI", "waiting")
+                break
+    except (s3.S3Error, BrokenGzip) as error:
+        outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
+    if not outcome.failed and not outcome.counts.add_up:
+        outcome.fail(f"{obj.uri}: lines do not add up, {outcome.counts}: report this as a defect")
+    batch.outcomes.append(outcome)
+
+
+def _source(obj: S3Object) -> Source:
+    instant = obj.milliseconds
+    if instant is None and obj.modified is not None:
+        instant = since_epoch(obj.modified)
+    return Source(obj.uri, obj.etag, obj.section_id or 0, instant or 0)
+
+
+class _Batch:
+    """Columns that fill across objects, and the objects that wait for them to be stored."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.outcomes: list[Outcome] = []
+        self.stopped = ""
+        self.unstored = ""
+        self._clear()
+
+    def _clear(self) -> None:
+        self._columns: dict[str, list[Any]] = {}
+        self._rows = 0
+        self._bytes = 0
+        self._hash = sha256(self._salt.encode())
+        self._rejected: list[tuple[S3Object, RejectedLine]] = []
+
+    @property
+    def _salt(self) -> str:
+        """A forced run stores again what a delete took away, so its tokens must be its own."""
+        return f"{__version__}\0{self.run.run_id if self.run.force else ''}"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be stored before more is added."""
+        return (
+            self._rows >= self.run.settings.batch_rows
+            or self._bytes >= BATCH_BYTES
+            or len(self._rejected) >= self.run.settings.batch_rows
+            or len(self.outcomes) >= BATCH_OBJECTS
+        )
+
+    def add(self, obj: S3Object, parsed: Parsed) -> None:
+        """Take what some lines of an object became."""
+        for line in parsed.rejected:
+            bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
+            self._rejected.append((obj, bounded))
+        chunk = parsed.chunk
+        if not chunk.statements or self.run.dry_run:
+            return
+        self._append(to_columns(chunk), len(chunk.statements))
+        self._bytes += sum(map(len, chunk.lines))
+        self._identify(chunk)
+
+    def _append(self, columns: dict[str, list[Any]], rows: int) -> None:
+        """Add columns below those that are there; one that either side lacks is filled up."""
+        for name, values in columns.items():
+            if name not in self._columns:
+                self._columns[name] = [_ABSENT[name]] * self._rows
+            self._columns[name] += values
+        for name in self._columns.keys() - columns.keys():
+            self._columns[name] += [_ABSENT[name]] * rows
+        self._rows += rows
+
+    def _identify(self, chunk: Chunk) -> None:
+        """Hash the rows into the batch's token: their lines' bytes, and all that joins a line to
+        make a row. The same token with other rows would store nothing and say success.
+        """
+        self._hash.update(repr(chunk.source).encode())
+        self._hash.update(array("Q", chunk.numbers).tobytes())
+        self._hash.update(b"".join(chunk.digests))
+
+    def flush(self) -> Iterator[Outcome]:
+        """Store what is there; the outcomes of the objects that are complete with it."""
+        if not self.unstored and not self.run.dry_run:
+            try:
+                self._store()
+            except ClickHouseError as error:
+                self.stopped = self.unstored = str(error)
+        if self.unstored:
+            for outcome in self.outcomes:
+                if outcome.status == "processed":
+                    outcome.fail(self.unstored, "unstored")
+        self._clear()
+        outcomes, self.outcomes = self.outcomes, []
+        yield from outcomes
+
+    def _store(self) -> None:
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        if self._rows:
+            clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline)
+        if self._rejected:
+            ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
+        done = [(o.obj, o.counts) for o in self.outcomes if o.status == "processed"]
+        if done:
+            ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)

@@ -1,0 +1,127 @@
+"""One frozen Settings, read from the environment once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off", ""}
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class ConfigurationError(Exception):
+    """An environment variable is missing or cannot be used; the text names it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the function is told by its environment; `from_env` is the only way it is read.
+
+    The password never shows in a repr. Each field's metadata names its variable and says what it
+    is for: the README's table is checked against it.
+    """
+
+    clickhouse_host: str = field(
+        metadata={"env": "CLICKHOUSE_HOST", "about": "name or address of the ClickHouse server"}
+    )
+    clickhouse_port: int = field(
+        default=9000,
+        metadata={"env": "CLICKHOUSE_PORT", "about": "native protocol port; 9440 if secure"},
+    )
+    clickhouse_database: str = field(
+        default="xapi_analytics",
+        metadata={"env": "CLICKHOUSE_DATABASE", "about": "database of the three tables"},
+    )
+    clickhouse_username: str = field(
+        default="default", metadata={"env": "CLICKHOUSE_USERNAME", "about": "ClickHouse user"}
+    )
+    clickhouse_password: str = field(
+        default="",
+        repr=False,
+        metadata={"env": "CLICKHOUSE_PASSWORD", "about": "password, for development"},
+    )
+    clickhouse_password_secret_arn: str = field(
+        default="",
+        metadata={
+            "env": "CLICKHOUSE_PASSWORD_SECRET_ARN",
+            "about": "Secrets Manager secret that holds the password (plain, or JSON with a"
+            " `password` key); wins over `CLICKHOUSE_PASSWORD`",
+        },
+    )
+    clickhouse_secure: bool = field(
+        default=False,
+        metadata={"env": "CLICKHOUSE_SECURE", "about": "TLS, with the certificate verified"},
+    )
+    bucket: str = field(
+        default="",
+        metadata={
+            "env": "S3_XAPI_BUCKET_NAME",
+            "about": "bucket of the bundles: what bulk mode lists and the health check looks at",
+        },
+    )
+    environment: str = field(
+        default="dev", metadata={"env": "ENVIRONMENT", "about": "dev, staging, prod: shown in logs"}
+    )
+    batch_rows: int = field(
+        default=20_000,
+        metadata={"env": "BATCH_ROWS", "about": "rows of one insert; bounds the memory"},
+    )
+    s3_concurrency: int = field(
+        default=16,
+        metadata={"env": "S3_CONCURRENCY", "about": "small objects fetched ahead at once"},
+    )
+    log_level: str = field(
+        default="INFO", metadata={"env": "LOG_LEVEL", "about": "DEBUG, INFO, WARNING or ERROR"}
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Settings from environment variables; raises ConfigurationError naming the variable."""
+        values: dict[str, str | int | bool] = {}
+        for item in fields(cls):
+            name = item.metadata["env"]
+            text = environ.get(name, "").strip()
+            if not text:
+                continue
+            if item.type == "int":
+                values[item.name] = _positive_int(name, text)
+            elif item.type == "bool":
+                values[item.name] = _boolean(name, text)
+            else:
+                values[item.name] = text
+        if "clickhouse_host" not in values:
+            raise ConfigurationError(
+                "CLICKHOUSE_HOST is not set: name the ClickHouse server to load into"
+            )
+        if values.get("clickhouse_secure") and "clickhouse_port" not in values:
+            values["clickhouse_port"] = 9440
+        settings = cls(**values)  # type: ignore[arg-type]  # each value was made by its field's type
+        if not _IDENTIFIER.fullmatch(settings.clickhouse_database):
+            raise ConfigurationError(
+                f"CLICKHOUSE_DATABASE is {settings.clickhouse_database!r}: letters, digits and"
+                " underscores only, and no digit first"
+            )
+        if settings.clickhouse_port > 65_535:
+            raise ConfigurationError(f"CLICKHOUSE_PORT is {settings.clickhouse_port}: no such port")
+        if settings.log_level.upper() not in _LOG_LEVELS:
+            raise ConfigurationError(
+                f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(_LOG_LEVELS)}"
+            )
+        return settings
+
+
+def _positive_int(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise ConfigurationError(f"{name} is {text!r}: a whole number above 0 is needed")
+    return int(text)
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ConfigurationError(f"{name} is {text!r}: use true or false")

@@ -1,0 +1,65 @@
+"""Event mode: the objects that were uploaded, and which of their messages failed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from .common import Outcome, Run, process
+from .objects import S3Object
+from .s3_events import Delivery
+from .summary import Summary
+
+
+class EventResult(NamedTuple):
+    """The answer's body, and the ids of the messages that must come again."""
+
+    body: dict[str, Any]
+    failed_messages: list[str]
+
+
+def run_event(delivery: Delivery, run: Run) -> EventResult:
+    """Process every object that the delivery names, each once.
+
+    An object that was named by a notification, and is no bundle, is skipped: the notification's
+    filter is wider than it need be. One that was named by hand is read whatever its key.
+    """
+    started = time.monotonic()
+    named = delivery.objects
+    readable = [o for o in named if delivery.direct or o.is_bundle]
+    outcomes = {o: Outcome(o, "skipped") for o in named}
+    outcomes |= {
+        o: Outcome(o, "waiting", "was not begun: those before it failed") for o in readable
+    }
+    # Outcomes come in the order of the objects, but describe them as they were when read.
+    for obj, outcome in zip(readable, process(readable, run), strict=False):
+        outcomes[obj] = outcome
+    summary = Summary()
+    for outcome in outcomes.values():
+        summary.add(outcome)
+    failed = [
+        message.id
+        for message in delivery.messages
+        if message.error or any(outcomes[o].failed for o in message.objects)
+    ]
+    body = summary.body("event", _section(named), run.dry_run, started)
+    body["success"] = not failed
+    body["failures"] += [
+        {"key": f"message {message.id}", "error": message.error}
+        for message in delivery.messages
+        if message.error
+    ]
+    body["s3_bucket"] = named[0].bucket if named else None
+    body["s3_key"] = named[0].key if named else None
+    if len(named) > 1:
+        body["files"] = [
+            {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
+            for o, outcome in outcomes.items()
+        ]
+    return EventResult(body, failed)
+
+
+def _section(objects: list[S3Object]) -> int | None:
+    """The section of all the objects, if it is one."""
+    sections = {o.section_id for o in objects}
+    return sections.pop() if len(sections) == 1 else None

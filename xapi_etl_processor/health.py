@@ -1,0 +1,135 @@
+"""How the function is: can it read the bucket, can it write the tables, would a repeat double."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from . import __version__, ledger, s3
+from .clickhouse_client import ClickHouse, ClickHouseError
+from .columns import COLUMNS
+from .common import EVENTS, Connections
+from .config import ConfigurationError, Settings
+
+_TABLES = {
+    EVENTS: {column.name: column.type for column in COLUMNS},
+    ledger.FILES: ledger.FILES_TYPES,
+    ledger.REJECTED: ledger.REJECTED_TYPES,
+}
+_WINDOW = re.compile(r"deduplication_window(?:_for_replicated)?\s*=\s*([0-9]+)")
+_MIGRATE = "run `python -m xapi_etl_processor migrate`"
+
+
+def check(settings: Settings, connections: Connections) -> dict[str, Any]:
+    """The health body; asks each service, writes nothing, and holds no secret."""
+    clickhouse = _check_clickhouse(connections.clickhouse)
+    bucket = _check_s3(settings, connections)
+    return {
+        "healthy": clickhouse["ok"] and bucket["ok"],
+        "processing_mode": "health_check",
+        "version": __version__,
+        "environment": settings.environment,
+        "clickhouse": clickhouse,
+        "s3": bucket,
+    }
+
+
+def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
+    """The health body of a function that does not know what to connect to."""
+    nothing = {"ok": False, "error": str(error)}
+    return {
+        "healthy": False,
+        "processing_mode": "health_check",
+        "version": __version__,
+        "environment": environment,
+        "clickhouse": {**nothing, "version": None, "latency_ms": None, "schema": "missing"},
+        "s3": {**nothing, "bucket": None},
+    }
+
+
+def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "ok": False,
+        "version": None,
+        "latency_ms": None,
+        "schema": "missing",
+        "deduplication": "none",
+        "error": None,
+    }
+    try:
+        clickhouse.query("SELECT 1")
+        started = time.monotonic()
+        found["version"] = clickhouse.query("SELECT version()")[0][0]
+        found["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
+        found["schema"], found["error"] = schema_status(clickhouse)
+        if found["schema"] == "current":
+            found["deduplication"], found["error"] = _deduplication(clickhouse)
+    except (ClickHouseError, ConfigurationError) as error:
+        found["error"] = str(error)
+    found["ok"] = found["error"] is None
+    return found
+
+
+def schema_status(clickhouse: ClickHouse) -> tuple[str, str | None]:
+    """One of "current", "missing" and "behind", by comparing the tables; and what is wrong."""
+    rows = clickhouse.query(
+        "SELECT table, name, type FROM system.columns WHERE database = %(database)s",
+        {"database": clickhouse.database},
+    )
+    there: dict[str, dict[str, str]] = {}
+    for table, name, kind in rows:
+        there.setdefault(table, {})[name] = kind
+    missing = [table for table in _TABLES if table not in there]
+    if missing:
+        status = "missing" if EVENTS in missing else "behind"
+        return status, f"{clickhouse.database} lacks {', '.join(missing)}: {_MIGRATE}"
+    differing = [
+        f"{table}.{name} is {there[table].get(name, 'not there')}, not {kind}"
+        for table, columns in _TABLES.items()
+        for name, kind in columns.items()
+        if there[table].get(name) != kind
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        return "behind", f"{'; '.join(differing[:3])}{more}: {_MIGRATE}"
+    return "current", None
+
+
+def _deduplication(clickhouse: ClickHouse) -> tuple[str, str | None]:
+    """What makes a repeated insert count once, read from the server, not assumed."""
+    knows_token = clickhouse.query(
+        "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
+    )[0][0]
+    if not knows_token:
+        return "none", "this ClickHouse knows no insert_deduplication_token: use 22.2 or later"
+    rows = clickhouse.query(
+        "SELECT name, engine_full FROM system.tables"
+        " WHERE database = %(database)s AND name IN %(names)s",
+        {"database": clickhouse.database, "names": tuple(_TABLES)},
+    )
+    windows = [_window(engine) for _, engine in rows]
+    if len(rows) < len(_TABLES) or not all(windows):
+        without = [name for name, engine in rows if not _window(engine)]
+        return "none", f"{', '.join(without)} has no deduplication window: {_MIGRATE}"
+    return f"window of {min(windows)} inserts", None
+
+
+def _window(engine: str) -> int:
+    """How many inserts a table remembers; Replicated and Shared tables do without being told."""
+    found = _WINDOW.search(engine)
+    if found:
+        return int(found[1])
+    return 10_000 if engine.startswith(("Replicated", "Shared")) else 0
+
+
+def _check_s3(settings: Settings, connections: Connections) -> dict[str, Any]:
+    error = None
+    if not settings.bucket:
+        error = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
+    else:
+        try:
+            s3.check_bucket(connections.s3, settings.bucket)
+        except s3.S3Error as problem:
+            error = str(problem)
+    return {"ok": error is None, "bucket": settings.bucket or None, "error": error}

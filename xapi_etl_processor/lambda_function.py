@@ -1,0 +1,162 @@
+"""handler(event, context): which mode, which objects, what answer."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from . import bulk, health
+from .bulk import BadRequest, flag
+from .common import Run, connections
+from .config import ConfigurationError, Settings
+from .event import run_event
+from .s3 import S3Error
+from .s3_events import Delivery, UnknownPayload, read
+from .telemetry import emit, logger
+
+ACCEPTED = (
+    'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
+    + ", ".join(bulk.PARAMETERS)
+    + '; event {"bucket": ..., "key": ...}, or an S3 notification, bare or by SQS, SNS or'
+    " EventBridge"
+)
+
+# What the imports made stays for the life of the process: the collector need not walk it again.
+gc.freeze()
+
+
+class EventFailed(Exception):
+    """Objects of an event were not processed: Lambda delivers it again, then dead-letters it."""
+
+
+def handler(event: Any, context: Any = None) -> dict[str, Any]:
+    """Answer a health check, a bulk request or an S3 event.
+
+    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch. Raises EventFailed,
+    NothingDone, S3Error or ConfigurationError where delivering the same event again can help, or
+    must end in the dead-letter queue; what can never work is answered with 400.
+    """
+    mode = mode_of(event)
+    _begin_log(mode, context)
+    try:
+        answer, body, success = _MODES[mode](event, context)
+    except Exception:
+        emit({}, mode, success=False)
+        raise
+    logger.append_keys(section_id=body.get("section_id"))
+    (logger.info if success else logger.error)(f"{mode} ended", extra={"summary": body})
+    emit(body, mode, success)
+    return answer
+
+
+def mode_of(event: Any) -> str:
+    """One of "health_check", "bulk" and "event"; what is none of them is a bad event."""
+    if not isinstance(event, Mapping):
+        return "event"
+    if event.get("health_check") is True:
+        return "health_check"
+    if event.get("mode") == "bulk":
+        return "bulk"
+    names_object = "key" in event or "Records" in event or "detail" in event
+    if not names_object and any(name in event for name in bulk.PARAMETERS):
+        return "bulk"
+    return "event"
+
+
+_Answer = tuple[dict[str, Any], dict[str, Any], bool]
+
+
+def _health(_event: Any, _context: Any) -> _Answer:
+    try:
+        settings = Settings.from_env(os.environ)
+        body = health.check(settings, connections(settings))
+    except ConfigurationError as error:
+        body = health.unconfigured(error, os.environ.get("ENVIRONMENT", ""))
+    return _response(200 if body["healthy"] else 503, body), body, body["healthy"]
+
+
+def _bulk(event: Any, context: Any) -> _Answer:
+    settings = Settings.from_env(os.environ)
+    try:
+        request = bulk.read_request(event, settings.bucket)
+        run = _run("bulk", settings, context, request.force, request.dry_run)
+        body = bulk.run_bulk(request, run)
+    except BadRequest as error:
+        return _bad_request("bulk", error)
+    except S3Error as error:
+        if error.code == "NoSuchBucket":
+            return _bad_request("bulk", error)
+        raise
+    return _response(200, body), body, body["success"]
+
+
+def _objects(event: Any, context: Any) -> _Answer:
+    try:
+        delivery = read(event)
+        dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
+    except (UnknownPayload, BadRequest) as error:
+        return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
+    settings = Settings.from_env(os.environ)
+    body, failed = run_event(delivery, _run("event", settings, context, force, dry_run))
+    success = not failed
+    if delivery.from_sqs:
+        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}, body, success
+    if failed and _names_no_bucket(delivery, body):
+        return _bad_request("event", body["failures"][0]["error"])
+    if failed:
+        _log_failure(body)
+        raise EventFailed(
+            f"{body['files_failed']} of {body['files_found']} objects failed: "
+            + "; ".join(failure["error"] for failure in body["failures"])
+        )
+    return _response(200, body), body, success
+
+
+_MODES = {"health_check": _health, "bulk": _bulk, "event": _objects}
+
+
+def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool) -> Run:
+    logger.setLevel(settings.log_level.upper())
+    left = float("inf")
+    if context is not None:
+        left = context.get_remaining_time_in_millis() / 1000
+    return Run(
+        settings,
+        connections(settings),
+        mode,
+        force=force,
+        dry_run=dry_run,
+        deadline=time.monotonic() + left,
+    )
+
+
+def _names_no_bucket(delivery: Delivery, body: dict[str, Any]) -> bool:
+    """Whether a person named a bucket that does not exist: no retry makes one."""
+    return delivery.direct and "(NoSuchBucket)" in body["failures"][0]["error"]
+
+
+def _log_failure(body: dict[str, Any]) -> None:
+    logger.append_keys(section_id=body.get("section_id"))
+    logger.error("event failed", extra={"summary": body})
+
+
+def _bad_request(mode: str, error: object) -> _Answer:
+    body = {"success": False, "processing_mode": mode, "error": str(error)}
+    return _response(400, body), body, False
+
+
+def _response(status: int, body: dict[str, Any]) -> dict[str, Any]:
+    return {"statusCode": status, "body": json.dumps(body, ensure_ascii=False)}
+
+
+def _begin_log(mode: str, context: Any) -> None:
+    logger.clear_state()
+    logger.append_keys(
+        processing_mode=mode,
+        environment=os.environ.get("ENVIRONMENT", ""),
+        request_id=getattr(context, "aws_request_id", None),
+    )

@@ -1,0 +1,101 @@
+"""What is remembered of objects: which are done, and which of their lines were refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from .clickhouse_client import ClickHouse
+from .objects import S3Object
+from .statements import Counts, RejectedLine
+from .values import since_epoch
+
+FILES = "processed_files"
+REJECTED = "rejected_statements"
+
+FILES_TYPES = {
+    "bucket": "String",
+    "key": "String",
+    "etag": "String",
+    "size": "UInt64",
+    "lines": "UInt64",
+    "video": "UInt64",
+    "other": "UInt64",
+    "blank": "UInt64",
+    "rejected": "UInt64",
+    "mode": "LowCardinality(String)",
+    "run_id": "String",
+    "processed_at": "DateTime64(3, 'UTC')",
+}
+REJECTED_TYPES = {
+    "source_file": "String",
+    "source_etag": "String",
+    "source_line": "UInt32",
+    "reason": "LowCardinality(String)",
+    "line": "String",
+    "rejected_at": "DateTime64(3, 'UTC')",
+}
+"""The two tables' columns, as the migrations make them."""
+
+MAX_REJECTED_BYTES = 4096
+"""How much of a refused line is kept. Ours."""
+
+Identity = tuple[str, str, str]
+"""Bucket, key and etag: the same three are the same bytes."""
+
+
+def identity(obj: S3Object) -> Identity:
+    """By what an object is remembered."""
+    return obj.bucket, obj.key, obj.etag
+
+
+def already_processed(clickhouse: ClickHouse, objects: Sequence[S3Object]) -> set[Identity]:
+    """Which of the objects are in the ledger as they are now, by one query."""
+    known = tuple(identity(o) for o in objects if o.etag)
+    if not known:
+        return set()
+    rows = clickhouse.query(
+        f"SELECT DISTINCT bucket, key, etag FROM {clickhouse.database}.{FILES}"
+        " WHERE (bucket, key, etag) IN %(known)s",
+        {"known": known},
+    )
+    return {(bucket, key, etag) for bucket, key, etag in rows}
+
+
+def record_files(
+    clickhouse: ClickHouse,
+    done: Sequence[tuple[S3Object, Counts]],
+    mode: str,
+    run_id: str,
+    deadline: float,
+) -> None:
+    """Write a ledger row for each object; every row of theirs must have been acknowledged."""
+    now = since_epoch(datetime.now(UTC))
+    rows = [(*identity(o), o.size or 0, *astuple(c), mode, run_id, now) for o, c in done]
+    columns = dict(zip(FILES_TYPES, map(list, zip(*rows, strict=True)), strict=True))
+    clickhouse.insert(FILES, columns, token_of(columns), deadline)
+
+
+def record_rejected(
+    clickhouse: ClickHouse,
+    rejected: Sequence[tuple[S3Object, RejectedLine]],
+    salt: str,
+    deadline: float,
+) -> None:
+    """Write a row for each refused line: where it stands, why, and its first bytes."""
+    columns: dict[str, list[Any]] = {
+        "source_file": [o.uri for o, _ in rejected],
+        "source_etag": [o.etag for o, _ in rejected],
+        "source_line": [line.number for _, line in rejected],
+        "reason": [line.reason for _, line in rejected],
+        "line": [line.line[:MAX_REJECTED_BYTES] for _, line in rejected],
+    }
+    clickhouse.insert(REJECTED, columns, token_of(columns, salt), deadline)
+
+
+def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:
+    """A deduplication token that no other rows have."""
+    return sha256(repr((salt, columns)).encode()).hexdigest()

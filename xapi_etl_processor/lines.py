@@ -1,0 +1,106 @@
+"""Bytes to lines: chunks, gzip, line ends, limits. Pure: knows no S3 and no JSON."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+CHUNK_BYTES = 1024**2
+"""How much is read, and how much is decompressed, at a time. Ours."""
+
+MAX_LINE_BYTES = 16 * 1024**2
+"""The longest line that is looked at; a longer one is cut to one byte more than this. Ours."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+
+
+class BrokenGzip(Exception):
+    """The object starts as gzip, but does not decompress to its end."""
+
+
+def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same chunks, or what they hold where they start with gzip's magic number.
+
+    The content decides, not the object's name. All members of a multi-member file are read, zero
+    padding after the last one is allowed (RFC 1952, and what `gzip -d` does), and every chunk is
+    at most CHUNK_BYTES long. Raises BrokenGzip for a short or damaged stream.
+    """
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= len(_GZIP_MAGIC):
+            break
+    source = chain((head,), source)
+    return _gunzip(source) if head.startswith(_GZIP_MAGIC) else source
+
+
+def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=31)
+    started = False
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if not started:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+            started = True
+            try:
+                output = member.decompress(data, CHUNK_BYTES)
+                while output:
+                    yield output
+                    data = member.unconsumed_tail
+                    # Zlib may hold more output than it has input left for: an empty input asks.
+                    output = member.decompress(data, CHUNK_BYTES)
+            except zlib.error as error:
+                raise BrokenGzip(f"gzip stream is damaged ({error}): upload it again") from error
+            data = b""
+            if member.eof:
+                data = member.unused_data
+                member = zlib.decompressobj(wbits=31)
+                started = False
+    if started:
+        raise BrokenGzip("gzip stream ends before its end: the upload was cut short, repeat it")
+
+
+def split_lines(
+    chunks: Iterable[bytes], max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[list[bytes]]:
+    r"""Lists of lines without their `\n`, in order; one list for each chunk that ends a line.
+
+    Only `\n` ends a line: a lone `\r` and the Unicode separators stay inside it, and the `\r` of
+    `\r\n` is left to whoever strips. A byte order mark before the first line is dropped. The last
+    line needs no end; nothing after a last `\n` is no line. A line of over max_line_bytes comes as
+    its first max_line_bytes + 1 bytes, however long it is, so memory is bounded by the limit.
+    """
+    parts: list[bytes] = []
+    held = 0
+    for chunk in _without_bom(chunks):
+        first, *rest = chunk.split(b"\n")
+        if held <= max_line_bytes:
+            parts.append(first[: max_line_bytes + 1 - held])
+            held += len(parts[-1])
+        if not rest:
+            continue
+        lines = [b"".join(parts), *rest]
+        parts = [lines.pop()[: max_line_bytes + 1]]
+        held = len(parts[0])
+        if len(chunk) > max_line_bytes:
+            lines = [line[: max_line_bytes + 1] for line in lines]
+        yield lines
+    if held:
+        yield [b"".join(parts)]
+
+
+def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= len(_BOM) or not _BOM.startswith(head):
+            break
+    yield head.removeprefix(_BOM)
+    yield from source

@@ -1,0 +1,47 @@
+"""Apply the numbered .sql files of `schema/`: for people and pipelines, never at event time.
+
+The work is clickhouse-migrations': it is kept, plain SQL, and goes over the same driver. It is not
+in the deployment package, so it is imported here only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS, password
+from .config import Settings
+
+if TYPE_CHECKING:
+    from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
+
+SCHEMA = Path(__file__).parent / "schema"
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring the database, made if need be, to the newest schema; the files that were applied.
+
+    Safe to repeat. Raises MigrationException where an applied file was edited, and the driver's
+    errors.
+    """
+    from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
+
+    cluster = ClickhouseCluster(
+        settings.clickhouse_host,
+        settings.clickhouse_username,
+        password(settings),
+        str(settings.clickhouse_port),
+        secure=settings.clickhouse_secure,
+        connect_timeout=CONNECT_SECONDS,
+        query_timeout=REPLY_SECONDS,
+        compression="lz4",
+    )
+    database = settings.clickhouse_database
+    before = _applied(cluster, database)
+    cluster.migrate(database, SCHEMA)
+    names = {int(path.name.split("_")[0]): path.name for path in sorted(SCHEMA.glob("*.sql"))}
+    return [names[version] for version in sorted(_applied(cluster, database) - before)]
+
+
+def _applied(cluster: ClickhouseCluster, database: str) -> set[int]:
+    return {row.version for row in cluster.status(database, SCHEMA) if row.state == "applied"}

@@ -1,0 +1,29 @@
+"""Structured logs and CloudWatch metrics, by AWS Lambda Powertools.
+
+What may be logged: keys, counts, line numbers, reasons. Never: a statement, an actor, a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+NAMESPACE = "XapiEtlProcessor"
+
+logger = Logger(service="xapi-etl-processor", use_rfc3339=True)
+
+
+def emit(body: dict[str, Any], mode: str, success: bool) -> None:
+    """Print one invocation's metrics in CloudWatch's embedded format.
+
+    The mode is their dimension. The section is a field of the log instead: a dimension for every
+    section would be a metric, and a bill, for every section.
+    """
+    metrics = EphemeralMetrics(namespace=NAMESPACE)
+    metrics.add_dimension("processing_mode", mode)
+    for name in ("events_processed", "video_events_processed", "rejected_lines"):
+        metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
+    metrics.add_metric("success", MetricUnit.Count, int(success))
+    metrics.flush_metrics()

@@ -1,0 +1,189 @@
+"""JSON values to values of one ClickHouse type: leniently, and None for what can't be used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from math import isfinite
+from typing import Any, NamedTuple
+
+import msgspec
+
+Scalar = str | int | float | bool | None
+"""What may stand at the end of a path: anything in JSON but an object or an array."""
+
+
+class Definition(msgspec.Struct, frozen=True, gc=False):
+    """What is read of an activity's definition where the activity is one of a list."""
+
+    type: Scalar = None
+
+
+class Activity(msgspec.Struct, frozen=True, gc=False):
+    """An element of `contextActivities`."""
+
+    id: Scalar = None
+    definition: Definition = Definition()
+
+
+any_json = msgspec.json.Decoder(float_hook=float).decode
+"""JSON of any shape; a number beyond a float's range is infinite, so that it costs one field."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
+_DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
+_MIN_MILLIS = -2_208_988_800_000
+_MAX_MILLIS = 10_413_791_999_999
+"""1900-01-01 and the last millisecond of 2299: the range of DateTime64(3) (ClickHouse's docs)."""
+
+
+class Kind(NamedTuple):
+    """A family of conversions.
+
+    `convert` takes one JSON value other than null, and gives what ClickHouse stores or None.
+    A column in which every value has a type of `exact`, and whose values pass `fits`, is stored
+    as it is: most columns of most bundles are, and pay nothing for leniency.
+    """
+
+    convert: Callable[[Any], Any]
+    exact: frozenset[type] = frozenset()
+    fits: Callable[[Sequence[Any]], bool] = bool
+
+
+def text(value: object) -> str | None:
+    """Text as it is; a number or a boolean as JSON writes it."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return None
+
+
+def lower_text(value: object) -> str | None:
+    """`text`, in lower case: UUIDs are the same in either."""
+    found = text(value)
+    return found and found.lower()
+
+
+def number(value: object) -> float | None:
+    """A finite float, from a number or from decimal text; True is no number."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
+        return None
+    try:
+        found = float(value)  # type: ignore[arg-type]  # what float refuses is no number
+    except (TypeError, OverflowError):
+        return None
+    return found if isfinite(found) else None
+
+
+def _unsigned(bits: int) -> Kind:
+    limit = 2**bits
+
+    def convert(value: object) -> int | None:
+        """A whole number of 0 to 2^bits - 1, from a number or from text, `2001.0` included."""
+        if isinstance(value, bool):
+            return None
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            value = int(value.partition(".")[0])
+        elif isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return value if isinstance(value, int) and 0 <= value < limit else None
+
+    return Kind(convert, frozenset({int}), lambda values: min(values) >= 0 and max(values) < limit)
+
+
+def boolean(value: object) -> bool | None:
+    """True or false, also as 0 and 1 and as text."""
+    if isinstance(value, str):
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    if value in (0, 1):
+        return bool(value)
+    return None
+
+
+def milliseconds(value: object) -> int | None:
+    """Milliseconds since 1970 of an ISO 8601 instant, cut, not rounded; no offset means UTC.
+
+    None outside of 1900 to 2299, the range of DateTime64.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=UTC)
+        found = since_epoch(instant)
+    except (ValueError, OverflowError):
+        return None
+    return found if _MIN_MILLIS <= found <= _MAX_MILLIS else None
+
+
+def since_epoch(instant: datetime) -> int:
+    """Milliseconds since 1970 of an aware datetime, cut."""
+    since = instant - _EPOCH
+    # Floor division of timedeltas costs twice as much as all the rest.
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+
+
+@lru_cache(maxsize=4096)
+def last_segment(iri: str) -> str:
+    """What a person calls a verb: what follows the last `/` or `#` of its IRI."""
+    return re.split(r"[/#]", iri.rstrip("/#"))[-1]
+
+
+def title(names: dict[str, str]) -> str | None:
+    """One text of a language map: en-US, en, else the first."""
+    return names.get("en-US") or names.get("en") or next(filter(None, names.values()), None)
+
+
+def course_id(activities: tuple[Activity, ...]) -> str | None:
+    """The id of the first activity whose type is a course, in whichever vocabulary."""
+    for activity in activities:
+        kind = activity.definition.type
+        if isinstance(kind, str) and last_segment(kind).lower() == "course":
+            return text(activity.id)
+    return None
+
+
+def seconds_covered(segments: str) -> float | None:
+    """Seconds of video inside `from[.]to[,]from[.]to...`, each second once however often played.
+
+    A pair without an end, and one that runs backwards, covers nothing. None where no pair is
+    whole. (ADL Video Profile, `played-segments`.)
+    """
+    pairs = []
+    for pair in segments.split("[,]"):
+        begin, _, end = pair.partition("[.]")
+        try:
+            pairs.append((float(begin), float(end)))
+        except ValueError:
+            continue
+    if not pairs:
+        return None
+    covered = 0.0
+    reached = float("-inf")
+    for start, stop in sorted(pairs):
+        start = max(start, reached)  # noqa: PLW2901  # what is left of the pair
+        if stop > start:
+            covered += stop - start
+            reached = stop
+    # Thousandths are the profile's precision; what is beyond is the noise of subtracting floats.
+    return round(covered, 3) if isfinite(covered) else None
+
+
+TEXT = Kind(text, frozenset({str}))
+LOWER_TEXT = Kind(lower_text)
+NUMBER = Kind(number, frozenset({float}), lambda values: isfinite(sum(values)))
+UINT32 = _unsigned(32)
+UINT64 = _unsigned(64)
+BOOLEAN = Kind(boolean, frozenset({bool}))
+INSTANT = Kind(milliseconds)
+VERB_NAME = Kind(last_segment)
+TITLE = Kind(title)
+COURSE = Kind(course_id)

@@ -163,6 +163,10 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
     source = _source(obj)
     try:
         for lines in split_lines(decompressed(body)):
+            if outcome.counts.lines and batch.run.time_is_up:
+                reached = f"{obj.uri}: the time was up at line {outcome.counts.lines}"
+                outcome.fail(f"{reached}: give the function more, or use the CLI", "waiting")
+                break
             parsed = parse(lines, outcome.counts.lines + 1, source)
             outcome.counts.add(parsed.counts)
             batch.add(obj, parsed)
@@ -170,10 +174,6 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
                 yield from batch.flush()
             if batch.unstored:
                 outcome.fail(batch.unstored, "unstored")
-                break
-            if batch.run.time_is_up:
-                reached = f"{obj.uri}: the time was up at line {outcome.counts.lines}"
-                outcome.fail(f"{reached}: give the function more, or use the CLI", "waiting")
                 break
     except (s3.S3Error, BrokenGzip) as error:
         outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import bulk, health
 from .bulk import BadRequest, flag
@@ -43,14 +43,26 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     mode = mode_of(event)
     _begin_log(mode, context)
     try:
-        answer, body, success = _MODES[mode](event, context)
+        reply = _MODES[mode](event, context)
     except Exception:
         emit({}, mode, success=False)
         raise
-    logger.append_keys(section_id=body.get("section_id"))
-    (logger.info if success else logger.error)(f"{mode} ended", extra={"summary": body})
-    emit(body, mode, success)
-    return answer
+    logger.append_keys(section_id=reply.body.get("section_id"))
+    log = logger.info if reply.success else logger.error
+    log(f"{mode} ended", extra={"summary": reply.body})
+    emit(reply.body, mode, reply.success)
+    if reply.error:
+        raise reply.error
+    return reply.answer
+
+
+class _Reply(NamedTuple):
+    """What is answered, or raised instead, and what is logged and measured."""
+
+    answer: dict[str, Any]
+    body: dict[str, Any]
+    success: bool
+    error: Exception | None = None
 
 
 def mode_of(event: Any) -> str:
@@ -67,19 +79,16 @@ def mode_of(event: Any) -> str:
     return "event"
 
 
-_Answer = tuple[dict[str, Any], dict[str, Any], bool]
-
-
-def _health(_event: Any, _context: Any) -> _Answer:
+def _health(_event: Any, _context: Any) -> _Reply:
     try:
         settings = Settings.from_env(os.environ)
         body = health.check(settings, connections(settings))
     except ConfigurationError as error:
         body = health.unconfigured(error, os.environ.get("ENVIRONMENT", ""))
-    return _response(200 if body["healthy"] else 503, body), body, body["healthy"]
+    return _response(200 if body["healthy"] else 503, body, success=body["healthy"])
 
 
-def _bulk(event: Any, context: Any) -> _Answer:
+def _bulk(event: Any, context: Any) -> _Reply:
     settings = Settings.from_env(os.environ)
     try:
         request = bulk.read_request(event, settings.bucket)
@@ -91,10 +100,10 @@ def _bulk(event: Any, context: Any) -> _Answer:
         if error.code == "NoSuchBucket":
             return _bad_request("bulk", error)
         raise
-    return _response(200, body), body, body["success"]
+    return _response(200, body, success=body["success"])
 
 
-def _objects(event: Any, context: Any) -> _Answer:
+def _objects(event: Any, context: Any) -> _Reply:
     try:
         delivery = read(event)
         dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
@@ -102,18 +111,16 @@ def _objects(event: Any, context: Any) -> _Answer:
         return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     body, failed = run_event(delivery, _run("event", settings, context, force, dry_run))
-    success = not failed
     if delivery.from_sqs:
-        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}, body, success
+        items = [{"itemIdentifier": name} for name in failed]
+        return _Reply({"batchItemFailures": items}, body, not failed)
     if failed and _names_no_bucket(delivery, body):
         return _bad_request("event", body["failures"][0]["error"])
-    if failed:
-        _log_failure(body)
-        raise EventFailed(
-            f"{body['files_failed']} of {body['files_found']} objects failed: "
-            + "; ".join(failure["error"] for failure in body["failures"])
-        )
-    return _response(200, body), body, success
+    failure = EventFailed(
+        f"{body['files_failed']} of {body['files_found']} objects failed: "
+        + "; ".join(failure["error"] for failure in body["failures"])
+    )
+    return _response(200, body, success=not failed, error=failure if failed else None)
 
 
 _MODES = {"health_check": _health, "bulk": _bulk, "event": _objects}
@@ -139,18 +146,16 @@ def _names_no_bucket(delivery: Delivery, body: dict[str, Any]) -> bool:
     return delivery.direct and "(NoSuchBucket)" in body["failures"][0]["error"]
 
 
-def _log_failure(body: dict[str, Any]) -> None:
-    logger.append_keys(section_id=body.get("section_id"))
-    logger.error("event failed", extra={"summary": body})
-
-
-def _bad_request(mode: str, error: object) -> _Answer:
+def _bad_request(mode: str, error: object) -> _Reply:
     body = {"success": False, "processing_mode": mode, "error": str(error)}
-    return _response(400, body), body, False
+    return _response(400, body, success=False)
 
 
-def _response(status: int, body: dict[str, Any]) -> dict[str, Any]:
-    return {"statusCode": status, "body": json.dumps(body, ensure_ascii=False)}
+def _response(
+    status: int, body: dict[str, Any], *, success: bool, error: Exception | None = None
+) -> _Reply:
+    answer = {"statusCode": status, "body": json.dumps(body, ensure_ascii=False)}
+    return _Reply(answer, body, success, error)
 
 
 def _begin_log(mode: str, context: Any) -> None:

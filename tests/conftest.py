@@ -1,0 +1,182 @@
+"""Real engines for every test: ClickHouse's current engine, and S3 over HTTP.
+
+A test has a database and a bucket of its own, and reads back through the engine itself, never
+through the code under test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from local import aws
+from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor import common
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.migrations import migrate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+USER, PASSWORD = "loader", "not-a-secret-0c9f"
+
+Ask = Callable[[str], list[list[Any]]]
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    """The current engine behind its protocol, in this process, so that a test can set its hook."""
+    data: Path = tmp_path_factory.mktemp("clickhouse")
+    server = ClickHouseServer(data, user=USER, password=PASSWORD).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def aws_environment() -> Iterator[dict[str, str]]:
+    """moto's server; every boto3 client of this process speaks to it."""
+    with aws.serving() as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield variables
+
+
+@dataclass
+class Bucket:
+    """A bucket, as the platform that writes to it sees it."""
+
+    name: str
+    client: S3Client
+
+    def put(self, key: str, *lines: bytes | dict[str, Any], body: bytes | None = None) -> str:
+        """Upload lines, or a body; the key, for use in payloads."""
+        made = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        content = b"".join(line + b"\n" for line in made) if body is None else body
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+        return key
+
+    def uri(self, key: str) -> str:
+        """As source_file has it."""
+        return f"s3://{self.name}/{key}"
+
+
+@pytest.fixture
+def bucket(aws_environment: dict[str, str]) -> Bucket:
+    client = boto3.client("s3")
+    name = f"bundles-{uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, client)
+
+
+@pytest.fixture
+def unmigrated(
+    clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings, in the environment too, of a database that is not there yet."""
+    for name in list(os.environ):
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC")):
+            monkeypatch.delenv(name)
+    variables = {
+        "CLICKHOUSE_HOST": "127.0.0.1",
+        "CLICKHOUSE_PORT": str(clickhouse.port),
+        "CLICKHOUSE_DATABASE": f"test_{uuid4().hex[:12]}",
+        "CLICKHOUSE_USERNAME": USER,
+        "CLICKHOUSE_PASSWORD": PASSWORD,
+        "S3_XAPI_BUCKET_NAME": bucket.name,
+        "ENVIRONMENT": "test",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_env(os.environ)
+    yield settings
+    clickhouse.hook = lambda *_: None
+    forget_connections()
+    clickhouse.engine.query(f"DROP DATABASE IF EXISTS {settings.clickhouse_database}")
+
+
+@pytest.fixture
+def settings(unmigrated: Settings) -> Settings:
+    """Settings, in the environment too, of a database with the current schema."""
+    migrate(unmigrated)
+    return unmigrated
+
+
+_made: list[ClickHouse] = []
+
+
+def forget_connections() -> None:
+    """What a new container has: no connection yet."""
+    while _made:
+        _made.pop().disconnect()
+    common.connections.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _remembered_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Note every connection that the code under test makes, so that it can be closed."""
+
+    def remembered(settings: Settings) -> ClickHouse:
+        _made.append(ClickHouse(settings))
+        return _made[-1]
+
+    monkeypatch.setattr("xapi_etl_processor.common.ClickHouse", remembered)
+
+
+@pytest.fixture
+def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
+    """Rows of a query in the test's database, from the engine itself."""
+
+    def ask(sql: str) -> list[list[Any]]:
+        clickhouse.engine.query(f"USE {unmigrated.clickhouse_database}")
+        answer = clickhouse.engine.query(sql, "JSONCompactEachRow").bytes().decode()
+        return [json.loads(line) for line in answer.splitlines()]
+
+    return ask
+
+
+@dataclass
+class Answer:
+    """What the handler answered; body is the parsed one, or the answer to an SQS batch itself."""
+
+    status: int | None
+    body: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.body[name]
+
+
+Invoke = Callable[..., Answer]
+
+
+@pytest.fixture
+def invoke(settings: Settings) -> Invoke:
+    """Call the real handler as Lambda does: what goes in and comes out is JSON."""
+
+    def invoke(payload: Any, seconds_left: float = 60) -> Answer:
+        answer = handler(json.loads(json.dumps(payload)), context(seconds_left))
+        answer = json.loads(json.dumps(answer))
+        if "body" not in answer:
+            return Answer(None, answer)
+        return Answer(answer["statusCode"], json.loads(answer["body"]))
+
+    return invoke
+
+
+def context(seconds_left: float = 60) -> Any:
+    """What Lambda passes beside the payload, as much of it as is used."""
+    return SimpleNamespace(
+        aws_request_id="request-1",
+        get_remaining_time_in_millis=lambda: int(seconds_left * 1000),
+    )

@@ -1,0 +1,66 @@
+"""Statements and payloads for tests, as short as they can be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote_plus
+
+PLAYED = "https://w3id.org/xapi/video/verbs/played"
+VIDEO = "https://w3id.org/xapi/video/extensions/"
+BAD_LINE = b"this is no statement"
+
+
+def video(number: int, **more: Any) -> dict[str, Any]:
+    """A video statement; another number is another statement."""
+    return {
+        "id": f"00000000-0000-4000-8000-{number:012x}",
+        "actor": {"account": {"name": f"viewer-{number}", "homePage": "https://example.org"}},
+        "verb": {"id": PLAYED},
+        "object": {"id": "https://example.org/video/1"},
+        "result": {"extensions": {VIDEO + "time": number / 2}},
+        "timestamp": "2024-01-01T12:00:00Z",
+        **more,
+    }
+
+
+def event_id(number: int) -> str:
+    """The id that video(number) has."""
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+def other(number: int) -> dict[str, Any]:
+    """A statement that is not about a video."""
+    return {
+        "actor": {"mbox": "mailto:viewer@example.org"},
+        "verb": {"id": "http://id.tincanapi.com/verb/viewed"},
+        "object": {"id": f"https://example.org/page/{number}"},
+    }
+
+
+def notification(bucket: str, *keys: str) -> dict[str, Any]:
+    """What S3 sends about uploads."""
+    return {
+        "Records": [
+            {
+                "eventSource": "aws:s3",
+                "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}},
+            }
+            for key in keys
+        ]
+    }
+
+
+def sqs(**bodies: Any) -> dict[str, Any]:
+    """A batch of messages by id; a body that is not text is sent as JSON."""
+    return {
+        "Records": [
+            {
+                "messageId": name,
+                "eventSource": "aws:sqs",
+                "body": body if isinstance(body, str) else json.dumps(body),
+            }
+            for name, body in bodies.items()
+        ]
+    }

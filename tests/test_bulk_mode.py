@@ -1,0 +1,293 @@
+"""Bulk mode: which objects a request covers, what it answers, and how it resumes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import BAD_LINE, other, video
+from xapi_etl_processor import bulk
+from xapi_etl_processor.bulk import NothingDone
+
+COUNT = "SELECT count() FROM video_events"
+BODY = {
+    "success",
+    "processing_mode",
+    "section_id",
+    "events_processed",
+    "video_events_processed",
+    "other_events",
+    "rejected_lines",
+    "blank_lines",
+    "files_found",
+    "files_processed",
+    "files_skipped",
+    "files_failed",
+    "failures",
+    "duration_ms",
+    "dry_run",
+    "complete",
+    "continuation_token",
+}
+
+
+def put(bucket: Bucket, *keys: str) -> None:
+    """Upload a bundle with one video statement, another each, to every key."""
+    for number, key in enumerate(keys):
+        bucket.put(key, video(number))
+
+
+def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
+    """The keys that a request covers."""
+    answer = invoke({**request, "dry_run": True})
+    assert answer.status == 200, answer.body
+    assert answer["files_found"] == len(answer["files"])
+    return list(answer["files"])
+
+
+def test_a_section_lands_and_the_answer_says_so(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put("section/1/video/a.jsonl", video(1), other(1), BAD_LINE, b"", b"")
+    bucket.put("section/1/page_viewed/b.jsonl", other(2), video(2))
+    bucket.put("section/2/video/c.jsonl", video(3))
+    answer = invoke({"section_id": 1})
+    assert answer.status == 200
+    assert answer.body.keys() == BODY
+    assert answer.body.pop("duration_ms") >= 0
+    assert answer.body == {
+        "success": True,
+        "processing_mode": "bulk",
+        "section_id": 1,
+        "events_processed": 4,
+        "video_events_processed": 2,
+        "other_events": 2,
+        "rejected_lines": 1,
+        "blank_lines": 2,
+        "files_found": 2,
+        "files_processed": 2,
+        "files_skipped": 0,
+        "files_failed": 0,
+        "failures": [],
+        "dry_run": False,
+        "complete": True,
+        "continuation_token": None,
+    }
+    assert ask(COUNT) == [[2]]
+    assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
+
+
+def test_a_section_is_not_another_one_that_begins_like_it(bucket: Bucket, invoke: Invoke) -> None:
+    put(bucket, "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl")
+    assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
+    assert found(bucket, invoke, s3_prefix="section/1") == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, s3_prefix="section/1/") == ["section/1/video/a.jsonl"]
+
+
+def test_a_prefix_narrows_and_a_section_filters(bucket: Bucket, invoke: Invoke) -> None:
+    archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
+    put(bucket, *archived, "section/1/video/c.jsonl", "section/1/page_viewed/d.jsonl")
+    assert found(bucket, invoke, s3_prefix="archive") == archived
+    assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
+    assert found(bucket, invoke, s3_prefix="section/1/video") == ["section/1/video/c.jsonl"]
+    assert len(found(bucket, invoke, s3_prefix="")) == 4
+
+
+def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
+    put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
+    put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
+    assert found(bucket, invoke, mode="bulk") == [
+        "section/1/video/C.JSONL",
+        "section/1/video/a.jsonl",
+        "section/1/video/b.jsonl.gz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        ("2024-02-29", "2024-02-29", ["1", "2", "3"]),
+        ("2024-02-29", None, ["1", "2", "3", "4"]),
+        (None, "2024-02-28", ["0"]),
+        ("2024-03-01", "2024-03-01", ["4"]),
+        ("2024-03-02", "2024-03-31", []),
+        (None, None, ["0", "1", "2", "3", "4"]),
+    ],
+)
+def test_dates_are_utc_days_both_included_by_the_instant_in_the_key(
+    bucket: Bucket, invoke: Invoke, start: str | None, end: str | None, expected: list[str]
+) -> None:
+    put(
+        bucket,
+        "section/1/video/2024-02-28T23-59-59.999999Z_0.jsonl",
+        "section/1/video/2024-02-29T00-00-00Z_1.jsonl",
+        "section/1/video/2024-02-29T12:30:00.123Z_2.jsonl",
+        "section/1/video/2024-02-29T23-59-59.999999Z_3.jsonl",
+        "section/1/video/2024-03-01T00-00-00.000Z_4.jsonl",
+    )
+    keys = found(bucket, invoke, mode="bulk", start_date=start, end_date=end)
+    assert sorted(key.rpartition("_")[2].removesuffix(".jsonl") for key in keys) == expected
+
+
+def test_a_key_without_an_instant_is_dated_by_its_last_change(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    put(bucket, "section/1/video/merged.jsonl")
+    today = datetime.now(UTC)
+    around = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
+    assert found(bucket, invoke, start_date=around[0], end_date=around[1])
+    assert not found(bucket, invoke, start_date="2024-01-01", end_date="2024-01-31")
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({"start_date": "2024-02-30"}, "start_date"),
+        ({"end_date": "31.1.2024"}, "end_date"),
+        ({"end_date": "2024-01-01T00:00:00Z"}, "end_date"),
+        ({"start_date": 20240101}, "start_date"),
+        ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "start_date is after end_date"),
+        ({"section_id": "abc"}, "section_id"),
+        ({"section_id": -1}, "section_id"),
+        ({"section_id": True}, "section_id"),
+        ({"section_id": 1.5}, "section_id"),
+        ({"s3_prefix": 5}, "s3_prefix"),
+        ({"mode": "bulk", "dry_run": "false"}, "dry_run"),
+        ({"mode": "bulk", "force_reprocess": 1}, "force_reprocess"),
+        ({"mode": "bulk", "sektion": 5}, "sektion"),
+        ({"mode": "bulk", "bucket": 5}, "bucket"),
+        ({"continuation_token": "nonsense"}, "continuation_token"),
+        ({"continuation_token": 5}, "continuation_token"),
+        ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "does not exist"),
+    ],
+)
+def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
+    invoke: Invoke, request_: dict[str, Any], named: str
+) -> None:
+    answer = invoke(request_)
+    assert answer.status == 400
+    assert answer["success"] is False
+    assert named in answer["error"]
+
+
+def test_no_match_is_said_and_is_no_failure(invoke: Invoke) -> None:
+    answer = invoke({"section_id": 404})
+    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
+
+
+def test_a_dry_run_reads_no_object_writes_nothing_and_knows_the_ledger(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    keys = [f"section/1/video/{n:02}.jsonl" for n in range(15)]
+    put(bucket, *keys)
+    invoke({"bucket": bucket.name, "key": keys[0]})
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    answer = invoke({"section_id": 1, "dry_run": True})
+    assert answer.body.keys() == BODY | {"files", "bytes_found"}
+    assert answer["files"] == keys[:10]
+    assert (answer["files_found"], answer["files_skipped"]) == (15, 1)
+    assert answer["files_processed"] == answer["events_processed"] == 0
+    size = sum(len(json.dumps(video(n))) + 1 for n in range(15))
+    assert answer["bytes_found"] == size
+    assert all(sql.startswith("SELECT") for sql in asked)
+    assert ask(COUNT) == [[1]]
+
+
+def test_more_objects_than_a_page_of_the_listing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    for number in range(1003):
+        bucket.put(f"section/1/video/{number:04}.jsonl", video(number))
+    answer = invoke({"section_id": 1})
+    assert (answer["files_processed"], answer["complete"]) == (1003, True)
+    assert ask(COUNT) == [[1003]]
+
+
+def test_a_bad_object_is_named_and_the_others_are_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    put(bucket, "section/1/video/a.jsonl", "section/1/video/c.jsonl")
+    bucket.put("section/1/video/b.jsonl.gz", body=b"\x1f\x8b broken")
+    answer = invoke({"section_id": 1})
+    assert answer.status == 200
+    assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, True, 1)
+    assert [failure["key"] for failure in answer["failures"]] == ["section/1/video/b.jsonl.gz"]
+    assert "damaged" in answer["failures"][0]["error"]
+    assert ask(COUNT) == [[2]]
+
+
+def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
+    for number in range(25):
+        bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
+    answer = invoke({"section_id": 1})
+    assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
+
+
+class Clock:
+    """A clock that moves on by a second whenever it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.parametrize(("dry_run", "looks"), [(False, 40), (True, 8)])
+def test_when_the_time_is_up_a_token_resumes_exactly(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,
+    looks: int,
+) -> None:
+    monkeypatch.setattr(bulk, "PAGE_OBJECTS", 7)
+    put(bucket, *(f"section/1/video/{number:03}.jsonl" for number in range(60)))
+    request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
+    seen, rounds = 0, 0
+    while True:
+        with monkeypatch.context() as patch:
+            # No real second passes: the limit is a number of looks at the clock.
+            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
+            answer = invoke(request, seconds_left=looks)
+        seen += answer["files_found"]
+        rounds += 1
+        assert answer["success"] is True
+        assert answer["complete"] is (answer["continuation_token"] is None)
+        if answer["complete"]:
+            break
+        request = {"continuation_token": answer["continuation_token"]}
+    assert rounds > 1
+    assert seen == 60
+    if not dry_run:
+        assert ask(COUNT) == [[60]]
+        assert ask("SELECT count() FROM processed_files") == [[60]]
+
+
+def test_a_token_beside_another_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
+    put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")
+    assert found(bucket, invoke, section_id=1, force_reprocess=False) != []
+    assert invoke({"continuation_token": token, "section_id": 2}).status == 400
+    assert invoke({"continuation_token": token, "section_id": 1})["files_found"] == 2
+
+
+def test_without_time_for_a_single_object_it_raises(bucket: Bucket, invoke: Invoke) -> None:
+    put(bucket, "section/1/video/a.jsonl")
+    with pytest.raises(NothingDone, match="time was up"):
+        invoke({"section_id": 1}, seconds_left=0)
+
+
+def test_without_clickhouse_it_raises_and_names_the_server(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, "section/1/video/a.jsonl")
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
+        invoke({"section_id": 1})

@@ -1,0 +1,204 @@
+"""Event mode: what was uploaded lands, once, and what failed is told to whoever retries."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
+from xapi_etl_processor.lambda_function import EventFailed
+
+KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
+
+
+def test_an_uploaded_bundle_lands_with_every_line_accounted_for(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1), other(1), b"", BAD_LINE, video(2), b" \r", other(2), other(3))
+    answer = invoke(notification(bucket.name, KEY))
+    assert answer.status == 200
+    assert answer.body.pop("duration_ms") >= 0
+    assert answer.body == {
+        "success": True,
+        "processing_mode": "event",
+        "section_id": 2001,
+        "events_processed": 5,
+        "video_events_processed": 2,
+        "other_events": 3,
+        "rejected_lines": 1,
+        "blank_lines": 2,
+        "files_found": 1,
+        "files_processed": 1,
+        "files_skipped": 0,
+        "files_failed": 0,
+        "failures": [],
+        "dry_run": False,
+        "s3_bucket": bucket.name,
+        "s3_key": KEY,
+    }
+    assert ask("SELECT event_id, source_file, source_line FROM video_events ORDER BY 1") == [
+        [event_id(1), bucket.uri(KEY), 1],
+        [event_id(2), bucket.uri(KEY), 5],
+    ]
+    assert ask("SELECT source_file, source_line, line FROM rejected_statements") == [
+        [bucket.uri(KEY), 4, "this is no statement"]
+    ]
+    columns = "bucket, key, lines, video, other, blank, rejected, mode"
+    assert ask(f"SELECT {columns} FROM processed_files") == [
+        [bucket.name, KEY, 8, 2, 3, 2, 1, "event"]
+    ]
+
+
+def test_every_record_of_a_notification_is_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    keys = [bucket.put(f"section/7/video/{n}.jsonl", video(n)) for n in range(3)]
+    answer = invoke(notification(bucket.name, *keys))
+    assert answer["files_processed"] == 3
+    assert [f["s3_key"] for f in answer["files"]] == keys
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+@pytest.mark.parametrize("key", ["a b+c/é%2B=:.jsonl", "section/1/video/ä ö.jsonl"])
+def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
+    bucket: Bucket, invoke: Invoke, ask: Ask, key: str
+) -> None:
+    bucket.put(key, video(1))
+    assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
+    assert invoke(notification(bucket.name, key))["files_skipped"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+
+
+def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
+    members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
+    for key in ("section/1/video/a.jsonl.gz", "section/1/video/b.jsonl"):
+        bucket.put(key, body=members)
+        assert invoke({"bucket": bucket.name, "key": key})["video_events_processed"] == 50
+    assert ask("SELECT count() FROM video_events FINAL") == [[50]]
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n  \n", b'{"actor":{}}\n', b"\xef\xbb\xbf"])
+def test_a_bundle_without_video_is_a_normal_result(
+    bucket: Bucket, invoke: Invoke, ask: Ask, body: bytes
+) -> None:
+    bucket.put(KEY, body=body)
+    answer = invoke(notification(bucket.name, KEY))
+    assert (answer["success"], answer["video_events_processed"]) == (True, 0)
+    assert answer["blank_lines"] + answer["rejected_lines"] == body.count(b"\n")
+    assert ask("SELECT count() FROM processed_files") == [[1]]
+
+
+def test_a_notification_about_another_kind_of_object_is_skipped(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put("section/1/report.csv", b"a,b")
+    answer = invoke(notification(bucket.name, "section/1/report.csv"))
+    assert (answer["success"], answer["files_skipped"]) == (True, 1)
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put(KEY, video(1), other(1), BAD_LINE)
+    answer = invoke({"bucket": bucket.name, "key": KEY, "dry_run": True})
+    assert (answer["dry_run"], answer["events_processed"], answer["rejected_lines"]) == (True, 2, 1)
+    for table in ("video_events", "processed_files", "rejected_statements"):
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
+
+
+def test_a_missing_object_raises_with_a_clear_text(bucket: Bucket, invoke: Invoke) -> None:
+    with pytest.raises(EventFailed, match=f"{bucket.uri('gone.jsonl')} is gone.*restore it"):
+        invoke(notification(bucket.name, "gone.jsonl"))
+
+
+def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=gzip.compress(json.dumps(video(1)).encode())[:-5])
+    with pytest.raises(EventFailed, match=r"1 of 1 objects failed: .*cut short"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+def test_one_failed_object_does_not_hold_back_its_neighbours(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    first, third = (bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in (1, 3))
+    with pytest.raises(EventFailed, match="1 of 3 objects failed"):
+        invoke(notification(bucket.name, first, "section/1/video/2.jsonl", third))
+    assert ask("SELECT key FROM processed_files ORDER BY key") == [[first], [third]]
+    assert ask("SELECT count() FROM video_events") == [[2]]
+
+
+def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
+    answer = invoke(
+        sqs(
+            good=notification(bucket.name, keys[0]),
+            gone=notification(bucket.name, keys[1], "section/1/video/gone.jsonl"),
+            poison="not JSON",
+            empty={"Records": []},
+            test={"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket.name},
+            direct={"bucket": bucket.name, "key": keys[2]},
+        )
+    )
+    failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+    assert failed == ["gone", "poison", "empty"]
+    assert answer.body.keys() == {"batchItemFailures"}
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+def test_an_sqs_batch_in_which_all_is_well_fails_no_message(bucket: Bucket, invoke: Invoke) -> None:
+    key = bucket.put(KEY, video(1))
+    assert invoke(sqs(one=notification(bucket.name, key))).body == {"batchItemFailures": []}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"hello": "world"},
+        {"Records": []},
+        {"Records": [{"eventSource": "aws:kinesis"}]},
+        {"bucket": "only-a-bucket"},
+        {"bucket": 5, "key": "x"},
+        {"health_check": "false"},
+        [],
+        None,
+        "text",
+    ],
+)
+def test_an_unknown_payload_is_answered_with_the_accepted_ones(
+    invoke: Invoke, payload: object
+) -> None:
+    answer = invoke(payload)
+    assert answer.status == 400
+    assert '"health_check": true' in answer["error"]
+    assert '"key"' in answer["error"]
+
+
+@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
+def test_a_flag_in_quotes_is_refused(bucket: Bucket, invoke: Invoke, flag: str) -> None:
+    answer = invoke({"bucket": bucket.name, "key": KEY, flag: "false"})
+    assert answer.status == 400
+    assert flag in answer["error"]
+
+
+def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(invoke: Invoke) -> None:
+    answer = invoke({"bucket": "no-such-bucket-here", "key": "x.jsonl"})
+    assert answer.status == 400
+    assert "does not exist" in answer["error"]
+
+
+def test_events_that_the_time_does_not_suffice_for_come_again(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    key = bucket.put(KEY, video(1))
+    answer = invoke(sqs(late=notification(bucket.name, key)), seconds_left=0)
+    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "late"}]}
+    with pytest.raises(EventFailed, match="time was up"):
+        invoke(notification(bucket.name, key), seconds_left=0)
+    assert ask("SELECT count() FROM video_events") == [[0]]

@@ -1,0 +1,281 @@
+"""Nothing lost and nothing doubled, whatever is repeated, cut or overlapped."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.bundles import generate
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor import clickhouse_client, common, s3
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import Run, process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.objects import S3Object
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+COUNT = "SELECT count() FROM video_events"
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """No waiting between attempts; the pauses that were asked for."""
+    pauses: list[float] = []
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", pauses.append)
+    return pauses
+
+
+class Cut:
+    """Drops the connection at a point of an insert into a table, the first times it is reached."""
+
+    def __init__(self, table: str, point: str, times: int) -> None:
+        self.table, self.point, self.left = table, point, times
+
+    def __call__(self, point: str, sql: str) -> None:
+        if point == self.point and f".{self.table} (" in sql and sql.startswith("INSERT"):
+            self.left -= 1
+            if self.left >= 0:
+                raise ConnectionAbortedError
+
+
+def test_everything_twice_leaves_the_same_count(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bundles = list(generate(sections=(1, 2), days=2, bundles_per_day=8))
+    for bundle in bundles:
+        bucket.put(bundle.key, body=bundle.body)
+    distinct = len(set().union(*(bundle.video_lines for bundle in bundles)))
+    rejected = sum(bundle.rejected for bundle in bundles)
+    for payload in (
+        notification(bucket.name, bundles[0].key, bundles[1].key),
+        {"mode": "bulk"},
+        notification(bucket.name, *(bundle.key for bundle in bundles[:5])),
+        {"mode": "bulk"},
+        {"mode": "bulk", "force_reprocess": True},
+        {"bucket": bucket.name, "key": bundles[0].key, "force_reprocess": True},
+    ):
+        assert invoke(payload)["success"] is True
+    assert ask(f"{COUNT} FINAL") == [[distinct]]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[rejected]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[len(bundles)]]
+    assert ask(
+        "SELECT sum(lines) = sum(video + other + blank + rejected) FROM processed_files FINAL"
+    ) == [[1]]
+
+
+def test_a_repeated_notification_is_skipped_without_reading_the_object(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    monkeypatch.setattr(s3, "_fetch", None)
+    monkeypatch.setattr(s3, "_stream", None)
+    assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
+
+
+def test_the_ledger_is_asked_once_for_many_objects(
+    bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    for number in range(60):
+        bucket.put(f"section/1/video/{number}.jsonl", video(number))
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    assert invoke({"section_id": 1})["files_processed"] == 60
+    verbs = [sql.split(" (")[0].split(" WHERE")[0].split(".")[-1] for sql in asked]
+    assert verbs == ["processed_files", "video_events", "processed_files"]
+
+
+def test_an_overwritten_object_is_new_work(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    bucket.put(KEY, video(1), video(2))
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    landed = ask("SELECT event_id FROM video_events FINAL ORDER BY 1")
+    assert landed == [[event_id(1)], [event_id(2)]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
+
+
+def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    early = notification(bucket.name, KEY)
+    early["Records"][0]["s3"]["object"]["eTag"] = "0" * 32
+    assert invoke(early)["files_processed"] == 1
+    assert invoke(early)["success"] is True
+    assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+def test_force_brings_back_what_a_delete_took(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    bucket.put(KEY, video(1), video(2))
+    invoke({"section_id": 2001})
+    for _ in range(2):
+        ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        assert ask(COUNT) == [[0]]
+        assert invoke({"section_id": 2001})["files_skipped"] == 1
+        assert ask(COUNT) == [[0]]
+        invoke({"section_id": 2001, "force_reprocess": True})
+        assert ask(COUNT) == [[2]]
+
+
+@pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
+@pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
+def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    quick_retries: list[float],
+    table: str,
+    point: str,
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE, video(2))
+    cut = Cut(table, point, times=2)
+    clickhouse.hook = cut
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert cut.left <= 0
+    assert len(quick_retries) == 2
+    # Without FINAL: the insert's token alone has kept the repetition out.
+    assert ask(COUNT) == [[2]]
+    assert ask("SELECT count() FROM rejected_statements") == [[1]]
+    assert ask("SELECT count() FROM processed_files") == [[1]]
+
+
+@pytest.mark.parametrize("point", ["query", "stored"])
+def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mended_by_a_retry(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    quick_retries: list[float],
+    point: str,
+) -> None:
+    bucket.put(KEY, video(1))
+    clickhouse.hook = Cut("video_events", point, times=clickhouse_client.ATTEMPTS)
+    with pytest.raises(EventFailed, match="may or may not have been done"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+def test_nulls_survive_a_repeated_insert(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    quick_retries: list[float],
+) -> None:
+    without_time = video(2) | {"result": {}}
+    bucket.put(KEY, video(1), without_time)
+    clickhouse.hook = Cut("video_events", "insert", times=1)
+    invoke(notification(bucket.name, KEY))
+    assert len(quick_retries) == 1
+    assert ask("SELECT video_time FROM video_events ORDER BY event_id") == [[0.5], [None]]
+
+
+def test_other_rows_have_another_token(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    # The same objects, line numbers and count of rows: only the bytes differ.
+    for numbers in ((1, 2), (3, 4)):
+        bucket.put(KEY, *map(video, numbers))
+        invoke({"bucket": bucket.name, "key": KEY})
+    assert ask(COUNT) == [[4]]
+
+
+def test_the_same_statement_in_many_objects_counts_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    keys = [f"section/1/video/2024-0{n}-01T00-00-00Z_{n}.jsonl" for n in range(1, 5)]
+    for key in keys:
+        bucket.put(key, video(1))
+    invoke(notification(bucket.name, *keys))
+    assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+def test_statements_of_hundreds_of_months_are_one_insert(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    years, months_of_year = range(1990, 2015), range(1, 13)
+    months = [f"{year}-{month:02}-01T00:00:00Z" for year in years for month in months_of_year]
+    bucket.put(KEY, *(video(n, timestamp=month) for n, month in enumerate(months)))
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[300, 300]]
+
+
+def test_a_batch_fills_across_objects_and_ends_inside_one(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    keys = [f"section/1/video/{n}.jsonl" for n in range(4)]
+    for n, key in enumerate(keys):
+        bucket.put(key, *(video(1000 * n + i) for i in range(30)))
+    inserts: list[str] = []
+    clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
+    run = Run(replace(settings, batch_rows=50), common.connections(settings), "bulk")
+    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
+    assert [outcome.status for outcome in outcomes] == ["processed"] * 4
+    assert [outcome.counts.video for outcome in outcomes] == [30] * 4
+    assert sum(".video_events (" in sql for sql in inserts) == 2
+    assert ask(COUNT) == [[120]]
+
+
+def test_an_object_is_in_the_ledger_only_behind_its_last_row(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    """Every prefix of the inserts is safe to die in: the ledger never runs ahead of the rows."""
+    ledger_ahead: list[Any] = []
+
+    def watch(point: str, sql: str) -> None:
+        if point == "stored":
+            ledger_ahead.extend(
+                ask(
+                    "SELECT key FROM processed_files AS done FINAL LEFT JOIN"
+                    " (SELECT source_file, count() AS rows FROM video_events FINAL GROUP BY 1) AS v"
+                    " ON v.source_file = concat('s3://', bucket, '/', key) WHERE video > rows"
+                )
+            )
+
+    for n in range(6):
+        bucket.put(f"section/1/video/{n}.jsonl", *(video(1000 * n + i) for i in range(20)))
+    clickhouse.hook = watch
+    run = Run(replace(settings, batch_rows=25), common.connections(settings), "bulk")
+    objects = [S3Object(bucket.name, f"section/1/video/{n}.jsonl") for n in range(6)]
+    assert [o.status for o in process(objects, run)] == ["processed"] * 6
+    assert ledger_ahead == []
+
+
+def test_the_same_object_at_once_in_several_workers_counts_once(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    bucket.put(KEY, *(video(n) for n in range(500)))
+
+    def deliver(_: int) -> list[str]:
+        connections = common.Connections(s3.client(), ClickHouse(settings))
+        run = Run(settings, connections, "event")
+        found = [outcome.status for outcome in process([S3Object(bucket.name, KEY)], run)]
+        connections.clickhouse.disconnect()
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = [status for found in pool.map(deliver, range(4)) for status in found]
+    assert set(statuses) <= {"processed", "skipped"}
+    assert "processed" in statuses
+    assert ask(f"{COUNT} FINAL") == [[500]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
+
+
+def test_bulk_over_live_events_counts_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    keys = [f"section/1/video/{n}.jsonl" for n in range(40)]
+    for n, key in enumerate(keys):
+        bucket.put(key, video(n), video(n + 1))
+    uploads = [notification(bucket.name, key) for key in keys[::4]]
+    for payload in (*uploads[:3], {"section_id": 1}, *uploads[3:]):
+        assert invoke(payload)["success"] is True
+    assert ask(f"{COUNT} FINAL") == [[41]]

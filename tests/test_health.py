@@ -1,0 +1,132 @@
+"""The health check says of each service what is wrong, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, Ask, Bucket, Invoke, context, forget_connections
+from xapi_etl_processor import __version__
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import handler
+
+CHECK = {"health_check": True}
+
+
+def check() -> tuple[int, dict[str, object]]:
+    """Ask afresh, as a new container would."""
+    forget_connections()
+    answer = handler(CHECK, context())
+    assert PASSWORD not in answer["body"]
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_all_is_well(bucket: Bucket, invoke: Invoke) -> None:
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    latency = answer["clickhouse"].pop("latency_ms")
+    version = answer["clickhouse"].pop("version")
+    assert 0 < latency < 5000
+    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
+    assert answer.body == {
+        "healthy": True,
+        "processing_mode": "health_check",
+        "version": __version__,
+        "environment": "test",
+        "clickhouse": {
+            "ok": True,
+            "schema": "current",
+            "deduplication": "window of 10000 inserts",
+            "error": None,
+        },
+        "s3": {"ok": True, "bucket": bucket.name, "error": None},
+    }
+
+
+def test_it_asks_and_changes_nothing(invoke: Invoke, clickhouse: ClickHouseServer) -> None:
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    invoke(CHECK)
+    assert asked
+    assert all(sql.startswith("SELECT") for sql in asked)
+
+
+def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:
+    status, body = check()
+    assert (status, body["healthy"]) == (503, False)
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert clickhouse["schema"] == "missing"
+    assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE video_events DROP COLUMN track", "video_events.track is not there"),
+        (
+            "ALTER TABLE video_events MODIFY COLUMN volume Nullable(Float32)",
+            "video_events.volume is Nullable(Float32), not Nullable(Float64)",
+        ),
+        ("DROP TABLE processed_files", "lacks processed_files"),
+        ("DROP TABLE rejected_statements", "lacks rejected_statements"),
+    ],
+)
+def test_a_table_that_differs_is_behind_and_named(
+    settings: Settings, ask: Ask, change: str, said: str
+) -> None:
+    ask(change)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["schema"]) == (503, "behind")
+    assert said in clickhouse["error"]
+
+
+def test_more_columns_than_are_known_do_no_harm(settings: Settings, ask: Ask) -> None:
+    ask("ALTER TABLE video_events ADD COLUMN cohort String")
+    assert check()[0] == 200
+
+
+def test_a_table_without_a_deduplication_window_is_not_healthy(
+    settings: Settings, ask: Ask
+) -> None:
+    ask("ALTER TABLE video_events MODIFY SETTING non_replicated_deduplication_window = 0")
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["deduplication"]) == (503, "none")
+    assert "video_events has no deduplication window" in clickhouse["error"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "service", "said"),
+    [
+        ("CLICKHOUSE_PORT", "1", "clickhouse", "no connection"),
+        ("CLICKHOUSE_HOST", "nowhere.invalid", "clickhouse", "no connection"),
+        ("CLICKHOUSE_PASSWORD", "wrong-4242", "clickhouse", "check CLICKHOUSE_USERNAME"),
+        ("CLICKHOUSE_USERNAME", "nobody", "clickhouse", "check CLICKHOUSE_USERNAME"),
+        ("CLICKHOUSE_HOST", "", "clickhouse", "CLICKHOUSE_HOST is not set"),
+        ("CLICKHOUSE_PORT", "many", "clickhouse", "CLICKHOUSE_PORT is 'many'"),
+        ("S3_XAPI_BUCKET_NAME", "no-such-bucket-here", "s3", "does not exist"),
+        ("S3_XAPI_BUCKET_NAME", "", "s3", "S3_XAPI_BUCKET_NAME is not set"),
+    ],
+)
+def test_each_cause_has_its_own_text(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    service: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    status, body = check()
+    found = body[service]
+    assert isinstance(found, dict)
+    assert (status, body["healthy"], found["ok"]) == (503, False, False)
+    assert said in found["error"]
+    assert value == "" or "wrong-4242" not in json.dumps(body)

@@ -1,0 +1,131 @@
+"""What is logged and measured, and what never is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import PASSWORD, Bucket, Invoke
+from tests.samples import notification, sqs, video
+from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.telemetry import logger
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+CANARY = "canary-7f3a9"
+
+
+class StandardOutput:
+    """Standard output as it is when something is written: pytest changes it during a test."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture(autouse=True)
+def _captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", StandardOutput())
+
+
+def printed(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The lines of the log, each a JSON object."""
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one line in CloudWatch's embedded metric format."""
+    (found,) = (line for line in lines if "_aws" in line)
+    return found
+
+
+def test_metrics_have_the_mode_as_their_only_dimension(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2), b"bad")
+    invoke(notification(bucket.name, KEY))
+    found = metrics(printed(capfd))
+    (directive,) = found["_aws"]["CloudWatchMetrics"]
+    assert directive["Dimensions"] == [["processing_mode"]]
+    assert {metric["Name"] for metric in directive["Metrics"]} == {
+        "events_processed",
+        "video_events_processed",
+        "rejected_lines",
+        "success",
+    }
+    assert found["processing_mode"] == "event"
+    assert (found["events_processed"], found["video_events_processed"]) == ([2], [2])
+    assert (found["rejected_lines"], found["success"]) == ([1], [1])
+
+
+def test_a_failure_is_measured_and_logged_as_one(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EventFailed):
+        invoke(notification(bucket.name, "section/1/video/gone.jsonl"))
+    lines = printed(capfd)
+    assert metrics(lines)["success"] == [0]
+    (error,) = (line for line in lines if line.get("level") == "ERROR")
+    assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("payload", "mode"),
+    [({"health_check": True}, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")],
+)
+def test_every_invocation_is_measured_with_its_mode(
+    invoke: Invoke, capfd: pytest.CaptureFixture[str], payload: dict[str, Any], mode: str
+) -> None:
+    answer = invoke(payload)
+    found = metrics(printed(capfd))
+    assert found["processing_mode"] == mode
+    assert found["success"] == [int(answer.status == 200)]
+
+
+def test_a_log_line_tells_request_mode_section_and_counts(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    (line,) = (line for line in printed(capfd) if line.get("level") == "INFO")
+    assert (line["request_id"], line["processing_mode"]) == ("request-1", "event")
+    assert (line["section_id"], line["environment"]) == (2001, "test")
+    assert line["summary"]["files_processed"] == 1
+
+
+def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    capfd.readouterr()
+    invoke({"health_check": True})
+    (line,) = (line for line in printed(capfd) if line.get("level") == "INFO")
+    assert "section_id" not in line
+
+
+def test_no_statement_no_person_and_no_secret_is_logged_or_answered(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = video(1) | {
+        "actor": {"name": CANARY, "mbox": f"mailto:{CANARY}@example.org"},
+        "result": {"response": CANARY, "extensions": {CANARY: CANARY}},
+        "object": {"id": f"https://example.org/{CANARY}", "definition": {"name": {"en": CANARY}}},
+    }
+    odd = whole | {"actor": {"account": {"name": [CANARY]}}, "context": CANARY}
+    without_verb = {name: value for name, value in whole.items() if name != "verb"}
+    text = json.dumps(whole).encode()
+    bucket.put(KEY, whole, odd, without_verb, text[:-9], text + b"}", b"\xff" + text)
+    answers = [invoke(notification(bucket.name, KEY)), invoke({"mode": "bulk"})]
+    answers.append(invoke(sqs(one=CANARY, two={"Records": [{"eventSource": CANARY[:0]}]})))
+    bucket.put(KEY + ".gz", body=b"\x1f\x8b" + text)
+    with pytest.raises(EventFailed) as failure:
+        invoke(notification(bucket.name, KEY + ".gz"))
+    out, err = capfd.readouterr()
+    for said in (out, err, str(failure.value), *(json.dumps(answer.body) for answer in answers)):
+        assert CANARY not in said
+        assert PASSWORD not in said

@@ -42,7 +42,7 @@ serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
 	@$(BIN)/python -m local.clickhouse_server
 
 docs: $(VENV)/ready ## write the generated parts of the README
-	$(BIN)/python -m xapi_etl_processor.dictionary README.md
+	$(BIN)/python -m xapi_etl_processor.reference README.md
 
 lock: $(VENV)/ready ## pin what pyproject.toml asks for in requirements.txt
 	$(BIN)/pip install --quiet uv

@@ -1,12 +1,13 @@
 """S3, and whatever else of AWS a run needs, on loopback: moto's server, spoken to over HTTP.
 
-python -m local.aws    serve S3 on port 5000, until Ctrl-C
+python -m local.aws [PORT]    serve S3 on port 5000, or another, until Ctrl-C
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,7 +45,8 @@ def serving(port: int = 0) -> Iterator[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    with serving(5000) as variables:
+    with serving(int(sys.argv[1]) if len(sys.argv) > 1 else 5000) as variables:
+        print(f"S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
         print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

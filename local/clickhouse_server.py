@@ -170,6 +170,9 @@ def _select(wire: Wire, engine: Connection, query: Query) -> None:
     elif not re.match(r"\s*(SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", sql, re.IGNORECASE):
         engine.query(sql)
         return
+    else:
+        wire.write_block(engine.query(sql, "Native").bytes(), query.compressed)
+        return
     for chunk in engine.send_query(sql, "Native"):
         wire.write_block(chunk.bytes(), query.compressed)
 

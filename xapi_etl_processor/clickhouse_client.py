@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from clickhouse_driver import Client, errors
@@ -98,6 +99,7 @@ class ClickHouse:
         columns: Mapping[str, list[Any]],
         token: str,
         deadline: float = float("inf"),
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Store the rows of columns, equally long lists, as one block: all or none of it.
 
@@ -109,18 +111,17 @@ class ClickHouse:
         """
         names = ", ".join(columns)
         sql = f"INSERT INTO {self.database}.{table} ({names}) VALUES"
-        settings = {
+        sent = {
             "async_insert": 0,
             "insert_deduplicate": 1,
             "insert_deduplication_token": token,
-            # A block may hold statements of many months; a part for each is what was asked for.
-            "max_partitions_per_insert_block": 0,
+            **settings,
         }
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 # The driver overwrites NULLs in the lists that it is given: a repeat needs its own.
                 block = [list(column) for column in columns.values()]
-                self._connected().execute(sql, block, columnar=True, settings=settings)
+                self._connected().execute(sql, block, columnar=True, settings=sent)
                 return
             except (errors.Error, EOFError, OSError) as error:
                 named = self._named(error, f"insert into {table}")
@@ -152,6 +153,7 @@ class ClickHouse:
                 password=password(settings),
                 secure=settings.clickhouse_secure,
                 verify=True,
+                ca_certs=settings.clickhouse_ca_certs or None,
                 compression="lz4",
                 connect_timeout=CONNECT_SECONDS,
                 sync_request_timeout=CONNECT_SECONDS,

@@ -68,7 +68,11 @@ class Source(NamedTuple):
 
 @dataclass
 class Chunk:
-    """Video statements of one object, in order, on the way to columns."""
+    """Video statements of one object, in order, on the way to columns.
+
+    `columns` holds those that are made already, in the order of the column table: a fallback may
+    look at what stands before it.
+    """
 
     source: Source
     statements: list[Any] = field(default_factory=list)
@@ -136,7 +140,10 @@ def _sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
 
 def _any_session(line: bytes) -> str | None:
     """The first context extension whose IRI ends in /session-id; the structs know no such rule."""
-    context = any_json(line).get("context")
+    try:
+        context = any_json(line).get("context")
+    except (ValueError, RecursionError):
+        return None  # The typed decode has passed over what cannot be read here.
     extensions = context.get("extensions") if isinstance(context, dict) else None
     if isinstance(extensions, dict):
         for iri, value in extensions.items():

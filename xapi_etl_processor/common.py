@@ -43,6 +43,9 @@ BATCH_BYTES = 64 * 1024**2
 RESERVE_SECONDS = 15
 """What is kept of an invocation's time for storing what was read. Ours."""
 
+MANY_MONTHS = 98 * 28 * 86_400_000
+"""Milliseconds that cannot touch more than a hundred months, ClickHouse's limit for one insert."""
+
 _ABSENT = {column.name: column.absent for column in SENT}
 
 
@@ -269,7 +272,11 @@ class _Batch:
     def _store(self) -> None:
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
         if self._rows:
-            clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline)
+            instants = self._columns.get("timestamp", [0])
+            # A part for each month is what was asked for, of an archive of ten years too.
+            many = max(instants) - min(instants) > MANY_MONTHS
+            settings = {"max_partitions_per_insert_block": 0} if many else {}
+            clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline, settings)
         if self._rejected:
             ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
         done = [(o.obj, o.counts) for o in self.outcomes if o.status == "processed"]

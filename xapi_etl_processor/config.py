@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
@@ -55,6 +56,13 @@ class Settings:
         default=False,
         metadata={"env": "CLICKHOUSE_SECURE", "about": "TLS, with the certificate verified"},
     )
+    clickhouse_ca_certs: str = field(
+        default="",
+        metadata={
+            "env": "CLICKHOUSE_CA_CERTS",
+            "about": "file with the authorities to trust, for a private one",
+        },
+    )
     bucket: str = field(
         default="",
         metadata={
@@ -80,18 +88,11 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Settings from environment variables; raises ConfigurationError naming the variable."""
-        values: dict[str, str | int | bool] = {}
-        for item in fields(cls):
-            name = item.metadata["env"]
-            text = environ.get(name, "").strip()
-            if not text:
-                continue
-            if item.type == "int":
-                values[item.name] = _positive_int(name, text)
-            elif item.type == "bool":
-                values[item.name] = _boolean(name, text)
-            else:
-                values[item.name] = text
+        values = {
+            item.name: _value(item, text)
+            for item in fields(cls)
+            if (text := _text(item, environ)) != ""
+        }
         if "clickhouse_host" not in values:
             raise ConfigurationError(
                 "CLICKHOUSE_HOST is not set: name the ClickHouse server to load into"
@@ -111,6 +112,18 @@ class Settings:
                 f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(_LOG_LEVELS)}"
             )
         return settings
+
+
+def _text(item: Field[Any], environ: Mapping[str, str]) -> str:
+    text = environ.get(item.metadata["env"], "")
+    # A password's spaces may be meant.
+    return text if item.name == "clickhouse_password" else text.strip()
+
+
+def _value(item: Field[Any], text: str) -> str | int | bool:
+    if item.type == "int":
+        return _positive_int(item.metadata["env"], text)
+    return _boolean(item.metadata["env"], text) if item.type == "bool" else text
 
 
 def _positive_int(name: str, text: str) -> int:

@@ -10,8 +10,9 @@ CHUNK_BYTES = 1024**2
 """How much is read, and how much is decompressed, at a time. Ours."""
 
 MAX_LINE_BYTES = 16 * 1024**2
-"""The longest line that is looked at; a longer one is cut to one byte more than this. Ours."""
+"""The longest line that is looked at, without its end. Ours."""
 
+_PIECE_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
@@ -39,31 +40,39 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
-    started = False
-    for chunk in chunks:
-        data = chunk
+    begun = False
+    for piece in _pieces(chunks):
+        data = piece
         while data:
-            if not started:
+            if not begun:
                 data = data.lstrip(b"\0")
                 if not data:
                     break
-            started = True
+            begun = True
             try:
                 output = member.decompress(data, CHUNK_BYTES)
                 while output:
                     yield output
-                    data = member.unconsumed_tail
+                    if member.eof:
+                        break
                     # Zlib may hold more output than it has input left for: an empty input asks.
-                    output = member.decompress(data, CHUNK_BYTES)
+                    output = member.decompress(member.unconsumed_tail, CHUNK_BYTES)
             except zlib.error as error:
                 raise BrokenGzip(f"gzip stream is damaged ({error}): upload it again") from error
             data = b""
             if member.eof:
                 data = member.unused_data
                 member = zlib.decompressobj(wbits=31)
-                started = False
-    if started:
+                begun = False
+    if begun:
         raise BrokenGzip("gzip stream ends before its end: the upload was cut short, repeat it")
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks in pieces: what follows a member is copied, for thousands of tiny members too."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), _PIECE_BYTES):
+            yield chunk[start : start + _PIECE_BYTES]
 
 
 def split_lines(
@@ -74,22 +83,24 @@ def split_lines(
     Only `\n` ends a line: a lone `\r` and the Unicode separators stay inside it, and the `\r` of
     `\r\n` is left to whoever strips. A byte order mark before the first line is dropped. The last
     line needs no end; nothing after a last `\n` is no line. A line of over max_line_bytes comes as
-    its first max_line_bytes + 1 bytes, however long it is, so memory is bounded by the limit.
+    its first max_line_bytes + 2 bytes, however long it is: enough to tell it, with or without a
+    `\r`, from one that is just not too long.
     """
+    limit = max_line_bytes + 2
     parts: list[bytes] = []
     held = 0
     for chunk in _without_bom(chunks):
         first, *rest = chunk.split(b"\n")
-        if held <= max_line_bytes:
-            parts.append(first[: max_line_bytes + 1 - held])
+        if held < limit:
+            parts.append(first[: limit - held])
             held += len(parts[-1])
         if not rest:
             continue
         lines = [b"".join(parts), *rest]
-        parts = [lines.pop()[: max_line_bytes + 1]]
+        parts = [lines.pop()[:limit]]
         held = len(parts[0])
-        if len(chunk) > max_line_bytes:
-            lines = [line[: max_line_bytes + 1] for line in lines]
+        if len(chunk) > limit:
+            lines = [line[:limit] for line in lines]
         yield lines
     if held:
         yield [b"".join(parts)]

@@ -32,6 +32,7 @@ def migrate(settings: Settings) -> list[str]:
         password(settings),
         str(settings.clickhouse_port),
         secure=settings.clickhouse_secure,
+        ca_cert=settings.clickhouse_ca_certs or None,
         connect_timeout=CONNECT_SECONDS,
         query_timeout=REPLY_SECONDS,
         compression="lz4",

@@ -43,15 +43,19 @@ class Delivery:
 
 def read(payload: Any) -> Delivery:
     """The objects in an S3 notification, bare or inside SQS, SNS or both, in an EventBridge event,
-    or in `{"bucket", "key"}`; removals and test events give none. Raises UnknownPayload.
+    or in `{"bucket", "key"}`; removals and test events give none.
 
-    A bad message inside an SQS batch is that message's `error`, not the batch's.
+    What is bad inside an SQS batch, or beside good records, is its message's `error`, so that the
+    rest is not lost with it. Raises UnknownPayload where nothing at all is good.
     """
     records = payload.get("Records") if isinstance(payload, Mapping) else None
     if isinstance(records, list) and records and all(map(_is_sqs, records)):
         return Delivery(tuple(_sqs_message(record) for record in records), from_sqs=True)
+    message = _message("", payload)
+    if message.error and not message.objects:
+        raise UnknownPayload(message.error)
     direct = isinstance(payload, Mapping) and "key" in payload
-    return Delivery((Message("", tuple(_objects(payload, 0))),), direct=direct)
+    return Delivery((message,), direct=direct)
 
 
 def _is_sqs(record: Any) -> bool:
@@ -61,12 +65,22 @@ def _is_sqs(record: Any) -> bool:
 def _sqs_message(record: Mapping[str, Any]) -> Message:
     name = str(record.get("messageId", ""))
     try:
-        return Message(name, tuple(_objects(_json(record.get("body"), "SQS message body"), 1)))
+        return _message(name, _json(record.get("body"), "SQS message body"))
     except UnknownPayload as error:
         return Message(name, error=str(error))
 
 
-def _objects(payload: Any, depth: int) -> list[S3Object]:
+def _message(name: str, payload: Any) -> Message:
+    errors: list[str] = []
+    try:
+        objects = tuple(_objects(payload, 0, errors))
+    except UnknownPayload as error:
+        return Message(name, error=str(error))
+    return Message(name, objects, "; ".join(errors))
+
+
+def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
+    """The objects; what is wrong with single records is added to errors."""
     if not isinstance(payload, Mapping) or depth > _MAX_DEPTH:
         raise UnknownPayload("no S3 event: a JSON object is needed")
     if payload.get("Event") == "s3:TestEvent":
@@ -76,18 +90,25 @@ def _objects(payload: Any, depth: int) -> list[S3Object]:
     if payload.get("source") == "aws.s3" and isinstance(payload.get("detail"), Mapping):
         return _event_bridge(payload)
     if payload.get("Type") == "Notification" and "Message" in payload:
-        return _objects(_json(payload["Message"], "SNS message"), depth + 1)
+        return _objects(_json(payload["Message"], "SNS message"), depth + 1, errors)
     records = payload.get("Records")
     if not isinstance(records, list) or not records:
         raise UnknownPayload("no S3 event: it has no Records, no bucket and key, no S3 detail")
-    return [found for record in records for found in _record(record, depth)]
+    found: list[S3Object] = []
+    for record in records:
+        try:
+            found += _record(record, depth, errors)
+        except UnknownPayload as error:
+            errors.append(str(error))
+    return found
 
 
-def _record(record: Any, depth: int) -> list[S3Object]:
+def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
     if not isinstance(record, Mapping):
         raise UnknownPayload("a record is not a JSON object")
     if isinstance(record.get("Sns"), Mapping):
-        return _objects(_json(record["Sns"].get("Message"), "SNS message"), depth + 1)
+        message = _json(record["Sns"].get("Message"), "SNS message")
+        return _objects(message, depth + 1, errors)
     s3 = record.get("s3")
     if not isinstance(s3, Mapping):
         raise UnknownPayload(f"a record is not of S3 but of {record.get('eventSource')!r}")

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
+from math import isfinite
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from .columns import (
     Column,
     LanguageMap,
     Path,
+    Rows,
     Source,
 )
 from .lines import MAX_LINE_BYTES
@@ -42,6 +44,8 @@ EXPERIENCED = "http://adlnet.gov/expapi/verbs/experienced"
 NOT_ANOTHER_TYPE = {*VIDEO_TYPES, "http://activitystrea.ms/schema/1.0/video", None, ""}
 """Object types with which a legacy `experienced` is a video's; the profile names the second an
 exact match of its own."""
+
+_NOTHING = {NoneType}
 
 REQUIRED: tuple[Path, ...] = (("actor",), ("verb",), VERB_ID, ("object",))
 """Without these a line is no statement (xAPI 1.0.3, part 2, section 2.3)."""
@@ -99,10 +103,12 @@ def parse(lines: list[bytes], first: int, source: Source) -> Parsed:
     blank = other = 0
     for number, raw in enumerate(lines, first):
         line = raw.strip(WHITESPACE)
-        if not line:
+        if not line and len(raw) <= MAX_LINE_BYTES:
             blank += 1
             continue
         try:
+            if len(raw.removesuffix(b"\r")) > MAX_LINE_BYTES:
+                raise Rejected(f"line is longer than {MAX_LINE_BYTES} bytes")
             statement = decode(line)
         except Rejected as error:
             rejected.append(RejectedLine(number, str(error), line))
@@ -124,8 +130,6 @@ def decode(line: bytes) -> Any:
     A field of the wrong shape loses that field, not the statement: the typed decode refuses such
     a line, and the slower, forgiving way takes it.
     """
-    if len(line) > MAX_LINE_BYTES:
-        raise Rejected(f"line is longer than {MAX_LINE_BYTES} bytes")
     # Msgspec does not look inside text that no field wants.
     if not line.isascii():
         _check_utf8(line)
@@ -161,8 +165,10 @@ def _is_video_profile(iri: str) -> bool:
 def to_columns(chunk: Chunk) -> dict[str, list[Any]]:
     """A chunk's columns by name, each as long as the chunk.
 
-    A column that holds nothing but what stands for "absent" is left out.
+    A column that holds nothing but what stands for "absent" is left out; of an empty chunk, all.
     """
+    if not chunk.statements:
+        return {}
     nodes: dict[Path, list[Any] | None] = {}
     for column in SENT:
         values = _column(column, chunk, nodes)
@@ -179,47 +185,60 @@ def _column(column: Column, chunk: Chunk, nodes: dict[Path, list[Any] | None]) -
         if found is None:
             continue
         found = _converted(found, column)
+        if found is None:
+            continue
         values = found if values is None else _first_present(values, found)
         if None not in values:
             break
-    if column.fallback and (values is None or None in values):
-        if values is None:
-            values = [None] * len(chunk.statements)
-        missing = [row for row, value in enumerate(values) if value is None]
-        for row, value in zip(missing, column.fallback(chunk, missing), strict=True):
-            values[row] = value
+    if column.fallback:
+        values = _with_fallback(values, column.fallback, chunk)
     if values is None:
         return None
     absent = column.absent
     if absent is not None and None in values:
         values = [absent if value is None else value for value in values]
-    return None if values.count(absent) == len(values) else values
+    # The first value tells at once of most columns that they are not empty.
+    return None if values[0] == absent and values.count(absent) == len(values) else values
 
 
 def _read(path: Path, chunk: Chunk, nodes: dict[Path, list[Any] | None]) -> list[Any] | None:
-    """What stands at a path in every statement; None where no statement has it."""
+    """What stands at a path in every statement; None where no statement has the path's node."""
     parent = path[:-1]
     if parent not in nodes:
         found = _NODE_READERS[parent](chunk.statements)
-        nodes[parent] = None if found.count(_EMPTY_NODES.get(parent)) == len(found) else found
+        empty = _EMPTY_NODES.get(parent)
+        nodes[parent] = None if found[0] is empty and found.count(empty) == len(found) else found
     parents = nodes[parent]
-    if parents is None:
-        return None
-    values = _LEAF_READERS[path](parents)
-    return None if values.count(None) == len(values) else values
+    return None if parents is None else _LEAF_READERS[path](parents)
 
 
-def _converted(values: list[Any], column: Column) -> list[Any]:
-    """Values as ClickHouse stores them, None where one is of no use; '' counts as absent."""
+def _converted(values: list[Any], column: Column) -> list[Any] | None:
+    """Values as ClickHouse stores them, None where one is of no use; None if there is none at all.
+
+    An empty text counts as absent, so that the next source is asked; where there is no next one
+    and the column's own "absent" is the empty text, it is that already.
+    """
     kind = column.kind
     types = set(map(type, values))
+    if types == _NOTHING:
+        return None
     types.discard(NoneType)
-    if not types <= kind.exact or not kind.fits(
-        [value for value in values if value is not None] if None in values else values
-    ):
+    if not types <= kind.exact or not kind.fits(values):
         return [None if value is None else kind.convert(value) for value in values]
-    if str in types and "" in values:
+    if str in types and (len(column.paths) > 1 or column.absent is None) and "" in values:
         return [value or None for value in values]
+    return values
+
+
+def _with_fallback(
+    values: list[Any] | None, fallback: Callable[[Chunk, Rows], list[Any]], chunk: Chunk
+) -> list[Any]:
+    if values is None:
+        return fallback(chunk, range(len(chunk.statements)))
+    if None in values:
+        missing = [row for row, value in enumerate(values) if value is None]
+        for row, value in zip(missing, fallback(chunk, missing), strict=True):
+            values[row] = value
     return values
 
 
@@ -239,6 +258,8 @@ def _forgiving_decode(line: bytes) -> Any:
         found = any_json(line)
     except msgspec.DecodeError as error:
         raise Rejected(f"not JSON: {error}") from None
+    except ValueError:
+        raise Rejected("not JSON") from None
     except RecursionError:
         raise Rejected("not readable JSON: nested too deeply") from None
     if not isinstance(found, dict):
@@ -271,10 +292,23 @@ def _fitting(value: Any, wanted: Any) -> Any:
     if wanted == LanguageMap:
         pairs = value.items() if isinstance(value, dict) else ()
         return {tag: text for tag, text in pairs if isinstance(text, str)}
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, str) and not _is_encodable(value):
+        return None
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError:
         return None
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether there is no lone surrogate in it; the standard library's JSON lets them pass."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # --- The structs and their readers, made once from the column table ---

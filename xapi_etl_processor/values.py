@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -28,9 +29,30 @@ class Activity(msgspec.Struct, frozen=True, gc=False):
     definition: Definition = Definition()
 
 
-any_json = msgspec.json.Decoder(float_hook=float).decode
-"""JSON of any shape; a number beyond a float's range is infinite, so that it costs one field."""
+_any_json = msgspec.json.Decoder(float_hook=float).decode
 
+
+def any_json(line: bytes) -> Any:
+    """JSON of any shape; a number beyond every range is infinite, so that it costs one field.
+
+    Raises ValueError for what is no JSON, and RecursionError for what is nested too deeply.
+    """
+    try:
+        return _any_json(line)
+    except msgspec.ValidationError:
+        # An integer of more digits than Python reads (sys.int_info); the standard library asks us.
+        return json.loads(line, parse_int=_integer, parse_constant=_no_constant)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 640 else float("inf")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_INFINITE = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
@@ -49,7 +71,7 @@ class Kind(NamedTuple):
 
     convert: Callable[[Any], Any]
     exact: frozenset[type] = frozenset()
-    fits: Callable[[Sequence[Any]], bool] = bool
+    fits: Callable[[Sequence[Any]], bool] = bool  # a column is never empty
 
 
 def text(value: object) -> str | None:
@@ -95,7 +117,12 @@ def _unsigned(bits: int) -> Kind:
             value = int(value)
         return value if isinstance(value, int) and 0 <= value < limit else None
 
-    return Kind(convert, frozenset({int}), lambda values: min(values) >= 0 and max(values) < limit)
+    return Kind(convert, frozenset({int}), lambda values: _within(values, limit))
+
+
+def _within(values: Sequence[int | None], limit: int) -> bool:
+    present = values if None not in values else [value for value in values if value is not None]
+    return min(present) >= 0 and max(present) < limit  # type: ignore[type-var, operator]
 
 
 def boolean(value: object) -> bool | None:
@@ -115,7 +142,8 @@ def milliseconds(value: object) -> int | None:
     if not isinstance(value, str):
         return None
     try:
-        instant = datetime.fromisoformat(value)
+        # RFC 3339 allows t and z; Python 3.11 does not.
+        instant = datetime.fromisoformat(value if value[-1:] != "z" else value.upper())
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=UTC)
         found = since_epoch(instant)
@@ -154,32 +182,36 @@ def course_id(activities: tuple[Activity, ...]) -> str | None:
 def seconds_covered(segments: str) -> float | None:
     """Seconds of video inside `from[.]to[,]from[.]to...`, each second once however often played.
 
-    A pair without an end, and one that runs backwards, covers nothing. None where no pair is
-    whole. (ADL Video Profile, `played-segments`.)
+    A pair without an end, and one that runs backwards, is none. None where there is no pair.
+    (ADL Video Profile, `played-segments`.)
     """
     pairs = []
     for pair in segments.split("[,]"):
-        begin, _, end = pair.partition("[.]")
+        start, _, stop = pair.partition("[.]")
         try:
-            pairs.append((float(begin), float(end)))
+            begin, end = float(start), float(stop)
         except ValueError:
             continue
+        # Python reads NaN, inf and 1_000 too; of a NaN no comparison is true.
+        if 0 <= end - begin < _INFINITE and "_" not in pair:
+            pairs.append((begin, end))
     if not pairs:
         return None
     covered = 0.0
-    reached = float("-inf")
-    for start, stop in sorted(pairs):
-        start = max(start, reached)  # noqa: PLW2901  # what is left of the pair
-        if stop > start:
-            covered += stop - start
-            reached = stop
+    reached = -_INFINITE
+    for begin, end in sorted(pairs):
+        # Not max(): this runs for most statements.
+        unseen = begin if begin > reached else reached
+        if end > unseen:
+            covered += end - unseen
+            reached = end
     # Thousandths are the profile's precision; what is beyond is the noise of subtracting floats.
-    return round(covered, 3) if isfinite(covered) else None
+    return round(covered, 3)
 
 
 TEXT = Kind(text, frozenset({str}))
 LOWER_TEXT = Kind(lower_text)
-NUMBER = Kind(number, frozenset({float}), lambda values: isfinite(sum(values)))
+NUMBER = Kind(number, frozenset({float}))
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
 BOOLEAN = Kind(boolean, frozenset({bool}))

@@ -1,11 +1,16 @@
-"""The column table written out: as the CREATE TABLE's columns, and as the README's data dictionary.
+"""The column table and the settings written out: CREATE TABLE's columns, the README's tables.
 
-`python -m xapi_etl_processor.dictionary` prints both.
+python -m xapi_etl_processor.reference README.md    write the tables between their markers
 """
 
 from __future__ import annotations
 
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path as FilePath
+
 from .columns import COLUMNS, CONTEXT, DEFINITION, OLI, RESULT, VIDEO, Column, Path
+from .config import Settings
 
 _PLACES = {RESULT: "result", CONTEXT: "context", DEFINITION: "object"}
 
@@ -15,12 +20,33 @@ def sql_columns() -> str:
     return ",\n".join(f"    {_sql(column)}" for column in COLUMNS)
 
 
-def markdown() -> str:
-    """A table with name, type, meaning and sources of every column."""
+def columns_table() -> str:
+    """Name, type, meaning and sources of every column, as Markdown."""
     head = "| column | type | what it is | from, first that is present |\n|---|---|---|---|\n"
     return head + "".join(
         f"| `{c.name}` | {c.type} | {c.comment} | {_sources(c)} |\n" for c in COLUMNS
     )
+
+
+def environment_table() -> str:
+    """Every environment variable, its default and its meaning, as Markdown."""
+    lines = ["| variable | default | what it is |\n|---|---|---|\n"]
+    for item in fields(Settings):
+        default = "required" if item.default is MISSING else f"`{item.default}`"
+        default = {"``": "none", "`False`": "`false`"}.get(default, default)
+        lines.append(f"| `{item.metadata['env']}` | {default} | {item.metadata['about']} |\n")
+    return "".join(lines)
+
+
+def rewritten(readme: str) -> str:
+    """The README with its generated tables as they should be."""
+    for name, table in (("columns", columns_table()), ("environment", environment_table())):
+        before, begin, rest = readme.partition(f"<!-- {name}: make docs -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->")
+        if not begin or not end:
+            raise ValueError(f"the README does not say where the table of {name} stands")
+        readme = before + begin + table + end + after
+    return readme
 
 
 def _sql(column: Column) -> str:
@@ -51,6 +77,5 @@ def _said(path: Path) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    print(sql_columns())
-    print()
-    print(markdown())
+    file = FilePath(sys.argv[1])
+    file.write_text(rewritten(file.read_text()))

@@ -1,0 +1,1 @@
+"""Measured, not asserted: compare ratios of one run, never seconds of two."""

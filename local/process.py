@@ -1,0 +1,48 @@
+"""The local ClickHouse and S3 as processes of their own, for whoever measures."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .aws import environment
+
+_PORT = re.compile(r"127\.0\.0\.1:(\d+)")
+
+
+@contextmanager
+def clickhouse(data: Path) -> Iterator[int]:
+    """The local ClickHouse server on a free port; gives the port."""
+    with _running("local.clickhouse_server", "--port", "0", "--data", str(data)) as port:
+        yield port
+
+
+@contextmanager
+def s3() -> Iterator[dict[str, str]]:
+    """S3 on a free port; gives the environment to use it with."""
+    with _running("local.aws", "0") as port:
+        yield environment(port)
+
+
+@contextmanager
+def _running(module: str, *arguments: str) -> Iterator[int]:
+    """A module that says in its first line on which port it serves; ended with the block."""
+    process = subprocess.Popen(  # noqa: S603  # our own module
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout  # noqa: S101  # for mypy: it is a pipe
+        line = process.stdout.readline()
+        found = _PORT.search(line)
+        if not found:
+            raise RuntimeError(f"{module} did not start: {line!r}")
+        yield int(found[1])
+    finally:
+        process.terminate()
+        process.wait(30)
+        if process.stdout:
+            process.stdout.close()

@@ -1,0 +1,111 @@
+import json
+from math import isfinite
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from xapi_etl_processor.statements import parse
+
+from .rows import (
+    ADL,
+    FOREIGN_SESSION,
+    MINIMAL,
+    SOURCE,
+    TYPES,
+    encoded,
+    full,
+    minimal,
+    paths_of,
+    rows_of,
+    with_more,
+)
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("1.0"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _shaped(changes: list[tuple[tuple[str, ...], Any]]) -> bytes:
+    statement = full()
+    for path, value in changes:
+        node: Any = statement
+        for key in path[:-1]:
+            node = node.get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node[path[-1]] = value
+    return json.dumps(statement).encode()
+
+
+_changed = st.lists(
+    st.tuples(st.sampled_from([*paths_of(full())]), _json), min_size=1, max_size=3
+).map(_shaped)
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> bytes:
+    line = draw(st.sampled_from([encoded(full()), MINIMAL]))
+    begin = draw(st.integers(0, len(line)))
+    return line[:begin] + draw(st.binary(max_size=4)) + line[begin + draw(st.integers(0, 4)) :]
+
+
+_lines = (
+    st.binary(max_size=20)
+    | st.text(" \t\r", max_size=3).map(str.encode)
+    | _json.map(lambda value: json.dumps(value).encode())
+    | _changed
+    | _damaged()
+    | st.just(encoded(minimal(verb={"id": ADL + "completed"})))
+)
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind.startswith("Nullable("):
+        return value is None or _fits(value, kind[9:-1])
+    if "String" in kind:
+        return type(value) is str and value.encode() is not None
+    if kind.startswith("UInt"):
+        return type(value) is int and 0 <= value < 2 ** int(kind[4:])
+    if kind == "Float64":
+        return type(value) in (int, float) and isfinite(value)
+    if kind == "Bool":
+        return type(value) is bool
+    return type(value) is int and -2_208_988_800_000 <= value <= 10_413_791_999_999
+
+
+@settings(max_examples=400)
+@given(st.lists(_lines, max_size=8))
+@example([with_more(b'"x":"\\ud800",' + FOREIGN_SESSION), encoded(full())])
+def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
+    parsed = parse(lines, 11, SOURCE)
+    counts = parsed.counts
+    assert counts.lines == len(lines)
+    assert counts.lines == counts.video + counts.other + counts.blank + counts.rejected
+    assert counts.blank == sum(not line.strip(b" \t\r\n") for line in lines)
+    assert [(number, line) for number, _, line in parsed.rejected] == [
+        (number, lines[number - 11].strip(b" \t\r\n")) for number, _, _ in parsed.rejected
+    ]
+    rows = rows_of(parsed)
+    assert len(rows) == counts.video
+    for row in rows:
+        assert [n for n, kind in TYPES.items() if not _fits(row[n], kind)] == []
+        # A row does not depend on the lines that it was converted together with.
+        number = row["source_line"]
+        (alone,) = rows_of(parse([lines[number - 11]], number, SOURCE))
+        assert row == alone
+
+
+@given(st.lists(_changed | _damaged() | st.binary(max_size=20), min_size=1, max_size=4))
+def test_what_the_standard_library_cannot_read_is_refused(lines: list[bytes]) -> None:
+    for line in lines:
+        try:
+            json.loads(line.strip(b" \t\r\n").decode(), parse_constant=_refuse)
+        except ValueError:
+            assert parse([line], 1, SOURCE).counts.video == 0
+            assert parse([line], 1, SOURCE).counts.other == 0
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

@@ -1,0 +1,140 @@
+"""The command line: the same functions, with answers and exit codes for people and scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ask, Bucket
+from tests.samples import BAD_LINE, video
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.telemetry import logger
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line sends the log to standard error; the next test has its own."""
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate"]) == 0
+    assert "applied 0001_tables.sql to test_" in capsys.readouterr().out
+    assert main(["migrate"]) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+def test_migrate_without_a_server_fails_in_one_line(
+    unmigrated: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["migrate"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "not migrated" in said[-1]
+    assert "Traceback" not in said[-1]
+
+
+def test_event_processes_the_named_objects(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE)
+    assert main(["event", bucket.uri(KEY), "--dry-run"]) == 0
+    assert answer(capsys)["video_events_processed"] == 1
+    assert ask("SELECT count() FROM video_events") == [[0]]
+    assert main(["event", bucket.uri(KEY)]) == 0
+    assert answer(capsys)["rejected_lines"] == 1
+    assert main(["event", bucket.uri(KEY)]) == 0
+    assert answer(capsys)["files_skipped"] == 1
+    assert main(["event", bucket.uri(KEY), "--force"]) == 0
+    assert answer(capsys)["files_processed"] == 1
+    assert ask("SELECT count() FROM video_events FINAL") == [[1]]
+
+
+def test_event_of_an_object_that_is_gone_fails_and_says_so(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["event", bucket.uri("gone.jsonl")]) == 1
+    assert "is gone" in answer(capsys)["failures"][0]["error"]
+
+
+def test_bulk_shows_progress_on_standard_error_and_its_answer_on_standard_output(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        bucket.put(f"section/2001/video/{number}.jsonl", video(number))
+    arguments = ["bulk", "--section", "2001"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert len(answer(capsys)["files"]) == 3
+    assert main(arguments) == 0
+    assert answer(capsys)["files_processed"] == 3
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+def test_bulk_with_a_bad_object_has_exit_code_1(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/1/video/a.jsonl", body=b"\x1f\x8b broken")
+    assert main(["bulk"]) == 1
+    assert answer(capsys)["success"] is False
+
+
+def test_health_is_0_when_healthy_and_1_when_not(
+    settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["health"]) == 0
+    assert answer(capsys)["healthy"] is True
+    ask("DROP TABLE video_events")
+    assert main(["health"]) == 1
+    assert answer(capsys)["clickhouse"]["schema"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bulk", "--start", "yesterday"], "start_date is 'yesterday'"),
+        (["bulk", "--section", "x"], "section_id is 'x'"),
+        (["event", "folder/file.jsonl"], "use s3://bucket/key"),
+        (["event", "s3://bucket-only"], "use s3://bucket/key"),
+    ],
+)
+def test_a_wrong_request_has_exit_code_2_and_one_line(
+    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_missing_host_has_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
+    assert main(["health"]) == 2
+    assert "CLICKHOUSE_HOST is not set" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for word in (
+        "migrate",
+        "event",
+        "bulk",
+        "health",
+        "examples:",
+        "exit codes:",
+        "CLICKHOUSE_HOST",
+    ):
+        assert word in shown

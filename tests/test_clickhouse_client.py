@@ -1,0 +1,220 @@
+"""The client says what went wrong and where, tries again what can work, and survives its errors."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from clickhouse_driver import Client
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, Ask
+from xapi_etl_processor import clickhouse_client
+from xapi_etl_processor.clickhouse_client import (
+    ClickHouse,
+    ClickHouseRefused,
+    ClickHouseUnavailable,
+    InsertUncertain,
+)
+from xapi_etl_processor.config import ConfigurationError, Settings
+
+ROWS: dict[str, list[Any]] = {
+    "source_file": ["a", "b"],
+    "source_etag": ["e", "e"],
+    "source_line": [1, 2],
+    "reason": ["r", "r"],
+    "line": [b"\xff\x00", "text"],
+}
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[ClickHouse]:
+    made = ClickHouse(settings)
+    yield made
+    made.disconnect()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    asked: list[float] = []
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", asked.append)
+    return asked
+
+
+def test_bytes_that_are_no_text_are_stored_as_they_are(client: ClickHouse, ask: Ask) -> None:
+    client.insert("rejected_statements", ROWS, "token")
+    assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
+
+
+def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, ask: Ask) -> None:
+    for token in ("one", "one", "two"):
+        client.insert("rejected_statements", ROWS, token)
+    # Two parts of two rows each: ReplacingMergeTree has not merged them yet, or has.
+    assert ask("SELECT count() FROM rejected_statements") in ([[4]], [[2]])
+    assert ask("SELECT count() FROM system.parts WHERE table = 'rejected_statements'"
+               " AND database = currentDatabase() AND active")[0][0] <= 2  # fmt: skip
+
+
+def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
+    client: ClickHouse, ask: Ask, pauses: list[float]
+) -> None:
+    with pytest.raises(ClickHouseRefused, match=r"insert into nope was refused.*migrate"):
+        client.insert("nope", ROWS, "t")
+    with pytest.raises(ClickHouseRefused, match=r"No such column extra.*migrate"):
+        client.insert("rejected_statements", ROWS | {"extra": [1, 2]}, "t")
+    with pytest.raises(ClickHouseRefused, match="insert into rejected_statements failed"):
+        client.insert("rejected_statements", ROWS | {"source_line": [1, 2**32]}, "t")
+    assert pauses == []
+    client.insert("rejected_statements", ROWS, "t")
+    assert ask("SELECT count() FROM rejected_statements") == [[2]]
+
+
+def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
+    with pytest.raises((ClickHouseRefused, ValueError)):
+        client.insert("rejected_statements", ROWS | {"reason": ["only one"]}, "t")
+    assert ask("SELECT count() FROM rejected_statements") == [[0]]
+
+
+def test_a_wrong_query_is_refused_and_the_next_right_one_works(client: ClickHouse) -> None:
+    with pytest.raises(ClickHouseRefused, match="query was refused.*nope"):
+        client.query("SELECT nope")
+    assert client.query("SELECT 1") == [(1,)]
+
+
+def test_a_setting_that_the_server_does_not_know_is_an_error(
+    client: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Client.execute
+
+    def misspelt(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kwargs["settings"] = {"insert_deduplication_tokn": "x"}
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "execute", misspelt)
+    with pytest.raises(ClickHouseRefused, match="insert_deduplication_tokn"):
+        client.insert("rejected_statements", ROWS, "t")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "tries"),
+    [
+        (252, "Too many parts (300). Merges are slower than inserts", ClickHouseUnavailable, 4),
+        (252, "Too many partitions for single INSERT block", ClickHouseRefused, 1),
+        (241, "Memory limit (total) exceeded", ClickHouseUnavailable, 4),
+        (242, "Table is in readonly mode", ClickHouseUnavailable, 4),
+        (319, "Unknown status of insert", ClickHouseUnavailable, 4),
+        (60, "Table does not exist", ClickHouseRefused, 1),
+        (497, "Not enough privileges", ClickHouseRefused, 1),
+    ],
+)
+def test_the_servers_code_decides_whether_it_is_tried_again(
+    client: ClickHouse,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    code: int,
+    text: str,
+    kind: type[Exception],
+    tries: int,
+) -> None:
+    seen: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert":
+            seen.append(sql)
+            raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
+
+    clickhouse.hook = refuse
+    with pytest.raises(kind, match=text.split(" (", maxsplit=1)[0]) as caught:
+        client.insert("rejected_statements", ROWS, "t")
+    assert type(caught.value) is kind
+    assert len(seen) == tries
+    assert len(pauses) == tries - 1
+
+
+def test_pauses_grow_and_are_not_all_the_same(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    def drop(point: str, _: str) -> None:
+        if point == "insert":
+            raise ConnectionAbortedError
+
+    clickhouse.hook = drop
+    for _ in range(2):
+        with pytest.raises(InsertUncertain, match="doing it again is safe"):
+            client.insert("rejected_statements", ROWS, "t")
+    assert [0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
+    assert pauses[:3] != pauses[3:]
+
+
+def test_no_attempt_begins_that_the_deadline_would_cut(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    def drop(point: str, _: str) -> None:
+        if point == "insert":
+            raise ConnectionAbortedError
+
+    clickhouse.hook = drop
+    with pytest.raises(InsertUncertain):
+        client.insert("rejected_statements", ROWS, "t", deadline=time.monotonic() + 1)
+    assert pauses == []
+
+
+def test_a_server_that_went_and_came_back_is_found_again(
+    client: ClickHouse, clickhouse: ClickHouseServer
+) -> None:
+    assert client.query("SELECT 1") == [(1,)]
+    for session in list(clickhouse.sessions):
+        session.shutdown(socket.SHUT_RDWR)
+    assert client.query("SELECT 2") == [(2,)]
+
+
+def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(clickhouse_client, "REPLY_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        started = time.monotonic()
+        with pytest.raises(ClickHouseUnavailable, match="no connection"):
+            ClickHouse(quiet).query("SELECT 1")
+        assert time.monotonic() - started < 5
+
+
+def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
+    with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
+        ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
+    assert "other-4711" not in str(caught.value)
+    assert PASSWORD not in repr(settings)
+
+
+@pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
+def test_the_password_comes_from_a_secret(
+    settings: Settings, aws_environment: dict[str, str], secret: str
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=secret
+    )["ARN"]
+    from_secret = ClickHouse(
+        replace(settings, clickhouse_password="wrong", clickhouse_password_secret_arn=arn)
+    )
+    assert from_secret.query("SELECT 1") == [(1,)]
+    from_secret.disconnect()
+
+
+def test_a_secret_that_cannot_be_used_is_named(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    missing = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
+    with pytest.raises(ConfigurationError, match=missing):
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=missing)).query("SELECT 1")
+    without = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString='{"user": "x"}'
+    )["ARN"]
+    with pytest.raises(ConfigurationError, match="without the key `password`"):
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")

@@ -1,0 +1,130 @@
+import dataclasses
+
+import pytest
+
+from xapi_etl_processor.config import ConfigurationError, Settings
+
+HOST = {"CLICKHOUSE_HOST": "ch.example.org"}
+
+
+def test_a_host_alone_is_enough() -> None:
+    assert Settings.from_env(HOST) == Settings(
+        clickhouse_host="ch.example.org",
+        clickhouse_port=9000,
+        clickhouse_database="xapi_analytics",
+        clickhouse_username="default",
+        clickhouse_password="",
+        clickhouse_password_secret_arn="",
+        clickhouse_secure=False,
+        bucket="",
+        environment="dev",
+        batch_rows=20_000,
+        s3_concurrency=16,
+        log_level="INFO",
+    )
+
+
+def test_every_variable_reaches_its_field() -> None:
+    environ = {
+        "CLICKHOUSE_HOST": "10.0.0.7",
+        "CLICKHOUSE_PORT": "19000",
+        "CLICKHOUSE_DATABASE": "lake_2",
+        "CLICKHOUSE_USERNAME": "loader",
+        "CLICKHOUSE_PASSWORD": "s3cret",
+        "CLICKHOUSE_PASSWORD_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:1:secret:x",
+        "CLICKHOUSE_SECURE": "true",
+        "CLICKHOUSE_CA_CERTS": "/var/task/ca.pem",
+        "S3_XAPI_BUCKET_NAME": "xapi-prod",
+        "ENVIRONMENT": "prod",
+        "BATCH_ROWS": "500",
+        "S3_CONCURRENCY": "4",
+        "LOG_LEVEL": "DEBUG",
+    }
+    assert environ.keys() == {item.metadata["env"] for item in dataclasses.fields(Settings)}
+    assert Settings.from_env(environ) == Settings(
+        clickhouse_host="10.0.0.7",
+        clickhouse_port=19000,
+        clickhouse_database="lake_2",
+        clickhouse_username="loader",
+        clickhouse_password="s3cret",
+        clickhouse_password_secret_arn="arn:aws:secretsmanager:us-east-1:1:secret:x",
+        clickhouse_secure=True,
+        clickhouse_ca_certs="/var/task/ca.pem",
+        bucket="xapi-prod",
+        environment="prod",
+        batch_rows=500,
+        s3_concurrency=4,
+        log_level="DEBUG",
+    )
+
+
+@pytest.mark.parametrize("environ", [{}, {"CLICKHOUSE_HOST": ""}, {"CLICKHOUSE_HOST": "  "}])
+def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="^CLICKHOUSE_HOST is not set"):
+        Settings.from_env(environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CLICKHOUSE_PORT", "native"),
+        ("CLICKHOUSE_PORT", "0"),
+        ("CLICKHOUSE_PORT", "-9000"),
+        ("CLICKHOUSE_PORT", "65536"),
+        ("CLICKHOUSE_PORT", "9000.0"),
+        ("CLICKHOUSE_PORT", "٩٠٠٠"),
+        ("CLICKHOUSE_SECURE", "maybe"),
+        ("CLICKHOUSE_DATABASE", "xapi-analytics"),
+        ("CLICKHOUSE_DATABASE", "x; DROP DATABASE y"),
+        ("CLICKHOUSE_DATABASE", "1st"),
+        ("CLICKHOUSE_DATABASE", "été"),
+        ("BATCH_ROWS", "0"),
+        ("BATCH_ROWS", "20_000"),
+        ("BATCH_ROWS", "many"),
+        ("BATCH_ROWS", "9" * 5000),
+        ("S3_CONCURRENCY", "0"),
+        ("S3_CONCURRENCY", "1e2"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable} is ") as caught:
+        Settings.from_env({**HOST, variable: value})
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "secure"),
+    [("1", True), ("TRUE", True), ("yes", True), ("on", True)]
+    + [("0", False), ("False", False), ("no", False), ("off", False), ("", False)],
+)
+def test_secure_is_said_in_the_usual_words(text: str, secure: bool) -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
+    assert settings.clickhouse_secure is secure
+    assert settings.clickhouse_port == (9440 if secure else 9000)
+
+
+def test_a_port_that_is_set_stays_with_tls() -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": "true", "CLICKHOUSE_PORT": "9000"})
+    assert settings.clickhouse_port == 9000
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+    empty = {item.metadata["env"]: "" for item in dataclasses.fields(Settings)}
+    assert Settings.from_env({**empty, **HOST}) == Settings.from_env(HOST)
+
+
+def test_the_password_shows_in_no_repr_and_no_error() -> None:
+    environ = {**HOST, "CLICKHOUSE_PASSWORD": "hunter2"}
+    settings = Settings.from_env(environ)
+    assert settings.clickhouse_password == "hunter2"
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({**environ, "CLICKHOUSE_PORT": "x"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # that it can't

@@ -1,0 +1,324 @@
+"""What is forgiven, what is refused, what is a video's: every line ends as exactly one thing."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from xapi_etl_processor.columns import Source
+from xapi_etl_processor.lines import MAX_LINE_BYTES
+from xapi_etl_processor.statements import parse, to_columns
+
+from .rows import (
+    ABSENT,
+    ADL,
+    FOREIGN_SESSION,
+    MINIMAL,
+    NOON,
+    OLI,
+    PROFILE,
+    SOURCE,
+    VERBS,
+    VIDEO,
+    VIDEO_TYPE,
+    JsonObject,
+    encoded,
+    full,
+    minimal,
+    paths_of,
+    row_of,
+    rows_of,
+    with_more,
+    with_values,
+)
+
+
+def outcome(line: bytes) -> JsonObject | str:
+    parsed = parse([line], 1, SOURCE)
+    return rows_of(parsed)[0] if parsed.counts.video else repr(parsed.counts)
+
+
+# --- Leniency ---
+
+
+def _without(statement: JsonObject, path: tuple[str, ...]) -> JsonObject:
+    node = statement
+    for key in path[:-1]:
+        node = node[key]
+    del node[path[-1]]
+    return statement
+
+
+# Without its id a statement is another one: its line's hash names it, and that has a test below.
+_FIELDS = [path for path in paths_of(full()) if path != ("id",)]
+
+
+@pytest.mark.parametrize("path", _FIELDS, ids=".".join)
+def test_a_field_of_the_wrong_shape_is_lost_and_nothing_else(path: tuple[str, ...]) -> None:
+    node: Any = full()
+    for key in path:
+        node = node[key]
+    wrong_shapes: list[Any] = [None, [1], [[]]]
+    wrong_shapes += ["text", 5] if isinstance(node, dict) else [{"a": 1}]
+    expected = outcome(encoded(_without(full(), path)))
+    for wrong in wrong_shapes:
+        assert outcome(encoded(with_values(full(), (path, wrong)))) == expected, wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "column", "expected"),
+    [
+        (("result", "extensions", VIDEO + "time"), "61.25", "video_time", 61.25),
+        (("result", "extensions", VIDEO + "time"), "1e2", "video_time", 100.0),
+        (("result", "extensions", VIDEO + "time"), 61, "video_time", 61.0),
+        (("result", "extensions", VIDEO + "time"), True, "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "NaN", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "Infinity", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "1_000", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), 10**400, "video_time", None),
+        (("context", "extensions", OLI + "section_id"), "2001", "section_id", 2001),
+        (("context", "extensions", OLI + "section_id"), 2001.0, "section_id", 2001),
+        (("context", "extensions", OLI + "section_id"), 2**64 - 1, "section_id", 2**64 - 1),
+        (("context", "extensions", OLI + "section_id"), 2**64, "section_id", 9),
+        (("context", "extensions", OLI + "section_id"), True, "section_id", 9),
+        (("context", "extensions", OLI + "section_id"), -1, "section_id", 9),
+        (("context", "extensions", OLI + "section_id"), 20.5, "section_id", 9),
+        (("context", "extensions", OLI + "section_id"), "abc", "section_id", 9),
+        (("context", "extensions", OLI + "page_id"), 2**64, "page_id", None),
+        (("context", "extensions", OLI + "page_attempt_number"), 2**32, "attempt_number", 0),
+        (("context", "extensions", OLI + "page_attempt_number"), "3", "attempt_number", 3),
+        (("actor", "account", "name"), 4312, "user_id", "4312"),
+        (("actor", "account", "name"), 2**70, "user_id", str(2**70)),
+        (("context", "registration"), 7, "registration", "7"),
+        (("context", "extensions", OLI + "content_element_id"), 325, "content_element_id", "325"),
+        (("context", "extensions", VIDEO + "speed"), 1.5, "speed", "1.5"),
+        (("context", "extensions", VIDEO + "full-screen"), "true", "full_screen", True),
+        (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
+        (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
+        (("verb", "id"), VERBS + "played/", "verb", "played"),
+    ],
+)
+def test_a_value_in_another_spelling_is_read(
+    path: tuple[str, ...], value: Any, column: str, expected: Any
+) -> None:
+    found = row_of(with_values(minimal(), (path, value)))[column]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
+def test_a_number_beyond_every_range_loses_only_its_field(number: bytes) -> None:
+    line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
+    assert b"account" in line
+    assert outcome(line) == row_of(line) | {"user_id": "m"}
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
+def test_seconds_that_are_infinite_are_absent(number: bytes) -> None:
+    extensions = b'"extensions":{"%btime":%b}' % (VIDEO.encode(), number)
+    assert row_of(with_more(b'"result":{%b}' % extensions))["video_time"] is None
+    in_context = b'"context":{"extensions":{"%btime":2.5}}' % VIDEO.encode()
+    assert row_of(with_more(b'"result":{%b},%b' % (extensions, in_context)))["video_time"] == 2.5
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
+def test_a_number_that_nobody_reads_costs_nothing(number: bytes) -> None:
+    assert row_of(with_more(b'"x":%b,' % number + FOREIGN_SESSION))["session_id"] == "s"
+
+
+def test_what_parse_accepts_has_columns_however_deep_it_is() -> None:
+    def line(depth: int) -> bytes:
+        return with_more(b'"x":' + b"[" * depth + b"]" * depth + b"," + FOREIGN_SESSION)
+
+    accepted, refused = 10, 1_000_000
+    assert parse([line(refused)], 1, SOURCE).rejected
+    while refused - accepted > 1:
+        middle = (accepted + refused) // 2
+        if parse([line(middle)], 1, SOURCE).rejected:
+            refused = middle
+        else:
+            accepted = middle
+    for depth in range(accepted - 20, accepted + 20):
+        parsed = parse([line(depth)], 1, SOURCE)
+        assert len(rows_of(parsed)) == parsed.counts.video
+
+
+# --- Refused ---
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"SECRET", "not JSON"),
+        (b'{"actor":{"name":"SECRET', "not JSON"),
+        (MINIMAL + b" SECRET", "not JSON"),
+        (MINIMAL + b'{"SECRET":1}', "not JSON"),
+        (with_more(b'"SECRET":NaN'), "not JSON"),
+        (with_more(b'"SECRET":-Infinity'), "not JSON"),
+        (with_more(b'"id":"SECRET\\ud800"'), "not JSON"),
+        (with_more(b'"unread":"SECRET\\udc00"'), "not JSON"),
+        (with_more(b'"SECRET":"\x01"'), "not JSON"),
+        (b"\xef\xbb\xbf" + MINIMAL, "not JSON"),
+        (b"\xc2\xa0SECRET", "not JSON"),
+        (with_more(b'"unread":"SECRET\xff"'), "not UTF-8"),
+        (with_more(b'"id":"SECRET\xed\xa0\x80"'), "not UTF-8"),
+        (with_more(b'"SECRET\xc3":1'), "not UTF-8"),
+        (with_more(b'"unread":' + b"[" * 100_000 + b"]" * 100_000), "nested too deeply"),
+        (b'{"actor":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b'["SECRET"]', "not a JSON object"),
+        (b'"SECRET"', "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'{"SECRET":1}', "actor"),
+        (encoded({"verb": {"id": "SECRET"}, "object": {}}), "actor"),
+        (encoded({"actor": "SECRET", "verb": {"id": "v"}, "object": {}}), "actor"),
+        (encoded({"actor": {}, "object": {"id": "SECRET"}}), "verb"),
+        (encoded({"actor": {}, "verb": None, "object": {"id": "SECRET"}}), "verb"),
+        (encoded({"actor": {}, "verb": {"display": "SECRET"}, "object": {}}), "verb.id"),
+        (encoded({"actor": {}, "verb": {"id": ["SECRET"]}, "object": {}}), "verb.id"),
+        (encoded({"actor": {"name": "SECRET"}, "verb": {"id": "v"}}), "object"),
+        (encoded({"actor": {}, "verb": {"id": "v"}, "object": ["SECRET"]}), "object"),
+        (b'"SECRET' + b"x" * MAX_LINE_BYTES, "longer than 16777216 bytes"),
+    ],
+    ids=range(29),
+)
+def test_what_is_no_statement_is_refused_with_a_reason_that_tells_nothing_of_it(
+    line: bytes, reason: str
+) -> None:
+    parsed = parse([b"", line + b"\r"], 7, SOURCE)
+    ((number, found, kept),) = parsed.rejected
+    assert (number, kept) == (8, line)
+    assert reason in found
+    assert "SECRET" not in found
+    assert len(found) < 100
+    assert rows_of(parsed) == []
+
+
+@pytest.mark.parametrize("start", [b"", MINIMAL], ids=["nothing", "a statement"])
+def test_a_line_that_was_cut_is_refused_whatever_is_left_of_it(start: bytes) -> None:
+    # What follows the spaces is gone: neither "blank" nor "whole" is known to be true.
+    parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
+    assert [reason for _, reason, _ in parsed.rejected] == ["line is longer than 16777216 bytes"]
+
+
+def test_a_line_of_exactly_the_limit_is_read() -> None:
+    padding = MAX_LINE_BYTES - len(with_more(b'"x":""'))
+    line = with_more(b'"x":"' + b"x" * padding + b'"')
+    assert len(line) == MAX_LINE_BYTES
+    assert row_of(line + b"\r")["verb"] == "played"
+
+
+@pytest.mark.parametrize("line", [b"", b"\r", b" \t ", b"\t\r"])
+def test_white_space_alone_is_a_blank_line(line: bytes) -> None:
+    counts = parse([line], 1, SOURCE).counts
+    assert (counts.lines, counts.blank, counts.rejected) == (1, 1, 0)
+
+
+# --- Video or other ---
+
+_YOUTUBE = "http://activitystrea.ms/schema/1.0/video"
+
+
+@pytest.mark.parametrize(
+    ("verb", "object_type", "category", "is_video"),
+    [
+        (VERBS + "played", None, None, True),
+        (VERBS + "completed", "http://example.org/other", None, True),
+        (ADL + "initialized", VIDEO_TYPE, None, True),
+        (ADL + "completed", VIDEO_TYPE, None, True),
+        (ADL + "terminated", VIDEO_TYPE, [], True),
+        (ADL + "interacted", VIDEO_TYPE, [{"id": "http://example.org/c"}], True),
+        (ADL + "completed", "http://example.org/other", [{"id": PROFILE}], True),
+        (ADL + "completed", None, [{"id": "http://example.org/c"}, {"id": PROFILE}], True),
+        (ADL + "completed", None, {"id": PROFILE}, True),
+        (ADL + "experienced", None, None, True),
+        (ADL + "experienced", VIDEO_TYPE, None, True),
+        (ADL + "experienced", _YOUTUBE, None, True),
+        (ADL + "experienced", "http://adlnet.gov/expapi/activities/module", None, False),
+        (ADL + "completed", OLI + "activity_attempt", None, False),
+        (ADL + "completed", OLI + "page_attempt", None, False),
+        (ADL + "completed", "http://adlnet.gov/expapi/activities/question", None, False),
+        ("http://id.tincanapi.com/verb/viewed", OLI + "types/page", None, False),
+        (ADL + "completed", None, None, False),
+        (ADL + "completed", VIDEO_TYPE + "s", [{"id": PROFILE + "s"}], False),
+        (ADL + "completed", 5, [{"id": 5}, None, "x"], False),
+        ("https://w3id.org/xapi/video/verb/played", None, None, False),
+        ("", None, None, False),
+    ],
+)
+def test_a_video_is_told_by_verb_or_type_or_category(
+    verb: str, object_type: Any, category: Any, is_video: bool
+) -> None:
+    statement = with_values(
+        minimal(verb={"id": verb}),
+        (("object", "definition", "type"), object_type),
+        (("context", "contextActivities", "category"), category),
+    )
+    counts = parse([encoded(statement)], 1, SOURCE).counts
+    assert (counts.lines, counts.video, counts.other) == (1, int(is_video), int(not is_video))
+
+
+# --- Identity and time ---
+
+
+def test_an_id_is_the_identity_in_lower_case() -> None:
+    statement = minimal(id="FD41C918-B88B-4B20-A0A5-A4C32391AAA0")
+    assert row_of(statement)["event_id"] == "fd41c918-b88b-4b20-a0a5-a4c32391aaa0"
+
+
+@pytest.mark.parametrize("absent", [b"", b'"id":null', b'"id":""', b'"id":{"a":1}'])
+@pytest.mark.parametrize("around", [b"%b", b" \t%b\r", b"%b  "])
+def test_without_an_id_the_trimmed_line_is_the_identity(absent: bytes, around: bytes) -> None:
+    line = with_more(absent) if absent else MINIMAL
+    h = sha256(line).hexdigest()
+    expected = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
+    assert row_of(around % line)["event_id"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-01-01T12:00:00Z", NOON),
+        ("2024-01-01T12:00:00.5Z", NOON + 500),
+        ("2024-01-01T12:00:00.123Z", NOON + 123),
+        ("2024-01-01T12:00:00.123999+00:00", NOON + 123),
+        ("2024-01-01T12:00:00.123456789Z", NOON + 123),
+        ("2024-01-01T14:00:00+02:00", NOON),
+        ("2024-01-01T07:00:00.25-0500", NOON + 250),
+        ("2024-01-01T17:45:00+05:45", NOON),
+        ("2024-01-01T12:00:00", NOON),
+        ("1969-12-31T23:59:59.9999Z", -1),
+        ("1900-01-01T00:00:00Z", -2_208_988_800_000),
+        ("2299-12-31T23:59:59.999Z", 10_413_791_999_999),
+    ],
+)
+def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -> None:
+    assert row_of(minimal(timestamp=text, stored="2001-01-01T00:00:00Z"))["timestamp"] == expected
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [None, "", "yesterday", "2024-02-30T00:00:00Z", 1704110400, {}, "1899-12-31T23:59:59Z"]
+    + ["2300-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00", "2024-01-01T12:00:00+99:00"],
+)
+def test_without_a_timestamp_it_is_stored_then_what_the_object_supplies(unusable: Any) -> None:
+    stored = minimal(timestamp=unusable, stored="2024-01-01T12:00:00Z")
+    assert row_of(stored)["timestamp"] == NOON
+    neither = minimal(timestamp=unusable, stored=unusable)
+    assert row_of(neither)["timestamp"] == SOURCE.milliseconds
+    assert row_of(neither, Source("f", "e", 0, 0))["timestamp"] == 0
+
+
+def test_no_statements_have_no_columns() -> None:
+    assert to_columns(parse([], 1, SOURCE).chunk) == {}
+    assert to_columns(parse([b"", b"no statement"], 1, SOURCE).chunk) == {}
+
+
+def test_columns_that_hold_nothing_are_left_out() -> None:
+    names = to_columns(parse([MINIMAL], 1, SOURCE).chunk).keys()
+    assert names == {
+        *("event_id", "timestamp", "section_id", "verb", "verb_id", "video_url"),
+        *("source_file", "source_etag", "source_line"),
+    }
+    assert names < ABSENT.keys()

@@ -1,0 +1,230 @@
+import gzip
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from xapi_etl_processor.lines import (
+    CHUNK_BYTES,
+    MAX_LINE_BYTES,
+    BrokenGzip,
+    decompressed,
+    split_lines,
+)
+
+BOM = b"\xef\xbb\xbf"
+
+# Bytes that mean something to a splitter turn up far more often than in arbitrary bytes.
+_telling = st.sampled_from([b"\n", b"\r\n", b"\r", BOM, b"\xef", b"\xbb", b"\xe2\x80\xa8", b"{}"])
+_bodies = st.lists(_telling | st.binary(max_size=6), max_size=20).map(b"".join)
+_cuts = st.lists(st.integers(0, 200), max_size=12)
+
+
+def lines_of(*chunks: bytes, limit: int = MAX_LINE_BYTES) -> list[bytes]:
+    return [line for lines in split_lines(chunks, limit) for line in lines]
+
+
+def unzipped(*chunks: bytes) -> bytes:
+    return b"".join(decompressed(chunks))
+
+
+def cut(body: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(min(c, len(body)) for c in cuts), len(body)]
+    return [body[begin:end] for begin, end in pairwise(edges)]
+
+
+def expected_lines(body: bytes, limit: int) -> list[bytes]:
+    """The definition, one byte at a time: independent of how the module finds lines."""
+    lines: list[bytes] = []
+    current = bytearray()
+    for byte in body.removeprefix(BOM):
+        if byte == ord("\n"):
+            lines.append(bytes(current))
+            current.clear()
+        else:
+            current.append(byte)
+    if current:
+        lines.append(bytes(current))
+    return [line[: limit + 2] for line in lines]
+
+
+@given(_bodies, _cuts, st.sampled_from([1, 2, 5, 1000]))
+@example(BOM + b"a\n", [1, 2, 3], 1000)
+@example(b"abcdefgh\nab", [1, 2, 3, 4, 5, 9, 10], 2)
+def test_any_chunking_gives_the_lines_of_the_definition(
+    body: bytes, cuts: list[int], limit: int
+) -> None:
+    assert lines_of(*cut(body, cuts), limit=limit) == expected_lines(body, limit)
+
+
+@given(_bodies, _cuts, _cuts, st.integers(0, 9))
+@example(b"a\n", [1], [1], 9)
+def test_gzip_is_told_by_content_in_any_chunking(
+    body: bytes, cuts: list[int], member_cuts: list[int], level: int
+) -> None:
+    members = [gzip.compress(part, level, mtime=0) for part in cut(body, member_cuts)]
+    assert unzipped(*cut(b"".join(members), cuts)) == body
+
+
+@given(_bodies.filter(lambda body: not body.startswith(b"\x1f\x8b")), _cuts)
+def test_bytes_that_are_not_gzip_pass_unchanged(body: bytes, cuts: list[int]) -> None:
+    assert unzipped(*cut(body, cuts)) == body
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", []),
+        (b"\n", [b""]),
+        (b"a", [b"a"]),
+        (b"a\n", [b"a"]),
+        (b"a\nb", [b"a", b"b"]),
+        (b"a\r\nb\r\n", [b"a\r", b"b\r"]),
+        (b"a\rb\nc", [b"a\rb", b"c"]),
+        (b"\n\n a \n\n", [b"", b"", b" a ", b""]),
+        ("a\u2028b\u2029c\u0085d\n".encode(), ["a\u2028b\u2029c\u0085d".encode()]),
+        (b"a\x0bb\x0cc\x1cd\n", [b"a\x0bb\x0cc\x1cd"]),
+        (BOM, []),
+        (BOM + b"a\n", [b"a"]),
+        (BOM + BOM + b"a\n", [BOM + b"a"]),
+        (b"a\n" + BOM + b"b\n", [b"a", BOM + b"b"]),
+        (b"\xef\xbb", [b"\xef\xbb"]),
+    ],
+)
+def test_only_a_newline_ends_a_line(body: bytes, expected: list[bytes]) -> None:
+    assert lines_of(body) == expected
+
+
+def test_lines_come_before_the_next_chunk_is_asked_for() -> None:
+    asked = []
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b"first\nsec", b"ond\n", b"third"):
+            asked.append(chunk)
+            yield chunk
+
+    groups = split_lines(decompressed(chunks()))
+    assert next(groups) == [b"first"]
+    assert asked == [b"first\nsec"]
+    assert list(groups) == [[b"second"], [b"third"]]
+
+
+@pytest.mark.parametrize("size", [10, 11, 12, 13, 1000])
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 5000])
+def test_a_long_line_is_cut_to_two_bytes_more_than_the_limit(size: int, chunk_bytes: int) -> None:
+    body = b"short\n" + b"x" * size + b"\nnext\n" + b"y" * size
+    chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
+    kept = min(size, 12)
+    assert lines_of(*chunks, limit=10) == [b"short", b"x" * kept, b"next", b"y" * kept]
+
+
+def test_a_line_without_end_takes_no_more_memory_than_the_limit() -> None:
+    limit, chunk = 1024**2, 64 * 1024
+    tracemalloc.start()
+    try:
+        (line,) = lines_of(*(b"x" * chunk for _ in range(10)), limit=limit)
+        tracemalloc.reset_peak()
+
+        def endless() -> Iterator[bytes]:
+            for _ in range(64 * 1024**2 // chunk):
+                yield b"x" * chunk
+
+        groups = list(split_lines(endless(), limit))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert line == b"x" * 10 * chunk
+    assert [[len(line) for line in lines] for lines in groups] == [[limit + 2]]
+    assert peak < 4 * limit
+
+
+def test_members_that_expand_over_many_chunks_come_once_each() -> None:
+    member = gzip.compress(b"\n" * (3 * CHUNK_BYTES + 1), 9)
+    assert sum(map(len, decompressed([member * 12]))) == 12 * (3 * CHUNK_BYTES + 1)
+
+
+def test_members_one_after_the_other_are_one_text() -> None:
+    first, second = gzip.compress(b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
+    assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
+
+
+def test_an_empty_member_adds_nothing() -> None:
+    empty = gzip.compress(b"")
+    assert unzipped(empty) == b""
+    assert unzipped(empty + gzip.compress(b"a") + empty + gzip.compress(b"b")) == b"ab"
+
+
+def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
+    assert lines_of(*decompressed([gzip.compress(BOM + b"a\n")])) == [b"a"]
+
+
+_WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
+
+
+@pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
+def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
+    with pytest.raises(BrokenGzip, match="ends before its end"):
+        unzipped(_WHOLE[:kept])
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
+def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
+    body = _WHOLE + _WHOLE[:-1]
+    with pytest.raises(BrokenGzip, match="ends before its end"):
+        unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
+def test_zero_padding_after_the_last_member_is_no_data(chunk_bytes: int) -> None:
+    body = _WHOLE + b"\0" * 700
+    chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
+    assert unzipped(*chunks) == b'{"id":1}\n' * 50
+
+
+@pytest.mark.parametrize("junk", [b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk"])
+@pytest.mark.parametrize("chunk_bytes", [1, 10_000])
+def test_what_follows_the_last_member_and_is_no_member_is_broken(
+    junk: bytes, chunk_bytes: int
+) -> None:
+    body = _WHOLE + junk
+    with pytest.raises(BrokenGzip):
+        unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
+
+
+@pytest.mark.parametrize("at", [len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1])
+def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
+    # The last eight bytes are the checksum and the length: a wrong one is damage too.
+    damaged = _WHOLE[:at] + bytes([_WHOLE[at] ^ 0xFF]) + _WHOLE[at + 1 :]
+    with pytest.raises(BrokenGzip):
+        unzipped(damaged)
+
+
+def test_the_reason_of_broken_gzip_says_what_to_do() -> None:
+    with pytest.raises(BrokenGzip, match="upload"):
+        unzipped(_WHOLE[:20])
+    with pytest.raises(BrokenGzip, match="upload"):
+        unzipped(_WHOLE + b"junk after the end")
+
+
+def test_well_packed_gzip_comes_out_in_bounded_chunks() -> None:
+    size = 40 * CHUNK_BYTES + 5
+    body = gzip.compress(b"\n" * size, mtime=0)
+    assert len(body) < CHUNK_BYTES
+    lengths = [len(chunk) for chunk in decompressed([body])]
+    assert sum(lengths) == size
+    assert max(lengths) <= CHUNK_BYTES
+
+
+def test_well_packed_gzip_is_read_in_bounded_memory() -> None:
+    packed = gzip.compress(b"x" * 64 * CHUNK_BYTES, mtime=0)
+    tracemalloc.start()
+    try:
+        longest = max(len(chunk) for chunk in decompressed([packed]))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert longest <= CHUNK_BYTES
+    assert peak < 5 * CHUNK_BYTES

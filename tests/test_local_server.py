@@ -1,0 +1,127 @@
+"""The local ClickHouse server is a server to its clients: login, types, errors, several at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clickhouse_driver import Client, errors
+
+from local import process
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, USER
+from xapi_etl_processor.config import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def client(server: ClickHouseServer, **options: Any) -> Client:
+    given = {"user": USER, "password": PASSWORD, "compression": "lz4", **options}
+    return Client("127.0.0.1", server.port, **given)
+
+
+@pytest.mark.parametrize("compression", ["lz4", False])
+def test_a_select_has_names_types_and_values(
+    clickhouse: ClickHouseServer, compression: object
+) -> None:
+    sql = (
+        "SELECT 1::UInt8 AS a, 'ä'::LowCardinality(String) AS b, NULL::Nullable(Float64) AS c,"
+        " true AS d, toDateTime64('2024-01-01 00:00:00.123', 3, 'UTC') AS e"
+    )
+    with client(clickhouse, compression=compression) as connected:
+        rows, columns = connected.execute(sql, with_column_types=True)
+    moment = datetime(2024, 1, 1, microsecond=123_000, tzinfo=UTC)
+    assert [row[:4] for row in rows] == [(1, "ä", None, True)]
+    assert rows[0][4] == moment
+    assert [kind for _, kind in columns] == [
+        "UInt8",
+        "LowCardinality(String)",
+        "Nullable(Float64)",
+        "Bool",
+        "DateTime64(3, 'UTC')",
+    ]
+
+
+def test_a_result_of_many_blocks_comes_whole(clickhouse: ClickHouseServer) -> None:
+    with client(clickhouse) as connected:
+        rows = connected.execute("SELECT number FROM numbers(300000)")
+    assert [row[0] for row in rows] == list(range(300_000))
+
+
+def test_an_empty_result_still_has_its_columns(clickhouse: ClickHouseServer) -> None:
+    with client(clickhouse) as connected:
+        found = connected.execute("SELECT 1 AS a WHERE 0", with_column_types=True)
+    assert found == ([], [("a", "UInt8")])
+
+
+@pytest.mark.parametrize("login", [{"password": "wrong"}, {"user": "nobody"}])
+def test_a_wrong_login_is_refused(clickhouse: ClickHouseServer, login: dict[str, str]) -> None:
+    with client(clickhouse, **login) as connected, pytest.raises(errors.ServerException) as refused:
+        connected.execute("SELECT 1")
+    assert refused.value.code == 516
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [("SELECT nope", 47), ("SELEC 1", 62), ("SELECT 1 FROM no.table", 81)],
+)
+def test_an_error_has_the_engines_code_and_the_connection_can_be_used_again(
+    clickhouse: ClickHouseServer, sql: str, code: int
+) -> None:
+    with client(clickhouse) as connected:
+        with pytest.raises(errors.ServerException) as refused:
+            connected.execute(sql)
+        assert refused.value.code == code
+        assert connected.execute("SELECT 2") == [(2,)]
+
+
+def test_settings_reach_the_engine_for_one_query_only(clickhouse: ClickHouseServer) -> None:
+    with client(clickhouse) as connected:
+        asked = "SELECT getSetting('max_threads') = 3"
+        assert connected.execute(asked, settings={"max_threads": 3}) == [(1,)]
+        assert connected.execute(asked) == [(0,)]
+
+
+def test_several_clients_are_served_at_once(clickhouse: ClickHouseServer) -> None:
+    def ask(number: int) -> int:
+        with client(clickhouse) as connected:
+            rows = connected.execute(f"SELECT sum(number) + {number} FROM numbers(100000)")
+        return int(rows[0][0])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(16))) == [4_999_950_000 + n for n in range(16)]
+
+
+def test_an_insert_of_two_blocks_is_one_insert(
+    clickhouse: ClickHouseServer, unmigrated: Settings
+) -> None:
+    database = unmigrated.clickhouse_database
+    with client(clickhouse, settings={"insert_block_size": 2}) as connected:
+        connected.execute(f"CREATE DATABASE {database}")
+        connected.execute(f"CREATE TABLE {database}.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        assert connected.execute(f"INSERT INTO {database}.t (a) VALUES", [(1,), (2,), (3,)]) == 3
+        assert connected.execute(f"SELECT a FROM {database}.t ORDER BY a") == [(1,), (2,), (3,)]
+
+
+def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -> None:
+    for expected in ([], [("t",)]):
+        with process.clickhouse(tmp_path) as port, Client("127.0.0.1", port) as connected:
+            assert connected.execute("SHOW TABLES FROM default") == expected
+            connected.execute(
+                "CREATE TABLE IF NOT EXISTS default.t (a UInt8) ENGINE = MergeTree ORDER BY a"
+            )
+
+
+def test_a_query_by_hand_is_answered_without_a_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path), "--query"]
+    asked = [*command, "SELECT 6 * 7 AS x"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True)
+    assert b"42" in done.stdout
+    failed = subprocess.run([*command, "SELECT nope"], cwd=ROOT, capture_output=True, check=False)
+    assert failed.returncode == 1
+    assert b"nope" in failed.stderr

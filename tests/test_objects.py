@@ -1,0 +1,111 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from xapi_etl_processor.objects import S3Object
+
+# 2024-01-01T12:00:00Z is 19,723 days and twelve hours after 1970.
+NOON = (19_723 * 24 + 12) * 3_600_000
+
+
+def milliseconds(key: str) -> int | None:
+    return S3Object("b", key).milliseconds
+
+
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [
+        ("section/2001/video/2024-01-01T12-00-00.123456Z_5f0c.jsonl", 2001),
+        ("archive/2023/section/7/page_viewed/x.jsonl", 7),
+        ("section/0/video/x.jsonl", 0),
+        ("section/1/section/2/x.jsonl", 1),
+        ("section/9999999999999999999/x.jsonl", 9_999_999_999_999_999_999),
+        ("section/99999999999999999999/x.jsonl", None),
+        ("section/20x1/video/x.jsonl", None),
+        ("section/-1/video/x.jsonl", None),
+        ("section/٢٠٠١/video/x.jsonl", None),
+        ("section//video/x.jsonl", None),
+        ("section/2001.jsonl", None),
+        ("subsection/2001/video/x.jsonl", None),
+        ("Lernplattform/vidéo +1.jsonl", None),
+        ("x.jsonl", None),
+    ],
+)
+def test_the_section_is_the_number_in_the_key(key: str, section: int | None) -> None:
+    assert S3Object("b", key).section_id == section
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("2024-01-01T12-00-00.123456Z_5f0c1b.jsonl", NOON + 123),
+        ("2024-01-01T12-00-00.123Z_5f0c1b.jsonl", NOON + 123),
+        ("2024-01-01T12-00-00.5Z_5f0c1b.jsonl", NOON + 500),
+        ("2024-01-01T12-00-00.999999999Z_5f0c1b.jsonl", NOON + 999),
+        ("2024-01-01T12-00-00Z_5f0c1b.jsonl", NOON),
+        ("2024-01-01T12:00:00.123456Z_5f0c1b.jsonl", NOON + 123),
+        ("2024-01-01T12:00:00Z_5f0c1b.jsonl.gz", NOON),
+        ("2024-01-01T12-00-00Z.jsonl", NOON),
+        ("2024-01-01T12-00-00_5f0c1b.jsonl", NOON),
+        ("1969-12-31T23-59-59Z_5f0c1b.jsonl", -1000),
+    ],
+)
+def test_the_instant_is_what_the_file_name_starts_with(name: str, expected: int) -> None:
+    assert milliseconds(f"section/2001/video/{name}") == expected
+    assert milliseconds(name) == expected
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "x.jsonl",
+        "section/1/video/",
+        "",
+        "2024-01-01T12-00-00Z_a/x.jsonl",
+        "section/1/video/bundle_2024-01-01T12-00-00Z.jsonl",
+        "section/1/video/2024-01-01_5f0c.jsonl",
+        "section/1/video/2024-13-01T12-00-00Z_5f0c.jsonl",
+        "section/1/video/2023-02-29T12-00-00Z_5f0c.jsonl",
+        "section/1/video/2024-01-01T25-00-00Z_5f0c.jsonl",
+        "section/1/video/2024-01-01T12-00-00Zulu_5f0c.jsonl",
+        "section/1/video/٢٠٢٤-01-01T12-00-00Z_5f0c.jsonl",
+        # Outside of what DateTime64 holds.
+        "section/1/video/1800-01-01T12-00-00Z_5f0c.jsonl",
+    ],
+)
+def test_a_key_without_an_instant_tells_none(key: str) -> None:
+    assert milliseconds(key) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("a.jsonl", True),
+        ("a.jsonl.gz", True),
+        ("a b+c é.jsonl", True),
+        ("A.JSONL", True),
+        ("a.json", False),
+        ("a.gz", False),
+        ("a.jsonl.bak", False),
+        ("a.jsonl/", False),
+        ("jsonl", False),
+        ("a.jsonl.gz.tmp", False),
+    ],
+)
+def test_a_bundle_is_told_by_its_ending(key: str, expected: bool) -> None:
+    assert S3Object("b", key).is_bundle is expected
+
+
+def test_the_uri_holds_the_key_as_it_is() -> None:
+    assert S3Object("bucket", "a b+c%20é.jsonl").uri == "s3://bucket/a b+c%20é.jsonl"
+
+
+def test_what_a_source_does_not_tell_is_absent() -> None:
+    bare = S3Object("b", "k")
+    assert (bare.etag, bare.size, bare.modified) == ("", None, None)
+
+
+def test_objects_are_the_same_only_if_all_that_is_told_of_them_is() -> None:
+    first = S3Object("b", "k", "e", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    again = S3Object("b", "k", "e", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    assert len({first, again, S3Object("b", "k", "other"), S3Object("b", "k2")}) == 3

@@ -1,0 +1,210 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
+
+EVENTS = Path(__file__).parent / "events"
+ETAG = "d41d8cd98f00b204e9800998ecf8427e"
+FIRST = S3Object(
+    "xapi-prod", "section/2001/video/2024-01-01T12-00-00.123456Z_5f0c2d1a.jsonl", ETAG, 18234
+)
+SECOND_KEY = "section/2002/video/2024-01-01T12-00-05Z_77aa01bc.jsonl"
+
+
+def sample(name: str) -> Any:
+    return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def named(key: str) -> S3Object:
+    return S3Object("xapi-prod", key, ETAG, 18234)
+
+
+def message_id(number: int) -> str:
+    return f"059f36b4-87a3-44ab-83d2-66197{number:07d}"
+
+
+# What each sample names, and whether its messages fail one by one; poison has tests of its own.
+NAMED: dict[str, tuple[list[S3Object], bool]] = {
+    "direct": ([S3Object("xapi-prod", "archive/a b+c%2Bd é.jsonl")], False),
+    "s3_put": ([FIRST], False),
+    "s3_several_records": (
+        [
+            FIRST,
+            S3Object("xapi-prod", SECOND_KEY, "0cc175b9c0f1b6a831c399e269772661-3", 5_368_709_120),
+            S3Object("xapi-archive", "copied.jsonl", ETAG, 18234),
+        ],
+        False,
+    ),
+    "s3_encoded_key": ([named("archive/two words+plus café 100%25.jsonl")], False),
+    "s3_removed": ([], False),
+    "s3_test_event": ([], False),
+    "s3_in_sqs": ([FIRST, named("a b+c.jsonl"), named(SECOND_KEY)], True),
+    "s3_in_sns": ([named("a b+c.jsonl")], False),
+    "s3_in_sns_in_sqs": ([named("a b+c.jsonl")], True),
+    "eventbridge": ([named("archive/two words+plus café 100%25.jsonl")], False),
+    "eventbridge_in_sqs": ([named("a+b%2Bc d.jsonl")], True),
+    "eventbridge_deleted": ([], False),
+    "s3_test_event_in_sqs": ([], True),
+    "s3_removed_in_sqs": ([], True),
+}
+REFUSED = ["dynamodb", "eventbridge_schedule"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_payload_names_these_objects(name: str) -> None:
+    objects, from_sqs = NAMED[name]
+    delivery = read(sample(name))
+    assert delivery.objects == objects
+    assert delivery.from_sqs is from_sqs
+    assert [message.error for message in delivery.messages if message.error] == []
+
+
+def test_every_sample_is_used() -> None:
+    assert {path.stem for path in EVENTS.glob("*.json")} == {*NAMED, *REFUSED, "poison_in_sqs"}
+
+
+def test_only_a_bucket_and_key_given_by_hand_are_direct() -> None:
+    assert [name for name in NAMED if read(sample(name)).direct] == ["direct"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_event_of_another_service_is_refused(name: str) -> None:
+    with pytest.raises(UnknownPayload):
+        read(sample(name))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        "text",
+        5,
+        [],
+        [{"bucket": "b", "key": "k"}],
+        {},
+        {"Records": []},
+        {"Records": None},
+        {"Records": {}},
+        {"Records": ["text"]},
+        {"Records": [None]},
+        {"Records": [{}]},
+        {"Records": [{"s3": {}}]},
+        {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {}}}]},
+        {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": ""}}}]},
+        {"Records": [{"s3": {"bucket": {}, "object": {"key": "k"}}}]},
+        {"Records": [{"s3": {"bucket": "b", "object": "k"}}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {}}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "not JSON"}}]},
+        {"bucket": "b"},
+        {"key": "k"},
+        {"bucket": "b", "key": ""},
+        {"bucket": "", "key": "k"},
+        {"bucket": "b", "key": None},
+        {"bucket": "b", "key": ["k"]},
+        {"bucket": {"name": "b"}, "key": "k"},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": None},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": 1, "object": 2}},
+        {"Type": "Notification", "Message": "not JSON"},
+    ],
+)
+def test_what_names_no_object_is_refused(payload: Any) -> None:
+    with pytest.raises(UnknownPayload):
+        read(payload)
+
+
+def test_each_message_of_a_batch_has_its_own_objects() -> None:
+    delivery = read(sample("s3_in_sqs"))
+    assert [(message.id, message.objects) for message in delivery.messages] == [
+        (message_id(1), (FIRST,)),
+        (message_id(2), (named("a b+c.jsonl"), named(SECOND_KEY))),
+    ]
+
+
+def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
+    delivery = read(sample("s3_test_event_in_sqs"))
+    assert [(message.id, message.objects) for message in delivery.messages] == [
+        (message_id(1), ()),
+        (message_id(2), ()),
+    ]
+
+
+def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
+    payload = sample("poison_in_sqs")
+    first, *poison = read(payload).messages
+    assert (first.id, first.objects, first.error) == (message_id(1), (FIRST,), "")
+    assert [message.id for message in poison] == [
+        message_id(number) for number in range(2, len(payload["Records"]) + 1)
+    ]
+    assert [message.id for message in poison if not message.error or message.objects] == []
+
+
+@pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
+def test_no_message_body_breaks_its_batch(body: Any) -> None:
+    payload = sample("s3_in_sqs")
+    payload["Records"][0]["body"] = body
+    first, second = read(payload).messages
+    assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
+    assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
+
+
+def test_a_message_without_body_is_that_message_s_error() -> None:
+    payload = sample("s3_in_sqs")
+    del payload["Records"][1]["body"]
+    first, second = read(payload).messages
+    assert first.objects == (FIRST,)
+    assert (second.id, bool(second.error)) == (message_id(2), True)
+
+
+def test_direct_payloads_inside_a_message_are_read_as_they_are() -> None:
+    payload = sample("s3_in_sqs")
+    payload["Records"][0]["body"] = json.dumps({"bucket": "b", "key": "a+b%2B.jsonl"})
+    delivery = read(payload)
+    assert delivery.messages[0].objects == (S3Object("b", "a+b%2B.jsonl"),)
+    assert not delivery.direct
+
+
+def test_envelopes_in_envelopes_end_somewhere() -> None:
+    payload = sample("s3_put")
+    for _ in range(8):  # each one doubles the backslashes, so not many more fit into a message
+        payload = {"Type": "Notification", "Message": json.dumps(payload)}
+    with pytest.raises(UnknownPayload):
+        read(payload)
+
+
+def test_what_is_named_twice_is_one_object_in_the_order_of_first_mention() -> None:
+    payload = sample("s3_several_records")
+    payload["Records"] += payload["Records"][:2]
+    assert read(payload).objects == NAMED["s3_several_records"][0]
+
+
+def test_another_version_of_an_object_is_another_object() -> None:
+    payload = sample("s3_put")
+    again = sample("s3_put")["Records"][0]
+    again["s3"]["object"]["eTag"] = "other"
+    payload["Records"].append(again)
+    assert [obj.etag for obj in read(payload).objects] == [ETAG, "other"]
+
+
+def test_quotes_around_an_etag_are_no_part_of_it() -> None:
+    payload = sample("s3_put")
+    payload["Records"][0]["s3"]["object"]["eTag"] = f'"{ETAG}"'
+    assert read(payload).objects == [FIRST]
+
+
+@pytest.mark.parametrize("size", ["18234", None, True])
+def test_a_size_of_the_wrong_shape_is_not_told(size: Any) -> None:
+    payload = sample("s3_put")
+    payload["Records"][0]["s3"]["object"]["size"] = size
+    assert [obj.size for obj in read(payload).objects] == [None]
+
+
+def test_a_payload_is_not_changed_by_reading_it() -> None:
+    for name in NAMED:
+        payload = sample(name)
+        assert isinstance(read(payload), Delivery)
+        assert payload == sample(name)

@@ -1,0 +1,154 @@
+"""A real server process, of an old version: login, crash, restart; no deduplication to lean on.
+
+It has no DateTime64, Bool or LowCardinality and knows no insert token: its tables are the same
+ones with older types, and what keeps statements single is the sorting key alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.conftest import Bucket, context, forget_connections
+from tests.real_server import BINARY, PASSWORD, RealServer
+from tests.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor import ledger
+from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseRefused
+from xapi_etl_processor.columns import COLUMNS
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import EventFailed, handler
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+OLDER = {
+    "DateTime64(3, 'UTC')": "Int64",
+    "LowCardinality(String)": "String",
+    "Nullable(Bool)": "Nullable(UInt8)",
+}
+
+pytestmark = [
+    pytest.mark.skipif(
+        BINARY is None and "REQUIRE_REAL_SERVER" not in os.environ,
+        reason="NOT TESTED: a real server process; install Debian's clickhouse-server",
+    ),
+    # The driver says of each setting that so old a server does not know that it leaves it out.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    made = RealServer(tmp_path_factory.mktemp("real"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture
+def old(
+    server: RealServer, unmigrated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """Settings, in the environment too, of a database on the real server."""
+    logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
+    database = unmigrated.clickhouse_database
+    server.ask(f"CREATE DATABASE {database}")
+    events = {c.name: c.type for c in COLUMNS}
+    for name, columns, key, version in (
+        ("video_events", events, "section_id, video_url, timestamp, event_id", "inserted_at"),
+        (ledger.FILES, ledger.FILES_TYPES, "bucket, key, etag", "processed_at"),
+        (ledger.REJECTED, ledger.REJECTED_TYPES, "source_file, source_line", "rejected_at"),
+    ):
+        lines = ", ".join(f"{column} {OLDER.get(kind, kind)}" for column, kind in columns.items())
+        engine = f"ReplacingMergeTree({version}) ORDER BY ({key})"
+        server.ask(f"CREATE TABLE {database}.{name} ({lines}) ENGINE = {engine}")
+    made = replace(
+        unmigrated,
+        clickhouse_port=server.port,
+        clickhouse_username="default",
+        clickhouse_password=PASSWORD,
+    )
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(made.clickhouse_port))
+    monkeypatch.setenv("CLICKHOUSE_USERNAME", made.clickhouse_username)
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", made.clickhouse_password)
+    yield made
+    server.ask(f"DROP DATABASE {database}")
+
+
+def count(server: RealServer, settings: Settings, table: str = "video_events") -> object:
+    return server.ask(f"SELECT count() FROM {settings.clickhouse_database}.{table} FINAL")[0][0]
+
+
+def test_a_wrong_password_is_refused_and_named(old: Settings) -> None:
+    wrong = ClickHouse(replace(old, clickhouse_password="guess-8812"))
+    with pytest.raises(
+        ClickHouseRefused, match="check the password|check CLICKHOUSE_USER"
+    ) as caught:
+        wrong.query("SELECT 1")
+    assert "guess-8812" not in str(caught.value)
+
+
+def test_an_unknown_user_is_refused_and_named(old: Settings) -> None:
+    with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
+        ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
+
+
+def test_a_missing_database_is_refused_and_the_remedy_said(old: Settings) -> None:
+    elsewhere = ClickHouse(replace(old, clickhouse_database="not_there"))
+    with pytest.raises(ClickHouseRefused, match=r"database is missing: run .*migrate"):
+        elsewhere.insert("video_events", {"event_id": ["x"]}, "t")
+    elsewhere.disconnect()
+
+
+def test_a_bundle_lands_and_its_repetition_counts_once(
+    bucket: Bucket, old: Settings, server: RealServer
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE, video(2))
+    handler(notification(bucket.name, KEY), context())
+    handler({"bucket": bucket.name, "key": KEY, "force_reprocess": True}, context())
+    rows = server.ask(
+        f"SELECT event_id, timestamp, video_time FROM {old.clickhouse_database}.video_events FINAL"
+        " ORDER BY event_id"
+    )
+    # 2024-01-01T12:00:00Z in milliseconds.
+    assert rows == [(event_id(1), 1704110400000, 0.5), (event_id(2), 1704110400000, 1.0)]
+    assert count(server, old, ledger.REJECTED) == 1
+
+
+def test_a_server_that_was_killed_and_started_again_is_found_by_a_warm_container(
+    bucket: Bucket, old: Settings, server: RealServer
+) -> None:
+    for number in (1, 2):
+        bucket.put(f"section/1/video/{number}.jsonl", video(number))
+    handler(notification(bucket.name, "section/1/video/1.jsonl"), context())
+    server.kill()
+    server.start()
+    handler(notification(bucket.name, "section/1/video/2.jsonl"), context())
+    assert count(server, old) == 2
+
+
+def test_while_the_server_is_gone_events_raise_and_afterwards_they_land(
+    bucket: Bucket, old: Settings, server: RealServer
+) -> None:
+    bucket.put(KEY, video(1))
+    event = notification(bucket.name, KEY)
+    handler({"bucket": bucket.name, "key": KEY, "dry_run": True}, context())
+    server.kill()
+    for _ in range(2):
+        with pytest.raises(EventFailed, match=f"127.0.0.1:{server.port}"):
+            handler(event, context(seconds_left=4))
+    server.start()
+    assert count(server, old) == 0
+    handler(event, context())
+    assert count(server, old) == 1
+    forget_connections()
+
+
+def test_the_health_check_says_that_so_old_a_server_will_not_do(old: Settings) -> None:
+    answer = handler({"health_check": True}, context())
+    assert answer["statusCode"] == 503
+    assert "behind" in answer["body"]

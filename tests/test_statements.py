@@ -1,0 +1,331 @@
+import re
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from xapi_etl_processor.columns import SENT
+from xapi_etl_processor.statements import parse
+
+from .rows import (
+    ABSENT,
+    CONCEPTS,
+    NOON,
+    OLI,
+    PLACES,
+    PROFILE,
+    SOURCE,
+    TYPES,
+    VERBS,
+    VIDEO,
+    VIDEO_TYPE,
+    JsonObject,
+    encoded,
+    full,
+    minimal,
+    row_of,
+    rows_of,
+    with_values,
+)
+
+
+def test_the_columns_and_types_are_those_of_the_design() -> None:
+    assert {column.name: column.type for column in SENT} == TYPES
+
+
+# --- The learning platform's statements, as in SOURCES.md ---
+
+_HOST_EXTENSIONS = {
+    OLI + "page_attempt_number": 1,
+    OLI + "page_attempt_guid": "b6e2...",
+    OLI + "section_id": 2001,
+    OLI + "project_id": 1001,
+    OLI + "publication_id": 3001,
+    OLI + "content_element_id": "3254019383",
+}
+_LENGTH = {VIDEO + "length": 546.5}
+_PAGE = {OLI + "resource_id": 77123}
+_SEGMENTS = {VIDEO + "played-segments": "0[.]12.5[,]40[.]61.25", VIDEO + "progress": 0.112}
+
+
+def torus(verb: str, result: JsonObject, context: JsonObject) -> JsonObject:
+    return {
+        "actor": {
+            "account": {"homePage": "https://proton.oli.cmu.edu", "name": "4312"},
+            "objectType": "Agent",
+        },
+        "verb": {"id": VERBS + verb, "display": {"en-US": verb}},
+        "object": {
+            "id": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+            "definition": {"name": {"en-US": "Cell division"}, "type": VIDEO_TYPE},
+            "objectType": "Activity",
+        },
+        "result": {"extensions": result},
+        "context": {
+            "contextActivities": {"category": [{"id": PROFILE}]},
+            "extensions": _HOST_EXTENSIONS | context,
+        },
+        "timestamp": "2024-01-01T12:00:00Z",
+        "registration": "2001-77123-3254019383",
+    }
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "context", "expected"),
+    [
+        ("played", {VIDEO + "time": 3}, _PAGE | _LENGTH, {"video_time": 3.0}),
+        (
+            "paused",
+            _SEGMENTS | {VIDEO + "time": 61.25},
+            _PAGE | _LENGTH,
+            {"video_time": 61.25, "video_progress": 0.112, "video_play_time": 33.75}
+            | {"video_played_segments": "0[.]12.5[,]40[.]61.25"},
+        ),
+        (
+            "seeked",
+            {VIDEO + "time-from": 12.5, VIDEO + "time-to": 40},
+            _PAGE,
+            {"video_seek_from": 12.5, "video_seek_to": 40.0, "video_length": None},
+        ),
+        (
+            "completed",
+            {VIDEO + "time": 546.5, VIDEO + "progress": 1, VIDEO + "played-segments": "0[.]546.5"},
+            {OLI + "page_id": 77123, VIDEO + "completion-threshold": "1.0"} | _LENGTH,
+            {"video_time": 546.5, "video_progress": 1.0, "video_play_time": 546.5}
+            | {"video_played_segments": "0[.]546.5", "completion_threshold": 1.0},
+        ),
+    ],
+)
+def test_a_statement_of_the_platform_becomes_this_row(
+    verb: str, result: JsonObject, context: JsonObject, expected: JsonObject
+) -> None:
+    line = encoded(torus(verb, result, context))
+    row = row_of(line + b"\r")
+    digest = sha256(line).hexdigest()
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["event_id"])
+    assert (
+        row
+        == ABSENT
+        | {
+            "event_id": row["event_id"],
+            "timestamp": NOON,
+            "user_id": "4312",
+            "home_page": "https://proton.oli.cmu.edu",
+            "section_id": 2001,
+            "project_id": 1001,
+            "publication_id": 3001,
+            "page_id": 77123,
+            "attempt_guid": "b6e2...",
+            "attempt_number": 1,
+            "content_element_id": "3254019383",
+            "registration": "2001-77123-3254019383",
+            "verb": verb,
+            "verb_id": VERBS + verb,
+            "video_url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+            "video_title": "Cell division",
+            "video_length": 546.5,
+            "source_file": "s3://bucket/section/9/video/x.jsonl",
+            "source_etag": "etag-1",
+            "source_line": 1,
+        }
+        | expected
+    )
+    assert row["event_id"].replace("-", "") == digest[:32]
+
+
+# --- The ADL Video Profile ---
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("iri", "value", "column"), CONCEPTS)
+def test_every_extension_of_the_profile_ends_in_its_column(
+    place: tuple[str, ...], iri: str, value: Any, column: str
+) -> None:
+    if column == "session_id":
+        place = ("context",)  # a session is the context's by DESIGN, in any vocabulary
+    row = row_of(with_values(minimal(), ((*place, "extensions", iri), value)))
+    assert row[column] == value
+    assert type(row[column]) is type(value)
+
+
+def test_a_full_statement_of_the_profile_becomes_this_row() -> None:
+    assert row_of(full()) == ABSENT | {column: value for _, value, column in CONCEPTS} | {
+        "event_id": "fd41c918-b88b-4b20-a0a5-a4c32391aaa0",
+        "timestamp": NOON + 123,
+        "user_id": "a-1",
+        "home_page": "https://lms",
+        "section_id": 9,
+        "course_id": "https://lms/c/5",
+        "registration": "ec531277-b57b-4c15-8d91-d292c5b2b8f7",
+        "verb": "paused",
+        "verb_id": VERBS + "paused",
+        "video_url": "https://v/1",
+        "video_title": "Méiose",
+        "video_play_time": 12.0,
+        "completion": True,
+        "success": False,
+        "duration": "PT1M30S",
+        "source_file": "s3://bucket/section/9/video/x.jsonl",
+        "source_etag": "etag-1",
+        "source_line": 1,
+    }
+
+
+def test_a_row_does_not_depend_on_those_beside_it() -> None:
+    paused = torus("paused", _SEGMENTS, _PAGE)
+    as_text = with_values(paused, *((_oli(name), "4") for name in ("section_id", "project_id")))
+    too_big = with_values(paused, (_oli("resource_id"), 2**64), (_oli("section_id"), -1))
+    mixed = [full(), paused, minimal(), as_text, minimal(registration=""), too_big]
+    parsed = parse([encoded(statement) for statement in mixed], 1, SOURCE)
+    alone = [row_of(statement) for statement in mixed]
+    assert [row | {"source_line": 1} for row in rows_of(parsed)] == alone
+    for pair in ([paused, minimal()], [minimal(), paused]):
+        parsed = parse([encoded(statement) for statement in pair], 1, SOURCE)
+        pages = [row["page_id"] for row in rows_of(parsed)]
+        assert sorted(pages, key=str) == [77123, None]
+
+
+# --- First that is present ---
+
+
+def _oli(name: str) -> tuple[str, ...]:
+    return ("context", "extensions", OLI + name)
+
+
+def _everywhere(name: str) -> list[tuple[str, ...]]:
+    return [(*place, "extensions", VIDEO + name) for place in PLACES]
+
+
+# Column: its sources in DESIGN's order, then what it is without any.
+SOURCES: dict[str, tuple[list[tuple[str, ...]], Any]] = {
+    "user_id": (
+        [("actor", "account", "name"), ("actor", "mbox"), ("actor", "mbox_sha1sum")]
+        + [("actor", "openid")],
+        "",
+    ),
+    "home_page": ([("actor", "account", "homePage"), _oli("host_name")], ""),
+    "section_id": ([_oli("section_id")], 9),
+    "page_id": ([_oli("page_id"), _oli("resource_id")], None),
+    "attempt_guid": ([_oli("page_attempt_guid"), _oli("attempt_guid")], ""),
+    "attempt_number": ([_oli("page_attempt_number"), _oli("attempt_number")], 0),
+    "content_element_id": (
+        [("result", "extensions", "content_element_id"), _oli("content_element_id")],
+        "",
+    ),
+    "registration": ([("context", "registration"), ("registration",)], ""),
+    "session_id": (
+        [("context", "extensions", VIDEO + "session-id"), _oli("session_id")]
+        + [("context", "extensions", "https://player.example/x/session-id")],
+        "",
+    ),
+    "video_time": (_everywhere("time"), None),
+    "video_length": (_everywhere("length"), None),
+    "video_progress": (_everywhere("progress"), None),
+    "video_seek_from": (_everywhere("time-from"), None),
+    "video_seek_to": (_everywhere("time-to"), None),
+    "completion_threshold": (_everywhere("completion-threshold"), None),
+    "speed": (_everywhere("speed"), None),
+}
+_CASES = [(column, at) for column, (paths, _) in SOURCES.items() for at in range(len(paths) + 1)]
+
+
+@pytest.mark.parametrize("hidden_by", ["nothing", None, "", {}, [1]])
+@pytest.mark.parametrize(("column", "present_from"), _CASES)
+def test_the_first_source_that_is_present_counts(
+    column: str, present_from: int, hidden_by: Any
+) -> None:
+    paths, without = SOURCES[column]
+    numeric = "String" not in TYPES[column]
+    values = [number if numeric else f"value {number}" for number in range(70, 70 + len(paths))]
+    pairs = list(zip(paths, values, strict=True))[present_from:]
+    if hidden_by != "nothing":
+        pairs += [(path, hidden_by) for path in paths[:present_from]]
+    expected = [*values, without][present_from]
+    assert row_of(with_values(minimal(), *pairs))[column] == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("context", "extensions", "https://player.example/session-identity"),
+        ("context", "extensions", "https://player.example/my-session-id"),
+        ("context", "session-id"),
+        ("result", "extensions", "https://player.example/session-id"),
+    ],
+)
+def test_what_only_looks_like_a_session_is_none(path: tuple[str, ...]) -> None:
+    assert row_of(with_values(minimal(), (path, "s")))["session_id"] == ""
+
+
+def test_seconds_played_are_as_sent_else_those_of_the_segments() -> None:
+    sent = (("result", "extensions", OLI + "video_play_time"), "7.5")
+    segments = (("result", "extensions", VIDEO + "played-segments"), "0[.]10")
+    assert row_of(with_values(minimal(), sent, segments))["video_play_time"] == 7.5
+    assert row_of(with_values(minimal(), segments))["video_play_time"] == 10.0
+    assert row_of(minimal())["video_play_time"] is None
+
+
+@pytest.mark.parametrize(
+    ("segments", "seconds"),
+    [
+        ("0[.]12.5[,]40[.]61.25", 33.75),
+        ("0[.]10[,]5[.]15", 15.0),
+        ("5[.]15[,]0[.]10", 15.0),
+        ("0[.]10[,]0[.]10[,]2[.]3", 10.0),
+        ("0[.]10[,]12[.]", 10.0),
+        ("0[.]0.1[,]0.2[.]0.3", 0.2),
+        ("0[.]10[,]9[.]4", 10.0),
+        ("10[.]20[,]NaN[.]NaN[,]0[.]15", 20.0),
+        ("7[.]7", 0.0),
+        ("12[.]", None),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_seconds_covered_count_once_however_often_played(
+    segments: str, seconds: float | None
+) -> None:
+    statement = with_values(
+        minimal(), (("result", "extensions", VIDEO + "played-segments"), segments)
+    )
+    assert row_of(statement)["video_play_time"] == seconds
+    assert row_of(statement)["video_played_segments"] == segments
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ({"de": "Zelle", "en": "Cell", "en-US": "Cell (US)"}, "Cell (US)"),
+        ({"de": "Zelle", "en": "Cell"}, "Cell"),
+        ({"de": "Zelle", "fr": "Cellule"}, "Zelle"),
+        ({"de": 5, "fr": "Cellule"}, "Cellule"),
+        ({"en-US": "", "ja": "細胞"}, "細胞"),
+        ({}, ""),
+    ],
+)
+def test_the_title_is_english_else_the_first(name: JsonObject, title: str) -> None:
+    statement = with_values(minimal(), (("object", "definition", "name"), name))
+    assert row_of(statement)["video_title"] == title
+
+
+@pytest.mark.parametrize(
+    ("activities", "course"),
+    [
+        ({"parent": ["P"], "grouping": ["G"]}, "P"),
+        ({"parent": ["no course"], "grouping": ["no course", "G"]}, "G"),
+        ({"grouping": ["G", "H"]}, "G"),
+        ({"parent": "P"}, "P"),
+        ({"parent": ["no course"]}, ""),
+    ],
+)
+def test_the_course_is_a_parent_or_grouping_activity(activities: JsonObject, course: str) -> None:
+    def activity(name: str) -> JsonObject:
+        kind = "module" if name == "no course" else "course"
+        return {"id": name, "definition": {"type": "http://adlnet.gov/expapi/activities/" + kind}}
+
+    made = {
+        place: activity(names) if isinstance(names, str) else [activity(name) for name in names]
+        for place, names in activities.items()
+    }
+    statement = with_values(minimal(), (("context", "contextActivities"), made))
+    assert row_of(statement)["course_id"] == course

@@ -1,0 +1,194 @@
+"""Bodies come in pieces, and end early; memory stays, and nothing short is called whole."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from local import process
+from local.bundles import generate
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import notification, video
+from xapi_etl_processor import common, s3
+from xapi_etl_processor.common import Run
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lines import CHUNK_BYTES
+from xapi_etl_processor.objects import S3Object
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+MEGABYTE = 1024**2
+
+MEMORY_BAR = 128
+"""Megabytes above idle for an object of any size (the project's own promise)."""
+
+
+class ShortServer:
+    """An S3 that promises more bytes of every object than it sends, then hangs up."""
+
+    def __init__(self, body: bytes, promised: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._answer = (
+            b'HTTP/1.1 200 OK\r\nETag: "abc"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n'
+            + f"Content-Length: {promised}\r\n\r\n".encode()
+            + body
+        )
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            with client:
+                request = client.recv(65_536)
+                head = self._answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                client.sendall(head if request.startswith(b"HEAD") else self._answer)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@pytest.fixture(params=["fetched ahead", "streamed"])
+def short(request: pytest.FixtureRequest) -> Iterator[ShortServer]:
+    body = json.dumps(video(1)).encode() + b"\n"
+    promised = 10_000 if request.param == "fetched ahead" else 3 * MEGABYTE
+    server = ShortServer(body, promised)
+    yield server
+    server.close()
+
+
+def test_a_body_that_ends_early_fails_and_is_not_in_the_ledger(
+    settings: Settings, ask: Ask, short: ShortServer
+) -> None:
+    client = boto3.client(
+        "s3", endpoint_url=short.url, config=Config(retries={"total_max_attempts": 1})
+    )
+    connections = replace(common.connections(settings), s3=client)
+    run = Run(settings, connections, "event")
+    (outcome,) = common.process([S3Object("bucket", KEY)], run)
+    client.close()
+    assert outcome.status == "failed"
+    assert outcome.error.startswith(f"s3://bucket/{KEY} could not be read to its end")
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
+    bucket: Bucket, aws_environment: dict[str, str]
+) -> None:
+    bucket.put("small.jsonl", body=b"x" * 1000)
+    bucket.put("large.jsonl", body=b"y" * (s3.SMALL_BYTES + 1))
+    objects = list(s3.listing(s3.client(), bucket.name, ""))
+    found = {o.key: list(body) for o, body in s3.bodies(s3.client(), objects, concurrency=4)}
+    assert [len(chunk) for chunk in found["small.jsonl"]] == [1000]
+    assert [len(chunk) for chunk in found["large.jsonl"]] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+
+
+def test_objects_come_in_order_whatever_their_size(
+    bucket: Bucket, aws_environment: dict[str, str]
+) -> None:
+    for number in range(20):
+        size = s3.SMALL_BYTES + 1 if number % 5 == 0 else number
+        bucket.put(f"{number:02}.jsonl", body=b"z" * size)
+    objects = list(s3.listing(s3.client(), bucket.name, ""))
+    keys = [o.key for o, _ in s3.bodies(s3.client(), objects, concurrency=3)]
+    assert keys == [f"{number:02}.jsonl" for number in range(20)]
+
+
+def test_no_more_small_objects_are_on_their_way_than_allowed(
+    bucket: Bucket, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    original = s3._fetch
+
+    def counted(client: Any, obj: S3Object) -> tuple[S3Object, bytes | None]:
+        started.append(obj.key)
+        return original(client, obj)
+
+    monkeypatch.setattr(s3, "_fetch", counted)
+    for number in range(30):
+        bucket.put(f"{number:02}.jsonl", body=b"z")
+    objects = list(s3.listing(s3.client(), bucket.name, ""))
+    taken = 0
+    for _ in s3.bodies(s3.client(), objects, concurrency=5):
+        taken += 1
+        assert len(started) <= taken + 5
+    assert taken == len(started) == 30
+
+
+def test_lines_that_lie_across_chunks_land_whole(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    padded = [video(n) | {"padding": "é" * 700_000} for n in range(6)]
+    bucket.put(KEY, *padded)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 6
+    assert ask("SELECT source_line FROM video_events ORDER BY 1") == [[n] for n in range(1, 7)]
+
+
+_CHILD = """
+import json, resource, sys
+from xapi_etl_processor.lambda_function import handler
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+bucket, small, large = sys.argv[1:]
+handler({"health_check": True})
+handler({"bucket": bucket, "key": small})
+idle = peak()
+body = json.loads(handler({"bucket": bucket, "key": large})["body"])
+print(json.dumps({"above": peak() - idle, "body": body}))
+"""
+
+
+@pytest.mark.parametrize("kind", ["video", "other", "rejected", "gzip bomb of blank lines"])
+def test_memory_does_not_grow_with_the_object(
+    settings: Settings, aws_environment: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    """A tenth of what benchmarks/throughput.py does by hand, of every kind of line."""
+    bundle = next(b for b in generate(seed=3) if b.video)
+    lines = {
+        "video": b"\n".join(sorted(bundle.video_lines)) + b"\n",
+        "other": next(line for line in bundle.lines if b"viewed" in line) + b"\n",
+        "rejected": b"this is no statement" * 40 + b"\n",
+    }
+    if kind in lines:
+        block = lines[kind] * (MEGABYTE // len(lines[kind]))
+        body, count = block * 32, block.count(b"\n") * 32
+    else:
+        count = 40 * MEGABYTE
+        body = gzip.compress(b"\n" * (4 * MEGABYTE), 9) * 10
+    # S3 in a process of its own, so that what is measured is the loader alone.
+    with process.s3() as variables:
+        client = boto3.client("s3", endpoint_url=variables["AWS_ENDPOINT_URL"])
+        client.create_bucket(Bucket="large")
+        client.put_object(Bucket="large", Key="small.jsonl", Body=b"{}\n")
+        client.put_object(Bucket="large", Key="large.jsonl", Body=body)
+        client.close()
+        done = subprocess.run(
+            [sys.executable, "-c", _CHILD, "large", "small.jsonl", "large.jsonl"],
+            env={**os.environ, **variables, "LOG_LEVEL": "CRITICAL"}
+            | {"POWERTOOLS_METRICS_DISABLED": "true"},
+            capture_output=True,
+            check=True,
+        )
+    found = json.loads(done.stdout)
+    name = {
+        "video": "video_events_processed",
+        "other": "other_events",
+        "rejected": "rejected_lines",
+    }.get(kind, "blank_lines")
+    assert found["body"][name] == count
+    assert found["above"] < MEMORY_BAR

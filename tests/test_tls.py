@@ -1,0 +1,137 @@
+"""CLICKHOUSE_SECURE means TLS with the certificate verified, and nothing less."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
+from xapi_etl_processor.config import Settings
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    """The certificate authority that is trusted, and no other."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
+
+
+@pytest.fixture
+def secured(
+    settings: Settings, authority: trustme.CA, tmp_path: Path
+) -> Callable[[int], ClickHouse]:
+    """A client that asks for TLS, on a port."""
+    trusting = replace(
+        settings,
+        clickhouse_host="localhost",
+        clickhouse_secure=True,
+        clickhouse_ca_certs=str(tmp_path / "ca.pem"),
+    )
+    return lambda port: ClickHouse(replace(trusting, clickhouse_port=port))
+
+
+class Terminator:
+    """Takes TLS connections with a certificate, and passes what they say on to a plain port."""
+
+    def __init__(self, certificate: trustme.LeafCert, to_port: int) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(self._context)
+        self._to_port = to_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self._threads = [self._thread(self._accept)]
+        self.port: int = self._listener.getsockname()[1]
+
+    def _thread(self, target: object, *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        return thread
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                client: socket.socket = self._context.wrap_socket(plain, server_side=True)
+            except OSError:
+                plain.close()  # The client would not have the certificate, or spoke no TLS.
+                continue
+            server = socket.create_connection(("127.0.0.1", self._to_port))
+            self._sockets += [client, server]
+            self._threads += [
+                self._thread(_pass_on, client, server),
+                self._thread(_pass_on, server, client),
+            ]
+
+    def close(self) -> None:
+        for end in self._sockets:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It was closed by the other side.
+            end.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    except OSError:
+        return
+    finally:
+        try:
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It was closed by the other side.
+
+
+@pytest.fixture
+def terminators() -> Iterator[list[Terminator]]:
+    made: list[Terminator] = []
+    yield made
+    for terminator in made:
+        terminator.close()
+
+
+def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
+    secured: Callable[[int], ClickHouse],
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+) -> None:
+    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
+    client = secured(terminators[0].port)
+    assert client.query("SELECT 1") == [(1,)]
+    client.disconnect()
+
+
+@pytest.mark.parametrize("fault", ["another authority", "another name", "no TLS at all"])
+def test_anything_else_is_refused(
+    secured: Callable[[int], ClickHouse],
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    fault: str,
+) -> None:
+    port = clickhouse.port
+    if fault == "another authority":
+        terminators.append(Terminator(trustme.CA().issue_cert("localhost"), port))
+    elif fault == "another name":
+        terminators.append(Terminator(authority.issue_cert("elsewhere.example.org"), port))
+    if terminators:
+        port = terminators[0].port
+    with pytest.raises(ClickHouseError, match=f"localhost:{port}: no connection"):
+        secured(port).query("SELECT 1")

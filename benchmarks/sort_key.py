@@ -1,0 +1,142 @@
+"""Which sorting key of video_events serves "one section", "one video" and "one week" best?
+
+    python -m benchmarks.sort_key
+
+Fills a copy of the table for each key with the same rows (a year; 200 sections, each a term long;
+2,000 videos, each in 4 sections), as three parts a month that are never merged: its first weeks,
+its last weeks, a replay of every 50th statement. Asks each the same, with FINAL, about five
+sections from large to small. Prints thousands of rows read (mean) and milliseconds (median).
+"""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, median
+from tempfile import TemporaryDirectory
+
+from chdb.state.sqlitelike import Connection
+
+SCHEMA = Path(__file__).parents[1] / "xapi_etl_processor" / "schema" / "0001_tables.sql"
+BLOOM = ", INDEX by_video video_url TYPE bloom_filter(0.01) GRANULARITY 1"
+
+# ORDER BY less its last part, event_id; PRIMARY KEY, "" for all of ORDER BY; skip index.
+KEYS = (
+    ("section_id, video_url, timestamp", "", ""),
+    ("section_id, video_url, timestamp", "section_id, video_url", ""),
+    ("section_id, video_url, timestamp", "section_id, video_url, timestamp", BLOOM),
+    ("section_id, toDate(timestamp), video_url", "", ""),
+    ("section_id, toDate(timestamp), video_url, timestamp", "", BLOOM),
+    ("section_id, timestamp", "", ""),
+    ("section_id, timestamp", "section_id, timestamp", BLOOM),
+    ("section_id, timestamp, video_url", "section_id, timestamp, video_url", BLOOM),
+    ("video_url, section_id, timestamp", "", ""),
+    ("toDate(timestamp), section_id, video_url", "", ""),
+)
+IN_WEEK = "timestamp >= '{week}' AND timestamp < toDate('{week}') + 7"
+QUESTIONS = {
+    "section": "section_id = {section}",
+    "video": "video_url = '{video}'",
+    "video of section": "section_id = {section} AND video_url = '{video}'",
+    "week": IN_WEEK,
+    "week of section": "section_id = {section} AND " + IN_WEEK,
+}
+# Sessions (s) of 8 statements (k). The students of a course (c) see its 40 videos about when they
+# are due in the term. Columns that are not here are absent, as in most statements.
+ROWS = """
+WITH x -> UUIDNumToString(sipHash128(x)) AS uuid, intDiv(number, 8) AS s, number % 8 AS k,
+  toUInt64(200 * pow(cityHash64(s, 'section') % 100000 / 100000, 1.5)) AS i, i % 50 AS c,
+  i * 1000 + cityHash64(s, 'viewer') % 150 AS viewer, cityHash64(s, 'video') % 40 AS v,
+  c * 40 + v AS video, 100 + video % 800 AS long, k IN (0, 2, 3, 5) AS starts,
+  toUInt64(i % 3 * 121 + v * 2.5 + cityHash64(s, 'late') % 21) AS day,
+  toDateTime64('2024-01-01 08:00:00', 3, 'UTC') + toIntervalMillisecond(day * 86400000
+    + cityHash64(s, 'clock') % 50000000 + k * 41000 + cityHash64(number) % 9000) AS at,
+  toStartOfTenMinutes(at) AS sent,
+  ['played', 'paused', 'seeked', 'played', 'paused', 'played', 'paused', 'completed'] AS verbs
+SELECT uuid((number, 1)) AS event_id, at AS timestamp, 300000 + viewer AS user_id,
+  'https://proton.oli.cmu.edu' AS home_page, 2000 + i AS section_id, 1000 + c AS project_id,
+  3000 + c AS publication_id, 70000 + video AS page_id, uuid((viewer, video)) AS attempt_guid,
+  1 AS attempt_number, cityHash64(video) % 10000000000 AS content_element_id,
+  uuid((viewer, 2)) AS registration, uuid((s, 3)) AS session_id, verbs[k + 1] AS verb,
+  'https://w3id.org/xapi/video/verbs/' || verb AS verb_id,
+  'https://www.youtube.com/watch?v=' || left(uuid(video), 11) AS video_url,
+  'Lesson ' || toString(v) || ': ' || uuid(video) AS video_title,
+  round(k * long / 8, 3) AS video_time, if(k = 2, NULL, long) AS video_length,
+  if(starts, NULL, k / 8) AS video_progress, if(starts, '', arrayStringConcat(arrayMap(
+    n -> toString(round(n * long / 8 + (s + n) % 997 / 1000, 3)) || '[.]'
+      || toString(round((n + 1) * long / 8, 3)), range(k)), '[,]')) AS video_played_segments,
+  's3://xapi/section/' || toString(section_id) || '/video/' || toString(sent) || '_'
+    || uuid((i, sent)) || '.jsonl' AS source_file, hex(sipHash128(i, sent)) AS source_etag,
+  cityHash64(s) % 900 + k AS source_line, at + 60 AS inserted_at
+FROM numbers(5200000)"""
+SIZES = """SELECT round(sum(bytes_on_disk) / 1e6), round(sum(primary_key_size) / 1e3)
+FROM system.parts WHERE table = 'candidate' AND active"""
+# Each statement that fills a table makes one part.
+INSERTS = [
+    f"INSERT INTO candidate SELECT {columns} FROM source WHERE toYYYYMM(timestamp) = {month}"
+    f" AND {rows} SETTINGS min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0"
+    for month in range(202401, 202413)
+    for columns, rows in (
+        ("*", "toDayOfMonth(timestamp) <= 18"),
+        ("*", "toDayOfMonth(timestamp) > 18"),
+        ("* REPLACE (inserted_at + 86400 AS inserted_at)", "cityHash64(event_id) % 50 = 0"),
+    )
+]
+
+
+def lines(engine: Connection, sql: str) -> list[list[str]]:
+    """The answer's lines, each as its fields."""
+    answer = engine.query(sql, "TSV").bytes().decode()
+    return [line.split("\t") for line in answer.splitlines()]
+
+
+def create(engine: Connection, table: str, kind: str, keys: str, index: str = "") -> None:
+    """Create a table with the columns and the partitions of video_events."""
+    columns = re.findall(r"^ +(`.*')", SCHEMA.read_text().split("ENGINE")[0], re.MULTILINE)
+    partition = "PARTITION BY toYYYYMM(timestamp)"
+    engine.query(f"CREATE TABLE {table} ({', '.join(columns)}{index}) {kind} {partition} {keys}")
+    engine.query(f"SYSTEM STOP MERGES {table}")
+
+
+def ask(engine: Connection, where: str, subjects: list[list[str]]) -> tuple[str, bytes]:
+    """Rows read and milliseconds for one question, and its answers."""
+    question = f"SELECT section_id, verb, count() FROM candidate FINAL WHERE {where} GROUP BY ALL"
+    sql = [question.format(section=s, video=v, week=w) + " ORDER BY ALL" for s, v, w in subjects]
+    engine.query(sql[0])  # warms up
+    answers = [engine.query(one) for one in sql]
+    read = mean(answer.storage_rows_read() for answer in answers) / 1000
+    took = median(answer.elapsed() for answer in answers) * 1000
+    return f"{read:>11,.0f}{took:>6,.0f}", b"".join(answer.bytes() for answer in answers)
+
+
+def main() -> None:
+    """Print one line for each key."""
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        engine, *writers = (Connection(folder) for _ in range(3))
+        create(engine, "source", "ENGINE = MergeTree", "ORDER BY tuple()")
+        names = ", ".join(name for name, *_ in lines(engine, f"DESCRIBE ({ROWS})"))
+        engine.query(f"INSERT INTO source ({names}) {ROWS}")
+        about = "section_id, topK(1)(video_url)[1], toDate(quantile(0.5)(timestamp))"
+        some = "section_id IN (2003, 2038, 2077, 2112, 2151) GROUP BY 1 ORDER BY 1"
+        subjects = lines(engine, f"SELECT {about} FROM source WHERE {some}")
+        title = f"{'ORDER BY, less event_id | PRIMARY KEY if shorter':<77}   MB key kB"
+        print(title, *(f"{question:>17}" for question in QUESTIONS), sep="")
+        expected: list[bytes] = []
+        for order, primary, index in KEYS:
+            keys = f"ORDER BY ({order}, event_id)" + (primary and f" PRIMARY KEY ({primary})")
+            create(engine, "candidate", "ENGINE = ReplacingMergeTree(inserted_at)", keys, index)
+            halves = (INSERTS[::2], INSERTS[1::2])
+            list(pool.map(lambda to, half: [to.query(sql) for sql in half], writers, halves))
+            asked = [ask(engine, where, subjects) for where in QUESTIONS.values()]
+            expected = expected or [answers for _, answers in asked]
+            assert expected == [answers for _, answers in asked], f"{keys} changed the answers"
+            label = order + (primary and f" | {primary}") + (index and " + bloom")
+            [[disk, key_size]] = lines(engine, SIZES)
+            costs = "".join(cost for cost, _ in asked)
+            print(f"{label:<77}{disk:>5}{key_size:>7}{costs}", flush=True)
+            engine.query("DROP TABLE candidate SYNC")
+        for connection in (*writers, engine):
+            connection.close()
+
+
+if __name__ == "__main__":
+    main()

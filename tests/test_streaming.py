@@ -25,7 +25,7 @@ from tests.samples import notification, video
 from xapi_etl_processor import common, s3
 from xapi_etl_processor.common import Run
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lines import CHUNK_BYTES
+from xapi_etl_processor.lines import READ_BYTES
 from xapi_etl_processor.objects import S3Object
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -98,7 +98,7 @@ def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
     objects = list(s3.listing(s3.client(), bucket.name, ""))
     found = {o.key: list(body) for o, body in s3.bodies(s3.client(), objects, concurrency=4)}
     assert [len(chunk) for chunk in found["small.jsonl"]] == [1000]
-    assert [len(chunk) for chunk in found["large.jsonl"]] == [CHUNK_BYTES, CHUNK_BYTES, 1]
+    assert [len(chunk) for chunk in found["large.jsonl"]] == [READ_BYTES, READ_BYTES, 1]
 
 
 def test_objects_come_in_order_whatever_their_size(

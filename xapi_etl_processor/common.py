@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -236,7 +236,7 @@ class _Batch:
         self._bytes += sum(map(len, chunk.lines))
         self._identify(chunk)
 
-    def _append(self, columns: dict[str, list[Any]], rows: int) -> None:
+    def _append(self, columns: dict[str, Sequence[Any]], rows: int) -> None:
         """Add columns below those that are there; one that either side lacks is filled up."""
         for name, values in columns.items():
             if name not in self._columns:

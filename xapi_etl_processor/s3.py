@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .lines import CHUNK_BYTES
+from .lines import READ_BYTES
 from .objects import S3Object
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _stream(s3: S3Client, obj: S3Object) -> tuple[S3Object, Iterator[bytes]]:
 def _chunks(body: Any, uri: str) -> Iterator[bytes]:
     try:
         with _named(uri):
-            yield from body.iter_chunks(CHUNK_BYTES)
+            yield from body.iter_chunks(READ_BYTES)
     finally:
         body.close()
 

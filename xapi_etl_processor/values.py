@@ -122,7 +122,7 @@ def _unsigned(bits: int) -> Kind:
 
 def _within(values: Sequence[int | None], limit: int) -> bool:
     present = values if None not in values else [value for value in values if value is not None]
-    return min(present) >= 0 and max(present) < limit  # type: ignore[type-var, operator]
+    return not present or (min(present) >= 0 and max(present) < limit)  # type: ignore[type-var, operator]
 
 
 def boolean(value: object) -> bool | None:
@@ -142,21 +142,22 @@ def milliseconds(value: object) -> int | None:
     if not isinstance(value, str):
         return None
     try:
+        instant = datetime.fromisoformat(value)
+    except ValueError:
         # RFC 3339 allows t and z; Python 3.11 does not.
-        instant = datetime.fromisoformat(value if value[-1:] != "z" else value.upper())
-        if instant.tzinfo is None:
-            instant = instant.replace(tzinfo=UTC)
-        found = since_epoch(instant)
-    except (ValueError, OverflowError):
+        return milliseconds(value.upper()) if value != value.upper() else None
+    try:
+        found = since_epoch(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    except OverflowError:
         return None
     return found if _MIN_MILLIS <= found <= _MAX_MILLIS else None
 
 
 def since_epoch(instant: datetime) -> int:
     """Milliseconds since 1970 of an aware datetime, cut."""
-    since = instant - _EPOCH
-    # Floor division of timedeltas costs twice as much as all the rest.
-    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+    # A float holds microseconds exactly for the years that ClickHouse knows, and is twice as fast
+    # as a timedelta.
+    return round(instant.timestamp() * 1e6) // 1000
 
 
 @lru_cache(maxsize=4096)

@@ -175,7 +175,7 @@ def _compare(clickhouse: Any, file: Path, count: int) -> None:
             check=True,
             stdout=subprocess.PIPE,
         )
-        took = json.loads(done.stdout)
+        took = json.loads(done.stdout.splitlines()[-1])
         assert took["statements"] == count
         ours.append(count / took["seconds"])
         print(

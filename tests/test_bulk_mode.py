@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor import bulk
+from xapi_etl_processor import bulk, common, s3
 from xapi_etl_processor.bulk import NothingDone
+from xapi_etl_processor.objects import S3Object
 
 COUNT = "SELECT count() FROM video_events"
 BODY = {
@@ -32,6 +35,7 @@ BODY = {
     "failures",
     "duration_ms",
     "dry_run",
+    "s3_prefix",
     "complete",
     "continuation_token",
 }
@@ -74,6 +78,7 @@ def test_a_section_lands_and_the_answer_says_so(bucket: Bucket, invoke: Invoke, 
         "files_failed": 0,
         "failures": [],
         "dry_run": False,
+        "s3_prefix": "section/1/",
         "complete": True,
         "continuation_token": None,
     }
@@ -164,6 +169,10 @@ def test_a_key_without_an_instant_is_dated_by_its_last_change(
         ({"continuation_token": "nonsense"}, "continuation_token"),
         ({"continuation_token": 5}, "continuation_token"),
         ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "does not exist"),
+        ({"mode": "bulk", "bucket": "No Such Name!"}, "no name that S3 knows"),
+        ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
+        ({"mode": "event", "section_id": 1}, "mode is 'event'"),
+        ({"section_id": 1, "s3_prefix": "section/2/video"}, "s3_prefix is of section 2"),
     ],
 )
 def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
@@ -248,6 +257,7 @@ def test_when_the_time_is_up_a_token_resumes_exactly(
     looks: int,
 ) -> None:
     monkeypatch.setattr(bulk, "PAGE_OBJECTS", 7)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 7)
     put(bucket, *(f"section/1/video/{number:03}.jsonl" for number in range(60)))
     request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
     seen, rounds = 0, 0
@@ -273,9 +283,70 @@ def test_when_the_time_is_up_a_token_resumes_exactly(
 def test_a_token_beside_another_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")
-    assert found(bucket, invoke, section_id=1, force_reprocess=False) != []
-    assert invoke({"continuation_token": token, "section_id": 2}).status == 400
-    assert invoke({"continuation_token": token, "section_id": 1})["files_found"] == 2
+    for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
+        assert invoke({"continuation_token": token, **other_request}).status == 400
+    for same_request in ({"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}):
+        assert invoke({"continuation_token": token, **same_request})["files_found"] == 2
+
+
+def test_a_dry_run_does_not_become_one_by_its_token_alone(bucket: Bucket, invoke: Invoke) -> None:
+    token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
+    assert invoke({"continuation_token": token})["dry_run"] is True
+    assert invoke({"continuation_token": token, "dry_run": False}).status == 400
+
+
+def test_the_time_is_looked_at_while_nothing_is_found(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
+    request: dict[str, Any] = {"start_date": "2025-01-01"}
+    rounds = 0
+    while request:
+        with monkeypatch.context() as patch:
+            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
+            answer = invoke(request, seconds_left=30)
+        assert (answer["success"], answer["files_found"]) == (True, 0)
+        rounds += 1
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else {}
+    assert 1 < rounds < 10
+
+
+def test_objects_far_apart_are_reached_in_the_end(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is passed over is progress too, or a sparse backfill would never begin."""
+    day = "2025-06-01T00-00-00Z"
+    put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
+    bucket.put(f"section/1/video/{day}_1.jsonl", video(100))
+    request: dict[str, Any] = {"start_date": "2025-01-01"}
+    while request:
+        with monkeypatch.context() as patch:
+            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
+            answer = invoke(request, seconds_left=40)
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else {}
+    assert ask("SELECT count() FROM processed_files") == [[1]]
+
+
+def test_a_listing_that_breaks_off_keeps_what_was_done(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, *(f"section/1/video/{number}.jsonl" for number in range(6)))
+    original = s3.listing
+
+    def broken(*arguments: Any) -> Iterator[S3Object]:
+        yield from islice(original(*arguments), 4)
+        raise s3.S3Error("s3://bucket is out of reach")
+
+    monkeypatch.setattr(s3, "listing", broken)
+    answer = invoke({"section_id": 1})
+    assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
+    assert "out of reach" in answer["failures"][0]["error"]
+    monkeypatch.setattr(s3, "listing", original)
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 2)
+    assert ask(COUNT) == [[6]]
 
 
 def test_without_time_for_a_single_object_it_raises(bucket: Bucket, invoke: Invoke) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ from xapi_etl_processor.clickhouse_client import (
     ClickHouse,
     ClickHouseRefused,
     ClickHouseUnavailable,
-    InsertUncertain,
+    ConnectionLost,
 )
 from xapi_etl_processor.config import ConfigurationError, Settings
 
@@ -52,12 +53,10 @@ def test_bytes_that_are_no_text_are_stored_as_they_are(client: ClickHouse, ask: 
 
 
 def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, ask: Ask) -> None:
+    ask("SYSTEM STOP MERGES rejected_statements")
     for token in ("one", "one", "two"):
         client.insert("rejected_statements", ROWS, token)
-    # Two parts of two rows each: ReplacingMergeTree has not merged them yet, or has.
-    assert ask("SELECT count() FROM rejected_statements") in ([[4]], [[2]])
-    assert ask("SELECT count() FROM system.parts WHERE table = 'rejected_statements'"
-               " AND database = currentDatabase() AND active")[0][0] <= 2  # fmt: skip
+    assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
 def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
@@ -145,7 +144,7 @@ def test_pauses_grow_and_are_not_all_the_same(
 
     clickhouse.hook = drop
     for _ in range(2):
-        with pytest.raises(InsertUncertain, match="doing it again is safe"):
+        with pytest.raises(ConnectionLost, match="doing it again is safe"):
             client.insert("rejected_statements", ROWS, "t")
     assert [0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
     assert pauses[:3] != pauses[3:]
@@ -159,7 +158,7 @@ def test_no_attempt_begins_that_the_deadline_would_cut(
             raise ConnectionAbortedError
 
     clickhouse.hook = drop
-    with pytest.raises(InsertUncertain):
+    with pytest.raises(ConnectionLost):
         client.insert("rejected_statements", ROWS, "t", deadline=time.monotonic() + 1)
     assert pauses == []
 
@@ -182,8 +181,8 @@ def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
         quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
         started = time.monotonic()
         with pytest.raises(ClickHouseUnavailable, match="no connection"):
-            ClickHouse(quiet).query("SELECT 1")
-        assert time.monotonic() - started < 5
+            ClickHouse(quiet).query("SELECT 1", deadline=started + 3)
+        assert time.monotonic() - started < 3
 
 
 def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
@@ -218,3 +217,43 @@ def test_a_secret_that_cannot_be_used_is_named(
     )["ARN"]
     with pytest.raises(ConfigurationError, match="without the key `password`"):
         ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
+
+
+def test_a_rotated_secret_is_read_again_by_a_warm_container(
+    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
+) -> None:
+    secrets = boto3.client("secretsmanager")
+    name = f"password-{time.monotonic_ns()}"
+    arn = secrets.create_secret(Name=name, SecretString=PASSWORD)["ARN"]
+    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    assert warm.query("SELECT 1") == [(1,)]
+    login = clickhouse.login
+    try:
+        clickhouse.login = (login[0], "rotated-1")
+        secrets.put_secret_value(SecretId=arn, SecretString="rotated-1")
+        warm.disconnect()
+        assert warm.query("SELECT 2") == [(2,)]
+        clickhouse.login = (login[0], "rotated-2")
+        warm.disconnect()
+        with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
+            warm.query("SELECT 3")
+    finally:
+        clickhouse.login = login
+        warm.disconnect()
+
+
+def test_a_reply_is_not_waited_for_beyond_the_deadline(
+    client: ClickHouse, clickhouse: ClickHouseServer
+) -> None:
+    answered = threading.Event()
+
+    def withhold(point: str, _: str) -> None:
+        if point == "insert":
+            answered.wait(20)
+
+    clickhouse.hook = withhold
+    started = time.monotonic()
+    with pytest.raises(ConnectionLost):
+        client.insert("rejected_statements", ROWS, "t", deadline=started + 3)
+    answered.set()
+    assert time.monotonic() - started < 3

@@ -15,7 +15,7 @@ from xapi_etl_processor import bulk, reference
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.columns import COLUMNS
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.migrations import SCHEMA, migrate
+from xapi_etl_processor.migrations import migrate
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -23,12 +23,6 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_readmes_tables_are_those_of_the_code() -> None:
     assert reference.rewritten(README) == README
-
-
-def test_the_first_migration_holds_the_column_table_as_it_is() -> None:
-    """As long as there is one migration; a later one changes what the next test compares."""
-    assert [path.name for path in sorted(SCHEMA.glob("*.sql"))] == ["0001_tables.sql"]
-    assert reference.sql_columns() in (SCHEMA / "0001_tables.sql").read_text()
 
 
 def test_the_migrated_table_has_the_columns_types_and_comments_of_the_column_table(

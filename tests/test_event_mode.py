@@ -180,6 +180,31 @@ def test_an_unknown_payload_is_answered_with_the_accepted_ones(
     assert '"key"' in answer["error"]
 
 
+@pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
+def test_a_misspelt_parameter_is_refused_and_nothing_is_written(
+    bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
+) -> None:
+    bucket.put(KEY, video(1))
+    assert invoke({"bucket": bucket.name, "key": KEY, **more}).status == 400
+    assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+def test_a_key_that_cannot_be_written_fails_its_message_only(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    good = notification(bucket.name, bucket.put(KEY, video(1)))
+    bad = '{"bucket": "b", "key": "a\\ud800.jsonl"}'
+    answer = invoke(sqs(bad=bad, good=good))
+    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+    assert ask("SELECT count() FROM video_events") == [[1]]
+
+
+def test_statements_of_1970_land(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put(KEY, video(1, timestamp="1970-01-01T00:00:00Z"))
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert ask("SELECT toUnixTimestamp(timestamp) FROM video_events") == [[0]]
+
+
 @pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
 def test_a_flag_in_quotes_is_refused(bucket: Bucket, invoke: Invoke, flag: str) -> None:
     answer = invoke({"bucket": bucket.name, "key": KEY, flag: "false"})
@@ -187,10 +212,18 @@ def test_a_flag_in_quotes_is_refused(bucket: Bucket, invoke: Invoke, flag: str) 
     assert flag in answer["error"]
 
 
-def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(invoke: Invoke) -> None:
-    answer = invoke({"bucket": "no-such-bucket-here", "key": "x.jsonl"})
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no-such-bucket-here", "does not exist"), ("No Such Name!", "no name that S3 knows")],
+)
+def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
+    invoke: Invoke, name: str, said: str
+) -> None:
+    answer = invoke({"bucket": name, "key": "x.jsonl"})
     assert answer.status == 400
-    assert "does not exist" in answer["error"]
+    assert said in answer["error"]
+    with pytest.raises(EventFailed, match=said):
+        invoke(notification(name, "x.jsonl"))
 
 
 def test_events_that_the_time_does_not_suffice_for_come_again(

@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import PASSWORD, Bucket, Invoke
 from tests.samples import notification, sqs, video
-from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.lambda_function import EventFailed, handler
 from xapi_etl_processor.telemetry import logger
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -106,6 +107,18 @@ def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
     invoke({"health_check": True})
     (line,) = (line for line in printed(capfd) if line.get("level") == "INFO")
     assert "section_id" not in line
+
+
+def test_what_is_raised_is_logged_too(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(ConfigurationError):
+        handler({"mode": "bulk"})
+    lines = printed(capfd)
+    (error,) = (line for line in lines if line.get("level") == "ERROR")
+    assert "LOG_LEVEL is 'LOUD'" in error["error"]
+    assert metrics(lines)["success"] == [0]
 
 
 def test_no_statement_no_person_and_no_secret_is_logged_or_answered(

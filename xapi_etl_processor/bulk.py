@@ -6,17 +6,18 @@ import base64
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from . import s3
-from .common import PAGE_OBJECTS, Outcome, Run, process
-from .ledger import already_processed, identity
+from .clickhouse_client import ClickHouseError
+from .common import PAGE_OBJECTS, TIME_IS_UP, Outcome, Run, process
+from .ledger import Identity, already_processed, identity
 from .objects import S3Object
 from .summary import Summary
-from .values import milliseconds, since_epoch
+from .values import milliseconds
 
 PARAMETERS = (
     "section_id",
@@ -29,6 +30,7 @@ PARAMETERS = (
 )
 """What makes a payload a bulk request, beside `mode`."""
 
+_DAY = 86_400_000
 _DEFAULT_PREFIX = "section/"
 _KNOWN = {*PARAMETERS, "mode", "bucket"}
 
@@ -47,13 +49,16 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True)
 class BulkRequest:
-    """A bulk payload, checked. Instants are milliseconds since 1970, until is exclusive."""
+    """A bulk payload, checked. Days are milliseconds since 1970 at their beginning, both included.
+
+    `scope` is what was asked, as JSON, for the token that continues it behind the key `after`.
+    """
 
     bucket: str
     prefix: str
     section_id: int | None
-    since: int | None
-    until: int | None
+    first_day: int | None
+    last_day: int | None
     dry_run: bool
     force: bool
     after: str
@@ -65,15 +70,13 @@ class BulkRequest:
             return False
         if self.section_id is not None and obj.section_id != self.section_id:
             return False
-        if self.since is None and self.until is None:
+        if self.first_day is None and self.last_day is None:
             return True
-        instant = obj.milliseconds
-        if instant is None and obj.modified is not None:
-            instant = since_epoch(obj.modified)
+        instant = obj.instant
         return (
             instant is not None
-            and (self.since is None or instant >= self.since)
-            and (self.until is None or instant < self.until)
+            and (self.first_day is None or instant >= self.first_day)
+            and (self.last_day is None or instant < self.last_day + _DAY)
         )
 
     def token_after(self, key: str) -> str:
@@ -92,36 +95,37 @@ def read_request(payload: Mapping[str, Any], default_bucket: str) -> BulkRequest
         raise BadRequest(
             f"unknown parameters {', '.join(unknown)}: use {', '.join(sorted(_KNOWN))}"
         )
-    given = {k: v for k, v in payload.items() if k != "mode" and v is not None and v is not False}
+    if payload.get("mode", "bulk") != "bulk":
+        raise BadRequest(f"mode is {payload['mode']!r}: with these parameters it is bulk")
+    asked = _checked({k: v for k, v in payload.items() if v is not None})
     after = ""
-    if "continuation_token" in given:
-        carried = _read_token(given.pop("continuation_token"))
-        after = carried.pop("after")
-        if differing := sorted(k for k in given if given[k] != carried.get(k)):
+    if "continuation_token" in payload and payload["continuation_token"] is not None:
+        carried, after = _read_token(payload["continuation_token"])
+        differing = [name for name, value in asked.items() if value != carried.get(name, False)]
+        if differing:
             raise BadRequest(
                 f"continuation_token belongs to another request ({', '.join(differing)} differs):"
                 " send the token alone, or the same parameters with it"
             )
-        given = carried
-    section_id = _section(given.get("section_id"))
-    since = _day(given, "start_date")
-    last_day = _day(given, "end_date")
-    if since is not None and last_day is not None and since > last_day:
-        raise BadRequest("start_date is after end_date: both are UTC days, both included")
-    bucket = given.get("bucket", default_bucket)
-    if not isinstance(bucket, str) or not bucket:
-        raise BadRequest("no bucket: set S3_XAPI_BUCKET_NAME, or send `bucket` as text")
-    return BulkRequest(
+        asked = carried
+    bucket = asked.get("bucket", default_bucket)
+    if not bucket:
+        raise BadRequest("no bucket: set S3_XAPI_BUCKET_NAME, or send `bucket`")
+    request = BulkRequest(
         bucket=bucket,
-        prefix=_prefix(given.get("s3_prefix"), section_id),
-        section_id=section_id,
-        since=since,
-        until=None if last_day is None else last_day + 86_400_000,
-        dry_run=flag(given, "dry_run"),
-        force=flag(given, "force_reprocess"),
+        prefix=_prefix(asked.get("s3_prefix"), asked.get("section_id")),
+        section_id=asked.get("section_id"),
+        first_day=milliseconds(asked.get("start_date")),
+        last_day=milliseconds(asked.get("end_date")),
+        dry_run=asked.get("dry_run", False),
+        force=asked.get("force_reprocess", False),
         after=after,
-        scope=given,
+        scope=asked,
     )
+    # As text, which is what ISO 8601 is good for.
+    if asked.get("start_date", "") > asked.get("end_date", "9999"):
+        raise BadRequest("start_date is after end_date: both are UTC days, both included")
+    return request
 
 
 def flag(payload: Mapping[str, Any], name: str) -> bool:
@@ -137,12 +141,11 @@ def run_bulk(
 ) -> dict[str, Any]:
     """Process, or in a dry run count, what the request covers; the answer's body.
 
-    Raises S3Error where the bucket cannot be listed, and NothingDone where objects were found but
-    there was no time, or no ClickHouse, for a single one.
+    Raises S3Error where the bucket cannot be listed, and NothingDone where there was no time, or
+    no ClickHouse, for a single object.
     """
     started = time.monotonic()
-    listed = s3.listing(run.connections.s3, request.bucket, request.prefix, request.after)
-    objects = filter(request.covers, listed)
+    objects = _Covered(request, run)
     work = _look(objects, run) if request.dry_run else process(objects, run)
     summary = Summary()
     files: list[str] = []
@@ -150,18 +153,26 @@ def run_bulk(
     after, stopped = request.after, ""
     for outcome in work:
         on_outcome(outcome)
-        if outcome.status in ("waiting", "unstored"):
-            stopped = stopped or outcome.error
+        before = objects.before.pop(outcome.obj.key)
         if not stopped:
-            after = outcome.obj.key
+            if outcome.status in ("waiting", "unstored"):
+                stopped, after = outcome.error, before
+            else:
+                after = outcome.obj.key
         if outcome.status != "waiting":
             summary.add(outcome)
             files.append(outcome.obj.key)
             bytes_found += outcome.obj.size or 0
             del files[SHOWN_FILES:]
+    if objects.ended_by and not stopped:
+        # Everything that was passed on is done, and so is what was passed over behind it.
+        stopped, after = objects.ended_by, objects.reached
     if stopped and after == request.after:
         raise NothingDone(f"bulk: no object could be processed: {stopped}")
+    if stopped and stopped != TIME_IS_UP and not summary.failures:
+        summary.fail(after, stopped)
     body = summary.body("bulk", request.section_id, request.dry_run, started)
+    body["s3_prefix"] = request.prefix
     body["complete"] = not stopped
     body["continuation_token"] = request.token_after(after) if stopped else None
     if request.dry_run:
@@ -170,55 +181,112 @@ def run_bulk(
     return body
 
 
-def _look(objects: Iterator[S3Object], run: Run) -> Iterator[Outcome]:
+class _Covered:
+    """The objects that a request covers, in key order, as far as time and S3 allow.
+
+    `reached` is the last key that was passed on or passed over, `before` the one before each that
+    was passed on and not taken back; `ended_by` says what ended the listing early, if anything
+    did. Raises S3Error where it cannot even begin.
+    """
+
+    def __init__(self, request: BulkRequest, run: Run) -> None:
+        self.reached = request.after
+        self.ended_by = ""
+        self.before: dict[str, str] = {}
+        self._request = request
+        self._run = run
+
+    def __iter__(self) -> Iterator[S3Object]:
+        request, run = self._request, self._run
+        listed = s3.listing(run.connections.s3, request.bucket, request.prefix, request.after)
+        try:
+            for obj in listed:
+                if run.time_is_up:
+                    self.ended_by = TIME_IS_UP
+                    return
+                if request.covers(obj):
+                    self.before[obj.key] = self.reached
+                    yield obj
+                self.reached = obj.key
+        except s3.S3Error as error:
+            if self.reached == request.after:
+                raise
+            self.ended_by = str(error)
+
+
+def _look(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:
     """What processing would begin with, without reading an object or writing anything."""
-    while page := list(islice(objects, PAGE_OBJECTS)):
-        if run.time_is_up:
-            yield from (Outcome(obj, "waiting", "the time was up") for obj in page)
+    source = iter(objects)
+    while page := list(islice(source, PAGE_OBJECTS)):
+        try:
+            known = set() if run.force else _known(page, run)
+        except ClickHouseError as error:
+            yield from (Outcome(obj, "waiting", str(error)) for obj in page)
             return
-        known = set() if run.force else already_processed(run.connections.clickhouse, page)
         for obj in page:
             yield Outcome(obj, "skipped" if identity(obj) in known else "found")
 
 
-def _section(value: Any) -> int | None:
-    if value is None:
-        return None
+def _known(page: list[S3Object], run: Run) -> set[Identity]:
+    return already_processed(run.connections.clickhouse, page, run.deadline)
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters in one spelling each, so that they can be compared; raises BadRequest."""
+    asked: dict[str, Any] = {}
+    for name in ("dry_run", "force_reprocess"):
+        if name in given:
+            asked[name] = flag(given, name)
+    for name in ("start_date", "end_date"):
+        if name in given:
+            asked[name] = _day(name, given[name])
+    for name in ("bucket", "s3_prefix"):
+        if name in given:
+            asked[name] = _text(name, given[name])
+    if "section_id" in given:
+        asked["section_id"] = _section(given["section_id"])
+    return asked
+
+
+def _section(value: Any) -> int:
     whole = isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,19}", str(value), re.ASCII)
-    if whole:
-        return int(value)
-    raise BadRequest(f"section_id is {value!r}: a whole number is needed")
+    if not whole:
+        raise BadRequest(f"section_id is {value!r}: a whole number is needed")
+    return int(value)
 
 
-def _day(given: Mapping[str, Any], name: str) -> int | None:
-    """The first millisecond of a UTC day."""
-    value = given.get(name)
-    if value is None:
-        return None
-    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
-        found = milliseconds(value)
-        if found is not None:
-            return found
-    raise BadRequest(f"{name} is {value!r}: a UTC day such as 2024-01-31 is needed")
+def _day(name: str, value: Any) -> str:
+    right = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)
+    if not right or milliseconds(value) is None:
+        raise BadRequest(f"{name} is {value!r}: a UTC day such as 2024-01-31 is needed")
+    return str(value)
 
 
-def _prefix(given: Any, section_id: int | None) -> str:
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is {value!r}: text is needed")
+    return value
+
+
+def _prefix(given: str | None, section_id: int | None) -> str:
     """What to list: a folder, so that section/1 is not section/10 too."""
-    if given is not None and not isinstance(given, str):
-        raise BadRequest(f"s3_prefix is {given!r}: text is needed, such as section/2001/video/")
     prefix = _DEFAULT_PREFIX if given is None else given.lstrip("/")
     if prefix and not prefix.endswith("/"):
         prefix += "/"
-    if section_id is not None and prefix == _DEFAULT_PREFIX:
-        prefix += f"{section_id}/"
-    return prefix
+    if section_id is None:
+        return prefix
+    named = S3Object("", prefix).section_id
+    if named not in (None, section_id):
+        raise BadRequest(f"s3_prefix is of section {named}, section_id is {section_id}")
+    return f"{prefix}{section_id}/" if prefix == _DEFAULT_PREFIX else prefix
 
 
-def _read_token(token: Any) -> dict[str, Any]:
+def _read_token(token: Any) -> tuple[dict[str, Any], str]:
     try:
         carried = json.loads(base64.urlsafe_b64decode(token))
-        if isinstance(carried, dict) and isinstance(carried["after"], str):
-            return carried
-    except (TypeError, ValueError, KeyError):
-        pass
-    raise BadRequest("continuation_token is not one that this function gave: repeat without it")
+        after = _text("after", carried.pop("after"))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise BadRequest(
+            "continuation_token is not one that this function gave: repeat without it"
+        ) from None
+    return _checked(carried), after

@@ -159,9 +159,9 @@ def _event(options: argparse.Namespace, settings: Settings) -> int:
         force=options.force_reprocess,
         dry_run=options.dry_run,
     )
-    body, failed = run_event(Delivery((Message("", objects),), direct=True), run)
-    _print(body)
-    return FAILED if failed else OK
+    result = run_event(Delivery((Message("", objects),), direct=True), run)
+    _print(result.body)
+    return FAILED if result.failed_messages else OK
 
 
 def _object(uri: str) -> S3Object:

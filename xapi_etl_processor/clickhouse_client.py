@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import count
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from clickhouse_driver import Client, errors
 
 from .config import ConfigurationError, Settings
+from .telemetry import logger
 
 CONNECT_SECONDS = 5
 """To reach the server, and to hear from an idle connection whether it still lives. Ours."""
@@ -21,8 +22,11 @@ CONNECT_SECONDS = 5
 REPLY_SECONDS = 60
 """The longest silence while a query runs; the driver's own default is 300 s. Ours."""
 
+KEPT_SECONDS = 2
+"""What waiting for a reply leaves of an invocation's time, for saying what happened. Ours."""
+
 ATTEMPTS = 4
-"""How often one insert is tried in one invocation. Ours."""
+"""How often one query or insert is tried. Ours."""
 
 MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query; the server's own default is 256 KiB. Ours."""
@@ -34,9 +38,11 @@ _RETRYABLE = {
     203: "NO_FREE_CONNECTION",
     209: "SOCKET_TIMEOUT",
     210: "NETWORK_ERROR",
+    225: "NO_ZOOKEEPER",
     236: "ABORTED",
     241: "MEMORY_LIMIT_EXCEEDED",
     242: "TABLE_IS_READ_ONLY",
+    285: "TOO_FEW_LIVE_REPLICAS",
     319: "UNKNOWN_STATUS_OF_INSERT",
     425: "SYSTEM_ERROR",
     999: "KEEPER_EXCEPTION",
@@ -52,7 +58,8 @@ _REMEDIES = {
     516: "check CLICKHOUSE_USERNAME and the password",
 }
 
-_log = logging.getLogger(__name__)
+_REFUSED_LOGIN = (192, 193, 194, 516)
+_Answer = TypeVar("_Answer")
 
 
 class ClickHouseError(Exception):
@@ -63,8 +70,8 @@ class ClickHouseUnavailable(ClickHouseError):
     """It could work later: no connection, overload, timeout."""
 
 
-class InsertUncertain(ClickHouseUnavailable):
-    """The connection was lost before the reply: the rows may be stored, or not."""
+class ConnectionLost(ClickHouseUnavailable):
+    """The connection was lost before the reply: it may have been done, or not."""
 
 
 class ClickHouseRefused(ClickHouseError):
@@ -83,15 +90,21 @@ class ClickHouse:
         self._settings = settings
         self._client: Client | None = None
 
-    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        deadline: float = float("inf"),
+    ) -> list[tuple[Any, ...]]:
         """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused."""
-        try:
-            rows: list[tuple[Any, ...]] = self._connected().execute(
+
+        def ask(client: Client) -> list[tuple[Any, ...]]:
+            rows: list[tuple[Any, ...]] = client.execute(
                 sql, params, settings={"max_query_size": MAX_QUERY_BYTES}
             )
-        except (errors.Error, EOFError, OSError) as error:
-            raise self._named(error, "query") from error
-        return rows
+            return rows
+
+        return self._attempt(ask, "query", deadline)
 
     def insert(
         self,
@@ -105,9 +118,8 @@ class ClickHouse:
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
         was lost, is repeated with the same bytes and token, which the server stores once (within
-        the table's deduplication window), until time.monotonic() would pass deadline. Raises
-        InsertUncertain where the last attempt's outcome is unknown, else ClickHouseUnavailable or
-        ClickHouseRefused.
+        the table's deduplication window). Raises ConnectionLost where the last attempt's outcome
+        is unknown, else ClickHouseUnavailable or ClickHouseRefused.
         """
         names = ", ".join(columns)
         sql = f"INSERT INTO {self.database}.{table} ({names}) VALUES"
@@ -117,23 +129,45 @@ class ClickHouse:
             "insert_deduplication_token": token,
             **settings,
         }
-        for attempt in range(1, ATTEMPTS + 1):
+
+        def store(client: Client) -> None:
+            # The driver overwrites NULLs in the lists that it is given: a repeat needs its own.
+            block = [list(column) for column in columns.values()]
+            client.execute(sql, block, columnar=True, settings=sent)
+
+        self._attempt(store, f"insert into {table}", deadline)
+
+    def _attempt(self, call: Callable[[Client], _Answer], doing: str, deadline: float) -> _Answer:
+        """Do it, up to ATTEMPTS times, as long as time.monotonic() is not to pass deadline."""
+        renewed = False
+        for attempt in count(1):
             try:
-                # The driver overwrites NULLs in the lists that it is given: a repeat needs its own.
-                block = [list(column) for column in columns.values()]
-                self._connected().execute(sql, block, columnar=True, settings=sent)
-                return
+                return call(self._connected(deadline))
             except (errors.Error, EOFError, OSError) as error:
-                named = self._named(error, f"insert into {table}")
+                named = self._named(error, doing)
+                if self._is_refused_login(error) and not renewed:
+                    # The secret may have been rotated since it was read.
+                    renewed = True
+                    _secret.cache_clear()
+                    self.disconnect()
+                    continue
                 pause = random.uniform(0.5, 1) * 2 ** (attempt - 1)  # noqa: S311  # jitter
                 if (
-                    attempt == ATTEMPTS
+                    attempt >= ATTEMPTS
                     or not isinstance(named, ClickHouseUnavailable)
                     or time.monotonic() + pause + CONNECT_SECONDS > deadline
                 ):
                     raise named from error
-                _log.warning("%s; trying again in %.1f s", named, pause)
+                logger.warning("trying again", extra={"error": str(named), "seconds": pause})
                 time.sleep(pause)
+        raise AssertionError  # count() does not end
+
+    def _is_refused_login(self, error: Exception) -> bool:
+        return (
+            isinstance(error, errors.ServerException)
+            and error.code in _REFUSED_LOGIN
+            and bool(self._settings.clickhouse_password_secret_arn)
+        )
 
     def disconnect(self) -> None:
         """Drop the connection; the next call makes a new one."""
@@ -141,7 +175,8 @@ class ClickHouse:
             self._client.disconnect()
             self._client = None
 
-    def _connected(self) -> Client:
+    def _connected(self, deadline: float) -> Client:
+        """The client, with no more patience than there is time."""
         if self._client is None:
             settings = self._settings
             self._client = Client(
@@ -163,6 +198,11 @@ class ClickHouse:
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
             )
+        connection = self._client.connection
+        left = deadline - time.monotonic() - KEPT_SECONDS
+        connection.send_receive_timeout = max(1.0, min(REPLY_SECONDS, left))
+        if connection.socket:
+            connection.socket.settimeout(connection.send_receive_timeout)
         return self._client
 
     def _named(self, error: Exception, doing: str) -> ClickHouseError:
@@ -183,7 +223,7 @@ class ClickHouse:
                 " native one, and the network open?"
             )
         if isinstance(error, EOFError | OSError | errors.UnexpectedPacketFromServerError):
-            return InsertUncertain(
+            return ConnectionLost(
                 f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
                 " or may not have been done; doing it again is safe"
             )
@@ -209,7 +249,7 @@ def _secret(arn: str) -> str:
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
     try:
-        text = parameters.get_secret(arn)
+        text = parameters.get_secret(arn, force_fetch=True)
     except GetParameterError as error:
         raise ConfigurationError(
             f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read: check the ARN, and that the"

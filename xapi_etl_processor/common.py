@@ -24,7 +24,6 @@ from .config import Settings
 from .lines import BrokenGzip, decompressed, split_lines
 from .objects import S3Object
 from .statements import Counts, Parsed, RejectedLine, parse, to_columns
-from .values import since_epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,6 +38,11 @@ BATCH_OBJECTS = 500
 
 BATCH_BYTES = 64 * 1024**2
 """Bytes of lines in one insert at the most, so that long lines do not fill the memory. Ours."""
+
+REJECTED_BYTES = 16 * 1024**2
+"""Bytes of refused lines in one insert at the most. Ours."""
+
+TIME_IS_UP = "the time was up"
 
 RESERVE_SECONDS = 15
 """What is kept of an invocation's time for storing what was read. Ours."""
@@ -91,13 +95,15 @@ class Run:
 class Outcome:
     """What became of one object.
 
-    status is "processed", "skipped" (the ledger knows it), "failed" (it cannot be read),
-    "unstored" (ClickHouse did not take it) or "waiting" (there was no time to begin or end it).
+    status is "processed", "found" (in a dry run), "skipped" (the ledger knows it), "ignored" (it
+    is no bundle), "failed" (it cannot be read), "unstored" (ClickHouse did not take it) or
+    "waiting" (there was no time to begin or to end it). `code` is S3's, of a failure.
     """
 
     obj: S3Object
     status: str = "processed"
     error: str = ""
+    code: str = ""
     counts: Counts = field(default_factory=Counts)
 
     @property
@@ -128,6 +134,11 @@ def process(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:
 
 def _process_page(page: list[S3Object], batch: _Batch) -> Iterator[Outcome]:
     run = batch.run
+    if run.time_is_up:
+        yield from batch.flush()
+        yield from (Outcome(obj, "waiting", TIME_IS_UP) for obj in page)
+        batch.stopped = TIME_IS_UP
+        return
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
@@ -139,7 +150,7 @@ def _process_page(page: list[S3Object], batch: _Batch) -> Iterator[Outcome]:
     bodies = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency)
     for position, obj in enumerate(page):
         if run.time_is_up:
-            batch.stopped = batch.stopped or "the time was up"
+            batch.stopped = batch.stopped or TIME_IS_UP
         if batch.stopped:
             yield from batch.flush()
             yield from (Outcome(left, "waiting", batch.stopped) for left in page[position:])
@@ -157,7 +168,7 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency)
     if run.force:
         return page, set()
-    return page, ledger.already_processed(run.connections.clickhouse, page)
+    return page, ledger.already_processed(run.connections.clickhouse, page, run.deadline)
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterator[Outcome]:
@@ -180,16 +191,14 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
                 break
     except (s3.S3Error, BrokenGzip) as error:
         outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
+        outcome.code = getattr(error, "code", "")
     if not outcome.failed and not outcome.counts.add_up:
         outcome.fail(f"{obj.uri}: lines do not add up, {outcome.counts}: report this as a defect")
     batch.outcomes.append(outcome)
 
 
 def _source(obj: S3Object) -> Source:
-    instant = obj.milliseconds
-    if instant is None and obj.modified is not None:
-        instant = since_epoch(obj.modified)
-    return Source(obj.uri, obj.etag, obj.section_id or 0, instant or 0)
+    return Source(obj.uri, obj.etag, obj.section_id or 0, obj.instant or 0)
 
 
 class _Batch:
@@ -208,6 +217,7 @@ class _Batch:
         self._bytes = 0
         self._hash = sha256(self._salt.encode())
         self._rejected: list[tuple[S3Object, RejectedLine]] = []
+        self._rejected_bytes = 0
 
     @property
     def _salt(self) -> str:
@@ -221,16 +231,20 @@ class _Batch:
             self._rows >= self.run.settings.batch_rows
             or self._bytes >= BATCH_BYTES
             or len(self._rejected) >= self.run.settings.batch_rows
+            or self._rejected_bytes >= REJECTED_BYTES
             or len(self.outcomes) >= BATCH_OBJECTS
         )
 
     def add(self, obj: S3Object, parsed: Parsed) -> None:
         """Take what some lines of an object became."""
+        if self.run.dry_run:
+            return
         for line in parsed.rejected:
             bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
             self._rejected.append((obj, bounded))
+            self._rejected_bytes += len(bounded.line)
         chunk = parsed.chunk
-        if not chunk.statements or self.run.dry_run:
+        if not chunk.statements:
             return
         self._append(to_columns(chunk), len(chunk.statements))
         self._bytes += sum(map(len, chunk.lines))

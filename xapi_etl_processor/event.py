@@ -7,15 +7,20 @@ from typing import Any, NamedTuple
 
 from .common import Outcome, Run, process
 from .objects import S3Object
+from .s3 import NEVER
 from .s3_events import Delivery
-from .summary import Summary
+from .summary import SHOWN_FAILURES, Summary
+from .telemetry import logger
 
 
 class EventResult(NamedTuple):
-    """The answer's body, and the ids of the messages that must come again."""
+    """The answer's body, the ids of the messages that must come again, and whether none of what
+    failed can ever work.
+    """
 
     body: dict[str, Any]
     failed_messages: list[str]
+    hopeless: bool
 
 
 def run_event(delivery: Delivery, run: Run) -> EventResult:
@@ -27,7 +32,9 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
     started = time.monotonic()
     named = delivery.objects
     readable = [o for o in named if delivery.direct or o.is_bundle]
-    outcomes = {o: Outcome(o, "skipped") for o in named}
+    outcomes = {o: Outcome(o, "ignored") for o in named}
+    if ignored := [o.uri for o in named if o not in readable]:
+        logger.warning("not bundles, not read", extra={"objects": ignored[:SHOWN_FAILURES]})
     outcomes |= {
         o: Outcome(o, "waiting", "was not begun: those before it failed") for o in readable
     }
@@ -42,13 +49,10 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
         for message in delivery.messages
         if message.error or any(outcomes[o].failed for o in message.objects)
     ]
+    for message in delivery.messages:
+        if message.error:
+            summary.fail(f"message {message.id}".strip(), message.error)
     body = summary.body("event", _section(named), run.dry_run, started)
-    body["success"] = not failed
-    body["failures"] += [
-        {"key": f"message {message.id}", "error": message.error}
-        for message in delivery.messages
-        if message.error
-    ]
     body["s3_bucket"] = named[0].bucket if named else None
     body["s3_key"] = named[0].key if named else None
     if len(named) > 1:
@@ -56,7 +60,9 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
             for o, outcome in outcomes.items()
         ]
-    return EventResult(body, failed)
+    failures = [outcome for outcome in outcomes.values() if outcome.failed]
+    hopeless = bool(failures) and all(outcome.code in NEVER for outcome in failures)
+    return EventResult(body, failed, hopeless)
 
 
 def _section(objects: list[S3Object]) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import __version__, ledger, s3
@@ -17,7 +18,11 @@ _TABLES = {
     ledger.FILES: ledger.FILES_TYPES,
     ledger.REJECTED: ledger.REJECTED_TYPES,
 }
-_WINDOW = re.compile(r"deduplication_window(?:_for_replicated)?\s*=\s*([0-9]+)")
+PATIENCE_SECONDS = 8
+"""How long ClickHouse may take to answer a health check, which is not tried again. Ours."""
+
+_Ask = Callable[..., list[tuple[Any, ...]]]
+_PLAIN_WINDOW = "non_replicated_deduplication_window"
 _MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 
@@ -57,25 +62,30 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
         "deduplication": "none",
         "error": None,
     }
+
+    def ask(sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return clickhouse.query(sql, params, deadline)
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
-        clickhouse.query("SELECT 1")
+        ask("SELECT 1")
         started = time.monotonic()
-        found["version"] = clickhouse.query("SELECT version()")[0][0]
+        found["version"] = ask("SELECT version()")[0][0]
         found["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
-        found["schema"], found["error"] = schema_status(clickhouse)
+        found["schema"], found["error"] = _schema(ask, clickhouse.database)
         if found["schema"] == "current":
-            found["deduplication"], found["error"] = _deduplication(clickhouse)
+            found["deduplication"], found["error"] = _deduplication(ask, clickhouse.database)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["ok"] = found["error"] is None
     return found
 
 
-def schema_status(clickhouse: ClickHouse) -> tuple[str, str | None]:
+def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
     """One of "current", "missing" and "behind", by comparing the tables; and what is wrong."""
-    rows = clickhouse.query(
+    rows = ask(
         "SELECT table, name, type FROM system.columns WHERE database = %(database)s",
-        {"database": clickhouse.database},
+        {"database": database},
     )
     there: dict[str, dict[str, str]] = {}
     for table, name, kind in rows:
@@ -83,7 +93,7 @@ def schema_status(clickhouse: ClickHouse) -> tuple[str, str | None]:
     missing = [table for table in _TABLES if table not in there]
     if missing:
         status = "missing" if EVENTS in missing else "behind"
-        return status, f"{clickhouse.database} lacks {', '.join(missing)}: {_MIGRATE}"
+        return status, f"{database} lacks {', '.join(missing)}: {_MIGRATE}"
     differing = [
         f"{table}.{name} is {there[table].get(name, 'not there')}, not {kind}"
         for table, columns in _TABLES.items()
@@ -96,17 +106,17 @@ def schema_status(clickhouse: ClickHouse) -> tuple[str, str | None]:
     return "current", None
 
 
-def _deduplication(clickhouse: ClickHouse) -> tuple[str, str | None]:
+def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
     """What makes a repeated insert count once, read from the server, not assumed."""
-    knows_token = clickhouse.query(
+    knows_token = ask(
         "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
     )[0][0]
     if not knows_token:
         return "none", "this ClickHouse knows no insert_deduplication_token: use 22.2 or later"
-    rows = clickhouse.query(
+    rows = ask(
         "SELECT name, engine_full FROM system.tables"
         " WHERE database = %(database)s AND name IN %(names)s",
-        {"database": clickhouse.database, "names": tuple(_TABLES)},
+        {"database": database, "names": tuple(_TABLES)},
     )
     windows = [_window(engine) for _, engine in rows]
     if len(rows) < len(_TABLES) or not all(windows):
@@ -117,10 +127,12 @@ def _deduplication(clickhouse: ClickHouse) -> tuple[str, str | None]:
 
 def _window(engine: str) -> int:
     """How many inserts a table remembers; Replicated and Shared tables do without being told."""
-    found = _WINDOW.search(engine)
+    replicated = engine.startswith(("Replicated", "Shared"))
+    setting = "replicated_deduplication_window" if replicated else _PLAIN_WINDOW
+    found = re.search(rf"\b{setting}\s*=\s*([0-9]+)", engine)
     if found:
         return int(found[1])
-    return 10_000 if engine.startswith(("Replicated", "Shared")) else 0
+    return 10_000 if replicated else 0
 
 
 def _check_s3(settings: Settings, connections: Connections) -> dict[str, Any]:

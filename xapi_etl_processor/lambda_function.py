@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import bulk, health
-from .bulk import BadRequest, flag
+from .bulk import BadRequest, NothingDone, flag
+from .clickhouse_client import ClickHouseError
 from .common import Run, connections
 from .config import ConfigurationError, Settings
 from .event import run_event
-from .s3 import S3Error
-from .s3_events import Delivery, UnknownPayload, read
+from .s3 import NEVER, S3Error
+from .s3_events import UnknownPayload, read
 from .telemetry import emit, logger
 
 ACCEPTED = (
@@ -24,6 +25,9 @@ ACCEPTED = (
     + '; event {"bucket": ..., "key": ...}, or an S3 notification, bare or by SQS, SNS or'
     " EventBridge"
 )
+
+_DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess"}
+_OURS = (ClickHouseError, ConfigurationError, NothingDone, S3Error)
 
 # What the imports made stays for the life of the process: the collector need not walk it again.
 gc.freeze()
@@ -36,20 +40,24 @@ class EventFailed(Exception):
 def handler(event: Any, context: Any = None) -> dict[str, Any]:
     """Answer a health check, a bulk request or an S3 event.
 
-    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch. Raises EventFailed,
-    NothingDone, S3Error or ConfigurationError where delivering the same event again can help, or
-    must end in the dead-letter queue; what can never work is answered with 400.
+    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch; 400 for what can
+    never work. Raises EventFailed, NothingDone, S3Error, ClickHouseError or ConfigurationError
+    where delivering the same event again can help, or must end in the dead-letter queue.
     """
     mode = mode_of(event)
     _begin_log(mode, context)
     try:
         reply = _MODES[mode](event, context)
-    except Exception:
+    except Exception as error:
+        # Another's text may hold what must not be logged; Lambda itself prints the traceback.
+        said = str(error) if isinstance(error, _OURS) else type(error).__name__
+        logger.error(f"{mode} failed", extra={"error": said})
         emit({}, mode, success=False)
         raise
     logger.append_keys(section_id=reply.body.get("section_id"))
     log = logger.info if reply.success else logger.error
-    log(f"{mode} ended", extra={"summary": reply.body})
+    summary = {name: value for name, value in reply.body.items() if name != "files"}
+    log(f"{mode} ended", extra={"summary": summary})
     emit(reply.body, mode, reply.success)
     if reply.error:
         raise reply.error
@@ -97,7 +105,7 @@ def _bulk(event: Any, context: Any) -> _Reply:
     except BadRequest as error:
         return _bad_request("bulk", error)
     except S3Error as error:
-        if error.code == "NoSuchBucket":
+        if error.code in NEVER:
             return _bad_request("bulk", error)
         raise
     return _response(200, body, success=body["success"])
@@ -106,15 +114,18 @@ def _bulk(event: Any, context: Any) -> _Reply:
 def _objects(event: Any, context: Any) -> _Reply:
     try:
         delivery = read(event)
+        if delivery.direct:
+            _check_direct(event)
         dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
     except (UnknownPayload, BadRequest) as error:
         return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
-    body, failed = run_event(delivery, _run("event", settings, context, force, dry_run))
+    run = _run("event", settings, context, force, dry_run)
+    body, failed, hopeless = run_event(delivery, run)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]
         return _Reply({"batchItemFailures": items}, body, not failed)
-    if failed and _names_no_bucket(delivery, body):
+    if delivery.direct and hopeless:
         return _bad_request("event", body["failures"][0]["error"])
     failure = EventFailed(
         f"{body['files_failed']} of {body['files_found']} objects failed: "
@@ -141,9 +152,12 @@ def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool
     )
 
 
-def _names_no_bucket(delivery: Delivery, body: dict[str, Any]) -> bool:
-    """Whether a person named a bucket that does not exist: no retry makes one."""
-    return delivery.direct and "(NoSuchBucket)" in body["failures"][0]["error"]
+def _check_direct(event: Mapping[str, Any]) -> None:
+    """Raises BadRequest for a misspelt parameter: a dry run that writes would be the price."""
+    if unknown := sorted(map(str, event.keys() - _DIRECT)):
+        raise BadRequest(f"unknown parameters {', '.join(unknown)}")
+    if event.get("mode", "event") != "event":
+        raise BadRequest(f"mode is {event['mode']!r}: with a bucket and a key it is event")
 
 
 def _bad_request(mode: str, error: object) -> _Reply:

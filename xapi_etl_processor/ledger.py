@@ -52,7 +52,9 @@ def identity(obj: S3Object) -> Identity:
     return obj.bucket, obj.key, obj.etag
 
 
-def already_processed(clickhouse: ClickHouse, objects: Sequence[S3Object]) -> set[Identity]:
+def already_processed(
+    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: float
+) -> set[Identity]:
     """Which of the objects are in the ledger as they are now, by one query."""
     known = tuple(identity(o) for o in objects if o.etag)
     if not known:
@@ -61,6 +63,7 @@ def already_processed(clickhouse: ClickHouse, objects: Sequence[S3Object]) -> se
         f"SELECT DISTINCT bucket, key, etag FROM {clickhouse.database}.{FILES}"
         " WHERE (bucket, key, etag) IN %(known)s",
         {"known": known},
+        deadline,
     )
     return {(bucket, key, etag) for bucket, key, etag in rows}
 
@@ -85,17 +88,23 @@ def record_rejected(
     salt: str,
     deadline: float,
 ) -> None:
-    """Write a row for each refused line: where it stands, why, and its first bytes."""
+    """Write a row for each refused line, which is bounded already: where, why, what."""
     columns: dict[str, list[Any]] = {
         "source_file": [o.uri for o, _ in rejected],
         "source_etag": [o.etag for o, _ in rejected],
         "source_line": [line.number for _, line in rejected],
         "reason": [line.reason for _, line in rejected],
-        "line": [line.line[:MAX_REJECTED_BYTES] for _, line in rejected],
+        "line": [line.line for _, line in rejected],
     }
     clickhouse.insert(REJECTED, columns, token_of(columns, salt), deadline)
 
 
 def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:
     """A deduplication token that no other rows have."""
-    return sha256(repr((salt, columns)).encode()).hexdigest()
+    found = sha256(salt.encode())
+    for name, values in columns.items():
+        found.update(name.encode())
+        for value in values:
+            text = value if isinstance(value, bytes) else repr(value).encode()
+            found.update(b"%d:%b" % (len(text), text))
+    return found.hexdigest()

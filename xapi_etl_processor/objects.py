@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from .values import milliseconds
+from .values import milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 """What a bundle's key ends in; objects with other keys are not ours to read."""
@@ -45,6 +45,13 @@ class S3Object:
         """The section in `section/{id}/` of the key."""
         found = _SECTION.search(self.key)
         return int(found[1]) if found else None
+
+    @property
+    def instant(self) -> int | None:
+        """Milliseconds since 1970: the instant in the key, else of the last change."""
+        if self.milliseconds is None and self.modified is not None:
+            return since_epoch(self.modified)
+        return self.milliseconds
 
     @property
     def milliseconds(self) -> int | None:

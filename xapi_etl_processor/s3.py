@@ -7,13 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+)
 
 from .lines import READ_BYTES
 from .objects import S3Object
@@ -23,6 +29,12 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 2 * 1024**2
 """Objects up to this size are fetched ahead, whole; larger ones are streamed. Ours."""
+
+BAD_NAME = "BadName"
+"""Code of an S3Error about a bucket or key that cannot exist."""
+
+NEVER = ("NoSuchBucket", BAD_NAME)
+"""Codes of errors that no retry mends."""
 
 _REMEDIES = {
     "NoSuchKey": "is gone: it was deleted before it was read; restore it, or drop the message",
@@ -36,6 +48,9 @@ _REMEDIES = {
 }
 
 
+_NO_OBJECT = "section/health-check/is-not-there.jsonl"
+
+
 class S3Error(Exception):
     """S3 did not give what was asked for; the text names the object and what to do."""
 
@@ -45,19 +60,14 @@ class S3Error(Exception):
 
 
 def client(concurrency: int = 16) -> S3Client:
-    """The S3 client, kept for the life of the process; boto3 reads its own environment."""
-    return _client(concurrency)
-
-
-@lru_cache(maxsize=2)
-def _client(concurrency: int) -> S3Client:
+    """An S3 client; boto3 reads its own environment for endpoint, region and credentials."""
     return boto3.client(
         "s3",
         config=Config(
             connect_timeout=5,
             # Between two packets of a body; boto3's own is 60 s, as long as many a function has.
-            read_timeout=20,
-            retries={"mode": "standard", "total_max_attempts": 5},
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 4},
             max_pool_connections=concurrency + 2,
         ),
     )
@@ -108,9 +118,14 @@ def listing(s3: S3Client, bucket: str, prefix: str, after: str = "") -> Iterator
 
 
 def check_bucket(s3: S3Client, bucket: str) -> None:
-    """Raises S3Error unless the bucket exists and may be listed."""
+    """Raises S3Error unless the bucket exists, may be listed, and its objects may be read."""
     with _named(f"s3://{bucket}"):
         s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+        try:
+            s3.head_object(Bucket=bucket, Key=_NO_OBJECT)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":
+                raise
 
 
 def bodies(
@@ -191,6 +206,10 @@ def _named(what: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         remedy = _REMEDIES.get(code, "cannot be read")
         raise S3Error(f"{what} {remedy} ({code})", code) from error
+    except ParamValidationError as error:
+        raise S3Error(f"{what} is no name that S3 knows: check bucket and key", BAD_NAME) from error
+    except (EndpointConnectionError, NoCredentialsError, NoRegionError) as error:
+        raise S3Error(f"{what} cannot be asked for, S3 is out of reach: {error}") from error
     except (BotoCoreError, OSError) as error:
         raise S3Error(
             f"{what} could not be read to its end ({type(error).__name__}): try again"

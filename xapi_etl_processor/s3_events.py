@@ -29,7 +29,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a payload delivers; from_sqs says whether messages fail one by one."""
+    """What a payload delivers.
+
+    from_sqs: its messages fail one by one; direct: a person, or a script, named the object.
+    """
 
     messages: tuple[Message, ...]
     from_sqs: bool = False
@@ -139,6 +142,10 @@ def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
 def _named(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Object:
     if not isinstance(bucket, str) or not bucket or not isinstance(key, str) or not key:
         raise UnknownPayload("bucket and key must be text, and not empty")
+    try:
+        (bucket + key).encode()
+    except UnicodeEncodeError:
+        raise UnknownPayload("bucket and key must be text that UTF-8 can write") from None
     return S3Object(
         bucket,
         key,

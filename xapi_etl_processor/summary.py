@@ -19,6 +19,7 @@ class Summary:
 
     counts: Counts = field(default_factory=Counts)
     found: int = 0
+    failed: int = 0
     by_status: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
 
@@ -28,21 +29,21 @@ class Summary:
         self.by_status[outcome.status] = self.by_status.get(outcome.status, 0) + 1
         if outcome.status == "processed":
             self.counts.add(outcome.counts)
-        if outcome.failed and len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"key": outcome.obj.key, "error": outcome.error})
+        if outcome.failed:
+            self.failed += 1
+            self.fail(outcome.obj.key, outcome.error)
 
-    @property
-    def failed(self) -> int:
-        """How many objects must be delivered again."""
-        done = ("processed", "skipped", "found")
-        return self.found - sum(self.by_status.get(status, 0) for status in done)
+    def fail(self, key: str, error: str) -> None:
+        """Name a failure, if not too many are named already."""
+        if len(self.failures) < SHOWN_FAILURES:
+            self.failures.append({"key": key, "error": error})
 
     def body(
         self, mode: str, section_id: int | None, dry_run: bool, started: float
     ) -> dict[str, Any]:
         """The body of an answer; started is a time.monotonic()."""
         return {
-            "success": self.failed == 0,
+            "success": not self.failures,
             "processing_mode": mode,
             "section_id": section_id,
             "events_processed": self.counts.video + self.counts.other,
@@ -52,7 +53,7 @@ class Summary:
             "blank_lines": self.counts.blank,
             "files_found": self.found,
             "files_processed": self.by_status.get("processed", 0),
-            "files_skipped": self.by_status.get("skipped", 0),
+            "files_skipped": sum(self.by_status.get(s, 0) for s in ("skipped", "ignored")),
             "files_failed": self.failed,
             "failures": self.failures,
             "duration_ms": round((time.monotonic() - started) * 1000),

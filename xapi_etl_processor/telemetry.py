@@ -12,7 +12,8 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 NAMESPACE = "XapiEtlProcessor"
 
-logger = Logger(service="xapi-etl-processor", use_rfc3339=True)
+# The level is the settings' to check and to set; Powertools would refuse a wrong one at import.
+logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 
 
 def emit(body: dict[str, Any], mode: str, success: bool) -> None:

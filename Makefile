@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SQL ?= SHOW TABLES FROM xapi_analytics
+# Exported, so that no shell reads what it may hold.
+export SQL ?= SHOW TABLES FROM xapi_analytics
 
 .PHONY: help run test check format query serve lock docs clean
 
@@ -14,7 +15,7 @@ help: ## this list
 $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; name one: make PYTHON=python3.13 run"; exit 1; }
-	@echo "setting up $(VENV), once"
+	@echo "setting up $(VENV), once: about two minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
@@ -36,7 +37,7 @@ format: $(VENV)/ready ## format the code
 	$(BIN)/ruff check --fix .
 
 query: $(VENV)/ready ## ask what landed: make query SQL="SELECT ..."
-	@$(BIN)/python -m local.clickhouse_server --query "$(SQL)"
+	@$(BIN)/python -m local.clickhouse_server --query "$$SQL"
 
 serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
 	@$(BIN)/python -m local.clickhouse_server

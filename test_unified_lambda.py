@@ -176,18 +176,12 @@ def main() -> int:
     server = ClickHouseServer(DATA).start()
     version = ".".join(map(str, server.engine_version))
     console.print(f"ClickHouse {version} and S3 are up on loopback")
-    with aws.serving() as variables:
-        os.environ.update(
-            variables,
-            CLICKHOUSE_HOST="127.0.0.1",
-            CLICKHOUSE_PORT=str(server.port),
-            S3_XAPI_BUCKET_NAME=BUCKET,
-            ENVIRONMENT="local",
-            LOG_LEVEL="CRITICAL",
-            POWERTOOLS_METRICS_DISABLED="true",
-        )
-        wrong = _demonstrate(console)
-    server.stop()
+    try:
+        with aws.serving() as variables:
+            _set_environment(server.port, variables)
+            wrong = _demonstrate(console)
+    finally:
+        server.stop()
     if wrong:
         console.print("\n[red]Not as expected:[/]", *map(escape, wrong), sep="\n  ")
         return 1
@@ -202,6 +196,22 @@ def main() -> int:
         markup=False,
     )
     return 0
+
+
+def _set_environment(port: int, variables: dict[str, str]) -> None:
+    """This run's own, whatever the shell has exported for another."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "CLICKHOUSE_", "POWERTOOLS_")):
+            del os.environ[name]
+    os.environ.update(
+        variables,
+        CLICKHOUSE_HOST="127.0.0.1",
+        CLICKHOUSE_PORT=str(port),
+        S3_XAPI_BUCKET_NAME=BUCKET,
+        ENVIRONMENT="local",
+        LOG_LEVEL="CRITICAL",
+        POWERTOOLS_METRICS_DISABLED="true",
+    )
 
 
 def _demonstrate(console: Console) -> list[str]:

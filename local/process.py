@@ -1,4 +1,4 @@
-"""The local ClickHouse and S3 as processes of their own, for whoever measures."""
+"""The local ClickHouse and S3 as processes of their own, where memory or speed is measured."""
 
 from __future__ import annotations
 

@@ -80,9 +80,9 @@ def test_the_readmes_queries_run(settings: Settings, ask: Ask) -> None:
         for sql in block.split(";")
         if sql.strip()
     ]
-    assert len(queries) == 3
+    assert len(queries) == 4
     for sql in queries:
-        ask(sql)
+        ask(sql.replace("xapi_analytics", settings.clickhouse_database))
 
 
 def test_every_make_target_of_the_readme_is_there() -> None:

@@ -1,7 +1,8 @@
 """THE column table: what one video statement becomes, written once.
 
-From it come the decoder's structs, the INSERT's column list, the CREATE TABLE and the README's
-data dictionary. To add a column: a line here, a migration in `schema/`, a test.
+From it come the decoder's structs, the INSERT's column list and the README's data dictionary, and
+the migrated table is compared with it. To add a column: a line here, a migration in `schema/`
+(`reference.sql_columns` writes its columns), a test, `make docs`.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ def main() -> int:
 
 
 def _set_environment(port: int, variables: dict[str, str]) -> None:
-    """This run's own, whatever the shell has exported for another."""
+    """Set what is this run's own, whatever the shell has exported for another."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "CLICKHOUSE_", "POWERTOOLS_")):
             del os.environ[name]

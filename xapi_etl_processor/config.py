@@ -10,7 +10,7 @@ from typing import Any
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class ConfigurationError(Exception):
@@ -107,9 +107,9 @@ class Settings:
             )
         if settings.clickhouse_port > 65_535:
             raise ConfigurationError(f"CLICKHOUSE_PORT is {settings.clickhouse_port}: no such port")
-        if settings.log_level.upper() not in _LOG_LEVELS:
+        if settings.log_level.upper() not in LOG_LEVELS:
             raise ConfigurationError(
-                f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(_LOG_LEVELS)}"
+                f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(LOG_LEVELS)}"
             )
         return settings
 

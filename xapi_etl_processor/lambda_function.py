@@ -13,7 +13,7 @@ from . import bulk, health
 from .bulk import BadRequest, NothingDone, flag
 from .clickhouse_client import ClickHouseError
 from .common import Run, connections
-from .config import ConfigurationError, Settings
+from .config import LOG_LEVELS, ConfigurationError, Settings
 from .event import run_event
 from .s3 import NEVER, S3Error
 from .s3_events import UnknownPayload, read
@@ -138,7 +138,6 @@ _MODES = {"health_check": _health, "bulk": _bulk, "event": _objects}
 
 
 def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool) -> Run:
-    logger.setLevel(settings.log_level.upper())
     left = float("inf")
     if context is not None:
         left = context.get_remaining_time_in_millis() / 1000
@@ -173,6 +172,9 @@ def _response(
 
 
 def _begin_log(mode: str, context: Any) -> None:
+    level = os.environ.get("LOG_LEVEL", "").strip().upper()
+    # A wrong one is the settings' to refuse, and is to be logged.
+    logger.setLevel(level if level in LOG_LEVELS else "INFO")
     logger.clear_state()
     logger.append_keys(
         processing_mode=mode,

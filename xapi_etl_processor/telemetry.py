@@ -5,6 +5,7 @@ What may be logged: keys, counts, line numbers, reasons. Never: a statement, an 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -14,6 +15,9 @@ NAMESPACE = "XapiEtlProcessor"
 
 # The level is the settings' to check and to set; Powertools would refuse a wrong one at import.
 logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
+
+# Whoever else prints what reaches the root logger would print it twice.
+logging.getLogger("xapi-etl-processor").propagate = False
 
 
 def emit(body: dict[str, Any], mode: str, success: bool) -> None:

@@ -50,8 +50,11 @@ REQUIRED: tuple[Path, ...] = (("actor",), ("verb",), VERB_ID, ("object",))
 """Without these a line is no statement (xAPI 1.0.3, part 2, section 2.3)."""
 
 
+_TOO_DEEP = "not readable JSON: nested too deeply"
+
+
 class Rejected(Exception):
-    """The line is no statement; the text says why and holds nothing of the line."""
+    """The line is no statement; the text says why, one of a few, and holds nothing of the line."""
 
 
 class RejectedLine(NamedTuple):
@@ -137,9 +140,9 @@ def decode(line: bytes) -> Any:
     except msgspec.ValidationError:
         return _forgiving_decode(line)
     except msgspec.DecodeError as error:
-        raise Rejected(f"not JSON: {error}") from None
+        raise Rejected(_not_json(error)) from None
     except RecursionError:
-        raise Rejected("not readable JSON: nested too deeply") from None
+        raise Rejected(_TOO_DEEP) from None
 
 
 def is_video(statement: Any) -> bool:
@@ -261,19 +264,24 @@ def _first_present(values: _Values, more: _Values) -> _Values:
 def _check_utf8(line: bytes) -> None:
     try:
         line.decode()
-    except UnicodeDecodeError as error:
-        raise Rejected(f"not UTF-8 at byte {error.start} of the line") from None
+    except UnicodeDecodeError:
+        raise Rejected("not UTF-8") from None
+
+
+def _not_json(error: msgspec.DecodeError) -> str:
+    """The decoder's words without the position, so that lines of one fault have one reason."""
+    return "not JSON: " + str(error).removeprefix("JSON is malformed: ").partition(" (byte")[0]
 
 
 def _forgiving_decode(line: bytes) -> Any:
     try:
         found = any_json(line)
     except msgspec.DecodeError as error:
-        raise Rejected(f"not JSON: {error}") from None
+        raise Rejected(_not_json(error)) from None
     except ValueError:
         raise Rejected("not JSON") from None
     except RecursionError:
-        raise Rejected("not readable JSON: nested too deeply") from None
+        raise Rejected(_TOO_DEEP) from None
     if not isinstance(found, dict):
         raise Rejected("not a JSON object")
     return _forgive(found, Statement, ())

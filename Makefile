@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Exported, so that no shell reads what it may hold.
-export SQL ?= SHOW TABLES FROM xapi_analytics
+SQL ?= SHOW TABLES FROM xapi_analytics
+export SQL := $(value SQL)
 
 .PHONY: help run test check format query serve lock docs clean
 

@@ -26,7 +26,7 @@ try:
 
     from local import aws
     from local.bundles import Bundle, generate
-    from local.clickhouse_server import DATA, ClickHouseServer
+    from local.clickhouse_server import DATA, ClickHouseServer, FolderInUse
     from xapi_etl_processor.clickhouse_client import ClickHouse
 except ImportError as error:
     sys.exit(f"{error}. Install what a local run needs: pip install -r requirements.txt")
@@ -77,7 +77,7 @@ class Demonstration:
         sent, got = json.dumps(payload), json.dumps(_brief(body), ensure_ascii=False)
         self.console.print(f"\n[bold]{title}[/]")
         self.console.print("  sent    ", escape(sent if len(sent) < 150 else f"{sent[:147]}..."))
-        self.console.print("  answered", escape(got))
+        self.console.print("  answered", escape(got), "[dim](shortened)[/]")
         return body
 
     def expect(self, what: str, found: object, wanted: object) -> None:
@@ -172,6 +172,12 @@ def main() -> int:
     """Run everything; 1 if an answer or a count was not as expected."""
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
+    try:
+        # Opened first: what somebody is being served must not be taken away.
+        ClickHouseServer(DATA).start().stop()
+    except FolderInUse as error:
+        console.print(error, style="red")
+        return 1
     shutil.rmtree(DATA, ignore_errors=True)
     server = ClickHouseServer(DATA).start()
     version = ".".join(map(str, server.engine_version))
@@ -190,8 +196,9 @@ def main() -> int:
         " The data stays in .local/clickhouse. Try next:\n"
         '  make query SQL="SELECT verb, count() FROM xapi_analytics.video_events FINAL GROUP BY 1"'
         "\n"
-        '  make query SQL="SELECT reason, source_file FROM xapi_analytics.rejected_statements"\n'
-        "  make serve          the same data on port 9000, for clickhouse-client and others\n"
+        '  make query SQL="SELECT reason, count() FROM xapi_analytics.rejected_statements FINAL'
+        ' GROUP BY 1"\n'
+        "  make serve          the same data on port 9000, for clickhouse-client and drivers\n"
         "  make test           every promise, checked",
         markup=False,
     )

@@ -5,15 +5,19 @@ python -m local.aws [PORT]    serve S3 on port 5000, or another, until Ctrl-C
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from moto.server import ThreadedMotoServer
 
+PORT = 5000
 REGION = "us-east-1"
 
 
@@ -44,9 +48,28 @@ def serving(port: int = 0) -> Iterator[dict[str, str]]:
         server.stop()
 
 
-if __name__ == "__main__":
-    with serving(int(sys.argv[1]) if len(sys.argv) > 1 else 5000) as variables:
-        print(f"S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
+def main() -> int:
+    """Serve, until Ctrl-C; what is printed can be given to a shell."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.aws", description="S3 on loopback (moto)"
+    )
+    parser.add_argument(
+        "port", type=int, nargs="?", default=PORT, help="0: a free one (%(default)s)"
+    )
+    options = parser.parse_args()
+    with socket.socket() as probe:
+        if options.port and probe.connect_ex(("127.0.0.1", options.port)) == 0:
+            print(f"aws: port {options.port} is in use: name another", file=sys.stderr)
+            return 1
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    with serving(options.port) as variables:
+        print(f"# S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
         print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        ended.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

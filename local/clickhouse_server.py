@@ -24,7 +24,7 @@ from chdb.state.sqlitelike import Connection, StreamingInserter
 
 from .native_protocol import ProtocolError, Query, Wire
 
-DATA = Path(".local/clickhouse")
+DATA = Path(__file__).parents[1] / ".local" / "clickhouse"
 PORT = 9000
 USER = "default"
 
@@ -33,10 +33,17 @@ _INSERT = re.compile(
     r"(?:VALUES|FORMAT\s+\w+)\s*;?\s*",
     re.IGNORECASE,
 )
+_COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
+_FORMAT = re.compile(r"\s+FORMAT\s+\w+\s*$", re.IGNORECASE)
 _CODE = re.compile(r".*?Code: (\d+)\. DB::Exception: (?!Code: )", re.DOTALL)
 _SYNTAX_ERROR = 62
 _NO_SUCH_COLUMN = 16
 _LOGIN_FAILED = 516
+
+
+class FolderInUse(Exception):
+    """Another process serves the data folder."""
+
 
 Hook = Callable[[str, str], None]
 """Called with a point ("query", "block", "insert", "stored") and the SQL. Raising
@@ -62,7 +69,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         self.login = (user, password)
         self.hook = hook
         # Held open, so that the engine outlives every client.
-        self.engine = Connection(self.path)
+        self.engine = _open(self.path)
         self.engine_version = _version(self.engine)
         self.sessions: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Session)
@@ -161,20 +168,27 @@ class _Session(socketserver.BaseRequestHandler):
         self.server.hook("stored", query.sql)
 
 
+def _open(path: str) -> Connection:
+    """The engine on a data folder; raises FolderInUse."""
+    try:
+        return Connection(path)
+    except RuntimeError as error:
+        raise FolderInUse(
+            f"{path} cannot be opened: if it is being served, ask that server, or stop it"
+        ) from error
+
+
 def _select(wire: Wire, engine: Connection, query: Query) -> None:
     """Send a header, as a server does, and the engine's own Native output block by block."""
-    sql = query.sql.rstrip().rstrip(";")
-    if re.match(r"\s*(SELECT|WITH)\b", sql, re.IGNORECASE):
+    sql = _FORMAT.sub("", query.sql.rstrip().rstrip(";"))
+    bare = _COMMENT.sub(" ", sql).lstrip(" \n\t(")
+    if re.match(r"(SELECT|WITH|FROM)\b", bare, re.IGNORECASE):
         described = engine.query(f"DESCRIBE TABLE ({sql}\n)", "TSV").bytes().decode()
         wire.write_block(_header(described.splitlines()), query.compressed)
-    elif not re.match(r"\s*(SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", sql, re.IGNORECASE):
-        engine.query(sql)
-        return
-    else:
-        wire.write_block(engine.query(sql, "Native").bytes(), query.compressed)
-        return
-    for chunk in engine.send_query(sql, "Native"):
-        wire.write_block(chunk.bytes(), query.compressed)
+        for chunk in engine.send_query(sql, "Native"):
+            wire.write_block(chunk.bytes(), query.compressed)
+    elif native := engine.query(sql, "Native").bytes():
+        wire.write_block(native, query.compressed)
 
 
 def _insert_header(engine: Connection, found: re.Match[str]) -> tuple[str, bytes]:
@@ -233,6 +247,22 @@ def _version(engine: Connection) -> tuple[int, int, int]:
     return major, minor, patch
 
 
+def _answer_once(data: Path, sql: str) -> int:
+    if not data.exists():
+        print(f"clickhouse: nothing is stored in {data} yet: make run", file=sys.stderr)
+        return 1
+    if not sql.strip():
+        print('clickhouse: what is asked? make query SQL="SELECT ..."', file=sys.stderr)
+        return 2
+    engine = _open(str(data))
+    try:
+        print(engine.query(sql, "PrettyCompact"), end="")
+    except RuntimeError as error:
+        print(f"clickhouse: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main() -> int:
     """Serve, or answer one query."""
     parser = argparse.ArgumentParser(
@@ -244,18 +274,14 @@ def main() -> int:
     parser.add_argument("--password", default="", help="(none)")
     parser.add_argument("--query", help="answer this from the data folder, and end")
     options = parser.parse_args()
-    if options.query:
-        options.data.mkdir(parents=True, exist_ok=True)
-        engine = Connection(str(options.data))
-        try:
-            print(engine.query(options.query, "PrettyCompact"), end="")
-        except RuntimeError as error:
-            print(f"clickhouse: {error}", file=sys.stderr)
-            return 1
-        return 0
-    ended = threading.Event()
     try:
+        if options.query is not None:
+            return _answer_once(options.data, options.query)
+        ended = threading.Event()
         server = ClickHouseServer(options.data, options.port, options.user, options.password)
+    except FolderInUse as error:
+        print(f"clickhouse: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"clickhouse: port {options.port}: {error.strerror}: try --port 0", file=sys.stderr)
         return 1

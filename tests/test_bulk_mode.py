@@ -47,6 +47,10 @@ def put(bucket: Bucket, *keys: str) -> None:
         bucket.put(key, video(number))
 
 
+def _token(carried: bytes) -> str:
+    return base64.urlsafe_b64encode(carried).decode()
+
+
 def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
     """The keys that a request covers."""
     answer = invoke({**request, "dry_run": True})
@@ -168,6 +172,10 @@ def test_a_key_without_an_instant_is_dated_by_its_last_change(
         ({"mode": "bulk", "bucket": 5}, "bucket"),
         ({"continuation_token": "nonsense"}, "continuation_token"),
         ({"continuation_token": 5}, "continuation_token"),
+        ({"continuation_token": _token(b"[" * 100_000)}, "continuation_token"),
+        ({"continuation_token": _token(b'{"after": "\\ud800"}')}, "continuation_token"),
+        ({"s3_prefix": "\ud800"}, "s3_prefix"),
+        ({"mode": "bulk", "\ud800": 1}, "unknown parameters"),
         ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "does not exist"),
         ({"mode": "bulk", "bucket": "No Such Name!"}, "no name that S3 knows"),
         ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),

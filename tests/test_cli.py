@@ -65,7 +65,7 @@ def test_event_of_an_object_that_is_gone_fails_and_says_so(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["event", bucket.uri("gone.jsonl")]) == 1
-    assert "is gone" in answer(capsys)["failures"][0]["error"]
+    assert "does not exist" in answer(capsys)["failures"][0]["error"]
 
 
 def test_bulk_shows_progress_on_standard_error_and_its_answer_on_standard_output(

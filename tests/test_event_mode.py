@@ -110,7 +110,7 @@ def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask
 
 
 def test_a_missing_object_raises_with_a_clear_text(bucket: Bucket, invoke: Invoke) -> None:
-    with pytest.raises(EventFailed, match=f"{bucket.uri('gone.jsonl')} is gone.*restore it"):
+    with pytest.raises(EventFailed, match=f"{bucket.uri('gone.jsonl')} does not exist.*restore it"):
         invoke(notification(bucket.name, "gone.jsonl"))
 
 
@@ -197,6 +197,16 @@ def test_a_key_that_cannot_be_written_fails_its_message_only(
     answer = invoke(sqs(bad=bad, good=good))
     assert answer.body == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
     assert ask("SELECT count() FROM video_events") == [[1]]
+
+
+@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
+def test_a_flag_inside_a_message_is_refused_not_overlooked(
+    bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
+) -> None:
+    bucket.put(KEY, video(1))
+    answer = invoke(sqs(one={"bucket": bucket.name, "key": KEY, flag: True}))
+    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "one"}]}
+    assert ask("SELECT count() FROM video_events") == [[0]]
 
 
 def test_statements_of_1970_land(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:

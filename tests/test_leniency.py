@@ -115,6 +115,12 @@ def test_a_number_beyond_every_range_loses_only_its_field(number: bytes) -> None
     assert outcome(line) == row_of(line) | {"user_id": "m"}
 
 
+def test_a_lone_surrogate_beside_an_endless_number_is_refused() -> None:
+    """The number sends the line another way, on which a surrogate would reach the driver."""
+    name = b'"object":{"definition":{"name":{"en":"\\ud800"}}},"id":1%b' % (b"0" * 5000)
+    assert outcome(with_more(name)) == "Counts(lines=1, video=0, other=0, blank=0, rejected=1)"
+
+
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
 def test_seconds_that_are_infinite_are_absent(number: bytes) -> None:
     extensions = b'"extensions":{"%btime":%b}' % (VIDEO.encode(), number)

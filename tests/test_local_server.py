@@ -80,6 +80,39 @@ def test_an_error_has_the_engines_code_and_the_connection_can_be_used_again(
         assert connected.execute("SELECT 2") == [(2,)]
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "/* dashboard */ SELECT 42 AS a",
+        "-- why\nSELECT 42 AS a;",
+        "(SELECT 42 AS a) UNION ALL (SELECT 1 WHERE 0)",
+        "FROM system.one SELECT 42 AS a",
+        "SELECT 42 AS a FORMAT Vertical",
+        "WITH 42 AS x SELECT x AS a",
+    ],
+)
+def test_a_select_is_answered_however_it_begins_and_ends(
+    clickhouse: ClickHouseServer, sql: str
+) -> None:
+    with client(clickhouse) as connected:
+        assert connected.execute(sql, with_column_types=True)[0] == [(42,)]
+
+
+def test_a_folder_that_is_served_is_not_taken_and_the_reason_is_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
+    with process.clickhouse(tmp_path):
+        for more in (["--port", "0"], ["--query", "SELECT 1"]):
+            done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, check=False)
+            assert done.returncode == 1
+            assert b"if it is being served, ask that server, or stop it" in done.stderr
+
+
+def test_an_empty_question_is_no_order_to_serve(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
+    done = subprocess.run([*command, "--query", " "], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 2
+
+
 def test_settings_reach_the_engine_for_one_query_only(clickhouse: ClickHouseServer) -> None:
     with client(clickhouse) as connected:
         asked = "SELECT getSetting('max_threads') = 3"

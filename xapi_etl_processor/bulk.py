@@ -90,7 +90,7 @@ def read_request(payload: Mapping[str, Any], default_bucket: str) -> BulkRequest
 
     A continuation token brings the request that it continues; what stands beside it must agree.
     """
-    unknown = sorted(map(str, payload.keys() - _KNOWN))
+    unknown = sorted(map(repr, payload.keys() - _KNOWN))
     if unknown:
         raise BadRequest(
             f"unknown parameters {', '.join(unknown)}: use {', '.join(sorted(_KNOWN))}"
@@ -265,6 +265,10 @@ def _day(name: str, value: Any) -> str:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"{name} is {value!r}: text is needed")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{name} is {value!r}: text that UTF-8 can write is needed") from None
     return value
 
 
@@ -285,7 +289,7 @@ def _read_token(token: Any) -> tuple[dict[str, Any], str]:
     try:
         carried = json.loads(base64.urlsafe_b64decode(token))
         after = _text("after", carried.pop("after"))
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
         raise BadRequest(
             "continuation_token is not one that this function gave: repeat without it"
         ) from None

@@ -18,7 +18,7 @@ from .common import Outcome, Run, connections
 from .config import ConfigurationError, Settings
 from .event import run_event
 from .objects import S3Object
-from .s3 import S3Error
+from .s3 import NEVER, S3Error
 from .s3_events import Delivery, Message
 from .telemetry import logger
 
@@ -42,7 +42,7 @@ examples:
   python -m xapi_etl_processor health
 
 exit codes: 0 all is well; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers are JSON on standard output, all else is on standard error.
+configuration is wrong. Answers are JSON on standard output, warnings are on standard error.
 """
 
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except (ClickHouseError, S3Error, bulk.NothingDone) as error:
         print(f"xapi_etl_processor: {error}", file=sys.stderr)
-        return FAILED
+        return USAGE if getattr(error, "code", "") in NEVER else FAILED
     except KeyboardInterrupt:
         print("xapi_etl_processor: stopped; what was not stored yet is done again", file=sys.stderr)
         return FAILED
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser(
         "health",
-        help="can it read the bucket, can it write the tables",
+        help="can it read the bucket, are the tables as they should be",
         description="Ask S3 and ClickHouse what the function needs of them; writes nothing.",
     )
     check.set_defaults(command=_health)
@@ -178,6 +178,8 @@ def _bulk(options: argparse.Namespace, settings: Settings) -> int:
     with _progress() as on_outcome:
         body = bulk.run_bulk(request, run, on_outcome)
     _print(body)
+    if not body["files_found"]:
+        print(f"xapi_etl_processor: nothing found under {body['s3_prefix']!r}", file=sys.stderr)
     return OK if body["success"] and body["complete"] else FAILED
 
 
@@ -205,7 +207,10 @@ def _progress() -> Iterator[Callable[[Outcome], None]]:
         TextColumn("{task.fields[key]}", style="dim"),
     )
     statements = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("bulk", total=None, statements=0, key="listing")
 
         def on_outcome(outcome: Outcome) -> None:

@@ -48,7 +48,7 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
         "processing_mode": "health_check",
         "version": __version__,
         "environment": environment,
-        "clickhouse": {**nothing, "version": None, "latency_ms": None, "schema": "missing"},
+        "clickhouse": {**nothing, "version": None, "latency_ms": None, "schema": None},
         "s3": {**nothing, "bucket": None},
     }
 
@@ -58,8 +58,8 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
         "ok": False,
         "version": None,
         "latency_ms": None,
-        "schema": "missing",
-        "deduplication": "none",
+        "schema": None,
+        "deduplication": None,
         "error": None,
     }
 

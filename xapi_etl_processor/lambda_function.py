@@ -92,7 +92,7 @@ def _health(_event: Any, _context: Any) -> _Reply:
         settings = Settings.from_env(os.environ)
         body = health.check(settings, connections(settings))
     except ConfigurationError as error:
-        body = health.unconfigured(error, os.environ.get("ENVIRONMENT", ""))
+        body = health.unconfigured(error, os.environ.get("ENVIRONMENT") or Settings.environment)
     return _response(200 if body["healthy"] else 503, body, success=body["healthy"])
 
 
@@ -153,7 +153,7 @@ def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool
 
 def _check_direct(event: Mapping[str, Any]) -> None:
     """Raises BadRequest for a misspelt parameter: a dry run that writes would be the price."""
-    if unknown := sorted(map(str, event.keys() - _DIRECT)):
+    if unknown := sorted(map(repr, event.keys() - _DIRECT)):
         raise BadRequest(f"unknown parameters {', '.join(unknown)}")
     if event.get("mode", "event") != "event":
         raise BadRequest(f"mode is {event['mode']!r}: with a bucket and a key it is event")
@@ -167,7 +167,7 @@ def _bad_request(mode: str, error: object) -> _Reply:
 def _response(
     status: int, body: dict[str, Any], *, success: bool, error: Exception | None = None
 ) -> _Reply:
-    answer = {"statusCode": status, "body": json.dumps(body, ensure_ascii=False)}
+    answer = {"statusCode": status, "body": json.dumps(body)}
     return _Reply(answer, body, success, error)
 
 
@@ -178,6 +178,6 @@ def _begin_log(mode: str, context: Any) -> None:
     logger.clear_state()
     logger.append_keys(
         processing_mode=mode,
-        environment=os.environ.get("ENVIRONMENT", ""),
+        environment=os.environ.get("ENVIRONMENT") or Settings.environment,
         request_id=getattr(context, "aws_request_id", None),
     )

@@ -36,18 +36,19 @@ BAD_NAME = "BadName"
 NEVER = ("NoSuchBucket", BAD_NAME)
 """Codes of errors that no retry mends."""
 
+_MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
+_DENIED = (
+    "cannot be read, access denied: allow s3:GetObject and s3:ListBucket (without the latter a"
+    " missing object looks like this too)"
+)
 _REMEDIES = {
-    "NoSuchKey": "is gone: it was deleted before it was read; restore it, or drop the message",
-    "404": "is gone: it was deleted before it was read; restore it, or drop the message",
+    "NoSuchKey": _MISSING,
+    "404": _MISSING,
     "NoSuchBucket": "cannot be read, its bucket does not exist: check the bucket's name",
-    "AccessDenied": "cannot be read, access denied: allow s3:GetObject and s3:ListBucket"
-    " (without the latter a missing object looks like this too)",
-    "403": "cannot be read, access denied: allow s3:GetObject and s3:ListBucket"
-    " (without the latter a missing object looks like this too)",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
     "InvalidObjectState": "is archived: restore it from Glacier first",
 }
-
-
 _NO_OBJECT = "section/health-check/is-not-there.jsonl"
 
 
@@ -208,7 +209,9 @@ def _named(what: str) -> Iterator[None]:
         raise S3Error(f"{what} {remedy} ({code})", code) from error
     except ParamValidationError as error:
         raise S3Error(f"{what} is no name that S3 knows: check bucket and key", BAD_NAME) from error
-    except (EndpointConnectionError, NoCredentialsError, NoRegionError) as error:
+    except (NoCredentialsError, NoRegionError) as error:
+        raise S3Error(f"{what} cannot be asked for: {error}: set what AWS needs") from error
+    except EndpointConnectionError as error:
         raise S3Error(f"{what} cannot be asked for, S3 is out of reach: {error}") from error
     except (BotoCoreError, OSError) as error:
         raise S3Error(

@@ -14,6 +14,10 @@ _MAX_DEPTH = 4
 """SQS around SNS around S3 is three. Ours."""
 
 
+_INSIDE = 1
+_FLAGS = {"dry_run", "force_reprocess"}
+
+
 class UnknownPayload(ValueError):
     """The payload, or the message, names no S3 object in any form that is known."""
 
@@ -54,7 +58,7 @@ def read(payload: Any) -> Delivery:
     records = payload.get("Records") if isinstance(payload, Mapping) else None
     if isinstance(records, list) and records and all(map(_is_sqs, records)):
         return Delivery(tuple(_sqs_message(record) for record in records), from_sqs=True)
-    message = _message("", payload)
+    message = _message("", payload, 0)
     if message.error and not message.objects:
         raise UnknownPayload(message.error)
     direct = isinstance(payload, Mapping) and "key" in payload
@@ -68,15 +72,15 @@ def _is_sqs(record: Any) -> bool:
 def _sqs_message(record: Mapping[str, Any]) -> Message:
     name = str(record.get("messageId", ""))
     try:
-        return _message(name, _json(record.get("body"), "SQS message body"))
+        return _message(name, _json(record.get("body"), "SQS message body"), _INSIDE)
     except UnknownPayload as error:
         return Message(name, error=str(error))
 
 
-def _message(name: str, payload: Any) -> Message:
+def _message(name: str, payload: Any, depth: int) -> Message:
     errors: list[str] = []
     try:
-        objects = tuple(_objects(payload, 0, errors))
+        objects = tuple(_objects(payload, depth, errors))
     except UnknownPayload as error:
         return Message(name, error=str(error))
     return Message(name, objects, "; ".join(errors))
@@ -89,6 +93,8 @@ def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
     if payload.get("Event") == "s3:TestEvent":
         return []
     if "bucket" in payload and "key" in payload:
+        if depth >= _INSIDE and payload.keys() & _FLAGS:
+            raise UnknownPayload("dry_run and force_reprocess count only in a direct invocation")
         return [_named(payload["bucket"], payload["key"])]
     if payload.get("source") == "aws.s3" and isinstance(payload.get("detail"), Mapping):
         return _event_bridge(payload)

@@ -314,21 +314,10 @@ def _fitting(value: Any, wanted: Any) -> Any:
         return {tag: text for tag, text in pairs if isinstance(text, str)}
     if isinstance(value, float) and not isfinite(value):
         return None
-    if isinstance(value, str) and not _is_encodable(value):
-        return None
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError:
         return None
-
-
-def _is_encodable(text: str) -> bool:
-    """Whether there is no lone surrogate in it; the standard library's JSON lets them pass."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # --- The structs and their readers, made once from the column table ---

@@ -18,6 +18,8 @@ logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 
 # Whoever else prints what reaches the root logger would print it twice.
 logging.getLogger("xapi-etl-processor").propagate = False
+# The driver warns with a traceback of every connection that it does not get; ours says it once.
+logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 
 def emit(body: dict[str, Any], mode: str, success: bool) -> None:

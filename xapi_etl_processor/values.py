@@ -41,7 +41,10 @@ def any_json(line: bytes) -> Any:
         return _any_json(line)
     except msgspec.ValidationError:
         # An integer of more digits than Python reads (sys.int_info); the standard library asks us.
-        return json.loads(line, parse_int=_integer, parse_constant=_no_constant)
+        found = json.loads(line, parse_int=_integer, parse_constant=_no_constant)
+        # It lets lone surrogates pass, which nothing can store; this raises ValueError.
+        json.dumps(found, ensure_ascii=False).encode()
+        return found
 
 
 def _integer(digits: str) -> int | float:

@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Exported, so that no shell reads what it may hold.
 SQL ?= SHOW TABLES FROM xapi_analytics
-export SQL := $(value SQL)
+override SQL := $(value SQL)
+export SQL
 
 .PHONY: help run test check format query serve lock docs clean
 

@@ -13,6 +13,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common, s3
+from xapi_etl_processor.bulk import NothingDone
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import Run, process
 from xapi_etl_processor.config import Settings
@@ -163,6 +164,39 @@ def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mende
     assert ask("SELECT count() FROM processed_files") == [[0]]
     assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
     assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+@pytest.mark.parametrize("position", ["only", "last of a page", "with a page behind it"])
+def test_an_object_of_several_batches_that_is_not_stored_is_never_called_done(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    position: str,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "10")
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
+    names = {"only": "c", "last of a page": "abc", "with a page behind it": "abcde"}[position]
+    for name in names:
+        # Long enough to be cut: a batch is looked at when a chunk of lines has been read.
+        count = 2000 if name == "c" else 1
+        lines = (video(10_000 * ord(name) + n, padding="x" * 300) for n in range(count))
+        bucket.put(f"section/1/video/{name}.jsonl", *lines)
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events (" in sql:
+            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
+
+    clickhouse.hook = refuse
+    keys = [f"section/1/video/{name}.jsonl" for name in names]
+    with pytest.raises(EventFailed, match="table is missing"):
+        invoke(notification(bucket.name, *keys))
+    with pytest.raises(NothingDone, match="table is missing"):
+        invoke({"section_id": 1})
+    clickhouse.hook = lambda *_: None
+    assert invoke({"section_id": 1})["files_processed"] == len(names)
+    assert ask(f"{COUNT} FINAL") == [[1999 + len(names)]]
 
 
 def test_nulls_survive_a_repeated_insert(

@@ -6,6 +6,7 @@ import pytest
 
 from xapi_etl_processor.columns import SENT
 from xapi_etl_processor.statements import parse
+from xapi_etl_processor.values import _last_segment, last_segment
 
 from .rows import (
     ABSENT,
@@ -329,3 +330,16 @@ def test_the_course_is_a_parent_or_grouping_activity(activities: JsonObject, cou
     }
     statement = with_values(minimal(), (("context", "contextActivities"), made))
     assert row_of(statement)["course_id"] == course
+
+
+def test_seconds_beyond_every_float_are_absent() -> None:
+    segments = "-1e308[.]0[,]0[.]1e308"
+    place = ("result", "extensions", VIDEO + "played-segments")
+    assert row_of(with_values(minimal(), (place, segments)))["video_play_time"] is None
+
+
+def test_a_verb_of_megabytes_is_not_remembered() -> None:
+    iri = "https://example.org/" + "v" * 2_000_000
+    _last_segment.cache_clear()
+    assert last_segment(iri) == "v" * 2_000_000
+    assert _last_segment.cache_info().currsize == 0

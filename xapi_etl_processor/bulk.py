@@ -164,6 +164,8 @@ def run_bulk(
             files.append(outcome.obj.key)
             bytes_found += outcome.obj.size or 0
             del files[SHOWN_FILES:]
+    if objects.before:
+        raise RuntimeError(f"bulk: no outcome for {next(iter(objects.before))}: report a defect")
     if objects.ended_by and not stopped:
         # Everything that was passed on is done, and so is what was passed over behind it.
         stopped, after = objects.ended_by, objects.reached

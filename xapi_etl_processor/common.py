@@ -128,7 +128,8 @@ def process(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:
     while page := list(islice(source, PAGE_OBJECTS)):
         yield from _process_page(page, batch)
         if batch.stopped:
-            return
+            break
+    # Also when it was stopped: the last object of a page waits here, whatever became of it.
     yield from batch.flush()
 
 

@@ -148,14 +148,15 @@ def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
 def _named(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Object:
     if not isinstance(bucket, str) or not bucket or not isinstance(key, str) or not key:
         raise UnknownPayload("bucket and key must be text, and not empty")
+    tag = etag.strip('"') if isinstance(etag, str) else ""
     try:
-        (bucket + key).encode()
+        (bucket + key + tag).encode()
     except UnicodeEncodeError:
-        raise UnknownPayload("bucket and key must be text that UTF-8 can write") from None
+        raise UnknownPayload("bucket, key and etag must be text that UTF-8 can write") from None
     return S3Object(
         bucket,
         key,
-        etag.strip('"') if isinstance(etag, str) else "",
+        tag,
         size if isinstance(size, int) and not isinstance(size, bool) else None,
     )
 

@@ -83,7 +83,7 @@ def text(value: object) -> str | None:
         return value or None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and abs(value) < _INFINITE:
         return str(value)
     return None
 
@@ -163,9 +163,14 @@ def since_epoch(instant: datetime) -> int:
     return round(instant.timestamp() * 1e6) // 1000
 
 
-@lru_cache(maxsize=4096)
 def last_segment(iri: str) -> str:
     """What a person calls a verb: what follows the last `/` or `#` of its IRI."""
+    # A longer one is no verb's; remembered, it would fill the memory of a warm container.
+    return _last_segment(iri) if len(iri) <= 512 else _last_segment.__wrapped__(iri)
+
+
+@lru_cache(maxsize=4096)
+def _last_segment(iri: str) -> str:
     return re.split(r"[/#]", iri.rstrip("/#"))[-1]
 
 
@@ -210,7 +215,7 @@ def seconds_covered(segments: str) -> float | None:
             covered += end - unseen
             reached = end
     # Thousandths are the profile's precision; what is beyond is the noise of subtracting floats.
-    return round(covered, 3)
+    return round(covered, 3) if covered < _INFINITE else None
 
 
 TEXT = Kind(text, frozenset({str}))

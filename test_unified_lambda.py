@@ -210,15 +210,7 @@ def _set_environment(port: int, variables: dict[str, str]) -> None:
     for name in list(os.environ):
         if name.startswith(("AWS_", "CLICKHOUSE_", "POWERTOOLS_")):
             del os.environ[name]
-    os.environ.update(
-        variables,
-        CLICKHOUSE_HOST="127.0.0.1",
-        CLICKHOUSE_PORT=str(port),
-        S3_XAPI_BUCKET_NAME=BUCKET,
-        ENVIRONMENT="local",
-        LOG_LEVEL="CRITICAL",
-        POWERTOOLS_METRICS_DISABLED="true",
-    )
+    os.environ.update(aws.loader_environment(port, variables, BUCKET))
 
 
 def _demonstrate(console: Console) -> list[str]:

@@ -13,13 +13,9 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from itertools import islice
-from pathlib import Path
 from typing import Any
-
-import boto3
 
 from local import process
 from local.bundles import generate
@@ -55,25 +51,7 @@ def main() -> None:
     if options.load:
         load(options.latency / 1000)
         return
-    from xapi_etl_processor.config import Settings
-    from xapi_etl_processor.migrations import migrate
-
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        process.clickhouse(Path(folder)) as port,
-        process.s3() as variables,
-    ):
-        os.environ.update(
-            variables,
-            CLICKHOUSE_HOST="127.0.0.1",
-            CLICKHOUSE_PORT=str(port),
-            S3_XAPI_BUCKET_NAME=BUCKET,
-            LOG_LEVEL="CRITICAL",
-            POWERTOOLS_METRICS_DISABLED="true",
-        )
-        migrate(Settings.from_env(os.environ))
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket=BUCKET)
+    with process.cloud(BUCKET) as s3:
         for bundle in islice(generate(days=1000), options.objects):
             s3.put_object(Bucket=BUCKET, Key=bundle.key, Body=bundle.body)
         print(f"{options.objects:,} objects, {options.latency:g} ms to each first byte")

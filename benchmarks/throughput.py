@@ -21,8 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import boto3
-
 from local import process
 from local.bundles import generate
 
@@ -131,28 +129,11 @@ def main() -> None:
         return
     from xapi_etl_processor.clickhouse_client import ClickHouse
     from xapi_etl_processor.config import Settings
-    from xapi_etl_processor.migrations import migrate
 
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        process.clickhouse(Path(folder, "data")) as port,
-        process.s3() as variables,
-    ):
-        os.environ.update(
-            variables,
-            CLICKHOUSE_HOST="127.0.0.1",
-            CLICKHOUSE_PORT=str(port),
-            S3_XAPI_BUCKET_NAME=BUCKET,
-            LOG_LEVEL="CRITICAL",
-            POWERTOOLS_METRICS_DISABLED="true",
-        )
-        settings = Settings.from_env(os.environ)
-        migrate(settings)
-        clickhouse = ClickHouse(settings)
+    with tempfile.TemporaryDirectory() as folder, process.cloud(BUCKET) as s3:
+        clickhouse = ClickHouse(Settings.from_env(os.environ))
         file = Path(folder, "merged.jsonl")
         count = make_file(file, options.megabytes)
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket=BUCKET)
         s3.upload_file(str(file), BUCKET, KEY)
         s3.put_object(Bucket=BUCKET, Key="section/1/video/small.jsonl", Body=b"{}\n")
         size = file.stat().st_size

@@ -35,6 +35,19 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
+def loader_environment(port: int, s3: dict[str, str], bucket: str) -> dict[str, str]:
+    """What the loader is told of a ClickHouse on this port and an S3 with this environment."""
+    return {
+        **s3,
+        "CLICKHOUSE_HOST": "127.0.0.1",
+        "CLICKHOUSE_PORT": str(port),
+        "S3_XAPI_BUCKET_NAME": bucket,
+        "ENVIRONMENT": "local",
+        "LOG_LEVEL": "CRITICAL",
+        "POWERTOOLS_METRICS_DISABLED": "true",
+    }
+
+
 @contextmanager
 def serving(port: int = 0) -> Iterator[dict[str, str]]:
     """Serve in a thread of this process; gives the environment to use it with."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .aws import environment
+import boto3
+
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.migrations import migrate
+
+from .aws import environment, loader_environment
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 _PORT = re.compile(r"127\.0\.0\.1:(\d+)")
 
@@ -26,6 +37,21 @@ def s3() -> Iterator[dict[str, str]]:
     """S3 on a free port; gives the environment to use it with."""
     with _running("local.aws", "0") as port:
         yield environment(port)
+
+
+@contextmanager
+def cloud(bucket: str) -> Iterator[S3Client]:
+    """Both, told to this process's environment, with the tables migrated and the bucket made."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        clickhouse(Path(folder)) as port,
+        s3() as variables,
+    ):
+        os.environ.update(loader_environment(port, variables, bucket))
+        migrate(Settings.from_env(os.environ))
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=bucket)
+        yield client
 
 
 @contextmanager

@@ -33,6 +33,12 @@ ROWS: dict[str, list[Any]] = {
 }
 
 
+def drop_insert(point: str, _: str) -> None:
+    """A hook that cuts the line when an insert has come whole, and is not stored."""
+    if point == "insert":
+        raise ConnectionAbortedError
+
+
 @pytest.fixture
 def client(settings: Settings) -> Iterator[ClickHouse]:
     made = ClickHouse(settings)
@@ -138,11 +144,7 @@ def test_the_servers_code_decides_whether_it_is_tried_again(
 def test_pauses_grow_and_are_not_all_the_same(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    def drop(point: str, _: str) -> None:
-        if point == "insert":
-            raise ConnectionAbortedError
-
-    clickhouse.hook = drop
+    clickhouse.hook = drop_insert
     for _ in range(2):
         with pytest.raises(ConnectionLost, match="doing it again is safe"):
             client.insert("rejected_statements", ROWS, "t")
@@ -153,11 +155,7 @@ def test_pauses_grow_and_are_not_all_the_same(
 def test_no_attempt_begins_that_the_deadline_would_cut(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    def drop(point: str, _: str) -> None:
-        if point == "insert":
-            raise ConnectionAbortedError
-
-    clickhouse.hook = drop
+    clickhouse.hook = drop_insert
     with pytest.raises(ConnectionLost):
         client.insert("rejected_statements", ROWS, "t", deadline=time.monotonic() + 1)
     assert pauses == []

@@ -220,17 +220,15 @@ def _look(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:
     """What processing would begin with, without reading an object or writing anything."""
     source = iter(objects)
     while page := list(islice(source, PAGE_OBJECTS)):
+        known: set[Identity] = set()
         try:
-            known = set() if run.force else _known(page, run)
+            if not run.force:
+                known = already_processed(run.connections.clickhouse, page, run.deadline)
         except ClickHouseError as error:
             yield from (Outcome(obj, "waiting", str(error)) for obj in page)
             return
         for obj in page:
             yield Outcome(obj, "skipped" if identity(obj) in known else "found")
-
-
-def _known(page: list[S3Object], run: Run) -> set[Identity]:
-    return already_processed(run.connections.clickhouse, page, run.deadline)
 
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:

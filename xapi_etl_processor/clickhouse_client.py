@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import count
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -140,7 +139,9 @@ class ClickHouse:
     def _attempt(self, call: Callable[[Client], _Answer], doing: str, deadline: float) -> _Answer:
         """Do it, up to ATTEMPTS times, as long as time.monotonic() is not to pass deadline."""
         renewed = False
-        for attempt in count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return call(self._connected(deadline))
             except (errors.Error, EOFError, OSError) as error:
@@ -160,7 +161,6 @@ class ClickHouse:
                     raise named from error
                 logger.warning("trying again", extra={"error": str(named), "seconds": pause})
                 time.sleep(pause)
-        raise AssertionError  # count() does not end
 
     def _is_refused_login(self, error: Exception) -> bool:
         return (

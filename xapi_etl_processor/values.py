@@ -158,8 +158,8 @@ def milliseconds(value: object) -> int | None:
 
 def since_epoch(instant: datetime) -> int:
     """Milliseconds since 1970 of an aware datetime, cut."""
-    # A float holds microseconds exactly for the years that ClickHouse knows, and is twice as fast
-    # as a timedelta.
+    # A float holds microseconds exactly until 2255, milliseconds always, and is twice as fast as a
+    # timedelta.
     return round(instant.timestamp() * 1e6) // 1000
 
 

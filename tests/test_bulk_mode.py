@@ -107,6 +107,18 @@ def test_a_prefix_narrows_and_a_section_filters(bucket: Bucket, invoke: Invoke) 
     assert len(found(bucket, invoke, s3_prefix="")) == 4
 
 
+def test_the_folder_of_the_bundles_can_be_another(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
+    put(bucket, *moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
+    monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
+    assert len(found(bucket, invoke, mode="bulk")) == 3
+    assert found(bucket, invoke, section_id=1) == moved[:1]
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    assert len(found(bucket, invoke, mode="bulk")) == 4
+
+
 def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
     put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import boto3
@@ -255,3 +258,18 @@ def test_a_reply_is_not_waited_for_beyond_the_deadline(
         client.insert("rejected_statements", ROWS, "t", deadline=started + 3)
     answered.set()
     assert time.monotonic() - started < 3
+
+
+def test_the_driver_makes_no_calendar_when_it_is_imported() -> None:
+    code = (
+        "from xapi_etl_processor import clickhouse_client\n"
+        "from clickhouse_driver.columns.datecolumn import DateColumn\n"
+        "print(len(DateColumn.date_lut))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"0\n"
+
+
+def test_dates_are_read_and_written_all_the_same(client: ClickHouse) -> None:
+    ((day,),) = client.query("SELECT toDate(%(day)s)", {"day": date(2024, 2, 29)})
+    assert day == date(2024, 2, 29)

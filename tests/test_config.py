@@ -17,6 +17,7 @@ def test_a_host_alone_is_enough() -> None:
         clickhouse_password_secret_arn="",
         clickhouse_secure=False,
         bucket="",
+        prefix="section/",
         environment="dev",
         batch_rows=20_000,
         s3_concurrency=16,
@@ -35,6 +36,7 @@ def test_every_variable_reaches_its_field() -> None:
         "CLICKHOUSE_SECURE": "true",
         "CLICKHOUSE_CA_CERTS": "/var/task/ca.pem",
         "S3_XAPI_BUCKET_NAME": "xapi-prod",
+        "S3_XAPI_PREFIX": "exports/section/",
         "ENVIRONMENT": "prod",
         "BATCH_ROWS": "500",
         "S3_CONCURRENCY": "4",
@@ -51,11 +53,21 @@ def test_every_variable_reaches_its_field() -> None:
         clickhouse_secure=True,
         clickhouse_ca_certs="/var/task/ca.pem",
         bucket="xapi-prod",
+        prefix="exports/section/",
         environment="prod",
         batch_rows=500,
         s3_concurrency=4,
         log_level="DEBUG",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [("exports", "exports/"), ("/exports/a", "exports/a/"), ("exports/", "exports/")]
+    + [("/", ""), ("", "section/")],
+)
+def test_a_prefix_is_a_folder(text: str, prefix: str) -> None:
+    assert Settings.from_env({**HOST, "S3_XAPI_PREFIX": text}).prefix == prefix
 
 
 @pytest.mark.parametrize("environ", [{}, {"CLICKHOUSE_HOST": ""}, {"CLICKHOUSE_HOST": "  "}])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, context, forget_connections
-from xapi_etl_processor import __version__
+from xapi_etl_processor import __version__, common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 
@@ -44,6 +45,22 @@ def test_all_is_well(bucket: Bucket, invoke: Invoke) -> None:
         },
         "s3": {"ok": True, "bucket": bucket.name, "error": None},
     }
+
+
+def test_s3_is_asked_only_where_the_role_may_look(
+    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_PREFIX", "exports")
+    asked: list[str] = []
+    forget_connections()
+    events = common.connections(Settings.from_env(os.environ)).s3.meta.events
+    events.register(
+        "before-parameter-build.s3",
+        lambda params, **_: asked.append(params.get("Prefix") or params.get("Key")),
+    )
+    assert handler(CHECK, context())["statusCode"] == 200
+    assert len(asked) == 2
+    assert all(name.startswith("exports/") for name in asked)
 
 
 def test_it_asks_and_changes_nothing(invoke: Invoke, clickhouse: ClickHouseServer) -> None:

@@ -44,21 +44,21 @@ def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def test_metrics_have_the_mode_as_their_only_dimension(
+def test_metrics_have_environment_and_mode_as_their_only_dimensions(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bucket.put(KEY, video(1), video(2), b"bad")
     invoke(notification(bucket.name, KEY))
     found = metrics(printed(capfd))
     (directive,) = found["_aws"]["CloudWatchMetrics"]
-    assert directive["Dimensions"] == [["processing_mode"]]
+    assert directive["Dimensions"] == [["environment", "processing_mode"]]
     assert {metric["Name"] for metric in directive["Metrics"]} == {
         "events_processed",
         "video_events_processed",
         "rejected_lines",
         "success",
     }
-    assert found["processing_mode"] == "event"
+    assert (found["environment"], found["processing_mode"]) == ("test", "event")
     assert (found["events_processed"], found["video_events_processed"]) == ([2], [2])
     assert (found["rejected_lines"], found["success"]) == ([1], [1])
 

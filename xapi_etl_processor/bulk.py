@@ -14,6 +14,7 @@ from typing import Any
 from . import s3
 from .clickhouse_client import ClickHouseError
 from .common import PAGE_OBJECTS, TIME_IS_UP, Outcome, Run, process
+from .config import Settings
 from .ledger import Identity, already_processed, identity
 from .objects import S3Object
 from .summary import Summary
@@ -31,7 +32,6 @@ PARAMETERS = (
 """What makes a payload a bulk request, beside `mode`."""
 
 _DAY = 86_400_000
-_DEFAULT_PREFIX = "section/"
 _KNOWN = {*PARAMETERS, "mode", "bucket"}
 
 
@@ -85,7 +85,7 @@ class BulkRequest:
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def read_request(payload: Mapping[str, Any], default_bucket: str) -> BulkRequest:
+def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     """The request in a payload; raises BadRequest naming the parameter.
 
     A continuation token brings the request that it continues; what stands beside it must agree.
@@ -108,12 +108,12 @@ def read_request(payload: Mapping[str, Any], default_bucket: str) -> BulkRequest
                 " send the token alone, or the same parameters with it"
             )
         asked = carried
-    bucket = asked.get("bucket", default_bucket)
+    bucket = asked.get("bucket", settings.bucket)
     if not bucket:
         raise BadRequest("no bucket: set S3_XAPI_BUCKET_NAME, or send `bucket`")
     request = BulkRequest(
         bucket=bucket,
-        prefix=_prefix(asked.get("s3_prefix"), asked.get("section_id")),
+        prefix=_prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id")),
         section_id=asked.get("section_id"),
         first_day=milliseconds(asked.get("start_date")),
         last_day=milliseconds(asked.get("end_date")),
@@ -272,9 +272,9 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _prefix(given: str | None, section_id: int | None) -> str:
+def _prefix(given: str | None, default: str, section_id: int | None) -> str:
     """What to list: a folder, so that section/1 is not section/10 too."""
-    prefix = _DEFAULT_PREFIX if given is None else given.lstrip("/")
+    prefix = (default if given is None else given).lstrip("/")
     if prefix and not prefix.endswith("/"):
         prefix += "/"
     if section_id is None:
@@ -282,7 +282,7 @@ def _prefix(given: str | None, section_id: int | None) -> str:
     named = S3Object("", prefix).section_id
     if named not in (None, section_id):
         raise BadRequest(f"s3_prefix is of section {named}, section_id is {section_id}")
-    return f"{prefix}{section_id}/" if prefix == _DEFAULT_PREFIX else prefix
+    return f"{prefix}{section_id}/" if f"/{prefix}".endswith("/section/") else prefix
 
 
 def _read_token(token: Any) -> tuple[dict[str, Any], str]:

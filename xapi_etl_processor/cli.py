@@ -103,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     backfill.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
     backfill.add_argument(
-        "--prefix", dest="s3_prefix", metavar="FOLDER", help="what to list (default: section/)"
+        "--prefix",
+        dest="s3_prefix",
+        metavar="FOLDER",
+        help="what to list (default: S3_XAPI_PREFIX)",
     )
     backfill.add_argument("--bucket", help="another bucket than S3_XAPI_BUCKET_NAME")
     backfill.add_argument(
@@ -173,7 +176,7 @@ def _object(uri: str) -> S3Object:
 
 def _bulk(options: argparse.Namespace, settings: Settings) -> int:
     given = {name: getattr(options, name) for name in (*bulk.PARAMETERS, "bucket")}
-    request = bulk.read_request(given, settings.bucket)
+    request = bulk.read_request(given, settings)
     run = Run(settings, connections(settings), "bulk", force=request.force, dry_run=request.dry_run)
     with _progress() as on_outcome:
         body = bulk.run_bulk(request, run, on_outcome)

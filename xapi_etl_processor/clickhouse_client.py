@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from clickhouse_driver import Client, errors
+# Else the driver, at every cold start, writes down all days from 1900 to 2299.
+os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
+
+from clickhouse_driver import Client, errors  # reads its setting when imported
 
 from .config import ConfigurationError, Settings
 from .telemetry import logger

@@ -70,8 +70,17 @@ class Settings:
             "about": "bucket of the bundles: what bulk mode lists and the health check looks at",
         },
     )
+    prefix: str = field(
+        default="section/",
+        metadata={
+            "env": "S3_XAPI_PREFIX",
+            "about": "folder of the bundles in it: what bulk mode lists without `s3_prefix`;"
+            " `/` is the whole bucket",
+        },
+    )
     environment: str = field(
-        default="dev", metadata={"env": "ENVIRONMENT", "about": "dev, staging, prod: shown in logs"}
+        default="dev",
+        metadata={"env": "ENVIRONMENT", "about": "dev, staging, prod: shown in logs and metrics"},
     )
     batch_rows: int = field(
         default=20_000,
@@ -99,6 +108,8 @@ class Settings:
             )
         if values.get("clickhouse_secure") and "clickhouse_port" not in values:
             values["clickhouse_port"] = 9440
+        if "prefix" in values:
+            values["prefix"] = f"{str(values['prefix']).strip('/')}/".lstrip("/")
         settings = cls(**values)  # type: ignore[arg-type]  # each value was made by its field's type
         if not _IDENTIFIER.fullmatch(settings.clickhouse_database):
             raise ConfigurationError(

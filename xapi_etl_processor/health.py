@@ -141,7 +141,7 @@ def _check_s3(settings: Settings, connections: Connections) -> dict[str, Any]:
         error = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
     else:
         try:
-            s3.check_bucket(connections.s3, settings.bucket)
+            s3.check_bucket(connections.s3, settings.bucket, settings.prefix)
         except s3.S3Error as problem:
             error = str(problem)
     return {"ok": error is None, "bucket": settings.bucket or None, "error": error}

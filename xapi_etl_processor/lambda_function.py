@@ -45,20 +45,21 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     where delivering the same event again can help, or must end in the dead-letter queue.
     """
     mode = mode_of(event)
-    _begin_log(mode, context)
+    environment = os.environ.get("ENVIRONMENT") or Settings.environment
+    _begin_log(mode, environment, context)
     try:
         reply = _MODES[mode](event, context)
     except Exception as error:
         # Another's text may hold what must not be logged; Lambda itself prints the traceback.
         said = str(error) if isinstance(error, _OURS) else type(error).__name__
         logger.error(f"{mode} failed", extra={"error": said})
-        emit({}, mode, success=False)
+        emit({}, mode, environment, success=False)
         raise
     logger.append_keys(section_id=reply.body.get("section_id"))
     log = logger.info if reply.success else logger.error
     summary = {name: value for name, value in reply.body.items() if name != "files"}
     log(f"{mode} ended", extra={"summary": summary})
-    emit(reply.body, mode, reply.success)
+    emit(reply.body, mode, environment, reply.success)
     if reply.error:
         raise reply.error
     return reply.answer
@@ -99,7 +100,7 @@ def _health(_event: Any, _context: Any) -> _Reply:
 def _bulk(event: Any, context: Any) -> _Reply:
     settings = Settings.from_env(os.environ)
     try:
-        request = bulk.read_request(event, settings.bucket)
+        request = bulk.read_request(event, settings)
         run = _run("bulk", settings, context, request.force, request.dry_run)
         body = bulk.run_bulk(request, run)
     except BadRequest as error:
@@ -171,13 +172,13 @@ def _response(
     return _Reply(answer, body, success, error)
 
 
-def _begin_log(mode: str, context: Any) -> None:
+def _begin_log(mode: str, environment: str, context: Any) -> None:
     level = os.environ.get("LOG_LEVEL", "").strip().upper()
     # A wrong one is the settings' to refuse, and is to be logged.
     logger.setLevel(level if level in LOG_LEVELS else "INFO")
     logger.clear_state()
     logger.append_keys(
         processing_mode=mode,
-        environment=os.environ.get("ENVIRONMENT") or Settings.environment,
+        environment=environment,
         request_id=getattr(context, "aws_request_id", None),
     )

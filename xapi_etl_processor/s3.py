@@ -49,7 +49,7 @@ _REMEDIES = {
     "403": _DENIED,
     "InvalidObjectState": "is archived: restore it from Glacier first",
 }
-_NO_OBJECT = "section/health-check/is-not-there.jsonl"
+_NO_OBJECT = "health-check/is-not-there.jsonl"
 
 
 class S3Error(Exception):
@@ -118,12 +118,12 @@ def listing(s3: S3Client, bucket: str, prefix: str, after: str = "") -> Iterator
                 )
 
 
-def check_bucket(s3: S3Client, bucket: str) -> None:
-    """Raises S3Error unless the bucket exists, may be listed, and its objects may be read."""
-    with _named(f"s3://{bucket}"):
-        s3.list_objects_v2(Bucket=bucket, MaxKeys=1)
+def check_bucket(s3: S3Client, bucket: str, prefix: str) -> None:
+    """Raises S3Error unless the bucket exists, and under the prefix may be listed and read."""
+    with _named(f"s3://{bucket}/{prefix}"):
+        s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         try:
-            s3.head_object(Bucket=bucket, Key=_NO_OBJECT)
+            s3.head_object(Bucket=bucket, Key=f"{prefix}{_NO_OBJECT}")
         except ClientError as error:
             if error.response["Error"]["Code"] != "404":
                 raise

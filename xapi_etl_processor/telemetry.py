@@ -22,13 +22,14 @@ logging.getLogger("xapi-etl-processor").propagate = False
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 
-def emit(body: dict[str, Any], mode: str, success: bool) -> None:
+def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> None:
     """Print one invocation's metrics in CloudWatch's embedded format.
 
-    The mode is their dimension. The section is a field of the log instead: a dimension for every
-    section would be a metric, and a bill, for every section.
+    Environment and mode are their dimensions. The section is a field of the log instead: a
+    dimension for every section would be a metric, and a bill, for every section.
     """
     metrics = EphemeralMetrics(namespace=NAMESPACE)
+    metrics.add_dimension("environment", environment)
     metrics.add_dimension("processing_mode", mode)
     for name in ("events_processed", "video_events_processed", "rejected_lines"):
         metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))

@@ -47,11 +47,14 @@ serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
 docs: $(VENV)/ready ## write the generated parts of the README
 	$(BIN)/python -m xapi_etl_processor.reference README.md
 
-lock: $(VENV)/ready ## pin what pyproject.toml asks for in requirements.txt
+lock: $(VENV)/ready ## pin what pyproject.toml asks for, for here and for the package
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 		--no-emit-find-links --extra local --extra test pyproject.toml \
 		--custom-compile-command "make lock" --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+		--no-emit-find-links --constraint requirements.txt --generate-hashes pyproject.toml \
+		--custom-compile-command "make lock" --output-file deployment/requirements.txt
 
 clean: ## remove what make has made
 	rm -rf $(VENV) .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

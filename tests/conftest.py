@@ -20,6 +20,7 @@ import pytest
 
 from local import aws
 from local.clickhouse_server import ClickHouseServer
+from tests.packages import Packages
 from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -51,6 +52,12 @@ def aws_environment() -> Iterator[dict[str, str]]:
             patch.setenv(name, value)
         patch.delenv("AWS_PROFILE", raising=False)
         yield variables
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """The deployment package for every Python and processor, made when it is first asked for."""
+    return Packages(tmp_path_factory.mktemp("packages"))
 
 
 @dataclass

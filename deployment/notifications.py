@@ -1,0 +1,123 @@
+"""A bucket's notifications with this project's among them, and everything else as it was.
+
+aws s3api get-bucket-notification-configuration --bucket BUCKET |
+    python3 -m deployment.notifications connect STACK QUEUE_ARN PREFIX
+
+Prints what `put-bucket-notification-configuration` is to be given; nothing, if nothing changes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ENDINGS = (".jsonl", ".jsonl.gz")
+"""What a bundle's key ends in; S3 lets a notification have one ending only."""
+
+_EVENTS = "s3:ObjectCreated:*"
+_KINDS = ("QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations")
+
+
+class Overlap(Exception):
+    """S3 would refuse it: another notification is about the same objects."""
+
+
+def connected(
+    configuration: Mapping[str, Any], stack: str, queue: str, prefix: str
+) -> dict[str, Any]:
+    """The configuration with the stack's queue told of every bundle under the prefix.
+
+    What is there of the same stack is replaced. Raises Overlap, naming what is in the way: S3
+    allows one receiver for a kind of event on a key.
+    """
+    changed = disconnected(configuration, stack)
+    for other in _all(changed):
+        if any(_overlaps(other, prefix, ending) for ending in ENDINGS):
+            raise Overlap(
+                f"its notification {other.get('Id', 'without a name')!r} is about the same objects,"
+                " and S3 allows one receiver: let that one go to an SNS topic or to EventBridge,"
+                " and both receivers subscribe there"
+            )
+    changed.setdefault("QueueConfigurations", []).extend(
+        {
+            "Id": _id(stack, ending),
+            "QueueArn": queue,
+            "Events": [_EVENTS],
+            "Filter": {
+                "Key": {
+                    "FilterRules": [
+                        {"Name": "prefix", "Value": prefix},
+                        {"Name": "suffix", "Value": ending},
+                    ]
+                }
+            },
+        }
+        for ending in ENDINGS
+    )
+    return changed
+
+
+def disconnected(configuration: Mapping[str, Any], stack: str) -> dict[str, Any]:
+    """The configuration without what `connected` added for the stack."""
+    ours = {_id(stack, ending) for ending in ENDINGS}
+    changed = {name: value for name, value in configuration.items() if name != "ResponseMetadata"}
+    queues = [c for c in changed.pop(_KINDS[0], []) if c.get("Id") not in ours]
+    return changed | ({_KINDS[0]: queues} if queues else {})
+
+
+def _id(stack: str, ending: str) -> str:
+    return f"xapi-etl-processor {stack} {ending}"
+
+
+def _all(configuration: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for kind in _KINDS:
+        yield from configuration.get(kind, ())
+
+
+def _overlaps(other: Mapping[str, Any], prefix: str, ending: str) -> bool:
+    """By S3's rule: the same kind of event, and keys that both could name."""
+    if not any(event.startswith("s3:ObjectCreated:") for event in other.get("Events", ())):
+        return False
+    rules = other.get("Filter", {}).get("Key", {}).get("FilterRules", ())
+    said = {rule["Name"].lower(): rule["Value"] for rule in rules}
+    start, end = said.get("prefix", ""), said.get("suffix", "")
+    return (start.startswith(prefix) or prefix.startswith(start)) and (
+        end.endswith(ending) or ending.endswith(end)
+    )
+
+
+def _canonical(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What it says, in one order: S3 gives lists and rules back in an order of its own."""
+    said = [("", name) for name in configuration if name not in _KINDS]
+    for kind in _KINDS:
+        for item in configuration.get(kind, ()):
+            rules = item.get("Filter", {}).get("Key", {}).get("FilterRules", ())
+            flat = {name: value for name, value in item.items() if name != "Filter"}
+            flat["rules"] = sorted((rule["Name"].lower(), rule["Value"]) for rule in rules)
+            said.append((kind, json.dumps(flat, sort_keys=True)))
+    return sorted(said)
+
+
+def main() -> int:
+    """Read a configuration, print the changed one; 1 if it cannot be as asked."""
+    command, stack, *rest = sys.argv[1:]
+    # The aws command prints nothing for a bucket without notifications.
+    configuration = json.loads(sys.stdin.read() or "{}")
+    try:
+        changed = (
+            connected(configuration, stack, *rest)
+            if command == "connect"
+            else disconnected(configuration, stack)
+        )
+    except Overlap as error:
+        print(error, file=sys.stderr)
+        return 1
+    if _canonical(changed) != _canonical(configuration):
+        print(json.dumps(changed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

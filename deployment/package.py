@@ -1,0 +1,148 @@
+"""The deployment package: our code and its dependencies as Lambda's wheels, in one zip.
+
+python3 -m deployment.package --python 3.13 --arch x86_64 --output xapi-etl-processor.zip
+
+Needs pip and nothing else, so that it works before anything is set up. The same sources give the
+same bytes, made by the same zlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+PYTHONS = ("3.11", "3.12", "3.13")
+ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
+"""Lambda's names of its processors, and those of wheels."""
+
+MAX_BYTES = 6 * 1024**2
+"""The largest zip that is made: every byte is fetched at a cold start. Ours; Lambda's is 50 MB."""
+
+_ROOT = Path(__file__).parent.parent
+_PINS = _ROOT / "deployment" / "requirements.txt"
+_FOR_PEOPLE = ("__main__.py", "cli.py", "migrations.py", "reference.py", "schema")
+"""What needs libraries that Lambda lacks, and has nothing to do there."""
+
+_INSTALLERS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+_OLDEST = (1980, 1, 1, 0, 0, 0)
+"""A zip cannot say an earlier time."""
+
+
+class PackageError(Exception):
+    """The package could not be made; the text says why."""
+
+
+def build(output: Path, python: str, arch: str) -> None:
+    """Write the zip; raises PackageError if pip fails or the zip passes MAX_BYTES.
+
+    The pins' hashes are checked, and only wheels are taken: nothing is compiled or run.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _install(folder, python, arch)
+        ours = folder / "xapi_etl_processor"
+        shutil.copytree(
+            _ROOT / ours.name, ours, ignore=shutil.ignore_patterns("__pycache__", *_FOR_PEOPLE)
+        )
+        shutil.copy(_ROOT / "deployment" / "index.py", folder)
+        # In place at once, so that a build that is stopped leaves no half of a zip.
+        unfinished = output.with_name(f"{output.name}.unfinished")
+        try:
+            _write(unfinished, folder)
+            if (size := unfinished.stat().st_size) > MAX_BYTES:
+                raise PackageError(
+                    f"{output.name} would be {size:,} bytes, more than {MAX_BYTES:,}:"
+                    f" see what has grown\n{contents(unfinished)}"
+                )
+            unfinished.replace(output)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def contents(package: Path) -> str:
+    """Every package in the zip with its bytes in it, largest first, and the whole."""
+    zipped: Counter[str] = Counter()
+    plain: Counter[str] = Counter()
+    versions: dict[str, str] = {}
+    with zipfile.ZipFile(package) as file:
+        for item in file.infolist():
+            top = item.filename.partition("/")[0]
+            name, _, version = top.removesuffix(".dist-info").partition("-")
+            name = name.removesuffix(".py")
+            versions[name] = versions.get(name) or version
+            zipped[name] += item.compress_size
+            plain[name] += item.file_size
+    rows = [
+        f"  {size:>9,} {plain[name]:>11,}  {name} {versions[name]}".rstrip()
+        for name, size in zipped.most_common()
+    ]
+    total = f"  {package.stat().st_size:>9,} {plain.total():>11,}  in all"
+    return "\n".join((f"  {'zipped':>9} {'bytes':>11}  package", *rows, total))
+
+
+def _install(folder: Path, python: str, arch: str) -> None:
+    machine = ARCHITECTURES[arch]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--root-user-action", "ignore", "--no-compile", "--no-deps", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
+    # Lambda's oldest system, Amazon Linux 2, has glibc 2.26.
+    command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
+    command += ["--target", str(folder), "--requirement", str(_PINS)]
+    try:
+        subprocess.run(command, check=True)  # noqa: S603  # pip, and our own pins
+    except subprocess.CalledProcessError:
+        raise PackageError(
+            f"pip did not install what {_PINS.relative_to(_ROOT)} pins, for Python {python} on"
+            f" {arch}: it says why above"
+        ) from None
+
+
+def _write(output: Path, folder: Path) -> None:
+    """Files in one order, with one time and one mode, so that only contents make a difference."""
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path)
+        for path in folder.rglob("*")
+        if path.is_file() and _belongs(path.relative_to(folder))
+    )
+    with zipfile.ZipFile(output, "w") as package:
+        for name, path in files:
+            item = zipfile.ZipInfo(name, _OLDEST)
+            item.external_attr = 0o100644 << 16
+            item.create_system = 3  # Unix, wherever it is made
+            package.writestr(item, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+
+
+def _belongs(path: Path) -> bool:
+    if path.parts[0] == "bin" or "__pycache__" in path.parts or "tests" in path.parts:
+        return False
+    return not (path.parts[0].endswith(".dist-info") and path.name in _INSTALLERS_OWN)
+
+
+def main() -> int:
+    """Build, and say what was built."""
+    parser = argparse.ArgumentParser(prog="python3 -m deployment.package", description=__doc__)
+    parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1])
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="x86_64")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        build(options.output, options.python, options.arch)
+    except (PackageError, OSError) as error:
+        print(f"package: {error}", file=sys.stderr)
+        return 1
+    digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
+    print(f"{options.output.name} for Python {options.python} on {options.arch}")
+    print(contents(options.output))
+    print(f"  sha256 {digest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""An AWS account to deploy to: moto's, where functions run, and with the types that moto lacks.
+
+moto runs functions in Docker only. Here their code runs as it does in Lambda, in a process under
+Lambda's own runtime client. Real `aws` and real `deploy.sh` speak to it over HTTP.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.awslambda.models import LambdaFunction
+from moto.cloudformation.models import ChangeSet
+from moto.core.common_models import CloudFormationModel
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.sqs.models import Queue, sqs_backends
+
+from local.lambda_runtime import LambdaRuntime, RuntimeFailed, unpack
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _make_secret(name: str, properties: dict[str, Any], account: str, region: str) -> str:
+    arn = secretsmanager_backends[account][region].create_secret(
+        name=name,
+        secret_string=properties["SecretString"],
+        secret_binary=None,
+        description=properties.get("Description"),
+        tags=None,
+        kms_key_id=None,
+        client_request_token=None,
+        replica_regions=[],
+        force_overwrite=False,
+    )
+    return str(json.loads(arn)["ARN"])
+
+
+def _set_queue_policy(name: str, properties: dict[str, Any], account: str, region: str) -> str:
+    for url in properties["Queues"]:
+        policy = json.dumps(properties["PolicyDocument"])
+        sqs_backends[account][region].set_queue_attributes(
+            url.rpartition("/")[2], {"Policy": policy}
+        )
+    return name
+
+
+def _only_name(name: str, properties: dict[str, Any], account: str, region: str) -> str:
+    return name
+
+
+def _lacking(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) -> type:
+    """A type for moto's CloudFormation: what makes the resource, and gives its id."""
+
+    class Lacking(CloudFormationModel):
+        physical_resource_id = ""
+
+        @staticmethod
+        def cloudformation_name_type() -> str:
+            return ""
+
+        @staticmethod
+        def cloudformation_type() -> str:
+            return kind
+
+        @classmethod
+        def has_cfn_attr(cls, attr: str) -> bool:
+            return False
+
+        @classmethod
+        def create_from_cloudformation_json(  # type: ignore[misc]
+            cls,
+            resource_name: str,
+            cloudformation_json: dict[str, Any],
+            account_id: str,
+            region_name: str,
+            **_: Any,
+        ) -> Any:
+            made = cls()
+            properties = cloudformation_json["Properties"]
+            made.physical_resource_id = make(resource_name, properties, account_id, region_name)
+            return made
+
+        @classmethod
+        def update_from_cloudformation_json(cls, original_resource: Any, *_: Any, **__: Any) -> Any:
+            return original_resource
+
+        @classmethod
+        def delete_from_cloudformation_json(cls, *_: Any, **__: Any) -> None:
+            """Nothing: the account ends with the test."""
+
+        def is_created(self) -> bool:
+            return True
+
+    return Lacking
+
+
+# moto finds them by being subclasses, once, and so they are made when this is imported.
+_TYPES = [
+    _lacking("AWS::SecretsManager::Secret", _make_secret),
+    _lacking("AWS::SQS::QueuePolicy", _set_queue_policy),
+    _lacking("AWS::S3::BucketPolicy", _only_name),
+    _lacking("AWS::Lambda::EventInvokeConfig", _only_name),
+    _lacking("AWS::CloudWatch::Alarm", _only_name),
+]
+
+
+class Functions:
+    """Runs what moto's functions have for code, each in an environment that stays warm."""
+
+    def __init__(self, folder: Path, runtime: Path, endpoint: dict[str, str]) -> None:
+        self.folder = folder
+        self.runtime = runtime
+        self.endpoint = endpoint
+        self._warm: dict[str, LambdaRuntime] = {}
+
+    def invoke(self, function: Any, event: Any) -> tuple[str, bool, str]:
+        """What moto's own, with Docker, gives: the answer, whether it is an error, the log."""
+        name = f"{function.function_name}-{function.code_sha_256}-{function.environment_vars}"
+        if name not in self._warm:
+            place = Path(tempfile.mkdtemp(dir=self.folder))
+            (scratch := place / "tmp").mkdir()
+            unpack(self._package(function), place / "task")
+            self._warm[name] = LambdaRuntime(
+                place / "task",
+                self.runtime,
+                scratch,
+                # A number of the template is text to a function.
+                {**self.endpoint, **{k: str(v) for k, v in function.environment_vars.items()}},
+                handler=function.handler,
+                function=function.function_name,
+            )
+        try:
+            answer = self._warm[name].invoke(event)
+        except RuntimeFailed as error:
+            return json.dumps({"errorMessage": str(error)}), True, ""
+        return json.dumps(answer.payload), answer.failed, ""
+
+    def location(self, function: Any) -> str:
+        """Where the code can be fetched, as Code.Location of GetFunction says it."""
+        return self._package(function).as_uri()
+
+    def close(self) -> None:
+        for environment in self._warm.values():
+            environment.close()
+
+    def _package(self, function: Any) -> Path:
+        path = self.folder / f"{re.sub(r'[^0-9a-zA-Z]', '', function.code_sha_256)}.zip"
+        path.write_bytes(function.code_bytes)
+        return path
+
+
+@contextmanager
+def running_functions(
+    folder: Path, runtime: Path, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Functions]:
+    """moto's functions run, and what it does unlike Lambda is mended."""
+    functions = Functions(folder, runtime, endpoint)
+    get_code = LambdaFunction.get_code
+
+    def code_that_can_be_fetched(self: Any) -> dict[str, Any]:
+        answer = get_code(self)
+        answer["Code"] = {"Location": functions.location(self), "RepositoryType": "S3"}
+        return answer
+
+    def update_configuration_only(
+        cls: Any, original_resource: Any, new_resource_name: str, cloudformation_json: Any, *_: Any
+    ) -> Any:
+        """CloudFormation touches the code only where the template's text about it has changed."""
+        original_resource.update_configuration(cloudformation_json["Properties"])
+        return original_resource
+
+    apply = ChangeSet.apply
+
+    def apply_with_outputs(self: Any) -> None:
+        """What a change set makes has outputs too."""
+        apply(self)
+        self.stack.template = self.template
+        self.stack._parse_template()
+        self.stack.output_map = self.stack._create_output_map()
+
+    monkeypatch.setattr(ChangeSet, "apply", apply_with_outputs)
+    monkeypatch.setattr(
+        LambdaFunction, "_invoke_lambda", lambda self, event=None: functions.invoke(self, event)
+    )
+    monkeypatch.setattr(LambdaFunction, "get_code", code_that_can_be_fetched)
+    monkeypatch.setattr(
+        LambdaFunction, "update_from_cloudformation_json", classmethod(update_configuration_only)
+    )
+    # It would invoke at once, and not by Lambda's rules: tests.event_source_mapping does.
+    monkeypatch.setattr(
+        Queue,
+        "lambda_event_source_mappings",
+        property(lambda _: {}, lambda *_: None),
+        raising=False,
+    )
+    try:
+        yield functions
+    finally:
+        functions.close()
+
+
+def package_of(handler: str, size: int = 0) -> bytes:
+    """A package with nothing but an index.py, and as many bytes more as are asked for."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as file:
+        file.writestr("index.py", handler)
+        file.writestr("filler", b" " * size)
+    return made.getvalue()
+
+
+def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    """A command with this project's aws and Python first in the path, wherever it is called."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **more.pop("env", {})}
+    return subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        **more,
+    )
+
+
+def aws(*arguments: str) -> Any:
+    """What the aws command answers; fails the test if it fails."""
+    done = run("aws", *arguments, "--output", "json", cwd=ROOT)
+    assert done.returncode == 0, f"aws {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout) if done.stdout.startswith(("{", "[", '"')) else done.stdout
+
+
+def deploy_stack(stack: str, **parameters: str) -> dict[str, str]:
+    """The README's command; the stack's outputs."""
+    pairs = [f"{name}={value}" for name, value in parameters.items()]
+    aws(
+        *("cloudformation", "deploy", "--template-file", "cloudformation.yaml"),
+        *("--stack-name", stack, "--parameter-overrides", *pairs),
+        *("--capabilities", "CAPABILITY_IAM"),
+    )
+    (found,) = aws("cloudformation", "describe-stacks", "--stack-name", stack)["Stacks"]
+    assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+    return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
+
+
+def deploy_sh(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    """./deploy.sh, from another folder than its own."""
+    return run(ROOT / "deploy.sh", *arguments, cwd="/", **more)

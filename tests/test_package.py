@@ -1,0 +1,251 @@
+"""The deployment package: what is in it, and that it runs where nothing else can be imported."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from deployment import package as packaging
+from deployment.package import MAX_BYTES, PYTHONS, PackageError, build, contents
+from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from tests.account import PYTHON, package_of
+from tests.conftest import Ask, Bucket
+from tests.packages import Packages
+from tests.samples import event_id, notification, sqs, video
+from xapi_etl_processor import __version__
+from xapi_etl_processor.config import Settings
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}  # e_machine of the ELF specification
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start(
+    packages: Packages, settings: Settings, aws_environment: dict[str, str], tmp_path: Path
+) -> Start:
+    """Start a package as Lambda does, told of the test's bucket and database."""
+    told = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI_", "ENVIRONMENT"))
+    }
+
+    @contextmanager
+    def start(python: str, **more: Any) -> Iterator[LambdaRuntime]:
+        interpreter = packages.interpreter(python)
+        (scratch := tmp_path / "scratch").mkdir()
+        with LambdaRuntime(
+            more.pop("task", None) or packages.task(python),
+            packages.runtime(python),
+            scratch,
+            {**aws_environment, **told, **more.pop("told", {})},
+            interpreter=interpreter,
+            **more,
+        ) as runtime:
+            yield runtime
+
+    return start
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_every_binary_in_it_is_for_its_python_and_processor(
+    packages: Packages, python: str, arch: str
+) -> None:
+    with zipfile.ZipFile(packages.zip(python, arch)) as file:
+        binaries = [name for name in file.namelist() if name.endswith(".so")]
+        assert len(binaries) > 5
+        for name in binaries:
+            assert f".cpython-{python.replace('.', '')}-" in name or ".abi3." in name
+            head = file.read(name)[:20]
+            assert head[:4] == b"\x7fELF"
+            assert int.from_bytes(head[18:20], "little") == ELF_MACHINES[arch], name
+
+
+def test_it_holds_what_runs_in_lambda_and_nothing_else(packages: Packages) -> None:
+    with zipfile.ZipFile(packages.zip(PYTHON)) as file:
+        names = file.namelist()
+    tops = {re.split(r"[/.]|-\d", name)[0] for name in names}
+    assert tops == {
+        *("aws_lambda_powertools", "clickhouse_cityhash", "clickhouse_driver", "index"),
+        *("jmespath", "lz4", "msgspec", "pytz", "typing_extensions", "tzlocal"),
+        "xapi_etl_processor",
+    }
+    ours = {name for name in names if name.startswith("xapi_etl_processor/")}
+    assert "xapi_etl_processor/lambda_function.py" in ours
+    for_people = ("cli.py", "__main__.py", "migrations.py", "reference.py", "schema/")
+    assert not [name for name in ours if name.split("/", 1)[1].startswith(for_people)]
+    unwanted = re.compile(r"__pycache__|(^|/)tests?/|\.env$|\.git|\.pem$|/bin/|RECORD$|\.pyc$")
+    assert not [name for name in names if unwanted.search(name)]
+    licences = [name for name in names if re.search(r"dist-info/.*LICEN[CS]E", name)]
+    assert len(licences) >= 8
+
+
+def test_the_same_sources_give_the_same_bytes(
+    packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(packaging._ROOT / "deployment" / "index.py")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    old = os.umask(0o077)
+    try:
+        build(tmp_path / "again.zip", PYTHON, "x86_64")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "again.zip").read_bytes() == packages.zip(PYTHON, "x86_64").read_bytes()
+
+
+def test_every_file_may_be_read_by_all_and_has_the_earliest_time(packages: Packages) -> None:
+    with zipfile.ZipFile(packages.zip(PYTHON)) as file:
+        items = file.infolist()
+    assert {stat.S_IMODE(item.external_attr >> 16) for item in items} == {0o644}
+    assert {item.date_time for item in items} == {(1980, 1, 1, 0, 0, 0)}
+    assert [item.filename for item in items] == sorted(item.filename for item in items)
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "arm64"])
+def test_it_is_small(packages: Packages, python: str, arch: str) -> None:
+    assert packages.zip(python, arch).stat().st_size <= MAX_BYTES == 6 * 1024 * 1024
+
+
+def test_a_package_that_has_grown_too_large_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaging, "MAX_BYTES", 1_000_000)
+    (tmp_path / "old.zip").write_bytes(b"as it was")
+    with pytest.raises(PackageError, match=r"(?s)more than 1,000,000.*lz4 4"):
+        build(tmp_path / "old.zip", PYTHON, "x86_64")
+    assert (tmp_path / "old.zip").read_bytes() == b"as it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["old.zip"]
+
+
+def test_a_dependency_with_another_hash_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pins = packaging._PINS.read_text()
+    forged = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, pins)
+    (tmp_path / "requirements.txt").write_text(forged)
+    monkeypatch.setattr(packaging, "_ROOT", tmp_path)
+    monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
+    with pytest.raises(PackageError, match=r"requirements.txt pins, for Python"):
+        build(tmp_path / "x.zip", PYTHON, "x86_64")
+    assert "DO NOT MATCH THE HASHES" in capfd.readouterr().err
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_the_summary_names_every_package_and_the_whole(packages: Packages) -> None:
+    made = packages.zip(PYTHON)
+    lines = contents(made).splitlines()
+    assert f"{made.stat().st_size:,}" in lines[-1]
+    assert any(re.search(r" [\d,]+ +[\d,]+  clickhouse_driver 0\.2\.11$", line) for line in lines)
+    assert any(line.endswith("  xapi_etl_processor") for line in lines)
+
+
+def test_the_package_pins_what_the_tests_ran_with() -> None:
+    def pins(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", path.read_text(), re.M))
+
+    ours = pins(packaging._ROOT / "requirements.txt")
+    shipped = pins(packaging._PINS)
+    shipped.pop("tzdata")  # on Windows only
+    assert {name: ours[name] for name in shipped} == shipped
+    assert "boto3" not in shipped
+
+
+def test_it_answers_a_health_check_and_loads_a_bundle(
+    python: str, start: Start, bucket: Bucket, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1), video(2), b"bad")
+    with start(python) as runtime:
+        answer = runtime.invoke({"health_check": True})
+        assert (answer.failed, answer.payload["statusCode"]) == (False, 200), answer
+        assert f'"version": "{__version__}"' in answer.payload["body"]
+        answer = runtime.invoke(notification(bucket.name, KEY))
+        assert (answer.failed, answer.payload["statusCode"]) == (False, 200), answer
+        answer = runtime.invoke({"mode": "bulk", "section_id": 2001})
+        assert '"files_skipped": 1' in answer.payload["body"]
+    assert ask("SELECT event_id FROM video_events FINAL ORDER BY 1") == [
+        [event_id(1)],
+        [event_id(2)],
+    ]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [["1"]]
+
+
+def test_what_fails_is_told_to_lambda(python: str, start: Start, bucket: Bucket) -> None:
+    with start(python) as runtime:
+        answer = runtime.invoke(notification(bucket.name, "section/1/gone.jsonl"))
+        assert answer.failed
+        assert answer.payload["errorType"] == "EventFailed"
+        assert "does not exist" in answer.payload["errorMessage"]
+        answer = runtime.invoke(sqs(poison="no JSON"))
+        assert answer == ({"batchItemFailures": [{"itemIdentifier": "poison"}]}, False)
+
+
+def test_the_password_can_come_from_a_secret(python: str, start: Start, settings: Settings) -> None:
+    secret = boto3.client("secretsmanager").create_secret(
+        Name=f"clickhouse-{python}", SecretString=settings.clickhouse_password
+    )
+    told = {"CLICKHOUSE_PASSWORD": "", "CLICKHOUSE_PASSWORD_SECRET_ARN": secret["ARN"]}
+    with start(python, told=told) as runtime:
+        answer = runtime.invoke({"health_check": True})
+    assert '"healthy": true' in answer.payload["body"]
+
+
+def task_with(tmp_path: Path, code: str) -> Path:
+    (task := tmp_path / "task").mkdir()
+    (tmp_path / "made.zip").write_bytes(package_of(code))
+    with zipfile.ZipFile(tmp_path / "made.zip") as file:
+        file.extractall(task)
+    return task
+
+
+def test_a_package_that_lacks_a_library_does_not_come_up(start: Start, tmp_path: Path) -> None:
+    task = task_with(tmp_path, "import rich\n")
+    with (
+        start(PYTHON, task=task) as runtime,
+        pytest.raises(RuntimeFailed, match="No module named 'rich'"),
+    ):
+        runtime.invoke({})
+
+
+def test_nothing_can_be_written_but_scratch(start: Start, tmp_path: Path) -> None:
+    task = task_with(
+        tmp_path,
+        "import os, tempfile\n"
+        "def handler(event, context):\n"
+        "    tempfile.NamedTemporaryFile().close()\n"
+        "    open(os.path.join(os.environ['LAMBDA_TASK_ROOT'], 'written'), 'w')\n",
+    )
+    with start(PYTHON, task=task) as runtime:
+        answer = runtime.invoke({})
+    assert answer.failed
+    assert answer.payload["errorMessage"].startswith("[Errno 30] Read-only file system")
+
+
+def test_a_function_that_ends_or_takes_too_long_has_failed(start: Start, tmp_path: Path) -> None:
+    task = task_with(
+        tmp_path,
+        "import os, time\n"
+        "def handler(event, context):\n"
+        "    os._exit(1) if event == 'end' else time.sleep(60)\n",
+    )
+    with start(PYTHON, task=task, timeout_seconds=1) as runtime:
+        assert runtime.invoke("end").payload["errorType"] == "Runtime.ExitError"
+    (tmp_path / "scratch").rename(tmp_path / "before")
+    with start(PYTHON, task=task, timeout_seconds=1) as runtime:
+        assert runtime.invoke("wait").payload["errorType"] == "Sandbox.Timedout"

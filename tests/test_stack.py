@@ -1,0 +1,352 @@
+"""The stack, deployed by the real aws command: a bundle that is uploaded becomes rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.account import (
+    PYTHON,
+    Functions,
+    aws,
+    deploy_sh,
+    deploy_stack,
+    package_of,
+    running_functions,
+)
+from tests.conftest import PASSWORD, Ask
+from tests.event_source_mapping import EventSourceMapping, failed_messages
+from tests.packages import HERE, Packages
+from tests.samples import event_id, video
+from xapi_etl_processor.config import Settings
+
+NAME = "dev-xapi-etl-processor"
+
+
+@pytest.fixture
+def functions(
+    packages: Packages,
+    aws_environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Functions]:
+    """An empty account in which functions run."""
+    packages.interpreter(PYTHON)
+    if HERE != "x86_64":
+        pytest.skip("moto says that every function of a stack is for x86_64")
+    boto3.client("s3")  # its session is this fixture's, not a later test's
+    reset(aws_environment)
+    with running_functions(
+        tmp_path, packages.runtime(PYTHON), aws_environment, monkeypatch
+    ) as running:
+        yield running
+    reset(aws_environment)
+
+
+def reset(aws_environment: dict[str, str]) -> None:
+    import requests
+
+    requests.post(f"{aws_environment['AWS_ENDPOINT_URL']}/moto-api/reset", timeout=30)
+
+
+@pytest.fixture
+def parameters(settings: Settings, functions: Functions) -> dict[str, str]:
+    """What a data engineer says of the ClickHouse of this test."""
+    return {
+        "Environment": "dev",
+        "ClickHouseHost": settings.clickhouse_host,
+        "ClickHousePort": str(settings.clickhouse_port),
+        "ClickHouseSecure": "false",
+        "ClickHouseDatabase": settings.clickhouse_database,
+        "ClickHouseUsername": settings.clickhouse_username,
+        "ClickHousePassword": settings.clickhouse_password,
+        "PythonVersion": f"python{PYTHON}",
+    }
+
+
+def put(bucket: str, key: str, *statements: dict[str, Any]) -> None:
+    body = "".join(json.dumps(statement) + "\n" for statement in statements)
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body.encode())
+
+
+def messages(url: str) -> list[Any]:
+    """What stands in a queue, as JSON."""
+    got: list[Any] = []
+    sqs: Any = boto3.client("sqs")
+    while more := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        got += [json.loads(message["Body"]) for message in more]
+    return got
+
+
+def test_the_stack_takes_a_host_and_a_password_and_says_what_is_next(functions: Functions) -> None:
+    outputs = deploy_stack(
+        "xapi-etl-dev",
+        Environment="dev",
+        ClickHouseHost="your-host",
+        ClickHousePassword="your-password",
+        PythonVersion=f"python{PYTHON}",
+    )
+    assert outputs["NextStep"] == f"./deploy.sh --deploy {NAME}"
+    assert outputs["FunctionName"] == NAME
+    configuration = aws("lambda", "get-function-configuration", "--function-name", NAME)
+    assert "your-password" not in json.dumps(configuration)
+    answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b"{}")
+    assert answer["FunctionError"]
+    said = json.loads(answer["Payload"].read())["errorMessage"]
+    assert said == f"no code yet: run ./deploy.sh --deploy {NAME}"
+
+
+def test_what_comes_before_the_code_waits_for_it(
+    functions: Functions, parameters: dict[str, str], ask: Ask
+) -> None:
+    outputs = deploy_stack("xapi-etl-dev", **parameters)
+    put(outputs["BucketName"], "section/7/video/a.jsonl", video(1))
+    mapping = EventSourceMapping(outputs["EventSourceMappingId"])
+    mapping.run_once()
+    assert ask("SELECT count() FROM video_events") == [["0"]]
+    assert deploy_sh("--deploy", NAME).returncode == 0
+    mapping.run()
+    assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
+
+
+def test_bundles_become_rows_and_only_poison_is_a_dead_letter(
+    functions: Functions, parameters: dict[str, str], ask: Ask
+) -> None:
+    outputs = deploy_stack("xapi-etl-dev", **parameters)
+    done = deploy_sh("--deploy", NAME)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert '"healthy": true' in done.stdout
+    assert PASSWORD not in done.stdout
+
+    bucket, keys = outputs["BucketName"], [f"section/7/video/é +%2B {n}.jsonl" for n in range(25)]
+    for number, key in enumerate(keys):
+        put(bucket, key, video(number), video(1000))
+    put(bucket, "section/7/video/notes.txt", video(2000))
+    put(bucket, "elsewhere/section/7/video/a.jsonl", video(2001))
+    poison = "section/7/video/cut.jsonl.gz"
+    boto3.client("s3").put_object(Bucket=bucket, Key=poison, Body=b"\x1f\x8b\x08 no gzip")
+    sqs: Any = boto3.client("sqs")
+    sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody='"no event"')
+
+    delivered = EventSourceMapping(outputs["EventSourceMappingId"]).run()
+
+    good = [name for one in delivered for name in one.deleted]
+    assert len(set(good)) == 25
+    dead = messages(outputs["DeadLetterQueueUrl"])
+    assert "no event" in dead
+    assert [m["Records"][0]["s3"]["object"]["key"] for m in dead if m != "no event"] == [poison]
+    assert messages(outputs["QueueUrl"]) == []
+    assert ask("SELECT event_id FROM video_events FINAL ORDER BY 1") == [
+        [event_id(number)] for number in (*range(25), 1000)
+    ]
+    assert ask("SELECT count(), sum(lines) FROM processed_files FINAL") == [["25", "50"]]
+    # Five tries, and none of them was of what had succeeded.
+    assert len(delivered) == 5
+    assert [len(one.ids) - len(one.deleted) for one in delivered] == [2] * 5
+
+
+def test_a_dead_letter_that_is_moved_back_is_loaded(
+    functions: Functions, parameters: dict[str, str], ask: Ask
+) -> None:
+    outputs = deploy_stack("xapi-etl-dev", **parameters)
+    assert deploy_sh("--deploy", NAME).returncode == 0
+    key = "section/7/video/late.jsonl"
+    put(outputs["BucketName"], key, video(1))
+    boto3.client("s3").delete_object(Bucket=outputs["BucketName"], Key=key)
+    mapping = EventSourceMapping(outputs["EventSourceMappingId"])
+    mapping.run()
+    (letter,) = messages(outputs["DeadLetterQueueUrl"])
+    # What aws sqs start-message-move-task does, which moto has not.
+    put(outputs["BucketName"], key, video(1))
+    sqs: Any = boto3.client("sqs")
+    sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=json.dumps(letter))
+    mapping.run()
+    assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
+
+
+def test_the_stack_can_be_updated_and_the_code_stays(
+    functions: Functions, parameters: dict[str, str]
+) -> None:
+    deploy_stack("xapi-etl-dev", **parameters)
+    assert deploy_sh("--deploy", NAME).returncode == 0
+    deploy_stack("xapi-etl-dev", **parameters, MemorySize="2048")
+    found = aws("lambda", "get-function-configuration", "--function-name", NAME)
+    assert found["MemorySize"] == 2048
+    answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b'{"health_check": true}')
+    assert json.loads(answer["Payload"].read())["statusCode"] == 200
+
+
+def test_code_can_come_from_a_bucket(
+    functions: Functions, parameters: dict[str, str], packages: Packages
+) -> None:
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="releases")
+    s3.put_object(Bucket="releases", Key="p.zip", Body=packages.zip(PYTHON).read_bytes())
+    outputs = deploy_stack("s", **parameters, CodeBucket="releases", CodeKey="p.zip")
+    assert outputs["NextStep"].startswith("aws lambda invoke")
+    answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b'{"health_check": true}')
+    assert json.loads(answer["Payload"].read())["statusCode"] == 200
+
+
+def test_code_that_is_not_healthy_fails_the_deployment_and_is_rolled_back(
+    functions: Functions, parameters: dict[str, str], tmp_path: Path
+) -> None:
+    deploy_stack("xapi-etl-dev", **parameters)
+    assert deploy_sh("--deploy", NAME).returncode == 0
+    sick = tmp_path / "sick.zip"
+    sick.write_bytes(
+        package_of("def handler(event, context): return {'healthy': False}", size=200_000)
+    )
+    done = deploy_sh("--deploy", NAME, "--zip", sick)
+    assert done.returncode == 1
+    assert '"healthy": false' in done.stdout
+    assert f"{NAME} is not healthy; ./deploy.sh --rollback {NAME}" in done.stderr
+
+    done = deploy_sh("--rollback", NAME)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert f"{NAME} has the code of version 2 again" in done.stdout
+    assert '"healthy": true' in done.stdout
+    done = deploy_sh("--rollback", NAME)
+    assert done.returncode == 1
+    assert "no earlier version" in done.stderr
+
+
+def test_a_function_that_raises_fails_the_deployment(
+    functions: Functions, parameters: dict[str, str], tmp_path: Path
+) -> None:
+    deploy_stack("xapi-etl-dev", **parameters)
+    (tmp_path / "broken.zip").write_bytes(package_of("import nothing_of_that_name"))
+    done = deploy_sh("--deploy", NAME, "--zip", tmp_path / "broken.zip")
+    assert done.returncode == 1
+    assert "No module named 'nothing_of_that_name'" in done.stdout
+    assert "is not healthy" in done.stderr
+
+
+FOREIGN = {
+    "QueueConfigurations": [
+        {
+            "Id": "thumbnails",
+            "QueueArn": "arn:aws:sqs:us-east-1:123456789012:thumbnails",
+            "Events": ["s3:ObjectCreated:*"],
+            "Filter": {"Key": {"FilterRules": [{"Name": "suffix", "Value": ".png"}]}},
+        }
+    ],
+    "TopicConfigurations": [
+        {
+            "Id": "audit",
+            "TopicArn": "arn:aws:sns:us-east-1:123456789012:audit",
+            "Events": ["s3:ObjectRemoved:*"],
+        }
+    ],
+}
+
+
+def notifications(bucket: str) -> dict[str, Any]:
+    found = aws("s3api", "get-bucket-notification-configuration", "--bucket", bucket)
+    return {kind: found[kind] for kind in found if kind.endswith("Configurations")}
+
+
+def test_an_existing_bucket_is_connected_and_keeps_what_it_had(
+    functions: Functions, parameters: dict[str, str], ask: Ask
+) -> None:
+    s3: Any = boto3.client("s3")
+    s3.create_bucket(Bucket="platform")
+    boto3.client("sqs").create_queue(QueueName="thumbnails")
+    boto3.client("sns").create_topic(Name="audit")
+    s3.put_bucket_notification_configuration(
+        Bucket="platform", NotificationConfiguration=FOREIGN, SkipDestinationValidation=True
+    )
+    before = notifications("platform")
+    assert {"thumbnails", "audit"} <= set(json.dumps(before).split('"'))
+    outputs = deploy_stack("prod", **parameters, ExistingBucketName="platform")
+    assert outputs["BucketIsConnected"] == "by deploy.sh --connect"
+    assert deploy_sh("--deploy", NAME).returncode == 0
+
+    for _ in range(2):
+        done = deploy_sh("--connect", "platform", "prod")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "platform tells the queue of prod" in done.stdout
+        after = notifications("platform")
+        assert after["TopicConfigurations"] == before["TopicConfigurations"]
+        ours = [q for q in after["QueueConfigurations"] if q["Id"] != "thumbnails"]
+        assert len(after["QueueConfigurations"]) == 3
+        assert {q["QueueArn"] for q in ours} == {outputs["QueueArn"]}
+
+    put("platform", "section/7/video/a.jsonl", video(1))
+    EventSourceMapping(outputs["EventSourceMappingId"]).run()
+    assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
+
+    for _ in range(2):
+        done = deploy_sh("--disconnect", "platform", "prod")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert notifications("platform") == before
+
+
+def test_a_bucket_that_the_stack_does_not_know_is_not_connected(
+    functions: Functions, parameters: dict[str, str]
+) -> None:
+    outputs = deploy_stack("prod", **parameters)
+    boto3.client("s3").create_bucket(Bucket="another")
+    done = deploy_sh("--connect", "another", "prod")
+    assert done.returncode == 1
+    assert "deploy it with ExistingBucketName=another first" in done.stderr
+    assert notifications("another") == {}
+    done = deploy_sh("--connect", outputs["BucketName"], "prod")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is connected by it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--deploy", "no-such-function"), "no function no-such-function can be seen"),
+        (("--rollback", "no-such-function"), "no function no-such-function can be seen"),
+        (("--connect", "no-such-bucket", "no-such-stack"), "no stack no-such-stack can be seen"),
+        (("--disconnect", "no-such-bucket-1", "s"), "notifications of no-such-bucket-1 cannot be"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    functions: Functions, arguments: tuple[str, ...], said: str
+) -> None:
+    done = deploy_sh(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deploy.sh: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+class Said:
+    """A payload as boto3 gives it."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def read(self) -> bytes:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("payload", "failed"),
+    [
+        (b'{"batchItemFailures": []}', set()),
+        (b'{"batchItemFailures": null}', set()),
+        (b"{}", set()),
+        (b"null", set()),
+        (b'{"batchItemFailures": [{"itemIdentifier": "a"}]}', {"a"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": ""}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": null}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": "c"}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"item": "a"}]}', {"a", "b"}),
+        (b"not JSON", {"a", "b"}),
+    ],
+)
+def test_the_mapping_of_these_tests_follows_lambdas_rules(payload: bytes, failed: set[str]) -> None:
+    ids = ["a", "b"]
+    assert failed_messages(ids, {"Payload": Said(payload)}, reports=True) == failed
+    assert failed_messages(ids, {"Payload": Said(payload)}, reports=False) == set()
+    answer = {"Payload": Said(payload), "FunctionError": "Unhandled"}
+    assert failed_messages(ids, answer, reports=False) == {"a", "b"}

@@ -22,17 +22,26 @@ $(VENV)/ready: requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
+# The template's security checks, apart from the rest: they hold back what moto needs newer.
+$(VENV)/checkov: $(VENV)/ready
+	$(BIN)/python -m venv $@.unfinished
+	$@.unfinished/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+	mv $@.unfinished $@
+
 run: $(VENV)/ready ## the main job from end to end, on this machine alone
 	@$(BIN)/python test_unified_lambda.py
 
 test: $(VENV)/ready ## every promise, checked against real engines
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready ## format, lint, types, scripts
+check: $(VENV)/ready $(VENV)/checkov ## format, lint, types, scripts, template
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck .ci/run deploy.sh
+	$(BIN)/cfn-lint --include-checks I --template cloudformation.yaml
+	$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
+		--file cloudformation.yaml
 
 format: $(VENV)/ready ## format the code
 	$(BIN)/ruff format .
@@ -57,4 +66,4 @@ lock: $(VENV)/ready ## pin what pyproject.toml asks for, for here and for the pa
 		--custom-compile-command "make lock" --output-file deployment/requirements.txt
 
 clean: ## remove what make has made
-	rm -rf $(VENV) .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) xapi-etl-processor.zip .local .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,10 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from moto.awslambda.models import LambdaFunction
 from moto.cloudformation.models import ChangeSet
 from moto.core.common_models import CloudFormationModel
+from moto.s3.models import FakeBucket
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.sqs.models import Queue, sqs_backends
 
@@ -80,7 +82,7 @@ def _lacking(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) ->
             return False
 
         @classmethod
-        def create_from_cloudformation_json(  # type: ignore[misc]
+        def create_from_cloudformation_json(
             cls,
             resource_name: str,
             cloudformation_json: dict[str, Any],
@@ -176,12 +178,32 @@ def running_functions(
         return answer
 
     def update_configuration_only(
-        cls: Any, original_resource: Any, new_resource_name: str, cloudformation_json: Any, *_: Any
+        cls: Any, /, original_resource: Any, cloudformation_json: Any, **_: Any
     ) -> Any:
         """CloudFormation touches the code only where the template's text about it has changed."""
         original_resource.update_configuration(cloudformation_json["Properties"])
         return original_resource
 
+    create_bucket = FakeBucket.create_from_cloudformation_json
+
+    def create_connected_bucket(cls: Any, name: str, template: Any, *where: Any, **_: Any) -> Any:
+        """A bucket of the stack tells the queue of the stack."""
+        bucket = create_bucket(name, template, *where)
+        configurations = template["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+        told = [
+            {
+                "Queue": one["Queue"],
+                "Event": [one["Event"]],
+                "Filter": {"S3Key": {"FilterRule": one["Filter"]["S3Key"]["Rules"]}},
+            }
+            for one in configurations
+        ]
+        bucket.set_notification_configuration({"QueueConfiguration": told})
+        return bucket
+
+    monkeypatch.setattr(
+        FakeBucket, "create_from_cloudformation_json", classmethod(create_connected_bucket)
+    )
     apply = ChangeSet.apply
 
     def apply_with_outputs(self: Any) -> None:
@@ -249,7 +271,24 @@ def deploy_stack(stack: str, **parameters: str) -> dict[str, str]:
         *("--stack-name", stack, "--parameter-overrides", *pairs),
         *("--capabilities", "CAPABILITY_IAM"),
     )
-    (found,) = aws("cloudformation", "describe-stacks", "--stack-name", stack)["Stacks"]
+    return _outputs(stack)
+
+
+def create_stack(stack: str, **parameters: str) -> dict[str, str]:
+    """The same of a new stack, without the command's pauses."""
+    boto3.client("cloudformation").create_stack(
+        StackName=stack,
+        TemplateBody=(ROOT / "cloudformation.yaml").read_text(),
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    return _outputs(stack)
+
+
+def _outputs(stack: str) -> dict[str, str]:
+    (found,) = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     assert found["StackStatus"] in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
     return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 

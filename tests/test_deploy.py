@@ -1,0 +1,198 @@
+"""deploy.sh says how it is used and what is missing; notifications are merged, never replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment.notifications import Overlap, connected, disconnected
+from tests.account import ROOT, deploy_sh
+
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:dev-xapi-etl-processor"
+
+
+def rule(name: str, value: str) -> dict[str, str]:
+    return {"Name": name, "Value": value}
+
+
+def told(name: str, *rules: dict[str, str], event: str = "s3:ObjectCreated:*") -> dict[str, Any]:
+    """A notification of somebody else."""
+    found = {"Id": name, "TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": [event]}
+    return found | ({"Filter": {"Key": {"FilterRules": list(rules)}}} if rules else {})
+
+
+def test_usage_is_told_on_request() -> None:
+    done = deploy_sh("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in ("--test", "--deploy NAME", "--rollback NAME", "--connect BUCKET STACK"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--deploi", "x"], "unknown: --deploi"),
+        (["--deploy"], "--deploy needs the function's NAME"),
+        (["--connect", "bucket"], "--connect needs BUCKET and STACK"),
+        (["--arch", "mips"], "--arch is x86_64 or arm64, not mips"),
+        (["--python", "3.9"], "--python is 3.11, 3.12 or 3.13, not 3.9"),
+        (["--deploy", "a", "--rollback", "b"], "one of --deploy and --rollback, not both"),
+        (["--zip", str(ROOT / "README.md")], "--zip goes with --deploy"),
+    ],
+)
+def test_what_is_misused_is_said_before_the_usage(arguments: list[str], said: str) -> None:
+    done = deploy_sh(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"deploy.sh: {said}\nusage: ./deploy.sh")
+    assert done.stdout == ""
+
+
+def test_a_package_that_is_not_there_is_named() -> None:
+    done = deploy_sh("--deploy", "name", "--zip", "/nowhere/p.zip")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "deploy.sh: no package at /nowhere/p.zip: ./deploy.sh builds one\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--deploy", "f"), ("--rollback", "f")])
+def test_without_credentials_it_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    nothing = {
+        **{name: "" for name in os.environ if name.startswith("AWS_")},
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    done = deploy_sh(*arguments, env=nothing)
+    assert done.returncode == 1
+    assert done.stderr.startswith("deploy.sh: no AWS account answers: log in, or set AWS_PROFILE")
+
+
+def without(command: str, folder: Path) -> str:
+    """A path on which everything is that deploy.sh needs, but that command."""
+    for name in ("bash", "git", "awk", "dirname", "basename", "mktemp", "rm", "cat", "env"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    if command != "python3":
+        (folder / "python3").symlink_to(sys.executable)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
+)
+def test_a_missing_command_is_named(command: str, said: str, tmp_path: Path) -> None:
+    # A copy, so that no .venv beside it helps.
+    (clone := tmp_path / "clone").mkdir()
+    shutil.copy(ROOT / "deploy.sh", clone)
+    (tools := tmp_path / "tools").mkdir()
+    done = subprocess.run(
+        [str(clone / "deploy.sh"), "--deploy", "f"],
+        env={"PATH": without(command, tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deploy.sh: {said}")
+
+
+def test_connecting_adds_two_notifications_and_nothing_else() -> None:
+    added = connected({}, "prod", QUEUE, "section/")
+    assert list(added) == ["QueueConfigurations"]
+    endings = [".jsonl", ".jsonl.gz"]
+    for notification, ending in zip(added["QueueConfigurations"], endings, strict=True):
+        assert notification["QueueArn"] == QUEUE
+        assert notification["Events"] == ["s3:ObjectCreated:*"]
+        rules = notification["Filter"]["Key"]["FilterRules"]
+        assert rules == [rule("prefix", "section/"), rule("suffix", ending)]
+
+
+def test_what_was_there_stays_and_comes_back() -> None:
+    before: dict[str, Any] = {
+        "TopicConfigurations": [told("removed", event="s3:ObjectRemoved:*")],
+        "LambdaFunctionConfigurations": [told("pictures", rule("Suffix", ".png"))],
+        "QueueConfigurations": [told("others", rule("prefix", "other/"))],
+        "EventBridgeConfiguration": {},
+    }
+    kept = deepcopy(before)
+    once = connected(before, "prod", QUEUE, "section/")
+    assert before == kept
+    assert {name: once[name] for name in once if name != "QueueConfigurations"} == {
+        name: kept[name] for name in kept if name != "QueueConfigurations"
+    }
+    assert once["QueueConfigurations"][0] == kept["QueueConfigurations"][0]
+    assert connected(once, "prod", QUEUE, "section/") == once
+    assert disconnected(once, "prod") == kept
+    assert disconnected(kept, "prod") == kept
+
+
+def test_each_stack_has_its_own() -> None:
+    both = connected(connected({}, "a", QUEUE, "a/"), "b", QUEUE, "b/")
+    assert len(both["QueueConfigurations"]) == 4
+    assert disconnected(both, "a") == connected({}, "b", QUEUE, "b/")
+
+
+def test_a_moved_prefix_replaces_the_old_one() -> None:
+    moved = connected(connected({}, "a", QUEUE, "old/"), "a", QUEUE, "new/")
+    assert moved == connected({}, "a", QUEUE, "new/")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        told("x"),
+        told("x", rule("prefix", "")),
+        told("x", rule("prefix", "sec")),
+        told("x", rule("Prefix", "section/7/")),
+        told("x", rule("suffix", ".gz")),
+        told("x", rule("suffix", "l"), event="s3:ObjectCreated:Put"),
+    ],
+)
+def test_what_s3_would_refuse_is_named(other: dict[str, Any]) -> None:
+    with pytest.raises(Overlap, match="'x' is about the same objects"):
+        connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        told("x", rule("prefix", "archive/")),
+        told("x", rule("suffix", ".json")),
+        told("x", event="s3:ObjectRemoved:Delete"),
+        told("x", rule("prefix", "section/"), rule("suffix", ".csv")),
+    ],
+)
+def test_what_is_about_other_objects_is_in_nobodys_way(other: dict[str, Any]) -> None:
+    connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
+
+
+@pytest.mark.parametrize("given", ["", "{}"])
+def test_nothing_is_printed_where_nothing_changes(given: str) -> None:
+    command = [sys.executable, "-m", "deployment.notifications"]
+
+    def change(text: str, *arguments: str) -> str:
+        return subprocess.run(
+            [*command, *arguments],
+            input=text,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert change(given, "disconnect", "prod") == ""
+    once = change(given, "connect", "prod", QUEUE, "section/")
+    # S3 gives names of rules back with a capital, and in an order of its own.
+    back = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
+    back["QueueConfigurations"].reverse()
+    assert change(json.dumps(back), "connect", "prod", QUEUE, "section/") == ""

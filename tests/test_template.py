@@ -1,0 +1,272 @@
+"""The stack's template: what AWS would do with it that moto does not show."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cfnlint.decode import cfn_yaml
+
+from xapi_etl_processor import common, telemetry
+from xapi_etl_processor.config import Settings
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = cfn_yaml.load(str(ROOT / "cloudformation.yaml"))
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
+FUNCTION = RESOURCES["Function"]["Properties"]
+MINUTE = 60
+
+
+def resources(kind: str) -> dict[str, Any]:
+    return {name: r["Properties"] for name, r in RESOURCES.items() if r["Type"] == kind}
+
+
+def statements() -> list[dict[str, Any]]:
+    """What the role allows; of what stands under a condition, what it says if that is true."""
+    (policy,) = RESOURCES["Role"]["Properties"]["Policies"]
+    found = policy["PolicyDocument"]["Statement"]
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in found]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_only_the_host_has_no_default() -> None:
+    without = {name for name, parameter in PARAMETERS.items() if "Default" not in parameter}
+    assert without == {"ClickHouseHost"}
+    assert all(parameter["Description"] for parameter in PARAMETERS.values())
+
+
+def test_the_console_shows_every_parameter_in_a_group() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
+
+
+def test_the_function_is_told_every_variable_that_the_code_reads() -> None:
+    read = {item.metadata["env"] for item in dataclasses.fields(Settings)}
+    told = set(FUNCTION["Environment"]["Variables"])
+    assert told == read - {"CLICKHOUSE_PASSWORD"}
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("<!-- environment: make docs -->")[2].partition("<!-- end")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == read
+
+
+def test_defaults_are_those_of_the_code() -> None:
+    defaults = {
+        item.metadata["env"]: item.default
+        for item in dataclasses.fields(Settings)
+        if item.default is not dataclasses.MISSING
+    }
+    # TLS is the code's option and the stack's default.
+    differing = {"CLICKHOUSE_SECURE", "CLICKHOUSE_PORT"}
+    compared = 0
+    for variable, value in FUNCTION["Environment"]["Variables"].items():
+        if variable in defaults and variable not in differing and "Ref" in value:
+            assert str(PARAMETERS[value["Ref"]]["Default"]) == str(defaults[variable]), variable
+            compared += 1
+    assert compared == 8
+    assert PARAMETERS["ClickHouseSecure"]["Default"] == "true"
+
+
+def test_the_code_reads_no_other_variable() -> None:
+    others = {"ENVIRONMENT", "LOG_LEVEL", "CLICKHOUSE_DRIVER_LASY_DATE_LUT"}
+    for path in (ROOT / "xapi_etl_processor").glob("*.py"):
+        for name in re.findall(r"environ(?:\.get|\.setdefault)?[\[(]\"(\w+)\"", path.read_text()):
+            assert name in others, f"{path.name} reads {name}"
+
+
+def test_the_password_is_nowhere_in_clear() -> None:
+    assert PARAMETERS["ClickHousePassword"]["NoEcho"] is True
+    text = json.dumps(TEMPLATE["Resources"]) + json.dumps(TEMPLATE["Outputs"])
+    assert text.count('"Ref": "ClickHousePassword"') == 1
+    assert RESOURCES["Secret"]["Properties"]["SecretString"] == {"Ref": "ClickHousePassword"}
+
+
+def test_the_role_may_do_what_is_used_and_nothing_else() -> None:
+    allowed = {s["Sid"]: sorted(listed(s["Action"])) for s in statements()}
+    assert allowed == {
+        "ReadBundles": ["s3:GetObject"],
+        "ListBundles": ["s3:ListBucket"],
+        "ReceiveNotifications": [
+            *("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
+        ],
+        "KeepWhatFailed": ["sqs:SendMessage"],
+        "ReadPassword": ["secretsmanager:GetSecretValue"],
+        "WriteLog": ["logs:CreateLogStream", "logs:PutLogEvents"],
+        "Decrypt": ["kms:Decrypt"],
+        "Network": [
+            *("ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface"),
+            *("ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces"),
+            *("ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses"),
+        ],
+    }
+    anywhere = [s["Sid"] for s in statements() if "*" in listed(s["Resource"])]
+    assert anywhere == ["Network"]
+    assert "ManagedPolicyArns" not in RESOURCES["Role"]["Properties"]
+
+
+def test_bundles_are_read_in_one_folder_of_one_bucket() -> None:
+    by_name = {s["Sid"]: s for s in statements()}
+    read, names = by_name["ReadBundles"]["Resource"]["Fn::Sub"]
+    assert read.endswith(":::${Name}/${BundlePrefix}*")
+    assert names["Name"]["Fn::If"][0] == "MakeBucket"
+    (operator, condition), *more = by_name["ListBundles"]["Condition"].items()
+    assert (operator, more) == ("StringLikeIfExists", [])
+    assert condition == {"s3:prefix": {"Fn::Sub": "${BundlePrefix}*"}}
+
+
+def test_a_bucket_of_this_account_and_nobody_else_fills_the_queue() -> None:
+    (allow,) = [
+        s
+        for policy in resources("AWS::SQS::QueuePolicy").values()
+        for s in policy["PolicyDocument"]["Statement"]
+        if s["Effect"] == "Allow"
+    ]
+    assert allow["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert allow["Action"] == "sqs:SendMessage"
+    assert allow["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    made, existing = allow["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::If"][1:]
+    name, end = RESOURCES["Bucket"]["Properties"]["BucketName"]["Fn::Sub"]
+    assert made["Fn::Sub"] == ["arn:${AWS::Partition}:s3:::" + name, end]
+    assert existing["Fn::Sub"].endswith(":::${ExistingBucketName}")
+
+
+@pytest.mark.parametrize("kind", ["AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
+def test_nothing_is_reached_without_tls(kind: str) -> None:
+    policies = resources(kind)
+    assert policies
+    for name, policy in policies.items():
+        denials = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        assert [d["Condition"] for d in denials] == [{"Bool": {"aws:SecureTransport": "false"}}]
+        assert denials[0]["Principal"] == "*", name
+
+
+def test_everything_at_rest_is_encrypted() -> None:
+    assert all(q["SqsManagedSseEnabled"] for q in resources("AWS::SQS::Queue").values())
+    assert len(resources("AWS::SQS::Queue")) == 2
+    bucket = RESOURCES["Bucket"]["Properties"]
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert RESOURCES["Bucket"]["DeletionPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
+def test_a_message_does_not_come_again_while_it_may_be_at_work(timeout: str) -> None:
+    queue = RESOURCES["Queue"]["Properties"]
+    table, key, _ = queue["VisibilityTimeout"]["Fn::FindInMap"]
+    assert (table, key) == ("VisibilityTimeout", {"Ref": "Timeout"})
+    visibility = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout]["Seconds"]
+    # AWS: six times the function's timeout, and the batching window.
+    assert visibility >= 6 * int(timeout) + PARAMETERS["BatchingWindow"]["MaxValue"]
+    assert visibility <= 12 * 60 * MINUTE  # SQS's limit
+
+
+def test_what_fails_is_tried_five_times_and_then_kept_longer_than_it_waited() -> None:
+    queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MaxReceiveCount"}
+    assert PARAMETERS["MaxReceiveCount"]["MinValue"] == 5
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * 60 * MINUTE
+    assert queue["MessageRetentionPeriod"] < dead["MessageRetentionPeriod"]
+    longest = TEMPLATE["Mappings"]["VisibilityTimeout"]["900"]["Seconds"] * 5
+    assert queue["MessageRetentionPeriod"] > longest
+
+
+def test_failed_messages_and_failed_invocations_end_in_the_dead_letter_queue() -> None:
+    dead = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert FUNCTION["DeadLetterConfig"] == {"TargetArn": dead}
+    assert RESOURCES["Queue"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] == dead
+    source = RESOURCES["EventSource"]["Properties"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["BatchSize"] == {"Ref": "BatchSize"}
+    assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
+    # Lambda allows more than ten messages in a batch only with a window.
+    assert PARAMETERS["BatchingWindow"]["MinValue"] >= 1
+
+
+def test_the_shortest_time_leaves_room_for_work() -> None:
+    shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
+    assert shortest > 2 * common.RESERVE_SECONDS
+
+
+def test_logs_are_kept_thirty_days_where_the_function_writes_them() -> None:
+    group = RESOURCES["LogGroup"]["Properties"]
+    assert group["RetentionInDays"] == 30
+    assert group["LogGroupName"] == {"Fn::Sub": "/aws/lambda/xapi-etl-processor-${Environment}"}
+    assert FUNCTION["LoggingConfig"]["LogGroup"] == {"Ref": "LogGroup"}
+    assert FUNCTION["FunctionName"] == {"Fn::Sub": "${Environment}-xapi-etl-processor"}
+
+
+def metrics_of_ours(value: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and dimensions of every metric of our namespace in an alarm."""
+    if isinstance(value, list):
+        return [found for item in value for found in metrics_of_ours(item)]
+    if not isinstance(value, dict):
+        return []
+    if value.get("Namespace") == telemetry.NAMESPACE:
+        return [(value["MetricName"], tuple(d["Name"] for d in value["Dimensions"]))]
+    return [found for item in value.values() for found in metrics_of_ours(item)]
+
+
+def emitted(capfd: pytest.CaptureFixture[str]) -> tuple[set[str], tuple[str, ...]]:
+    """Metrics and dimensions that the function really emits."""
+    telemetry.emit({}, "event", "dev", success=True)
+    (directive,) = json.loads(capfd.readouterr().out)["_aws"]["CloudWatchMetrics"]
+    (dimensions,) = directive["Dimensions"]
+    return {metric["Name"] for metric in directive["Metrics"]}, tuple(dimensions)
+
+
+def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    names, dimensions = emitted(capfd)
+    watched = metrics_of_ours(resources("AWS::CloudWatch::Alarm"))
+    assert {name for name, _ in watched} == {"rejected_lines", "success"}
+    assert {said for _, said in watched} == {dimensions}
+
+    body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    widgets = json.loads(re.sub(r"\$\{[\w:.]+\}", "X", body))["widgets"]
+    drawn = [m for w in widgets for m in w["properties"].get("metrics", ())]
+    written = json.dumps(drawn)
+    assert all(f'"{name}"' in written for name in names)
+    assert drawn[0][2::2][: len(dimensions)] == list(dimensions)
+
+
+def test_every_alarm_tells_the_topic_and_is_quiet_without_data() -> None:
+    alarms = resources("AWS::CloudWatch::Alarm")
+    assert set(alarms) == {
+        *("DeadLettersAlarm", "LostDeadLettersAlarm", "ErrorsAlarm"),
+        *("OldestMessageAlarm", "RejectedLinesAlarm", "ThrottlesAlarm"),
+    }
+    topic = {"Fn::If": ["HasTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == topic
+        assert alarm["TreatMissingData"] == "notBreaching"
+    body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    assert all(f":alarm:${{{name}}}" in body for name in alarms)
+
+
+def test_the_readme_explains_every_alarm_and_parameter() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for alarm in resources("AWS::CloudWatch::Alarm").values():
+        name = alarm["AlarmName"]["Fn::Sub"].removeprefix("${Environment}-xapi-etl-processor-")
+        assert f"`{name}`" in readme
+    for name in PARAMETERS:
+        assert f"`{name}`" in readme, name
+
+
+def test_the_placeholder_raises_and_never_changes() -> None:
+    placeholder = FUNCTION["Code"]["Fn::If"][2]["ZipFile"]
+    scope: dict[str, Any] = {}
+    exec(placeholder, scope)  # noqa: S102  # our own text
+    function = type("Context", (), {"function_name": "dev-x"})
+    with pytest.raises(RuntimeError, match=r"^no code yet: run ./deploy.sh --deploy dev-x$"):
+        scope["handler"]({}, function)
+    # CloudFormation would put a changed text in the place of the code that was deployed.
+    assert hashlib.sha256(placeholder.encode()).hexdigest().startswith("40e7c4be6d30e83b")

@@ -9,7 +9,7 @@ SQL ?= SHOW TABLES FROM xapi_analytics
 override SQL := $(value SQL)
 export SQL
 
-.PHONY: help run test check format query serve lock docs clean
+.PHONY: help run test check format query serve migrate lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -23,10 +23,10 @@ $(VENV)/ready: requirements.txt
 	@touch $@
 
 # The template's security checks, apart from the rest: they hold back what moto needs newer.
-$(VENV)/checkov: $(VENV)/ready
-	$(BIN)/python -m venv $@.unfinished
-	$@.unfinished/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
-	mv $@.unfinished $@
+$(VENV)/checkov/ready: $(VENV)/ready
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+	@touch $@
 
 run: $(VENV)/ready ## the main job from end to end, on this machine alone
 	@$(BIN)/python test_unified_lambda.py
@@ -34,7 +34,7 @@ run: $(VENV)/ready ## the main job from end to end, on this machine alone
 test: $(VENV)/ready ## every promise, checked against real engines
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready $(VENV)/checkov ## format, lint, types, scripts, template
+check: $(VENV)/ready $(VENV)/checkov/ready ## format, lint, types, scripts, template
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -52,6 +52,9 @@ query: $(VENV)/ready ## ask what landed: make query SQL="SELECT ..."
 
 serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
 	@$(BIN)/python -m local.clickhouse_server
+
+migrate: $(VENV)/ready ## make or update the tables of the ClickHouse that CLICKHOUSE_HOST names
+	@$(BIN)/python -m xapi_etl_processor migrate
 
 docs: $(VENV)/ready ## write the generated parts of the README
 	$(BIN)/python -m xapi_etl_processor.reference README.md

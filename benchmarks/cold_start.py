@@ -2,9 +2,9 @@
 
 python -m benchmarks.cold_start [ROUNDS]
 
-The floor imports boto3, makes an S3 client and imports clickhouse-driver, from the same folders, and
-does nothing with them. The package answers an event besides: it reads an object from S3 (moto) and
-writes to ClickHouse (chDB), which run in processes of their own.
+The floor imports boto3, makes an S3 client and imports clickhouse-driver, from the same folders.
+The package answers an event besides: it reads an object from S3 (moto) and writes to ClickHouse
+(chDB), which run in processes of their own.
 """
 
 from __future__ import annotations

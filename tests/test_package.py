@@ -183,7 +183,7 @@ def test_it_answers_a_health_check_and_loads_a_bundle(
         [event_id(1)],
         [event_id(2)],
     ]
-    assert ask("SELECT count() FROM rejected_statements FINAL") == [["1"]]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
 
 
 def test_what_fails_is_told_to_lambda(python: str, start: Start, bucket: Bucket) -> None:

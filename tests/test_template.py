@@ -38,6 +38,26 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def functions_in(value: Any) -> set[str]:
+    """Names of the intrinsic functions in a part of the template."""
+    if isinstance(value, list):
+        return {name for item in value for name in functions_in(item)}
+    if not isinstance(value, dict):
+        return set()
+    own = {name for name in value if name == "Ref" or name.startswith("Fn::")}
+    return own.union(*(functions_in(item) for item in value.values()))
+
+
+def test_rules_use_only_functions_that_rules_may_use() -> None:
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
+    assert functions_in(TEMPLATE["Rules"]) <= {"Ref", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals"}
+
+
+def test_the_template_can_be_deployed_without_a_bucket_for_it() -> None:
+    # CloudFormation's limit for a template in a request; the aws command would ask for --s3-bucket.
+    assert (ROOT / "cloudformation.yaml").stat().st_size <= 51_200
+
+
 def test_only_the_host_has_no_default() -> None:
     without = {name for name, parameter in PARAMETERS.items() if "Default" not in parameter}
     assert without == {"ClickHouseHost"}

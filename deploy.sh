@@ -79,14 +79,15 @@ run_tests() {
 
 # --- Functions -----------------------------------------------------------------------------------
 
-# The function's Python and architecture, once it is ready to be changed.
+# The function's Python, architecture and code, once it is ready to be changed.
 find_function() {
-    local runtime
-    runtime=$(ask "no function $1 can be seen" lambda get-function-configuration \
-        --function-name "$1" --query Runtime)
-    function_python=${runtime#python}
-    function_arch=$(ask "no function $1 can be seen" lambda get-function-configuration \
-        --function-name "$1" --query 'Architectures[0]')
+    local found
+    found=$(ask "no function $1 can be seen" lambda get-function-configuration \
+        --function-name "$1" --query '[Runtime, Architectures[0], CodeSha256]')
+    read -r function_python function_arch function_code <<END
+$found
+END
+    function_python=${function_python#python}
     ask "$1 does not become active" lambda wait function-active-v2 --function-name "$1" >/dev/null
 }
 
@@ -145,16 +146,14 @@ deploy() {
 # The versions that have code for this function as it is now, oldest first, are looked through for
 # the one before what runs. The stack's placeholder is smaller than any package.
 rollback() {
-    local running previous location
+    local previous location
     find_python
     find_aws
     find_function "$1"
-    running=$(ask "no function $1 can be seen" lambda get-function-configuration \
-        --function-name "$1" --query CodeSha256)
     previous=$(ask "versions of $1 cannot be seen" lambda list-versions-by-function \
         --function-name "$1" --query "Versions[?Version!='\$LATEST' && CodeSize>\`100000\` &&
             Runtime=='python$function_python' && Architectures[0]=='$function_arch'
-        ].[Version, CodeSha256]" | awk -v running="$running" '
+        ].[Version, CodeSha256]" | awk -v running="$function_code" '
             { version[NR] = $1; code[NR] = $2; if ($2 == running) now = NR }
             END {
                 for (i = now ? now - 1 : NR; i > 0; i--)

@@ -197,11 +197,6 @@ class LambdaRuntime:
         text = f"Task timed out after {self._timeout:.2f} seconds"
         return Answer({"errorType": "Sandbox.Timedout", "errorMessage": text}, failed=True)
 
-    @property
-    def pid(self) -> int:
-        """The function's process, for tests that measure or kill it."""
-        return self._process.pid
-
     def close(self) -> None:
         """End the function's process, at once."""
         self._process.kill()

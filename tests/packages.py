@@ -12,8 +12,7 @@ import pytest
 from deployment.package import ARCHITECTURES, build
 from local.lambda_runtime import install_runtime, interpreters, unpack
 
-ARCH = {wheels: lambdas for lambdas, wheels in ARCHITECTURES.items()} | {"x86_64": "x86_64"}
-HERE = ARCH.get(platform.machine(), "x86_64")
+HERE = "arm64" if platform.machine() == ARCHITECTURES["arm64"] else "x86_64"
 
 
 class Packages:

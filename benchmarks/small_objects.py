@@ -28,13 +28,13 @@ def load(latency: float) -> None:
     from xapi_etl_processor import s3
     from xapi_etl_processor.lambda_function import handler
 
-    fetch = s3._fetch
+    fetch = s3._get
 
     def slow(*arguments: Any) -> Any:
         time.sleep(latency)
         return fetch(*arguments)
 
-    s3._fetch = slow  # type: ignore[assignment]  # the same, later
+    s3._get = slow  # type: ignore[assignment]  # the same, later
     started, used = time.perf_counter(), time.process_time()
     body = json.loads(handler({"mode": "bulk", "force_reprocess": True})["body"])
     took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}

@@ -27,12 +27,15 @@ _CONFIG = """<yandex>
 </yandex>
 """
 _USERS = """<yandex>
-  <profiles><default/></profiles>
+  <profiles><default/><looking><readonly>2</readonly></looking></profiles>
   <quotas><default/></quotas>
   <users><default>
     <password>{password}</password><profile>default</profile><quota>default</quota>
     <networks><ip>127.0.0.1</ip></networks>
-  </default></users>
+  </default><reader>
+    <password>{password}</password><profile>looking</profile><quota>default</quota>
+    <networks><ip>127.0.0.1</ip></networks>
+  </reader></users>
 </yandex>
 """
 

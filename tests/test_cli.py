@@ -64,7 +64,7 @@ def test_event_processes_the_named_objects(
 def test_event_of_an_object_that_is_gone_fails_and_says_so(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["event", bucket.uri("gone.jsonl")]) == 1
+    assert main(["event", bucket.uri("section/1/gone.jsonl")]) == 1
     assert "does not exist" in answer(capsys)["failures"][0]["error"]
 
 

@@ -73,8 +73,7 @@ def test_a_repeated_notification_is_skipped_without_reading_the_object(
 ) -> None:
     bucket.put(KEY, video(1))
     invoke(notification(bucket.name, KEY))
-    monkeypatch.setattr(s3, "_fetch", None)
-    monkeypatch.setattr(s3, "_stream", None)
+    monkeypatch.setattr(s3, "_get", None)
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
 
 

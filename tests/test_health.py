@@ -63,12 +63,37 @@ def test_s3_is_asked_only_where_the_role_may_look(
     assert all(name.startswith("exports/") for name in asked)
 
 
-def test_it_asks_and_changes_nothing(invoke: Invoke, clickhouse: ClickHouseServer) -> None:
+def test_it_asks_and_changes_nothing(
+    invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    points: list[str] = []
     asked: list[str] = []
-    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+
+    def note(point: str, sql: str) -> None:
+        points.append(point)
+        asked.append(sql.split(" ", maxsplit=1)[0])
+
+    clickhouse.hook = note
     invoke(CHECK)
-    assert asked
-    assert all(sql.startswith("SELECT") for sql in asked)
+    assert set(asked) == {"SELECT", "INSERT"}
+    assert "block" not in points
+    for table in ("video_events", "processed_files", "rejected_statements"):
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
+
+
+def test_a_user_who_may_not_insert_is_told_what_to_grant(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and "rejected_statements" in sql:
+            denied = "Code: 497. DB::Exception: loader: Not enough privileges."
+            raise RuntimeError(denied)
+
+    clickhouse.hook = refuse
+    answer = invoke(CHECK)
+    assert answer.status == 503
+    assert "insert into rejected_statements was refused" in answer["clickhouse"]["error"]
+    assert "grant what the README" in answer["clickhouse"]["error"]
 
 
 def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -95,6 +96,18 @@ def test_a_wrong_password_is_refused_and_named(old: Settings) -> None:
 def test_an_unknown_user_is_refused_and_named(old: Settings) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
         ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
+
+
+def test_a_user_who_may_only_read_is_refused_an_insert_without_rows(old: Settings) -> None:
+    reader = ClickHouse(replace(old, clickhouse_username="reader"))
+    assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
+    with pytest.raises(ClickHouseRefused, match="give the user a profile without `readonly`"):
+        reader.check_insert("video_events", ["event_id"], deadline=time.monotonic() + 10)
+    reader.disconnect()
+    writer = ClickHouse(old)
+    writer.check_insert("video_events", ["event_id"], deadline=time.monotonic() + 10)
+    assert writer.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
+    writer.disconnect()
 
 
 def test_a_missing_database_is_refused_and_the_remedy_said(old: Settings) -> None:

@@ -109,11 +109,12 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
             )
         asked = carried
     bucket = asked.get("bucket", settings.bucket)
-    if not bucket:
-        raise BadRequest("no bucket: set S3_XAPI_BUCKET_NAME, or send `bucket`")
+    prefix = _prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id"))
+    if refusal := settings.refusal(bucket, prefix):
+        raise BadRequest(refusal)
     request = BulkRequest(
         bucket=bucket,
-        prefix=_prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id")),
+        prefix=prefix,
         section_id=asked.get("section_id"),
         first_day=milliseconds(asked.get("start_date")),
         last_day=milliseconds(asked.get("end_date")),
@@ -200,7 +201,9 @@ class _Covered:
 
     def __iter__(self) -> Iterator[S3Object]:
         request, run = self._request, self._run
-        listed = s3.listing(run.connections.s3, request.bucket, request.prefix, request.after)
+        listed = s3.listing(
+            run.connections.s3, request.bucket, request.prefix, request.after, run.stop_at
+        )
         try:
             for obj in listed:
                 if run.time_is_up:
@@ -211,9 +214,10 @@ class _Covered:
                     yield obj
                 self.reached = obj.key
         except s3.S3Error as error:
-            if self.reached == request.after:
+            late = error.code == s3.LATE
+            if self.reached == request.after and not late:
                 raise
-            self.ended_by = str(error)
+            self.ended_by = TIME_IS_UP if late else str(error)
 
 
 def _look(objects: Iterable[S3Object], run: Run) -> Iterator[Outcome]:

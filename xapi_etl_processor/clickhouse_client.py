@@ -6,7 +6,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 from clickhouse_driver import Client, errors  # reads its setting when imported
 
 from .config import ConfigurationError, Settings
+from .refusals import WRONG_LOGIN, refusal
 from .telemetry import logger
 
 CONNECT_SECONDS = 5
@@ -34,34 +35,6 @@ ATTEMPTS = 4
 MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query; the server's own default is 256 KiB. Ours."""
 
-_MANY_PARTS = "too many parts"
-_RETRYABLE = {
-    159: "TIMEOUT_EXCEEDED",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    203: "NO_FREE_CONNECTION",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
-    225: "NO_ZOOKEEPER",
-    236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    285: "TOO_FEW_LIVE_REPLICAS",
-    319: "UNKNOWN_STATUS_OF_INSERT",
-    425: "SYSTEM_ERROR",
-    999: "KEEPER_EXCEPTION",
-}
-_REMEDIES = {
-    16: "a column is missing: run `python -m xapi_etl_processor migrate`",
-    60: "a table is missing: run `python -m xapi_etl_processor migrate`",
-    81: "the database is missing: run `python -m xapi_etl_processor migrate`",
-    192: "check CLICKHOUSE_USERNAME",
-    193: "check the password",
-    194: "check the password",
-    497: "grant the user what the README's deployment section lists",
-    516: "check CLICKHOUSE_USERNAME and the password",
-}
-
-_REFUSED_LOGIN = (192, 193, 194, 516)
 _Answer = TypeVar("_Answer")
 
 
@@ -73,8 +46,8 @@ class ClickHouseUnavailable(ClickHouseError):
     """It could work later: no connection, overload, timeout."""
 
 
-class ConnectionLost(ClickHouseUnavailable):
-    """The connection was lost before the reply: it may have been done, or not."""
+class OutcomeUnknown(ClickHouseUnavailable):
+    """There was no reply, or one that does not tell: it may have been done, or not."""
 
 
 class ClickHouseRefused(ClickHouseError):
@@ -121,7 +94,7 @@ class ClickHouse:
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
         was lost, is repeated with the same bytes and token, which the server stores once (within
-        the table's deduplication window). Raises ConnectionLost where the last attempt's outcome
+        the table's deduplication window). Raises OutcomeUnknown where the last attempt's outcome
         is unknown, else ClickHouseUnavailable or ClickHouseRefused.
         """
         names = ", ".join(columns)
@@ -139,6 +112,14 @@ class ClickHouse:
             client.execute(sql, block, columnar=True, settings=sent)
 
         self._attempt(store, f"insert into {table}", deadline)
+
+    def check_insert(self, table: str, columns: Iterable[str], deadline: float) -> None:
+        """Raises what an insert into these columns would, for want of rights or a column.
+
+        Sends an insert without rows, which the server checks like any other and stores nothing of.
+        """
+        sql = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) VALUES"
+        self._attempt(lambda client: client.execute(sql, []), f"insert into {table}", deadline)
 
     def _attempt(self, call: Callable[[Client], _Answer], doing: str, deadline: float) -> _Answer:
         """Do it, up to ATTEMPTS times, as long as time.monotonic() is not to pass deadline."""
@@ -169,7 +150,7 @@ class ClickHouse:
     def _is_refused_login(self, error: Exception) -> bool:
         return (
             isinstance(error, errors.ServerException)
-            and error.code in _REFUSED_LOGIN
+            and error.code in WRONG_LOGIN
             and bool(self._settings.clickhouse_password_secret_arn)
         )
 
@@ -203,8 +184,10 @@ class ClickHouse:
                 settings_is_important=True,
             )
         connection = self._client.connection
-        left = deadline - time.monotonic() - KEPT_SECONDS
-        connection.send_receive_timeout = max(1.0, min(REPLY_SECONDS, left))
+        left = max(1.0, deadline - time.monotonic() - KEPT_SECONDS)
+        connection.connect_timeout = min(CONNECT_SECONDS, left)
+        connection.sync_request_timeout = min(CONNECT_SECONDS, left)
+        connection.send_receive_timeout = min(REPLY_SECONDS, left)
         if connection.socket:
             connection.socket.settimeout(connection.send_receive_timeout)
         return self._client
@@ -216,18 +199,18 @@ class ClickHouse:
             # The first line only: behind it come the server's stack trace and, for a value that
             # it could not read, the value.
             text = str(error.message).partition("\n")[0].partition("Stack trace")[0].strip()[:300]
-            crowded = code == 252 and _MANY_PARTS in text.lower()
-            if crowded or code in _RETRYABLE:
-                return ClickHouseUnavailable(f"{self._where}: {doing} failed: {text}")
-            remedy = _REMEDIES.get(code, "see the server's log")
-            return ClickHouseRefused(f"{self._where}: {doing} was refused: {text}: {remedy}")
+            _, verdict, remedy = refusal(code, text)
+            if verdict == "fatal":
+                return ClickHouseRefused(f"{self._where}: {doing} was refused: {text}: {remedy}")
+            kind = OutcomeUnknown if verdict == "uncertain" else ClickHouseUnavailable
+            return kind(f"{self._where}: {doing} failed: {text}: {remedy}")
         if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
             return ClickHouseUnavailable(
                 f"{self._where}: no connection ({_reason(error)}): is the server up, the port the"
                 " native one, and the network open?"
             )
         if isinstance(error, EOFError | OSError | errors.UnexpectedPacketFromServerError):
-            return ConnectionLost(
+            return OutcomeUnknown(
                 f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
                 " or may not have been done; doing it again is safe"
             )

@@ -21,7 +21,7 @@ from . import __version__, ledger, s3
 from .clickhouse_client import ClickHouse, ClickHouseError
 from .columns import SENT, Chunk, Source
 from .config import Settings
-from .lines import BrokenGzip, decompressed, split_lines
+from .lines import BrokenGzip, Unpacking, decompressed, split_lines
 from .objects import S3Object
 from .statements import Counts, Parsed, RejectedLine, parse, to_columns
 
@@ -36,8 +36,7 @@ PAGE_OBJECTS = 500
 BATCH_OBJECTS = 500
 """Objects that wait for one insert at the most: many without rows do not wait for rows. Ours."""
 
-BATCH_BYTES = 64 * 1024**2
-"""Bytes of lines in one insert at the most, so that long lines do not fill the memory. Ours."""
+MIB = 1024**2
 
 REJECTED_BYTES = 16 * 1024**2
 """Bytes of refused lines in one insert at the most. Ours."""
@@ -64,12 +63,17 @@ class Connections:
 @lru_cache(maxsize=1)
 def connections(settings: Settings) -> Connections:
     """The connections of these settings, made once; both connect when first used."""
-    return Connections(s3.client(settings.s3_concurrency), ClickHouse(settings))
+    return Connections(
+        s3.client(settings.s3_concurrency, settings.bucket_owner), ClickHouse(settings)
+    )
 
 
 @dataclass
 class Run:
-    """One invocation's way of working, whatever its mode."""
+    """One invocation's way of working, whatever its mode.
+
+    Between stop_at and deadline, in time.monotonic()'s seconds, what was read is stored.
+    """
 
     settings: Settings
     connections: Connections
@@ -78,17 +82,17 @@ class Run:
     dry_run: bool = False
     deadline: float = float("inf")
     run_id: str = field(default_factory=lambda: str(uuid4()))
-    _stop_at: float = field(init=False)
+    stop_at: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Keep the last part of a short time, or of a long one RESERVE_SECONDS, for storing."""
         left = self.deadline - time.monotonic()
-        self._stop_at = self.deadline - min(RESERVE_SECONDS, left / 3)
+        self.stop_at = self.deadline - min(RESERVE_SECONDS, left / 3)
 
     @property
     def time_is_up(self) -> bool:
-        """Whether no new work may begin; deadline is in time.monotonic()'s seconds."""
-        return time.monotonic() >= self._stop_at
+        """Whether no new work may begin."""
+        return time.monotonic() >= self.stop_at
 
 
 @dataclass
@@ -148,7 +152,7 @@ def _process_page(page: list[S3Object], batch: _Batch) -> Iterator[Outcome]:
         yield from (Outcome(obj, "unstored", str(error)) for obj in page)
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
-    bodies = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency)
+    bodies = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.stop_at)
     for position, obj in enumerate(page):
         if run.time_is_up:
             batch.stopped = batch.stopped or TIME_IS_UP
@@ -166,7 +170,7 @@ def _process_page(page: list[S3Object], batch: _Batch) -> Iterator[Outcome]:
 
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
-    page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency)
+    page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.stop_at)
     if run.force:
         return page, set()
     return page, ledger.already_processed(run.connections.clickhouse, page, run.deadline)
@@ -175,14 +179,16 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
 def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterator[Outcome]:
     """Read one object into the batch; yields the outcomes of what is flushed on the way."""
     outcome = Outcome(obj)
-    source = _source(obj)
+    settings = batch.run.settings
+    source, max_line = _source(obj), settings.max_line_mb * MIB
     try:
-        for lines in split_lines(decompressed(body)):
+        _check_size(obj, settings)
+        limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
+        for lines in split_lines(decompressed(body, limits), max_line):
             if outcome.counts.lines and batch.run.time_is_up:
-                reached = f"{obj.uri}: the time was up at line {outcome.counts.lines}"
-                outcome.fail(f"{reached}: give the function more, or use the CLI", "waiting")
+                _out_of_time(outcome)
                 break
-            parsed = parse(lines, outcome.counts.lines + 1, source)
+            parsed = parse(lines, outcome.counts.lines + 1, source, max_line)
             outcome.counts.add(parsed.counts)
             batch.add(obj, parsed)
             if batch.is_full:
@@ -191,11 +197,41 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
                 outcome.fail(batch.unstored, "unstored")
                 break
     except (s3.S3Error, BrokenGzip) as error:
-        outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
         outcome.code = getattr(error, "code", "")
-    if not outcome.failed and not outcome.counts.add_up:
-        outcome.fail(f"{obj.uri}: lines do not add up, {outcome.counts}: report this as a defect")
+        outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
+        if outcome.code == s3.LATE:
+            _out_of_time(outcome)
+    if not outcome.failed:
+        _check_counts(outcome)
     batch.outcomes.append(outcome)
+
+
+def _out_of_time(outcome: Outcome) -> None:
+    if outcome.counts.lines:
+        reached = f"{outcome.obj.uri}: the time was up at line {outcome.counts.lines}"
+        outcome.fail(f"{reached}: give the function more, or use the CLI", "waiting")
+    else:
+        outcome.fail(TIME_IS_UP, "waiting")
+
+
+def _check_size(obj: S3Object, settings: Settings) -> None:
+    if obj.size is not None and obj.size > settings.max_object_mb * MIB:
+        raise s3.S3Error(
+            f"{obj.uri} has {obj.size} bytes, more than {settings.max_object_mb} MiB: split it, or"
+            " raise MAX_OBJECT_MB"
+        )
+
+
+def _check_counts(outcome: Outcome) -> None:
+    """Fail an object that would be a silent success: nothing in it was what it should be."""
+    counts, uri = outcome.counts, outcome.obj.uri
+    if not counts.add_up:
+        outcome.fail(f"{uri}: lines do not add up, {counts}: report this as a defect")
+    elif counts.rejected and not counts.video + counts.other:
+        outcome.fail(
+            f"{uri}: of its {counts.rejected} lines none is a statement: see them in"
+            " rejected_statements; it is no bundle, or its writer is broken"
+        )
 
 
 def _source(obj: S3Object) -> Source:
@@ -230,7 +266,7 @@ class _Batch:
         """Whether it should be stored before more is added."""
         return (
             self._rows >= self.run.settings.batch_rows
-            or self._bytes >= BATCH_BYTES
+            or self._bytes >= self.run.settings.batch_mb * MIB
             or len(self._rejected) >= self.run.settings.batch_rows
             or self._rejected_bytes >= REJECTED_BYTES
             or len(self.outcomes) >= BATCH_OBJECTS

@@ -70,12 +70,27 @@ class Settings:
             "about": "bucket of the bundles: what bulk mode lists and the health check looks at",
         },
     )
+    other_buckets: str = field(
+        default="",
+        metadata={
+            "env": "S3_XAPI_OTHER_BUCKETS",
+            "about": "more buckets that may be named, with commas between them; of no other is an"
+            " object read",
+        },
+    )
+    bucket_owner: str = field(
+        default="",
+        metadata={
+            "env": "S3_XAPI_BUCKET_OWNER",
+            "about": "AWS account (12 digits) that must own those buckets; S3 refuses others",
+        },
+    )
     prefix: str = field(
         default="section/",
         metadata={
             "env": "S3_XAPI_PREFIX",
-            "about": "folder of the bundles in it: what bulk mode lists without `s3_prefix`;"
-            " `/` is the whole bucket",
+            "about": "folder of the bundles: no object outside it is read; what bulk mode lists"
+            " without `s3_prefix`; `/` is the whole bucket",
         },
     )
     environment: str = field(
@@ -86,9 +101,32 @@ class Settings:
         default=20_000,
         metadata={"env": "BATCH_ROWS", "about": "rows of one insert; bounds the memory"},
     )
+    batch_mb: int = field(
+        default=64,
+        metadata={"env": "BATCH_MB", "about": "MiB of lines in one insert, where lines are long"},
+    )
     s3_concurrency: int = field(
         default=16,
         metadata={"env": "S3_CONCURRENCY", "about": "small objects fetched ahead at once"},
+    )
+    max_line_mb: int = field(
+        default=16,
+        metadata={"env": "MAX_LINE_MB", "about": "MiB of a line; a longer one is refused"},
+    )
+    max_object_mb: int = field(
+        default=5120,
+        metadata={"env": "MAX_OBJECT_MB", "about": "MiB of an object; a larger one fails, unread"},
+    )
+    max_unpacked_mb: int = field(
+        default=10_240,
+        metadata={"env": "MAX_UNPACKED_MB", "about": "MiB in a gzip object; one with more fails"},
+    )
+    max_unpacked_ratio: int = field(
+        default=200,
+        metadata={
+            "env": "MAX_UNPACKED_RATIO",
+            "about": "bytes that one byte of gzip may hold on average; an object with more fails",
+        },
     )
     log_level: str = field(
         default="INFO", metadata={"env": "LOG_LEVEL", "about": "DEBUG, INFO, WARNING or ERROR"}
@@ -122,7 +160,36 @@ class Settings:
             raise ConfigurationError(
                 f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(LOG_LEVELS)}"
             )
+        if not re.fullmatch(r"([0-9]{12})?", settings.bucket_owner, re.ASCII):
+            raise ConfigurationError(
+                f"S3_XAPI_BUCKET_OWNER is {settings.bucket_owner!r}: an account's 12 digits"
+            )
         return settings
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The buckets whose objects may be read; none where none is named."""
+        named = (self.bucket, *self.other_buckets.split(","))
+        return tuple(name.strip() for name in named if name.strip())
+
+    def refusal(self, bucket: str, key: str) -> str:
+        """Why what the key begins with may not be read there; '' where it may.
+
+        Whoever may invoke the function could otherwise have any object read that its role can.
+        """
+        if not self.buckets:
+            return "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
+        if bucket not in self.buckets:
+            return (
+                f"s3://{bucket} is not a bucket of bundles: check its name, or allow it with"
+                " S3_XAPI_BUCKET_NAME or S3_XAPI_OTHER_BUCKETS"
+            )
+        if not key.startswith(self.prefix):
+            return (
+                f"s3://{bucket}/{key} is not in the folder of the bundles, {self.prefix}: check"
+                " the key, or set S3_XAPI_PREFIX"
+            )
+        return ""
 
 
 def _text(item: Field[Any], environ: Mapping[str, str]) -> str:

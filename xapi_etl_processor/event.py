@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .common import Outcome, Run, process
 from .objects import S3Object
-from .s3 import NEVER
+from .s3 import NEVER, NOT_OURS
 from .s3_events import Delivery
 from .summary import SHOWN_FAILURES, Summary
 from .telemetry import logger
+
+SHOWN_OBJECTS = 100
+"""Objects that an answer names, with what became of each. Ours."""
 
 
 class EventResult(NamedTuple):
@@ -27,17 +31,15 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
     """Process every object that the delivery names, each once.
 
     An object that was named by a notification, and is no bundle, is skipped: the notification's
-    filter is wider than it need be. One that was named by hand is read whatever its key.
+    filter is wider than it need be. One that was named by hand is read whatever its key ends in.
+    One that the settings do not allow to be read fails.
     """
     started = time.monotonic()
     named = delivery.objects
-    readable = [o for o in named if delivery.direct or o.is_bundle]
-    outcomes = {o: Outcome(o, "ignored") for o in named}
-    if ignored := [o.uri for o in named if o not in readable]:
+    outcomes = {o: _expected(o, delivery.direct, run) for o in named}
+    readable = [o for o in named if outcomes[o].status == "waiting"]
+    if ignored := [o.uri for o in named if outcomes[o].status == "ignored"]:
         logger.warning("not bundles, not read", extra={"objects": ignored[:SHOWN_FAILURES]})
-    outcomes |= {
-        o: Outcome(o, "waiting", "was not begun: those before it failed") for o in readable
-    }
     # Outcomes come in the order of the objects, but describe them as they were when read.
     for obj, outcome in zip(readable, process(readable, run), strict=False):
         outcomes[obj] = outcome
@@ -58,11 +60,20 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
     if len(named) > 1:
         body["files"] = [
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
-            for o, outcome in outcomes.items()
+            for o, outcome in islice(outcomes.items(), SHOWN_OBJECTS)
         ]
     failures = [outcome for outcome in outcomes.values() if outcome.failed]
     hopeless = bool(failures) and all(outcome.code in NEVER for outcome in failures)
     return EventResult(body, failed, hopeless)
+
+
+def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
+    """What becomes of an object if nothing is done about it."""
+    if refusal := run.settings.refusal(obj.bucket, obj.key):
+        return Outcome(obj, "failed", refusal, NOT_OURS)
+    if direct or obj.is_bundle:
+        return Outcome(obj, "waiting", "was not begun: those before it failed")
+    return Outcome(obj, "ignored")
 
 
 def _section(objects: list[S3Object]) -> int | None:

@@ -75,6 +75,8 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
         found["schema"], found["error"] = _schema(ask, clickhouse.database)
         if found["schema"] == "current":
             found["deduplication"], found["error"] = _deduplication(ask, clickhouse.database)
+            for table, columns in _TABLES.items():
+                clickhouse.check_insert(table, columns, deadline)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["ok"] = found["error"] is None

@@ -26,6 +26,9 @@ ACCEPTED = (
     " EventBridge"
 )
 
+SHOWN_CHARACTERS = 2000
+"""Characters of an error in an answer. Ours; Lambda's answers end at 6 MB."""
+
 _DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess"}
 _OURS = (ClickHouseError, ConfigurationError, NothingDone, S3Error)
 
@@ -161,7 +164,8 @@ def _check_direct(event: Mapping[str, Any]) -> None:
 
 
 def _bad_request(mode: str, error: object) -> _Reply:
-    body = {"success": False, "processing_mode": mode, "error": str(error)}
+    # What was sent is in it, and may be megabytes.
+    body = {"success": False, "processing_mode": mode, "error": str(error)[:SHOWN_CHARACTERS]}
     return _response(400, body, success=False)
 
 

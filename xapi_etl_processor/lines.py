@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 READ_BYTES = 1024**2
 """How much is asked of S3 at a time. Ours."""
@@ -14,22 +15,38 @@ CHUNK_BYTES = 128 * 1024
 processor's cache, or everything takes twice as long. Ours."""
 
 MAX_LINE_BYTES = 16 * 1024**2
-"""The longest line that is looked at, without its end. Ours."""
+"""The longest line that is looked at, without its end, where no other limit is given. Ours."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
+FREE_BYTES = 64 * 1024**2
+"""What gzip may hold at any ratio: small and well packed is no harm. Ours."""
+
+
 class BrokenGzip(Exception):
-    """The object starts as gzip, but does not decompress to its end."""
+    """The object starts as gzip, but does not decompress to its end, or not within the limits."""
 
 
-def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+class Unpacking(NamedTuple):
+    """How much may come out of gzip: bytes in all, and, beyond FREE_BYTES, for each byte of it."""
+
+    max_bytes: int
+    max_ratio: int
+
+
+ANY = Unpacking(2**63, 2**63)
+"""No limit."""
+
+
+def decompressed(chunks: Iterable[bytes], limits: Unpacking = ANY) -> Iterator[bytes]:
     """The same bytes, or what they hold where they start with gzip's magic number.
 
     The content decides, not the object's name. All members of a multi-member file are read, zero
     padding after the last one is allowed (RFC 1952, and what `gzip -d` does), and every chunk is
-    at most CHUNK_BYTES long. Raises BrokenGzip for a short or damaged stream.
+    at most CHUNK_BYTES long. Raises BrokenGzip for a short or damaged stream, and before more than
+    the limits allow is held or passed on: a megabyte can hold a gigabyte of zeros.
     """
     source = iter(chunks)
     head = b""
@@ -38,14 +55,16 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
         if len(head) >= len(_GZIP_MAGIC):
             break
     pieces = _pieces(chain((head,), source))
-    return _gunzip(pieces) if head.startswith(_GZIP_MAGIC) else pieces
+    return _gunzip(pieces, limits) if head.startswith(_GZIP_MAGIC) else pieces
 
 
-def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     begun = False
+    packed = unpacked = 0
     for chunk in chunks:
         data = chunk
+        packed += len(chunk)
         while data:
             if not begun:
                 data = data.lstrip(b"\0")
@@ -55,6 +74,8 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
             try:
                 output = member.decompress(data, CHUNK_BYTES)
                 while output:
+                    unpacked += len(output)
+                    _check_size(unpacked, packed, limits)
                     yield output
                     if member.eof:
                         break
@@ -69,6 +90,19 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 begun = False
     if begun:
         raise BrokenGzip("gzip stream ends before its end: the upload was cut short, repeat it")
+
+
+def _check_size(unpacked: int, packed: int, limits: Unpacking) -> None:
+    if unpacked > limits.max_bytes:
+        raise BrokenGzip(
+            f"gzip holds more than {limits.max_bytes // 1024**2} MiB: split the object, or raise"
+            " MAX_UNPACKED_MB"
+        )
+    if unpacked > max(FREE_BYTES, packed * limits.max_ratio):
+        raise BrokenGzip(
+            f"gzip holds more than {limits.max_ratio} times its size: check what it is, or raise"
+            " MAX_UNPACKED_RATIO"
+        )
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 
 from .columns import COLUMNS, CONTEXT, DEFINITION, OLI, RESULT, VIDEO, Column, Path
 from .config import Settings
+from .refusals import refusals_table
 
 _PLACES = {RESULT: "result", CONTEXT: "context", DEFINITION: "object"}
 
@@ -40,7 +41,12 @@ def environment_table() -> str:
 
 def rewritten(readme: str) -> str:
     """The README with its generated tables as they should be."""
-    for name, table in (("columns", columns_table()), ("environment", environment_table())):
+    tables = {
+        "columns": columns_table(),
+        "environment": environment_table(),
+        "refusals": refusals_table(),
+    }
+    for name, table in tables.items():
         before, begin, rest = readme.partition(f"<!-- {name}: make docs -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not begin or not end:

@@ -1,14 +1,18 @@
-"""Thin over boto3: list, describe and stream objects; small ones fetched ahead in threads."""
+"""Thin over boto3: list, describe and stream objects; small ones fetched ahead in threads.
+
+No wait lasts beyond a deadline, in time.monotonic()'s seconds, whatever S3 does.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -23,6 +27,7 @@ from botocore.exceptions import (
 
 from .lines import READ_BYTES
 from .objects import S3Object
+from .telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,8 +38,17 @@ SMALL_BYTES = 2 * 1024**2
 BAD_NAME = "BadName"
 """Code of an S3Error about a bucket or key that cannot exist."""
 
-NEVER = ("NoSuchBucket", BAD_NAME)
+NOT_OURS = "NotOurs"
+"""Code of an error about an object that the settings do not allow to be read."""
+
+NEVER = ("NoSuchBucket", BAD_NAME, NOT_OURS)
 """Codes of errors that no retry mends."""
+
+LATE = "Late"
+"""Code of an error about what S3 did not give in time."""
+
+ATTEMPTS = 4
+"""How often one request is tried, and how often one body is begun. Ours."""
 
 _MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
 _DENIED = (
@@ -48,8 +62,10 @@ _REMEDIES = {
     "AccessDenied": _DENIED,
     "403": _DENIED,
     "InvalidObjectState": "is archived: restore it from Glacier first",
+    "PreconditionFailed": "was replaced while it was read: what it holds now is read next time",
 }
 _NO_OBJECT = "health-check/is-not-there.jsonl"
+_Item = TypeVar("_Item")
 
 
 class S3Error(Exception):
@@ -60,29 +76,42 @@ class S3Error(Exception):
         self.code = code
 
 
-def client(concurrency: int = 16) -> S3Client:
-    """An S3 client; boto3 reads its own environment for endpoint, region and credentials."""
-    return boto3.client(
+def client(concurrency: int = 16, owner: str = "") -> S3Client:
+    """An S3 client; boto3 reads its own environment for endpoint, region and credentials.
+
+    With an owner, an AWS account, S3 refuses (403) every bucket that is not that account's.
+    """
+    made = boto3.client(
         "s3",
         config=Config(
             connect_timeout=5,
             # Between two packets of a body; boto3's own is 60 s, as long as many a function has.
             read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=concurrency + 2,
         ),
     )
+    if owner:
+
+        def name_owner(params: dict[str, Any], **_: Any) -> None:
+            params["ExpectedBucketOwner"] = owner
+
+        made.meta.events.register("before-parameter-build.s3", name_owner)
+    return made
 
 
-def describe(s3: S3Client, objects: Sequence[S3Object], concurrency: int) -> list[S3Object]:
+def describe(
+    s3: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: float = float("inf")
+) -> list[S3Object]:
     """The objects with the etag and size that they have now, where their source did not tell.
 
     One that cannot be asked for stays as it is: reading it will tell why.
     """
     if all(o.etag for o in objects):
         return list(objects)
-    with ThreadPoolExecutor(concurrency) as pool:
-        return list(pool.map(lambda o: o if o.etag else _head(s3, o), objects))
+    with _threads(concurrency) as pool:
+        asked = [(o, None if o.etag else pool.submit(_head, s3, o)) for o in objects]
+        return [o if future is None else _answer(future, deadline, o) for o, future in asked]
 
 
 def _head(s3: S3Client, obj: S3Object) -> S3Object:
@@ -90,6 +119,13 @@ def _head(s3: S3Client, obj: S3Object) -> S3Object:
         return _described(obj, s3.head_object(Bucket=obj.bucket, Key=obj.key))
     except (ClientError, BotoCoreError):
         return obj
+
+
+def _answer(future: Future[S3Object], deadline: float, otherwise: S3Object) -> S3Object:
+    try:
+        return future.result(_left(deadline))
+    except TimeoutError:
+        return otherwise
 
 
 def _described(obj: S3Object, answer: Any) -> S3Object:
@@ -101,13 +137,15 @@ def _described(obj: S3Object, answer: Any) -> S3Object:
     )
 
 
-def listing(s3: S3Client, bucket: str, prefix: str, after: str = "") -> Iterator[S3Object]:
+def listing(
+    s3: S3Client, bucket: str, prefix: str, after: str = "", deadline: float = float("inf")
+) -> Iterator[S3Object]:
     """Every object under the prefix, in key order, from behind the key `after`; raises S3Error."""
-    pages = s3.get_paginator("list_objects_v2").paginate(
-        Bucket=bucket, Prefix=prefix, StartAfter=after
-    )
-    with _named(f"s3://{bucket}/{prefix}"):
-        for page in pages:
+    paginator = s3.get_paginator("list_objects_v2")
+    pages = paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after)
+    uri = f"s3://{bucket}/{prefix}"
+    with _named(uri):
+        for page in _in_time(iter(pages), deadline, uri):
             for found in page.get("Contents", ()):
                 yield S3Object(
                     bucket,
@@ -130,42 +168,32 @@ def check_bucket(s3: S3Client, bucket: str, prefix: str) -> None:
 
 
 def bodies(
-    s3: S3Client, objects: Iterable[S3Object], concurrency: int
+    s3: S3Client, objects: Iterable[S3Object], concurrency: int, deadline: float = float("inf")
 ) -> Iterator[tuple[S3Object, Iterator[bytes]]]:
     """Each object as it is now, with its body in chunks, in order.
 
     Up to `concurrency` small objects are on their way at once, at most SMALL_BYTES each. The body
-    raises S3Error where the object cannot be read, or not to its end.
+    raises S3Error where the object cannot be read, or not to its end, or not in time.
     """
-    waiting: deque[tuple[S3Object, Future[tuple[S3Object, bytes | None]] | None]] = deque()
+    waiting: deque[tuple[S3Object, Future[_Opened] | None]] = deque()
     source = iter(objects)
-    with ThreadPoolExecutor(concurrency) as pool:
-        try:
-            while True:
-                for obj in islice(source, concurrency - len(waiting)):
-                    small = obj.size is not None and obj.size <= SMALL_BYTES
-                    waiting.append((obj, pool.submit(_fetch, s3, obj) if small else None))
-                if not waiting:
-                    return
-                obj, future = waiting.popleft()
-                yield _opened(s3, obj, future)
-        finally:
-            for _, future in waiting:
-                if future:
-                    future.cancel()
+    with _threads(concurrency) as pool:
+        while True:
+            for obj in islice(source, concurrency - len(waiting)):
+                small = obj.size is not None and obj.size <= SMALL_BYTES
+                waiting.append((obj, pool.submit(_get, s3, obj, deadline) if small else None))
+            if not waiting:
+                return
+            obj, future = waiting.popleft()
+            try:
+                yield (future or pool.submit(_get, s3, obj, deadline)).result(_left(deadline))
+            except TimeoutError:
+                yield obj, _raising(_late(obj.uri))
+            except S3Error as error:
+                yield obj, _raising(error)
 
 
-def _opened(
-    s3: S3Client, obj: S3Object, future: Future[tuple[S3Object, bytes | None]] | None
-) -> tuple[S3Object, Iterator[bytes]]:
-    try:
-        if future is not None:
-            obj, body = future.result()
-            if body is not None:
-                return obj, iter((body,))
-        return _stream(s3, obj)
-    except S3Error as error:
-        return obj, _raising(error)
+_Opened = tuple[S3Object, Iterator[bytes]]
 
 
 def _raising(error: S3Error) -> Iterator[bytes]:
@@ -173,29 +201,85 @@ def _raising(error: S3Error) -> Iterator[bytes]:
     yield b""
 
 
-def _fetch(s3: S3Client, obj: S3Object) -> tuple[S3Object, bytes | None]:
-    """The object and its whole body; no body where the object has grown past SMALL_BYTES."""
+def _get(s3: S3Client, obj: S3Object, deadline: float) -> _Opened:
+    """The object as it is now; its body read already, if that is small."""
     with _named(obj.uri):
         answer = s3.get_object(Bucket=obj.bucket, Key=obj.key)
-        if answer["ContentLength"] > SMALL_BYTES:
+    obj = _described(obj, answer)
+    chunks = _chunks(s3, obj, answer["Body"])
+    if answer["ContentLength"] > SMALL_BYTES:
+        return obj, _in_time(chunks, deadline, obj.uri)
+    return obj, iter(list(chunks))
+
+
+def _chunks(s3: S3Client, obj: S3Object, body: Any) -> Iterator[bytes]:
+    """The body to its last byte. Where it breaks off or stalls, what is left is asked for again,
+    of the same version, as long as each time brings something.
+    """
+    read = begun = 0
+    while True:
+        try:
+            with _named(obj.uri):
+                # Compares the length with Content-Length; the raw stream below it does not.
+                for chunk in body.iter_chunks(READ_BYTES):
+                    read += len(chunk)
+                    begun = 0
+                    yield chunk
+                return
+        except S3Error as error:
+            begun += 1
+            if read == obj.size:
+                return
+            if begun == ATTEMPTS:
+                raise
+            logger.warning("reading on", extra={"error": str(error), "byte": read})
+        finally:
+            body.close()
+        body = _rest(s3, obj, read)
+
+
+def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
+    with _named(obj.uri):
+        answer = s3.get_object(
+            Bucket=obj.bucket, Key=obj.key, Range=f"bytes={start}-", IfMatch=f'"{obj.etag}"'
+        )
+        if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             answer["Body"].close()
-            return obj, None
-        # StreamingBody.read() compares the length with Content-Length; its raw stream does not.
-        return _described(obj, answer), answer["Body"].read()
+            raise S3Error(f"{obj.uri} could not be read on from byte {start}: try again")
+        return answer["Body"]
 
 
-def _stream(s3: S3Client, obj: S3Object) -> tuple[S3Object, Iterator[bytes]]:
-    with _named(obj.uri):
-        answer = s3.get_object(Bucket=obj.bucket, Key=obj.key)
-    return _described(obj, answer), _chunks(answer["Body"], obj.uri)
+def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_Item]:
+    """The same items, one got ahead in a thread; raises S3Error for one that is late."""
+    with _threads(1) as thread:
+        coming = thread.submit(next, items, None)
+        while True:
+            try:
+                item = coming.result(_left(deadline))
+            except TimeoutError:
+                raise _late(what) from None
+            if item is None:
+                return
+            coming = thread.submit(next, items, None)
+            yield item
 
 
-def _chunks(body: Any, uri: str) -> Iterator[bytes]:
+def _late(what: str) -> S3Error:
+    return S3Error(f"{what} was not read in time, S3 is slow: it is tried again", LATE)
+
+
+def _left(deadline: float) -> float | None:
+    return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, not waited for at the end: what they still do, they do for nobody."""
+    pool = ThreadPoolExecutor(count)
     try:
-        with _named(uri):
-            yield from body.iter_chunks(READ_BYTES)
+        yield pool
     finally:
-        body.close()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

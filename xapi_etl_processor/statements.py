@@ -50,7 +50,15 @@ REQUIRED: tuple[Path, ...] = (("actor",), ("verb",), VERB_ID, ("object",))
 """Without these a line is no statement (xAPI 1.0.3, part 2, section 2.3)."""
 
 
-_TOO_DEEP = "not readable JSON: nested too deeply"
+MAX_DEPTH = 128
+"""Objects and arrays around one value at the most: a statement has six. Ours; deeper, it would be
+the Python version that decides what can be read."""
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+# Text without an end reaches the line's, so that no quote in it is looked at again.
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class Rejected(Exception):
@@ -98,19 +106,21 @@ class Parsed:
     rejected: list[RejectedLine] = field(default_factory=list)
 
 
-def parse(lines: list[bytes], first: int, source: Source) -> Parsed:
+def parse(
+    lines: list[bytes], first: int, source: Source, max_line_bytes: int = MAX_LINE_BYTES
+) -> Parsed:
     """Statements of consecutive lines; first is the number of the first. No line raises."""
     chunk = Chunk(source)
     rejected: list[RejectedLine] = []
     blank = other = 0
     for number, raw in enumerate(lines, first):
         line = raw.strip(WHITESPACE)
-        if not line and len(raw) <= MAX_LINE_BYTES:
+        if not line and len(raw) <= max_line_bytes:
             blank += 1
             continue
         try:
-            if len(raw.removesuffix(b"\r")) > MAX_LINE_BYTES:
-                raise Rejected(f"line is longer than {MAX_LINE_BYTES} bytes")
+            if len(raw.removesuffix(b"\r")) > max_line_bytes:
+                raise Rejected(f"line is longer than {max_line_bytes} bytes")
             statement = decode(line)
         except Rejected as error:
             rejected.append(RejectedLine(number, str(error), line))
@@ -135,14 +145,14 @@ def decode(line: bytes) -> Any:
     # Msgspec does not look inside text that no field wants.
     if not line.isascii():
         _check_utf8(line)
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH:
+        _check_depth(line)
     try:
         return _decode(line)
     except msgspec.ValidationError:
         return _forgiving_decode(line)
     except msgspec.DecodeError as error:
         raise Rejected(_not_json(error)) from None
-    except RecursionError:
-        raise Rejected(_TOO_DEEP) from None
 
 
 def is_video(statement: Any) -> bool:
@@ -268,6 +278,20 @@ def _check_utf8(line: bytes) -> None:
         raise Rejected("not UTF-8") from None
 
 
+def _check_depth(line: bytes) -> None:
+    """Raises Rejected for a line that is nested deeper than MAX_DEPTH: each turn takes away what
+    is innermost, so that megabytes of brackets cost no more than other megabytes.
+    """
+    left = _TEXT.sub(b"", line).translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        outer = left.replace(b"[]", b"")
+        if len(outer) == len(left):
+            break
+        left = outer
+    if left.count(b"[") > MAX_DEPTH or b"[]" in left:
+        raise Rejected(_TOO_DEEP)
+
+
 def _not_json(error: msgspec.DecodeError) -> str:
     """The decoder's words without the position, so that lines of one fault have one reason."""
     return "not JSON: " + str(error).removeprefix("JSON is malformed: ").partition(" (byte")[0]
@@ -280,8 +304,6 @@ def _forgiving_decode(line: bytes) -> Any:
         raise Rejected(_not_json(error)) from None
     except ValueError:
         raise Rejected("not JSON") from None
-    except RecursionError:
-        raise Rejected(_TOO_DEEP) from None
     if not isinstance(found, dict):
         raise Rejected("not a JSON object")
     return _forgive(found, Statement, ())

@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 SQL ?= SHOW TABLES FROM xapi_analytics
 override SQL := $(value SQL)
 export SQL
+FUZZ_SECONDS ?= 300
 
-.PHONY: help run test check format query serve migrate lock docs clean
+.PHONY: help run test fuzz check format query serve migrate lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -28,11 +29,22 @@ $(VENV)/checkov/ready: $(VENV)/ready
 	$(@D)/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
+# The fuzzer, apart from the rest: it is built for fewer Pythons than the product runs on.
+$(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement deployment/requirements.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.txt \
+		atheris==3.0.0 boto3
+	@touch $@
+
 run: $(VENV)/ready ## the main job from end to end, on this machine alone
 	@$(BIN)/python test_unified_lambda.py
 
 test: $(VENV)/ready ## every promise, checked against real engines
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/fuzz/ready ## what nobody thought of: make fuzz FUZZ_SECONDS=300
+	$(VENV)/fuzz/bin/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS)
 
 check: $(VENV)/ready $(VENV)/checkov/ready ## format, lint, types, scripts, template
 	$(BIN)/ruff format --check .

@@ -1,0 +1,326 @@
+"""What must hold for any bytes: three functions that take them and assert it.
+
+Hypothesis feeds them in every test run, atheris in `make fuzz`. They ask no service.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
+from math import isfinite
+from typing import Any
+
+from clickhouse_driver import Client
+from clickhouse_driver.bufferedwriter import BufferedSocketWriter
+from clickhouse_driver.columns.service import write_column
+
+from tests.faults.built import Dice, gzip_of, payload_of
+from tests.rows import ABSENT, SOURCE, TYPES
+from xapi_etl_processor import bulk
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import mode_of
+from xapi_etl_processor.ledger import REJECTED_TYPES
+from xapi_etl_processor.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines
+from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
+from xapi_etl_processor.statements import Counts, Parsed, RejectedLine, parse, to_columns
+
+BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+BLANK = b" \t\r\n"
+SETTINGS = Settings("127.0.0.1", bucket="bucket")
+FIRST_MILLISECOND, LAST_MILLISECOND = -2_208_988_800_000, 10_413_791_999_999
+
+# Header flags that Python's reader passes over and zlib checks: the header's checksum, and three
+# that RFC 1952 reserves.
+_CHECKED_HEADER = re.compile(
+    rb"\x1f\x8b\x08[" + b"".join(re.escape(bytes([b])) for b in range(256) if b & 0xE2) + b"]"
+)
+
+_Row = dict[str, Any]
+_Read = tuple[Counts, list[RejectedLine], list[_Row]]
+
+
+# --- lines: an object's body ---
+
+
+def lines(data: bytes) -> None:
+    """A body becomes rows and refused lines that add up and can be stored, however it is cut."""
+    found = _read(_cut(data))
+    assert repr(found) == repr(_read([data])), "another cut gives other rows"
+    if found is None:
+        assert data.startswith(GZIP)
+        return
+    counts, rejected, rows = found
+    content = _standard_gunzip(data) if data.startswith(GZIP) else data
+    assert content is not None, "the standard library cannot read it"
+    expected = content.removeprefix(BOM).split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    assert counts.add_up
+    assert counts.lines == len(expected)
+    assert counts.video == len(rows)
+    assert counts.rejected == len(rejected)
+    assert counts.blank == sum(not line.strip(BLANK) for line in expected)
+    for number, _, line in rejected:
+        assert line == expected[number - 1].strip(BLANK)
+    numbers = [row["source_line"] for row in rows]
+    assert numbers == sorted(set(numbers))
+    _check_refusals(expected, {line.number for line in rejected})
+
+
+def _read(chunks: Iterable[bytes]) -> _Read | None:
+    """What the pipeline makes of a body; None for broken gzip."""
+    counts = Counts()
+    rejected: list[RejectedLine] = []
+    rows: list[_Row] = []
+    try:
+        for some in split_lines(decompressed(chunks)):
+            parsed = parse(some, counts.lines + 1, SOURCE)
+            counts.add(parsed.counts)
+            rejected += parsed.rejected
+            rows += _rows(parsed)
+    except BrokenGzip:
+        return None
+    _check_stored_rejected(rejected)
+    return counts, rejected, rows
+
+
+def _rows(parsed: Parsed) -> list[_Row]:
+    count = len(parsed.chunk.statements)
+    assert count == parsed.counts.video
+    columns = to_columns(parsed.chunk)
+    for name, values in columns.items():
+        kind = TYPES[name]
+        assert len(values) == count, name
+        assert [value for value in values if not _fits(value, kind)] == [], name
+        _write(name, kind, values)
+    return [ABSENT | {name: columns[name][row] for name in columns} for row in range(count)]
+
+
+def _fits(value: Any, kind: str) -> bool:
+    """Whether ClickHouse can hold the value in a column of that type, without changing it."""
+    if kind.startswith("Nullable("):
+        return value is None or _fits(value, kind[9:-1])
+    if "String" in kind:
+        return type(value) is str and is_utf8(value)
+    if kind.startswith("UInt"):
+        return type(value) is int and 0 <= value < 2 ** int(kind[4:])
+    if kind == "Float64":
+        return type(value) is float and isfinite(value)
+    if kind == "Bool":
+        return type(value) is bool
+    return type(value) is int and FIRST_MILLISECOND <= value <= LAST_MILLISECOND
+
+
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can write the text: it cannot write half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Nowhere:
+    def sendall(self, data: bytes) -> None:
+        """Take what would be sent."""
+
+
+@lru_cache(maxsize=1)
+def _driver() -> tuple[Any, Any]:
+    """The driver's context, as a connected client has it, and a buffer that leads nowhere."""
+    client = Client("127.0.0.1")
+    context = client.connection.context
+    context.settings, context.client_settings = {}, client.client_settings
+    return context, BufferedSocketWriter(_Nowhere(), 1024**2)
+
+
+def _write(name: str, kind: str, values: Sequence[Any]) -> None:
+    """Write a column as an insert does; raises what would end the insert."""
+    context, buffer = _driver()
+    write_column(context, name, kind, list(values), buffer)
+
+
+def _check_stored_rejected(rejected: list[RejectedLine]) -> None:
+    for name, values in (
+        ("source_line", [line.number for line in rejected]),
+        ("reason", [line.reason for line in rejected]),
+        ("line", [line.line for line in rejected]),
+    ):
+        _write(name, REJECTED_TYPES[name], values)
+
+
+def _check_refusals(expected: list[bytes], refused: set[int]) -> None:
+    """The standard library agrees with what is refused, where the two have one idea of JSON."""
+    for number, raw in enumerate(expected, 1):
+        line = raw.strip(BLANK)
+        # Of nesting that deep, and of lone surrogates in fields that no column needs, each
+        # decoder thinks differently.
+        if line and line.count(b"[") + line.count(b"{") < 200 and b"\\u" not in line:
+            assert _is_statement(line) is (number not in refused), line
+
+
+def _is_statement(line: bytes) -> bool:
+    try:
+        found = json.loads(line.decode(), parse_int=float, parse_constant=_no_constant)
+    except ValueError:
+        return False
+    if not isinstance(found, dict):
+        return False
+    verb = found.get("verb")
+    return (
+        isinstance(found.get("actor"), dict)
+        and isinstance(found.get("object"), dict)
+        and isinstance(verb, dict)
+        and isinstance(verb.get("id"), str)
+    )
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _cut(data: bytes) -> list[bytes]:
+    """The data in pieces of sizes that its checksum decides."""
+    chance = random.Random(zlib.crc32(data))
+    # More pieces than some hundreds only cost time.
+    size = max(chance.choice((1, 2, 7, 60, 500)), len(data) // 300)
+    pieces, at = [], 0
+    while at < len(data):
+        step = chance.randint(0, 2 * size)
+        pieces.append(data[at : at + step])
+        at += step
+    return pieces
+
+
+# --- gzip_stream: a gzip stream, whole or damaged ---
+
+
+def gzip_stream(data: bytes) -> None:
+    """A stream gives the bytes that the standard library reads, or BrokenGzip; never too many."""
+    # What is gzip already is taken as it is, so that a file can be a case.
+    stream, content = (data, None) if data.startswith(GZIP) else gzip_of(Dice(data))
+    expected = _standard_gunzip(stream) if stream.startswith(GZIP) else stream
+    if content is not None:
+        assert expected == content, "what was made is no gzip"
+    found = _gunzipped(_cut(stream))
+    assert found == _gunzipped([stream]), "another cut gives other bytes"
+    if found is None and _CHECKED_HEADER.search(stream):
+        return
+    assert found == expected
+
+
+def _gunzipped(chunks: Iterable[bytes]) -> bytes | None:
+    found = bytearray()
+    broken = None
+    try:
+        for chunk in decompressed(chunks):
+            assert len(chunk) <= CHUNK_BYTES
+            found += chunk
+    except BrokenGzip as error:
+        broken = str(error)
+    assert broken is None or "upload" in broken
+    return bytes(found) if broken is None else None
+
+
+def _standard_gunzip(stream: bytes) -> bytes | None:
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(stream)).read()
+    except (OSError, EOFError, zlib.error):
+        return None
+
+
+# --- payload: what Lambda is invoked with ---
+
+
+def payload(data: bytes) -> None:
+    """A payload is understood or refused with a reason, and no message is lost of a batch."""
+    found = payload_of(data)
+    before = json.dumps(found)
+    assert mode_of(found) in ("health_check", "bulk", "event")
+    delivery = _check_delivery(found)
+    if isinstance(found, Mapping):
+        for name in ("dry_run", "force_reprocess"):
+            _refused(bulk.BadRequest, bulk.flag, found, name)
+        _check_request(found, delivery.objects if delivery else [])
+    assert json.dumps(found) == before, "reading changed it"
+
+
+def _refused(refusal: type[Exception], call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call gives; None where it refuses, for which it has a text that can be told."""
+    try:
+        return call(*arguments)
+    except refusal as error:
+        reason = str(error)
+    assert reason
+    assert is_utf8(reason)
+    return None
+
+
+def _check_delivery(found: Any) -> Delivery | None:
+    delivery: Delivery | None = _refused(UnknownPayload, read, found)
+    if delivery is None:
+        assert not _is_sqs_batch(found), "one bad message must not refuse the others"
+        return None
+    assert delivery.from_sqs is _is_sqs_batch(found)
+    records = found["Records"] if delivery.from_sqs else []
+    ids = [str(record.get("messageId", "")) for record in records] or [""]
+    assert [message.id for message in delivery.messages] == ids
+    for message in delivery.messages:
+        assert is_utf8(message.error)
+    if delivery.from_sqs:
+        for message, record in zip(delivery.messages, records, strict=True):
+            assert read({"Records": [record]}).messages == (message,), "its batch changes it"
+        # SQS makes the ids; half of a surrogate pair in one is the target's, not its.
+        answer = {"batchItemFailures": [{"itemIdentifier": name} for name in filter(is_utf8, ids)]}
+        assert json.loads(json.dumps(answer, ensure_ascii=False).encode()) == answer
+    for obj in delivery.objects:
+        _check_object(obj)
+    return delivery
+
+
+def _is_sqs_batch(found: Any) -> bool:
+    records = found.get("Records") if isinstance(found, dict) else None
+    if not isinstance(records, list) or not records:
+        return False
+    return all(isinstance(r, dict) and r.get("eventSource") == "aws:sqs" for r in records)
+
+
+def _check_object(obj: S3Object) -> None:
+    assert obj.bucket
+    assert obj.key
+    json.dumps({**asdict(obj), "uri": obj.uri}, ensure_ascii=False).encode()
+    assert obj.is_bundle in (True, False)
+    assert obj.section_id is None or 0 <= obj.section_id < 2**64
+    assert obj.instant is None or FIRST_MILLISECOND <= obj.instant <= LAST_MILLISECOND
+
+
+def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
+    request: bulk.BulkRequest | None = _refused(bulk.BadRequest, bulk.read_request, found, SETTINGS)
+    if request is None:
+        return
+    assert request.bucket
+    assert request.prefix == "" or request.prefix.endswith("/")
+    assert is_utf8(request.bucket + request.prefix + request.after)
+    assert (request.first_day is None) is ("start_date" not in request.scope)
+    assert (request.last_day is None) is ("end_date" not in request.scope)
+    for obj in objects:
+        assert request.covers(obj) in (True, False)
+    key = "section/1/é.jsonl"
+    token = {"continuation_token": request.token_after(key)}
+    assert bulk.read_request(token, SETTINGS) == replace(request, after=key)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "lines": lines,
+    "gzip_stream": gzip_stream,
+    "payload": payload,
+}

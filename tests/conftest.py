@@ -153,6 +153,14 @@ def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
     return ask
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts at ClickHouse, which are noted and not made."""
+    made: list[float] = []
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", made.append)
+    return made
+
+
 @dataclass
 class Answer:
     """What the handler answered; body is the parsed one, or the answer to an SQS batch itself."""

@@ -49,13 +49,6 @@ def client(settings: Settings) -> Iterator[ClickHouse]:
     made.disconnect()
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    asked: list[float] = []
-    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", asked.append)
-    return asked
-
-
 def test_bytes_that_are_no_text_are_stored_as_they_are(client: ClickHouse, ask: Ask) -> None:
     client.insert("rejected_statements", ROWS, "token")
     assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]

@@ -24,14 +24,6 @@ KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 COUNT = "SELECT count() FROM video_events"
 
 
-@pytest.fixture
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """No waiting between attempts; the pauses that were asked for."""
-    pauses: list[float] = []
-    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", pauses.append)
-    return pauses
-
-
 class Cut:
     """Drops the connection at a point of an insert into a table, the first times it is reached."""
 
@@ -131,7 +123,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    quick_retries: list[float],
+    pauses: list[float],
     table: str,
     point: str,
 ) -> None:
@@ -140,7 +132,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     clickhouse.hook = cut
     assert invoke(notification(bucket.name, KEY))["success"] is True
     assert cut.left <= 0
-    assert len(quick_retries) == 2
+    assert len(pauses) == 2
     # Without FINAL: the insert's token alone has kept the repetition out.
     assert ask(COUNT) == [[2]]
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
@@ -153,7 +145,7 @@ def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mende
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    quick_retries: list[float],
+    pauses: list[float],
     point: str,
 ) -> None:
     bucket.put(KEY, video(1))
@@ -203,13 +195,13 @@ def test_nulls_survive_a_repeated_insert(
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    quick_retries: list[float],
+    pauses: list[float],
 ) -> None:
     without_time = video(2) | {"result": {}}
     bucket.put(KEY, video(1), without_time)
     clickhouse.hook = Cut("video_events", "insert", times=1)
     invoke(notification(bucket.name, KEY))
-    assert len(quick_retries) == 1
+    assert len(pauses) == 1
     assert ask("SELECT video_time FROM video_events ORDER BY event_id") == [[0.5], [None]]
 
 

@@ -46,13 +46,18 @@ def rewritten(readme: str) -> str:
         "environment": environment_table(),
         "refusals": refusals_table(),
     }
+    return with_tables(readme, tables)
+
+
+def with_tables(page: str, tables: dict[str, str]) -> str:
+    """The page with each table between the two comments that name it; raises ValueError."""
     for name, table in tables.items():
-        before, begin, rest = readme.partition(f"<!-- {name}: make docs -->\n")
+        before, begin, rest = page.partition(f"<!-- {name}: make docs -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not begin or not end:
-            raise ValueError(f"the README does not say where the table of {name} stands")
-        readme = before + begin + table + end + after
-    return readme
+            raise ValueError(f"the page does not say where the table of {name} stands")
+        page = before + begin + table + end + after
+    return page
 
 
 def _sql(column: Column) -> str:

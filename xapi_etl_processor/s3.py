@@ -47,6 +47,13 @@ NEVER = ("NoSuchBucket", BAD_NAME, NOT_OURS)
 LATE = "Late"
 """Code of an error about what S3 did not give in time."""
 
+CONNECT_SECONDS = 5
+"""To reach S3. Ours."""
+
+READ_SECONDS = 10
+"""The longest silence of S3, also between two packets of a body; boto3's own is 60 s, as long as
+many a function has. Ours."""
+
 ATTEMPTS = 4
 """How often one request is tried, and how often one body is begun. Ours."""
 
@@ -84,9 +91,8 @@ def client(concurrency: int = 16, owner: str = "") -> S3Client:
     made = boto3.client(
         "s3",
         config=Config(
-            connect_timeout=5,
-            # Between two packets of a body; boto3's own is 60 s, as long as many a function has.
-            read_timeout=10,
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=concurrency + 2,
         ),
@@ -214,7 +220,7 @@ def _get(s3: S3Client, obj: S3Object, deadline: float) -> _Opened:
 
 def _chunks(s3: S3Client, obj: S3Object, body: Any) -> Iterator[bytes]:
     """The body to its last byte. Where it breaks off or stalls, what is left is asked for again,
-    of the same version, as long as each time brings something.
+    of the same version: ATTEMPTS times for each READ_BYTES of it.
     """
     read = begun = 0
     while True:
@@ -223,7 +229,8 @@ def _chunks(s3: S3Client, obj: S3Object, body: Any) -> Iterator[bytes]:
                 # Compares the length with Content-Length; the raw stream below it does not.
                 for chunk in body.iter_chunks(READ_BYTES):
                     read += len(chunk)
-                    begun = 0
+                    if len(chunk) == READ_BYTES:
+                        begun = 0
                     yield chunk
                 return
         except S3Error as error:

@@ -1,0 +1,215 @@
+"""The faults and security checks that this project answers for, and which tests do.
+
+    python -m tests.faults.matrix docs/reliability.md    write the tables between their markers
+
+A test says what it is about by `@fault(20, caught_by="...")` or `@check("S3")`; a fault that cannot
+happen here says why below. tests/faults/test_matrix.py sees that nothing is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import tests
+from xapi_etl_processor.reference import with_tables
+
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+
+FAULTS = {
+    1: "The same S3 event comes twice, one after the other",
+    2: "The same S3 event comes twice at the same moment",
+    3: "A key is overwritten, and its events come out of order",
+    4: "An object is replaced while it is read",
+    5: "Keys with spaces, plus signs, percent signs, accents",
+    6: "S3's test event: bare, in SQS, in SNS in SQS",
+    7: "A message that is no JSON, has no records, is of another service or about a removal",
+    8: "One message of a batch fails",
+    9: "One of a message's records fails",
+    10: "The shape of what is answered to an SQS batch",
+    11: "A direct invocation fails",
+    12: "The time is nearly up with objects left",
+    13: "The process is killed at any point of its work",
+    14: "Lambda says that no time at all is left",
+    15: "A message becomes visible again while it is at work",
+    16: "A huge payload, a huge number of objects, a huge answer",
+    17: "The object is gone",
+    18: "Access to the object, or to its key, is denied",
+    19: "S3 is throttling",
+    20: "The body ends early",
+    21: "The body stalls",
+    22: "S3 hangs up while ClickHouse is slow",
+    23: "ClickHouse is down, or its name is unknown",
+    24: "The connection is cut inside the only block",
+    25: "The connection is cut between two batches",
+    26: "The acknowledgement of an insert is lost",
+    27: "The batch size changes between two attempts",
+    28: "A line in the middle of a batch is bad",
+    29: "A value that a column cannot hold",
+    30: "Booleans, NaN and empty text where numbers belong",
+    31: "The connection is used again after an error",
+    32: "A warm container's connection is dead, or a black hole",
+    33: "The invocation before this one was abandoned half-way",
+    34: "ClickHouse has too many parts",
+    35: "One insert touches more than a hundred partitions",
+    36: "ClickHouse refuses: by code, tried again or not",
+    37: "ClickHouse does not know whether an insert was done",
+    38: "The table has more, fewer, moved or other columns",
+    39: "The server cannot deduplicate inserts",
+    40: "The deduplication window has been passed",
+    41: "One statement, sent again in another month",
+    42: "A materialized view over the table, and a repeated insert",
+    43: "The user's profile asks for asynchronous inserts",
+    44: "Forced reprocessing: after a delete, twice, killed half-way",
+    45: "A dry run",
+    46: "Listings: prefixes alike, thousands of keys, folder markers, archived objects",
+    47: "Dates: bounds, time zones, leap days, nothing found",
+    48: "A backfill over live events",
+    49: "A backfill of more than one invocation's time",
+    50: "Line ends of every kind, at every edge of a chunk",
+    51: "Unicode's line separators inside text",
+    52: "Byte order marks, other encodings, invalid UTF-8, surrogates, NUL",
+    53: "JSON that only some parsers take",
+    54: "A line without an end",
+    55: "Gzip: many members, cut, padded, damaged, misnamed",
+    56: "Zstandard, which is not read",
+    57: "A gzip bomb",
+    58: "Nothing in the object, or nothing about videos",
+    59: "Nothing in the object is a statement",
+    60: "The dead letter cannot be sent",
+    61: "A dead letter is sent again",
+    62: "The function triggers itself",
+    63: "The password was rotated",
+    64: "Time zones of the process and of the server, milliseconds",
+    65: "Too little memory",
+    66: "The health check, by cause",
+}
+
+NOT_HERE = {
+    60: "The function sends no dead letter: SQS moves the message itself, and Lambda hands on the"
+    " event; the alarm `lost-dead-letters` tells when that fails.",
+}
+"""Faults that cannot happen here, and why."""
+
+CHECKS = {
+    "S1": "The role may do what is used, and nothing else",
+    "S2": "Only this account's bucket fills the queue",
+    "S3": "Only named buckets and folders are read, of the named owner",
+    "S4": "The password is in no log, answer, error or template",
+    "S5": "A hidden parameter is not the only protection",
+    "S6": "TLS: by default, verified, and nothing else is connected to",
+    "S7": "No alternative host without TLS",
+    "S8": "Names in SQL are identifiers; values are parameters or blocks",
+    "S9": "The database user needs little",
+    "S10": "Nothing personal in logs, answers, dead letters or errors",
+    "S11": "No line of the log can be forged by a key",
+    "S12": "Queues, logs and secrets at rest",
+    "S13": "Everything has a bound",
+    "S14": "Direct payloads are checked strictly",
+    "S15": "Dependencies are pinned by hash, and free of known faults",
+    "S16": "What is in the package",
+    "S17": "The code that runs is the code that was built",
+    "S18": "The template keeps CloudFormation's rules",
+    "S19": "What goes wrong rings a bell",
+    "S20": "The network",
+    "S21": "Static checks, warnings as errors, no secret in the history",
+    "S22": "Fuzzing",
+}
+
+ELSEWHERE = {
+    "S7": "no setting names a second host",
+    "S9": "README, Deployment: `SELECT, INSERT`; README, What only your account can prove, 5",
+    "S15": "`make check`: pip-audit",
+    "S17": "README, What only your account can prove, 6",
+    "S18": "`make check`: cfn-lint, checkov",
+    "S20": "README, Parameters of the stack; README, What only your account can prove, 1",
+    "S21": "`make check`: ruff's security rules; pytest with warnings as errors",
+    "S22": "`make fuzz`: atheris",
+}
+"""Checks that tools or people do, beside the tests."""
+
+
+class Proof(NamedTuple):
+    """A test, by file and name, and what catches the fault."""
+
+    file: str
+    name: str
+    caught_by: str
+
+
+def fault(*rows: int, caught_by: str) -> Callable[[_Test], _Test]:
+    """Mark a test as one of these rows; caught_by says what keeps the promise there."""
+    return _marking("_faults", [(row, caught_by) for row in rows])
+
+
+def check(*names: str) -> Callable[[_Test], _Test]:
+    """Mark a test as one of these security checks."""
+    return _marking("_checks", [(name, "") for name in names])
+
+
+def _marking(attribute: str, marks: list[tuple[Any, str]]) -> Callable[[_Test], _Test]:
+    def marked(test: _Test) -> _Test:
+        setattr(test, attribute, [*getattr(test, attribute, ()), *marks])
+        return test
+
+    return marked
+
+
+def proofs(attribute: str) -> dict[Any, list[Proof]]:
+    """The tests that are marked, by row or check."""
+    found: dict[Any, list[Proof]] = {}
+    for file, function in _tests():
+        for row, caught_by in getattr(function, attribute, ()):
+            found.setdefault(row, []).append(Proof(file, function.__name__, caught_by))
+    return found
+
+
+def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
+    for module in sorted(m.name for m in pkgutil.walk_packages(tests.__path__, "tests.")):
+        if module.rpartition(".")[2].startswith("test_"):
+            found = vars(importlib.import_module(module))
+            for name, function in found.items():
+                if name.startswith("test_") and callable(function):
+                    yield module.replace(".", "/") + ".py", function
+
+
+def faults_table() -> str:
+    """Row, fault, tests and the layers that catch it, as Markdown."""
+    found = proofs("_faults")
+    lines = ["| | fault | caught by | test |\n|---|---|---|---|\n"]
+    for row, title in FAULTS.items():
+        caught = "; ".join(dict.fromkeys(proof.caught_by for proof in found.get(row, ())))
+        named = "<br>".join(_linked(proof) for proof in found.get(row, ()))
+        lines.append(f"| {row} | {title} | {caught or '-'} | {named or NOT_HERE[row]} |\n")
+    return "".join(lines)
+
+
+def checks_table() -> str:
+    """Check and what proves it, as Markdown."""
+    found = proofs("_checks")
+    lines = ["| | check | proved by |\n|---|---|---|\n"]
+    for name, title in CHECKS.items():
+        named = [_linked(proof) for proof in found.get(name, ())]
+        if name in ELSEWHERE:
+            named.append(ELSEWHERE[name])
+        lines.append(f"| {name} | {title} | {'<br>'.join(named)} |\n")
+    return "".join(lines)
+
+
+def _linked(proof: Proof) -> str:
+    words = proof.name.removeprefix("test_").replace("_", " ")
+    return f"[{words}](../{proof.file})"
+
+
+def rewritten(page: str) -> str:
+    """The page with its generated tables as they should be."""
+    return with_tables(page, {"faults": faults_table(), "checks": checks_table()})
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(rewritten(file.read_text()))

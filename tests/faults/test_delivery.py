@@ -1,0 +1,335 @@
+"""What SQS and Lambda do: deliver twice, late, in parts, at once; kill, and run out of time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote_plus
+
+import boto3
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, context
+from tests.event_source_mapping import failed_messages
+from tests.faults import child
+from tests.faults.matrix import check, fault
+from tests.samples import BAD_LINE, event_id, notification, sqs, video
+from xapi_etl_processor.common import Run, connections, process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.objects import S3Object
+
+IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
+ROWS = "SELECT count() FROM video_events"
+LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
+
+
+def keys(count: int) -> list[str]:
+    return [f"section/1/video/2024-01-01T12-00-{n:02}Z_{n}.jsonl" for n in range(count)]
+
+
+def ids(numbers: range) -> list[list[str]]:
+    return [[event_id(n)] for n in numbers]
+
+
+def deliver(messages: dict[str, Any], seconds_left: float = 60) -> dict[str, Any]:
+    """What is left of the messages after one invocation, by Lambda's own rules."""
+    answer = handler(sqs(**messages), context(seconds_left))
+    payload = type("Payload", (), {"read": lambda _: json.dumps(answer).encode()})()
+    failed = failed_messages(list(messages), {"Payload": payload}, reports=True)
+    return {name: body for name, body in messages.items() if name in failed}
+
+
+@fault(8, caught_by="partial batch answer; ledger for the rest")
+def test_one_message_of_ten_fails_and_only_that_one_comes_again(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    names = keys(10)
+    for n, key in enumerate(names):
+        if n != 4:
+            bucket.put(key, video(n), video(100 + n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    left = deliver(messages)
+    assert list(left) == ["id4"]
+    bucket.put(names[4], video(4), video(104))
+    assert deliver(left) == {}
+    assert deliver(messages) == {}
+    assert ask(IDS) == ids(range(10)) + ids(range(100, 110))
+    assert ask(ROWS) == [[20]]
+
+
+@fault(9, caught_by="partial batch answer; ledger for the rest")
+def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    names = keys(3)
+    for n in (0, 2):
+        bucket.put(names[n], video(n))
+    left = deliver({"one": notification(bucket.name, *names)})
+    assert list(left) == ["one"]
+    assert ask(IDS) == [[event_id(0)], [event_id(2)]]
+    bucket.put(names[1], video(1))
+    assert deliver(left) == {}
+    assert ask(IDS) == ids(range(3))
+    assert ask(ROWS) == [[3]]
+
+
+@fault(10, caught_by="shape of the answer")
+@pytest.mark.parametrize("good", [0, 1, 3])
+def test_a_batch_answer_names_only_messages_that_were_sent(
+    bucket: Bucket, settings: Settings, good: int
+) -> None:
+    names = keys(3)
+    for n in range(good):
+        bucket.put(names[n], video(n))
+    answer = handler(
+        sqs(**{f"m{n}": notification(bucket.name, k) for n, k in enumerate(names)}), context()
+    )
+    assert answer == {"batchItemFailures": [{"itemIdentifier": f"m{n}"} for n in range(good, 3)]}
+
+
+@fault(12, caught_by="time budget; partial batch answer")
+def test_when_the_time_is_nearly_up_what_is_left_comes_again(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    names = keys(6)
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    assert deliver(messages, seconds_left=0.001) == messages
+    assert ask(ROWS) == [[0]]
+    assert deliver(messages) == {}
+    assert ask(IDS) == ids(range(6))
+
+
+@fault(12, caught_by="time budget")
+def test_an_object_that_the_time_does_not_suffice_for_is_not_in_the_ledger(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bucket.put(keys(1)[0], body=b"".join(line(n) for n in range(3000)))
+    times = iter([False] * 4)
+    monkeypatch.setattr(Run, "time_is_up", property(lambda _: next(times, True)))
+    with pytest.raises(EventFailed, match=r"the time was up at line \d+: give the function more"):
+        handler(notification(bucket.name, key), context())
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    monkeypatch.setattr(Run, "time_is_up", False)
+    handler(notification(bucket.name, key), context())
+    assert ask("SELECT count() FROM video_events FINAL") == [[3000]]
+
+
+def line(number: int) -> bytes:
+    """So long that an object of some hundred is several chunks, and so several batches."""
+    return json.dumps(video(number, padding="x" * 1000)).encode() + b"\n"
+
+
+class KillAt:
+    """Kills a child when the server has reached a point of its n-th query of a kind."""
+
+    def __init__(self, point: str, table: str, nth: int) -> None:
+        self.point, self.table, self.left = point, table, nth
+        self.child: subprocess.Popen[bytes] | None = None
+        self.started = threading.Event()
+
+    def __call__(self, point: str, sql: str) -> None:
+        if point != self.point or f".{self.table} " not in sql:
+            return
+        self.left -= 1
+        if self.left == 0:
+            assert self.started.wait(30)
+            assert self.child
+            self.child.send_signal(signal.SIGKILL)
+            self.child.wait(30)
+
+
+COMMIT_POINTS = [
+    ("query", "processed_files", 1),  # before anything was read
+    ("query", "video_events", 1),  # before the first block
+    ("block", "video_events", 1),
+    ("insert", "video_events", 1),
+    ("stored", "video_events", 1),  # stored, not acknowledged
+    ("insert", "video_events", 2),  # in the middle of the first object
+    ("stored", "video_events", 3),
+    ("block", "rejected_statements", 1),  # rows are there, refused lines are not
+    ("stored", "rejected_statements", 1),
+    ("block", "processed_files", 1),  # all is there but the ledger
+    ("stored", "processed_files", 1),
+]
+
+
+@fault(13, caught_by="insert token within the window, row identity beyond; ledger last")
+@pytest.mark.parametrize(
+    ("point", "table", "nth", "forced"),
+    [*((*each, False) for each in COMMIT_POINTS), *((*each, True) for each in COMMIT_POINTS[4::3])],
+)
+def test_a_loader_killed_at_a_commit_point_is_made_up_for(
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    point: str,
+    table: str,
+    nth: int,
+    forced: bool,
+) -> None:
+    names = keys(2)
+    for n, key in enumerate(names):
+        lines = b"".join(line(1000 * n + m) for m in range(250))
+        bucket.put(key, body=lines + BAD_LINE + b"\n")
+    kill = KillAt(point, table, nth)
+    clickhouse.hook = kill
+    payload = {"mode": "bulk", "force_reprocess": forced}
+    kill.child = child.start(payload, BATCH_ROWS="100")
+    kill.started.set()
+    code = kill.child.wait(60)
+    kill.child.communicate()
+    assert code == -signal.SIGKILL
+    clickhouse.hook = lambda *_: None
+    # No lock stays: the next delivery needs nobody's help.
+    body = child.body_of(child.start({"mode": "bulk"}, BATCH_ROWS="100"))
+    assert (body["success"], body["complete"]) == (True, True)
+    assert ask(IDS) == ids(range(250)) + ids(range(1000, 1250))
+    assert ask(LEDGER) == [[key, 251, 250, 1] for key in names]
+    refused = "SELECT source_file, source_line FROM rejected_statements FINAL ORDER BY 1"
+    assert ask(refused) == [[bucket.uri(key), 251] for key in names]
+
+
+@fault(15, caught_by="row identity; ledger for whichever is later")
+def test_a_second_copy_while_the_first_is_at_work_counts_once(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    key = bucket.put(keys(1)[0], *(video(n) for n in range(50)))
+    begun, go_on = threading.Event(), threading.Event()
+    first_insert = iter([True])
+
+    def hold_the_first(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events " in sql and next(first_insert, False):
+            begun.set()
+            assert go_on.wait(30)
+
+    clickhouse.hook = hold_the_first
+    slow = child.start({"bucket": bucket.name, "key": key})
+    assert begun.wait(30)
+    again = child.body_of(child.start(sqs(again=notification(bucket.name, key))))
+    assert again == {"batchItemFailures": []}
+    go_on.set()
+    assert child.body_of(slow)["success"] is True
+    assert ask(IDS) == ids(range(50))
+    assert ask(LEDGER) == [[key, 50, 50, 0]]
+
+
+@fault(2, 15, caught_by="insert token, else row identity")
+def test_one_object_delivered_to_eight_processes_at_once_counts_once(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    names = keys(4)
+    for n, key in enumerate(names):
+        body = b"".join(line(1000 * n + m) for m in range(300)) + BAD_LINE + b"\n"
+        bucket.put(key, body=body)
+    asked = threading.Barrier(8)
+
+    def together(point: str, sql: str) -> None:
+        # All eight have asked the ledger, which knows nothing, before one may go on.
+        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
+            asked.wait(60)
+
+    clickhouse.hook = together
+    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(8)]
+    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 8
+    assert ask("SELECT count() FROM video_events FINAL") == [[1200]]
+    # The engine's deduplication window took seven of the eight equal inserts.
+    assert ask(ROWS) == [[1200]]
+    assert ask(LEDGER) == [[key, 301, 300, 1] for key in names]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
+
+
+@fault(48, caught_by="ledger; row identity for what is at work in both")
+def test_a_backfill_over_live_deliveries_at_the_same_moment_counts_once(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    names = keys(40)
+    for n, key in enumerate(names):
+        bucket.put(key, *(video(100 * n + m) for m in range(20)))
+    live = [sqs(m=notification(bucket.name, *names[n::4])) for n in range(4)]
+    # Two backfills of one section besides; batches end at other rows, so tokens differ.
+    work = [child.start(payload, BATCH_ROWS="70") for payload in live]
+    work += [child.start({"section_id": 1}, BATCH_ROWS=rows) for rows in ("90", "110")]
+    bodies = [child.body_of(one) for one in work]
+    assert bodies[:4] == [{"batchItemFailures": []}] * 4
+    assert all(body["success"] and body["complete"] for body in bodies[4:])
+    assert ask("SELECT count(), uniqExact(event_id) FROM video_events FINAL") == [[800, 800]]
+    assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
+
+
+@fault(16, caught_by="caps on what an answer names")
+@check("S13")
+def test_answers_stay_small_whatever_is_sent(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"section/1/video/{'x' * 900}{n}.jsonl" for n in range(400)]
+    bucket.put(names[0], video(1))
+    with pytest.raises(EventFailed) as caught:
+        handler(notification(bucket.name, *names), context())
+    assert "399 of 400 objects failed" in str(caught.value)
+    assert len(str(caught.value)) < 100_000
+    for payload in ({"x" * 5_000_000: 1}, {"mode": "bulk", "section_id": "9" * 5_000_000}):
+        answer = handler(payload, context())
+        assert (answer["statusCode"], len(json.dumps(answer)) < 10_000) == (400, True)
+
+
+@fault(5, caught_by="decoding once, at the edge")
+def test_keys_that_s3_itself_encodes_are_decoded_once_and_listed_ones_never(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+) -> None:
+    odd = ["a b", "a+b", "a%2Bb", "a=b:c", "é", "%20", "&amp;"]
+    names = [f"section/1/video/{name}.jsonl" for name in odd]
+    queue = boto3.client("sqs")
+    url = queue.create_queue(QueueName=bucket.name)["QueueUrl"]
+    arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    wanted = {"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    bucket.client.put_bucket_notification_configuration(
+        Bucket=bucket.name, NotificationConfiguration={"QueueConfigurations": [wanted]}
+    )
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = dict(received(queue, url))
+    queue.close()
+    # S3's test event came first, and is no work.
+    assert any("s3:TestEvent" in json.dumps(body) for body in messages.values())
+    assert quote_plus("section/1/video/a b.jsonl") in json.dumps(messages)
+    assert deliver(messages) == {}
+    assert ask("SELECT source_file FROM video_events FINAL ORDER BY 1") == sorted(
+        [bucket.uri(key)] for key in names
+    )
+    assert invoke({"section_id": 1})["files_skipped"] == len(names)
+
+
+def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
+    while got := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in got:
+            yield message["MessageId"], json.loads(message["Body"])
+
+
+@fault(33, caught_by="nothing outlives an invocation but connections")
+def test_an_invocation_that_was_abandoned_half_way_leaves_nothing_to_the_next(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "10")
+    names = keys(3)
+    for n, key in enumerate(names):
+        bucket.put(key, *(video(100 * n + m) for m in range(15)))
+    warm = Settings.from_env(os.environ)
+    abandoned = process(
+        [S3Object(bucket.name, key) for key in names[:2]], Run(warm, connections(warm), "event")
+    )
+    next(abandoned)  # And never asked again: rows 11 to 15 of it were in memory.
+    assert invoke(notification(bucket.name, names[2]))["video_events_processed"] == 15
+    assert ask(LEDGER) == [[key, 15, 15, 0] for key in (names[0], names[2])]
+    assert invoke({"section_id": 1})["files_processed"] == 1
+    assert ask(IDS) == [row for n in range(3) for row in ids(range(100 * n, 100 * n + 15))]
+    abandoned.close()

@@ -1,0 +1,313 @@
+"""What S3 does: refuse, throttle, stall, cut bodies short, replace what is being read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.http_proxy import Answer, Request, S3Proxy
+from tests.faults.matrix import check, fault
+from tests.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor import s3
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import EventFailed
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
+ROWS = "SELECT count() FROM video_events"
+LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
+LARGE = 3 * s3.SMALL_BYTES
+
+
+def bundle(count: int, size: int = 0) -> bytes:
+    """Video statements 0 to count - 1, padded to about so many bytes in all."""
+    padding = "é" * (size // count // 6)
+    lines = [json.dumps(video(n, padding=padding)).encode() for n in range(count)]
+    return b"".join(line + b"\n" for line in lines)
+
+
+def ids(count: int) -> list[list[str]]:
+    return [[event_id(n)] for n in range(count)]
+
+
+class Once:
+    """An answer to the first `times` GETs of an object's body, or of what is left of it."""
+
+    def __init__(self, answer: Answer, times: int = 1, method: str = "GET") -> None:
+        self.answer, self.left, self.method = answer, times, method
+
+    def __call__(self, request: Request) -> Answer | None:
+        if request.method != self.method or "list-type" in request.path or self.left == 0:
+            return None
+        self.left -= 1
+        return self.answer
+
+
+@fault(20, caught_by="length check; ranged GET of the same version")
+@pytest.mark.parametrize("cuts", [1, 3])
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_a_body_that_is_cut_is_read_on_from_there(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int, cuts: int
+) -> None:
+    body = bundle(200, size)
+    bucket.put(KEY, body=body)
+    store.rule = Once(Answer(cut=len(body) * 2 // 3), cuts)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(200)
+    assert ask(ROWS) == [[200]]
+    if size:
+        first, *rest = [r.range for r in store.asked("GET", "_1.jsonl")]
+        assert first == ""
+        # What had come in whole megabytes is not asked for again.
+        assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
+
+
+@fault(20, caught_by="length check")
+def test_a_body_that_is_always_cut_fails_and_is_not_in_the_ledger(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(50))
+    store.rule = Once(Answer(cut=100), times=100)
+    with pytest.raises(EventFailed, match=f"{KEY} could not be read to its end"):
+        invoke(notification(bucket.name, KEY))
+    # Hundreds of requests that each bring a hundred bytes would be no help.
+    assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    store.rule = Once(Answer(), 0)
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(50)
+
+
+@fault(20, 55, caught_by="length check, then gzip's own end")
+def test_a_gzip_that_is_cut_on_the_way_is_read_on(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    body = gzip.compress(bundle(300))
+    bucket.put(KEY + ".gz", body=body)
+    store.rule = Once(Answer(cut=len(body) // 2), 2)
+    assert invoke(notification(bucket.name, KEY + ".gz"))["video_events_processed"] == 300
+    assert ask(IDS) == ids(300)
+
+
+@fault(21, caught_by="read timeout; ranged GET of the same version")
+def test_a_body_that_stalls_is_read_on(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "READ_SECONDS", 1)
+    body = bundle(200, LARGE)
+    bucket.put(KEY, body=body)
+    store.rule = Once(Answer(stall=len(body) // 2))
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(200)
+
+
+@fault(21, caught_by="time budget")
+def test_a_stall_does_not_outlast_the_invocation(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(stall=100), times=100)
+    started = time.monotonic()
+    with pytest.raises(EventFailed, match="the time was up"):
+        invoke(notification(bucket.name, KEY), seconds_left=4)
+    # A single read would wait for ten seconds.
+    assert time.monotonic() - started < 4
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@fault(4, caught_by="If-Match on every further GET")
+def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    body, later = bundle(200, LARGE), bundle(200, LARGE).replace(b"viewer-", b"VIEWER-")
+    bucket.put(KEY, body=body)
+    replace = Once(Answer(do=lambda: bucket.put(KEY, body=later)))
+    cut = Once(Answer(cut=len(body) // 2))
+
+    def rule(request: Request) -> Answer | None:
+        return replace(request) if request.range else cut(request)
+
+    store.rule = rule
+    with pytest.raises(EventFailed, match="was replaced while it was read"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(200)
+    newer = "SELECT countIf(user_id LIKE 'VIEWER-%') FROM video_events FINAL"
+    assert ask(newer) == [[200]]
+    etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
+    assert ask(LEDGER) == [[etag, 200, 200, 0]]
+
+
+@fault(3, 4, caught_by="the ETag of what was read is what the ledger remembers")
+def test_an_object_that_is_replaced_before_it_is_read_is_remembered_as_what_was_read(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer(do=lambda: bucket.put(KEY, video(2))))
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == [[event_id(2)]]
+    assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
+
+
+@fault(19, caught_by="boto's standard retries, within the time budget")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_throttling_is_waited_out(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, method: str
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer("SlowDown"), times=2, method=method)
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    assert ask(IDS) == [[event_id(1)]]
+
+
+@fault(19, caught_by="bounded retries; the message comes again")
+def test_throttling_that_does_not_end_fails_the_object(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer("SlowDown"), times=1000)
+    with pytest.raises(EventFailed, match=rf"{KEY} cannot be read \(SlowDown\)"):
+        invoke(notification(bucket.name, KEY))
+    assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@fault(18, caught_by="error with key and code; not tried again here")
+@pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException", "InvalidObjectState"])
+def test_what_may_not_be_read_is_asked_for_once_and_named(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, code: str
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer(code, 403), times=1000)
+    with pytest.raises(EventFailed, match=rf"s3://{bucket.name}/{KEY} .*\({code}\)"):
+        invoke(notification(bucket.name, KEY))
+    assert len(store.asked("GET", KEY[-10:])) == 1
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@fault(46, caught_by="error with what to do; the rest is processed")
+def test_an_archived_object_is_named_and_the_others_of_a_backfill_land(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    for n in range(3):
+        bucket.put(f"section/1/video/{n}.jsonl", video(n))
+    store.rule = lambda r: Answer("InvalidObjectState", 403) if "/1.jsonl" in r.path else None
+    answer = invoke({"section_id": 1})
+    assert (answer["success"], answer["files_processed"], answer["files_failed"]) == (False, 2, 1)
+    assert "restore it from Glacier first" in answer["failures"][0]["error"]
+    assert ask(IDS) == [[event_id(0)], [event_id(2)]]
+
+
+@fault(22, caught_by="ranged GET of the same version")
+def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
+    bucket: Bucket,
+    store: S3Proxy,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "20")
+    body = bundle(200, LARGE)
+    bucket.put(KEY, body=body)
+    store.rule = Once(Answer(cut=len(body) // 3))
+    inserts: list[int] = []
+
+    def slow(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events " in sql:
+            inserts.append(len(store.asked("GET", KEY[-10:])))
+            time.sleep(0.2)  # The fault itself: an insert that takes its time.
+
+    clickhouse.hook = slow
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(200)
+    assert (inserts[0], inserts[-1]) == (1, 2)
+
+
+@fault(49, 19, caught_by="continuation token")
+def test_a_listing_that_stalls_does_not_outlast_the_invocation(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = lambda r: Answer(stall=50) if "list-type" in r.path else None
+    started = time.monotonic()
+    with pytest.raises(Exception, match="the time was up"):
+        invoke({"section_id": 1}, seconds_left=4)
+    assert time.monotonic() - started < 4
+    assert ask(ROWS) == [[0]]
+
+
+@check("S3")
+@pytest.mark.parametrize("payload", ["direct", "notification", "bulk"])
+def test_another_bucket_is_not_even_asked_for(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, payload: str
+) -> None:
+    bucket.client.create_bucket(Bucket=f"other-{bucket.name}")
+    bucket.client.put_object(Bucket=f"other-{bucket.name}", Key=KEY, Body=bundle(1))
+    store.requests.clear()
+    said = f"s3://other-{bucket.name} is not a bucket of bundles"
+    if payload == "notification":
+        with pytest.raises(EventFailed, match=said):
+            invoke(notification(f"other-{bucket.name}", KEY))
+    else:
+        asked = {"key": KEY} if payload == "direct" else {"mode": "bulk"}
+        answer = invoke({"bucket": f"other-{bucket.name}", **asked})
+        assert (answer.status, said in answer["error"]) == (400, True)
+    assert store.requests == []
+    assert ask(ROWS) == [[0]]
+
+
+@check("S3")
+def test_another_bucket_can_be_allowed(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"other-{bucket.name}"
+    bucket.client.create_bucket(Bucket=other)
+    bucket.client.put_object(Bucket=other, Key=KEY, Body=bundle(1))
+    monkeypatch.setenv("S3_XAPI_OTHER_BUCKETS", f"one-more, {other}")
+    assert invoke({"mode": "bulk", "bucket": other})["files_processed"] == 1
+    assert invoke(notification(other, KEY))["files_skipped"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[f"s3://{other}/{KEY}"]]
+
+
+@check("S3")
+@pytest.mark.parametrize("key", ["secrets/a.jsonl", "section.jsonl", "/section/1/a.jsonl"])
+def test_what_is_outside_the_folder_is_not_even_asked_for(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, key: str
+) -> None:
+    bucket.put(key, video(1))
+    store.requests.clear()
+    answer = invoke({"bucket": bucket.name, "key": key})
+    assert (answer.status, "not in the folder of the bundles" in answer["error"]) == (400, True)
+    with pytest.raises(EventFailed, match="not in the folder of the bundles"):
+        invoke(notification(bucket.name, key))
+    assert store.requests == []
+
+
+@check("S3")
+def test_every_request_names_the_owner_that_the_bucket_must_have(
+    bucket: Bucket, settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    seen: list[tuple[str, str]] = []
+    client = s3.client(owner="123456789012")
+
+    def note(request: object, operation_name: str, **_: object) -> None:
+        headers = getattr(request, "headers", {})
+        seen.append((operation_name, headers.get("x-amz-expected-bucket-owner", "")))
+
+    client.meta.events.register("request-created.s3", note)
+    bucket.put(KEY, BAD_LINE, video(1))
+    (found,) = s3.listing(client, bucket.name, "")
+    s3.check_bucket(client, bucket.name, "")
+    for _, body in s3.bodies(client, [found], 1):
+        assert list(body)
+    operations = {name for name, _ in seen}
+    assert operations == {"ListObjectsV2", "HeadObject", "GetObject"}
+    assert {owner for _, owner in seen} == {"123456789012"}
+    client.close()

@@ -130,6 +130,28 @@ def test_several_clients_are_served_at_once(clickhouse: ClickHouseServer) -> Non
         assert list(pool.map(ask, range(16))) == [4_999_950_000 + n for n in range(16)]
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("ALTER TABLE default.t ADD CONSTRAINT small CHECK n < 2", 469),
+        ("ALTER TABLE default.t MODIFY SETTING parts_to_throw_insert = 1", 252),
+    ],
+)
+def test_what_the_engine_does_not_store_is_never_acknowledged(
+    clickhouse: ClickHouseServer, change: str, code: int
+) -> None:
+    with client(clickhouse) as connected:
+        connected.execute("CREATE TABLE default.t (n UInt64) ENGINE = MergeTree ORDER BY n")
+        connected.execute("SYSTEM STOP MERGES default.t")
+        connected.execute("INSERT INTO default.t VALUES", [(1,)])
+        connected.execute(change)
+        with pytest.raises(errors.ServerException) as caught:
+            connected.execute("INSERT INTO default.t VALUES", [(3,)])
+        assert caught.value.code == code
+        assert connected.execute("SELECT count() FROM default.t") == [(1,)]
+        connected.execute("DROP TABLE default.t")
+
+
 def test_an_insert_of_two_blocks_is_one_insert(
     clickhouse: ClickHouseServer, unmigrated: Settings
 ) -> None:

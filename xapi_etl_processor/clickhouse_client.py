@@ -131,11 +131,12 @@ class ClickHouse:
                 return call(self._connected(deadline))
             except (errors.Error, EOFError, OSError) as error:
                 named = self._named(error, doing)
+                # What is left on the line, if there still is one, belongs to no query.
+                self.disconnect()
                 if self._is_refused_login(error) and not renewed:
                     # The secret may have been rotated since it was read.
                     renewed = True
                     _secret.cache_clear()
-                    self.disconnect()
                     continue
                 pause = random.uniform(0.5, 1) * 2 ** (attempt - 1)  # noqa: S311  # jitter
                 if (
@@ -187,9 +188,13 @@ class ClickHouse:
         left = max(1.0, deadline - time.monotonic() - KEPT_SECONDS)
         connection.connect_timeout = min(CONNECT_SECONDS, left)
         connection.sync_request_timeout = min(CONNECT_SECONDS, left)
+        # A server that accepts and then says nothing is no server: its greeting is not waited for
+        # as long as a query's answer.
+        connection.send_receive_timeout = min(CONNECT_SECONDS, left)
+        if not (connection.connected and connection.ping()):
+            connection.connect()
         connection.send_receive_timeout = min(REPLY_SECONDS, left)
-        if connection.socket:
-            connection.socket.settimeout(connection.send_receive_timeout)
+        connection.socket.settimeout(connection.send_receive_timeout)
         return self._client
 
     def _named(self, error: Exception, doing: str) -> ClickHouseError:

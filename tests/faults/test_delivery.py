@@ -291,7 +291,7 @@ def test_keys_that_s3_itself_encodes_are_decoded_once_and_listed_ones_never(
     queue = boto3.client("sqs")
     url = queue.create_queue(QueueName=bucket.name)["QueueUrl"]
     arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    wanted = {"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    wanted: Any = {"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     bucket.client.put_bucket_notification_configuration(
         Bucket=bucket.name, NotificationConfiguration={"QueueConfigurations": [wanted]}
     )
@@ -324,7 +324,7 @@ def test_an_invocation_that_was_abandoned_half_way_leaves_nothing_to_the_next(
     for n, key in enumerate(names):
         bucket.put(key, *(video(100 * n + m) for m in range(15)))
     warm = Settings.from_env(os.environ)
-    abandoned = process(
+    abandoned: Any = process(
         [S3Object(bucket.name, key) for key in names[:2]], Run(warm, connections(warm), "event")
     )
     next(abandoned)  # And never asked again: rows 11 to 15 of it were in memory.

@@ -1,0 +1,435 @@
+"""What ClickHouse does: vanish inside a block, lose an acknowledgement, refuse, differ."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.faults.matrix import fault
+from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor.clickhouse_client import (
+    ClickHouse,
+    ClickHouseRefused,
+    ClickHouseUnavailable,
+)
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import EventFailed
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
+ROWS = "SELECT count() FROM video_events"
+FORGET = "TRUNCATE TABLE processed_files"
+LEDGER = "SELECT lines, video, rejected FROM processed_files FINAL"
+BIG = "x" * 3000
+"""In a column of its own kind for each row, so that a block is larger than any buffer."""
+
+
+def ids(numbers: range) -> list[list[str]]:
+    return [[event_id(n)] for n in numbers]
+
+
+def bulky(number: int) -> dict[str, Any]:
+    """A statement whose row does not compress well: hashes of its number, for some kilobytes."""
+    from hashlib import sha256
+
+    text = "".join(sha256(b"%d %d" % (number, part)).hexdigest() for part in range(60))
+    return video(number, object={"id": f"https://example.org/{text}"})
+
+
+@fault(24, caught_by="one block is all or nothing; the same block again")
+@pytest.mark.parametrize("after", [1_000, 30_000, 200_000])
+def test_a_connection_cut_inside_the_only_block_stores_it_once(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, after: int
+) -> None:
+    bucket.put(KEY, *(bulky(n) for n in range(150)), BAD_LINE)
+    wire.fault = Fault(cut_after=after)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 150
+    assert wire.fault.seen == 1
+    assert ask(IDS) == ids(range(150))
+    assert ask(ROWS) == [[150]]
+    assert ask(LEDGER) == [[151, 150, 1]]
+
+
+@fault(24, caught_by="one block is all or nothing; the message comes again")
+def test_a_connection_that_is_always_cut_inside_the_block_stores_nothing(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
+) -> None:
+    bucket.put(KEY, *(bulky(n) for n in range(150)))
+    wire.fault = Fault(cut_after=50_000, times=100)
+    with pytest.raises(EventFailed, match="may or may not have been done"):
+        invoke(notification(bucket.name, KEY))
+    assert ask(ROWS) == [[0]]
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    wire.fault = Fault(times=0)
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(range(150))
+
+
+@fault(25, caught_by="insert token; ledger last")
+def test_a_connection_cut_between_batches_resends_only_the_next_one(
+    bucket: Bucket,
+    wire: TcpProxy,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "30")
+    bucket.put(KEY, *(bulky(n) for n in range(200)))
+    stored: list[int] = []
+
+    def cut_behind_the_second(point: str, sql: str) -> None:
+        if ".video_events " in sql and point == "stored":
+            stored.append(ask(ROWS)[0][0])
+        if ".video_events " in sql and point == "query" and len(stored) == 2:
+            stored.append(-1)
+            raise ConnectionAbortedError
+
+    clickhouse.hook = cut_behind_the_second
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    sizes = [count for count in stored if count >= 0]
+    assert sizes == sorted(set(sizes))  # No batch came twice.
+    assert ask(ROWS) == [[200]]
+    assert ask(IDS) == ids(range(200))
+
+
+@fault(26, caught_by="insert token: the same bytes are stored once")
+def test_an_acknowledgement_that_is_lost_is_made_up_for(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.REPLY_SECONDS", 1)
+    bucket.put(KEY, *(bulky(n) for n in range(150)))
+    wire.fault = Fault(mute_after=100_000)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 150
+    assert wire.fault.seen == 1
+    assert ask(ROWS) == [[150]]
+    assert ask(IDS) == ids(range(150))
+
+
+@fault(26, 40, caught_by="row identity, where the window is passed or missing")
+@pytest.mark.parametrize("window", [0, 2])
+def test_a_lost_acknowledgement_without_a_window_counts_once_to_a_reader(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: int
+) -> None:
+    # A table that was made so: a window that is set to 0 later goes on remembering.
+    ((made,),) = ask(
+        "SELECT create_table_query FROM system.tables WHERE name = 'video_events'"
+        " AND database = currentDatabase()"
+    )
+    ask("DROP TABLE video_events")
+    ask(made.replace("deduplication_window = 10000", f"deduplication_window = {window}"))
+    bucket.put(KEY, *(video(n) for n in range(20)))
+    invoke(notification(bucket.name, KEY))
+    for n in range(4):
+        invoke({"bucket": bucket.name, "key": bucket.put(f"section/1/{n}.jsonl", video(100 + n))})
+    ask(FORGET)  # As if none of it had been acknowledged.
+    invoke(notification(bucket.name, KEY))
+    assert ask(ROWS) == [[44]]
+    assert ask(IDS) == ids(range(20)) + ids(range(100, 104))
+
+
+@fault(27, caught_by="row identity: the token follows the rows, so nothing is taken for a repeat")
+def test_another_batch_size_for_the_second_attempt_loses_and_doubles_nothing(
+    bucket: Bucket,
+    settings: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    bucket.put(KEY, *(bulky(n) for n in range(200)))
+    monkeypatch.setenv("BATCH_ROWS", "30")
+    reached: list[str] = []
+
+    def die_after_the_second(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events " in sql:
+            reached.append(sql)
+            if len(reached) >= 2:
+                raise ConnectionAbortedError
+
+    clickhouse.hook = die_after_the_second
+    with pytest.raises(EventFailed):
+        invoke(notification(bucket.name, KEY))
+    clickhouse.hook = lambda *_: None
+    monkeypatch.setenv("BATCH_ROWS", "70")
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(range(200))
+    assert ask(LEDGER) == [[200, 200, 0]]
+
+
+@fault(28, caught_by="refused line by line, before a batch is made")
+def test_a_bad_line_in_the_middle_leaves_its_neighbours(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    lines: list[Any] = [video(n) for n in range(5000)]
+    lines[3500] = b'{"id": "x", "actor": {}, "verb": {"id": "v"}'
+    bucket.put(KEY, *lines)
+    answer = invoke(notification(bucket.name, KEY))
+    assert (answer["video_events_processed"], answer["rejected_lines"]) == (4999, 1)
+    assert ask(IDS) == ids(range(3500)) + ids(range(3501, 5000))
+    assert ask("SELECT source_line FROM rejected_statements") == [[3501]]
+
+
+ODD = [None, True, [], {}, "", "NaN", "1e999", -1, 2**63, 2**64, 1.5, "\ud83d\ude00", "\0", "x" * 9]
+
+
+@fault(29, 30, caught_by="each value is converted by its column's rule, or is absent")
+def test_no_value_in_any_place_keeps_a_statement_or_its_neighbours_from_landing(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    time_ = "https://w3id.org/xapi/video/extensions/time"
+    section = "http://oli.cmu.edu/extensions/section_id"
+    lines = [
+        video(
+            n,
+            timestamp=odd,
+            registration=odd,
+            actor={"account": {"name": odd, "homePage": odd}},
+            result={"extensions": {time_: odd}, "completion": odd, "duration": odd},
+            context={"extensions": {section: odd}, "registration": odd},
+        )
+        for n, odd in enumerate(ODD)
+    ]
+    bucket.put(KEY, *lines, video(100))
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == len(ODD) + 1
+    assert ask("SELECT uniqExact(event_id) FROM video_events FINAL") == [[len(ODD) + 1]]
+    times = "SELECT video_time FROM video_events FINAL WHERE event_id = '{}'"
+    for n, odd in enumerate(ODD):
+        # A number is a number; true, NaN, infinity and text are none.
+        number = float(odd) if isinstance(odd, int | float) and odd is not True else None
+        ((found,),) = ask(times.format(event_id(n)))
+        assert (None if found is None else float(found)) == number, odd
+
+
+@fault(31, caught_by="a new connection after every error")
+def test_after_each_kind_of_error_the_same_client_stores_again(
+    wire: TcpProxy, settings: Settings, ask: Ask, pauses: list[float]
+) -> None:
+    client = ClickHouse(Settings.from_env(__import__("os").environ))
+    good = {"source_file": ["s3://b/k"], "source_line": [1], "line": [b"x"]}
+    for n, bad in enumerate([{"nope": [1]}, {"source_line": ["text"]}, {"source_line": [None]}]):
+        with pytest.raises(ClickHouseRefused):
+            client.insert("rejected_statements", bad, "t")
+        client.insert("rejected_statements", {**good, "source_line": [n]}, f"good {n}")
+    wire.fault = Fault(cut_after=10)
+    client.disconnect()
+    client.insert("rejected_statements", {**good, "source_line": [9]}, "after a cut")
+    client.disconnect()
+    lines = "SELECT source_line FROM rejected_statements ORDER BY 1"
+    assert ask(lines) == [[0], [1], [2], [9]]
+
+
+@fault(32, caught_by="ping before a query; connect and ping within five seconds")
+def test_a_black_hole_is_left_for_a_new_connection_in_time(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.CONNECT_SECONDS", 1)
+    forget_connections()
+    bucket.put(KEY, video(1))
+    wire.fault = Fault(swallow=True)
+    started = time.monotonic()
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    assert time.monotonic() - started < 10
+    assert ask(IDS) == ids(range(1, 2))
+
+
+@fault(14, 32, caught_by="timeouts from the time that is left")
+def test_a_black_hole_does_not_outlast_the_invocation(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    wire.fault = Fault(swallow=True, times=100)
+    for seconds in (3, 0):
+        started = time.monotonic()
+        with pytest.raises(EventFailed):
+            invoke(notification(bucket.name, KEY), seconds_left=seconds)
+        assert time.monotonic() - started < 3
+    assert ask(ROWS) == [[0]]
+
+
+@fault(34, caught_by="retry with growing pauses, then the message comes again")
+def test_too_many_parts_are_waited_for_and_not_hammered(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, pauses: list[float]
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    for n in range(2):
+        invoke({"bucket": bucket.name, "key": bucket.put(f"section/1/{n}.jsonl", video(n))})
+    ask("ALTER TABLE video_events MODIFY SETTING parts_to_throw_insert = 1")
+    bucket.put(KEY, video(7))
+    with pytest.raises(EventFailed, match="Too many parts"):
+        invoke(notification(bucket.name, KEY))
+    assert len(pauses) == 3
+    assert pauses == sorted(pauses)
+    assert 0.5 <= pauses[0] <= 1 <= pauses[1] <= 2 <= pauses[2] <= 4
+    ask("ALTER TABLE video_events RESET SETTING parts_to_throw_insert")
+    ask("SYSTEM START MERGES video_events")
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == [[event_id(n)] for n in (0, 1, 7)]
+
+
+@fault(38, caught_by="columns are always named; the health check compares them")
+def test_moved_and_added_columns_do_no_harm_and_a_missing_one_is_refused_whole(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1, result={"completion": True}))
+    ask("ALTER TABLE video_events ADD COLUMN cohort String DEFAULT 'a' FIRST")
+    ask("ALTER TABLE video_events MODIFY COLUMN user_agent Nullable(String) AFTER cohort")
+    invoke(notification(bucket.name, KEY))
+    assert ask("SELECT cohort, event_id, user_id, completion FROM video_events") == [
+        ["a", event_id(1), "viewer-1", True]
+    ]
+    ask("ALTER TABLE video_events DROP COLUMN verb")
+    other = bucket.put("section/1/other.jsonl", video(2))
+    with pytest.raises(EventFailed, match="verb.*a column is missing: run .*migrate"):
+        invoke(notification(bucket.name, other))
+    assert ask(ROWS) == [[1]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
+
+
+@fault(41, caught_by="partition and sorting key are functions of the statement")
+@pytest.mark.parametrize("across", [0, 1])
+def test_a_statement_that_is_sent_again_in_another_month_counts_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, across: int
+) -> None:
+    for month in ("01", "02", "03"):
+        key = f"section/1/video/2025-{month}-15T00-00-00Z_1.jsonl"
+        bucket.put(key, video(1, stored=f"2025-{month}-15T00:00:00Z"))
+        invoke(notification(bucket.name, key))
+    final = f"SETTINGS do_not_merge_across_partitions_select_final = {across}"
+    assert ask(f"SELECT count() FROM video_events FINAL {final}") == [[1]]
+    parts = "SELECT DISTINCT partition FROM system.parts WHERE table = 'video_events'"
+    assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
+
+
+@fault(42, caught_by="the view's table has a window, and the insert passes its token on")
+def test_a_repeated_insert_reaches_a_materialized_view_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    ask(
+        "CREATE TABLE per_video (video_url String, n UInt64) ENGINE = SummingMergeTree"
+        " ORDER BY video_url SETTINGS non_replicated_deduplication_window = 10000"
+    )
+    ask(
+        "CREATE MATERIALIZED VIEW per_video_mv TO per_video AS"
+        " SELECT video_url, count() AS n FROM video_events GROUP BY video_url"
+    )
+    bucket.put(KEY, *(video(n) for n in range(5)))
+    invoke(notification(bucket.name, KEY))
+    ask(FORGET)
+    invoke(notification(bucket.name, KEY))
+    assert ask(ROWS) == [[5]]
+    assert ask("SELECT sum(n) FROM per_video") == [[5]]
+
+
+@fault(43, caught_by="async_insert=0 in every insert")
+def test_every_insert_is_synchronous_whatever_the_users_profile_says(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE)
+    invoke(notification(bucket.name, KEY))
+    # The native protocol writes a setting as two texts behind their lengths, a flag between them.
+    inserts = wire.sent.count(b"INSERT INTO")
+    assert inserts == 3
+    assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
+
+
+@fault(44, caught_by="a token of its own for every forced run; row identity")
+def test_forced_reprocessing_brings_back_what_was_deleted_however_often(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, *(video(n) for n in range(10)), BAD_LINE)
+    force = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
+    invoke(notification(bucket.name, KEY))
+    for _ in range(3):
+        ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        assert ask(ROWS) == [[0]]
+        for _ in range(2):
+            assert invoke(force)["video_events_processed"] == 10
+        assert ask(IDS) == ids(range(10))
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
+
+
+@fault(45, caught_by="nothing is sent that writes")
+@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
+def test_a_dry_run_sends_nothing_that_writes_and_counts_as_a_real_one(
+    bucket: Bucket,
+    settings: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    payload: dict[str, Any],
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE, video(2))
+    sent: list[str] = []
+    clickhouse.hook = lambda point, sql: sent.append(sql) if point == "query" else None
+    dry = invoke({**payload, "bucket": bucket.name, "dry_run": True}).body
+    assert sent
+    assert all(sql.startswith("SELECT ") for sql in sent)
+    real = invoke({**payload, "bucket": bucket.name}).body
+    assert dry["files_found"] == real["files_found"] == 1
+    if "key" in payload:
+        counters = ("video_events_processed", "rejected_lines", "events_processed")
+        assert [dry[name] for name in counters] == [real[name] for name in counters] == [2, 1, 2]
+    assert ask(ROWS) == [[2]]
+
+
+@fault(23, caught_by="bounded retries; then the message comes again")
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]
+)
+def test_a_server_that_is_not_there_is_tried_some_times_and_named(
+    bucket: Bucket,
+    settings: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    bucket.put(KEY, video(1))
+    with pytest.raises(EventFailed, match=rf"{value}.*: no connection"):
+        invoke(notification(bucket.name, KEY))
+    assert 0 < len(pauses) <= 3
+    assert len(set(pauses)) == len(pauses)
+    assert ask(ROWS) == [[0]]
+
+
+@fault(36, caught_by="fatal codes end the invocation at once")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("DROP TABLE video_events", "a table is missing: run"),
+        ("DROP TABLE processed_files", "a table is missing: run"),
+        ("DROP TABLE rejected_statements", "a table is missing: run"),
+    ],
+)
+def test_what_somebody_must_mend_is_not_tried_again_and_nothing_is_called_done(
+    bucket: Bucket,
+    settings: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    pauses: list[float],
+    change: str,
+    said: str,
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE)
+    ask(change)
+    with pytest.raises(EventFailed, match=said):
+        invoke(notification(bucket.name, KEY))
+    assert pauses == []
+    if "processed_files" not in change:
+        assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@fault(36, caught_by="one table of codes")
+def test_a_refusal_for_good_and_one_for_now_are_two_kinds_of_error() -> None:
+    assert not issubclass(ClickHouseRefused, ClickHouseUnavailable)

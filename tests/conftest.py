@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -159,6 +161,22 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", made.append)
     return made
+
+
+class _StandardOutput:
+    """Standard output as it is when something is written: pytest changes it during a test."""
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+@pytest.fixture
+def logged_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log where Lambda has it, so that capfd sees it."""
+    monkeypatch.setattr(logger.handlers[0], "stream", _StandardOutput())
 
 
 @dataclass

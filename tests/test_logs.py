@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -12,25 +11,11 @@ from tests.conftest import PASSWORD, Bucket, Invoke
 from tests.samples import notification, sqs, video
 from xapi_etl_processor.config import ConfigurationError, Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
-from xapi_etl_processor.telemetry import logger
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 CANARY = "canary-7f3a9"
 
-
-class StandardOutput:
-    """Standard output as it is when something is written: pytest changes it during a test."""
-
-    def write(self, text: str) -> None:
-        sys.stdout.write(text)
-
-    def flush(self) -> None:
-        sys.stdout.flush()
-
-
-@pytest.fixture(autouse=True)
-def _captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", StandardOutput())
+pytestmark = pytest.mark.usefixtures("logged_to_standard_output")
 
 
 def printed(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

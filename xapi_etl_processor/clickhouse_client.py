@@ -35,6 +35,7 @@ ATTEMPTS = 4
 MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query; the server's own default is 256 KiB. Ours."""
 
+_QUERY = "query"
 _Answer = TypeVar("_Answer")
 
 
@@ -80,7 +81,7 @@ class ClickHouse:
             )
             return rows
 
-        return self._attempt(ask, "query", deadline)
+        return self._attempt(ask, _QUERY, deadline)
 
     def insert(
         self,
@@ -204,7 +205,10 @@ class ClickHouse:
             # The first line only: behind it come the server's stack trace and, for a value that
             # it could not read, the value.
             text = str(error.message).partition("\n")[0].partition("Stack trace")[0].strip()[:300]
-            _, verdict, remedy = refusal(code, text)
+            name, verdict, remedy = refusal(code, text)
+            if not name and doing != _QUERY:
+                # Of an error that is not known, the text may hold the value that it is about.
+                text = f"code {code}"
             if verdict == "fatal":
                 return ClickHouseRefused(f"{self._where}: {doing} was refused: {text}: {remedy}")
             kind = OutcomeUnknown if verdict == "uncertain" else ClickHouseUnavailable
@@ -219,7 +223,8 @@ class ClickHouse:
                 f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
                 " or may not have been done; doing it again is safe"
             )
-        return ClickHouseRefused(f"{self._where}: {doing} failed: {_reason(error)}")
+        said = _reason(error) if doing == _QUERY else type(error).__name__
+        return ClickHouseRefused(f"{self._where}: {doing} failed: {said}")
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,9 @@ import gc
 import json
 import os
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import bulk, health
@@ -40,24 +42,29 @@ class EventFailed(Exception):
     """Objects of an event were not processed: Lambda delivers it again, then dead-letters it."""
 
 
+class Defect(Exception):
+    """Something that this code does not expect; the text says of what kind, and in which lines."""
+
+
 def handler(event: Any, context: Any = None) -> dict[str, Any]:
     """Answer a health check, a bulk request or an S3 event.
 
     Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch; 400 for what can
-    never work. Raises EventFailed, NothingDone, S3Error, ClickHouseError or ConfigurationError
-    where delivering the same event again can help, or must end in the dead-letter queue.
+    never work. Raises EventFailed, NothingDone, S3Error, ClickHouseError, ConfigurationError or
+    Defect where delivering the same event again can help, or must end in the dead-letter queue.
     """
     mode = mode_of(event)
     environment = os.environ.get("ENVIRONMENT") or Settings.environment
     _begin_log(mode, environment, context)
     try:
         reply = _MODES[mode](event, context)
-    except Exception as error:
-        # Another's text may hold what must not be logged; Lambda itself prints the traceback.
-        said = str(error) if isinstance(error, _OURS) else type(error).__name__
-        logger.error(f"{mode} failed", extra={"error": said})
+    except Exception as error:  # noqa: BLE001  # it is raised, by a name that may be logged
+        # Another's text, and that of what an error of ours came from, may hold what must not be
+        # logged; and Lambda logs what is raised.
+        named = error if isinstance(error, _OURS) else Defect(_where(error))
+        logger.error(f"{mode} failed", extra={"error": str(named)})
         emit({}, mode, environment, success=False)
-        raise
+        raise named from None
     logger.append_keys(section_id=reply.body.get("section_id"))
     log = logger.info if reply.success else logger.error
     summary = {name: value for name, value in reply.body.items() if name != "files"}
@@ -66,6 +73,12 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     if reply.error:
         raise reply.error
     return reply.answer
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {lines}: report this as a defect"
 
 
 class _Reply(NamedTuple):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -25,8 +27,6 @@ IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
 ROWS = "SELECT count() FROM video_events"
 FORGET = "TRUNCATE TABLE processed_files"
 LEDGER = "SELECT lines, video, rejected FROM processed_files FINAL"
-BIG = "x" * 3000
-"""In a column of its own kind for each row, so that a block is larger than any buffer."""
 
 
 def ids(numbers: range) -> list[list[str]]:
@@ -35,8 +35,6 @@ def ids(numbers: range) -> list[list[str]]:
 
 def bulky(number: int) -> dict[str, Any]:
     """A statement whose row does not compress well: hashes of its number, for some kilobytes."""
-    from hashlib import sha256
-
     text = "".join(sha256(b"%d %d" % (number, part)).hexdigest() for part in range(60))
     return video(number, object={"id": f"https://example.org/{text}"})
 
@@ -176,7 +174,10 @@ def test_a_bad_line_in_the_middle_leaves_its_neighbours(
     assert ask("SELECT source_line FROM rejected_statements") == [[3501]]
 
 
-ODD = [None, True, [], {}, "", "NaN", "1e999", -1, 2**63, 2**64, 1.5, "\ud83d\ude00", "\0", "x" * 9]
+ODD: list[Any] = [
+    *(None, True, [], {}, "", "NaN", "1e999", -1, 2**63, 2**64, 1.5),
+    *("\ud83d\ude00", "\0", "x" * 9),
+]
 
 
 @fault(29, 30, caught_by="each value is converted by its column's rule, or is absent")
@@ -211,8 +212,8 @@ def test_no_value_in_any_place_keeps_a_statement_or_its_neighbours_from_landing(
 def test_after_each_kind_of_error_the_same_client_stores_again(
     wire: TcpProxy, settings: Settings, ask: Ask, pauses: list[float]
 ) -> None:
-    client = ClickHouse(Settings.from_env(__import__("os").environ))
-    good = {"source_file": ["s3://b/k"], "source_line": [1], "line": [b"x"]}
+    client = ClickHouse(Settings.from_env(os.environ))
+    good: dict[str, list[Any]] = {"source_file": ["s3://b/k"], "source_line": [1], "line": [b"x"]}
     for n, bad in enumerate([{"nope": [1]}, {"source_line": ["text"]}, {"source_line": [None]}]):
         with pytest.raises(ClickHouseRefused):
             client.insert("rejected_statements", bad, "t")

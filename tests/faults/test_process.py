@@ -1,0 +1,72 @@
+"""What the process is given: little memory, another time zone."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from tests.conftest import Ask, Bucket
+from tests.faults import child
+from tests.faults.matrix import fault
+from tests.samples import event_id, video
+from xapi_etl_processor.config import Settings
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+@fault(65, caught_by="memory bounded by a batch; row identity after the crash")
+def test_a_process_with_too_little_memory_ends_and_another_makes_up_for_it(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    noise = random.Random(1)
+    lines = [
+        json.dumps(video(n, padding=noise.randbytes(500).hex())).encode() + b"\n"
+        for n in range(40_000)
+    ]
+    bucket.put(KEY, body=b"".join(lines))
+    payload = {"bucket": bucket.name, "key": KEY}
+    small = child.start(payload, **{child.LIMIT: "30"})
+    small.communicate(timeout=60)
+    assert small.returncode != 0
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    # 54 MB of lines in 256 MiB above what the process has at its start, threads and all.
+    enough = child.start(payload, **{child.LIMIT: "256"})
+    assert child.body_of(enough)["video_events_processed"] == 40_000
+    counted = "SELECT count(), uniqExact(event_id) FROM video_events FINAL"
+    assert ask(counted) == [[40_000, 40_000]]
+
+
+@fault(64, caught_by="integers of milliseconds since 1970, from the statement to the block")
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia"])
+def test_milliseconds_arrive_exactly_in_every_time_zone(
+    bucket: Bucket, settings: Settings, ask: Ask, zone: str
+) -> None:
+    # Worked out by hand: 2024-03-10 is a day of 23 hours in New York.
+    written = {
+        "2024-03-10T02:30:00.001Z": 1_710_037_800_001,
+        "2024-03-10T02:30:00.999-05:00": 1_710_055_800_999,
+        "1970-01-01T00:00:00.001Z": 1,
+        "2024-12-31T23:59:59.999+05:45": 1_735_668_899_999,
+    }
+    bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(written)))
+    payload = {"bucket": bucket.name, "key": KEY}
+    assert child.body_of(child.start(payload, TZ=zone))["video_events_processed"] == 4
+    milliseconds = "toString(toUnixTimestamp64Milli(timestamp))"
+    found = ask(f"SELECT event_id, {milliseconds} FROM video_events ORDER BY 1")
+    assert found == [[event_id(n), str(ms)] for n, ms in enumerate(written.values())]
+
+
+@fault(47, caught_by="days are UTC's, wherever the process runs")
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
+def test_a_backfills_days_are_utc_days_in_every_time_zone(
+    bucket: Bucket, settings: Settings, zone: str
+) -> None:
+    inside = ["2024-02-29T00-00-00Z_1", "2024-02-29T23-59-59Z_2"]
+    outside = ["2024-02-28T23-59-59Z_3", "2024-03-01T00-00-00Z_4"]
+    for name in inside + outside:
+        bucket.put(f"section/1/video/{name}.jsonl", video(1))
+    payload = {"start_date": "2024-02-29", "end_date": "2024-02-29", "dry_run": True}
+    found = child.body_of(child.start(payload, TZ=zone))
+    assert found["files"] == [f"section/1/video/{name}.jsonl" for name in inside]

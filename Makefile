@@ -68,8 +68,9 @@ serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
 migrate: $(VENV)/ready ## make or update the tables of the ClickHouse that CLICKHOUSE_HOST names
 	@$(BIN)/python -m xapi_etl_processor migrate
 
-docs: $(VENV)/ready ## write the generated parts of the README
+docs: $(VENV)/ready ## write the generated parts of README and docs/reliability.md
 	$(BIN)/python -m xapi_etl_processor.reference README.md
+	$(BIN)/python -m tests.faults.matrix docs/reliability.md
 
 lock: $(VENV)/ready ## pin what pyproject.toml asks for, for here and for the package
 	$(BIN)/pip install --quiet uv

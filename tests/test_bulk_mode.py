@@ -13,6 +13,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor import bulk, common, s3
 from xapi_etl_processor.bulk import NothingDone
@@ -90,6 +91,7 @@ def test_a_section_lands_and_the_answer_says_so(bucket: Bucket, invoke: Invoke, 
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
 
+@fault(46, caught_by="a prefix is a folder")
 def test_a_section_is_not_another_one_that_begins_like_it(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl")
     assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
@@ -122,6 +124,7 @@ def test_the_folder_of_the_bundles_can_be_another(
     assert len(found(bucket, invoke, mode="bulk")) == 4
 
 
+@fault(46, caught_by="the ending decides")
 def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
     put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
@@ -132,6 +135,7 @@ def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     ]
 
 
+@fault(47, caught_by="days are UTC, both included")
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -168,6 +172,7 @@ def test_a_key_without_an_instant_is_dated_by_its_last_change(
     assert not found(bucket, invoke, start_date="2024-01-01", end_date="2024-01-31")
 
 
+@check("S14")
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
@@ -207,11 +212,13 @@ def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
     assert named in answer["error"]
 
 
+@fault(47, caught_by="files_found is 0")
 def test_no_match_is_said_and_is_no_failure(invoke: Invoke) -> None:
     answer = invoke({"section_id": 404})
     assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
+@fault(45, caught_by="nothing is sent that writes")
 def test_a_dry_run_reads_no_object_writes_nothing_and_knows_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -231,6 +238,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_knows_the_ledger(
     assert ask(COUNT) == [[1]]
 
 
+@fault(46, caught_by="paginator")
 def test_more_objects_than_a_page_of_the_listing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     for number in range(1003):
         bucket.put(f"section/1/video/{number:04}.jsonl", video(number))
@@ -252,6 +260,7 @@ def test_a_bad_object_is_named_and_the_others_are_processed(
     assert ask(COUNT) == [[2]]
 
 
+@fault(16, caught_by="caps on what an answer names")
 def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
     for number in range(25):
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
@@ -270,6 +279,7 @@ class Clock:
         return self.now
 
 
+@fault(49, caught_by="continuation token")
 @pytest.mark.parametrize(("dry_run", "looks"), [(False, 40), (True, 8)])
 def test_when_the_time_is_up_a_token_resumes_exactly(
     bucket: Bucket,
@@ -372,12 +382,14 @@ def test_a_listing_that_breaks_off_keeps_what_was_done(
     assert ask(COUNT) == [[6]]
 
 
+@fault(11, 14, caught_by="an exception, which Lambda sees")
 def test_without_time_for_a_single_object_it_raises(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time was up"):
         invoke({"section_id": 1}, seconds_left=0)
 
 
+@fault(23, caught_by="an exception, which Lambda sees")
 def test_without_clickhouse_it_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask
+from tests.faults.matrix import check, fault
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.clickhouse_client import (
     ClickHouse,
@@ -61,6 +62,7 @@ def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, a
     assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
+@fault(31, caught_by="a new connection after every error")
 def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
     client: ClickHouse, ask: Ask, pauses: list[float]
 ) -> None:
@@ -75,6 +77,7 @@ def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
     assert ask("SELECT count() FROM rejected_statements") == [[2]]
 
 
+@fault(29, caught_by="checked before a byte is sent")
 def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
     with pytest.raises((ClickHouseRefused, ValueError)):
         client.insert("rejected_statements", ROWS | {"reason": ["only one"]}, "t")
@@ -101,6 +104,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         client.insert("rejected_statements", ROWS, "t")
 
 
+@fault(34, 35, 36, 37, caught_by="one table of codes")
 @pytest.mark.parametrize(
     ("code", "text", "kind", "tries"),
     [
@@ -138,6 +142,7 @@ def test_the_servers_code_decides_whether_it_is_tried_again(
     assert len(pauses) == tries - 1
 
 
+@fault(34, caught_by="backoff with jitter")
 def test_pauses_grow_and_are_not_all_the_same(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -149,6 +154,7 @@ def test_pauses_grow_and_are_not_all_the_same(
     assert pauses[:3] != pauses[3:]
 
 
+@fault(12, caught_by="time budget")
 def test_no_attempt_begins_that_the_deadline_would_cut(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -167,6 +173,7 @@ def test_a_server_that_went_and_came_back_is_found_again(
     assert client.query("SELECT 2") == [(2,)]
 
 
+@fault(32, caught_by="connect timeout")
 def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +187,7 @@ def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
         assert time.monotonic() - started < 3
 
 
+@check("S4")
 def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
         ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
@@ -187,6 +195,7 @@ def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Sett
     assert PASSWORD not in repr(settings)
 
 
+@check("S4")
 @pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
 def test_the_password_comes_from_a_secret(
     settings: Settings, aws_environment: dict[str, str], secret: str
@@ -214,6 +223,7 @@ def test_a_secret_that_cannot_be_used_is_named(
         ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
 
 
+@fault(63, caught_by="the secret is read again, once")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
 ) -> None:
@@ -237,6 +247,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         warm.disconnect()
 
 
+@fault(26, caught_by="timeouts from the time that is left")
 def test_a_reply_is_not_waited_for_beyond_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from tests.faults.matrix import check
 from xapi_etl_processor.config import ConfigurationError, Settings
 
 HOST = {"CLICKHOUSE_HOST": "ch.example.org"}
@@ -95,6 +96,7 @@ def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str,
         Settings.from_env(environ)
 
 
+@check("S8")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -145,6 +147,7 @@ def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
     assert Settings.from_env({**empty, **HOST}) == Settings.from_env(HOST)
 
 
+@check("S4")
 def test_the_password_shows_in_no_repr_and_no_error() -> None:
     environ = {**HOST, "CLICKHOUSE_PASSWORD": "hunter2"}
     settings = Settings.from_env(environ)

@@ -8,12 +8,14 @@ import json
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
 from xapi_etl_processor.lambda_function import EventFailed
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
 
+@fault(28, caught_by="refused line by line")
 def test_an_uploaded_bundle_lands_with_every_line_accounted_for(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -62,6 +64,7 @@ def test_every_record_of_a_notification_is_processed(
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
+@fault(5, caught_by="decoding once, at the edge")
 @pytest.mark.parametrize("key", ["section/1/a b+c/é%2B=:.jsonl", "section/1/video/ä ö.jsonl"])
 def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
     bucket: Bucket, invoke: Invoke, ask: Ask, key: str
@@ -72,6 +75,7 @@ def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
     assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
 
 
+@fault(55, caught_by="content decides")
 def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
     members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
@@ -81,6 +85,7 @@ def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke,
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
 
 
+@fault(58, caught_by="counters")
 @pytest.mark.parametrize("body", [b"", b"\n\n  \n", b"\xef\xbb\xbf"])
 def test_a_bundle_without_video_is_a_normal_result(
     bucket: Bucket, invoke: Invoke, ask: Ask, body: bytes
@@ -101,6 +106,7 @@ def test_a_notification_about_another_kind_of_object_is_skipped(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
+@fault(45, caught_by="nothing is sent that writes")
 def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), other(1), BAD_LINE)
     answer = invoke({"bucket": bucket.name, "key": KEY, "dry_run": True})
@@ -109,12 +115,14 @@ def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
+@fault(11, 17, caught_by="an exception, which Lambda sees")
 def test_a_missing_object_raises_with_a_clear_text(bucket: Bucket, invoke: Invoke) -> None:
     gone = "section/1/gone.jsonl"
     with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
         invoke(notification(bucket.name, gone))
 
 
+@fault(55, caught_by="gzip's own end")
 def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -134,6 +142,7 @@ def test_one_failed_object_does_not_hold_back_its_neighbours(
     assert ask("SELECT count() FROM video_events") == [[2]]
 
 
+@fault(8, 10, caught_by="partial batch answer")
 def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
     answer = invoke(
@@ -152,6 +161,7 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
+@fault(10, caught_by="shape of the answer")
 def test_an_sqs_batch_in_which_all_is_well_fails_no_message(bucket: Bucket, invoke: Invoke) -> None:
     key = bucket.put(KEY, video(1))
     assert invoke(sqs(one=notification(bucket.name, key))).body == {"batchItemFailures": []}
@@ -181,6 +191,7 @@ def test_an_unknown_payload_is_answered_with_the_accepted_ones(
     assert '"key"' in answer["error"]
 
 
+@check("S14")
 @pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
 def test_a_misspelt_parameter_is_refused_and_nothing_is_written(
     bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
@@ -200,6 +211,7 @@ def test_a_key_that_cannot_be_written_fails_its_message_only(
     assert ask("SELECT count() FROM video_events") == [[1]]
 
 
+@check("S14")
 @pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
 def test_a_flag_inside_a_message_is_refused_not_overlooked(
     bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
@@ -238,6 +250,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
         invoke(notification(name, "section/x.jsonl"))
 
 
+@fault(12, 14, caught_by="time budget")
 def test_events_that_the_time_does_not_suffice_for_come_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

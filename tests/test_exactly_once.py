@@ -11,6 +11,7 @@ import pytest
 from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.matrix import fault
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common, s3
 from xapi_etl_processor.bulk import NothingDone
@@ -37,6 +38,7 @@ class Cut:
                 raise ConnectionAbortedError
 
 
+@fault(1, caught_by="ledger; row identity when forced")
 def test_everything_twice_leaves_the_same_count(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bundles = list(generate(sections=(1, 2), days=2, bundles_per_day=8))
     for bundle in bundles:
@@ -60,6 +62,7 @@ def test_everything_twice_leaves_the_same_count(bucket: Bucket, invoke: Invoke, 
     ) == [[1]]
 
 
+@fault(1, caught_by="ledger")
 def test_a_repeated_notification_is_skipped_without_reading_the_object(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +84,7 @@ def test_the_ledger_is_asked_once_for_many_objects(
     assert verbs == ["processed_files", "video_events", "processed_files"]
 
 
+@fault(3, caught_by="ETag in the identity")
 def test_an_overwritten_object_is_new_work(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1))
     invoke(notification(bucket.name, KEY))
@@ -91,6 +95,7 @@ def test_an_overwritten_object_is_new_work(bucket: Bucket, invoke: Invoke, ask: 
     assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
 
 
+@fault(3, caught_by="what is read is what is there now; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -102,6 +107,7 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
+@fault(44, caught_by="a token of its own for every forced run")
 def test_force_brings_back_what_a_delete_took(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -116,6 +122,7 @@ def test_force_brings_back_what_a_delete_took(
         assert ask(COUNT) == [[2]]
 
 
+@fault(25, 26, caught_by="the same bytes and token again")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
@@ -139,6 +146,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
+@fault(26, caught_by="the message comes again; insert token")
 @pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mended_by_a_retry(
     bucket: Bucket,
@@ -215,6 +223,7 @@ def test_other_rows_have_another_token(
     assert ask(COUNT) == [[4]]
 
 
+@fault(41, caught_by="row identity")
 def test_the_same_statement_in_many_objects_counts_once(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -225,6 +234,7 @@ def test_the_same_statement_in_many_objects_counts_once(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
+@fault(35, caught_by="the limit is lifted for the insert that needs it")
 def test_statements_of_hundreds_of_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -276,6 +286,7 @@ def test_an_object_is_in_the_ledger_only_behind_its_last_row(
     assert ledger_ahead == []
 
 
+@fault(2, caught_by="insert token, else row identity")
 def test_the_same_object_at_once_in_several_workers_counts_once(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -296,6 +307,7 @@ def test_the_same_object_at_once_in_several_workers_counts_once(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
+@fault(48, caught_by="ledger")
 def test_bulk_over_live_events_counts_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     keys = [f"section/1/video/{n}.jsonl" for n in range(40)]
     for n, key in enumerate(keys):

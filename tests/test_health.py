@@ -10,6 +10,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, context, forget_connections
+from tests.faults.matrix import fault
 from xapi_etl_processor import __version__, common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
@@ -81,6 +82,7 @@ def test_it_asks_and_changes_nothing(
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
+@fault(66, caught_by="health check")
 def test_a_user_who_may_not_insert_is_told_what_to_grant(
     invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:
     assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
 
 
+@fault(38, caught_by="health check")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -133,6 +136,7 @@ def test_more_columns_than_are_known_do_no_harm(settings: Settings, ask: Ask) ->
     assert check()[0] == 200
 
 
+@fault(39, caught_by="health check")
 def test_a_table_without_a_deduplication_window_is_not_healthy(
     settings: Settings, ask: Ask
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
     assert "video_events has no deduplication window" in clickhouse["error"]
 
 
+@fault(66, caught_by="health check")
 @pytest.mark.parametrize(
     ("variable", "value", "service", "said"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.matrix import fault
 from xapi_etl_processor.columns import Source
 from xapi_etl_processor.lines import MAX_LINE_BYTES
 from xapi_etl_processor.statements import parse, to_columns
@@ -55,6 +56,7 @@ def _without(statement: JsonObject, path: tuple[str, ...]) -> JsonObject:
 _FIELDS = [path for path in paths_of(full()) if path != ("id",)]
 
 
+@fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("path", _FIELDS, ids=".".join)
 def test_a_field_of_the_wrong_shape_is_lost_and_nothing_else(path: tuple[str, ...]) -> None:
     node: Any = full()
@@ -108,6 +110,7 @@ def test_a_value_in_another_spelling_is_read(
     assert type(found) is type(expected)
 
 
+@fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
 def test_a_number_beyond_every_range_loses_only_its_field(number: bytes) -> None:
     line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
@@ -115,6 +118,7 @@ def test_a_number_beyond_every_range_loses_only_its_field(number: bytes) -> None
     assert outcome(line) == row_of(line) | {"user_id": "m"}
 
 
+@fault(52, 53, caught_by="strict decoder")
 def test_a_lone_surrogate_beside_an_endless_number_is_refused() -> None:
     """The number sends the line another way, on which a surrogate would reach the driver."""
     name = b'"object":{"definition":{"name":{"en":"\\ud800"}}},"id":1%b' % (b"0" * 5000)
@@ -154,6 +158,7 @@ def test_what_parse_accepts_has_columns_however_deep_it_is() -> None:
 # --- Refused ---
 
 
+@fault(52, 53, caught_by="strict decoder; one reason for each fault")
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

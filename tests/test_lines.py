@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.faults.matrix import fault
 from xapi_etl_processor.lines import (
     CHUNK_BYTES,
     MAX_LINE_BYTES,
@@ -51,6 +52,7 @@ def expected_lines(body: bytes, limit: int) -> list[bytes]:
     return [line[: limit + 2] for line in lines]
 
 
+@fault(50, caught_by="own splitter, on \\n only")
 @given(_bodies, _cuts, st.sampled_from([1, 2, 5, 1000]))
 @example(BOM + b"a\n", [1, 2, 3], 1000)
 @example(b"abcdefgh\nab", [1, 2, 3, 4, 5, 9, 10], 2)
@@ -74,6 +76,7 @@ def test_bytes_that_are_not_gzip_pass_unchanged(body: bytes, cuts: list[int]) ->
     assert unzipped(*cut(body, cuts)) == body
 
 
+@fault(50, 51, caught_by="own splitter, on \\n only")
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -121,6 +124,7 @@ def test_a_long_line_is_cut_to_two_bytes_more_than_the_limit(size: int, chunk_by
     assert lines_of(*chunks, limit=10) == [b"short", b"x" * kept, b"next", b"y" * kept]
 
 
+@fault(54, caught_by="a limit on lines")
 def test_a_line_without_end_takes_no_more_memory_than_the_limit() -> None:
     limit, chunk = 1024**2, 64 * 1024
     tracemalloc.start()
@@ -146,6 +150,7 @@ def test_members_that_expand_over_many_chunks_come_once_each() -> None:
     assert sum(map(len, decompressed([member * 12]))) == 12 * (3 * CHUNK_BYTES + 1)
 
 
+@fault(55, caught_by="all members are read")
 def test_members_one_after_the_other_are_one_text() -> None:
     first, second = gzip.compress(b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
     assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
@@ -157,6 +162,7 @@ def test_an_empty_member_adds_nothing() -> None:
     assert unzipped(empty + gzip.compress(b"a") + empty + gzip.compress(b"b")) == b"ab"
 
 
+@fault(52, caught_by="dropped before the first line")
 def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
     assert lines_of(*decompressed([gzip.compress(BOM + b"a\n")])) == [b"a"]
 
@@ -164,6 +170,7 @@ def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
 _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 
 
+@fault(55, caught_by="gzip's own end")
 @pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
 def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
     with pytest.raises(BrokenGzip, match="ends before its end"):
@@ -177,6 +184,7 @@ def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
+@fault(55, caught_by="padding is allowed, as gzip does")
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
 def test_zero_padding_after_the_last_member_is_no_data(chunk_bytes: int) -> None:
     body = _WHOLE + b"\0" * 700
@@ -184,6 +192,7 @@ def test_zero_padding_after_the_last_member_is_no_data(chunk_bytes: int) -> None
     assert unzipped(*chunks) == b'{"id":1}\n' * 50
 
 
+@fault(55, caught_by="what follows must be a member")
 @pytest.mark.parametrize("junk", [b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk"])
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
 def test_what_follows_the_last_member_and_is_no_member_is_broken(
@@ -194,6 +203,7 @@ def test_what_follows_the_last_member_and_is_no_member_is_broken(
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
+@fault(55, caught_by="gzip's checksum")
 @pytest.mark.parametrize("at", [len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1])
 def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
     # The last eight bytes are the checksum and the length: a wrong one is damage too.

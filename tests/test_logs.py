@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PASSWORD, Bucket, Invoke
+from tests.faults.matrix import check
 from tests.samples import notification, sqs, video
 from xapi_etl_processor.config import ConfigurationError, Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
@@ -106,6 +107,7 @@ def test_what_is_raised_is_logged_too(
     assert metrics(lines)["success"] == [0]
 
 
+@check("S10")
 def test_no_statement_no_person_and_no_secret_is_logged_or_answered(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:

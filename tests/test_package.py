@@ -19,6 +19,7 @@ from deployment.package import MAX_BYTES, PYTHONS, PackageError, build, contents
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
 from tests.account import PYTHON, package_of
 from tests.conftest import Ask, Bucket
+from tests.faults.matrix import check
 from tests.packages import Packages
 from tests.samples import event_id, notification, sqs, video
 from xapi_etl_processor import __version__
@@ -63,6 +64,7 @@ def start(
     return start
 
 
+@check("S16")
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_every_binary_in_it_is_for_its_python_and_processor(
@@ -78,6 +80,7 @@ def test_every_binary_in_it_is_for_its_python_and_processor(
             assert int.from_bytes(head[18:20], "little") == ELF_MACHINES[arch], name
 
 
+@check("S16")
 def test_it_holds_what_runs_in_lambda_and_nothing_else(packages: Packages) -> None:
     with zipfile.ZipFile(packages.zip(PYTHON)) as file:
         names = file.namelist()
@@ -97,6 +100,7 @@ def test_it_holds_what_runs_in_lambda_and_nothing_else(packages: Packages) -> No
     assert len(licences) >= 8
 
 
+@check("S16", "S17")
 def test_the_same_sources_give_the_same_bytes(
     packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +122,7 @@ def test_every_file_may_be_read_by_all_and_has_the_earliest_time(packages: Packa
     assert [item.filename for item in items] == sorted(item.filename for item in items)
 
 
+@check("S16")
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_it_is_small(packages: Packages, python: str, arch: str) -> None:
     assert packages.zip(python, arch).stat().st_size <= MAX_BYTES == 6 * 1024 * 1024
@@ -134,6 +139,7 @@ def test_a_package_that_has_grown_too_large_is_not_made(
     assert [path.name for path in tmp_path.iterdir()] == ["old.zip"]
 
 
+@check("S15")
 def test_a_dependency_with_another_hash_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.matrix import fault
 from xapi_etl_processor.objects import S3Object
 from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
 
@@ -54,6 +55,7 @@ NAMED: dict[str, tuple[list[S3Object], bool]] = {
 REFUSED = ["dynamodb", "eventbridge_schedule"]
 
 
+@fault(6, 7, caught_by="reading of payloads")
 @pytest.mark.parametrize("name", NAMED)
 def test_a_payload_names_these_objects(name: str) -> None:
     objects, from_sqs = NAMED[name]
@@ -71,6 +73,7 @@ def test_only_a_bucket_and_key_given_by_hand_are_direct() -> None:
     assert [name for name in NAMED if read(sample(name)).direct] == ["direct"]
 
 
+@fault(7, caught_by="400, or its own message fails")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_event_of_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
@@ -125,6 +128,7 @@ def test_each_message_of_a_batch_has_its_own_objects() -> None:
     ]
 
 
+@fault(6, caught_by="reading of payloads")
 def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     delivery = read(sample("s3_test_event_in_sqs"))
     assert [(message.id, message.objects) for message in delivery.messages] == [
@@ -133,6 +137,7 @@ def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     ]
 
 
+@fault(7, caught_by="its own message fails")
 def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
     payload = sample("poison_in_sqs")
     first, *poison = read(payload).messages
@@ -143,6 +148,7 @@ def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
     assert [message.id for message in poison if not message.error or message.objects] == []
 
 
+@fault(7, caught_by="its own message fails")
 @pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
 def test_no_message_body_breaks_its_batch(body: Any) -> None:
     payload = sample("s3_in_sqs")

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.conftest import Bucket, context, forget_connections
+from tests.faults.matrix import fault
+from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.real_server import BINARY, PASSWORD, RealServer
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import ledger
@@ -98,6 +102,7 @@ def test_an_unknown_user_is_refused_and_named(old: Settings) -> None:
         ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
 
 
+@fault(36, 66, caught_by="health check")
 def test_a_user_who_may_only_read_is_refused_an_insert_without_rows(old: Settings) -> None:
     reader = ClickHouse(replace(old, clickhouse_username="reader"))
     assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
@@ -117,6 +122,7 @@ def test_a_missing_database_is_refused_and_the_remedy_said(old: Settings) -> Non
     elsewhere.disconnect()
 
 
+@fault(39, caught_by="row identity")
 def test_a_bundle_lands_and_its_repetition_counts_once(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -132,6 +138,7 @@ def test_a_bundle_lands_and_its_repetition_counts_once(
     assert count(server, old, ledger.REJECTED) == 1
 
 
+@fault(32, caught_by="ping before a query, and a new connection")
 def test_a_server_that_was_killed_and_started_again_is_found_by_a_warm_container(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -144,6 +151,56 @@ def test_a_server_that_was_killed_and_started_again_is_found_by_a_warm_container
     assert count(server, old) == 2
 
 
+@fault(24, 26, 39, caught_by="row identity, where the server cannot deduplicate")
+@pytest.mark.parametrize(
+    "injected",
+    [Fault(cut_after=800), Fault(cut_after=60_000), Fault(mute_after=100_000), Fault(delay=0.05)],
+    ids=["cut before the block", "cut inside the block", "acknowledgement lost", "slow"],
+)
+def test_a_broken_connection_to_a_real_server_loses_and_doubles_nothing(
+    bucket: Bucket,
+    old: Settings,
+    server: RealServer,
+    monkeypatch: pytest.MonkeyPatch,
+    injected: Fault,
+) -> None:
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.REPLY_SECONDS", 1)
+    noise = random.Random(7)
+    bucket.put(KEY, *(video(n, registration=noise.randbytes(900).hex()) for n in range(150)))
+    with tcp_proxy(server.port) as wire:
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(wire.port))
+        wire.fault = replace(injected)
+        handler(notification(bucket.name, KEY), context())
+        assert wire.fault.seen == 1
+        forget_connections()
+    assert count(server, old) == 150
+    assert count(server, old, ledger.FILES) == 1
+
+
+@fault(32, caught_by="ping before a query, and a new connection")
+def test_a_server_that_is_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
+    bucket: Bucket, old: Settings, server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "50")
+    bucket.put(KEY, *(video(n, padding="x" * 1500) for n in range(600)))
+    original = ClickHouse.insert
+    inserts = []
+
+    def insert(self: ClickHouse, *arguments: Any, **more: Any) -> None:
+        original(self, *arguments, **more)
+        inserts.append(1)
+        if len(inserts) == 2:
+            server.kill()
+            server.start()
+
+    monkeypatch.setattr(ClickHouse, "insert", insert)
+    handler(notification(bucket.name, KEY), context())
+    assert len(inserts) > 3
+    assert count(server, old) == 600
+    forget_connections()
+
+
+@fault(23, caught_by="bounded retries; then the message comes again")
 def test_while_the_server_is_gone_events_raise_and_afterwards_they_land(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -161,6 +218,7 @@ def test_while_the_server_is_gone_events_raise_and_afterwards_they_land(
     forget_connections()
 
 
+@fault(39, caught_by="health check")
 def test_the_health_check_says_that_so_old_a_server_will_not_do(old: Settings) -> None:
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503

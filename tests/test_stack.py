@@ -23,6 +23,7 @@ from tests.account import (
 )
 from tests.conftest import PASSWORD, Ask
 from tests.event_source_mapping import EventSourceMapping, failed_messages
+from tests.faults.matrix import check, fault
 from tests.packages import HERE, Packages
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
@@ -128,6 +129,7 @@ def test_what_comes_before_the_code_waits_for_it(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
+@fault(7, 8, caught_by="partial batch answer; redrive")
 def test_bundles_become_rows_and_only_poison_is_a_dead_letter(
     functions: Functions, parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -165,6 +167,7 @@ def test_bundles_become_rows_and_only_poison_is_a_dead_letter(
     assert [len(one.ids) - len(one.deleted) for one in delivered] == [2] * 5
 
 
+@fault(61, caught_by="a dead letter is the message itself")
 def test_a_dead_letter_that_is_moved_back_is_loaded(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -196,6 +199,7 @@ def test_the_stack_can_be_updated_and_the_code_stays(
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
+@check("S17")
 def test_code_can_come_from_a_bucket(
     functions: Functions, parameters: dict[str, str], packages: Packages
 ) -> None:
@@ -208,6 +212,7 @@ def test_code_can_come_from_a_bucket(
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
+@check("S17")
 def test_code_that_is_not_healthy_fails_the_deployment_and_is_rolled_back(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
+from tests.faults.matrix import check, fault
 from xapi_etl_processor import common, telemetry
 from xapi_etl_processor.config import Settings
 
@@ -102,6 +103,7 @@ def test_the_code_reads_no_other_variable() -> None:
             assert name in others, f"{path.name} reads {name}"
 
 
+@check("S4", "S5")
 def test_the_password_is_nowhere_in_clear() -> None:
     assert PARAMETERS["ClickHousePassword"]["NoEcho"] is True
     text = json.dumps(TEMPLATE["Resources"]) + json.dumps(TEMPLATE["Outputs"])
@@ -109,6 +111,8 @@ def test_the_password_is_nowhere_in_clear() -> None:
     assert RESOURCES["Secret"]["Properties"]["SecretString"] == {"Ref": "ClickHousePassword"}
 
 
+@check("S1")
+@fault(62, caught_by="no right to write to S3")
 def test_the_role_may_do_what_is_used_and_nothing_else() -> None:
     allowed = {s["Sid"]: sorted(listed(s["Action"])) for s in statements()}
     assert allowed == {
@@ -132,6 +136,7 @@ def test_the_role_may_do_what_is_used_and_nothing_else() -> None:
     assert "ManagedPolicyArns" not in RESOURCES["Role"]["Properties"]
 
 
+@check("S1")
 def test_bundles_are_read_in_one_folder_of_one_bucket() -> None:
     by_name = {s["Sid"]: s for s in statements()}
     read, names = by_name["ReadBundles"]["Resource"]["Fn::Sub"]
@@ -142,6 +147,7 @@ def test_bundles_are_read_in_one_folder_of_one_bucket() -> None:
     assert condition == {"s3:prefix": {"Fn::Sub": "${BundlePrefix}*"}}
 
 
+@check("S2")
 def test_a_bucket_of_this_account_and_nobody_else_fills_the_queue() -> None:
     (allow,) = [
         s
@@ -158,6 +164,7 @@ def test_a_bucket_of_this_account_and_nobody_else_fills_the_queue() -> None:
     assert existing["Fn::Sub"].endswith(":::${ExistingBucketName}")
 
 
+@check("S12")
 @pytest.mark.parametrize("kind", ["AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
 def test_nothing_is_reached_without_tls(kind: str) -> None:
     policies = resources(kind)
@@ -168,6 +175,7 @@ def test_nothing_is_reached_without_tls(kind: str) -> None:
         assert denials[0]["Principal"] == "*", name
 
 
+@check("S12")
 def test_everything_at_rest_is_encrypted() -> None:
     assert all(q["SqsManagedSseEnabled"] for q in resources("AWS::SQS::Queue").values())
     assert len(resources("AWS::SQS::Queue")) == 2
@@ -177,6 +185,8 @@ def test_everything_at_rest_is_encrypted() -> None:
     assert RESOURCES["Bucket"]["DeletionPolicy"] == "Retain"
 
 
+@check("S18")
+@fault(15, caught_by="visibility of six timeouts and more")
 @pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
 def test_a_message_does_not_come_again_while_it_may_be_at_work(timeout: str) -> None:
     queue = RESOURCES["Queue"]["Properties"]
@@ -188,6 +198,7 @@ def test_a_message_does_not_come_again_while_it_may_be_at_work(timeout: str) -> 
     assert visibility <= 12 * 60 * MINUTE  # SQS's limit
 
 
+@check("S12", "S18")
 def test_what_fails_is_tried_five_times_and_then_kept_longer_than_it_waited() -> None:
     queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MaxReceiveCount"}
@@ -198,6 +209,7 @@ def test_what_fails_is_tried_five_times_and_then_kept_longer_than_it_waited() ->
     assert queue["MessageRetentionPeriod"] > longest
 
 
+@check("S18")
 def test_failed_messages_and_failed_invocations_end_in_the_dead_letter_queue() -> None:
     dead = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert FUNCTION["DeadLetterConfig"] == {"TargetArn": dead}
@@ -215,6 +227,7 @@ def test_the_shortest_time_leaves_room_for_work() -> None:
     assert shortest > 2 * common.RESERVE_SECONDS
 
 
+@check("S12")
 def test_logs_are_kept_thirty_days_where_the_function_writes_them() -> None:
     group = RESOURCES["LogGroup"]["Properties"]
     assert group["RetentionInDays"] == 30
@@ -242,6 +255,7 @@ def emitted(capfd: pytest.CaptureFixture[str]) -> tuple[set[str], tuple[str, ...
     return {metric["Name"] for metric in directive["Metrics"]}, tuple(dimensions)
 
 
+@check("S19")
 def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -258,6 +272,7 @@ def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
     assert drawn[0][2::2][: len(dimensions)] == list(dimensions)
 
 
+@check("S19")
 def test_every_alarm_tells_the_topic_and_is_quiet_without_data() -> None:
     alarms = resources("AWS::CloudWatch::Alarm")
     assert set(alarms) == {

@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from local.clickhouse_server import ClickHouseServer
+from tests.faults.matrix import check
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
 from xapi_etl_processor.config import Settings
 
@@ -106,6 +107,7 @@ def terminators() -> Iterator[list[Terminator]]:
         terminator.close()
 
 
+@check("S6")
 def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,
@@ -118,6 +120,7 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     client.disconnect()
 
 
+@check("S6")
 @pytest.mark.parametrize("fault", ["another authority", "another name", "no TLS at all"])
 def test_anything_else_is_refused(
     secured: Callable[[int], ClickHouse],

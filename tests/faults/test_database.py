@@ -214,7 +214,10 @@ def test_after_each_kind_of_error_the_same_client_stores_again(
 ) -> None:
     client = ClickHouse(Settings.from_env(os.environ))
     good: dict[str, list[Any]] = {"source_file": ["s3://b/k"], "source_line": [1], "line": [b"x"]}
-    for n, bad in enumerate([{"nope": [1]}, {"source_line": ["text"]}, {"source_line": [None]}]):
+    wrong: list[dict[str, list[Any]]] = [
+        *({"nope": [1]}, {"source_line": ["text"]}, {"source_line": [None]})
+    ]
+    for n, bad in enumerate(wrong):
         with pytest.raises(ClickHouseRefused):
             client.insert("rejected_statements", bad, "t")
         client.insert("rejected_statements", {**good, "source_line": [n]}, f"good {n}")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.faults import fuzz
 from tests.faults.built import ODD, SHAPES, places
 from tests.faults.fuzz_targets import TARGETS, gzip_stream, lines, payload
+from tests.faults.matrix import check, fault
 from tests.rows import FOREIGN_SESSION, MINIMAL, encoded, full, minimal, with_more, with_values
 from xapi_etl_processor.columns import SENT
 
@@ -156,6 +157,8 @@ def _bodies(draw: st.DrawFn) -> bytes:
     return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
 
 
+@fault(29, 50, 53, caught_by="counters that must add up; values checked by column")
+@check("S22")
 @_repeatable
 @given(_bodies())
 @example(b"")
@@ -180,6 +183,7 @@ def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
     lines(body)
 
 
+@fault(29, 30, caught_by="each value is converted by its column's rule, or is absent")
 @pytest.mark.parametrize("path", sorted({path for column in SENT for path in column.paths}))
 def test_an_odd_value_in_any_place_can_be_stored_or_is_absent(path: tuple[str, ...]) -> None:
     statement = encoded(with_values(minimal(), (path, "here")))
@@ -209,6 +213,8 @@ def _streams(draw: st.DrawFn) -> bytes:
     return stream
 
 
+@fault(55, caught_by="gzip's own end and checksum")
+@check("S22")
 @_repeatable
 @given(_streams() | st.binary(max_size=120))
 @example(EMPTY_GZIP * 50)
@@ -241,6 +247,8 @@ def _payloads(draw: st.DrawFn) -> bytes:
     return (text[:begin] + value + text[at:]).encode()
 
 
+@fault(7, caught_by="only documented errors")
+@check("S14", "S22")
 @_repeatable
 @given(_payloads() | st.binary(min_size=2, max_size=80))
 @example(b"null")

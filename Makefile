@@ -9,8 +9,10 @@ SQL ?= SHOW TABLES FROM xapi_analytics
 override SQL := $(value SQL)
 export SQL
 FUZZ_SECONDS ?= 300
+KILLS ?= 200
+DRILL ?=
 
-.PHONY: help run test fuzz check format query serve migrate lock docs clean
+.PHONY: help run test drill fuzz audit check format query serve migrate lock docs clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -42,6 +44,14 @@ run: $(VENV)/ready ## the main job from end to end, on this machine alone
 
 test: $(VENV)/ready ## every promise, checked against real engines
 	$(BIN)/python -m pytest
+
+drill: $(VENV)/ready ## kill loaders and servers at random: make drill KILLS=200 DRILL="--seed 7"
+	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)
+
+audit: $(VENV)/ready ## known faults of what is in the package, by PyPI's advisories (asks PyPI)
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip --requirement deployment/requirements.txt
 
 fuzz: $(VENV)/fuzz/ready ## what nobody thought of: make fuzz FUZZ_SECONDS=300
 	$(VENV)/fuzz/bin/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS)

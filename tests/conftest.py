@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,6 +21,7 @@ import pytest
 from local import aws
 from local.clickhouse_server import ClickHouseServer
 from tests.packages import Packages
+from tests.samples import context
 from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -205,11 +205,3 @@ def invoke(settings: Settings) -> Invoke:
         return Answer(answer["statusCode"], json.loads(answer["body"]))
 
     return invoke
-
-
-def context(seconds_left: float = 60) -> Any:
-    """What Lambda passes beside the payload, as much of it as is used."""
-    return SimpleNamespace(
-        aws_request_id="request-1",
-        get_remaining_time_in_millis=lambda: int(seconds_left * 1000),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -64,3 +65,11 @@ def sqs(**bodies: Any) -> dict[str, Any]:
             for name, body in bodies.items()
         ]
     }
+
+
+def context(seconds_left: float = 60) -> Any:
+    """What Lambda passes beside the payload, as much of it as is used."""
+    return SimpleNamespace(
+        aws_request_id="request-1",
+        get_remaining_time_in_millis=lambda: int(seconds_left * 1000),
+    )

@@ -9,8 +9,9 @@ import re
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, Ask, Bucket, Invoke, context, forget_connections
+from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
 from tests.faults.matrix import fault
+from tests.samples import context
 from xapi_etl_processor import __version__, common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler

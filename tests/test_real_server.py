@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bucket, context, forget_connections
+from tests.conftest import Bucket, forget_connections
 from tests.faults.matrix import fault
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.real_server import BINARY, PASSWORD, RealServer
-from tests.samples import BAD_LINE, event_id, notification, video
+from tests.samples import BAD_LINE, context, event_id, notification, video
 from xapi_etl_processor import ledger
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseRefused
 from xapi_etl_processor.columns import COLUMNS

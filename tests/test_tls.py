@@ -16,6 +16,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.faults.matrix import check
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.telemetry import logger
 
 
 @pytest.fixture
@@ -138,3 +139,16 @@ def test_anything_else_is_refused(
         port = terminators[0].port
     with pytest.raises(ClickHouseError, match=f"localhost:{port}: no connection"):
         secured(port).query("SELECT 1")
+
+
+@check("S6")
+def test_what_goes_in_clear_over_a_network_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger, "propagate", True)
+    for host in ("localhost", "nowhere.invalid"):
+        client = ClickHouse(Settings(host, clickhouse_port=1))
+        with pytest.raises(ClickHouseError):
+            client.query("SELECT 1", deadline=0)
+    warned = [r for r in caplog.records if r.message.startswith("password and statements go")]
+    assert [record.__dict__["host"] for record in warned] == ["nowhere.invalid"]

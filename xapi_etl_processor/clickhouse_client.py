@@ -36,6 +36,7 @@ MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query; the server's own default is 256 KiB. Ours."""
 
 _QUERY = "query"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Answer = TypeVar("_Answer")
 
 
@@ -166,6 +167,9 @@ class ClickHouse:
         """The client, with no more patience than there is time."""
         if self._client is None:
             settings = self._settings
+            if not settings.clickhouse_secure and settings.clickhouse_host not in _LOOPBACK:
+                said = "password and statements go to ClickHouse in clear: set CLICKHOUSE_SECURE"
+                logger.warning(said, extra={"host": settings.clickhouse_host})
             self._client = Client(
                 settings.clickhouse_host,
                 port=settings.clickhouse_port,

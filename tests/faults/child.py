@@ -1,57 +1,73 @@
 """The loader in a process of its own: to be killed, limited, and run eight times at once.
 
-python -m tests.faults.child < payload > answer
+python -m tests.faults.child < payloads > answers
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 LIMIT = "CHILD_ADDRESS_SPACE_MB"
 
 
-def start(payload: Any, **variables: str) -> subprocess.Popen[bytes]:
-    """A process at work on the payload, with this process's environment."""
-    child = subprocess.Popen(
+def waiting(variables: dict[str, str], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+    """A process that waits for payloads, with this process's environment; its log is kept out."""
+    return subprocess.Popen(
         [sys.executable, "-m", "tests.faults.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "POWERTOOLS_METRICS_DISABLED": "true", **variables},
+        stderr=stderr,
+        env={**os.environ, "POWERTOOLS_METRICS_DISABLED": "true", **variables}
+        | {"LOG_LEVEL": "CRITICAL"},
     )
+
+
+def start(payload: Any, **variables: str) -> subprocess.Popen[bytes]:
+    """A process at work on one payload."""
+    child = waiting(variables)
     assert child.stdin
-    child.stdin.write(json.dumps(payload).encode())
+    child.stdin.write(json.dumps(payload).encode() + b"\n")
     child.stdin.close()
     child.stdin = None
     return child
 
 
 def body_of(child: subprocess.Popen[bytes], seconds: float = 60) -> dict[str, Any]:
-    """What it answered, when it has ended."""
+    """What it answered, when it has ended; raises AssertionError where it raised, or was ended."""
     out, err = child.communicate(timeout=seconds)
     assert child.returncode == 0, (child.returncode, err.decode()[-2000:])
-    answer = json.loads(out.splitlines()[-1])
+    return parsed(out)
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """The body of an answer, or the answer to an SQS batch; raises AssertionError for neither."""
+    answer = json.loads(line)
+    assert "raised" not in answer, answer
     body: dict[str, Any] = json.loads(answer["body"]) if "body" in answer else answer
     return body
 
 
 def main() -> None:
-    """Answer the payload on standard input; within an address space, if one is set."""
-    from tests.conftest import context
+    """Answer each payload, a line of standard input; within an address space, if one is set."""
+    from tests.samples import context
     from xapi_etl_processor.lambda_function import handler
 
     if limit := os.environ.get(LIMIT):
-        import resource
-
-        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: SIM115, PTH123
-        most = used + int(limit) * 1024**2
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + int(limit) * 1024**2
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    answer = handler(json.load(sys.stdin), context(600))
-    print(json.dumps(answer))
+    for line in sys.stdin:
+        try:
+            answer = handler(json.loads(line), context(600))
+        except Exception as error:  # noqa: BLE001  # as Lambda does: it is the invocation's failure
+            answer = {"raised": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ CHECKS = {
 ELSEWHERE = {
     "S7": "no setting names a second host",
     "S9": "README, Deployment: `SELECT, INSERT`; README, What only your account can prove, 5",
-    "S15": "`make check`: pip-audit",
+    "S15": "`make audit`: pip-audit; README, What only your account can prove, 7",
     "S17": "README, What only your account can prove, 6",
     "S18": "`make check`: cfn-lint, checkov",
     "S20": "README, Parameters of the stack; README, What only your account can prove, 1",

@@ -15,11 +15,11 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, context
+from tests.conftest import Ask, Bucket, Invoke
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
 from tests.faults.matrix import check, fault
-from tests.samples import BAD_LINE, event_id, notification, sqs, video
+from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor.common import Run, connections, process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler

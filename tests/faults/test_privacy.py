@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, Ask, Bucket, context
+from tests.conftest import PASSWORD, Ask, Bucket
 from tests.faults.http_proxy import Answer, S3Proxy
 from tests.faults.matrix import check, fault
 from tests.faults.tcp_proxy import Fault, TcpProxy
-from tests.samples import PLAYED, VIDEO, notification, sqs
+from tests.samples import PLAYED, VIDEO, context, notification, sqs
 from xapi_etl_processor import common
 from xapi_etl_processor.lambda_function import handler
 

@@ -178,13 +178,14 @@ def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def faults_table() -> str:
-    """Row, fault, tests and the layers that catch it, as Markdown."""
+    """Row, fault, and for each of its tests the layer that catches it, as Markdown."""
     found = proofs("_faults")
-    lines = ["| | fault | caught by | test |\n|---|---|---|---|\n"]
+    lines = ["| | fault | test | caught by |\n|---|---|---|---|\n"]
     for row, title in FAULTS.items():
-        caught = "; ".join(dict.fromkeys(proof.caught_by for proof in found.get(row, ())))
-        named = "<br>".join(_linked(proof) for proof in found.get(row, ()))
-        lines.append(f"| {row} | {title} | {caught or '-'} | {named or NOT_HERE[row]} |\n")
+        tests_ = [(_linked(p), p.caught_by) for p in found.get(row, ())]
+        first, *more = tests_ or [("cannot happen here", NOT_HERE[row])]
+        lines.append(f"| {row} | {title} | {first[0]} | {first[1]} |\n")
+        lines += [f"| | | {test} | {caught_by} |\n" for test, caught_by in more]
     return "".join(lines)
 
 

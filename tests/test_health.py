@@ -10,9 +10,10 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
+from tests.faults import matrix
 from tests.faults.matrix import fault
 from tests.samples import context
-from xapi_etl_processor import __version__, common
+from xapi_etl_processor import __version__, common, health
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 
@@ -32,6 +33,7 @@ def test_all_is_well(bucket: Bucket, invoke: Invoke) -> None:
     assert answer.status == 200
     latency = answer["clickhouse"].pop("latency_ms")
     version = answer["clickhouse"].pop("version")
+    answer["clickhouse"].pop("warning")  # The local user may do everything.
     assert 0 < latency < 5000
     assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
     assert answer.body == {
@@ -77,7 +79,7 @@ def test_it_asks_and_changes_nothing(
 
     clickhouse.hook = note
     invoke(CHECK)
-    assert set(asked) == {"SELECT", "INSERT"}
+    assert set(asked) == {"SELECT", "INSERT", "CHECK"}
     assert "block" not in points
     for table in ("video_events", "processed_files", "rejected_statements"):
         assert ask(f"SELECT count() FROM {table}") == [[0]]
@@ -97,6 +99,32 @@ def test_a_user_who_may_not_insert_is_told_what_to_grant(
     assert answer.status == 503
     assert "insert into rejected_statements was refused" in answer["clickhouse"]["error"]
     assert "grant what the README" in answer["clickhouse"]["error"]
+
+
+@matrix.check("S9")
+def test_rights_with_which_events_can_be_lost_are_warned_of(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    assert answer["clickhouse"]["warning"] == (
+        "the user has rights it does not need:"
+        " DROP TABLE, TRUNCATE, ALTER DELETE, ALTER UPDATE, ALTER COLUMN;"
+        " GRANT SELECT, INSERT suffices"
+    )
+    # The only user there is lacks few rights; this is one.
+    monkeypatch.setattr(health, "TOO_MUCH", ("DROP ROW POLICY",))
+    assert invoke(CHECK)["clickhouse"]["warning"] is None
+
+
+@matrix.check("S9")
+def test_a_server_that_cannot_be_asked_for_rights_is_not_warned_of(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "TOO_MUCH", ("NO SUCH RIGHT",))
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    assert answer["clickhouse"]["warning"] is None
 
 
 def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:

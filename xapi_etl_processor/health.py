@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import __version__, ledger, s3
-from .clickhouse_client import ClickHouse, ClickHouseError
+from .clickhouse_client import ClickHouse, ClickHouseError, ClickHouseRefused
 from .columns import COLUMNS
 from .common import EVENTS, Connections
 from .config import ConfigurationError, Settings
@@ -20,6 +20,9 @@ _TABLES = {
 }
 PATIENCE_SECONDS = 8
 """How long ClickHouse may take to answer a health check, which is not tried again. Ours."""
+
+TOO_MUCH = ("DROP TABLE", "TRUNCATE", "ALTER DELETE", "ALTER UPDATE", "ALTER COLUMN")
+"""Rights that the function has no use for, and with which what is stored can be lost."""
 
 _Ask = Callable[..., list[tuple[Any, ...]]]
 _PLAIN_WINDOW = "non_replicated_deduplication_window"
@@ -48,7 +51,14 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
         "processing_mode": "health_check",
         "version": __version__,
         "environment": environment,
-        "clickhouse": {**nothing, "version": None, "latency_ms": None, "schema": None},
+        "clickhouse": {
+            **nothing,
+            "version": None,
+            "latency_ms": None,
+            "schema": None,
+            "deduplication": None,
+            "warning": None,
+        },
         "s3": {**nothing, "bucket": None},
     }
 
@@ -60,6 +70,7 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
         "latency_ms": None,
         "schema": None,
         "deduplication": None,
+        "warning": None,
         "error": None,
     }
 
@@ -77,6 +88,7 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
             found["deduplication"], found["error"] = _deduplication(ask, clickhouse.database)
             for table, columns in _TABLES.items():
                 clickhouse.check_insert(table, columns, deadline)
+            found["warning"] = _rights_to_spare(ask, clickhouse.database)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["ok"] = found["error"] is None
@@ -125,6 +137,21 @@ def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
         without = [name for name, engine in rows if not _window(engine)]
         return "none", f"{', '.join(without)} has no deduplication window: {_MIGRATE}"
     return f"window of {min(windows)} inserts", None
+
+
+def _rights_to_spare(ask: _Ask, database: str) -> str | None:
+    """What is wrong with rights that are wider than need be; nothing is said by old servers."""
+    try:
+        spare = [
+            right for right in TOO_MUCH if ask(f"CHECK GRANT {right} ON {database}.*") == [(1,)]
+        ]
+    except ClickHouseRefused:  # Older ones do not know the question.
+        return None
+    if not spare:
+        return None
+    return (
+        f"the user has rights it does not need: {', '.join(spare)}; GRANT SELECT, INSERT suffices"
+    )
 
 
 def _window(engine: str) -> int:

@@ -1,10 +1,10 @@
 import json
-from math import isfinite
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.faults.fuzz_targets import fits
 from tests.faults.matrix import fault
 from xapi_etl_processor.statements import parse
 
@@ -62,20 +62,6 @@ _lines = (
 )
 
 
-def _fits(value: Any, kind: str) -> bool:
-    if kind.startswith("Nullable("):
-        return value is None or _fits(value, kind[9:-1])
-    if "String" in kind:
-        return type(value) is str and value.encode() is not None
-    if kind.startswith("UInt"):
-        return type(value) is int and 0 <= value < 2 ** int(kind[4:])
-    if kind == "Float64":
-        return type(value) in (int, float) and isfinite(value)
-    if kind == "Bool":
-        return type(value) is bool
-    return type(value) is int and -2_208_988_800_000 <= value <= 10_413_791_999_999
-
-
 @fault(53, caught_by="counters that must add up")
 @settings(max_examples=400)
 @given(st.lists(_lines, max_size=8))
@@ -92,7 +78,7 @@ def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
     rows = rows_of(parsed)
     assert len(rows) == counts.video
     for row in rows:
-        assert [n for n, kind in TYPES.items() if not _fits(row[n], kind)] == []
+        assert [n for n, kind in TYPES.items() if not fits(row[n], kind)] == []
         # A row does not depend on the lines that it was converted together with.
         number = row["source_line"]
         (alone,) = rows_of(parse([lines[number - 11]], number, SOURCE))

@@ -100,15 +100,15 @@ def _rows(parsed: Parsed) -> list[_Row]:
     for name, values in columns.items():
         kind = TYPES[name]
         assert len(values) == count, name
-        assert [value for value in values if not _fits(value, kind)] == [], name
+        assert [value for value in values if not fits(value, kind)] == [], name
         _write(name, kind, values)
     return [ABSENT | {name: columns[name][row] for name in columns} for row in range(count)]
 
 
-def _fits(value: Any, kind: str) -> bool:
+def fits(value: Any, kind: str) -> bool:
     """Whether ClickHouse can hold the value in a column of that type, without changing it."""
     if kind.startswith("Nullable("):
-        return value is None or _fits(value, kind[9:-1])
+        return value is None or fits(value, kind[9:-1])
     if "String" in kind:
         return type(value) is str and is_utf8(value)
     if kind.startswith("UInt"):

@@ -12,6 +12,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.matrix import fault
+from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.clickhouse_client import (
@@ -23,14 +24,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
-IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
-ROWS = "SELECT count() FROM video_events"
-FORGET = "TRUNCATE TABLE processed_files"
 LEDGER = "SELECT lines, video, rejected FROM processed_files FINAL"
-
-
-def ids(numbers: range) -> list[list[str]]:
-    return [[event_id(n)] for n in numbers]
 
 
 def bulky(number: int) -> dict[str, Any]:
@@ -276,113 +270,6 @@ def test_too_many_parts_are_waited_for_and_not_hammered(
     ask("SYSTEM START MERGES video_events")
     invoke(notification(bucket.name, KEY))
     assert ask(IDS) == [[event_id(n)] for n in (0, 1, 7)]
-
-
-@fault(38, caught_by="columns are always named; the health check compares them")
-def test_moved_and_added_columns_do_no_harm_and_a_missing_one_is_refused_whole(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, video(1, result={"completion": True}))
-    ask("ALTER TABLE video_events ADD COLUMN cohort String DEFAULT 'a' FIRST")
-    ask("ALTER TABLE video_events MODIFY COLUMN user_agent Nullable(String) AFTER cohort")
-    invoke(notification(bucket.name, KEY))
-    assert ask("SELECT cohort, event_id, user_id, completion FROM video_events") == [
-        ["a", event_id(1), "viewer-1", True]
-    ]
-    ask("ALTER TABLE video_events DROP COLUMN verb")
-    other = bucket.put("section/1/other.jsonl", video(2))
-    with pytest.raises(EventFailed, match="verb.*a column is missing: run .*migrate"):
-        invoke(notification(bucket.name, other))
-    assert ask(ROWS) == [[1]]
-    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
-
-
-@fault(41, caught_by="partition and sorting key are functions of the statement")
-@pytest.mark.parametrize("across", [0, 1])
-def test_a_statement_that_is_sent_again_in_another_month_counts_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, across: int
-) -> None:
-    for month in ("01", "02", "03"):
-        key = f"section/1/video/2025-{month}-15T00-00-00Z_1.jsonl"
-        bucket.put(key, video(1, stored=f"2025-{month}-15T00:00:00Z"))
-        invoke(notification(bucket.name, key))
-    final = f"SETTINGS do_not_merge_across_partitions_select_final = {across}"
-    assert ask(f"SELECT count() FROM video_events FINAL {final}") == [[1]]
-    parts = "SELECT DISTINCT partition FROM system.parts WHERE table = 'video_events'"
-    assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
-
-
-@fault(42, caught_by="the view's table has a window, and the insert passes its token on")
-def test_a_repeated_insert_reaches_a_materialized_view_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    ask(
-        "CREATE TABLE per_video (video_url String, n UInt64) ENGINE = SummingMergeTree"
-        " ORDER BY video_url SETTINGS non_replicated_deduplication_window = 10000"
-    )
-    ask(
-        "CREATE MATERIALIZED VIEW per_video_mv TO per_video AS"
-        " SELECT video_url, count() AS n FROM video_events GROUP BY video_url"
-    )
-    bucket.put(KEY, *(video(n) for n in range(5)))
-    invoke(notification(bucket.name, KEY))
-    ask(FORGET)
-    invoke(notification(bucket.name, KEY))
-    assert ask(ROWS) == [[5]]
-    assert ask("SELECT sum(n) FROM per_video") == [[5]]
-
-
-@fault(43, caught_by="async_insert=0 in every insert")
-def test_every_insert_is_synchronous_whatever_the_users_profile_says(
-    bucket: Bucket, wire: TcpProxy, invoke: Invoke
-) -> None:
-    bucket.put(KEY, video(1), BAD_LINE)
-    invoke(notification(bucket.name, KEY))
-    # The native protocol writes a setting as two texts behind their lengths, a flag between them.
-    inserts = wire.sent.count(b"INSERT INTO")
-    assert inserts == 3
-    assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
-
-
-@fault(44, caught_by="a token of its own for every forced run; row identity")
-def test_forced_reprocessing_brings_back_what_was_deleted_however_often(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, *(video(n) for n in range(10)), BAD_LINE)
-    force = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
-    invoke(notification(bucket.name, KEY))
-    for _ in range(3):
-        ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
-        assert ask(ROWS) == [[0]]
-        for _ in range(2):
-            assert invoke(force)["video_events_processed"] == 10
-        assert ask(IDS) == ids(range(10))
-    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
-    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
-
-
-@fault(45, caught_by="nothing is sent that writes")
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
-def test_a_dry_run_sends_nothing_that_writes_and_counts_as_a_real_one(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    payload: dict[str, Any],
-) -> None:
-    bucket.put(KEY, video(1), BAD_LINE, video(2))
-    sent: list[str] = []
-    clickhouse.hook = lambda point, sql: sent.append(sql) if point == "query" else None
-    dry = invoke({**payload, "bucket": bucket.name, "dry_run": True}).body
-    assert sent
-    assert all(sql.startswith("SELECT ") for sql in sent)
-    real = invoke({**payload, "bucket": bucket.name}).body
-    assert dry["files_found"] == real["files_found"] == 1
-    if "key" in payload:
-        counters = ("video_events_processed", "rejected_lines", "events_processed")
-        assert [dry[name] for name in counters] == [real[name] for name in counters] == [2, 1, 2]
-    assert ask(ROWS) == [[2]]
 
 
 @fault(23, caught_by="bounded retries; then the message comes again")

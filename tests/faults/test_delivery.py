@@ -19,23 +19,18 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
 from tests.faults.matrix import check, fault
+from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor.common import Run, connections, process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
 from xapi_etl_processor.objects import S3Object
 
-IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
-ROWS = "SELECT count() FROM video_events"
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
 
 
 def keys(count: int) -> list[str]:
     return [f"section/1/video/2024-01-01T12-00-{n:02}Z_{n}.jsonl" for n in range(count)]
-
-
-def ids(numbers: range) -> list[list[str]]:
-    return [[event_id(n)] for n in numbers]
 
 
 def deliver(messages: dict[str, Any], seconds_left: float = 60) -> dict[str, Any]:

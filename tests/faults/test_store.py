@@ -12,14 +12,13 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.faults.matrix import check, fault
+from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import s3
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
-IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
-ROWS = "SELECT count() FROM video_events"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
 LARGE = 3 * s3.SMALL_BYTES
 
@@ -29,10 +28,6 @@ def bundle(count: int, size: int = 0) -> bytes:
     padding = "é" * (size // count // 6)
     lines = [json.dumps(video(n, padding=padding)).encode() for n in range(count)]
     return b"".join(line + b"\n" for line in lines)
-
-
-def ids(count: int) -> list[list[str]]:
-    return [[event_id(n)] for n in range(count)]
 
 
 class Once:
@@ -58,7 +53,7 @@ def test_a_body_that_is_cut_is_read_on_from_there(
     bucket.put(KEY, body=body)
     store.rule = Once(Answer(cut=len(body) * 2 // 3), cuts)
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
-    assert ask(IDS) == ids(200)
+    assert ask(IDS) == ids(range(200))
     assert ask(ROWS) == [[200]]
     if size:
         first, *rest = [r.range for r in store.asked("GET", "_1.jsonl")]
@@ -80,7 +75,7 @@ def test_a_body_that_is_always_cut_fails_and_is_not_in_the_ledger(
     assert ask("SELECT count() FROM processed_files") == [[0]]
     store.rule = Once(Answer(), 0)
     invoke(notification(bucket.name, KEY))
-    assert ask(IDS) == ids(50)
+    assert ask(IDS) == ids(range(50))
 
 
 @fault(20, 55, caught_by="length check, then gzip's own end")
@@ -91,7 +86,7 @@ def test_a_gzip_that_is_cut_on_the_way_is_read_on(
     bucket.put(KEY + ".gz", body=body)
     store.rule = Once(Answer(cut=len(body) // 2), 2)
     assert invoke(notification(bucket.name, KEY + ".gz"))["video_events_processed"] == 300
-    assert ask(IDS) == ids(300)
+    assert ask(IDS) == ids(range(300))
 
 
 @fault(21, caught_by="read timeout; ranged GET of the same version")
@@ -103,7 +98,7 @@ def test_a_body_that_stalls_is_read_on(
     bucket.put(KEY, body=body)
     store.rule = Once(Answer(stall=len(body) // 2))
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
-    assert ask(IDS) == ids(200)
+    assert ask(IDS) == ids(range(200))
 
 
 @fault(21, caught_by="time budget")
@@ -137,7 +132,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM processed_files") == [[0]]
     invoke(notification(bucket.name, KEY))
-    assert ask(IDS) == ids(200)
+    assert ask(IDS) == ids(range(200))
     newer = "SELECT countIf(user_id LIKE 'VIEWER-%') FROM video_events FINAL"
     assert ask(newer) == [[200]]
     etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
@@ -226,7 +221,7 @@ def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
 
     clickhouse.hook = slow
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
-    assert ask(IDS) == ids(200)
+    assert ask(IDS) == ids(range(200))
     assert (inserts[0], inserts[-1]) == (1, 2)
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import pytest
+
 import tests
 from xapi_etl_processor.reference import with_tables
 
@@ -143,17 +145,20 @@ class Proof(NamedTuple):
 
 def fault(*rows: int, caught_by: str) -> Callable[[_Test], _Test]:
     """Mark a test as one of these rows; caught_by says what keeps the promise there."""
-    return _marking("_faults", [(row, caught_by) for row in rows])
+    return _marking(pytest.mark.fault, "_faults", [(row, caught_by) for row in rows])
 
 
 def check(*names: str) -> Callable[[_Test], _Test]:
     """Mark a test as one of these security checks."""
-    return _marking("_checks", [(name, "") for name in names])
+    return _marking(pytest.mark.check, "_checks", [(name, "") for name in names])
 
 
-def _marking(attribute: str, marks: list[tuple[Any, str]]) -> Callable[[_Test], _Test]:
+def _marking(
+    mark: pytest.MarkDecorator, attribute: str, marks: list[tuple[Any, str]]
+) -> Callable[[_Test], _Test]:
     def marked(test: _Test) -> _Test:
         setattr(test, attribute, [*getattr(test, attribute, ()), *marks])
+        mark(test)
         return test
 
     return marked

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.faults.matrix import fault
+from tests.faults.matrix import check, fault
+from tests.samples import notification
 from xapi_etl_processor.objects import S3Object
 from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
 
@@ -214,3 +215,75 @@ def test_a_payload_is_not_changed_by_reading_it() -> None:
         payload = sample(name)
         assert isinstance(read(payload), Delivery)
         assert payload == sample(name)
+
+
+def created(**more: Any) -> dict[str, Any]:
+    """A notification of S3 with one record, changed by hand; what is None is left out."""
+    record = notification("b", "section/1/k.jsonl")["Records"][0] | more
+    return {"Records": [{name: value for name, value in record.items() if value is not None}]}
+
+
+def bridged(kind: Any) -> dict[str, Any]:
+    """An EventBridge event about an upload, of another detail-type."""
+    detail = {"bucket": {"name": "b"}, "object": {"key": "section/1/k.jsonl"}}
+    return {"source": "aws.s3", "detail": detail} | ({} if kind is None else {"detail-type": kind})
+
+
+@fault(7, caught_by="what is not said to be something else was created")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        created(eventName=None),
+        {"Records": [created()["Records"][0] | {"eventName": None}]},
+        created(eventName=""),
+        created(eventName="s3:ObjectCreated:Put"),
+        {"Event": "s3:TestEvent", **created()},
+        bridged(None),
+        bridged(""),
+    ],
+)
+def test_an_event_that_does_not_say_its_kind_is_not_passed_over(payload: Any) -> None:
+    assert [o.uri for o in read(payload).objects] == ["s3://b/section/1/k.jsonl"]
+
+
+@fault(7, caught_by="only what S3 is known to send is passed over")
+@pytest.mark.parametrize(
+    "payload", [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)]
+)
+def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
+    with pytest.raises(UnknownPayload, match="eventName|detail-type"):
+        read(payload)
+
+
+@fault(7, caught_by="reading of payloads")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        created(eventName="ObjectRemoved:DeleteMarkerCreated"),
+        created(eventName="s3:LifecycleExpiration:Delete"),
+        created(eventName="ObjectTagging:Put"),
+        bridged("Object Tags Added"),
+        bridged("Object Restore Completed"),
+    ],
+)
+def test_what_s3_tells_beside_uploads_names_nothing(payload: Any) -> None:
+    assert read(payload).objects == []
+
+
+@check("S13")
+def test_a_name_that_s3_cannot_know_is_refused_and_not_repeated() -> None:
+    longest = "section/" + "é" * 508  # Of two bytes each: 1,024 with the folder.
+    assert read({"bucket": "b", "key": longest}).objects[0].key == longest
+    for payload in ({"bucket": "b", "key": longest + "x"}, {"bucket": "b" * 256, "key": "k"}):
+        with pytest.raises(UnknownPayload, match="longer than S3 allows"):
+            read(payload)
+
+
+@fault(16, caught_by="caps on what is said of a message")
+@check("S13")
+def test_of_a_message_with_many_bad_records_some_are_told_and_all_are_counted() -> None:
+    good = created()["Records"]
+    (message,) = read({"Records": good + [{}] * 100_000}).messages
+    assert len(message.objects) == 1
+    assert message.error.endswith("; and 99995 more")
+    assert len(message.error) < 1000

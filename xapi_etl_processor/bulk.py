@@ -18,6 +18,7 @@ from .config import Settings
 from .ledger import Identity, already_processed, identity
 from .objects import S3Object
 from .summary import Summary
+from .telemetry import shown
 from .values import milliseconds
 
 PARAMETERS = (
@@ -96,12 +97,15 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
             f"unknown parameters {', '.join(unknown)}: use {', '.join(sorted(_KNOWN))}"
         )
     if payload.get("mode", "bulk") != "bulk":
-        raise BadRequest(f"mode is {payload['mode']!r}: with these parameters it is bulk")
+        raise BadRequest(f"mode is {shown(payload['mode'])}: with these parameters it is bulk")
     asked = _checked({k: v for k, v in payload.items() if v is not None})
     after = ""
     if "continuation_token" in payload and payload["continuation_token"] is not None:
         carried, after = _read_token(payload["continuation_token"])
-        differing = [name for name, value in asked.items() if value != carried.get(name, False)]
+        absent = {"dry_run": False, "force_reprocess": False}
+        differing = [
+            name for name, value in asked.items() if value != carried.get(name, absent.get(name))
+        ]
         if differing:
             raise BadRequest(
                 f"continuation_token belongs to another request ({', '.join(differing)} differs):"
@@ -112,6 +116,11 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     prefix = _prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id"))
     if refusal := settings.refusal(bucket, prefix):
         raise BadRequest(refusal)
+    if not after.startswith(prefix) and after:
+        raise BadRequest(
+            f"continuation_token goes on behind a key that is not in {prefix}: was S3_XAPI_PREFIX"
+            " changed? Repeat the request without it"
+        )
     request = BulkRequest(
         bucket=bucket,
         prefix=prefix,
@@ -134,7 +143,7 @@ def flag(payload: Mapping[str, Any], name: str) -> bool:
     value = payload.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise BadRequest(f"{name} is {value!r}: use true or false, without quotes")
+    raise BadRequest(f"{name} is {shown(value)}: use true or false, without quotes")
 
 
 def run_bulk(
@@ -255,24 +264,24 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 def _section(value: Any) -> int:
     whole = isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,19}", str(value), re.ASCII)
     if not whole:
-        raise BadRequest(f"section_id is {value!r}: a whole number is needed")
+        raise BadRequest(f"section_id is {shown(value)}: a whole number is needed")
     return int(value)
 
 
 def _day(name: str, value: Any) -> str:
     right = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)
     if not right or milliseconds(value) is None:
-        raise BadRequest(f"{name} is {value!r}: a UTC day such as 2024-01-31 is needed")
+        raise BadRequest(f"{name} is {shown(value)}: a UTC day such as 2024-01-31 is needed")
     return str(value)
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise BadRequest(f"{name} is {value!r}: text is needed")
+        raise BadRequest(f"{name} is {shown(value)}: text is needed")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise BadRequest(f"{name} is {value!r}: text that UTF-8 can write is needed") from None
+        raise BadRequest(f"{name} is {shown(value)}: text that UTF-8 can write is needed") from None
     return value
 
 
@@ -293,6 +302,8 @@ def _read_token(token: Any) -> tuple[dict[str, Any], str]:
     try:
         carried = json.loads(base64.urlsafe_b64decode(token))
         after = _text("after", carried.pop("after"))
+        if carried.keys() - set(PARAMETERS) - {"bucket"}:
+            raise KeyError
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
         raise BadRequest(
             "continuation_token is not one that this function gave: repeat without it"

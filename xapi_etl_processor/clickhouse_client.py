@@ -7,7 +7,9 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
+from socket import SHUT_RDWR
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -17,7 +19,8 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 from clickhouse_driver import Client, errors  # reads its setting when imported
 
 from .config import ConfigurationError, Settings
-from .refusals import WRONG_LOGIN, refusal
+from .deadlines import FOREVER, Late, by
+from .refusals import SPEAKING, WRONG_LOGIN, refusal
 from .telemetry import logger
 
 CONNECT_SECONDS = 5
@@ -72,7 +75,7 @@ class ClickHouse:
         self,
         sql: str,
         params: Mapping[str, Any] | None = None,
-        deadline: float = float("inf"),
+        deadline: float = FOREVER,
     ) -> list[tuple[Any, ...]]:
         """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused."""
 
@@ -89,7 +92,7 @@ class ClickHouse:
         table: str,
         columns: Mapping[str, list[Any]],
         token: str,
-        deadline: float = float("inf"),
+        deadline: float = FOREVER,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Store the rows of columns, equally long lists, as one block: all or none of it.
@@ -124,14 +127,20 @@ class ClickHouse:
         self._attempt(lambda client: client.execute(sql, []), f"insert into {table}", deadline)
 
     def _attempt(self, call: Callable[[Client], _Answer], doing: str, deadline: float) -> _Answer:
-        """Do it, up to ATTEMPTS times, as long as time.monotonic() is not to pass deadline."""
+        """Do it, up to ATTEMPTS times; not one of them lasts until the deadline."""
         renewed = False
         attempt = 0
         while True:
             attempt += 1
             try:
-                return call(self._connected(deadline))
-            except (errors.Error, EOFError, OSError) as error:
+                client = self._opened(deadline)
+                end = _end(deadline)
+                try:
+                    self._by(end, client, self._connect)
+                except Late as error:
+                    raise errors.SocketTimeoutError(str(error)) from error
+                return self._by(end, client, call)
+            except (errors.Error, EOFError, OSError, Late) as error:
                 named = self._named(error, doing)
                 # What is left on the line, if there still is one, belongs to no query.
                 self.disconnect()
@@ -150,6 +159,18 @@ class ClickHouse:
                 logger.warning("trying again", extra={"error": str(named), "seconds": pause})
                 time.sleep(pause)
 
+    def _by(self, end: float, client: Client, call: Callable[[Client], _Answer]) -> _Answer:
+        """The answer by then; raises Late, and leaves the connection to the thread that has it."""
+        try:
+            return by(end, partial(call, client), client.disconnect)
+        except Late:
+            self._client = None
+            if opened := client.connection.socket:
+                # Wakes the thread that waits for it.
+                with suppress(OSError):
+                    opened.shutdown(SHUT_RDWR)
+            raise
+
     def _is_refused_login(self, error: Exception) -> bool:
         return (
             isinstance(error, errors.ServerException)
@@ -163,8 +184,8 @@ class ClickHouse:
             self._client.disconnect()
             self._client = None
 
-    def _connected(self, deadline: float) -> Client:
-        """The client, with no more patience than there is time."""
+    def _opened(self, deadline: float) -> Client:
+        """The client, made if need be; not connected by that."""
         if self._client is None:
             settings = self._settings
             if not settings.clickhouse_secure and settings.clickhouse_host not in _LOOPBACK:
@@ -176,7 +197,7 @@ class ClickHouse:
                 # Named in every statement instead: a missing one can then be reported and made.
                 database="",
                 user=settings.clickhouse_username,
-                password=password(settings),
+                password=password(settings, _end(deadline)),
                 secure=settings.clickhouse_secure,
                 verify=True,
                 ca_certs=settings.clickhouse_ca_certs or None,
@@ -189,18 +210,19 @@ class ClickHouse:
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
             )
-        connection = self._client.connection
-        left = max(1.0, deadline - time.monotonic() - KEPT_SECONDS)
-        connection.connect_timeout = min(CONNECT_SECONDS, left)
-        connection.sync_request_timeout = min(CONNECT_SECONDS, left)
+        return self._client
+
+    @staticmethod
+    def _connect(client: Client) -> None:
+        """See that the connection lives, or make it anew."""
+        connection = client.connection
         # A server that accepts and then says nothing is no server: its greeting is not waited for
         # as long as a query's answer.
-        connection.send_receive_timeout = min(CONNECT_SECONDS, left)
+        connection.send_receive_timeout = CONNECT_SECONDS
         if not (connection.connected and connection.ping()):
             connection.connect()
-        connection.send_receive_timeout = min(REPLY_SECONDS, left)
-        connection.socket.settimeout(connection.send_receive_timeout)
-        return self._client
+        connection.send_receive_timeout = REPLY_SECONDS
+        connection.socket.settimeout(REPLY_SECONDS)
 
     def _named(self, error: Exception, doing: str) -> ClickHouseError:
         """One of our errors, with what was tried, where, and what to do."""
@@ -210,19 +232,20 @@ class ClickHouse:
             # it could not read, the value.
             text = str(error.message).partition("\n")[0].partition("Stack trace")[0].strip()[:300]
             name, verdict, remedy = refusal(code, text)
-            if not name and doing != _QUERY:
-                # Of an error that is not known, the text may hold the value that it is about.
-                text = f"code {code}"
+            said = f"code {code} {name}".strip()
+            # Others may quote a statement's value: a view's function, say, that it is nothing for.
+            if doing == _QUERY or code in SPEAKING:
+                said = f"{said}: {text}"
             if verdict == "fatal":
-                return ClickHouseRefused(f"{self._where}: {doing} was refused: {text}: {remedy}")
+                return ClickHouseRefused(f"{self._where}: {doing} was refused: {said}: {remedy}")
             kind = OutcomeUnknown if verdict == "uncertain" else ClickHouseUnavailable
-            return kind(f"{self._where}: {doing} failed: {text}: {remedy}")
+            return kind(f"{self._where}: {doing} failed: {said}: {remedy}")
         if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
             return ClickHouseUnavailable(
                 f"{self._where}: no connection ({_reason(error)}): is the server up, the port the"
                 " native one, and the network open?"
             )
-        if isinstance(error, EOFError | OSError | errors.UnexpectedPacketFromServerError):
+        if isinstance(error, EOFError | OSError | Late | errors.UnexpectedPacketFromServerError):
             return OutcomeUnknown(
                 f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
                 " or may not have been done; doing it again is safe"
@@ -236,34 +259,56 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def password(settings: Settings) -> str:
+def _end(deadline: float) -> float:
+    """When an attempt that begins now is given up: some time is kept to say what happened."""
+    return deadline - min(KEPT_SECONDS, (deadline - time.monotonic()) / 2)
+
+
+def password(settings: Settings, deadline: float = FOREVER) -> str:
     """The password, from Secrets Manager where an ARN says so; raises ConfigurationError."""
     arn = settings.clickhouse_password_secret_arn
-    return _secret(arn) if arn else settings.clickhouse_password
+    if not arn:
+        return settings.clickhouse_password
+    try:
+        return by(deadline, lambda: _secret(arn))
+    except Late as error:
+        raise _unreadable(arn) from error
+
+
+def _unreadable(arn: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read: check the ARN, that the function"
+        " may call secretsmanager:GetSecretValue on it, and that its network leads there"
+    )
 
 
 @lru_cache(maxsize=4)
 def _secret(arn: str) -> str:
     """The password in a secret: its plain text, or `password` of the JSON object that it is."""
     # Imported here: most local runs, and every test without a secret, do without it.
-    from aws_lambda_powertools.utilities import parameters
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+    from botocore.config import Config
 
+    patience = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=CONNECT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
     try:
-        text = parameters.get_secret(arn, force_fetch=True)
+        text = SecretsProvider(boto_config=patience).get(arn, force_fetch=True)
     except GetParameterError as error:
-        raise ConfigurationError(
-            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read: check the ARN, and that the"
-            " function may call secretsmanager:GetSecretValue on it"
-        ) from error
+        raise _unreadable(arn) from error
     if not isinstance(text, str):
         raise ConfigurationError(f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds no text")
     if not text.lstrip().startswith("{"):
         return text
     try:
-        password = json.loads(text)["password"]
-    except (ValueError, KeyError):
+        found = json.loads(text)["password"]
+    except (ValueError, KeyError, RecursionError):
+        found = None
+    if not isinstance(found, str):
         raise ConfigurationError(
-            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without the key `password`"
-        ) from None
-    return str(password)
+            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without a text as its `password`"
+        )
+    return found

@@ -21,6 +21,7 @@ from . import __version__, ledger, s3
 from .clickhouse_client import ClickHouse, ClickHouseError
 from .columns import SENT, Chunk, Source
 from .config import Settings
+from .deadlines import FOREVER, Late
 from .lines import BrokenGzip, Unpacking, decompressed, split_lines
 from .objects import S3Object
 from .statements import Counts, Parsed, RejectedLine, parse, to_columns
@@ -80,7 +81,7 @@ class Run:
     mode: str
     force: bool = False
     dry_run: bool = False
-    deadline: float = float("inf")
+    deadline: float = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     stop_at: float = field(init=False)
 
@@ -184,10 +185,9 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
     try:
         _check_size(obj, settings)
         limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
-        for lines in split_lines(decompressed(body, limits), max_line):
-            if outcome.counts.lines and batch.run.time_is_up:
-                _out_of_time(outcome)
-                break
+        # A line without an end is many chunks, and small ones of gzip are many more.
+        chunks = _while_there_is_time(decompressed(body, limits), batch.run)
+        for lines in split_lines(chunks, max_line):
             parsed = parse(lines, outcome.counts.lines + 1, source, max_line)
             outcome.counts.add(parsed.counts)
             batch.add(obj, parsed)
@@ -196,6 +196,8 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
             if batch.unstored:
                 outcome.fail(batch.unstored, "unstored")
                 break
+    except Late:
+        _out_of_time(outcome)
     except (s3.S3Error, BrokenGzip) as error:
         outcome.code = getattr(error, "code", "")
         outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
@@ -204,6 +206,13 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
     if not outcome.failed:
         _check_counts(outcome)
     batch.outcomes.append(outcome)
+
+
+def _while_there_is_time(chunks: Iterable[bytes], run: Run) -> Iterator[bytes]:
+    for chunk in chunks:
+        if run.time_is_up:
+            raise Late
+        yield chunk
 
 
 def _out_of_time(outcome: Outcome) -> None:

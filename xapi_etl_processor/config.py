@@ -99,19 +99,35 @@ class Settings:
     )
     batch_rows: int = field(
         default=20_000,
-        metadata={"env": "BATCH_ROWS", "about": "rows of one insert; bounds the memory"},
+        metadata={
+            "env": "BATCH_ROWS",
+            "most": 1_000_000,
+            "about": "rows of one insert; bounds the memory",
+        },
     )
     batch_mb: int = field(
         default=64,
-        metadata={"env": "BATCH_MB", "about": "MiB of lines in one insert, where lines are long"},
+        metadata={
+            "env": "BATCH_MB",
+            "most": 1_024,
+            "about": "MiB of lines in one insert, where lines are long",
+        },
     )
     s3_concurrency: int = field(
         default=16,
-        metadata={"env": "S3_CONCURRENCY", "about": "small objects fetched ahead at once"},
+        metadata={
+            "env": "S3_CONCURRENCY",
+            "most": 100,
+            "about": "small objects fetched ahead at once",
+        },
     )
     max_line_mb: int = field(
         default=16,
-        metadata={"env": "MAX_LINE_MB", "about": "MiB of a line; a longer one is refused"},
+        metadata={
+            "env": "MAX_LINE_MB",
+            "most": 1_024,
+            "about": "MiB of a line; a longer one is refused",
+        },
     )
     max_object_mb: int = field(
         default=5120,
@@ -200,13 +216,15 @@ def _text(item: Field[Any], environ: Mapping[str, str]) -> str:
 
 def _value(item: Field[Any], text: str) -> str | int | bool:
     if item.type == "int":
-        return _positive_int(item.metadata["env"], text)
+        return _positive_int(item.metadata["env"], text, item.metadata.get("most", 10**9))
     return _boolean(item.metadata["env"], text) if item.type == "bool" else text
 
 
-def _positive_int(name: str, text: str) -> int:
+def _positive_int(name: str, text: str, most: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise ConfigurationError(f"{name} is {text!r}: a whole number above 0 is needed")
+    if int(text) > most:
+        raise ConfigurationError(f"{name} is {text}: more than {most} is not possible")
     return int(text)
 
 

@@ -12,6 +12,7 @@ from .clickhouse_client import ClickHouse, ClickHouseError, ClickHouseRefused
 from .columns import COLUMNS
 from .common import EVENTS, Connections
 from .config import ConfigurationError, Settings
+from .deadlines import FOREVER
 
 _TABLES = {
     EVENTS: {column.name: column.type for column in COLUMNS},
@@ -19,7 +20,7 @@ _TABLES = {
     ledger.REJECTED: ledger.REJECTED_TYPES,
 }
 PATIENCE_SECONDS = 8
-"""How long ClickHouse may take to answer a health check, which is not tried again. Ours."""
+"""How long ClickHouse, and then S3, may take to answer a health check. Ours."""
 
 TOO_MUCH = ("DROP TABLE", "TRUNCATE", "ALTER DELETE", "ALTER UPDATE", "ALTER COLUMN")
 """Rights that the function has no use for, and with which what is stored can be lost."""
@@ -29,10 +30,12 @@ _PLAIN_WINDOW = "non_replicated_deduplication_window"
 _MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 
-def check(settings: Settings, connections: Connections) -> dict[str, Any]:
+def check(
+    settings: Settings, connections: Connections, deadline: float = FOREVER
+) -> dict[str, Any]:
     """The health body; asks each service, writes nothing, and holds no secret."""
-    clickhouse = _check_clickhouse(connections.clickhouse)
-    bucket = _check_s3(settings, connections)
+    clickhouse = _check_clickhouse(connections.clickhouse, _end(deadline))
+    bucket = _check_s3(settings, connections, _end(deadline))
     return {
         "healthy": clickhouse["ok"] and bucket["ok"],
         "processing_mode": "health_check",
@@ -63,7 +66,13 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
     }
 
 
-def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
+def _end(deadline: float) -> float:
+    """When a service that is asked now is given up: time is kept for another, and an answer."""
+    now = time.monotonic()
+    return min(now + PATIENCE_SECONDS, now + max(0.0, deadline - now) * 2 / 3)
+
+
+def _check_clickhouse(clickhouse: ClickHouse, deadline: float) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ok": False,
         "version": None,
@@ -77,7 +86,6 @@ def _check_clickhouse(clickhouse: ClickHouse) -> dict[str, Any]:
     def ask(sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return clickhouse.query(sql, params, deadline)
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         ask("SELECT 1")
         started = time.monotonic()
@@ -141,10 +149,12 @@ def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
 
 def _rights_to_spare(ask: _Ask, database: str) -> str | None:
     """What is wrong with rights that are wider than need be; nothing is said by old servers."""
+
+    def has(right: str) -> bool:
+        return any(ask(f"CHECK GRANT {right} ON {database}.{table}") == [(1,)] for table in _TABLES)
+
     try:
-        spare = [
-            right for right in TOO_MUCH if ask(f"CHECK GRANT {right} ON {database}.*") == [(1,)]
-        ]
+        spare = [right for right in TOO_MUCH if has(right)]
     except ClickHouseRefused:  # Older ones do not know the question.
         return None
     if not spare:
@@ -164,13 +174,13 @@ def _window(engine: str) -> int:
     return 10_000 if replicated else 0
 
 
-def _check_s3(settings: Settings, connections: Connections) -> dict[str, Any]:
+def _check_s3(settings: Settings, connections: Connections, deadline: float) -> dict[str, Any]:
     error = None
     if not settings.bucket:
         error = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
     else:
         try:
-            s3.check_bucket(connections.s3, settings.bucket, settings.prefix)
+            s3.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)
         except s3.S3Error as problem:
             error = str(problem)
     return {"ok": error is None, "bucket": settings.bucket or None, "error": error}

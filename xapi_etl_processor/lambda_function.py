@@ -16,10 +16,12 @@ from .bulk import BadRequest, NothingDone, flag
 from .clickhouse_client import ClickHouseError
 from .common import Run, connections
 from .config import LOG_LEVELS, ConfigurationError, Settings
+from .deadlines import FOREVER
 from .event import run_event
 from .s3 import NEVER, S3Error
 from .s3_events import UnknownPayload, read
-from .telemetry import emit, logger
+from .summary import SHOWN_CHARACTERS
+from .telemetry import emit, logger, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
@@ -27,9 +29,6 @@ ACCEPTED = (
     + '; event {"bucket": ..., "key": ...}, or an S3 notification, bare or by SQS, SNS or'
     " EventBridge"
 )
-
-SHOWN_CHARACTERS = 2000
-"""Characters of an error in an answer. Ours; Lambda's answers end at 6 MB."""
 
 _DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess"}
 _OURS = (ClickHouseError, ConfigurationError, NothingDone, S3Error)
@@ -104,10 +103,10 @@ def mode_of(event: Any) -> str:
     return "event"
 
 
-def _health(_event: Any, _context: Any) -> _Reply:
+def _health(_event: Any, context: Any) -> _Reply:
     try:
         settings = Settings.from_env(os.environ)
-        body = health.check(settings, connections(settings))
+        body = health.check(settings, connections(settings), _deadline(context))
     except ConfigurationError as error:
         body = health.unconfigured(error, os.environ.get("ENVIRONMENT") or Settings.environment)
     return _response(200 if body["healthy"] else 503, body, success=body["healthy"])
@@ -155,17 +154,21 @@ _MODES = {"health_check": _health, "bulk": _bulk, "event": _objects}
 
 
 def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool) -> Run:
-    left = float("inf")
-    if context is not None:
-        left = context.get_remaining_time_in_millis() / 1000
     return Run(
         settings,
         connections(settings),
         mode,
         force=force,
         dry_run=dry_run,
-        deadline=time.monotonic() + left,
+        deadline=_deadline(context),
     )
+
+
+def _deadline(context: Any) -> float:
+    """When Lambda ends the invocation, in time.monotonic()'s seconds."""
+    if context is None:
+        return FOREVER
+    return time.monotonic() + float(context.get_remaining_time_in_millis()) / 1000
 
 
 def _check_direct(event: Mapping[str, Any]) -> None:
@@ -173,7 +176,7 @@ def _check_direct(event: Mapping[str, Any]) -> None:
     if unknown := sorted(map(repr, event.keys() - _DIRECT)):
         raise BadRequest(f"unknown parameters {', '.join(unknown)}")
     if event.get("mode", "event") != "event":
-        raise BadRequest(f"mode is {event['mode']!r}: with a bucket and a key it is event")
+        raise BadRequest(f"mode is {shown(event['mode'])}: with a bucket and a key it is event")
 
 
 def _bad_request(mode: str, error: object) -> _Reply:

@@ -53,6 +53,10 @@ REFUSALS = {
 }
 """By code, of ClickHouse's ErrorCodes.cpp; one that is not here is fatal."""
 
+SPEAKING = (16, 47, 60, 81, 115, 242, 252, 285, 497)
+"""Of inserts, the codes whose text is passed on: it names tables, columns, rights and counts. That
+of others may quote a value."""
+
 TOO_MANY_PARTS = 252
 _CROWDED = Refusal("TOO_MANY_PARTS", "retry", "raise BatchingWindow, if often")
 _SCATTERED = Refusal("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
@@ -67,7 +71,7 @@ def refusal(code: int, text: str) -> Refusal:
     insert into too many partitions, which does not.
     """
     if code == TOO_MANY_PARTS:
-        return _CROWDED if "too many parts" in text.lower() else _SCATTERED
+        return _SCATTERED if "partitions for single" in text.lower() else _CROWDED
     return REFUSALS.get(code, _UNKNOWN)
 
 

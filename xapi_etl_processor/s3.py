@@ -5,10 +5,9 @@ No wait lasts beyond a deadline, in time.monotonic()'s seconds, whatever S3 does
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -24,7 +23,9 @@ from botocore.exceptions import (
     NoRegionError,
     ParamValidationError,
 )
+from urllib3.exceptions import HTTPError  # boto3's own; it lets some of them through
 
+from .deadlines import FOREVER, Late, by, left, threads
 from .lines import READ_BYTES
 from .objects import S3Object
 from .telemetry import logger
@@ -107,7 +108,7 @@ def client(concurrency: int = 16, owner: str = "") -> S3Client:
 
 
 def describe(
-    s3: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: float = float("inf")
+    s3: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: float = FOREVER
 ) -> list[S3Object]:
     """The objects with the etag and size that they have now, where their source did not tell.
 
@@ -115,7 +116,7 @@ def describe(
     """
     if all(o.etag for o in objects):
         return list(objects)
-    with _threads(concurrency) as pool:
+    with threads(concurrency) as pool:
         asked = [(o, None if o.etag else pool.submit(_head, s3, o)) for o in objects]
         return [o if future is None else _answer(future, deadline, o) for o, future in asked]
 
@@ -129,7 +130,7 @@ def _head(s3: S3Client, obj: S3Object) -> S3Object:
 
 def _answer(future: Future[S3Object], deadline: float, otherwise: S3Object) -> S3Object:
     try:
-        return future.result(_left(deadline))
+        return future.result(left(deadline))
     except TimeoutError:
         return otherwise
 
@@ -144,7 +145,7 @@ def _described(obj: S3Object, answer: Any) -> S3Object:
 
 
 def listing(
-    s3: S3Client, bucket: str, prefix: str, after: str = "", deadline: float = float("inf")
+    s3: S3Client, bucket: str, prefix: str, after: str = "", deadline: float = FOREVER
 ) -> Iterator[S3Object]:
     """Every object under the prefix, in key order, from behind the key `after`; raises S3Error."""
     paginator = s3.get_paginator("list_objects_v2")
@@ -162,9 +163,10 @@ def listing(
                 )
 
 
-def check_bucket(s3: S3Client, bucket: str, prefix: str) -> None:
+def check_bucket(s3: S3Client, bucket: str, prefix: str, deadline: float = FOREVER) -> None:
     """Raises S3Error unless the bucket exists, and under the prefix may be listed and read."""
-    with _named(f"s3://{bucket}/{prefix}"):
+
+    def look() -> None:
         s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         try:
             s3.head_object(Bucket=bucket, Key=f"{prefix}{_NO_OBJECT}")
@@ -172,9 +174,16 @@ def check_bucket(s3: S3Client, bucket: str, prefix: str) -> None:
             if error.response["Error"]["Code"] != "404":
                 raise
 
+    uri = f"s3://{bucket}/{prefix}"
+    with _named(uri):
+        try:
+            by(deadline, look)
+        except Late:
+            raise S3Error(f"{uri} cannot be asked for, S3 did not answer in time", LATE) from None
+
 
 def bodies(
-    s3: S3Client, objects: Iterable[S3Object], concurrency: int, deadline: float = float("inf")
+    s3: S3Client, objects: Iterable[S3Object], concurrency: int, deadline: float = FOREVER
 ) -> Iterator[tuple[S3Object, Iterator[bytes]]]:
     """Each object as it is now, with its body in chunks, in order.
 
@@ -183,7 +192,7 @@ def bodies(
     """
     waiting: deque[tuple[S3Object, Future[_Opened] | None]] = deque()
     source = iter(objects)
-    with _threads(concurrency) as pool:
+    with threads(concurrency) as pool:
         while True:
             for obj in islice(source, concurrency - len(waiting)):
                 small = obj.size is not None and obj.size <= SMALL_BYTES
@@ -192,7 +201,7 @@ def bodies(
                 return
             obj, future = waiting.popleft()
             try:
-                yield (future or pool.submit(_get, s3, obj, deadline)).result(_left(deadline))
+                yield (future or pool.submit(_get, s3, obj, deadline)).result(left(deadline))
             except TimeoutError:
                 yield obj, _raising(_late(obj.uri))
             except S3Error as error:
@@ -258,11 +267,11 @@ def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
 
 def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_Item]:
     """The same items, one got ahead in a thread; raises S3Error for one that is late."""
-    with _threads(1) as thread:
+    with threads(1) as thread:
         coming = thread.submit(next, items, None)
         while True:
             try:
-                item = coming.result(_left(deadline))
+                item = coming.result(left(deadline))
             except TimeoutError:
                 raise _late(what) from None
             if item is None:
@@ -273,20 +282,6 @@ def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_It
 
 def _late(what: str) -> S3Error:
     return S3Error(f"{what} was not read in time, S3 is slow: it is tried again", LATE)
-
-
-def _left(deadline: float) -> float | None:
-    return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads, not waited for at the end: what they still do, they do for nobody."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
@@ -304,7 +299,7 @@ def _named(what: str) -> Iterator[None]:
         raise S3Error(f"{what} cannot be asked for: {error}: set what AWS needs") from error
     except EndpointConnectionError as error:
         raise S3Error(f"{what} cannot be asked for, S3 is out of reach: {error}") from error
-    except (BotoCoreError, OSError) as error:
+    except (BotoCoreError, HTTPError, OSError) as error:
         raise S3Error(
             f"{what} could not be read to its end ({type(error).__name__}): try again"
         ) from error

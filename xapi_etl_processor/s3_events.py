@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,26 @@ from .objects import S3Object
 _MAX_DEPTH = 4
 """SQS around SNS around S3 is three. Ours."""
 
+SHOWN_ERRORS = 5
+"""Errors of a message's records that are told; the rest are counted. Ours."""
+
+MAX_BUCKET_BYTES, MAX_KEY_BYTES = 255, 1024
+"""The longest names of S3: general purpose buckets have 63, before 2018 in us-east-1 255 bytes."""
+
+_CREATED = "ObjectCreated"
+_OTHER_EVENTS = (
+    *("ObjectRemoved", "ObjectRestore", "ObjectTagging", "ObjectAcl", "Replication"),
+    *("LifecycleExpiration", "LifecycleTransition", "IntelligentTiering"),
+    "ReducedRedundancyLostObject",
+)
+"""How S3 calls what is no upload, in its notifications ("Supported event types")."""
+
+_OTHER_DETAILS = (
+    *("Object Deleted", "Object ACL Updated", "Object Tags Added", "Object Tags Deleted"),
+    *("Object Restore Initiated", "Object Restore Completed", "Object Restore Expired"),
+    *("Object Storage Class Changed", "Object Access Tier Changed"),
+)
+"""The same in EventBridge ("EventBridge event mapping")."""
 
 _INSIDE = 1
 _FLAGS = {"dry_run", "force_reprocess"}
@@ -83,14 +104,15 @@ def _message(name: str, payload: Any, depth: int) -> Message:
         objects = tuple(_objects(payload, depth, errors))
     except UnknownPayload as error:
         return Message(name, error=str(error))
-    return Message(name, objects, "; ".join(errors))
+    more = f"; and {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
+    return Message(name, objects, "; ".join(errors[:SHOWN_ERRORS]) + more)
 
 
 def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
     """The objects; what is wrong with single records is added to errors."""
     if not isinstance(payload, Mapping) or depth > _MAX_DEPTH:
         raise UnknownPayload("no S3 event: a JSON object is needed")
-    if payload.get("Event") == "s3:TestEvent":
+    if payload.get("Event") == "s3:TestEvent" and "Records" not in payload:
         return []
     if "bucket" in payload and "key" in payload:
         if depth >= _INSIDE and payload.keys() & _FLAGS:
@@ -120,8 +142,19 @@ def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
         return _objects(message, depth + 1, errors)
     s3 = record.get("s3")
     if not isinstance(s3, Mapping):
-        raise UnknownPayload(f"a record is not of S3 but of {record.get('eventSource')!r}")
-    if "ObjectCreated" not in str(record.get("eventName", "ObjectCreated")):
+        source = str(record.get("eventSource"))
+        # Of anything else than AWS's own word, who knows what it says.
+        named = (
+            source if re.fullmatch(r"aws:[a-z0-9]{1,30}", source, re.ASCII) else "something else"
+        )
+        raise UnknownPayload(f"a record is not of S3 but of {named}")
+    # Where it is not said, it was created: what is gone fails, and is seen.
+    event = record.get("eventName") or _CREATED
+    if not isinstance(event, str):
+        raise UnknownPayload("a record's eventName is no text")
+    if _CREATED not in event:
+        if not event.removeprefix("s3:").startswith(_OTHER_EVENTS):
+            raise UnknownPayload("a record's eventName is none of S3's")
         return []
     bucket, described = s3.get("bucket"), s3.get("object")
     if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
@@ -133,8 +166,11 @@ def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
 
 
 def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
-    if event.get("detail-type") != "Object Created":
+    kind = event.get("detail-type") or "Object Created"
+    if kind in _OTHER_DETAILS:
         return []
+    if kind != "Object Created":
+        raise UnknownPayload("an EventBridge event's detail-type is none of S3's")
     bucket, described = event["detail"].get("bucket"), event["detail"].get("object")
     if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
         raise UnknownPayload("an EventBridge event lacks its bucket or its object")
@@ -150,9 +186,12 @@ def _named(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Objec
         raise UnknownPayload("bucket and key must be text, and not empty")
     tag = etag.strip('"') if isinstance(etag, str) else ""
     try:
-        (bucket + key + tag).encode()
+        tag.encode()
+        too_long = len(bucket.encode()) > MAX_BUCKET_BYTES or len(key.encode()) > MAX_KEY_BYTES
     except UnicodeEncodeError:
         raise UnknownPayload("bucket, key and etag must be text that UTF-8 can write") from None
+    if too_long:
+        raise UnknownPayload("bucket or key is longer than S3 allows: 255 and 1,024 bytes")
     return S3Object(
         bucket,
         key,

@@ -12,6 +12,9 @@ from .statements import Counts
 SHOWN_FAILURES = 20
 """Failures that an answer names; the rest are only counted, since Lambda's answers end at 6 MB."""
 
+SHOWN_CHARACTERS = 2000
+"""Characters of an error in an answer. Ours."""
+
 
 @dataclass
 class Summary:
@@ -36,7 +39,7 @@ class Summary:
     def fail(self, key: str, error: str) -> None:
         """Name a failure, if not too many are named already."""
         if len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"key": key, "error": error})
+            self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
 
     def body(
         self, mode: str, section_id: int | None, dry_run: bool, started: float

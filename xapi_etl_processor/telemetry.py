@@ -6,12 +6,16 @@ What may be logged: keys, counts, line numbers, reasons. Never: a statement, an 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 NAMESPACE = "XapiEtlProcessor"
+
+SHOWN_VALUE = 80
+"""Characters of what somebody sent that an error repeats. Ours."""
 
 # The level is the settings' to check and to set; Powertools would refuse a wrong one at import.
 logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
@@ -20,6 +24,14 @@ logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 logging.getLogger("xapi-etl-processor").propagate = False
 # The driver warns with a traceback of every connection that it does not get; ours says it once.
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
+
+
+def shown(value: Any) -> str:
+    """What somebody sent, as far as it may be said: a short text or a number; of more, the kind."""
+    if isinstance(value, Mapping | list):
+        return "an object" if isinstance(value, Mapping) else "a list"
+    text = repr(value)
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
 def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> None:

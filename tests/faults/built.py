@@ -96,7 +96,7 @@ _KNOWN = {
         "force_reprocess": False,
     },
     "health_check": {"health_check": True},
-    "token": {"continuation_token": "eyJzZWN0aW9uX2lkIjogNywgImFmdGVyIjogImsifQ=="},
+    "token": {"continuation_token": "eyJzZWN0aW9uX2lkIjogNywgImFmdGVyIjogInNlY3Rpb24vNy9rIn0="},
     "direct": {"bucket": "b", "key": "section/7/video/2024-01-01T12-00-00Z_1.jsonl"},
     "sqs": sqs(a=notification("b", "k.jsonl"), b={"bucket": "b", "key": "k"}, c="[" * 9000),
 }

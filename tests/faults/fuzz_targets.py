@@ -314,7 +314,7 @@ def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
     assert (request.last_day is None) is ("end_date" not in request.scope)
     for obj in objects:
         assert request.covers(obj) in (True, False)
-    key = "section/1/é.jsonl"
+    key = f"{request.prefix}é.jsonl"
     token = {"continuation_token": request.token_after(key)}
     assert bulk.read_request(token, SETTINGS) == replace(request, after=key)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
@@ -28,7 +29,8 @@ class Answer:
     """What is done instead of passing on.
 
     code, status: S3's error. cut: bytes of the body that are sent before the line is cut; stall:
-    bytes before nothing more comes; do: what happens before the request is passed on.
+    bytes before nothing more comes; do: what happens before the request is passed on. A cut waits
+    for `until`, and `was_cut` tells of it.
     """
 
     code: str = ""
@@ -36,6 +38,8 @@ class Answer:
     cut: int | None = None
     stall: int | None = None
     do: Callable[[], object] = lambda: None
+    until: threading.Event | None = None
+    was_cut: threading.Event = field(default_factory=threading.Event)
 
 
 Rule = Callable[[Request], Answer | None]
@@ -109,7 +113,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             if answer.stall is not None:
                 self.server.ended.wait()
+            if answer.until:
+                answer.until.wait(60)
+                self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+            answer.was_cut.set()
             return
         self.wfile.write(body)
 

@@ -16,16 +16,19 @@ class Fault:
     """What is done to the next `times` connections; afterwards all pass untouched.
 
     cut_after: both ends are closed when the client has sent so many bytes. mute_after: from then
-    on the client hears nothing more, while the server hears all. delay: seconds before each piece
-    of a reply. swallow: nothing is passed on, in either direction, and nothing is closed.
+    on the client hears nothing more, while the server hears all. Both count from where the client
+    sends `since`. delay: seconds before each piece of a reply. swallow: nothing is passed on, in
+    either direction, and nothing is closed. `fired` counts the connections to which it was done.
     """
 
     cut_after: int | None = None
     mute_after: int | None = None
     delay: float = 0
     swallow: bool = False
+    since: bytes = b""
     times: int = 1
     seen: int = 0
+    fired: int = 0
 
 
 @dataclass
@@ -41,7 +44,19 @@ class TcpProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._clients: list[socket.socket] = []
+        self._hushed: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def hush(self) -> None:
+        """From now on, what is open passes nothing on, and stays open: as a NAT that forgot it."""
+        self._hushed = self._clients[:]
+
+    def say(self, reply: bytes) -> None:
+        """Send this to the clients, as if it came from the server; it must be saying nothing."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.sendall(reply)
 
     def close(self) -> None:
         """Close everything that is open."""
@@ -63,7 +78,9 @@ class TcpProxy:
 
     def _serve(self, client: socket.socket, fault: Fault) -> None:
         self._open.append(client)
+        self._clients.append(client)
         if fault.swallow:
+            fault.fired += 1
             self.ended.wait()
             return
         server = socket.create_connection(("127.0.0.1", self.upstream))
@@ -73,15 +90,21 @@ class TcpProxy:
             target=self._replies, args=(server, client, fault, muted), daemon=True
         )
         back.start()
-        passed = 0
+        heard = bytearray()
         with suppress(OSError):
             while piece := client.recv(PIECE):
-                if fault.mute_after is not None and passed + len(piece) >= fault.mute_after:
+                if client in self._hushed:
+                    continue
+                heard += piece
+                begun = heard.find(fault.since)
+                counted = len(heard) - begun - len(fault.since) if begun >= 0 else -1
+                if fault.mute_after is not None and counted >= fault.mute_after:
+                    fault.fired += not muted.is_set()
                     muted.set()
-                if fault.cut_after is not None and passed + len(piece) >= fault.cut_after:
-                    server.sendall(piece[: fault.cut_after - passed])
+                if fault.cut_after is not None and counted >= fault.cut_after:
+                    fault.fired += 1
+                    server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
-                passed += len(piece)
                 self.sent += piece
                 server.sendall(piece)
         _close(server)
@@ -93,8 +116,9 @@ class TcpProxy:
         with suppress(OSError):
             while piece := server.recv(PIECE):
                 if fault.delay:
+                    fault.fired = fault.seen
                     self.ended.wait(fault.delay)
-                if not muted.is_set():
+                if not muted.is_set() and client not in self._hushed:
                     client.sendall(piece)
         _close(client)
 

@@ -103,6 +103,25 @@ def test_when_the_time_is_nearly_up_what_is_left_comes_again(
     assert ask(IDS) == ids(range(6))
 
 
+@fault(12, caught_by="time budget; partial batch answer")
+def test_when_the_time_is_up_half_way_what_is_done_does_not_come_again(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = keys(6)
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    # It is looked at before the page, before each object, and at each chunk of it.
+    times = iter([False] * (1 + 2 * 3))
+    monkeypatch.setattr(Run, "time_is_up", property(lambda _: next(times, True)))
+    assert deliver(messages).keys() == {"id3", "id4", "id5"}
+    assert ask(IDS) == ids(range(3))
+    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names[:3]]
+    monkeypatch.setattr(Run, "time_is_up", False)
+    assert deliver(messages) == {}
+    assert ask(ROWS) == [[6]]
+
+
 @fault(12, caught_by="time budget")
 def test_an_object_that_the_time_does_not_suffice_for_is_not_in_the_ledger(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -112,11 +112,14 @@ FAULTS: dict[str, dict[str, Any]] = {
     "access denied": {"store": Answer("AccessDenied", 403)},
     "gzip cut": {"body": gzip.compress(TEXT * 100)[:-30]},
     "nothing is a statement": {"body": TEXT[:-20] + b"\n" + TEXT[:-30]},
-    "connection cut inside a block": {"wire": Fault(cut_after=1200, times=50)},
+    "connection cut inside a block": {
+        "wire": Fault(cut_after=1200, since=b".video_events (", times=50)
+    },
     "acknowledgement lost": {"server": cut_line},
     "a value cannot be parsed": {"server": server_says(27)},
     "a constraint is violated": {"server": server_says(469)},
     "an unknown error": {"server": server_says(4711)},
+    **{f"code {code}": {"server": server_says(code)} for code in (36, 53, 159, 241, 425)},
     "the time is up": {"seconds_left": 0},
     "a defect while parsing": {"patch": ("parse", a_defect(CANARY))},
     "a value that the driver refuses": {"patch": ("to_columns", lambda _: {"volume": [CANARY]})},
@@ -175,7 +178,16 @@ def test_no_fault_makes_anything_personal_or_secret_be_said(
 
 @check("S10")
 @pytest.mark.parametrize(
-    "body", [CANARY, json.dumps({"actor": CANARY}), json.dumps({"Records": [{"s3": CANARY}]})]
+    "body",
+    [
+        CANARY,
+        json.dumps({"actor": CANARY}),
+        json.dumps({"Records": [{"s3": CANARY}]}),
+        json.dumps({"Records": [{"eventSource": CANARY}]}),
+        json.dumps({"Records": [{"eventSource": {"actor": {"mbox": f"mailto:{CANARY}@x"}}}]}),
+        json.dumps({"Records": [{"eventName": CANARY, "s3": {}}]}),
+        json.dumps({"source": "aws.s3", "detail-type": CANARY, "detail": {}}),
+    ],
 )
 def test_a_message_that_is_no_event_is_not_repeated(
     bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str], body: str

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Ask, Bucket
 from tests.faults import child
+from tests.faults.drill import Server
 from tests.faults.matrix import fault
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.migrations import migrate
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -38,24 +42,47 @@ def test_a_process_with_too_little_memory_ends_and_another_makes_up_for_it(
     assert ask(counted) == [[40_000, 40_000]]
 
 
+# Worked out by hand: 2024-03-10 is a day of 23 hours in New York.
+WRITTEN = {
+    "2024-03-10T02:30:00.001Z": 1_710_037_800_001,
+    "2024-03-10T02:30:00.999-05:00": 1_710_055_800_999,
+    "1970-01-01T00:00:00.001Z": 1,
+    "2024-12-31T23:59:59.999+05:45": 1_735_668_899_999,
+}
+STORED = "SELECT event_id, toString(toUnixTimestamp64Milli(timestamp)) FROM {} ORDER BY 1"
+
+
 @fault(64, caught_by="integers of milliseconds since 1970, from the statement to the block")
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia"])
 def test_milliseconds_arrive_exactly_in_every_time_zone(
     bucket: Bucket, settings: Settings, ask: Ask, zone: str
 ) -> None:
-    # Worked out by hand: 2024-03-10 is a day of 23 hours in New York.
-    written = {
-        "2024-03-10T02:30:00.001Z": 1_710_037_800_001,
-        "2024-03-10T02:30:00.999-05:00": 1_710_055_800_999,
-        "1970-01-01T00:00:00.001Z": 1,
-        "2024-12-31T23:59:59.999+05:45": 1_735_668_899_999,
-    }
-    bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(written)))
+    bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(WRITTEN)))
     payload = {"bucket": bucket.name, "key": KEY}
     assert child.body_of(child.start(payload, TZ=zone))["video_events_processed"] == 4
-    milliseconds = "toString(toUnixTimestamp64Milli(timestamp))"
-    found = ask(f"SELECT event_id, {milliseconds} FROM video_events ORDER BY 1")
-    assert found == [[event_id(n), str(ms)] for n, ms in enumerate(written.values())]
+    found = ask(STORED.format("video_events"))
+    assert found == [[event_id(n), str(ms)] for n, ms in enumerate(WRITTEN.values())]
+
+
+@fault(64, caught_by="integers of milliseconds since 1970, from the statement to the block")
+def test_milliseconds_arrive_exactly_at_a_server_in_another_time_zone(
+    bucket: Bucket, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(WRITTEN)))
+    with monkeypatch.context() as environment:
+        environment.setenv("TZ", "America/New_York")
+        server = Server(tmp_path)
+    try:
+        assert server.ask("SELECT timezone()") == [("America/New_York",)]
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(server.port))
+        monkeypatch.setenv("CLICKHOUSE_USERNAME", "default")
+        monkeypatch.setenv("CLICKHOUSE_PASSWORD", "")
+        migrate(Settings.from_env(os.environ))
+        assert child.body_of(child.start({"mode": "bulk"}))["video_events_processed"] == 4
+        found = server.ask(STORED.format(f"{settings.clickhouse_database}.video_events"))
+    finally:
+        server.kill()
+    assert found == [(event_id(n), str(ms)) for n, ms in enumerate(WRITTEN.values())]
 
 
 @fault(47, caught_by="days are UTC's, wherever the process runs")

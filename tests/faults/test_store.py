@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 import time
 
 import pytest
@@ -211,13 +212,16 @@ def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
     monkeypatch.setenv("BATCH_ROWS", "20")
     body = bundle(200, LARGE)
     bucket.put(KEY, body=body)
-    store.rule = Once(Answer(cut=len(body) // 3))
+    cut = Answer(cut=len(body) // 3, until=threading.Event())
+    store.rule = Once(cut)
     inserts: list[int] = []
 
     def slow(point: str, sql: str) -> None:
         if point == "insert" and ".video_events " in sql:
             inserts.append(len(store.asked("GET", KEY[-10:])))
-            time.sleep(0.2)  # The fault itself: an insert that takes its time.
+            assert cut.until
+            cut.until.set()  # S3 has waited long enough for somebody to read on.
+            assert cut.was_cut.wait(30)
 
     clickhouse.hook = slow
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200

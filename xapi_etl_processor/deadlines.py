@@ -1,0 +1,54 @@
+"""Calls that nobody waits for beyond a deadline, in time.monotonic()'s seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+FOREVER = float("inf")
+"""The deadline of who may take as long as it takes."""
+
+_Answer = TypeVar("_Answer")
+
+
+class Late(Exception):
+    """The deadline came before the answer."""
+
+
+def by(
+    deadline: float,
+    call: Callable[[], _Answer],
+    when_over: Callable[[], object] = lambda: None,
+) -> _Answer:
+    """The call's answer, or what it raises; raises Late at the deadline.
+
+    A late call goes on in its thread, for nobody; when_over is called when it has ended after all.
+    Timeouts of a socket do not do: they begin anew with each byte, and each address of a name.
+    """
+    if deadline == FOREVER:
+        return call()
+    with threads(1) as thread:
+        answer = thread.submit(call)
+        wait((answer,), left(deadline))
+        if not answer.done():
+            answer.add_done_callback(lambda _: when_over())
+            raise Late("no answer in time")
+        return answer.result()
+
+
+def left(deadline: float) -> float | None:
+    """Seconds until then, none below 0; None where there is no end."""
+    return None if deadline == FOREVER else max(0.0, deadline - time.monotonic())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, not waited for at the end: what they still do, they do for nobody."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

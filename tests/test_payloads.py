@@ -248,7 +248,8 @@ def test_an_event_that_does_not_say_its_kind_is_not_passed_over(payload: Any) ->
 
 @fault(7, caught_by="only what S3 is known to send is passed over")
 @pytest.mark.parametrize(
-    "payload", [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)]
+    "payload",
+    [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)],
 )
 def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
     with pytest.raises(UnknownPayload, match="eventName|detail-type"):

@@ -25,6 +25,7 @@ from .deadlines import FOREVER, Late
 from .lines import BrokenGzip, Unpacking, decompressed, split_lines
 from .objects import S3Object
 from .statements import Counts, Parsed, RejectedLine, parse, to_columns
+from .telemetry import defect
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -203,6 +204,8 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: _Batch) -> Iterato
         outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
         if outcome.code == s3.LATE:
             _out_of_time(outcome)
+    except Exception as error:  # noqa: BLE001  # others came with it, and are not to share its fate
+        outcome.fail(f"{obj.uri}: {defect(error)}")
     if not outcome.failed:
         _check_counts(outcome)
     batch.outcomes.append(outcome)

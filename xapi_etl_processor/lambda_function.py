@@ -6,9 +6,7 @@ import gc
 import json
 import os
 import time
-import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import bulk, health
@@ -21,7 +19,7 @@ from .event import run_event
 from .s3 import NEVER, S3Error
 from .s3_events import UnknownPayload, read
 from .summary import SHOWN_CHARACTERS
-from .telemetry import emit, logger, shown
+from .telemetry import defect, emit, logger, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
@@ -60,7 +58,7 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  # it is raised, by a name that may be logged
         # Another's text, and that of what an error of ours came from, may hold what must not be
         # logged; and Lambda logs what is raised.
-        named = error if isinstance(error, _OURS) else Defect(_where(error))
+        named = error if isinstance(error, _OURS) else Defect(defect(error))
         logger.error(f"{mode} failed", extra={"error": str(named)})
         emit({}, mode, environment, success=False)
         raise named from None
@@ -72,12 +70,6 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     if reply.error:
         raise reply.error
     return reply.answer
-
-
-def _where(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)[-5:]
-    lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-    return f"{type(error).__name__} at {lines}: report this as a defect"
 
 
 class _Reply(NamedTuple):

@@ -6,7 +6,9 @@ What may be logged: keys, counts, line numbers, reasons. Never: a statement, an 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -32,6 +34,13 @@ def shown(value: Any) -> str:
         return "an object" if isinstance(value, Mapping) else "a list"
     text = repr(value)
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
+
+
+def defect(error: Exception) -> str:
+    """Kind and place of an error that nobody expected; its text may hold what must not be said."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} at {lines}: report this as a defect"
 
 
 def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> None:

@@ -21,10 +21,13 @@ from tests.faults import child
 from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
+from xapi_etl_processor import common
+from xapi_etl_processor.columns import Source
 from xapi_etl_processor.common import Run, connections, process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
 from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.statements import parse
 
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
 
@@ -57,6 +60,30 @@ def test_one_message_of_ten_fails_and_only_that_one_comes_again(
     assert deliver(messages) == {}
     assert ask(IDS) == ids(range(10)) + ids(range(100, 110))
     assert ask(ROWS) == [[20]]
+
+
+@fault(8, caught_by="what is not expected of an object fails that object")
+def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = keys(4)
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+
+    def broken(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
+        if source.file == bucket.uri(names[1]):
+            raise ZeroDivisionError
+        return parse(lines, number, source, *more)
+
+    monkeypatch.setattr(common, "parse", broken)
+    assert deliver(messages).keys() == {"id1"}
+    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names if key != names[1]]
+    answer = json.loads(handler({"mode": "bulk"}, context())["body"])
+    assert "ZeroDivisionError at common.py:" in answer["failures"][0]["error"]
+    monkeypatch.setattr(common, "parse", parse)
+    assert deliver(messages) == {}
+    assert ask(IDS) == ids(range(4))
 
 
 @fault(9, caught_by="partial batch answer; ledger for the rest")

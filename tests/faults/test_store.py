@@ -8,16 +8,18 @@ import threading
 import time
 
 import pytest
+from botocore.response import StreamingBody
+from urllib3.exceptions import SSLError
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
-from tests.samples import BAD_LINE, event_id, notification, video
+from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor import s3
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.lambda_function import EventFailed, handler
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
@@ -88,6 +90,30 @@ def test_a_gzip_that_is_cut_on_the_way_is_read_on(
     store.rule = Once(Answer(cut=len(body) // 2), 2)
     assert invoke(notification(bucket.name, KEY + ".gz"))["video_events_processed"] == 300
     assert ask(IDS) == ids(range(300))
+
+
+@fault(20, caught_by="ranged GET of the same version")
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_body_that_tls_breaks_is_read_on_or_fails_that_object_alone(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    bucket.put(KEY, body=bundle(200))
+    other = bucket.put("section/1/other.jsonl", video(1000))
+    left = [times]
+    original = StreamingBody.read
+
+    def broken(body: StreamingBody, amt: int | None = None) -> bytes:
+        if int(vars(body)["_content_length"]) > 10_000 and left[0]:
+            left[0] -= 1
+            raise SSLError("bad record mac")
+        return original(body, amt)
+
+    # The local S3 speaks no TLS.
+    monkeypatch.setattr(StreamingBody, "read", broken)
+    messages = sqs(m=notification(bucket.name, KEY), n=notification(bucket.name, other))
+    failed = [{"itemIdentifier": "m"}] if times > 1 else []
+    assert handler(messages, context()) == {"batchItemFailures": failed}
+    assert ask(IDS) == ([] if failed else ids(range(200))) + ids(range(1000, 1001))
 
 
 @fault(21, caught_by="read timeout; ranged GET of the same version")

@@ -232,11 +232,26 @@ def test_a_secret_that_cannot_be_used_is_named(
     missing = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
     with pytest.raises(ConfigurationError, match=missing):
         ClickHouse(replace(settings, clickhouse_password_secret_arn=missing)).query("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user": "x"}',
+        '{"password": null}',
+        '{"password": {"a": "b"}}',
+        '{"password": ' + "[" * 9000,
+    ],
+)
+def test_a_secret_that_holds_no_password_is_named_and_not_shown(
+    settings: Settings, aws_environment: dict[str, str], text: str
+) -> None:
     without = boto3.client("secretsmanager").create_secret(
-        Name=f"password-{time.monotonic_ns()}", SecretString='{"user": "x"}'
+        Name=f"password-{time.monotonic_ns()}", SecretString=text
     )["ARN"]
-    with pytest.raises(ConfigurationError, match="without a text as its `password`"):
+    with pytest.raises(ConfigurationError, match="without a text as its `password`") as caught:
         ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
+    assert text not in str(caught.value)
 
 
 @fault(63, caught_by="the secret is read again, once")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 import trustme
 
 from local.clickhouse_server import ClickHouseServer
-from tests.faults.matrix import check
+from tests.conftest import Bucket
+from tests.faults.matrix import check, fault
+from xapi_etl_processor import health, s3
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
+from xapi_etl_processor.common import Connections
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.telemetry import logger
 
@@ -121,24 +125,42 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     client.disconnect()
 
 
+@fault(66, caught_by="health check")
 @check("S6")
-@pytest.mark.parametrize("fault", ["another authority", "another name", "no TLS at all"])
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        ("another authority", "unable to get local issuer certificate"),
+        ("another name", "not valid for 'localhost'"),
+        ("no TLS at all", "WRONG_VERSION_NUMBER"),
+    ],
+)
 def test_anything_else_is_refused(
+    bucket: Bucket,
+    settings: Settings,
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,
     authority: trustme.CA,
     terminators: list[Terminator],
-    fault: str,
+    there: str,
+    reason: str,
 ) -> None:
     port = clickhouse.port
-    if fault == "another authority":
+    if there == "another authority":
         terminators.append(Terminator(trustme.CA().issue_cert("localhost"), port))
-    elif fault == "another name":
+    elif there == "another name":
         terminators.append(Terminator(authority.issue_cert("elsewhere.example.org"), port))
     if terminators:
         port = terminators[0].port
     with pytest.raises(ClickHouseError, match=f"localhost:{port}: no connection"):
         secured(port).query("SELECT 1")
+    started = time.monotonic()
+    body = health.check(settings, Connections(s3.client(), secured(port)))
+    assert time.monotonic() - started < 10
+    assert (body["healthy"], body["clickhouse"]["ok"]) == (False, False)
+    assert f"localhost:{port}: no connection (" in body["clickhouse"]["error"]
+    # Why is said too: a certificate, a name, or no TLS there.
+    assert reason in body["clickhouse"]["error"]
 
 
 @check("S6")

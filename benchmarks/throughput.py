@@ -135,7 +135,9 @@ def main() -> None:
         file = Path(folder, "merged.jsonl")
         count = make_file(file, options.megabytes)
         s3.upload_file(str(file), BUCKET, KEY)
-        s3.put_object(Bucket=BUCKET, Key="section/1/video/small.jsonl", Body=b"{}\n")
+        with file.open("rb") as lines:
+            one = lines.readline()
+        s3.put_object(Bucket=BUCKET, Key="section/1/video/small.jsonl", Body=one)
         size = file.stat().st_size
         print(f"{count:,} statements, {size / 1024**2:.0f} MB, {size / count:.0f} bytes each")
         _compare(clickhouse, file, count)

@@ -254,6 +254,16 @@ def test_a_secret_that_holds_no_password_is_named_and_not_shown(
     assert text not in str(caught.value)
 
 
+def test_a_secret_without_a_region_is_named(
+    settings: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
+    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
+
+
 @fault(63, caught_by="the secret is read again, once")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer

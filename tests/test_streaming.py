@@ -119,9 +119,9 @@ def test_no_more_small_objects_are_on_their_way_than_allowed(
     started: list[str] = []
     original = s3._get
 
-    def counted(client: Any, obj: S3Object, deadline: float) -> Any:
+    def counted(reading: Any, obj: S3Object) -> Any:
         started.append(obj.key)
-        return original(client, obj, deadline)
+        return original(reading, obj)
 
     monkeypatch.setattr(s3, "_get", counted)
     for number in range(30):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
-from socket import SHUT_RDWR
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -168,7 +168,8 @@ class ClickHouse:
             if opened := client.connection.socket:
                 # Wakes the thread that waits for it.
                 with suppress(OSError):
-                    opened.shutdown(SHUT_RDWR)
+                    # Not TLS's own, which would go on in clear.
+                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
             raise
 
     def _is_refused_login(self, error: Exception) -> bool:
@@ -206,6 +207,8 @@ class ClickHouse:
                 sync_request_timeout=CONNECT_SECONDS,
                 send_receive_timeout=REPLY_SECONDS,
                 client_name="xapi-etl-processor",
+                # Ours does that: a call that nobody waits for any more is not to begin anew.
+                disable_reconnect=True,
                 # One list is one block, however long.
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
@@ -289,6 +292,7 @@ def _secret(arn: str) -> str:
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     patience = Config(
         connect_timeout=CONNECT_SECONDS,
@@ -297,7 +301,7 @@ def _secret(arn: str) -> str:
     )
     try:
         text = SecretsProvider(boto_config=patience).get(arn, force_fetch=True)
-    except GetParameterError as error:
+    except (GetParameterError, BotoCoreError) as error:
         raise _unreadable(arn) from error
     if not isinstance(text, str):
         raise ConfigurationError(f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds no text")

@@ -20,7 +20,7 @@ from uuid import uuid4
 from . import __version__, ledger, s3
 from .clickhouse_client import ClickHouse, ClickHouseError
 from .columns import SENT, Chunk, Source
-from .config import Settings
+from .config import ConfigurationError, Settings
 from .deadlines import FOREVER, Late
 from .lines import BrokenGzip, Unpacking, decompressed, split_lines
 from .objects import S3Object
@@ -295,9 +295,17 @@ class _Batch:
         chunk = parsed.chunk
         if not chunk.statements:
             return
-        self._append(to_columns(chunk), len(chunk.statements))
+        before = self._rows
+        try:
+            self._append(to_columns(chunk), len(chunk.statements))
+            self._identify(chunk)
+        except Exception:
+            # All columns of a batch are of one length, and its rows those of its token.
+            for values in self._columns.values():
+                del values[before:]
+            self._rows = before
+            raise
         self._bytes += sum(map(len, chunk.lines))
-        self._identify(chunk)
 
     def _append(self, columns: dict[str, Sequence[Any]], rows: int) -> None:
         """Add columns below those that are there; one that either side lacks is filled up."""
@@ -322,8 +330,10 @@ class _Batch:
         if not self.unstored and not self.run.dry_run:
             try:
                 self._store()
-            except ClickHouseError as error:
+            except (ClickHouseError, ConfigurationError) as error:
                 self.stopped = self.unstored = str(error)
+            except Exception as error:  # noqa: BLE001  # what is stored is not to fail with the rest
+                self.stopped = self.unstored = defect(error)
         if self.unstored:
             for outcome in self.outcomes:
                 if outcome.status == "processed":

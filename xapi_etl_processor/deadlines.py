@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from threading import Thread
 from typing import TypeVar
 
 FOREVER = float("inf")
@@ -30,13 +31,21 @@ def by(
     """
     if deadline == FOREVER:
         return call()
-    with threads(1) as thread:
-        answer = thread.submit(call)
-        wait((answer,), left(deadline))
-        if not answer.done():
-            answer.add_done_callback(lambda _: when_over())
-            raise Late("no answer in time")
-        return answer.result()
+    answer: Future[_Answer] = Future()
+
+    def answering() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # whoever waits is to see it
+            answer.set_exception(error)
+
+    # A daemon: whoever ends the process does not wait for it either.
+    Thread(target=answering, daemon=True).start()
+    wait((answer,), left(deadline))
+    if not answer.done():
+        answer.add_done_callback(lambda _: when_over())
+        raise Late("no answer in time")
+    return answer.result()
 
 
 def left(deadline: float) -> float | None:

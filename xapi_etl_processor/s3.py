@@ -5,11 +5,12 @@ No wait lasts beyond a deadline, in time.monotonic()'s seconds, whatever S3 does
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
@@ -47,6 +49,9 @@ NEVER = ("NoSuchBucket", BAD_NAME, NOT_OURS)
 
 LATE = "Late"
 """Code of an error about what S3 did not give in time."""
+
+DAMAGED = "Damaged"
+"""Code of an error about a body that is not what was stored."""
 
 CONNECT_SECONDS = 5
 """To reach S3. Ours."""
@@ -124,7 +129,7 @@ def describe(
 def _head(s3: S3Client, obj: S3Object) -> S3Object:
     try:
         return _described(obj, s3.head_object(Bucket=obj.bucket, Key=obj.key))
-    except (ClientError, BotoCoreError):
+    except Exception:  # noqa: BLE001  # reading it will tell
         return obj
 
 
@@ -192,48 +197,76 @@ def bodies(
     """
     waiting: deque[tuple[S3Object, Future[_Opened] | None]] = deque()
     source = iter(objects)
-    with threads(concurrency) as pool:
+    reading = _Reading(s3, deadline)
+    with threads(concurrency) as pool, closing(reading):
         while True:
             for obj in islice(source, concurrency - len(waiting)):
                 small = obj.size is not None and obj.size <= SMALL_BYTES
-                waiting.append((obj, pool.submit(_get, s3, obj, deadline) if small else None))
+                waiting.append((obj, pool.submit(_get, reading, obj) if small else None))
             if not waiting:
                 return
             obj, future = waiting.popleft()
             try:
-                yield (future or pool.submit(_get, s3, obj, deadline)).result(left(deadline))
+                yield (future or pool.submit(_get, reading, obj)).result(left(deadline))
             except TimeoutError:
                 yield obj, _raising(_late(obj.uri))
-            except S3Error as error:
+            except Exception as error:  # noqa: BLE001  # whoever reads this body is to see it
                 yield obj, _raising(error)
 
 
 _Opened = tuple[S3Object, Iterator[bytes]]
 
 
-def _raising(error: S3Error) -> Iterator[bytes]:
+@dataclass
+class _Reading:
+    """What is being read, and let go of at the end: threads that wait for S3 would be left over."""
+
+    s3: S3Client
+    deadline: float
+    bodies: set[Any] = field(default_factory=set)
+    over: bool = False
+
+    def close(self) -> None:
+        """Wake whoever waits for a body; what would come is for nobody."""
+        self.over = True
+        for body in list(self.bodies):
+            connection = getattr(getattr(body, "_raw_stream", None), "_connection", None)
+            if opened := getattr(connection, "sock", None):
+                with suppress(OSError):
+                    # Not TLS's own, which would go on in clear.
+                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+def _raising(error: Exception) -> Iterator[bytes]:
     raise error
     yield b""
 
 
-def _get(s3: S3Client, obj: S3Object, deadline: float) -> _Opened:
+def _get(reading: _Reading, obj: S3Object) -> _Opened:
     """The object as it is now; its body read already, if that is small."""
     with _named(obj.uri):
-        answer = s3.get_object(Bucket=obj.bucket, Key=obj.key)
-    obj = _described(obj, answer)
-    chunks = _chunks(s3, obj, answer["Body"])
+        answer = reading.s3.get_object(Bucket=obj.bucket, Key=obj.key)
+    try:
+        obj = _described(obj, answer)
+    except Exception:
+        answer["Body"].close()
+        raise
+    chunks = _chunks(reading, obj, answer["Body"])
     if answer["ContentLength"] > SMALL_BYTES:
-        return obj, _in_time(chunks, deadline, obj.uri)
+        return obj, _in_time(chunks, reading.deadline, obj.uri)
     return obj, iter(list(chunks))
 
 
-def _chunks(s3: S3Client, obj: S3Object, body: Any) -> Iterator[bytes]:
+def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
     """The body to its last byte. Where it breaks off or stalls, what is left is asked for again,
     of the same version: ATTEMPTS times for each READ_BYTES of it.
     """
     read = begun = 0
     while True:
+        reading.bodies.add(body)
         try:
+            if reading.over:
+                raise _late(obj.uri)
             with _named(obj.uri):
                 # Compares the length with Content-Length; the raw stream below it does not.
                 for chunk in body.iter_chunks(READ_BYTES):
@@ -244,14 +277,15 @@ def _chunks(s3: S3Client, obj: S3Object, body: Any) -> Iterator[bytes]:
                 return
         except S3Error as error:
             begun += 1
+            if begun == ATTEMPTS or reading.over or error.code == DAMAGED:
+                raise
             if read == obj.size:
                 return
-            if begun == ATTEMPTS:
-                raise
             logger.warning("reading on", extra={"error": str(error), "byte": read})
         finally:
+            reading.bodies.discard(body)
             body.close()
-        body = _rest(s3, obj, read)
+        body = _rest(reading.s3, obj, read)
 
 
 def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
@@ -299,6 +333,10 @@ def _named(what: str) -> Iterator[None]:
         raise S3Error(f"{what} cannot be asked for: {error}: set what AWS needs") from error
     except EndpointConnectionError as error:
         raise S3Error(f"{what} cannot be asked for, S3 is out of reach: {error}") from error
+    except FlexibleChecksumError as error:
+        raise S3Error(
+            f"{what} came otherwise than it was stored, by its checksum: it is read again", DAMAGED
+        ) from error
     except (BotoCoreError, HTTPError, OSError) as error:
         raise S3Error(
             f"{what} could not be read to its end ({type(error).__name__}): try again"

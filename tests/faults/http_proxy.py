@@ -30,7 +30,7 @@ class Answer:
 
     code, status: S3's error. cut: bytes of the body that are sent before the line is cut; stall:
     bytes before nothing more comes; do: what happens before the request is passed on. A cut waits
-    for `until`, and `was_cut` tells of it.
+    for `until`, and `was_cut` tells of it. change: what is made of the body.
     """
 
     code: str = ""
@@ -38,6 +38,7 @@ class Answer:
     cut: int | None = None
     stall: int | None = None
     do: Callable[[], object] = lambda: None
+    change: Callable[[bytes], bytes] = bytes
     until: threading.Event | None = None
     was_cut: threading.Event = field(default_factory=threading.Event)
 
@@ -95,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {k: v for k, v in passed.headers.items() if k.lower() not in _HOP_BY_HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = passed.headers.get("Content-Length", "0")
-        self._send(passed.status, headers, passed.data, answer)
+        self._send(passed.status, headers, answer.change(passed.data), answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  # http.server's names
 

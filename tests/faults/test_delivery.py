@@ -86,6 +86,60 @@ def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
     assert ask(IDS) == ids(range(4))
 
 
+@fault(8, 65, caught_by="a batch takes all of a chunk's columns or none; storing fails for itself")
+@pytest.mark.parametrize("where", ["_append", "_identify"])
+def test_memory_that_runs_out_half_way_into_a_batch_leaves_the_rest_of_it_whole(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    names = keys(4)
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    original = getattr(common._Batch, where)
+    calls: list[int] = []
+
+    def short_of_memory(batch: Any, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            for name in ("event_id", "user_id"):
+                batch._columns[name] += ["half"]
+            raise MemoryError
+        original(batch, *arguments)
+
+    monkeypatch.setattr(common._Batch, where, short_of_memory)
+    assert deliver(messages).keys() == {"id1"}
+    assert ask(IDS) == ids(range(1)) + ids(range(2, 4))
+    assert ask("SELECT count() FROM processed_files FINAL") == [[3]]
+    assert deliver(messages) == {}
+    assert ask(IDS) == ids(range(4))
+
+
+@fault(8, caught_by="a defect in storing is its batch's, and what was stored is done")
+def test_a_defect_of_ours_in_storing_fails_what_is_not_stored(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    names = keys(4)
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    original = common._Batch._store
+    calls: list[int] = []
+
+    def broken(batch: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        original(batch)
+
+    monkeypatch.setattr(common._Batch, "_store", broken)
+    left = deliver(messages)
+    assert 0 < len(left) < 4
+    assert ask("SELECT count() FROM processed_files FINAL") == [[4 - len(left)]]
+    assert deliver(messages) == {}
+    assert ask(IDS) == ids(range(4))
+
+
 @fault(9, caught_by="partial batch answer; ledger for the rest")
 def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     bucket: Bucket, settings: Settings, ask: Ask

@@ -20,6 +20,7 @@ from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor import s3
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.objects import S3Object
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
@@ -114,6 +115,65 @@ def test_a_body_that_tls_breaks_is_read_on_or_fails_that_object_alone(
     failed = [{"itemIdentifier": "m"}] if times > 1 else []
     assert handler(messages, context()) == {"batchItemFailures": failed}
     assert ask(IDS) == ([] if failed else ids(range(200))) + ids(range(1000, 1001))
+
+
+@fault(20, caught_by="S3's checksum; nothing is done until the body has come to its end")
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_a_body_that_is_damaged_on_the_way_fails_and_is_read_again(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
+) -> None:
+    bucket.put(KEY, body=bundle(200, size))
+    store.rule = Once(Answer(change=lambda body: body.replace(b"viewer-7", b"viewer-X")))
+    with pytest.raises(EventFailed, match="came otherwise than it was stored, by its checksum"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(range(200))
+    assert ask("SELECT count() FROM video_events FINAL WHERE user_id = 'viewer-X'") == [[0]]
+
+
+@fault(21, caught_by="threads that nobody waits for any more are woken")
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_stalls_leave_no_threads_and_no_connections_behind(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
+) -> None:
+    names = [bucket.put(f"section/1/{n}.jsonl", body=bundle(10, size)) for n in range(4)]
+    store.rule = lambda r: Answer(stall=1000) if ".jsonl" in r.path else None
+    # One that lives through it all, as a container's does.
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(EventFailed, match="the time was up"):
+            invoke(notification(bucket.name, *names), seconds_left=1)
+    end = time.monotonic() + 5  # Half of what S3's silence may last.
+    while threads() > before:
+        assert time.monotonic() < end, threading.enumerate()
+        time.sleep(0.05)  # Between looks at a condition with a bound.
+    store.rule = lambda _: None
+    assert invoke(notification(bucket.name, *names))["files_processed"] == 4
+
+
+def threads() -> int:
+    """Those of the loader: the proxy's stall until the end of the test."""
+    return sum("process_request" not in thread.name for thread in threading.enumerate())
+
+
+@fault(8, 18, caught_by="what cannot be fetched fails its object")
+def test_an_answer_that_s3_never_gives_fails_that_object_alone(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
+    original = s3._described
+
+    def without_a_length(obj: S3Object, answer: dict[str, object]) -> S3Object:
+        if obj.key == names[1]:
+            answer = {name: value for name, value in answer.items() if name != "ContentLength"}
+        return original(obj, answer)
+
+    monkeypatch.setattr(s3, "_described", without_a_length)
+    messages = {f"m{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    answer = handler(sqs(**messages), context())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
 @fault(21, caught_by="read timeout; ranged GET of the same version")

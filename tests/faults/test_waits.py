@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import socket
+import subprocess
+import sys
 import time
 import zlib
 from contextlib import ExitStack, suppress
@@ -20,6 +22,7 @@ from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import context, notification, sqs, video
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import ConfigurationError
 from xapi_etl_processor.lambda_function import EventFailed, handler
 
@@ -120,6 +123,46 @@ def test_a_warm_connection_that_is_forgotten_on_the_way_is_left_for_a_new_one(
         assert time.monotonic() - started < 10
         wire.hush()
     assert ask(IDS) == ids(range(2))
+
+
+@fault(26, 32, caught_by="no reconnecting below ours")
+def test_an_insert_that_was_given_up_does_not_begin_anew(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put(KEY, video(1))
+    connect, insert = ClickHouse._connect, ClickHouse.insert
+    inserting, hushed = Event(), Event()
+
+    def forgotten_since(client: Any) -> None:
+        connect(client)
+        if inserting.is_set() and not hushed.is_set():
+            wire.hush()
+            hushed.set()
+
+    def told(self: ClickHouse, *arguments: Any) -> None:
+        inserting.set()
+        insert(self, *arguments)
+
+    monkeypatch.setattr(ClickHouse, "_connect", staticmethod(forgotten_since))
+    monkeypatch.setattr(ClickHouse, "insert", told)
+    assert failed_within(3, bucket)
+    assert hushed.is_set()
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        assert b"INSERT INTO" not in wire.sent
+        time.sleep(0.1)  # Between looks at what must not happen.
+    assert ask(ROWS) == [[0]]
+
+
+@fault(66, caught_by="nobody waits for a thread that is left behind")
+def test_the_command_line_ends_with_its_answer_though_s3_is_silent(
+    bucket: Bucket, store: S3Proxy, settings: Any
+) -> None:
+    store.rule = lambda _: Answer(stall=0)
+    command = [sys.executable, "-m", "xapi_etl_processor", "health"]
+    done = subprocess.run(command, capture_output=True, timeout=25, check=False)
+    assert done.returncode == 1
+    assert b"S3 did not answer in time" in done.stdout
 
 
 @fault(63, caught_by="timeouts for the secret, and the invocation's deadline")

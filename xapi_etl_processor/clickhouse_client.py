@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,7 +17,7 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 from clickhouse_driver import Client, errors  # reads its setting when imported
 
 from .config import ConfigurationError, Settings
-from .deadlines import FOREVER, Late, by
+from .deadlines import FOREVER, Late, by, wake
 from .refusals import SPEAKING, WRONG_LOGIN, refusal
 from .telemetry import logger
 
@@ -165,11 +163,7 @@ class ClickHouse:
             return by(end, partial(call, client), client.disconnect)
         except Late:
             self._client = None
-            if opened := client.connection.socket:
-                # Wakes the thread that waits for it.
-                with suppress(OSError):
-                    # Not TLS's own, which would go on in clear.
-                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
+            wake(client.connection.socket)
             raise
 
     def _is_refused_login(self, error: Exception) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from socket import SHUT_RDWR, socket
 from threading import Thread
 from typing import TypeVar
 
@@ -53,11 +54,9 @@ def left(deadline: float) -> float | None:
     return None if deadline == FOREVER else max(0.0, deadline - time.monotonic())
 
 
-@contextmanager
-def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads, not waited for at the end: what they still do, they do for nobody."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+def wake(connection: socket | None) -> None:
+    """End the connection that a late call waits for, and with it the wait."""
+    if connection is not None:
+        with suppress(OSError):
+            # Not TLS's own shutdown, after which a thread that still sends does so in clear.
+            socket.shutdown(connection, SHUT_RDWR)

@@ -5,11 +5,10 @@ No wait lasts beyond a deadline, in time.monotonic()'s seconds, whatever S3 does
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +26,7 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError  # boto3's own; it lets some of them through
 
-from .deadlines import FOREVER, Late, by, left, threads
+from .deadlines import FOREVER, Late, by, left, wake
 from .lines import READ_BYTES
 from .objects import S3Object
 from .telemetry import logger
@@ -121,7 +120,7 @@ def describe(
     """
     if all(o.etag for o in objects):
         return list(objects)
-    with threads(concurrency) as pool:
+    with _threads(concurrency) as pool:
         asked = [(o, None if o.etag else pool.submit(_head, s3, o)) for o in objects]
         return [o if future is None else _answer(future, deadline, o) for o, future in asked]
 
@@ -198,7 +197,7 @@ def bodies(
     waiting: deque[tuple[S3Object, Future[_Opened] | None]] = deque()
     source = iter(objects)
     reading = _Reading(s3, deadline)
-    with threads(concurrency) as pool, closing(reading):
+    with _threads(concurrency) as pool, closing(reading):
         while True:
             for obj in islice(source, concurrency - len(waiting)):
                 small = obj.size is not None and obj.size <= SMALL_BYTES
@@ -231,10 +230,7 @@ class _Reading:
         self.over = True
         for body in list(self.bodies):
             connection = getattr(getattr(body, "_raw_stream", None), "_connection", None)
-            if opened := getattr(connection, "sock", None):
-                with suppress(OSError):
-                    # Not TLS's own, which would go on in clear.
-                    socket.socket.shutdown(opened, socket.SHUT_RDWR)
+            wake(getattr(connection, "sock", None))
 
 
 def _raising(error: Exception) -> Iterator[bytes]:
@@ -301,7 +297,7 @@ def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
 
 def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_Item]:
     """The same items, one got ahead in a thread; raises S3Error for one that is late."""
-    with threads(1) as thread:
+    with _threads(1) as thread:
         coming = thread.submit(next, items, None)
         while True:
             try:
@@ -316,6 +312,16 @@ def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_It
 
 def _late(what: str) -> S3Error:
     return S3Error(f"{what} was not read in time, S3 is slow: it is tried again", LATE)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, not waited for at the end: what they still do, they do for nobody."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager

@@ -102,10 +102,8 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     after = ""
     if "continuation_token" in payload and payload["continuation_token"] is not None:
         carried, after = _read_token(payload["continuation_token"])
-        absent = {"dry_run": False, "force_reprocess": False}
-        differing = [
-            name for name, value in asked.items() if value != carried.get(name, absent.get(name))
-        ]
+        whole = {"dry_run": False, "force_reprocess": False, **carried}
+        differing = [name for name, value in asked.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
                 f"continuation_token belongs to another request ({', '.join(differing)} differs):"
@@ -116,7 +114,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     prefix = _prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id"))
     if refusal := settings.refusal(bucket, prefix):
         raise BadRequest(refusal)
-    if not after.startswith(prefix) and after:
+    if after and not after.startswith(prefix):
         raise BadRequest(
             f"continuation_token goes on behind a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without it"

@@ -36,6 +36,13 @@ def keys(count: int) -> list[str]:
     return [f"section/1/video/2024-01-01T12-00-{n:02}Z_{n}.jsonl" for n in range(count)]
 
 
+def uploaded(bucket: Bucket, names: list[str]) -> dict[str, Any]:
+    """Bundles of one video statement each, numbered from 0, and a message about each, by its id."""
+    for n, key in enumerate(names):
+        bucket.put(key, video(n))
+    return {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+
+
 def deliver(messages: dict[str, Any], seconds_left: float = 60) -> dict[str, Any]:
     """What is left of the messages after one invocation, by Lambda's own rules."""
     answer = handler(sqs(**messages), context(seconds_left))
@@ -67,9 +74,7 @@ def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(4)
-    for n, key in enumerate(names):
-        bucket.put(key, video(n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    messages = uploaded(bucket, names)
 
     def broken(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
         if source.file == bucket.uri(names[1]):
@@ -92,9 +97,7 @@ def test_memory_that_runs_out_half_way_into_a_batch_leaves_the_rest_of_it_whole(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     names = keys(4)
-    for n, key in enumerate(names):
-        bucket.put(key, video(n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    messages = uploaded(bucket, names)
     original = getattr(common._Batch, where)
     calls: list[int] = []
 
@@ -120,9 +123,7 @@ def test_a_defect_of_ours_in_storing_fails_what_is_not_stored(
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "1")
     names = keys(4)
-    for n, key in enumerate(names):
-        bucket.put(key, video(n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    messages = uploaded(bucket, names)
     original = common._Batch._store
     calls: list[int] = []
 
@@ -175,9 +176,7 @@ def test_when_the_time_is_nearly_up_what_is_left_comes_again(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(6)
-    for n, key in enumerate(names):
-        bucket.put(key, video(n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    messages = uploaded(bucket, names)
     assert deliver(messages, seconds_left=0.001) == messages
     assert ask(ROWS) == [[0]]
     assert deliver(messages) == {}
@@ -189,9 +188,7 @@ def test_when_the_time_is_up_half_way_what_is_done_does_not_come_again(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(6)
-    for n, key in enumerate(names):
-        bucket.put(key, video(n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    messages = uploaded(bucket, names)
     # It is looked at before the page, before each object, and at each chunk of it.
     times = iter([False] * (1 + 2 * 3))
     monkeypatch.setattr(Run, "time_is_up", property(lambda _: next(times, True)))

@@ -139,8 +139,7 @@ def test_stalls_leave_no_threads_and_no_connections_behind(
 ) -> None:
     names = [bucket.put(f"section/1/{n}.jsonl", body=bundle(10, size)) for n in range(4)]
     store.rule = lambda r: Answer(stall=1000) if ".jsonl" in r.path else None
-    # One that lives through it all, as a container's does.
-    before = threading.active_count()
+    before = threads()
     for _ in range(3):
         with pytest.raises(EventFailed, match="the time was up"):
             invoke(notification(bucket.name, *names), seconds_left=1)

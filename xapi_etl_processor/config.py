@@ -30,7 +30,11 @@ class Settings:
     )
     clickhouse_port: int = field(
         default=9000,
-        metadata={"env": "CLICKHOUSE_PORT", "about": "native protocol port; 9440 if secure"},
+        metadata={
+            "env": "CLICKHOUSE_PORT",
+            "most": 65_535,
+            "about": "native protocol port; 9440 if secure",
+        },
     )
     clickhouse_database: str = field(
         default="xapi_analytics",
@@ -170,8 +174,6 @@ class Settings:
                 f"CLICKHOUSE_DATABASE is {settings.clickhouse_database!r}: letters, digits and"
                 " underscores only, and no digit first"
             )
-        if settings.clickhouse_port > 65_535:
-            raise ConfigurationError(f"CLICKHOUSE_PORT is {settings.clickhouse_port}: no such port")
         if settings.log_level.upper() not in LOG_LEVELS:
             raise ConfigurationError(
                 f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(LOG_LEVELS)}"

@@ -216,7 +216,7 @@ def _set_environment(port: int, variables: dict[str, str]) -> None:
 def _demonstrate(console: Console) -> list[str]:
     """Upload, migrate, send; what was not as expected."""
     from xapi_etl_processor.config import Settings
-    from xapi_etl_processor.migrations import migrate
+    from xapi_etl_processor.storage.migrations import migrate
 
     bundles = list(generate())
     s3 = boto3.client("s3")

@@ -25,8 +25,8 @@ BUCKET = "bundles"
 
 def load(latency: float) -> None:
     """In a process of its own: load everything there is, and print what it took."""
-    from xapi_etl_processor import s3
     from xapi_etl_processor.lambda_function import handler
+    from xapi_etl_processor.sources import s3
 
     fetch = s3._get
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from chdb.state.sqlitelike import Connection
 
-from .native_protocol import ProtocolError, Query, Wire
+from local.native_protocol import ProtocolError, Query, Wire
 
 DATA = Path(__file__).parents[1] / ".local" / "clickhouse"
 PORT = 9000

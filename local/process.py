@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import boto3
 
+from local.aws import environment, loader_environment
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.migrations import migrate
-
-from .aws import environment, loader_environment
+from xapi_etl_processor.storage.migrations import migrate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

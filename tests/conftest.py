@@ -26,7 +26,7 @@ from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
-from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from xapi_etl_processor.columns import Source
-from xapi_etl_processor.statements import Parsed, parse, to_columns
+from xapi_etl_processor.xapi.columns import Source
+from xapi_etl_processor.xapi.statements import Parsed, parse, to_columns
 
 VIDEO = "https://w3id.org/xapi/video/extensions/"
 VERBS = "https://w3id.org/xapi/video/verbs/"

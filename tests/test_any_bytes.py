@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from tests.faults.fuzz_targets import fits
 from tests.faults.matrix import fault
-from xapi_etl_processor.statements import parse
-
-from .rows import (
+from tests.rows import (
     ADL,
     FOREIGN_SESSION,
     MINIMAL,
@@ -21,6 +19,7 @@ from .rows import (
     rows_of,
     with_more,
 )
+from xapi_etl_processor.xapi.statements import parse
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("1.0"),

@@ -15,9 +15,11 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor import bulk, common, s3
-from xapi_etl_processor.bulk import NothingDone
-from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor import common
+from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.modes.bulk import NothingDone
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
 
 COUNT = "SELECT count() FROM video_events"
 BODY = {

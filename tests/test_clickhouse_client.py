@@ -26,8 +26,8 @@ from xapi_etl_processor.clickhouse_client import (
     ClickHouseUnavailable,
     OutcomeUnknown,
 )
+from xapi_etl_processor.clickhouse_errors import REFUSALS, refusal
 from xapi_etl_processor.config import ConfigurationError, Settings
-from xapi_etl_processor.refusals import REFUSALS, refusal
 
 ROWS: dict[str, list[Any]] = {
     "source_file": ["a", "b"],

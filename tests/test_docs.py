@@ -11,11 +11,12 @@ import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor import bulk, reference
+from xapi_etl_processor import reference
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.columns import COLUMNS
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.xapi.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -13,13 +13,14 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.matrix import fault
 from tests.samples import BAD_LINE, event_id, notification, video
-from xapi_etl_processor import clickhouse_client, common, s3
-from xapi_etl_processor.bulk import NothingDone
+from xapi_etl_processor import clickhouse_client, common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import Run, process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed
-from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.modes.bulk import NothingDone
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 COUNT = "SELECT count() FROM video_events"

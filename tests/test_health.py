@@ -13,9 +13,10 @@ from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
 from tests.faults import matrix
 from tests.faults.matrix import fault
 from tests.samples import context
-from xapi_etl_processor import __version__, common, health
+from xapi_etl_processor import __version__, common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.modes import health
 
 CHECK = {"health_check": True}
 

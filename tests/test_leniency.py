@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.matrix import fault
-from xapi_etl_processor.columns import Source
-from xapi_etl_processor.lines import MAX_LINE_BYTES
-from xapi_etl_processor.statements import parse, to_columns
-
-from .rows import (
+from tests.rows import (
     ABSENT,
     ADL,
     FOREIGN_SESSION,
@@ -34,6 +30,9 @@ from .rows import (
     with_more,
     with_values,
 )
+from xapi_etl_processor.xapi.columns import Source
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.statements import parse, to_columns
 
 
 def outcome(line: bytes) -> JsonObject | str:

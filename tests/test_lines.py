@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.faults.matrix import fault
-from xapi_etl_processor.lines import (
+from xapi_etl_processor.xapi.lines import (
     CHUNK_BYTES,
     MAX_LINE_BYTES,
     BrokenGzip,

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.sources.objects import S3Object
 
 # 2024-01-01T12:00:00Z is 19,723 days and twelve hours after 1970.
 NOON = (19_723 * 24 + 12) * 3_600_000

@@ -6,8 +6,8 @@ import pytest
 
 from tests.faults.matrix import check, fault
 from tests.samples import notification
-from xapi_etl_processor.objects import S3Object
-from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Delivery, UnknownPayload, read
 
 EVENTS = Path(__file__).parent / "events"
 ETAG = "d41d8cd98f00b204e9800998ecf8427e"

@@ -21,11 +21,11 @@ from tests.faults.matrix import fault
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.real_server import BINARY, PASSWORD, RealServer
 from tests.samples import BAD_LINE, context, event_id, notification, video
-from xapi_etl_processor import ledger
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseRefused
-from xapi_etl_processor.columns import COLUMNS
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.xapi.columns import COLUMNS
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OLDER = {

@@ -4,11 +4,7 @@ from typing import Any
 
 import pytest
 
-from xapi_etl_processor.columns import SENT
-from xapi_etl_processor.statements import parse
-from xapi_etl_processor.values import _last_segment, last_segment
-
-from .rows import (
+from tests.rows import (
     ABSENT,
     CONCEPTS,
     NOON,
@@ -28,6 +24,9 @@ from .rows import (
     rows_of,
     with_values,
 )
+from xapi_etl_processor.xapi.columns import SENT
+from xapi_etl_processor.xapi.statements import parse
+from xapi_etl_processor.xapi.values import _last_segment, last_segment
 
 
 def test_the_columns_and_types_are_those_of_the_design() -> None:

@@ -23,11 +23,12 @@ from local import process
 from local.bundles import generate
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import notification, video
-from xapi_etl_processor import common, s3
+from xapi_etl_processor import common
 from xapi_etl_processor.common import Run
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lines import READ_BYTES
-from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.xapi.lines import READ_BYTES
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 MEGABYTE = 1024**2

@@ -16,10 +16,11 @@ import trustme
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket
 from tests.faults.matrix import check, fault
-from xapi_etl_processor import health, s3
 from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
 from xapi_etl_processor.common import Connections
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.sources import s3
 from xapi_etl_processor.telemetry import logger
 
 

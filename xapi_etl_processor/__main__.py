@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli import main
+from xapi_etl_processor.cli import main
 
 sys.exit(main())

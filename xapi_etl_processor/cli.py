@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from clickhouse_driver import errors
 
-from . import __version__, bulk, health
-from .clickhouse_client import ClickHouseError
-from .common import Outcome, Run, connections
-from .config import ConfigurationError, Settings
-from .event import run_event
-from .objects import S3Object
-from .s3 import NEVER, S3Error
-from .s3_events import Delivery, Message
-from .telemetry import logger
+from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouseError
+from xapi_etl_processor.common import Outcome, Run, connections
+from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.modes import bulk, health
+from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Delivery, Message
+from xapi_etl_processor.sources.s3 import NEVER, S3Error
+from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +138,7 @@ def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
 def _migrate(_: argparse.Namespace, settings: Settings) -> int:
     from clickhouse_migrations.exceptions import MigrationException
 
-    from .migrations import migrate
+    from xapi_etl_processor.storage.migrations import migrate
 
     where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"
     try:

@@ -16,10 +16,10 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 
 from clickhouse_driver import Client, errors  # reads its setting when imported
 
-from .config import ConfigurationError, Settings
-from .deadlines import FOREVER, Late, by, wake
-from .refusals import SPEAKING, WRONG_LOGIN, refusal
-from .telemetry import logger
+from xapi_etl_processor.clickhouse_errors import SPEAKING, WRONG_LOGIN, refusal
+from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.deadlines import FOREVER, Late, by, wake
+from xapi_etl_processor.telemetry import logger
 
 CONNECT_SECONDS = 5
 """To reach the server, and to hear from an idle connection whether it still lives. Ours."""

@@ -17,15 +17,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from . import __version__, ledger, s3
-from .clickhouse_client import ClickHouse, ClickHouseError
-from .columns import SENT, Chunk, Source
-from .config import ConfigurationError, Settings
-from .deadlines import FOREVER, Late
-from .lines import BrokenGzip, Unpacking, decompressed, split_lines
-from .objects import S3Object
-from .statements import Counts, Parsed, RejectedLine, parse, to_columns
-from .telemetry import defect
+from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
+from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.deadlines import FOREVER, Late
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.telemetry import defect
+from xapi_etl_processor.xapi.columns import SENT, Chunk, Source
+from xapi_etl_processor.xapi.lines import BrokenGzip, Unpacking, decompressed, split_lines
+from xapi_etl_processor.xapi.statements import Counts, Parsed, RejectedLine, parse, to_columns
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -9,17 +9,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import bulk, health
-from .bulk import BadRequest, NothingDone, flag
-from .clickhouse_client import ClickHouseError
-from .common import Run, connections
-from .config import LOG_LEVELS, ConfigurationError, Settings
-from .deadlines import FOREVER
-from .event import run_event
-from .s3 import NEVER, S3Error
-from .s3_events import UnknownPayload, read
-from .summary import SHOWN_CHARACTERS
-from .telemetry import defect, emit, logger, shown
+from xapi_etl_processor.clickhouse_client import ClickHouseError
+from xapi_etl_processor.common import Run, connections
+from xapi_etl_processor.config import LOG_LEVELS, ConfigurationError, Settings
+from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.modes import bulk, health
+from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
+from xapi_etl_processor.modes.bulk import BadRequest, NothingDone, flag
+from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.sources.payloads import UnknownPayload, read
+from xapi_etl_processor.sources.s3 import NEVER, S3Error
+from xapi_etl_processor.telemetry import defect, emit, logger, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '

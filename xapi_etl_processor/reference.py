@@ -9,9 +9,18 @@ import sys
 from dataclasses import MISSING, fields
 from pathlib import Path as FilePath
 
-from .columns import COLUMNS, CONTEXT, DEFINITION, OLI, RESULT, VIDEO, Column, Path
-from .config import Settings
-from .refusals import refusals_table
+from xapi_etl_processor.clickhouse_errors import refusals_table
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.xapi.columns import (
+    COLUMNS,
+    CONTEXT,
+    DEFINITION,
+    OLI,
+    RESULT,
+    VIDEO,
+    Column,
+    Path,
+)
 
 _PLACES = {RESULT: "result", CONTEXT: "context", DEFINITION: "object"}
 

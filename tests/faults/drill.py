@@ -35,7 +35,7 @@ from tests.faults import child
 from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judge, kills
 from tests.samples import sqs
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.storage.migrations import migrate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

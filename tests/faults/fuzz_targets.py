@@ -23,14 +23,14 @@ from clickhouse_driver.columns.service import write_column
 
 from tests.faults.built import Dice, gzip_of, payload_of
 from tests.rows import ABSENT, SOURCE, TYPES
-from xapi_etl_processor import bulk
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import mode_of
-from xapi_etl_processor.ledger import REJECTED_TYPES
-from xapi_etl_processor.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines
-from xapi_etl_processor.objects import S3Object
-from xapi_etl_processor.s3_events import Delivery, UnknownPayload, read
-from xapi_etl_processor.statements import Counts, Parsed, RejectedLine, parse, to_columns
+from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Delivery, UnknownPayload, read
+from xapi_etl_processor.storage.ledger import REJECTED_TYPES
+from xapi_etl_processor.xapi.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines
+from xapi_etl_processor.xapi.statements import Counts, Parsed, RejectedLine, parse, to_columns
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"

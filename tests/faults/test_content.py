@@ -16,7 +16,7 @@ from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed
-from xapi_etl_processor.statements import MAX_DEPTH
+from xapi_etl_processor.xapi.statements import MAX_DEPTH
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT lines, video, other, blank, rejected FROM processed_files FINAL"

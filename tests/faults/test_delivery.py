@@ -22,12 +22,12 @@ from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor import common
-from xapi_etl_processor.columns import Source
 from xapi_etl_processor.common import Run, connections, process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
-from xapi_etl_processor.objects import S3Object
-from xapi_etl_processor.statements import parse
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.xapi.columns import Source
+from xapi_etl_processor.xapi.statements import parse
 
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
 

@@ -18,7 +18,7 @@ from tests.faults.built import ODD, SHAPES, places
 from tests.faults.fuzz_targets import TARGETS, gzip_stream, lines, payload
 from tests.faults.matrix import check, fault
 from tests.rows import FOREIGN_SESSION, MINIMAL, encoded, full, minimal, with_more, with_values
-from xapi_etl_processor.columns import SENT
+from xapi_etl_processor.xapi.columns import SENT
 
 _repeatable = settings(
     derandomize=True,

@@ -15,7 +15,7 @@ from tests.faults.drill import Server
 from tests.faults.matrix import fault
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.storage.migrations import migrate
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 

@@ -17,10 +17,10 @@ from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
-from xapi_etl_processor import s3
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import EventFailed, handler
-from xapi_etl_processor.objects import S3Object
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"

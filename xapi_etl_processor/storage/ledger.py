@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from .clickhouse_client import ClickHouse
-from .objects import S3Object
-from .statements import Counts, RejectedLine
-from .values import since_epoch
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.xapi.statements import Counts, RejectedLine
+from xapi_etl_processor.xapi.values import since_epoch
 
 FILES = "processed_files"
 REJECTED = "rejected_statements"

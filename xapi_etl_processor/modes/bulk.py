@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from . import s3
-from .clickhouse_client import ClickHouseError
-from .common import PAGE_OBJECTS, TIME_IS_UP, Outcome, Run, process
-from .config import Settings
-from .ledger import Identity, already_processed, identity
-from .objects import S3Object
-from .summary import Summary
-from .telemetry import shown
-from .values import milliseconds
+from xapi_etl_processor.clickhouse_client import ClickHouseError
+from xapi_etl_processor.common import PAGE_OBJECTS, TIME_IS_UP, Outcome, Run, process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.answer import Summary
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage.ledger import Identity, already_processed, identity
+from xapi_etl_processor.telemetry import shown
+from xapi_etl_processor.xapi.values import milliseconds
 
 PARAMETERS = (
     "section_id",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-from .objects import S3Object
+from xapi_etl_processor.sources.objects import S3Object
 
 _MAX_DEPTH = 4
 """SQS around SNS around S3 is three. Ours."""

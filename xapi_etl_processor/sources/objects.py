@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from .values import milliseconds, since_epoch
+from xapi_etl_processor.xapi.values import milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 """What a bundle's key ends in; objects with other keys are not ours to read."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import astuple
 
-from .columns import (
+from xapi_etl_processor.xapi.columns import (
     ACTIVITIES,
     CATEGORY,
     LEAF_TYPES,
@@ -32,8 +32,8 @@ from .columns import (
     Rows,
     Source,
 )
-from .lines import MAX_LINE_BYTES
-from .values import Activity, Scalar, any_json
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.values import Activity, Scalar, any_json
 
 WHITESPACE = b" \t\r\n"
 """What may stand around a JSON text (RFC 8259); what a line is trimmed of."""

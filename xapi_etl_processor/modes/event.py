@@ -6,12 +6,12 @@ import time
 from itertools import islice
 from typing import Any, NamedTuple
 
-from .common import Outcome, Run, process
-from .objects import S3Object
-from .s3 import NEVER, NOT_OURS
-from .s3_events import Delivery
-from .summary import SHOWN_FAILURES, Summary
-from .telemetry import logger
+from xapi_etl_processor.common import Outcome, Run, process
+from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Delivery
+from xapi_etl_processor.sources.s3 import NEVER, NOT_OURS
+from xapi_etl_processor.telemetry import logger
 
 SHOWN_OBJECTS = 100
 """Objects that an answer names, with what became of each. Ours."""

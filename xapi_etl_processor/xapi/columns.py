@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .values import (
+from xapi_etl_processor.xapi.values import (
     BOOLEAN,
     COURSE,
     INSTANT,
@@ -27,7 +27,7 @@ from .values import (
     any_json,
     seconds_covered,
 )
-from .values import text as as_text
+from xapi_etl_processor.xapi.values import text as as_text
 
 Path = tuple[str, ...]
 """The JSON keys that lead from the statement to a value."""

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import __version__, ledger, s3
-from .clickhouse_client import ClickHouse, ClickHouseError, ClickHouseRefused
-from .columns import COLUMNS
-from .common import EVENTS, Connections
-from .config import ConfigurationError, Settings
-from .deadlines import FOREVER
+from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError, ClickHouseRefused
+from xapi_etl_processor.common import EVENTS, Connections
+from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.xapi.columns import COLUMNS
 
 _TABLES = {
     EVENTS: {column.name: column.type for column in COLUMNS},

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS, password
-from .config import Settings
+from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS, password
+from xapi_etl_processor.config import Settings
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster

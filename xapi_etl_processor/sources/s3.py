@@ -26,10 +26,10 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError  # boto3's own; it lets some of them through
 
-from .deadlines import FOREVER, Late, by, left, wake
-from .lines import READ_BYTES
-from .objects import S3Object
-from .telemetry import logger
+from xapi_etl_processor.deadlines import FOREVER, Late, by, left, wake
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.xapi.lines import READ_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from .common import Outcome
-from .statements import Counts
+from xapi_etl_processor.common import Outcome
+from xapi_etl_processor.xapi.statements import Counts
 
 SHOWN_FAILURES = 20
 """Failures that an answer names; the rest are only counted, since Lambda's answers end at 6 MB."""

@@ -1,0 +1,1 @@
+"""What the function does: one module for each mode, and what their answers share."""

@@ -1,0 +1,1 @@
+"""What is stored: batches, the ledger, the tables and their migrations."""

@@ -1,1 +1,1 @@
-"""Measured, not asserted: compare ratios of one run, never seconds of two."""
+"""Benchmarks. Compare ratios within one run, never seconds between two."""

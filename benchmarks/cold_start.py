@@ -1,10 +1,10 @@
-"""How long the package takes to come up and answer its first event, beside what nobody can avoid.
+"""How long a cold start with its first event takes, compared to a baseline that nobody can avoid.
 
 python -m benchmarks.cold_start [ROUNDS]
 
-The floor imports boto3, makes an S3 client and imports clickhouse-driver, from the same folders.
-The package answers an event besides: it reads an object from S3 (moto) and writes to ClickHouse
-(chDB), which run in processes of their own.
+The baseline imports boto3, creates an S3 client and imports clickhouse-driver, from the same
+folders. The package also handles an event: it reads an object from S3 (moto) and writes to
+ClickHouse (chDB), which run in separate processes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from local.lambda_runtime import LambdaRuntime, install_runtime, interpreters, u
 from local.process import cloud
 
 BUCKET = "cold-start-bundles"
-BAR = 1.25
-_FLOOR = """
+MAX_RATIO = 1.25
+_BASELINE = """
 import sys
 sys.path[:0] = sys.argv[1:]
 import boto3
@@ -41,44 +41,45 @@ _STATEMENT = {
 
 
 def main() -> int:
-    """Measure every Python there is in turns; 1 if one passes the bar."""
+    """Measure each Python on this machine, alternating the two; 1 if a ratio is above MAX_RATIO."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     machine = platform.machine()
     arch = next(name for name, wheels in ARCHITECTURES.items() if wheels == machine)
-    late = False
-    with tempfile.TemporaryDirectory() as name, cloud(BUCKET) as s3:
-        told = {
-            variable: value
-            for variable, value in os.environ.items()
-            if variable.startswith(("AWS_", "CLICKHOUSE_", "S3_XAPI_", "ENVIRONMENT"))
+    too_slow = False
+    with tempfile.TemporaryDirectory() as directory, cloud(BUCKET) as s3:
+        variables = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("AWS_", "CLICKHOUSE_", "S3_XAPI_", "ENVIRONMENT"))
         }
         for python, interpreter in interpreters().items():
-            folder = Path(name) / python
+            folder = Path(directory) / python
             folder.mkdir()
             build(folder / "package.zip", python, arch)
             unpack(folder / "package.zip", folder / "task")
             install_runtime(folder / "runtime", python)
-            # The runtime's own code is compiled in Lambda; a package's is not.
+            # In Lambda, the runtime's own code is compiled to bytecode; a package's is not.
             subprocess.run(
                 [interpreter, "-m", "compileall", "-q", str(folder / "runtime")], check=True
             )
-            floors, firsts = [], []
+            baselines, first_events = [], []
             for number in range(rounds):
-                floors.append(_floor(interpreter, folder, told))
+                baselines.append(_baseline(interpreter, folder, variables))
                 key = f"section/1/video/{python}-{number}.jsonl"
                 line = json.dumps({**_STATEMENT, "id": f"{python}-{number}"})
                 s3.put_object(Bucket=BUCKET, Key=key, Body=line.encode())
-                firsts.append(_first_event(interpreter, folder, told, key, number))
-            ratio = statistics.median(firsts) / statistics.median(floors)
-            late |= ratio > BAR
+                first_events.append(_first_event(interpreter, folder, variables, key, number))
+            ratio = statistics.median(first_events) / statistics.median(baselines)
+            too_slow |= ratio > MAX_RATIO
             print(
-                f"Python {python}: floor {_said(floors)}, package and first event {_said(firsts)}:"
-                f" {ratio:.2f} times (bar {BAR})"
+                f"Python {python}: baseline {_summary(baselines)},"
+                f" package with first event {_summary(first_events)}:"
+                f" {ratio:.2f} times the baseline (limit {MAX_RATIO})"
             )
-    return int(late)
+    return int(too_slow)
 
 
-def _floor(interpreter: str, folder: Path, told: dict[str, str]) -> float:
+def _baseline(interpreter: str, folder: Path, variables: dict[str, str]) -> float:
     started = time.perf_counter()
     subprocess.run(
         [
@@ -87,33 +88,33 @@ def _floor(interpreter: str, folder: Path, told: dict[str, str]) -> float:
             "-S",
             "-B",
             "-c",
-            _FLOOR,
+            _BASELINE,
             str(folder / "task"),
             str(folder / "runtime"),
         ],
-        env=told,
+        env=variables,
         check=True,
     )
     return time.perf_counter() - started
 
 
 def _first_event(
-    interpreter: str, folder: Path, told: dict[str, str], key: str, number: int
+    interpreter: str, folder: Path, variables: dict[str, str], key: str, number: int
 ) -> float:
     (scratch := folder / f"tmp-{number}").mkdir()
     started = time.perf_counter()
     with LambdaRuntime(
-        folder / "task", folder / "runtime", scratch, told, interpreter=interpreter
+        folder / "task", folder / "runtime", scratch, variables, interpreter=interpreter
     ) as runtime:
         answer = runtime.invoke({"bucket": BUCKET, "key": key})
-        taken = time.perf_counter() - started
+        seconds = time.perf_counter() - started
     if answer.failed or '"files_processed": 1' not in answer.payload["body"]:
         raise RuntimeError(f"the event was not processed: {answer.payload}")
-    return taken
+    return seconds
 
 
-def _said(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds) * 1000:.0f} ms (from {min(seconds) * 1000:.0f})"
+def _summary(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds) * 1000:.0f} ms (min {min(seconds) * 1000:.0f})"
 
 
 if __name__ == "__main__":

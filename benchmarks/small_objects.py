@@ -1,9 +1,9 @@
-"""Many small bundles: objects a second in bulk mode, with one fetch at a time and with many.
+"""Objects per second in bulk mode, for many small bundles fetched one at a time or ahead.
 
     python -m benchmarks.small_objects [--objects 1000]
 
-The local S3 answers within a few milliseconds; --latency adds what a real one takes to answer, in
-milliseconds, to every GET. The loader's client is a process of its own.
+The local S3 answers within a few milliseconds; --latency adds the latency of a real one to every
+GET, in milliseconds. The loader runs in a separate process.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ BUCKET = "bundles"
 
 
 def load(latency: float) -> None:
-    """In a process of its own: load everything there is, and print what it took."""
+    """Load the whole bucket in this process, and print the time it took."""
     from xapi_etl_processor.lambda_function import handler
     from xapi_etl_processor.sources import s3
 
-    fetch = s3._get
+    get = s3._get
 
-    def slow(*arguments: Any) -> Any:
+    def get_slowly(*arguments: Any) -> Any:
         time.sleep(latency)
-        return fetch(*arguments)
+        return get(*arguments)
 
-    s3._get = slow  # type: ignore[assignment]  # the same, later
+    s3._get = get_slowly  # type: ignore[assignment]  # the arguments pass through
     started, used = time.perf_counter(), time.process_time()
     body = json.loads(handler({"mode": "bulk", "force_reprocess": True})["body"])
-    took = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}
-    print(json.dumps(took | {"files": body["files_processed"]}))
+    times = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}
+    print(json.dumps(times | {"files": body["files_processed"]}))
 
 
 def main() -> None:
-    """Generate, load with both settings in turns, print."""
+    """Generate bundles, and load them with each setting in turn."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--objects", type=int, default=1000)
     parser.add_argument("--latency", type=float, default=20, help="milliseconds (%(default)s)")
@@ -54,7 +54,7 @@ def main() -> None:
     with process.cloud(BUCKET) as s3:
         for bundle in islice(generate(days=1000), options.objects):
             s3.put_object(Bucket=BUCKET, Key=bundle.key, Body=bundle.body)
-        print(f"{options.objects:,} objects, {options.latency:g} ms to each first byte")
+        print(f"{options.objects:,} objects, {options.latency:g} ms added to each GET")
         for _ in range(2):
             for concurrency in ("1", "16"):
                 _show(concurrency, options)
@@ -62,16 +62,16 @@ def main() -> None:
 
 def _show(concurrency: str, options: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "benchmarks.small_objects", "--load"]
-    done = subprocess.run(
+    finished = subprocess.run(
         [*command, "--latency", str(options.latency)],
         env={**os.environ, "S3_CONCURRENCY": concurrency},
         check=True,
         stdout=subprocess.PIPE,
     )
-    took = json.loads(done.stdout.splitlines()[-1])
-    assert took["files"] == options.objects
-    rate = options.objects / took["seconds"]
-    print(f"S3_CONCURRENCY={concurrency:3} {rate:6.0f} objects/s  {took['cpu']:.1f} s of CPU")
+    result = json.loads(finished.stdout.splitlines()[-1])
+    assert result["files"] == options.objects
+    rate = options.objects / result["seconds"]
+    print(f"S3_CONCURRENCY={concurrency:3} {rate:6.0f} objects/s  {result['cpu']:.1f} s of CPU")
 
 
 if __name__ == "__main__":

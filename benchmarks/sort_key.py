@@ -1,11 +1,12 @@
-"""Which sorting key of video_events serves "one section", "one video" and "one week" best?
+"""Which sorting key of video_events is best for "one section", "one video" and "one week"?
 
     python -m benchmarks.sort_key
 
 Fills a copy of the table for each key with the same rows (a year; 200 sections, each a term long;
-2,000 videos, each in 4 sections), as three parts a month that are never merged: its first weeks,
-its last weeks, a replay of every 50th statement. Asks each the same, with FINAL, about five
-sections from large to small. Prints thousands of rows read (mean) and milliseconds (median).
+2,000 videos, each in 4 sections). Each month has three parts that are never merged: its first
+weeks, its last weeks, and a replay of every 50th statement. Runs the same queries with FINAL on
+each copy, for five sections from large to small. Prints thousands of rows read (mean) and
+milliseconds (median).
 """
 
 import re
@@ -16,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
-SCHEMA = Path(__file__).parents[1] / "xapi_etl_processor" / "schema" / "0001_tables.sql"
+SCHEMA = Path(__file__).parents[1] / "xapi_etl_processor/storage/schema/0001_tables.sql"
 BLOOM = ", INDEX by_video video_url TYPE bloom_filter(0.01) GRANULARITY 1"
 
-# ORDER BY less its last part, event_id; PRIMARY KEY, "" for all of ORDER BY; skip index.
+# ORDER BY without event_id, its last part; PRIMARY KEY, "" for all of ORDER BY; skip index.
 KEYS = (
     ("section_id, video_url, timestamp", "", ""),
     ("section_id, video_url, timestamp", "section_id, video_url", ""),
@@ -40,8 +41,8 @@ QUESTIONS = {
     "week": IN_WEEK,
     "week of section": "section_id = {section} AND " + IN_WEEK,
 }
-# Sessions (s) of 8 statements (k). The students of a course (c) see its 40 videos about when they
-# are due in the term. Columns that are not here are absent, as in most statements.
+# Sessions (s) of 8 statements (k). The students of a course (c) watch its 40 videos around their
+# due dates in the term. Columns that are not listed are absent, as in most statements.
 ROWS = """
 WITH x -> UUIDNumToString(sipHash128(x)) AS uuid, intDiv(number, 8) AS s, number % 8 AS k,
   toUInt64(200 * pow(cityHash64(s, 'section') % 100000 / 100000, 1.5)) AS i, i % 50 AS c,
@@ -70,12 +71,12 @@ SELECT uuid((number, 1)) AS event_id, at AS timestamp, 300000 + viewer AS user_i
 FROM numbers(5200000)"""
 SIZES = """SELECT round(sum(bytes_on_disk) / 1e6), round(sum(primary_key_size) / 1e3)
 FROM system.parts WHERE table = 'candidate' AND active"""
-# Each statement that fills a table makes one part.
+# Each INSERT creates one part.
 INSERTS = [
     f"INSERT INTO candidate SELECT {columns} FROM source WHERE toYYYYMM(timestamp) = {month}"
-    f" AND {rows} SETTINGS min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0"
+    f" AND {part} SETTINGS min_insert_block_size_rows = 10000000, min_insert_block_size_bytes = 0"
     for month in range(202401, 202413)
-    for columns, rows in (
+    for columns, part in (
         ("*", "toDayOfMonth(timestamp) <= 18"),
         ("*", "toDayOfMonth(timestamp) > 18"),
         ("* REPLACE (inserted_at + 86400 AS inserted_at)", "cityHash64(event_id) % 50 = 0"),
@@ -83,14 +84,14 @@ INSERTS = [
 ]
 
 
-def lines(engine: Connection, sql: str) -> list[list[str]]:
-    """The answer's lines, each as its fields."""
+def rows(engine: Connection, sql: str) -> list[list[str]]:
+    """The rows of the answer, as text."""
     answer = engine.query(sql, "TSV").bytes().decode()
     return [line.split("\t") for line in answer.splitlines()]
 
 
 def create(engine: Connection, table: str, kind: str, keys: str, index: str = "") -> None:
-    """Create a table with the columns and the partitions of video_events."""
+    """Create a table with the columns and partitions of video_events."""
     columns = re.findall(r"^ +(`.*')", SCHEMA.read_text().split("ENGINE")[0], re.MULTILINE)
     partition = "PARTITION BY toYYYYMM(timestamp)"
     engine.query(f"CREATE TABLE {table} ({', '.join(columns)}{index}) {kind} {partition} {keys}")
@@ -98,27 +99,27 @@ def create(engine: Connection, table: str, kind: str, keys: str, index: str = ""
 
 
 def ask(engine: Connection, where: str, subjects: list[list[str]]) -> tuple[str, bytes]:
-    """Rows read and milliseconds for one question, and its answers."""
-    question = f"SELECT section_id, verb, count() FROM candidate FINAL WHERE {where} GROUP BY ALL"
-    sql = [question.format(section=s, video=v, week=w) + " ORDER BY ALL" for s, v, w in subjects]
-    engine.query(sql[0])  # warms up
-    answers = [engine.query(one) for one in sql]
+    """Rows read and milliseconds for one kind of query, and its answers."""
+    template = f"SELECT section_id, verb, count() FROM candidate FINAL WHERE {where} GROUP BY ALL"
+    sql = [template.format(section=s, video=v, week=w) + " ORDER BY ALL" for s, v, w in subjects]
+    engine.query(sql[0])  # warm-up
+    answers = [engine.query(query) for query in sql]
     read = mean(answer.storage_rows_read() for answer in answers) / 1000
     took = median(answer.elapsed() for answer in answers) * 1000
     return f"{read:>11,.0f}{took:>6,.0f}", b"".join(answer.bytes() for answer in answers)
 
 
 def main() -> None:
-    """Print one line for each key."""
+    """Print one line per key."""
     with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
         engine, *writers = (Connection(folder) for _ in range(3))
         create(engine, "source", "ENGINE = MergeTree", "ORDER BY tuple()")
-        names = ", ".join(name for name, *_ in lines(engine, f"DESCRIBE ({ROWS})"))
+        names = ", ".join(name for name, *_ in rows(engine, f"DESCRIBE ({ROWS})"))
         engine.query(f"INSERT INTO source ({names}) {ROWS}")
         about = "section_id, topK(1)(video_url)[1], toDate(quantile(0.5)(timestamp))"
         some = "section_id IN (2003, 2038, 2077, 2112, 2151) GROUP BY 1 ORDER BY 1"
-        subjects = lines(engine, f"SELECT {about} FROM source WHERE {some}")
-        title = f"{'ORDER BY, less event_id | PRIMARY KEY if shorter':<77}   MB key kB"
+        subjects = rows(engine, f"SELECT {about} FROM source WHERE {some}")
+        title = f"{'ORDER BY without event_id | PRIMARY KEY if shorter':<77}   MB key kB"
         print(title, *(f"{question:>17}" for question in QUESTIONS), sep="")
         expected: list[bytes] = []
         for order, primary, index in KEYS:
@@ -130,7 +131,7 @@ def main() -> None:
             expected = expected or [answers for _, answers in asked]
             assert expected == [answers for _, answers in asked], f"{keys} changed the answers"
             label = order + (primary and f" | {primary}") + (index and " + bloom")
-            [[disk, key_size]] = lines(engine, SIZES)
+            [[disk, key_size]] = rows(engine, SIZES)
             costs = "".join(cost for cost, _ in asked)
             print(f"{label:<77}{disk:>5}{key_size:>7}{costs}", flush=True)
             engine.query("DROP TABLE candidate SYNC")

@@ -1,10 +1,10 @@
-"""One large object: statements a second beside ClickHouse's own import, and the memory it takes.
+"""Statements per second and memory for one large object, compared to ClickHouse's own import.
 
     python -m benchmarks.throughput [--megabytes 300]
 
-Both read the same bytes in the same run, each on one thread; the loader's client is a process of
-its own, as in Lambda, and what it takes above idle is its own peak. Rounds alternate, so that the
-machine's noise meets both; compare the ratio, not the seconds.
+Both read the same bytes in the same run, each on one thread. The loader runs in a separate process,
+as in Lambda; its memory is the peak above idle. Rounds alternate, so that noise of the machine
+affects both. Compare the ratio, not the seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OLI = "http://oli.cmu.edu/extensions/"
 
 
 def make_file(path: Path, megabytes: int) -> int:
-    """Write video statements, each with an id of its own, up to that size; how many."""
+    """Write distinct video statements up to that size; returns their number."""
     seed = [
         json.loads(line)
         for bundle in generate(days=6, bundles_per_day=20)
@@ -51,8 +51,8 @@ def make_file(path: Path, megabytes: int) -> int:
     return count
 
 
-def own_import(path: Path) -> str:
-    """ClickHouse's own way: the table's main columns out of JSONEachRow, by the same rules."""
+def clickhouse_import(path: Path) -> str:
+    """The SQL of ClickHouse's own import: the main columns, from JSONEachRow, by the same rules."""
     context, result = (
         "JSONExtractRaw(context, 'extensions')",
         "JSONExtractRaw(result, 'extensions')",
@@ -96,7 +96,7 @@ def own_import(path: Path) -> str:
 
 
 def load() -> None:
-    """In a process of its own: load the object, and print what it took."""
+    """Load the object in this process, and print the time and memory it took."""
     from xapi_etl_processor.lambda_function import handler
 
     handler({"health_check": True})
@@ -104,14 +104,14 @@ def load() -> None:
     idle = _peak_megabytes()
     started, used = time.perf_counter(), time.process_time()
     answer = handler({"bucket": BUCKET, "key": KEY, "force_reprocess": True})
-    took = {
+    result = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - used,
         "idle_megabytes": idle,
         "above_idle_megabytes": _peak_megabytes() - idle,
         "statements": json.loads(answer["body"])["video_events_processed"],
     }
-    print(json.dumps(took))
+    print(json.dumps(result))
 
 
 def _peak_megabytes() -> float:
@@ -119,7 +119,7 @@ def _peak_megabytes() -> float:
 
 
 def main() -> None:
-    """Generate, load in turns, print."""
+    """Generate an object, and load it both ways in turn."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--megabytes", type=int, default=300)
     parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
@@ -136,36 +136,36 @@ def main() -> None:
         count = make_file(file, options.megabytes)
         s3.upload_file(str(file), BUCKET, KEY)
         with file.open("rb") as lines:
-            one = lines.readline()
-        s3.put_object(Bucket=BUCKET, Key="section/1/video/small.jsonl", Body=one)
+            line = lines.readline()
+        s3.put_object(Bucket=BUCKET, Key="section/1/video/small.jsonl", Body=line)
         size = file.stat().st_size
         print(f"{count:,} statements, {size / 1024**2:.0f} MB, {size / count:.0f} bytes each")
         _compare(clickhouse, file, count)
 
 
 def _compare(clickhouse: Any, file: Path, count: int) -> None:
-    own, ours = [], []
+    clickhouse_rates, loader_rates = [], []
     print(f"{'':24}{'statements/s':>14}{'CPU s':>8}{'above idle':>12}")
     for _ in range(ROUNDS):
         clickhouse.query(f"TRUNCATE TABLE {DATABASE}.video_events")
         started = time.perf_counter()
-        clickhouse.query(own_import(file))
-        own.append(count / (time.perf_counter() - started))
-        print(f"{'ClickHouse, one thread':24}{own[-1]:>14,.0f}")
+        clickhouse.query(clickhouse_import(file))
+        clickhouse_rates.append(count / (time.perf_counter() - started))
+        print(f"{'ClickHouse, one thread':24}{clickhouse_rates[-1]:>14,.0f}")
         clickhouse.query(f"TRUNCATE TABLE {DATABASE}.video_events")
-        done = subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.throughput", "--load"],
             check=True,
             stdout=subprocess.PIPE,
         )
-        took = json.loads(done.stdout.splitlines()[-1])
-        assert took["statements"] == count
-        ours.append(count / took["seconds"])
+        result = json.loads(finished.stdout.splitlines()[-1])
+        assert result["statements"] == count
+        loader_rates.append(count / result["seconds"])
         print(
-            f"{'this loader, over TCP':24}{ours[-1]:>14,.0f}{took['cpu_seconds']:>8.1f}"
-            f"{took['above_idle_megabytes']:>9.0f} MB"
+            f"{'this loader, over TCP':24}{loader_rates[-1]:>14,.0f}{result['cpu_seconds']:>8.1f}"
+            f"{result['above_idle_megabytes']:>9.0f} MB"
         )
-    ratio = statistics.median(ours) / statistics.median(own)
+    ratio = statistics.median(loader_rates) / statistics.median(clickhouse_rates)
     print(f"ratio of the medians, this loader to ClickHouse: {ratio:.2f}")
 
 

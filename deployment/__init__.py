@@ -1,1 +1,1 @@
-"""How the project gets to AWS; nothing of it runs there but index.py."""
+"""How the project gets to AWS. Of this folder, only index.py runs there."""

@@ -1,4 +1,4 @@
-"""The template's handler is index.handler: CloudFormation's inline placeholder can be no other."""
+"""Lambda's entry point. The template's handler is index.handler, as its inline code requires."""
 
 from xapi_etl_processor.lambda_function import handler
 

@@ -1,9 +1,9 @@
-"""A bucket's notifications with this project's among them, and everything else as it was.
+"""Adds the stack's notifications to a bucket's, or removes them, and leaves all others alone.
 
 aws s3api get-bucket-notification-configuration --bucket BUCKET |
     python3 -m deployment.notifications connect STACK QUEUE_ARN PREFIX
 
-Prints what `put-bucket-notification-configuration` is to be given; nothing, if nothing changes.
+Prints the configuration for `put-bucket-notification-configuration`, or nothing if nothing changes.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 ENDINGS = (".jsonl", ".jsonl.gz")
-"""What a bundle's key ends in; S3 lets a notification have one ending only."""
+"""How a bundle's key ends. S3 allows one ending per notification."""
 
 _EVENTS = "s3:ObjectCreated:*"
 _KINDS = ("QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations")
 
 
 class Overlap(Exception):
-    """S3 would refuse it: another notification is about the same objects."""
+    """S3 would refuse the configuration: another notification covers the same objects."""
 
 
 def connected(
     configuration: Mapping[str, Any], stack: str, queue: str, prefix: str
 ) -> dict[str, Any]:
-    """The configuration with the stack's queue told of every bundle under the prefix.
+    """The configuration with notifications to the stack's queue for bundles under the prefix.
 
-    What is there of the same stack is replaced. Raises Overlap, naming what is in the way: S3
-    allows one receiver for a kind of event on a key.
+    They replace the stack's earlier ones. Raises Overlap, naming the other notification: S3 allows
+    one receiver for each kind of event on a key.
     """
     changed = disconnected(configuration, stack)
-    for other in _all(changed):
+    for other in _notifications(changed):
         if any(_overlaps(other, prefix, ending) for ending in ENDINGS):
             raise Overlap(
-                f"its notification {other.get('Id', 'without a name')!r} is about the same objects,"
-                " and S3 allows one receiver: let that one go to an SNS topic or to EventBridge,"
-                " and both receivers subscribe there"
+                f"its notification {other.get('Id', 'without a name')!r} covers the same objects,"
+                " and S3 allows only one receiver: send that notification to an SNS topic or to"
+                " EventBridge, and subscribe both receivers there"
             )
     changed.setdefault("QueueConfigurations", []).extend(
         {
@@ -71,37 +71,37 @@ def _id(stack: str, ending: str) -> str:
     return f"xapi-etl-processor {stack} {ending}"
 
 
-def _all(configuration: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _notifications(configuration: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for kind in _KINDS:
         yield from configuration.get(kind, ())
 
 
 def _overlaps(other: Mapping[str, Any], prefix: str, ending: str) -> bool:
-    """By S3's rule: the same kind of event, and keys that both could name."""
+    """S3's rule: the same kind of event, and filters that can match the same key."""
     if not any(event.startswith("s3:ObjectCreated:") for event in other.get("Events", ())):
         return False
     rules = other.get("Filter", {}).get("Key", {}).get("FilterRules", ())
-    said = {rule["Name"].lower(): rule["Value"] for rule in rules}
-    start, end = said.get("prefix", ""), said.get("suffix", "")
+    filters = {rule["Name"].lower(): rule["Value"] for rule in rules}
+    start, end = filters.get("prefix", ""), filters.get("suffix", "")
     return (start.startswith(prefix) or prefix.startswith(start)) and (
         end.endswith(ending) or ending.endswith(end)
     )
 
 
 def _canonical(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What it says, in one order: S3 gives lists and rules back in an order of its own."""
-    said = [("", name) for name in configuration if name not in _KINDS]
+    """The configuration in a fixed order: S3 returns lists and rules in an order of its own."""
+    items = [("", name) for name in configuration if name not in _KINDS]
     for kind in _KINDS:
         for item in configuration.get(kind, ()):
             rules = item.get("Filter", {}).get("Key", {}).get("FilterRules", ())
             flat = {name: value for name, value in item.items() if name != "Filter"}
             flat["rules"] = sorted((rule["Name"].lower(), rule["Value"]) for rule in rules)
-            said.append((kind, json.dumps(flat, sort_keys=True)))
-    return sorted(said)
+            items.append((kind, json.dumps(flat, sort_keys=True)))
+    return sorted(items)
 
 
 def main() -> int:
-    """Read a configuration, print the changed one; 1 if it cannot be as asked."""
+    """Read a configuration and print the changed one; 1 if another notification overlaps."""
     command, stack, *rest = sys.argv[1:]
     # The aws command prints nothing for a bucket without notifications.
     configuration = json.loads(sys.stdin.read() or "{}")

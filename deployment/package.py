@@ -1,9 +1,9 @@
-"""The deployment package: our code and its dependencies as Lambda's wheels, in one zip.
+"""Builds the deployment package: our code and its dependencies as wheels for Lambda, in one zip.
 
 python3 -m deployment.package --python 3.13 --arch x86_64 --output xapi-etl-processor.zip
 
-Needs pip and nothing else, so that it works before anything is set up. The same sources give the
-same bytes, made by the same zlib.
+Needs only pip, so that it works before anything is set up. The same sources give the same bytes, if
+zlib is the same too.
 """
 
 from __future__ import annotations
@@ -20,46 +20,51 @@ from pathlib import Path
 
 PYTHONS = ("3.11", "3.12", "3.13")
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
-"""Lambda's names of its processors, and those of wheels."""
+"""Lambda's names of its architectures, and the names that wheels use."""
 
 MAX_BYTES = 6 * 1024**2
-"""The largest zip that is made: every byte is fetched at a cold start. Ours; Lambda's is 50 MB."""
+"""The largest zip, as every byte is fetched at a cold start. Our limit; Lambda's is 50 MB."""
 
 _ROOT = Path(__file__).parent.parent
 _PINS = _ROOT / "deployment" / "requirements.txt"
-_FOR_PEOPLE = ("__main__.py", "cli.py", "migrations.py", "reference.py", "schema")
-"""What needs libraries that Lambda lacks, and has nothing to do there."""
+_NOT_FOR_LAMBDA = (
+    Path("xapi_etl_processor/__main__.py"),
+    Path("xapi_etl_processor/cli.py"),
+    Path("xapi_etl_processor/reference.py"),
+    Path("xapi_etl_processor/storage/migrations.py"),
+    Path("xapi_etl_processor/storage/schema"),
+)
+"""The command line, migrations and docs: the handler does not use them, and some need libraries
+that the package does not have."""
 
-_INSTALLERS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
-_OLDEST = (1980, 1, 1, 0, 0, 0)
-"""A zip cannot say an earlier time."""
+_PIP_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip can store."""
 
 
 class PackageError(Exception):
-    """The package could not be made; the text says why."""
+    """The package could not be built; the text says why."""
 
 
 def build(output: Path, python: str, arch: str) -> None:
-    """Write the zip; raises PackageError if pip fails or the zip passes MAX_BYTES.
+    """Write the zip; raises PackageError if pip fails or the zip is larger than MAX_BYTES.
 
-    The pins' hashes are checked, and only wheels are taken: nothing is compiled or run.
+    Hashes are checked, and only wheels are installed: no code of a dependency is compiled or run.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _install(folder, python, arch)
         ours = folder / "xapi_etl_processor"
-        shutil.copytree(
-            _ROOT / ours.name, ours, ignore=shutil.ignore_patterns("__pycache__", *_FOR_PEOPLE)
-        )
+        shutil.copytree(_ROOT / ours.name, ours, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(_ROOT / "deployment" / "index.py", folder)
-        # In place at once, so that a build that is stopped leaves no half of a zip.
+        # Written beside it and then renamed, so that a build that is stopped leaves no partial zip.
         unfinished = output.with_name(f"{output.name}.unfinished")
         try:
             _write(unfinished, folder)
             if (size := unfinished.stat().st_size) > MAX_BYTES:
                 raise PackageError(
                     f"{output.name} would be {size:,} bytes, more than {MAX_BYTES:,}:"
-                    f" see what has grown\n{contents(unfinished)}"
+                    f" see which package has grown\n{contents(unfinished)}"
                 )
             unfinished.replace(output)
         finally:
@@ -67,9 +72,9 @@ def build(output: Path, python: str, arch: str) -> None:
 
 
 def contents(package: Path) -> str:
-    """Every package in the zip with its bytes in it, largest first, and the whole."""
+    """A table of the packages in the zip and their sizes, the largest first, then the total."""
     zipped: Counter[str] = Counter()
-    plain: Counter[str] = Counter()
+    unpacked: Counter[str] = Counter()
     versions: dict[str, str] = {}
     with zipfile.ZipFile(package) as file:
         for item in file.infolist():
@@ -78,12 +83,12 @@ def contents(package: Path) -> str:
             name = name.removesuffix(".py")
             versions[name] = versions.get(name) or version
             zipped[name] += item.compress_size
-            plain[name] += item.file_size
+            unpacked[name] += item.file_size
     rows = [
-        f"  {size:>9,} {plain[name]:>11,}  {name} {versions[name]}".rstrip()
+        f"  {size:>9,} {unpacked[name]:>11,}  {name} {versions[name]}".rstrip()
         for name, size in zipped.most_common()
     ]
-    total = f"  {package.stat().st_size:>9,} {plain.total():>11,}  in all"
+    total = f"  {package.stat().st_size:>9,} {unpacked.total():>11,}  total"
     return "\n".join((f"  {'zipped':>9} {'bytes':>11}  package", *rows, total))
 
 
@@ -92,20 +97,20 @@ def _install(folder: Path, python: str, arch: str) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--root-user-action", "ignore", "--no-compile", "--no-deps", "--require-hashes"]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
-    # Lambda's oldest system, Amazon Linux 2, has glibc 2.26.
+    # The oldest system among Lambda's runtimes, Amazon Linux 2, has glibc 2.26.
     command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
     command += ["--target", str(folder), "--requirement", str(_PINS)]
     try:
         subprocess.run(command, check=True)  # noqa: S603  # pip, and our own pins
     except subprocess.CalledProcessError:
         raise PackageError(
-            f"pip did not install what {_PINS.relative_to(_ROOT)} pins, for Python {python} on"
-            f" {arch}: it says why above"
+            f"pip could not install {_PINS.relative_to(_ROOT)} for Python {python} on {arch}:"
+            " see its error above"
         ) from None
 
 
 def _write(output: Path, folder: Path) -> None:
-    """Files in one order, with one time and one mode, so that only contents make a difference."""
+    """Write files in a fixed order, with a fixed time and mode, so that only contents matter."""
     files = sorted(
         (path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")
@@ -113,20 +118,22 @@ def _write(output: Path, folder: Path) -> None:
     )
     with zipfile.ZipFile(output, "w") as package:
         for name, path in files:
-            item = zipfile.ZipInfo(name, _OLDEST)
+            item = zipfile.ZipInfo(name, _EARLIEST_TIME)
             item.external_attr = 0o100644 << 16
-            item.create_system = 3  # Unix, wherever it is made
+            item.create_system = 3  # Unix, on every system
             package.writestr(item, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
 def _belongs(path: Path) -> bool:
     if path.parts[0] == "bin" or "__pycache__" in path.parts or "tests" in path.parts:
         return False
-    return not (path.parts[0].endswith(".dist-info") and path.name in _INSTALLERS_OWN)
+    if any(path.is_relative_to(left_out) for left_out in _NOT_FOR_LAMBDA):
+        return False
+    return not (path.parts[0].endswith(".dist-info") and path.name in _PIP_FILES)
 
 
 def main() -> int:
-    """Build, and say what was built."""
+    """Build the package and print what is in it."""
     parser = argparse.ArgumentParser(prog="python3 -m deployment.package", description=__doc__)
     parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1])
     parser.add_argument("--arch", choices=ARCHITECTURES, default="x86_64")

@@ -1,7 +1,7 @@
-"""An AWS account to deploy to: moto's, where functions run, and with the types that moto lacks.
+"""An AWS account to deploy to: moto's, extended to run functions and to create what it lacks.
 
-moto runs functions in Docker only. Here their code runs as it does in Lambda, in a process under
-Lambda's own runtime client. Real `aws` and real `deploy.sh` speak to it over HTTP.
+moto runs functions only in Docker. Here their code runs as in Lambda, in a process under Lambda's
+own runtime client. The real `aws` and `deploy.sh` use it over HTTP.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def _set_queue_policy(name: str, properties: dict[str, Any], account: str, regio
     return name
 
 
-def _only_name(name: str, properties: dict[str, Any], account: str, region: str) -> str:
+def _create_nothing(name: str, properties: dict[str, Any], account: str, region: str) -> str:
     return name
 
 
-def _lacking(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) -> type:
-    """A type for moto's CloudFormation: what makes the resource, and gives its id."""
+def _cloudformation_type(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) -> type:
+    """A resource type for moto's CloudFormation. `make` creates the resource and returns its id."""
 
-    class Lacking(CloudFormationModel):
+    class Resource(CloudFormationModel):
         physical_resource_id = ""
 
         @staticmethod
@@ -90,10 +90,10 @@ def _lacking(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) ->
             region_name: str,
             **_: Any,
         ) -> Any:
-            made = cls()
+            resource = cls()
             properties = cloudformation_json["Properties"]
-            made.physical_resource_id = make(resource_name, properties, account_id, region_name)
-            return made
+            resource.physical_resource_id = make(resource_name, properties, account_id, region_name)
+            return resource
 
         @classmethod
         def update_from_cloudformation_json(cls, original_resource: Any, *_: Any, **__: Any) -> Any:
@@ -101,26 +101,26 @@ def _lacking(kind: str, make: Callable[[str, dict[str, Any], str, str], str]) ->
 
         @classmethod
         def delete_from_cloudformation_json(cls, *_: Any, **__: Any) -> None:
-            """Nothing: the account ends with the test."""
+            """Does nothing: the account ends with the test."""
 
         def is_created(self) -> bool:
             return True
 
-    return Lacking
+    return Resource
 
 
-# moto finds them by being subclasses, once, and so they are made when this is imported.
+# moto looks for subclasses once, so these must exist as soon as this module is imported.
 _TYPES = [
-    _lacking("AWS::SecretsManager::Secret", _make_secret),
-    _lacking("AWS::SQS::QueuePolicy", _set_queue_policy),
-    _lacking("AWS::S3::BucketPolicy", _only_name),
-    _lacking("AWS::Lambda::EventInvokeConfig", _only_name),
-    _lacking("AWS::CloudWatch::Alarm", _only_name),
+    _cloudformation_type("AWS::SecretsManager::Secret", _make_secret),
+    _cloudformation_type("AWS::SQS::QueuePolicy", _set_queue_policy),
+    _cloudformation_type("AWS::S3::BucketPolicy", _create_nothing),
+    _cloudformation_type("AWS::Lambda::EventInvokeConfig", _create_nothing),
+    _cloudformation_type("AWS::CloudWatch::Alarm", _create_nothing),
 ]
 
 
 class Functions:
-    """Runs what moto's functions have for code, each in an environment that stays warm."""
+    """Runs the code of moto's functions, each in an environment that stays warm."""
 
     def __init__(self, folder: Path, runtime: Path, endpoint: dict[str, str]) -> None:
         self.folder = folder
@@ -129,17 +129,17 @@ class Functions:
         self._warm: dict[str, LambdaRuntime] = {}
 
     def invoke(self, function: Any, event: Any) -> tuple[str, bool, str]:
-        """What moto's own, with Docker, gives: the answer, whether it is an error, the log."""
+        """The answer, whether it is an error, and the log, as moto's own method returns them."""
         name = f"{function.function_name}-{function.code_sha_256}-{function.environment_vars}"
         if name not in self._warm:
-            place = Path(tempfile.mkdtemp(dir=self.folder))
-            (scratch := place / "tmp").mkdir()
-            unpack(self._package(function), place / "task")
+            folder = Path(tempfile.mkdtemp(dir=self.folder))
+            (scratch := folder / "tmp").mkdir()
+            unpack(self._package(function), folder / "task")
             self._warm[name] = LambdaRuntime(
-                place / "task",
+                folder / "task",
                 self.runtime,
                 scratch,
-                # A number of the template is text to a function.
+                # A number in the template is text in a function's environment.
                 {**self.endpoint, **{k: str(v) for k, v in function.environment_vars.items()}},
                 handler=function.handler,
                 function=function.function_name,
@@ -151,7 +151,7 @@ class Functions:
         return json.dumps(answer.payload), answer.failed, ""
 
     def location(self, function: Any) -> str:
-        """Where the code can be fetched, as Code.Location of GetFunction says it."""
+        """Where the code can be downloaded, as in Code.Location of GetFunction."""
         return self._package(function).as_uri()
 
     def close(self) -> None:
@@ -168,11 +168,11 @@ class Functions:
 def running_functions(
     folder: Path, runtime: Path, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Functions]:
-    """moto's functions run, and what it does unlike Lambda is mended."""
+    """Make moto run functions, and behave like AWS where it does not."""
     functions = Functions(folder, runtime, endpoint)
     get_code = LambdaFunction.get_code
 
-    def code_that_can_be_fetched(self: Any) -> dict[str, Any]:
+    def code_that_can_be_downloaded(self: Any) -> dict[str, Any]:
         answer = get_code(self)
         answer["Code"] = {"Location": functions.location(self), "RepositoryType": "S3"}
         return answer
@@ -180,17 +180,17 @@ def running_functions(
     def update_configuration_only(
         cls: Any, /, original_resource: Any, cloudformation_json: Any, **_: Any
     ) -> Any:
-        """CloudFormation touches the code only where the template's text about it has changed."""
+        """CloudFormation changes the code only if the Code property in the template changed."""
         original_resource.update_configuration(cloudformation_json["Properties"])
         return original_resource
 
     create_bucket = FakeBucket.create_from_cloudformation_json
 
     def create_connected_bucket(cls: Any, name: str, template: Any, *where: Any, **_: Any) -> Any:
-        """A bucket of the stack tells the queue of the stack."""
+        """moto ignores the notifications that a template gives a bucket."""
         bucket = create_bucket(name, template, *where)
         configurations = template["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
-        told = [
+        notifications = [
             {
                 "Queue": one["Queue"],
                 "Event": [one["Event"]],
@@ -198,7 +198,7 @@ def running_functions(
             }
             for one in configurations
         ]
-        bucket.set_notification_configuration({"QueueConfiguration": told})
+        bucket.set_notification_configuration({"QueueConfiguration": notifications})
         return bucket
 
     monkeypatch.setattr(
@@ -207,7 +207,7 @@ def running_functions(
     apply = ChangeSet.apply
 
     def apply_with_outputs(self: Any) -> None:
-        """What a change set makes has outputs too."""
+        """moto gives a stack no outputs if a change set created it."""
         apply(self)
         self.stack.template = self.template
         self.stack._parse_template()
@@ -217,11 +217,12 @@ def running_functions(
     monkeypatch.setattr(
         LambdaFunction, "_invoke_lambda", lambda self, event=None: functions.invoke(self, event)
     )
-    monkeypatch.setattr(LambdaFunction, "get_code", code_that_can_be_fetched)
+    monkeypatch.setattr(LambdaFunction, "get_code", code_that_can_be_downloaded)
     monkeypatch.setattr(
         LambdaFunction, "update_from_cloudformation_json", classmethod(update_configuration_only)
     )
-    # It would invoke at once, and not by Lambda's rules: tests.event_source_mapping does.
+    # moto would invoke the function at once, and not by Lambda's rules; instead, tests use
+    # tests.event_source_mapping.
     monkeypatch.setattr(
         Queue,
         "lambda_event_source_mappings",
@@ -235,16 +236,16 @@ def running_functions(
 
 
 def package_of(handler: str, size: int = 0) -> bytes:
-    """A package with nothing but an index.py, and as many bytes more as are asked for."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as file:
+    """A package with only an index.py, and a filler of that many bytes."""
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as file:
         file.writestr("index.py", handler)
         file.writestr("filler", b" " * size)
-    return made.getvalue()
+    return package.getvalue()
 
 
 def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    """A command with this project's aws and Python first in the path, wherever it is called."""
+    """Run a command with this project's aws and Python first in the PATH."""
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **more.pop("env", {})}
     return subprocess.run(
         list(map(str, command)),
@@ -257,14 +258,14 @@ def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def aws(*arguments: str) -> Any:
-    """What the aws command answers; fails the test if it fails."""
+    """The aws command's answer; the test fails if the command does."""
     done = run("aws", *arguments, "--output", "json", cwd=ROOT)
     assert done.returncode == 0, f"aws {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout) if done.stdout.startswith(("{", "[", '"')) else done.stdout
 
 
 def deploy_stack(stack: str, **parameters: str) -> dict[str, str]:
-    """The README's command; the stack's outputs."""
+    """Deploy with the documented command; returns the stack's outputs."""
     pairs = [f"{name}={value}" for name, value in parameters.items()]
     aws(
         *("cloudformation", "deploy", "--template-file", "cloudformation.yaml"),
@@ -275,7 +276,7 @@ def deploy_stack(stack: str, **parameters: str) -> dict[str, str]:
 
 
 def create_stack(stack: str, **parameters: str) -> dict[str, str]:
-    """The same of a new stack, without the command's pauses."""
+    """Create a stack, without the pauses of `aws cloudformation deploy`; returns its outputs."""
     boto3.client("cloudformation").create_stack(
         StackName=stack,
         TemplateBody=(ROOT / "cloudformation.yaml").read_text(),
@@ -294,5 +295,5 @@ def _outputs(stack: str) -> dict[str, str]:
 
 
 def deploy_sh(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    """./deploy.sh, from another folder than its own."""
+    """Run ./deploy.sh from another folder than its own."""
     return run(ROOT / "deploy.sh", *arguments, cwd="/", **more)

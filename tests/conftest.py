@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,10 @@ from local import aws
 from local.clickhouse_server import ClickHouseServer
 from tests.packages import Packages
 from tests.samples import context
-from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.telemetry import logger
 
@@ -129,7 +130,7 @@ def forget_connections() -> None:
     """What a new container has: no connection yet."""
     while _made:
         _made.pop().disconnect()
-    common.connections.cache_clear()
+    connections.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -140,7 +141,7 @@ def _remembered_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         _made.append(ClickHouse(settings))
         return _made[-1]
 
-    monkeypatch.setattr("xapi_etl_processor.common.ClickHouse", remembered)
+    monkeypatch.setattr("xapi_etl_processor.run.ClickHouse", remembered)
 
 
 @pytest.fixture
@@ -197,8 +198,10 @@ Invoke = Callable[..., Answer]
 def invoke(settings: Settings) -> Invoke:
     """Call the real handler as Lambda does: what goes in and comes out is JSON."""
 
-    def invoke(payload: Any, seconds_left: float = 60) -> Answer:
-        answer = handler(json.loads(json.dumps(payload)), context(seconds_left))
+    def invoke(
+        payload: Any, seconds_left: float = 60, clock: Callable[[], float] = time.monotonic
+    ) -> Answer:
+        answer = handler(json.loads(json.dumps(payload)), context(seconds_left, clock))
         answer = json.loads(json.dumps(answer))
         if "body" not in answer:
             return Answer(None, answer)

@@ -1,4 +1,4 @@
-"""Lambda's event source mapping for SQS, which moto lacks: by the rules of AWS's documentation.
+"""Lambda's event source mapping for SQS, which moto lacks, as AWS documents it.
 
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 """
@@ -12,19 +12,19 @@ from typing import Any
 import boto3
 
 ROUNDS = 50
-"""A bound: every message that fails is a dead letter long before."""
+"""A bound on deliveries: every failing message becomes a dead letter long before."""
 
 
 @dataclass
 class Delivered:
-    """What one invocation was given and what became of it."""
+    """The messages of one invocation, and those of them that were deleted."""
 
     ids: list[str]
     deleted: list[str]
 
 
 class EventSourceMapping:
-    """Receives, invokes, and deletes what succeeded, as the mapping in the account says."""
+    """Receives, invokes and deletes what succeeded, as configured in the account."""
 
     def __init__(self, mapping_id: str) -> None:
         functions = boto3.client("lambda")
@@ -37,28 +37,28 @@ class EventSourceMapping:
         self.reports = "ReportBatchItemFailures" in self.mapping.get("FunctionResponseTypes", ())
 
     def run(self) -> list[Delivered]:
-        """Deliver until nothing is left to deliver; time between two tries is passed over."""
-        done: list[Delivered] = []
+        """Deliver until the queue is empty, without waiting between attempts."""
+        deliveries: list[Delivered] = []
         while messages := self._receive():
-            assert len(done) < ROUNDS, "messages come again without an end"
-            done.append(self._deliver(messages))
-        return done
+            assert len(deliveries) < ROUNDS, "messages are delivered without end"
+            deliveries.append(self._deliver(messages))
+        return deliveries
 
     def run_once(self) -> None:
-        """Deliver what is there now, once."""
+        """Deliver one batch."""
         self._deliver(self._receive())
 
     def _receive(self) -> list[dict[str, Any]]:
         messages: list[dict[str, Any]] = []
         while len(messages) < self.mapping["BatchSize"]:
-            got = self.sqs.receive_message(
+            received = self.sqs.receive_message(
                 QueueUrl=self.queue,
                 MaxNumberOfMessages=min(10, self.mapping["BatchSize"] - len(messages)),
                 AttributeNames=["All"],
             ).get("Messages", [])
-            if not got:
+            if not received:
                 break
-            messages += got
+            messages += received
         return messages
 
     def _deliver(self, messages: list[dict[str, Any]]) -> Delivered:
@@ -72,7 +72,7 @@ class EventSourceMapping:
         for message in messages:
             handle = message["ReceiptHandle"]
             if message["MessageId"] in failed:
-                # It would stay unseen for the visibility timeout.
+                # Otherwise it would stay invisible for the visibility timeout.
                 self.sqs.change_message_visibility(
                     QueueUrl=self.queue, ReceiptHandle=handle, VisibilityTimeout=0
                 )
@@ -96,19 +96,19 @@ class EventSourceMapping:
 
 
 def failed_messages(ids: list[str], answer: Any, *, reports: bool) -> set[str]:
-    """Which messages of a batch Lambda keeps, by what the function answered."""
+    """The ids of the messages that Lambda keeps in the queue, given the function's answer."""
     if answer.get("FunctionError"):
         return set(ids)
     if not reports:
         return set()
     try:
-        said = json.loads(answer["Payload"].read() or b"null")
+        body = json.loads(answer["Payload"].read() or b"null")
     except ValueError:
         return set(ids)
-    if said is None or (isinstance(said, dict) and not said.get("batchItemFailures")):
+    if body is None or (isinstance(body, dict) and not body.get("batchItemFailures")):
         return set()
     try:
-        named = [item["itemIdentifier"] for item in said["batchItemFailures"]]
+        named = [item["itemIdentifier"] for item in body["batchItemFailures"]]
     except (KeyError, TypeError):
         return set(ids)
     known = all(isinstance(name, str) and name in ids for name in named)

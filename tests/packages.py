@@ -1,4 +1,4 @@
-"""Deployment packages for tests, each made once: the real zip, and what Lambda has beside it."""
+"""Deployment packages for tests, each built once, and Lambda's runtime to run them with."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ HERE = "arm64" if platform.machine() == ARCHITECTURES["arm64"] else "x86_64"
 
 
 class Packages:
-    """Packages by Python version, for this machine, in folders of the session."""
+    """Packages by Python version, in folders of the test session."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.interpreters = interpreters() if platform.system() == "Linux" else {}
 
     def interpreter(self, python: str) -> str:
-        """The interpreter, or a skip that says what is missing."""
+        """The interpreter; skips the test if this machine lacks it."""
         if python not in self.interpreters:
-            pytest.skip(f"no Python {python} for Linux on this machine to run its package")
+            pytest.skip(f"this machine has no Python {python} for Linux to run the package with")
         return self.interpreters[python]
 
     def zip(self, python: str, arch: str = HERE) -> Path:
-        """What deploy.sh made, if it was for this Python and processor, else the same made anew."""
-        given = os.environ.get("XAPI_PACKAGE")
-        if given and _is_for(Path(given), python, arch):
-            return Path(given)
+        """The package that deploy.sh built, if it fits; else one that is built here."""
+        built = os.environ.get("XAPI_PACKAGE")
+        if built and _is_for(Path(built), python, arch):
+            return Path(built)
         path = self.folder / f"{python}-{arch}.zip"
         if not path.exists():
             build(path, python, arch)
         return path
 
     def task(self, python: str) -> Path:
-        """The package laid out, as /var/task."""
+        """The unpacked package, as in /var/task."""
         folder = self.folder / f"task-{python}"
         if not folder.exists():
             unpack(self.zip(python), folder)
         return folder
 
     def runtime(self, python: str) -> Path:
-        """What Lambda's runtime has, as /var/runtime."""
+        """The libraries of Lambda's runtime, as in /var/runtime."""
         folder = self.folder / f"runtime-{python}"
         if not folder.exists():
             install_runtime(folder, python)

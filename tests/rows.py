@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from xapi_etl_processor.xapi.columns import Source
-from xapi_etl_processor.xapi.statements import Parsed, parse, to_columns
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import Parsed, parse
+from xapi_etl_processor.xapi.transpose import to_columns
 
 VIDEO = "https://w3id.org/xapi/video/extensions/"
 VERBS = "https://w3id.org/xapi/video/verbs/"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote_plus
@@ -67,9 +69,10 @@ def sqs(**bodies: Any) -> dict[str, Any]:
     }
 
 
-def context(seconds_left: float = 60) -> Any:
-    """What Lambda passes beside the payload, as much of it as is used."""
+def context(seconds_left: float = 60, clock: Callable[[], float] = time.monotonic) -> Any:
+    """The parts of Lambda's context that are used; the time left is read off the clock."""
+    end = clock() + seconds_left
     return SimpleNamespace(
         aws_request_id="request-1",
-        get_remaining_time_in_millis=lambda: int(seconds_left * 1000),
+        get_remaining_time_in_millis=lambda: max(0, int((end - clock()) * 1000)),
     )

@@ -19,7 +19,7 @@ from tests.rows import (
     rows_of,
     with_more,
 )
-from xapi_etl_processor.xapi.statements import parse
+from xapi_etl_processor.xapi.parse import parse
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("1.0"),

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.clocks import Clock, run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor import common
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import NothingDone, S3Error
 from xapi_etl_processor.modes import bulk
-from xapi_etl_processor.modes.bulk import NothingDone
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 
@@ -270,23 +273,13 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
     assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
 
 
-class Clock:
-    """A clock that moves on by a second whenever it is looked at."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-
 @fault(49, caught_by="continuation token")
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_when_the_time_is_up_a_token_resumes_exactly(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
+    clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
     dry_run: bool,
 ) -> None:
@@ -295,11 +288,15 @@ def test_when_the_time_is_up_a_token_resumes_exactly(
     put(bucket, *(f"section/1/video/{number:03}.jsonl" for number in range(60)))
     request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
     seen, rounds = 0, 0
+    clock = Clock()
+
+    def look_up_slowly(point: str, sql: str) -> None:
+        if point == "query" and "processed_files" in sql:
+            clock.now += 10
+
+    clickhouse.hook = look_up_slowly
     while True:
-        with monkeypatch.context() as patch:
-            # No real second passes: the limit is a number of looks at the clock.
-            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
-            answer = invoke(request, seconds_left=40)
+        answer = invoke(request, seconds_left=40, clock=clock)
         seen += answer["files_found"]
         rounds += 1
         assert answer["success"] is True
@@ -312,6 +309,40 @@ def test_when_the_time_is_up_a_token_resumes_exactly(
     if not dry_run:
         assert ask(COUNT) == [[60]]
         assert ask("SELECT count() FROM processed_files") == [[60]]
+
+
+@fault(12, 49, caught_by="continuation token")
+def test_a_pause_in_the_middle_of_an_object_is_no_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "500")
+    put(bucket, "section/1/video/a.jsonl")
+    # Several chunks, and so several batches.
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    answer = invoke({"section_id": 1}, clock=clock)
+    assert (answer["success"], answer["complete"]) == (True, False)
+    assert (answer["files_processed"], answer["files_failed"], answer["failures"]) == (1, 0, [])
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 1)
+    assert ask(f"{COUNT} FINAL") == [[3000]]
+
+
+def test_an_object_that_no_invocation_has_time_for_raises_and_says_so(
+    bucket: Bucket,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "500")
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(3000)))
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    with pytest.raises(NothingDone, match=r"b\.jsonl: time ran out at line \d+.*command line"):
+        invoke({"section_id": 1}, clock=clock)
 
 
 def test_a_token_beside_another_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
@@ -347,16 +378,28 @@ def test_a_dry_run_does_not_become_one_by_its_token_alone(bucket: Bucket, invoke
     assert invoke({"continuation_token": token, "dry_run": False}).status == 400
 
 
+def list_slowly(settings: Settings) -> Clock:
+    """A clock that a listing moves on: each page has five keys and takes five seconds."""
+    clock = Clock()
+
+    def page(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 5
+        clock.now += 5
+
+    events = connections(settings).s3.meta.events
+    events.register("before-parameter-build.s3.ListObjectsV2", page)
+    return clock
+
+
 def test_the_time_is_looked_at_while_nothing_is_found(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
+    clock = list_slowly(settings)
     put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
     request: dict[str, Any] = {"start_date": "2025-01-01"}
     rounds = 0
     while request:
-        with monkeypatch.context() as patch:
-            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
-            answer = invoke(request, seconds_left=30)
+        answer = invoke(request, seconds_left=30, clock=clock)
         assert (answer["success"], answer["files_found"]) == (True, 0)
         rounds += 1
         token = answer["continuation_token"]
@@ -365,17 +408,16 @@ def test_the_time_is_looked_at_while_nothing_is_found(
 
 
 def test_objects_far_apart_are_reached_in_the_end(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings
 ) -> None:
-    """What is passed over is progress too, or a sparse backfill would never begin."""
+    """Keys that are passed over are progress too, or a sparse backfill would never begin."""
+    clock = list_slowly(settings)
     day = "2025-06-01T00-00-00Z"
     put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
     bucket.put(f"section/1/video/{day}_1.jsonl", video(100))
     request: dict[str, Any] = {"start_date": "2025-01-01"}
     while request:
-        with monkeypatch.context() as patch:
-            patch.setattr("xapi_etl_processor.common.time.monotonic", Clock().monotonic)
-            answer = invoke(request, seconds_left=40)
+        answer = invoke(request, seconds_left=40, clock=clock)
         token = answer["continuation_token"]
         request = {"continuation_token": token} if token else {}
     assert ask("SELECT count() FROM processed_files") == [[1]]
@@ -389,12 +431,12 @@ def test_a_listing_that_breaks_off_keeps_what_was_done(
 
     def broken(*arguments: Any) -> Iterator[S3Object]:
         yield from islice(original(*arguments), 4)
-        raise s3.S3Error("s3://bucket is out of reach")
+        raise S3Error("s3://bucket is out of reach")
 
     monkeypatch.setattr(s3, "listing", broken)
     answer = invoke({"section_id": 1})
     assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
-    assert "out of reach" in answer["failures"][0]["error"]
+    assert answer["failures"] == [{"key": "section/1/", "error": "s3://bucket is out of reach"}]
     monkeypatch.setattr(s3, "listing", original)
     answer = invoke({"continuation_token": answer["continuation_token"]})
     assert (answer["complete"], answer["files_processed"]) == (True, 2)
@@ -404,7 +446,7 @@ def test_a_listing_that_breaks_off_keeps_what_was_done(
 @fault(11, 14, caught_by="an exception, which Lambda sees")
 def test_without_time_for_a_single_object_it_raises(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl")
-    with pytest.raises(NothingDone, match="time was up"):
+    with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import Any
 
@@ -138,3 +139,25 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         "CLICKHOUSE_HOST",
     ):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"), (None, "WARNING")]
+)
+def test_the_log_level_is_the_one_that_is_set_and_warnings_otherwise(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, level: str
+) -> None:
+    if given is None:
+        monkeypatch.delenv("LOG_LEVEL", raising=False)
+    else:
+        monkeypatch.setenv("LOG_LEVEL", given)
+    assert main(["health"]) == 0
+    assert logger.log_level == getattr(logging, level)
+
+
+def test_a_log_level_that_is_none_of_pythons_is_refused(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    assert main(["health"]) == 2
+    assert "LOG_LEVEL is 'LOUD'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -20,14 +21,17 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask
 from tests.faults.matrix import check, fault
 from xapi_etl_processor import clickhouse_client
-from xapi_etl_processor.clickhouse_client import (
-    ClickHouse,
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.clickhouse_errors import CODES, meaning
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.errors import (
     ClickHouseRefused,
     ClickHouseUnavailable,
+    ConfigurationError,
     OutcomeUnknown,
 )
-from xapi_etl_processor.clickhouse_errors import REFUSALS, refusal
-from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.reference import errors_table
 
 ROWS: dict[str, list[Any]] = {
     "source_file": ["a", "b"],
@@ -154,8 +158,14 @@ def test_every_code_that_is_known_is_tried_again_or_not_as_it_should() -> None:
     fatal = {16, 36, 47, 50, 53, 60, 81, 115, 164, 192, 193, 194, 497, 516}
     expected = dict.fromkeys(retry, "retry") | dict.fromkeys(uncertain, "uncertain")
     expected |= dict.fromkeys(fatal, "fatal")
-    assert {code: found.verdict for code, found in REFUSALS.items()} == expected
-    assert refusal(4711, "no such code yet").verdict == "fatal"
+    assert {code: found.verdict for code, found in CODES.items()} == expected
+    assert meaning(4711, "no such code yet").verdict == "fatal"
+
+
+def test_the_table_of_codes_is_sorted_by_number() -> None:
+    codes = [int(found) for found in re.findall(r"^\| (\d+)", errors_table(), re.MULTILINE)]
+    assert len(codes) == len(CODES) + 2
+    assert codes == sorted(codes)
 
 
 @fault(34, caught_by="backoff with jitter")
@@ -176,7 +186,7 @@ def test_no_attempt_begins_that_the_deadline_would_cut(
 ) -> None:
     clickhouse.hook = drop_insert
     with pytest.raises(OutcomeUnknown):
-        client.insert("rejected_statements", ROWS, "t", deadline=time.monotonic() + 1)
+        client.insert("rejected_statements", ROWS, "t", deadline=FOREVER.within(1))
     assert pauses == []
 
 
@@ -199,7 +209,7 @@ def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
         quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
         started = time.monotonic()
         with pytest.raises(ClickHouseUnavailable, match="no connection"):
-            ClickHouse(quiet).query("SELECT 1", deadline=started + 3)
+            ClickHouse(quiet).query("SELECT 1", deadline=FOREVER.within(3))
         assert time.monotonic() - started < 3
 
 
@@ -249,7 +259,7 @@ def test_a_secret_that_holds_no_password_is_named_and_not_shown(
     without = boto3.client("secretsmanager").create_secret(
         Name=f"password-{time.monotonic_ns()}", SecretString=text
     )["ARN"]
-    with pytest.raises(ConfigurationError, match="without a text as its `password`") as caught:
+    with pytest.raises(ConfigurationError, match="is JSON without a text `password`") as caught:
         ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
     assert text not in str(caught.value)
 
@@ -301,7 +311,7 @@ def test_a_reply_is_not_waited_for_beyond_the_deadline(
     clickhouse.hook = withhold
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
-        client.insert("rejected_statements", ROWS, "t", deadline=started + 3)
+        client.insert("rejected_statements", ROWS, "t", deadline=FOREVER.within(3))
     answered.set()
     assert time.monotonic() - started < 3
 

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from tests.faults.matrix import check
-from xapi_etl_processor.config import ConfigurationError, Settings
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ConfigurationError
 
 HOST = {"CLICKHOUSE_HOST": "ch.example.org"}
 
@@ -67,7 +68,7 @@ def test_every_variable_reaches_its_field() -> None:
         clickhouse_ca_certs="/var/task/ca.pem",
         bucket="xapi-prod",
         prefix="exports/section/",
-        other_buckets="xapi-old, xapi-older",
+        other_buckets=("xapi-old", "xapi-older"),
         bucket_owner="123456789012",
         environment="prod",
         batch_rows=500,
@@ -128,6 +129,26 @@ def test_a_value_that_cannot_be_used_is_named_with_its_variable(variable: str, v
     with pytest.raises(ConfigurationError, match=f"^{variable} is ") as caught:
         Settings.from_env({**HOST, variable: value})
     assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "highest"),
+    [
+        ("CLICKHOUSE_PORT", 65_535),
+        ("BATCH_ROWS", 1_000_000),
+        ("BATCH_MB", 1_024),
+        ("S3_CONCURRENCY", 100),
+        ("MAX_LINE_MB", 1_024),
+        ("MAX_OBJECT_MB", 10**9),
+        ("MAX_UNPACKED_MB", 10**9),
+        ("MAX_UNPACKED_RATIO", 10**9),
+    ],
+)
+def test_the_highest_value_is_accepted_and_the_next_is_not(variable: str, highest: int) -> None:
+    settings = Settings.from_env({**HOST, variable: str(highest)})
+    assert highest in dataclasses.astuple(settings)
+    with pytest.raises(ConfigurationError, match=f"largest possible value is {highest}"):
+        Settings.from_env({**HOST, variable: str(highest + 1)})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""deploy.sh says how it is used and what is missing; notifications are merged, never replaced."""
+"""deploy.sh explains its usage and what is missing; notifications are merged, never replaced."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def rule(name: str, value: str) -> dict[str, str]:
     return {"Name": name, "Value": value}
 
 
-def told(name: str, *rules: dict[str, str], event: str = "s3:ObjectCreated:*") -> dict[str, Any]:
-    """A notification of somebody else."""
-    found = {"Id": name, "TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": [event]}
-    return found | ({"Filter": {"Key": {"FilterRules": list(rules)}}} if rules else {})
+def notification(
+    name: str, *rules: dict[str, str], event: str = "s3:ObjectCreated:*"
+) -> dict[str, Any]:
+    """Another project's notification."""
+    item = {"Id": name, "TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": [event]}
+    return item | ({"Filter": {"Key": {"FilterRules": list(rules)}}} if rules else {})
 
 
-def test_usage_is_told_on_request() -> None:
+def test_help_shows_the_usage() -> None:
     done = deploy_sh("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for option in ("--test", "--deploy NAME", "--rollback NAME", "--connect BUCKET STACK"):
@@ -37,25 +39,25 @@ def test_usage_is_told_on_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--deploi", "x"], "unknown: --deploi"),
+        (["--deploi", "x"], "unknown argument: --deploi"),
         (["--deploy"], "--deploy needs the function's NAME"),
         (["--connect", "bucket"], "--connect needs BUCKET and STACK"),
-        (["--arch", "mips"], "--arch is x86_64 or arm64, not mips"),
-        (["--python", "3.9"], "--python is 3.11, 3.12 or 3.13, not 3.9"),
-        (["--deploy", "a", "--rollback", "b"], "one of --deploy and --rollback, not both"),
-        (["--zip", str(ROOT / "README.md")], "--zip goes with --deploy"),
+        (["--arch", "mips"], "--arch must be x86_64 or arm64, not mips"),
+        (["--python", "3.9"], "--python must be 3.11, 3.12 or 3.13, not 3.9"),
+        (["--deploy", "a", "--rollback", "b"], "use --deploy or --rollback, not both"),
+        (["--zip", str(ROOT / "README.md")], "--zip only works with --deploy"),
     ],
 )
-def test_what_is_misused_is_said_before_the_usage(arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_reported_above_the_usage(arguments: list[str], message: str) -> None:
     done = deploy_sh(*arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"deploy.sh: {said}\nusage: ./deploy.sh")
+    assert done.stderr.startswith(f"deploy.sh: {message}\nusage: ./deploy.sh")
     assert done.stdout == ""
 
 
-def test_a_package_that_is_not_there_is_named() -> None:
+def test_a_missing_package_is_named() -> None:
     done = deploy_sh("--deploy", "name", "--zip", "/nowhere/p.zip")
     assert (done.returncode, done.stderr) == (
         1,
@@ -65,19 +67,20 @@ def test_a_package_that_is_not_there_is_named() -> None:
 
 @pytest.mark.parametrize("arguments", [("--deploy", "f"), ("--rollback", "f")])
 def test_without_credentials_it_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    nothing = {
+    no_credentials = {
         **{name: "" for name in os.environ if name.startswith("AWS_")},
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    done = deploy_sh(*arguments, env=nothing)
+    done = deploy_sh(*arguments, env=no_credentials)
     assert done.returncode == 1
-    assert done.stderr.startswith("deploy.sh: no AWS account answers: log in, or set AWS_PROFILE")
+    message = "the aws command has no access to an account: log in, or set AWS_PROFILE"
+    assert done.stderr.startswith(f"deploy.sh: {message}")
 
 
 def without(command: str, folder: Path) -> str:
-    """A path on which everything is that deploy.sh needs, but that command."""
+    """A PATH with everything that deploy.sh needs except that command."""
     for name in ("bash", "git", "awk", "dirname", "basename", "mktemp", "rm", "cat", "env"):
         if found := shutil.which(name):
             (folder / name).symlink_to(found)
@@ -87,11 +90,11 @@ def without(command: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
 )
-def test_a_missing_command_is_named(command: str, said: str, tmp_path: Path) -> None:
-    # A copy, so that no .venv beside it helps.
+def test_a_missing_command_is_named(command: str, message: str, tmp_path: Path) -> None:
+    # A copy, so that deploy.sh finds no .venv beside it.
     (clone := tmp_path / "clone").mkdir()
     shutil.copy(ROOT / "deploy.sh", clone)
     (tools := tmp_path / "tools").mkdir()
@@ -103,7 +106,7 @@ def test_a_missing_command_is_named(command: str, said: str, tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"deploy.sh: {said}")
+    assert done.stderr.startswith(f"deploy.sh: {message}")
 
 
 def test_connecting_adds_two_notifications_and_nothing_else() -> None:
@@ -117,26 +120,26 @@ def test_connecting_adds_two_notifications_and_nothing_else() -> None:
         assert rules == [rule("prefix", "section/"), rule("suffix", ending)]
 
 
-def test_what_was_there_stays_and_comes_back() -> None:
+def test_other_notifications_stay_and_disconnecting_undoes_connecting() -> None:
     before: dict[str, Any] = {
-        "TopicConfigurations": [told("removed", event="s3:ObjectRemoved:*")],
-        "LambdaFunctionConfigurations": [told("pictures", rule("Suffix", ".png"))],
-        "QueueConfigurations": [told("others", rule("prefix", "other/"))],
+        "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
+        "LambdaFunctionConfigurations": [notification("pictures", rule("Suffix", ".png"))],
+        "QueueConfigurations": [notification("others", rule("prefix", "other/"))],
         "EventBridgeConfiguration": {},
     }
-    kept = deepcopy(before)
+    original = deepcopy(before)
     once = connected(before, "prod", QUEUE, "section/")
-    assert before == kept
+    assert before == original
     assert {name: once[name] for name in once if name != "QueueConfigurations"} == {
-        name: kept[name] for name in kept if name != "QueueConfigurations"
+        name: original[name] for name in original if name != "QueueConfigurations"
     }
-    assert once["QueueConfigurations"][0] == kept["QueueConfigurations"][0]
+    assert once["QueueConfigurations"][0] == original["QueueConfigurations"][0]
     assert connected(once, "prod", QUEUE, "section/") == once
-    assert disconnected(once, "prod") == kept
-    assert disconnected(kept, "prod") == kept
+    assert disconnected(once, "prod") == original
+    assert disconnected(original, "prod") == original
 
 
-def test_each_stack_has_its_own() -> None:
+def test_each_stack_has_its_own_notifications() -> None:
     both = connected(connected({}, "a", QUEUE, "a/"), "b", QUEUE, "b/")
     assert len(both["QueueConfigurations"]) == 4
     assert disconnected(both, "a") == connected({}, "b", QUEUE, "b/")
@@ -150,29 +153,29 @@ def test_a_moved_prefix_replaces_the_old_one() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        told("x"),
-        told("x", rule("prefix", "")),
-        told("x", rule("prefix", "sec")),
-        told("x", rule("Prefix", "section/7/")),
-        told("x", rule("suffix", ".gz")),
-        told("x", rule("suffix", "l"), event="s3:ObjectCreated:Put"),
+        notification("x"),
+        notification("x", rule("prefix", "")),
+        notification("x", rule("prefix", "sec")),
+        notification("x", rule("Prefix", "section/7/")),
+        notification("x", rule("suffix", ".gz")),
+        notification("x", rule("suffix", "l"), event="s3:ObjectCreated:Put"),
     ],
 )
-def test_what_s3_would_refuse_is_named(other: dict[str, Any]) -> None:
-    with pytest.raises(Overlap, match="'x' is about the same objects"):
+def test_a_notification_that_overlaps_is_named(other: dict[str, Any]) -> None:
+    with pytest.raises(Overlap, match="'x' covers the same objects"):
         connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        told("x", rule("prefix", "archive/")),
-        told("x", rule("suffix", ".json")),
-        told("x", event="s3:ObjectRemoved:Delete"),
-        told("x", rule("prefix", "section/"), rule("suffix", ".csv")),
+        notification("x", rule("prefix", "archive/")),
+        notification("x", rule("suffix", ".json")),
+        notification("x", event="s3:ObjectRemoved:Delete"),
+        notification("x", rule("prefix", "section/"), rule("suffix", ".csv")),
     ],
 )
-def test_what_is_about_other_objects_is_in_nobodys_way(other: dict[str, Any]) -> None:
+def test_a_notification_for_other_objects_does_not_overlap(other: dict[str, Any]) -> None:
     connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
 
 
@@ -192,7 +195,7 @@ def test_nothing_is_printed_where_nothing_changes(given: str) -> None:
 
     assert change(given, "disconnect", "prod") == ""
     once = change(given, "connect", "prod", QUEUE, "section/")
-    # S3 gives names of rules back with a capital, and in an order of its own.
-    back = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
-    back["QueueConfigurations"].reverse()
-    assert change(json.dumps(back), "connect", "prod", QUEUE, "section/") == ""
+    # S3 returns rule names capitalized, and lists in an order of its own.
+    returned = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
+    returned["QueueConfigurations"].reverse()
+    assert change(json.dumps(returned), "connect", "prod", QUEUE, "section/") == ""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
 from tests.samples import video
-from xapi_etl_processor.xapi.columns import Source
-from xapi_etl_processor.xapi.statements import parse, to_columns
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.transpose import to_columns
 
 IN_SQL = r"""
 WITH unhex('{line}') AS raw, trim(BOTH ' \t\r\n' FROM raw) AS line

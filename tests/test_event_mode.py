@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
-from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.errors import EventFailed
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
@@ -237,7 +237,7 @@ def test_a_flag_in_quotes_is_refused(bucket: Bucket, invoke: Invoke, flag: str) 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("no-such-bucket-here", "does not exist"), ("No Such Name!", "no name that S3 knows")],
+    [("no-such-bucket-here", "does not exist"), ("No Such Name!", "not a valid S3 name")],
 )
 def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str, said: str
@@ -257,6 +257,23 @@ def test_events_that_the_time_does_not_suffice_for_come_again(
     key = bucket.put(KEY, video(1))
     answer = invoke(sqs(late=notification(bucket.name, key)), seconds_left=0)
     assert answer.body == {"batchItemFailures": [{"itemIdentifier": "late"}]}
-    with pytest.raises(EventFailed, match="time was up"):
+    with pytest.raises(EventFailed, match="time ran out"):
         invoke(notification(bucket.name, key), seconds_left=0)
     assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+@fault(7, caught_by="the other records are processed, and the event is delivered again")
+def test_a_record_of_another_service_fails_the_event_and_is_named(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    event = notification(bucket.name, bucket.put(KEY, video(1)))
+    event["Records"].append({"eventSource": "aws:kinesis"})
+    text = "^records of the event name no S3 object: a record is not from S3 but from aws:kinesis$"
+    with pytest.raises(EventFailed, match=text):
+        invoke(event)
+    assert ask("SELECT count() FROM video_events") == [[1]]
+    event = notification(bucket.name, "section/1/video/missing.jsonl")
+    event["Records"].append({"eventSource": "aws:kinesis"})
+    text = "^1 of 1 objects failed and records of the event name no S3 object: .*does not exist.*;"
+    with pytest.raises(EventFailed, match=text):
+        invoke(event)

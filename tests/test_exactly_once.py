@@ -15,10 +15,10 @@ from tests.faults.matrix import fault
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.common import Run, process
+from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed
-from xapi_etl_processor.modes.bulk import NothingDone
+from xapi_etl_processor.errors import EventFailed, NothingDone
+from xapi_etl_processor.run import Connections, Run, connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 
@@ -65,12 +65,17 @@ def test_everything_twice_leaves_the_same_count(bucket: Bucket, invoke: Invoke, 
 
 @fault(1, caught_by="ledger")
 def test_a_repeated_notification_is_skipped_without_reading_the_object(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
     bucket.put(KEY, video(1))
+    read: list[str] = []
+    connections(settings).s3.meta.events.register(
+        "before-parameter-build.s3.GetObject", lambda params, **_: read.append(params["Key"])
+    )
     invoke(notification(bucket.name, KEY))
-    monkeypatch.setattr(s3, "_get", None)
+    assert read == [KEY]
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
+    assert read == [KEY]
 
 
 def test_the_ledger_is_asked_once_for_many_objects(
@@ -254,7 +259,7 @@ def test_a_batch_fills_across_objects_and_ends_inside_one(
         bucket.put(key, *(video(1000 * n + i) for i in range(30)))
     inserts: list[str] = []
     clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
-    run = Run(replace(settings, batch_rows=50), common.connections(settings), "bulk")
+    run = Run(replace(settings, batch_rows=50), connections(settings), "bulk")
     outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
     assert [outcome.status for outcome in outcomes] == ["processed"] * 4
     assert [outcome.counts.video for outcome in outcomes] == [30] * 4
@@ -281,7 +286,7 @@ def test_an_object_is_in_the_ledger_only_behind_its_last_row(
     for n in range(6):
         bucket.put(f"section/1/video/{n}.jsonl", *(video(1000 * n + i) for i in range(20)))
     clickhouse.hook = watch
-    run = Run(replace(settings, batch_rows=25), common.connections(settings), "bulk")
+    run = Run(replace(settings, batch_rows=25), connections(settings), "bulk")
     objects = [S3Object(bucket.name, f"section/1/video/{n}.jsonl") for n in range(6)]
     assert [o.status for o in process(objects, run)] == ["processed"] * 6
     assert ledger_ahead == []
@@ -294,10 +299,10 @@ def test_the_same_object_at_once_in_several_workers_counts_once(
     bucket.put(KEY, *(video(n) for n in range(500)))
 
     def deliver(_: int) -> list[str]:
-        connections = common.Connections(s3.client(), ClickHouse(settings))
-        run = Run(settings, connections, "event")
-        found = [outcome.status for outcome in process([S3Object(bucket.name, KEY)], run)]
-        connections.clickhouse.disconnect()
+        own = Connections(s3.client(), ClickHouse(settings))
+        run = Run(settings, own, "event")
+        found = [str(outcome.status) for outcome in process([S3Object(bucket.name, KEY)], run)]
+        own.clickhouse.disconnect()
         return found
 
     with ThreadPoolExecutor(4) as pool:

@@ -13,10 +13,11 @@ from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
 from tests.faults import matrix
 from tests.faults.matrix import fault
 from tests.samples import context
-from xapi_etl_processor import __version__, common
+from xapi_etl_processor import __version__
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
+from xapi_etl_processor.run import connections
 
 CHECK = {"health_check": True}
 
@@ -58,7 +59,7 @@ def test_s3_is_asked_only_where_the_role_may_look(
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports")
     asked: list[str] = []
     forget_connections()
-    events = common.connections(Settings.from_env(os.environ)).s3.meta.events
+    events = connections(Settings.from_env(os.environ)).s3.meta.events
     events.register(
         "before-parameter-build.s3",
         lambda params, **_: asked.append(params.get("Prefix") or params.get("Key")),
@@ -99,7 +100,7 @@ def test_a_user_who_may_not_insert_is_told_what_to_grant(
     answer = invoke(CHECK)
     assert answer.status == 503
     assert "insert into rejected_statements was refused" in answer["clickhouse"]["error"]
-    assert "grant what the README" in answer["clickhouse"]["error"]
+    assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
 
 
 @matrix.check("S9")
@@ -111,10 +112,10 @@ def test_rights_with_which_events_can_be_lost_are_warned_of(
     assert answer["clickhouse"]["warning"] == (
         "the user has rights it does not need:"
         " DROP TABLE, TRUNCATE, ALTER DELETE, ALTER UPDATE, ALTER COLUMN;"
-        " GRANT SELECT, INSERT suffices"
+        " GRANT SELECT, INSERT is enough"
     )
     # The only user there is lacks few rights; this is one.
-    monkeypatch.setattr(health, "TOO_MUCH", ("DROP ROW POLICY",))
+    monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ("DROP ROW POLICY",))
     assert invoke(CHECK)["clickhouse"]["warning"] is None
 
 
@@ -122,7 +123,7 @@ def test_rights_with_which_events_can_be_lost_are_warned_of(
 def test_a_server_that_cannot_be_asked_for_rights_is_not_warned_of(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "TOO_MUCH", ("NO SUCH RIGHT",))
+    monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ("NO SUCH RIGHT",))
     answer = invoke(CHECK)
     assert answer.status == 200
     assert answer["clickhouse"]["warning"] is None

@@ -30,9 +30,10 @@ from tests.rows import (
     with_more,
     with_values,
 )
-from xapi_etl_processor.xapi.columns import Source
+from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
-from xapi_etl_processor.xapi.statements import parse, to_columns
+from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def outcome(line: bytes) -> JsonObject | str:
@@ -316,8 +317,15 @@ def test_without_a_timestamp_it_is_stored_then_what_the_object_supplies(unusable
     stored = minimal(timestamp=unusable, stored="2024-01-01T12:00:00Z")
     assert row_of(stored)["timestamp"] == NOON
     neither = minimal(timestamp=unusable, stored=unusable)
-    assert row_of(neither)["timestamp"] == SOURCE.milliseconds
+    assert row_of(neither)["timestamp"] == SOURCE.written_at_ms
     assert row_of(neither, Source("f", "e", 0, 0))["timestamp"] == 0
+
+
+@pytest.mark.parametrize("blanks", [" {}", "{} ", "\t{}\n", "\r\n  {} "])
+def test_blanks_around_a_timestamp_do_no_harm(blanks: str) -> None:
+    for timestamp in ("2024-01-01T12:00:00Z", "2024-01-01t13:00:00+01:00"):
+        statement = minimal(timestamp=blanks.format(timestamp))
+        assert row_of(statement)["timestamp"] == NOON
 
 
 def test_no_statements_have_no_columns() -> None:

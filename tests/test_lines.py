@@ -173,14 +173,14 @@ _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 @fault(55, caught_by="gzip's own end")
 @pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
 def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
-    with pytest.raises(BrokenGzip, match="ends before its end"):
+    with pytest.raises(BrokenGzip, match="cut short"):
         unzipped(_WHOLE[:kept])
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
 def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
     body = _WHOLE + _WHOLE[:-1]
-    with pytest.raises(BrokenGzip, match="ends before its end"):
+    with pytest.raises(BrokenGzip, match="cut short"):
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 

@@ -10,8 +10,9 @@ import pytest
 from tests.conftest import PASSWORD, Bucket, Invoke
 from tests.faults.matrix import check
 from tests.samples import notification, sqs, video
-from xapi_etl_processor.config import ConfigurationError, Settings
-from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ConfigurationError, EventFailed
+from xapi_etl_processor.lambda_function import handler
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 CANARY = "canary-7f3a9"

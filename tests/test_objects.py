@@ -9,7 +9,7 @@ NOON = (19_723 * 24 + 12) * 3_600_000
 
 
 def milliseconds(key: str) -> int | None:
-    return S3Object("b", key).milliseconds
+    return S3Object("b", key).key_timestamp_ms
 
 
 @pytest.mark.parametrize(

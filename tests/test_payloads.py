@@ -6,8 +6,9 @@ import pytest
 
 from tests.faults.matrix import check, fault
 from tests.samples import notification
+from xapi_etl_processor.errors import UnknownPayload
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, UnknownPayload, read
+from xapi_etl_processor.sources.payloads import Delivery, parse_payload
 
 EVENTS = Path(__file__).parent / "events"
 ETAG = "d41d8cd98f00b204e9800998ecf8427e"
@@ -60,7 +61,7 @@ REFUSED = ["dynamodb", "eventbridge_schedule"]
 @pytest.mark.parametrize("name", NAMED)
 def test_a_payload_names_these_objects(name: str) -> None:
     objects, from_sqs = NAMED[name]
-    delivery = read(sample(name))
+    delivery = parse_payload(sample(name))
     assert delivery.objects == objects
     assert delivery.from_sqs is from_sqs
     assert [message.error for message in delivery.messages if message.error] == []
@@ -71,14 +72,14 @@ def test_every_sample_is_used() -> None:
 
 
 def test_only_a_bucket_and_key_given_by_hand_are_direct() -> None:
-    assert [name for name in NAMED if read(sample(name)).direct] == ["direct"]
+    assert [name for name in NAMED if parse_payload(sample(name)).direct] == ["direct"]
 
 
 @fault(7, caught_by="400, or its own message fails")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_event_of_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
-        read(sample(name))
+        parse_payload(sample(name))
 
 
 @pytest.mark.parametrize(
@@ -118,11 +119,11 @@ def test_an_event_of_another_service_is_refused(name: str) -> None:
 )
 def test_what_names_no_object_is_refused(payload: Any) -> None:
     with pytest.raises(UnknownPayload):
-        read(payload)
+        parse_payload(payload)
 
 
 def test_each_message_of_a_batch_has_its_own_objects() -> None:
-    delivery = read(sample("s3_in_sqs"))
+    delivery = parse_payload(sample("s3_in_sqs"))
     assert [(message.id, message.objects) for message in delivery.messages] == [
         (message_id(1), (FIRST,)),
         (message_id(2), (named("a b+c.jsonl"), named(SECOND_KEY))),
@@ -131,7 +132,7 @@ def test_each_message_of_a_batch_has_its_own_objects() -> None:
 
 @fault(6, caught_by="reading of payloads")
 def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
-    delivery = read(sample("s3_test_event_in_sqs"))
+    delivery = parse_payload(sample("s3_test_event_in_sqs"))
     assert [(message.id, message.objects) for message in delivery.messages] == [
         (message_id(1), ()),
         (message_id(2), ()),
@@ -141,7 +142,7 @@ def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
 @fault(7, caught_by="its own message fails")
 def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
     payload = sample("poison_in_sqs")
-    first, *poison = read(payload).messages
+    first, *poison = parse_payload(payload).messages
     assert (first.id, first.objects, first.error) == (message_id(1), (FIRST,), "")
     assert [message.id for message in poison] == [
         message_id(number) for number in range(2, len(payload["Records"]) + 1)
@@ -154,7 +155,7 @@ def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
 def test_no_message_body_breaks_its_batch(body: Any) -> None:
     payload = sample("s3_in_sqs")
     payload["Records"][0]["body"] = body
-    first, second = read(payload).messages
+    first, second = parse_payload(payload).messages
     assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
     assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
 
@@ -162,7 +163,7 @@ def test_no_message_body_breaks_its_batch(body: Any) -> None:
 def test_a_message_without_body_is_that_message_s_error() -> None:
     payload = sample("s3_in_sqs")
     del payload["Records"][1]["body"]
-    first, second = read(payload).messages
+    first, second = parse_payload(payload).messages
     assert first.objects == (FIRST,)
     assert (second.id, bool(second.error)) == (message_id(2), True)
 
@@ -170,7 +171,7 @@ def test_a_message_without_body_is_that_message_s_error() -> None:
 def test_direct_payloads_inside_a_message_are_read_as_they_are() -> None:
     payload = sample("s3_in_sqs")
     payload["Records"][0]["body"] = json.dumps({"bucket": "b", "key": "a+b%2B.jsonl"})
-    delivery = read(payload)
+    delivery = parse_payload(payload)
     assert delivery.messages[0].objects == (S3Object("b", "a+b%2B.jsonl"),)
     assert not delivery.direct
 
@@ -180,13 +181,13 @@ def test_envelopes_in_envelopes_end_somewhere() -> None:
     for _ in range(8):  # each one doubles the backslashes, so not many more fit into a message
         payload = {"Type": "Notification", "Message": json.dumps(payload)}
     with pytest.raises(UnknownPayload):
-        read(payload)
+        parse_payload(payload)
 
 
 def test_what_is_named_twice_is_one_object_in_the_order_of_first_mention() -> None:
     payload = sample("s3_several_records")
     payload["Records"] += payload["Records"][:2]
-    assert read(payload).objects == NAMED["s3_several_records"][0]
+    assert parse_payload(payload).objects == NAMED["s3_several_records"][0]
 
 
 def test_another_version_of_an_object_is_another_object() -> None:
@@ -194,26 +195,26 @@ def test_another_version_of_an_object_is_another_object() -> None:
     again = sample("s3_put")["Records"][0]
     again["s3"]["object"]["eTag"] = "other"
     payload["Records"].append(again)
-    assert [obj.etag for obj in read(payload).objects] == [ETAG, "other"]
+    assert [obj.etag for obj in parse_payload(payload).objects] == [ETAG, "other"]
 
 
 def test_quotes_around_an_etag_are_no_part_of_it() -> None:
     payload = sample("s3_put")
     payload["Records"][0]["s3"]["object"]["eTag"] = f'"{ETAG}"'
-    assert read(payload).objects == [FIRST]
+    assert parse_payload(payload).objects == [FIRST]
 
 
 @pytest.mark.parametrize("size", ["18234", None, True])
 def test_a_size_of_the_wrong_shape_is_not_told(size: Any) -> None:
     payload = sample("s3_put")
     payload["Records"][0]["s3"]["object"]["size"] = size
-    assert [obj.size for obj in read(payload).objects] == [None]
+    assert [obj.size for obj in parse_payload(payload).objects] == [None]
 
 
 def test_a_payload_is_not_changed_by_reading_it() -> None:
     for name in NAMED:
         payload = sample(name)
-        assert isinstance(read(payload), Delivery)
+        assert isinstance(parse_payload(payload), Delivery)
         assert payload == sample(name)
 
 
@@ -243,7 +244,7 @@ def bridged(kind: Any) -> dict[str, Any]:
     ],
 )
 def test_an_event_that_does_not_say_its_kind_is_not_passed_over(payload: Any) -> None:
-    assert [o.uri for o in read(payload).objects] == ["s3://b/section/1/k.jsonl"]
+    assert [o.uri for o in parse_payload(payload).objects] == ["s3://b/section/1/k.jsonl"]
 
 
 @fault(7, caught_by="only what S3 is known to send is passed over")
@@ -253,7 +254,7 @@ def test_an_event_that_does_not_say_its_kind_is_not_passed_over(payload: Any) ->
 )
 def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
     with pytest.raises(UnknownPayload, match="eventName|detail-type"):
-        read(payload)
+        parse_payload(payload)
 
 
 @fault(7, caught_by="reading of payloads")
@@ -268,23 +269,23 @@ def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
     ],
 )
 def test_what_s3_tells_beside_uploads_names_nothing(payload: Any) -> None:
-    assert read(payload).objects == []
+    assert parse_payload(payload).objects == []
 
 
 @check("S13")
 def test_a_name_that_s3_cannot_know_is_refused_and_not_repeated() -> None:
     longest = "section/" + "é" * 508  # Of two bytes each: 1,024 with the folder.
-    assert read({"bucket": "b", "key": longest}).objects[0].key == longest
+    assert parse_payload({"bucket": "b", "key": longest}).objects[0].key == longest
     for payload in ({"bucket": "b", "key": longest + "x"}, {"bucket": "b" * 256, "key": "k"}):
         with pytest.raises(UnknownPayload, match="longer than S3 allows"):
-            read(payload)
+            parse_payload(payload)
 
 
 @fault(16, caught_by="caps on what is said of a message")
 @check("S13")
 def test_of_a_message_with_many_bad_records_some_are_told_and_all_are_counted() -> None:
     good = created()["Records"]
-    (message,) = read({"Records": good + [{}] * 100_000}).messages
+    (message,) = parse_payload({"Records": good + [{}] * 100_000}).messages
     assert len(message.objects) == 1
     assert message.error.endswith("; and 99995 more")
     assert len(message.error) < 1000

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,11 +20,12 @@ from tests.faults.matrix import fault
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.real_server import BINARY, PASSWORD, RealServer
 from tests.samples import BAD_LINE, context, event_id, notification, video
-from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseRefused
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed, handler
-from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.xapi.columns import COLUMNS
+from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.storage import tables
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OLDER = {
@@ -62,12 +62,12 @@ def old(
     logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
     database = unmigrated.clickhouse_database
     server.ask(f"CREATE DATABASE {database}")
-    events = {c.name: c.type for c in COLUMNS}
-    for name, columns, key, version in (
-        ("video_events", events, "section_id, video_url, timestamp, event_id", "inserted_at"),
-        (ledger.FILES, ledger.FILES_TYPES, "bucket, key, etag", "processed_at"),
-        (ledger.REJECTED, ledger.REJECTED_TYPES, "source_file, source_line", "rejected_at"),
+    for name, key, version in (
+        (tables.EVENTS, "section_id, video_url, timestamp, event_id", "inserted_at"),
+        (tables.FILES, "bucket, key, etag", "processed_at"),
+        (tables.REJECTED, "source_file, source_line", "rejected_at"),
     ):
+        columns = tables.TYPES[name]
         lines = ", ".join(f"{column} {OLDER.get(kind, kind)}" for column, kind in columns.items())
         engine = f"ReplacingMergeTree({version}) ORDER BY ({key})"
         server.ask(f"CREATE TABLE {database}.{name} ({lines}) ENGINE = {engine}")
@@ -107,10 +107,10 @@ def test_a_user_who_may_only_read_is_refused_an_insert_without_rows(old: Setting
     reader = ClickHouse(replace(old, clickhouse_username="reader"))
     assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
     with pytest.raises(ClickHouseRefused, match="give the user a profile without `readonly`"):
-        reader.check_insert("video_events", ["event_id"], deadline=time.monotonic() + 10)
+        reader.check_insert("video_events", ["event_id"], deadline=FOREVER.within(10))
     reader.disconnect()
     writer = ClickHouse(old)
-    writer.check_insert("video_events", ["event_id"], deadline=time.monotonic() + 10)
+    writer.check_insert("video_events", ["event_id"], deadline=FOREVER.within(10))
     assert writer.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
     writer.disconnect()
 
@@ -135,7 +135,7 @@ def test_a_bundle_lands_and_its_repetition_counts_once(
     )
     # 2024-01-01T12:00:00Z in milliseconds.
     assert rows == [(event_id(1), 1704110400000, 0.5), (event_id(2), 1704110400000, 1.0)]
-    assert count(server, old, ledger.REJECTED) == 1
+    assert count(server, old, tables.REJECTED) == 1
 
 
 @fault(32, caught_by="ping before a query, and a new connection")
@@ -179,7 +179,7 @@ def test_a_broken_connection_to_a_real_server_loses_and_doubles_nothing(
         assert wire.fault.fired == 1
         forget_connections()
     assert count(server, old) == 150
-    assert count(server, old, ledger.FILES) == 1
+    assert count(server, old, tables.FILES) == 1
 
 
 @fault(32, caught_by="ping before a query, and a new connection")

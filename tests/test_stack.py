@@ -1,4 +1,4 @@
-"""The stack, deployed by the real aws command: a bundle that is uploaded becomes rows."""
+"""The stack, deployed with the real aws command: an uploaded bundle becomes rows."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def functions(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Functions]:
-    """An empty account in which functions run."""
+    """An empty account that runs functions."""
     packages.interpreter(PYTHON)
     if HERE != "x86_64":
-        pytest.skip("moto says that every function of a stack is for x86_64")
-    boto3.client("s3")  # its session is this fixture's, not a later test's
+        pytest.skip("moto creates every function of a stack for x86_64")
+    boto3.client("s3")  # creates boto3's default session here, not in a later test
     reset(aws_environment)
     with running_functions(
         tmp_path, packages.runtime(PYTHON), aws_environment, monkeypatch
@@ -59,7 +59,7 @@ def reset(aws_environment: dict[str, str]) -> None:
 
 @pytest.fixture
 def deployed(functions: Functions, packages: Packages) -> Callable[[], None]:
-    """Brings the package to the function, without building it once more."""
+    """Deploys the package without building it again."""
 
     def deployed() -> None:
         done = deploy_sh("--deploy", NAME, "--zip", packages.zip(PYTHON))
@@ -71,7 +71,7 @@ def deployed(functions: Functions, packages: Packages) -> Callable[[], None]:
 
 @pytest.fixture
 def parameters(settings: Settings, functions: Functions) -> dict[str, str]:
-    """What a data engineer says of the ClickHouse of this test."""
+    """The stack's parameters for this test's ClickHouse."""
     return {
         "Environment": "dev",
         "ClickHouseHost": settings.clickhouse_host,
@@ -90,15 +90,17 @@ def put(bucket: str, key: str, *statements: dict[str, Any]) -> None:
 
 
 def messages(url: str) -> list[Any]:
-    """What stands in a queue, as JSON."""
-    got: list[Any] = []
+    """The visible messages of a queue, parsed."""
+    found: list[Any] = []
     sqs: Any = boto3.client("sqs")
     while more := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-        got += [json.loads(message["Body"]) for message in more]
-    return got
+        found += [json.loads(message["Body"]) for message in more]
+    return found
 
 
-def test_the_stack_takes_a_host_and_a_password_and_says_what_is_next(functions: Functions) -> None:
+def test_the_stack_needs_only_a_host_and_a_password_and_shows_the_next_step(
+    functions: Functions,
+) -> None:
     outputs = deploy_stack(
         "xapi-etl-dev",
         Environment="dev",
@@ -112,11 +114,11 @@ def test_the_stack_takes_a_host_and_a_password_and_says_what_is_next(functions: 
     assert "your-password" not in json.dumps(configuration)
     answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b"{}")
     assert answer["FunctionError"]
-    said = json.loads(answer["Payload"].read())["errorMessage"]
-    assert said == f"no code yet: run ./deploy.sh --deploy {NAME}"
+    message = json.loads(answer["Payload"].read())["errorMessage"]
+    assert message == f"no code yet: run ./deploy.sh --deploy {NAME}"
 
 
-def test_what_comes_before_the_code_waits_for_it(
+def test_messages_that_arrive_before_the_code_wait_for_it(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
     outputs = create_stack("xapi-etl-dev", **parameters)
@@ -129,8 +131,8 @@ def test_what_comes_before_the_code_waits_for_it(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
-@fault(7, 8, caught_by="partial batch answer; redrive")
-def test_bundles_become_rows_and_only_poison_is_a_dead_letter(
+@fault(7, 8, caught_by="partial batch response; redrive")
+def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     functions: Functions, parameters: dict[str, str], ask: Ask
 ) -> None:
     outputs = create_stack("xapi-etl-dev", **parameters)
@@ -144,30 +146,30 @@ def test_bundles_become_rows_and_only_poison_is_a_dead_letter(
         put(bucket, key, video(number), video(1000))
     put(bucket, "section/7/video/notes.txt", video(2000))
     put(bucket, "elsewhere/section/7/video/a.jsonl", video(2001))
-    poison = "section/7/video/cut.jsonl.gz"
-    boto3.client("s3").put_object(Bucket=bucket, Key=poison, Body=b"\x1f\x8b\x08 no gzip")
+    damaged = "section/7/video/cut.jsonl.gz"
+    boto3.client("s3").put_object(Bucket=bucket, Key=damaged, Body=b"\x1f\x8b\x08 no gzip")
     sqs: Any = boto3.client("sqs")
     sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody='"no event"')
 
-    delivered = EventSourceMapping(outputs["EventSourceMappingId"]).run()
+    deliveries = EventSourceMapping(outputs["EventSourceMappingId"]).run()
 
-    good = [name for one in delivered for name in one.deleted]
-    assert len(set(good)) == 25 + 1  # and the test event that S3 sends to a new queue
+    succeeded = [name for delivery in deliveries for name in delivery.deleted]
+    assert len(set(succeeded)) == 25 + 1  # and the test event that S3 sends to a new queue
     dead = messages(outputs["DeadLetterQueueUrl"])
     assert "no event" in dead
-    named = [m["Records"][0]["s3"]["object"]["key"] for m in dead if m != "no event"]
-    assert [unquote_plus(key) for key in named] == [poison]
+    dead_keys = [m["Records"][0]["s3"]["object"]["key"] for m in dead if m != "no event"]
+    assert [unquote_plus(key) for key in dead_keys] == [damaged]
     assert messages(outputs["QueueUrl"]) == []
     assert ask("SELECT event_id FROM video_events FINAL ORDER BY 1") == [
         [event_id(number)] for number in (*range(25), 1000)
     ]
     assert ask("SELECT count(), sum(lines) FROM processed_files FINAL") == [[25, 50]]
-    # Five tries, and none of them was of what had succeeded.
-    assert len(delivered) == 5
-    assert [len(one.ids) - len(one.deleted) for one in delivered] == [2] * 5
+    # Five deliveries, and no message that had succeeded was delivered again.
+    assert len(deliveries) == 5
+    assert [len(one.ids) - len(one.deleted) for one in deliveries] == [2] * 5
 
 
-@fault(61, caught_by="a dead letter is the message itself")
+@fault(61, caught_by="a dead letter is the original message")
 def test_a_dead_letter_that_is_moved_back_is_loaded(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -179,7 +181,7 @@ def test_a_dead_letter_that_is_moved_back_is_loaded(
     mapping = EventSourceMapping(outputs["EventSourceMappingId"])
     mapping.run()
     (letter,) = messages(outputs["DeadLetterQueueUrl"])
-    # What aws sqs start-message-move-task does, which moto has not.
+    # Does what aws sqs start-message-move-task does, which moto lacks.
     put(outputs["BucketName"], key, video(1))
     sqs: Any = boto3.client("sqs")
     sqs.send_message(QueueUrl=outputs["QueueUrl"], MessageBody=json.dumps(letter))
@@ -187,7 +189,7 @@ def test_a_dead_letter_that_is_moved_back_is_loaded(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
-def test_the_stack_can_be_updated_and_the_code_stays(
+def test_updating_the_stack_keeps_the_code(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str]
 ) -> None:
     deploy_stack("xapi-etl-dev", **parameters)
@@ -213,23 +215,23 @@ def test_code_can_come_from_a_bucket(
 
 
 @check("S17")
-def test_code_that_is_not_healthy_fails_the_deployment_and_is_rolled_back(
+def test_unhealthy_code_fails_the_deployment_and_can_be_rolled_back(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], tmp_path: Path
 ) -> None:
     create_stack("xapi-etl-dev", **parameters)
     deployed()
-    sick = tmp_path / "sick.zip"
-    sick.write_bytes(
+    unhealthy = tmp_path / "unhealthy.zip"
+    unhealthy.write_bytes(
         package_of("def handler(event, context): return {'healthy': False}", size=200_000)
     )
-    done = deploy_sh("--deploy", NAME, "--zip", sick)
+    done = deploy_sh("--deploy", NAME, "--zip", unhealthy)
     assert done.returncode == 1
     assert '"healthy": false' in done.stdout
     assert f"{NAME} is not healthy; ./deploy.sh --rollback {NAME}" in done.stderr
 
     done = deploy_sh("--rollback", NAME)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert f"{NAME} has the code of version 2 again" in done.stdout
+    assert f"{NAME} runs the code of version 2 again" in done.stdout
     assert '"healthy": true' in done.stdout
     done = deploy_sh("--rollback", NAME)
     assert done.returncode == 1
@@ -247,7 +249,7 @@ def test_a_function_that_raises_fails_the_deployment(
     assert "is not healthy" in done.stderr
 
 
-FOREIGN = {
+OTHER_NOTIFICATIONS = {
     "QueueConfigurations": [
         {
             "Id": "thumbnails",
@@ -271,7 +273,7 @@ def notifications(bucket: str) -> dict[str, Any]:
     return {kind: found[kind] for kind in found if kind.endswith("Configurations")}
 
 
-def test_an_existing_bucket_is_connected_and_keeps_what_it_had(
+def test_connecting_an_existing_bucket_keeps_its_other_notifications(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
     s3: Any = boto3.client("s3")
@@ -279,7 +281,9 @@ def test_an_existing_bucket_is_connected_and_keeps_what_it_had(
     boto3.client("sqs").create_queue(QueueName="thumbnails")
     boto3.client("sns").create_topic(Name="audit")
     s3.put_bucket_notification_configuration(
-        Bucket="platform", NotificationConfiguration=FOREIGN, SkipDestinationValidation=True
+        Bucket="platform",
+        NotificationConfiguration=OTHER_NOTIFICATIONS,
+        SkipDestinationValidation=True,
     )
     before = notifications("platform")
     assert {"thumbnails", "audit"} <= set(json.dumps(before).split('"'))
@@ -290,7 +294,7 @@ def test_an_existing_bucket_is_connected_and_keeps_what_it_had(
     for _ in range(2):
         done = deploy_sh("--connect", "platform", "prod")
         assert (done.returncode, done.stderr) == (0, "")
-        assert "platform tells the queue of prod" in done.stdout
+        assert "platform notifies the queue of prod" in done.stdout
         after = notifications("platform")
         assert after["TopicConfigurations"] == before["TopicConfigurations"]
         ours = [q for q in after["QueueConfigurations"] if q["Id"] != "thumbnails"]
@@ -307,7 +311,7 @@ def test_an_existing_bucket_is_connected_and_keeps_what_it_had(
         assert notifications("platform") == before
 
 
-def test_a_bucket_that_the_stack_does_not_know_is_not_connected(
+def test_only_the_stacks_own_bucket_can_be_connected(
     functions: Functions, parameters: dict[str, str]
 ) -> None:
     outputs = create_stack("prod", **parameters)
@@ -318,29 +322,32 @@ def test_a_bucket_that_the_stack_does_not_know_is_not_connected(
     assert notifications("another") == {}
     done = deploy_sh("--connect", outputs["BucketName"], "prod")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "is connected by it" in done.stdout
+    assert "is part of the stack prod and is connected already" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (("--deploy", "no-such-function"), "no function no-such-function can be seen"),
-        (("--rollback", "no-such-function"), "no function no-such-function can be seen"),
-        (("--connect", "no-such-bucket", "no-such-stack"), "no stack no-such-stack can be seen"),
-        (("--disconnect", "no-such-bucket-1", "s"), "notifications of no-such-bucket-1 cannot be"),
+        (("--deploy", "no-such-function"), "cannot read the function no-such-function"),
+        (("--rollback", "no-such-function"), "cannot read the function no-such-function"),
+        (("--connect", "no-such-bucket", "no-such-stack"), "cannot read the stack no-such-stack"),
+        (
+            ("--disconnect", "no-such-bucket-1", "s"),
+            "cannot read the notifications of no-such-bucket-1",
+        ),
     ],
 )
-def test_what_is_not_there_is_named(
-    functions: Functions, arguments: tuple[str, ...], said: str
+def test_a_missing_function_stack_or_bucket_is_named(
+    functions: Functions, arguments: tuple[str, ...], message: str
 ) -> None:
     done = deploy_sh(*arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"deploy.sh: {said}")
+    assert done.stderr.startswith(f"deploy.sh: {message}")
     assert done.stderr.count("\n") == 1
 
 
-class Said:
-    """A payload as boto3 gives it."""
+class Payload:
+    """A payload as boto3 returns it."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -364,9 +371,9 @@ class Said:
         (b"not JSON", {"a", "b"}),
     ],
 )
-def test_the_mapping_of_these_tests_follows_lambdas_rules(payload: bytes, failed: set[str]) -> None:
+def test_our_event_source_mapping_follows_lambdas_rules(payload: bytes, failed: set[str]) -> None:
     ids = ["a", "b"]
-    assert failed_messages(ids, {"Payload": Said(payload)}, reports=True) == failed
-    assert failed_messages(ids, {"Payload": Said(payload)}, reports=False) == set()
-    answer = {"Payload": Said(payload), "FunctionError": "Unhandled"}
+    assert failed_messages(ids, {"Payload": Payload(payload)}, reports=True) == failed
+    assert failed_messages(ids, {"Payload": Payload(payload)}, reports=False) == set()
+    answer = {"Payload": Payload(payload), "FunctionError": "Unhandled"}
     assert failed_messages(ids, answer, reports=False) == {"a", "b"}

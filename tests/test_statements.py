@@ -25,7 +25,7 @@ from tests.rows import (
     with_values,
 )
 from xapi_etl_processor.xapi.columns import SENT
-from xapi_etl_processor.xapi.statements import parse
+from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.values import _last_segment, last_segment
 
 

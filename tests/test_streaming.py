@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from botocore.config import Config
 
 from local import process
 from local.bundles import generate
+from local.clickhouse_server import ClickHouseServer
+from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import notification, video
 from xapi_etl_processor import common
-from xapi_etl_processor.common import Run
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.xapi.lines import READ_BYTES
@@ -83,8 +87,8 @@ def test_a_body_that_ends_early_fails_and_is_not_in_the_ledger(
     client = boto3.client(
         "s3", endpoint_url=short.url, config=Config(retries={"total_max_attempts": 1})
     )
-    connections = replace(common.connections(settings), s3=client)
-    run = Run(settings, connections, "event")
+    own = replace(connections(settings), s3=client)
+    run = Run(settings, own, "event")
     (outcome,) = common.process([S3Object("bucket", KEY)], run)
     client.close()
     assert outcome.status == "failed"
@@ -115,24 +119,51 @@ def test_objects_come_in_order_whatever_their_size(
 
 
 def test_no_more_small_objects_are_on_their_way_than_allowed(
-    bucket: Bucket, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, aws_environment: dict[str, str]
 ) -> None:
     started: list[str] = []
-    original = s3._get
-
-    def counted(reading: Any, obj: S3Object) -> Any:
-        started.append(obj.key)
-        return original(reading, obj)
-
-    monkeypatch.setattr(s3, "_get", counted)
+    client = s3.client()
+    client.meta.events.register(
+        "before-parameter-build.s3.GetObject", lambda params, **_: started.append(params["Key"])
+    )
     for number in range(30):
         bucket.put(f"{number:02}.jsonl", body=b"z")
     objects = list(s3.listing(s3.client(), bucket.name, ""))
     taken = 0
-    for _ in s3.bodies(s3.client(), objects, concurrency=5):
+    for _ in s3.bodies(client, objects, concurrency=5):
         taken += 1
         assert len(started) <= taken + 5
     assert taken == len(started) == 30
+
+
+def test_fetching_ahead_ends_with_the_run_and_not_when_it_is_collected(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[Generator[Any, None, None]] = []
+    original = s3.bodies
+
+    def kept(*arguments: Any) -> Any:
+        opened.append(original(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(s3, "bodies", kept)
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(4)]
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    run = Run(
+        replace(settings, batch_rows=1),
+        connections(settings),
+        "event",
+        deadline=Deadline(60, clock),
+    )
+    statuses = [outcome.status for outcome in common.process(objects, run)]
+    assert statuses == ["processed", "waiting", "waiting", "waiting"]
+    abandoned = common.process(objects, Run(settings, connections(settings), "event", force=True))
+    next(abandoned)
+    abandoned.close()
+    assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2
 
 
 def test_lines_that_lie_across_chunks_land_whole(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:

@@ -1,4 +1,4 @@
-"""The stack's template: what AWS would do with it that moto does not show."""
+"""The stack's template: rules of AWS that moto does not check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from cfnlint.decode import cfn_yaml
 
 from tests.faults.matrix import check, fault
-from xapi_etl_processor import common, telemetry
+from xapi_etl_processor import run, telemetry
 from xapi_etl_processor.config import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -21,6 +21,9 @@ TEMPLATE = cfn_yaml.load(str(ROOT / "cloudformation.yaml"))
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 FUNCTION = RESOURCES["Function"]["Properties"]
+DOCUMENTATION = "\n".join(
+    page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+)
 MINUTE = 60
 
 
@@ -29,7 +32,7 @@ def resources(kind: str) -> dict[str, Any]:
 
 
 def statements() -> list[dict[str, Any]]:
-    """What the role allows; of what stands under a condition, what it says if that is true."""
+    """What the role allows, with the statements that depend on a condition."""
     (policy,) = RESOURCES["Role"]["Properties"]["Policies"]
     found = policy["PolicyDocument"]["Statement"]
     return [s["Fn::If"][1] if "Fn::If" in s else s for s in found]
@@ -39,8 +42,13 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def as_text(value: Any) -> str:
+    """A setting's value as its environment variable spells it."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
 def functions_in(value: Any) -> set[str]:
-    """Names of the intrinsic functions in a part of the template."""
+    """Names of the intrinsic functions in part of the template."""
     if isinstance(value, list):
         return {name for item in value for name in functions_in(item)}
     if not isinstance(value, dict):
@@ -49,13 +57,14 @@ def functions_in(value: Any) -> set[str]:
     return own.union(*(functions_in(item) for item in value.values()))
 
 
-def test_rules_use_only_functions_that_rules_may_use() -> None:
+def test_rules_use_only_the_functions_that_cloudformation_allows_there() -> None:
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
     assert functions_in(TEMPLATE["Rules"]) <= {"Ref", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals"}
 
 
-def test_the_template_can_be_deployed_without_a_bucket_for_it() -> None:
-    # CloudFormation's limit for a template in a request; the aws command would ask for --s3-bucket.
+def test_the_template_is_small_enough_to_deploy_without_a_bucket() -> None:
+    # CloudFormation's limit for a template in a request; above it, the aws command asks for
+    # --s3-bucket.
     assert (ROOT / "cloudformation.yaml").stat().st_size <= 51_200
 
 
@@ -70,27 +79,28 @@ def test_the_console_shows_every_parameter_in_a_group() -> None:
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
 
 
-def test_the_function_is_told_every_variable_that_the_code_reads() -> None:
+def test_the_function_gets_every_variable_that_the_code_reads() -> None:
     read = {item.metadata["env"] for item in dataclasses.fields(Settings)}
-    told = set(FUNCTION["Environment"]["Variables"])
-    assert told == read - {"CLICKHOUSE_PASSWORD"}
-    readme = (ROOT / "README.md").read_text()
-    table = readme.partition("<!-- environment: make docs -->")[2].partition("<!-- end")[0]
+    assert set(FUNCTION["Environment"]["Variables"]) == read - {"CLICKHOUSE_PASSWORD"}
+    _, marker, rest = DOCUMENTATION.partition("<!-- environment: make docs -->")
+    table = rest.partition("<!-- end")[0]
+    assert marker
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.M)) == read
 
 
-def test_defaults_are_those_of_the_code() -> None:
+def test_the_stacks_defaults_are_the_codes_defaults() -> None:
     defaults = {
         item.metadata["env"]: item.default
         for item in dataclasses.fields(Settings)
         if item.default is not dataclasses.MISSING
     }
-    # TLS is the code's option and the stack's default.
+    # The stack uses TLS by default, the code does not.
     differing = {"CLICKHOUSE_SECURE", "CLICKHOUSE_PORT"}
     compared = 0
     for variable, value in FUNCTION["Environment"]["Variables"].items():
         if variable in defaults and variable not in differing and value.get("Ref") in PARAMETERS:
-            assert str(PARAMETERS[value["Ref"]]["Default"]) == str(defaults[variable]), variable
+            default = PARAMETERS[value["Ref"]]["Default"]
+            assert as_text(default) == as_text(defaults[variable]), variable
             compared += 1
     assert compared == 14
     assert PARAMETERS["ClickHouseSecure"]["Default"] == "true"
@@ -98,13 +108,13 @@ def test_defaults_are_those_of_the_code() -> None:
 
 def test_the_code_reads_no_other_variable() -> None:
     others = {"ENVIRONMENT", "LOG_LEVEL", "CLICKHOUSE_DRIVER_LASY_DATE_LUT"}
-    for path in (ROOT / "xapi_etl_processor").glob("*.py"):
+    for path in (ROOT / "xapi_etl_processor").rglob("*.py"):
         for name in re.findall(r"environ(?:\.get|\.setdefault)?[\[(]\"(\w+)\"", path.read_text()):
             assert name in others, f"{path.name} reads {name}"
 
 
 @check("S4", "S5")
-def test_the_password_is_nowhere_in_clear() -> None:
+def test_the_template_does_not_show_the_password() -> None:
     assert PARAMETERS["ClickHousePassword"]["NoEcho"] is True
     text = json.dumps(TEMPLATE["Resources"]) + json.dumps(TEMPLATE["Outputs"])
     assert text.count('"Ref": "ClickHousePassword"') == 1
@@ -113,7 +123,7 @@ def test_the_password_is_nowhere_in_clear() -> None:
 
 @check("S1")
 @fault(62, caught_by="no right to write to S3")
-def test_the_role_may_do_what_is_used_and_nothing_else() -> None:
+def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     allowed = {s["Sid"]: sorted(listed(s["Action"])) for s in statements()}
     assert allowed == {
         "ReadBundles": ["s3:GetObject"],
@@ -137,7 +147,7 @@ def test_the_role_may_do_what_is_used_and_nothing_else() -> None:
 
 
 @check("S1")
-def test_bundles_are_read_in_one_folder_of_one_bucket() -> None:
+def test_the_role_may_read_only_one_folder_of_one_bucket() -> None:
     by_name = {s["Sid"]: s for s in statements()}
     read, names = by_name["ReadBundles"]["Resource"]["Fn::Sub"]
     assert read.endswith(":::${Name}/${BundlePrefix}*")
@@ -148,7 +158,7 @@ def test_bundles_are_read_in_one_folder_of_one_bucket() -> None:
 
 
 @check("S2")
-def test_a_bucket_of_this_account_and_nobody_else_fills_the_queue() -> None:
+def test_only_the_bucket_of_this_account_may_send_to_the_queue() -> None:
     (allow,) = [
         s
         for policy in resources("AWS::SQS::QueuePolicy").values()
@@ -166,7 +176,7 @@ def test_a_bucket_of_this_account_and_nobody_else_fills_the_queue() -> None:
 
 @check("S12")
 @pytest.mark.parametrize("kind", ["AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
-def test_nothing_is_reached_without_tls(kind: str) -> None:
+def test_nothing_can_be_accessed_without_tls(kind: str) -> None:
     policies = resources(kind)
     assert policies
     for name, policy in policies.items():
@@ -186,20 +196,20 @@ def test_everything_at_rest_is_encrypted() -> None:
 
 
 @check("S18")
-@fault(15, caught_by="visibility of six timeouts and more")
+@fault(15, caught_by="visibility timeout of at least six function timeouts")
 @pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
-def test_a_message_does_not_come_again_while_it_may_be_at_work(timeout: str) -> None:
+def test_a_message_stays_invisible_while_it_may_be_in_progress(timeout: str) -> None:
     queue = RESOURCES["Queue"]["Properties"]
     table, key, _ = queue["VisibilityTimeout"]["Fn::FindInMap"]
     assert (table, key) == ("VisibilityTimeout", {"Ref": "Timeout"})
     visibility = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout]["Seconds"]
-    # AWS: six times the function's timeout, and the batching window.
+    # AWS recommends six times the function's timeout plus the batching window.
     assert visibility >= 6 * int(timeout) + PARAMETERS["BatchingWindow"]["MaxValue"]
     assert visibility <= 12 * 60 * MINUTE  # SQS's limit
 
 
 @check("S12", "S18")
-def test_what_fails_is_tried_five_times_and_then_kept_longer_than_it_waited() -> None:
+def test_a_failing_message_is_tried_five_times_and_then_kept_longer_than_it_waited() -> None:
     queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MaxReceiveCount"}
     assert PARAMETERS["MaxReceiveCount"]["MinValue"] == 5
@@ -218,13 +228,13 @@ def test_failed_messages_and_failed_invocations_end_in_the_dead_letter_queue() -
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["BatchSize"] == {"Ref": "BatchSize"}
     assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
-    # Lambda allows more than ten messages in a batch only with a window.
+    # Lambda allows more than ten messages in a batch only with a batching window.
     assert PARAMETERS["BatchingWindow"]["MinValue"] >= 1
 
 
-def test_the_shortest_time_leaves_room_for_work() -> None:
+def test_the_shortest_timeout_leaves_time_for_work() -> None:
     shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
-    assert shortest > 2 * common.RESERVE_SECONDS
+    assert shortest > 2 * run.RESERVE_SECONDS
 
 
 @check("S12")
@@ -236,19 +246,19 @@ def test_logs_are_kept_thirty_days_where_the_function_writes_them() -> None:
     assert FUNCTION["FunctionName"] == {"Fn::Sub": "${Environment}-xapi-etl-processor"}
 
 
-def metrics_of_ours(value: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Name and dimensions of every metric of our namespace in an alarm."""
+def our_metrics(value: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Name and dimensions of every metric in our namespace that an alarm uses."""
     if isinstance(value, list):
-        return [found for item in value for found in metrics_of_ours(item)]
+        return [found for item in value for found in our_metrics(item)]
     if not isinstance(value, dict):
         return []
     if value.get("Namespace") == telemetry.NAMESPACE:
         return [(value["MetricName"], tuple(d["Name"] for d in value["Dimensions"]))]
-    return [found for item in value.values() for found in metrics_of_ours(item)]
+    return [found for item in value.values() for found in our_metrics(item)]
 
 
 def emitted(capfd: pytest.CaptureFixture[str]) -> tuple[set[str], tuple[str, ...]]:
-    """Metrics and dimensions that the function really emits."""
+    """The metrics and dimensions that the function emits."""
     telemetry.emit({}, "event", "dev", success=True)
     (directive,) = json.loads(capfd.readouterr().out)["_aws"]["CloudWatchMetrics"]
     (dimensions,) = directive["Dimensions"]
@@ -260,20 +270,20 @@ def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     names, dimensions = emitted(capfd)
-    watched = metrics_of_ours(resources("AWS::CloudWatch::Alarm"))
+    watched = our_metrics(resources("AWS::CloudWatch::Alarm"))
     assert {name for name, _ in watched} == {"rejected_lines", "success"}
-    assert {said for _, said in watched} == {dimensions}
+    assert {used for _, used in watched} == {dimensions}
 
     body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(re.sub(r"\$\{[\w:.]+\}", "X", body))["widgets"]
-    drawn = [m for w in widgets for m in w["properties"].get("metrics", ())]
-    written = json.dumps(drawn)
-    assert all(f'"{name}"' in written for name in names)
-    assert drawn[0][2::2][: len(dimensions)] == list(dimensions)
+    shown = [m for w in widgets for m in w["properties"].get("metrics", ())]
+    text = json.dumps(shown)
+    assert all(f'"{name}"' in text for name in names)
+    assert shown[0][2::2][: len(dimensions)] == list(dimensions)
 
 
 @check("S19")
-def test_every_alarm_tells_the_topic_and_is_quiet_without_data() -> None:
+def test_every_alarm_notifies_the_topic_and_stays_quiet_without_data() -> None:
     alarms = resources("AWS::CloudWatch::Alarm")
     assert set(alarms) == {
         *("DeadLettersAlarm", "LostDeadLettersAlarm", "ErrorsAlarm"),
@@ -287,21 +297,20 @@ def test_every_alarm_tells_the_topic_and_is_quiet_without_data() -> None:
     assert all(f":alarm:${{{name}}}" in body for name in alarms)
 
 
-def test_the_readme_explains_every_alarm_and_parameter() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_documentation_explains_every_alarm_and_parameter() -> None:
     for alarm in resources("AWS::CloudWatch::Alarm").values():
         name = alarm["AlarmName"]["Fn::Sub"].removeprefix("${Environment}-xapi-etl-processor-")
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in DOCUMENTATION
     for name in PARAMETERS:
-        assert f"`{name}`" in readme, name
+        assert f"`{name}`" in DOCUMENTATION, name
 
 
 def test_the_placeholder_raises_and_never_changes() -> None:
     placeholder = FUNCTION["Code"]["Fn::If"][2]["ZipFile"]
     scope: dict[str, Any] = {}
-    exec(placeholder, scope)  # noqa: S102  # our own text
+    exec(placeholder, scope)  # noqa: S102  # our own code
     function = type("Context", (), {"function_name": "dev-x"})
     with pytest.raises(RuntimeError, match=r"^no code yet: run ./deploy.sh --deploy dev-x$"):
         scope["handler"]({}, function)
-    # CloudFormation would put a changed text in the place of the code that was deployed.
+    # CloudFormation would replace deployed code with a changed placeholder.
     assert hashlib.sha256(placeholder.encode()).hexdigest().startswith("40e7c4be6d30e83b")

@@ -16,10 +16,12 @@ import trustme
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket
 from tests.faults.matrix import check, fault
-from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError
-from xapi_etl_processor.common import Connections
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.errors import ClickHouseError
 from xapi_etl_processor.modes import health
+from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.telemetry import logger
 
@@ -172,6 +174,6 @@ def test_what_goes_in_clear_over_a_network_is_warned_of(
     for host in ("localhost", "nowhere.invalid"):
         client = ClickHouse(Settings(host, clickhouse_port=1))
         with pytest.raises(ClickHouseError):
-            client.query("SELECT 1", deadline=0)
+            client.query("SELECT 1", deadline=Deadline(0))
     warned = [r for r in caplog.records if r.message.startswith("password and statements go")]
     assert [record.__dict__["host"] for record in warned] == ["nowhere.invalid"]

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 from clickhouse_driver import errors
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.clickhouse_client import ClickHouseError
-from xapi_etl_processor.common import Outcome, Run, connections
-from xapi_etl_processor.config import ConfigurationError, Settings
-from xapi_etl_processor.modes import bulk, health
+from xapi_etl_processor.config import LOG_LEVELS, Settings
+from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
 from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
-from xapi_etl_processor.sources.s3 import NEVER, S3Error
 from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE = 0, 1, 2
 
 _DESCRIPTION = """\
-Carry xAPI video statements from S3 into ClickHouse: what the Lambda function does, from here.
+Carry xAPI video statements from S3 into ClickHouse, as the Lambda function does.
 
-The connection comes from the environment, as in Lambda: CLICKHOUSE_HOST and, where they differ
-from the defaults, CLICKHOUSE_PORT, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD, CLICKHOUSE_SECURE,
-CLICKHOUSE_DATABASE, S3_XAPI_BUCKET_NAME. AWS credentials are found as by the aws command.
+Settings come from the environment, as in Lambda: CLICKHOUSE_HOST, S3_XAPI_BUCKET_NAME and, where
+the defaults do not fit, CLICKHOUSE_PORT, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD,
+CLICKHOUSE_SECURE, CLICKHOUSE_DATABASE, LOG_LEVEL (default here: WARNING). AWS credentials are found
+as the aws command finds them.
 """
 _EPILOG = """\
 examples:
@@ -42,27 +44,28 @@ examples:
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
   python -m xapi_etl_processor health
 
-exit codes: 0 all is well; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers are JSON on standard output, warnings are on standard error.
+exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
+configuration is wrong. Answers are JSON on standard output, logs and progress go to standard error.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    logger.setLevel("WARNING")
+    level = os.environ.get("LOG_LEVEL", "").strip().upper()
+    # Settings refuses an invalid level, with an error that needs no log.
+    logger.setLevel(level if level in LOG_LEVELS else "WARNING")
     logger.handlers[0].setStream(sys.stderr)  # type: ignore[attr-defined]  # a StreamHandler
     command: Callable[[argparse.Namespace, Settings], int] = options.command
     try:
         return command(options, Settings.from_env(os.environ))
-    except (ConfigurationError, bulk.BadRequest) as error:
+    except XapiEtlError as error:
         print(f"xapi_etl_processor: {error}", file=sys.stderr)
-        return USAGE
-    except (ClickHouseError, S3Error, bulk.NothingDone) as error:
-        print(f"xapi_etl_processor: {error}", file=sys.stderr)
-        return USAGE if getattr(error, "code", "") in NEVER else FAILED
+        return USAGE if isinstance(error, BadRequest | ConfigurationError) else FAILED
     except KeyboardInterrupt:
-        print("xapi_etl_processor: stopped; what was not stored yet is done again", file=sys.stderr)
+        print(
+            "xapi_etl_processor: stopped; run it again for what is not stored yet", file=sys.stderr
+        )
         return FAILED
 
 
@@ -78,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser(
         "migrate",
-        help="make the database and its tables, or bring them up to date",
-        description="Make the database and its tables, or bring them up to date. Safe to repeat.",
+        help="create the database and its tables, or bring them up to date",
+        description="Create the database and its tables, or bring them up to date. Safe to repeat.",
     )
     migrate.set_defaults(command=_migrate)
 
@@ -95,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     backfill = commands.add_parser(
         "bulk",
         help="process history, by section, dates and prefix",
-        description="Process every bundle under a prefix that is not processed yet; what the"
-        " ledger knows is skipped, so it is safe to repeat and to overlap with live events.",
+        description="Process every bundle under a prefix that is not processed yet. Bundles in the"
+        " ledger are skipped, so it is safe to repeat and to overlap with live events.",
     )
     backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
     backfill.add_argument(
@@ -109,17 +112,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="what to list (default: S3_XAPI_PREFIX)",
     )
-    backfill.add_argument("--bucket", help="another bucket than S3_XAPI_BUCKET_NAME")
     backfill.add_argument(
-        "--token", dest="continuation_token", help="go on where an answer of the function stopped"
+        "--bucket",
+        dest="s3_bucket",
+        help="one of S3_XAPI_OTHER_BUCKETS instead of S3_XAPI_BUCKET_NAME",
+    )
+    backfill.add_argument(
+        "--token",
+        dest="continuation_token",
+        help="continue where an answer of the function stopped",
     )
     _add_flags(backfill, "list and count what would be processed, but read and write nothing")
     backfill.set_defaults(command=_bulk)
 
     check = commands.add_parser(
         "health",
-        help="can it read the bucket, are the tables as they should be",
-        description="Ask S3 and ClickHouse what the function needs of them; writes nothing.",
+        help="check that the bucket can be read and the tables are current",
+        description="Check all that the function needs of S3 and ClickHouse; writes nothing.",
     )
     check.set_defaults(command=_health)
     return parser
@@ -131,7 +140,7 @@ def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         "--force",
         dest="force_reprocess",
         action="store_true",
-        help="process also what the ledger knows",
+        help="process also what is in the ledger",
     )
 
 
@@ -171,16 +180,16 @@ def _event(options: argparse.Namespace, settings: Settings) -> int:
 def _object(uri: str) -> S3Object:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket or not key:
-        raise bulk.BadRequest(f"{uri!r} is no object: use s3://bucket/key")
+        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key")
     return S3Object(bucket, key)
 
 
 def _bulk(options: argparse.Namespace, settings: Settings) -> int:
-    given = {name: getattr(options, name) for name in (*bulk.PARAMETERS, "bucket")}
-    request = bulk.read_request(given, settings)
+    given = {name: getattr(options, name) for name in PARAMETERS}
+    request = read_request(given, settings)
     run = Run(settings, connections(settings), "bulk", force=request.force, dry_run=request.dry_run)
     with _progress() as on_outcome:
-        body = bulk.run_bulk(request, run, on_outcome)
+        body = run_bulk(request, run, on_outcome)
     _print(body)
     if not body["files_found"]:
         print(f"xapi_etl_processor: nothing found under {body['s3_prefix']!r}", file=sys.stderr)
@@ -199,7 +208,7 @@ def _print(body: dict[str, Any]) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Outcome], None]]:
-    """A bar on standard error; gives what is to be called for every object."""
+    """A progress bar on standard error; gives a function to call with every outcome."""
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

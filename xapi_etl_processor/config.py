@@ -1,238 +1,145 @@
-"""One frozen Settings, read from the environment once."""
+"""Settings: everything the function reads from its environment, read and checked once."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-_TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off", ""}
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+from xapi_etl_processor.errors import ConfigurationError
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+Converter = Callable[[str], Any]
+"""Turns a variable's text into a value. Raises ValueError saying what is expected instead."""
 
-class ConfigurationError(Exception):
-    """An environment variable is missing or cannot be used; the text names it."""
+
+def whole_number(most: int) -> Converter:
+    """A whole number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or int(text) == 0:
+            raise ValueError("a whole number above 0 is needed")
+        if int(text) > most:
+            raise ValueError(f"the largest possible value is {most}")
+        return int(text)
+
+    return read
+
+
+def boolean(text: str) -> bool:
+    """True or false, in any of the usual spellings."""
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("use true or false")
+
+
+def one_of(choices: tuple[str, ...]) -> Converter:
+    """One of a few words, in capitals or not."""
+
+    def read(text: str) -> str:
+        if text.upper() not in choices:
+            raise ValueError(f"use one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def matching(pattern: str, expected: str) -> Converter:
+    """Text that the whole pattern matches."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(expected)
+        return text
+
+    return read
+
+
+def folder(text: str) -> str:
+    """A prefix that ends in a slash and does not start with one; the whole bucket is ''."""
+    return f"{text.strip('/')}/".lstrip("/")
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+IDENTIFIER = matching(
+    r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores only, and no digit first"
+)
+ACCOUNT = matching(r"[0-9]{12}", "an AWS account has 12 digits")
+PORT = whole_number(65_535)
+COUNT = whole_number(10**9)
+
+
+def _variable(
+    name: str,
+    about: str,
+    default: Any = MISSING,
+    read: Converter = str,
+    *,
+    secret: bool = False,
+) -> Any:
+    """A field read from an environment variable. A secret is not shown, and keeps its blanks."""
+    metadata = {"env": name, "about": about, "read": read, "strip": not secret}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the function is told by its environment; `from_env` is the only way it is read.
+    """The function's settings, one environment variable each; read with `from_env`.
 
-    The password never shows in a repr. Each field's metadata names its variable and says what it
-    is for: the README's table is checked against it.
+    The password never shows in a repr. The table in docs/configuration.md is made from this class.
     """
 
-    clickhouse_host: str = field(
-        metadata={"env": "CLICKHOUSE_HOST", "about": "name or address of the ClickHouse server"}
-    )
-    clickhouse_port: int = field(
-        default=9000,
-        metadata={
-            "env": "CLICKHOUSE_PORT",
-            "most": 65_535,
-            "about": "native protocol port; 9440 if secure",
-        },
-    )
-    clickhouse_database: str = field(
-        default="xapi_analytics",
-        metadata={"env": "CLICKHOUSE_DATABASE", "about": "database of the three tables"},
-    )
-    clickhouse_username: str = field(
-        default="default", metadata={"env": "CLICKHOUSE_USERNAME", "about": "ClickHouse user"}
-    )
-    clickhouse_password: str = field(
-        default="",
-        repr=False,
-        metadata={"env": "CLICKHOUSE_PASSWORD", "about": "password, for development"},
-    )
-    clickhouse_password_secret_arn: str = field(
-        default="",
-        metadata={
-            "env": "CLICKHOUSE_PASSWORD_SECRET_ARN",
-            "about": "Secrets Manager secret that holds the password (plain, or JSON with a"
-            " `password` key); wins over `CLICKHOUSE_PASSWORD`",
-        },
-    )
-    clickhouse_secure: bool = field(
-        default=False,
-        metadata={"env": "CLICKHOUSE_SECURE", "about": "TLS, with the certificate verified"},
-    )
-    clickhouse_ca_certs: str = field(
-        default="",
-        metadata={
-            "env": "CLICKHOUSE_CA_CERTS",
-            "about": "file with the authorities to trust, for a private one",
-        },
-    )
-    bucket: str = field(
-        default="",
-        metadata={
-            "env": "S3_XAPI_BUCKET_NAME",
-            "about": "bucket of the bundles: what bulk mode lists and the health check looks at",
-        },
-    )
-    other_buckets: str = field(
-        default="",
-        metadata={
-            "env": "S3_XAPI_OTHER_BUCKETS",
-            "about": "more buckets that may be named, with commas between them; of no other is an"
-            " object read",
-        },
-    )
-    bucket_owner: str = field(
-        default="",
-        metadata={
-            "env": "S3_XAPI_BUCKET_OWNER",
-            "about": "AWS account (12 digits) that must own those buckets; S3 refuses others",
-        },
-    )
-    prefix: str = field(
-        default="section/",
-        metadata={
-            "env": "S3_XAPI_PREFIX",
-            "about": "folder of the bundles: no object outside it is read; what bulk mode lists"
-            " without `s3_prefix`; `/` is the whole bucket",
-        },
-    )
-    environment: str = field(
-        default="dev",
-        metadata={"env": "ENVIRONMENT", "about": "dev, staging, prod: shown in logs and metrics"},
-    )
-    batch_rows: int = field(
-        default=20_000,
-        metadata={
-            "env": "BATCH_ROWS",
-            "most": 1_000_000,
-            "about": "rows of one insert; bounds the memory",
-        },
-    )
-    batch_mb: int = field(
-        default=64,
-        metadata={
-            "env": "BATCH_MB",
-            "most": 1_024,
-            "about": "MiB of lines in one insert, where lines are long",
-        },
-    )
-    s3_concurrency: int = field(
-        default=16,
-        metadata={
-            "env": "S3_CONCURRENCY",
-            "most": 100,
-            "about": "small objects fetched ahead at once",
-        },
-    )
-    max_line_mb: int = field(
-        default=16,
-        metadata={
-            "env": "MAX_LINE_MB",
-            "most": 1_024,
-            "about": "MiB of a line; a longer one is refused",
-        },
-    )
-    max_object_mb: int = field(
-        default=5120,
-        metadata={"env": "MAX_OBJECT_MB", "about": "MiB of an object; a larger one fails, unread"},
-    )
-    max_unpacked_mb: int = field(
-        default=10_240,
-        metadata={"env": "MAX_UNPACKED_MB", "about": "MiB in a gzip object; one with more fails"},
-    )
-    max_unpacked_ratio: int = field(
-        default=200,
-        metadata={
-            "env": "MAX_UNPACKED_RATIO",
-            "about": "bytes that one byte of gzip may hold on average; an object with more fails",
-        },
-    )
-    log_level: str = field(
-        default="INFO", metadata={"env": "LOG_LEVEL", "about": "DEBUG, INFO, WARNING or ERROR"}
-    )
+    # fmt: off
+    clickhouse_host: str = _variable("CLICKHOUSE_HOST", "name or address of the ClickHouse server")
+    clickhouse_port: int = _variable("CLICKHOUSE_PORT", "native protocol port; 9440 if secure", 9000, PORT)
+    clickhouse_database: str = _variable("CLICKHOUSE_DATABASE", "database of the three tables", "xapi_analytics", IDENTIFIER)
+    clickhouse_username: str = _variable("CLICKHOUSE_USERNAME", "ClickHouse user", "default")
+    clickhouse_password: str = _variable("CLICKHOUSE_PASSWORD", "password, for development", "", secret=True)
+    clickhouse_password_secret_arn: str = _variable("CLICKHOUSE_PASSWORD_SECRET_ARN", "Secrets Manager secret that holds the password (plain text, or JSON with a `password` key); wins over `CLICKHOUSE_PASSWORD`", "")
+    clickhouse_secure: bool = _variable("CLICKHOUSE_SECURE", "TLS, with the certificate verified", False, boolean)
+    clickhouse_ca_certs: str = _variable("CLICKHOUSE_CA_CERTS", "file with the certificate authorities to trust, if they are private", "")
+    bucket: str = _variable("S3_XAPI_BUCKET_NAME", "bucket of the bundles: the one that bulk mode lists and the health check looks at", "")
+    other_buckets: tuple[str, ...] = _variable("S3_XAPI_OTHER_BUCKETS", "more buckets that may be read, separated by commas; objects in other buckets are refused", (), names)
+    bucket_owner: str = _variable("S3_XAPI_BUCKET_OWNER", "AWS account (12 digits) that must own those buckets; S3 refuses others", "", ACCOUNT)
+    prefix: str = _variable("S3_XAPI_PREFIX", "folder of the bundles: objects outside it are refused; bulk mode lists it unless `s3_prefix` is given; `/` is the whole bucket", "section/", folder)
+    environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")
+    batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 20_000, whole_number(1_000_000))
+    batch_mb: int = _variable("BATCH_MB", "MiB of lines in one insert, for bundles with long lines", 64, whole_number(1_024))
+    s3_concurrency: int = _variable("S3_CONCURRENCY", "small objects fetched ahead at the same time", 16, whole_number(100))
+    max_line_mb: int = _variable("MAX_LINE_MB", "MiB of a line; a longer one is rejected", 16, whole_number(1_024))
+    max_object_mb: int = _variable("MAX_OBJECT_MB", "MiB of an object; a larger one fails without being read", 5120, COUNT)
+    max_unpacked_mb: int = _variable("MAX_UNPACKED_MB", "MiB that a gzip object may unpack to; a larger one fails", 10_240, COUNT)
+    max_unpacked_ratio: int = _variable("MAX_UNPACKED_RATIO", "bytes that one byte of gzip may unpack to, on average; an object with more fails", 200, COUNT)
+    log_level: str = _variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", "INFO", one_of(LOG_LEVELS))
+    # fmt: on
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Settings from environment variables; raises ConfigurationError naming the variable."""
-        values = {
-            item.name: _value(item, text)
-            for item in fields(cls)
-            if (text := _text(item, environ)) != ""
-        }
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(item.metadata["env"], "")
+            if item.metadata["strip"]:
+                text = text.strip()
+            if not text:  # An empty variable counts as not set.
+                continue
+            try:
+                values[item.name] = item.metadata["read"](text)
+            except ValueError as error:
+                name = item.metadata["env"]
+                raise ConfigurationError(f"{name} is {text!r}: {error}") from None
         if "clickhouse_host" not in values:
             raise ConfigurationError(
                 "CLICKHOUSE_HOST is not set: name the ClickHouse server to load into"
             )
-        if values.get("clickhouse_secure") and "clickhouse_port" not in values:
-            values["clickhouse_port"] = 9440
-        if "prefix" in values:
-            values["prefix"] = f"{str(values['prefix']).strip('/')}/".lstrip("/")
-        settings = cls(**values)  # type: ignore[arg-type]  # each value was made by its field's type
-        if not _IDENTIFIER.fullmatch(settings.clickhouse_database):
-            raise ConfigurationError(
-                f"CLICKHOUSE_DATABASE is {settings.clickhouse_database!r}: letters, digits and"
-                " underscores only, and no digit first"
-            )
-        if settings.log_level.upper() not in LOG_LEVELS:
-            raise ConfigurationError(
-                f"LOG_LEVEL is {settings.log_level!r}: use one of {', '.join(LOG_LEVELS)}"
-            )
-        if not re.fullmatch(r"([0-9]{12})?", settings.bucket_owner, re.ASCII):
-            raise ConfigurationError(
-                f"S3_XAPI_BUCKET_OWNER is {settings.bucket_owner!r}: an account's 12 digits"
-            )
-        return settings
-
-    @property
-    def buckets(self) -> tuple[str, ...]:
-        """The buckets whose objects may be read; none where none is named."""
-        named = (self.bucket, *self.other_buckets.split(","))
-        return tuple(name.strip() for name in named if name.strip())
-
-    def refusal(self, bucket: str, key: str) -> str:
-        """Why what the key begins with may not be read there; '' where it may.
-
-        Whoever may invoke the function could otherwise have any object read that its role can.
-        """
-        if not self.buckets:
-            return "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
-        if bucket not in self.buckets:
-            return (
-                f"s3://{bucket} is not a bucket of bundles: check its name, or allow it with"
-                " S3_XAPI_BUCKET_NAME or S3_XAPI_OTHER_BUCKETS"
-            )
-        if not key.startswith(self.prefix):
-            return (
-                f"s3://{bucket}/{key} is not in the folder of the bundles, {self.prefix}: check"
-                " the key, or set S3_XAPI_PREFIX"
-            )
-        return ""
-
-
-def _text(item: Field[Any], environ: Mapping[str, str]) -> str:
-    text = environ.get(item.metadata["env"], "")
-    # A password's spaces may be meant.
-    return text if item.name == "clickhouse_password" else text.strip()
-
-
-def _value(item: Field[Any], text: str) -> str | int | bool:
-    if item.type == "int":
-        return _positive_int(item.metadata["env"], text, item.metadata.get("most", 10**9))
-    return _boolean(item.metadata["env"], text) if item.type == "bool" else text
-
-
-def _positive_int(name: str, text: str, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
-        raise ConfigurationError(f"{name} is {text!r}: a whole number above 0 is needed")
-    if int(text) > most:
-        raise ConfigurationError(f"{name} is {text}: more than {most} is not possible")
-    return int(text)
-
-
-def _boolean(name: str, text: str) -> bool:
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise ConfigurationError(f"{name} is {text!r}: use true or false")
+        if values.get("clickhouse_secure"):
+            values.setdefault("clickhouse_port", 9440)
+        return cls(**values)

@@ -1,4 +1,4 @@
-"""Calls that nobody waits for beyond a deadline, in time.monotonic()'s seconds."""
+"""Deadlines, and calls that are abandoned when theirs passes."""
 
 from __future__ import annotations
 
@@ -6,57 +6,86 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
 from threading import Thread
 from typing import TypeVar
 
-FOREVER = float("inf")
-"""The deadline of who may take as long as it takes."""
+from xapi_etl_processor.errors import DeadlinePassed
 
-_Answer = TypeVar("_Answer")
-
-
-class Late(Exception):
-    """The deadline came before the answer."""
+_NEVER = float("inf")
+_Result = TypeVar("_Result")
 
 
-def by(
-    deadline: float,
-    call: Callable[[], _Answer],
-    when_over: Callable[[], object] = lambda: None,
-) -> _Answer:
-    """The call's answer, or what it raises; raises Late at the deadline.
+@dataclass(frozen=True)
+class Deadline:
+    """A moment on a clock; both in seconds. The clock travels with it, so that tests can set it."""
 
-    A late call goes on in its thread, for nobody; when_over is called when it has ended after all.
-    Timeouts of a socket do not do: they begin anew with each byte, and each address of a name.
+    at: float
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, never below 0; infinite if there is none."""
+        return max(0.0, self.at - self.clock())
+
+    @property
+    def timeout(self) -> float | None:
+        """`seconds_left` as the standard library's waits take it: None to wait without limit."""
+        return None if self.at == _NEVER else self.seconds_left
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the moment has come."""
+        return self.clock() >= self.at
+
+    def earlier(self, seconds: float, share: float) -> Deadline:
+        """A deadline before this one, by `seconds` or by that share of the time left, if less."""
+        if self.at == _NEVER:
+            return self
+        return Deadline(self.at - min(seconds, self.seconds_left * share), self.clock)
+
+    def within(self, seconds: float) -> Deadline:
+        """`seconds` from now, or the deadline itself if that is sooner."""
+        return Deadline(min(self.at, self.clock() + seconds), self.clock)
+
+
+FOREVER = Deadline(_NEVER)
+"""No deadline."""
+
+
+def call_with_deadline(
+    deadline: Deadline,
+    call: Callable[[], _Result],
+    when_abandoned: Callable[[], object] = lambda: None,
+) -> _Result:
+    """The call's result, or what it raises; raises DeadlinePassed if it takes too long.
+
+    A late call keeps running in its thread and its result is discarded; `when_abandoned` is called
+    once it ends. Socket timeouts are not enough: they restart with every packet and address.
     """
-    if deadline == FOREVER:
+    if deadline.timeout is None:
         return call()
-    answer: Future[_Answer] = Future()
+    result: Future[_Result] = Future()
 
-    def answering() -> None:
+    def run() -> None:
         try:
-            answer.set_result(call())
-        except BaseException as error:  # noqa: BLE001  # whoever waits is to see it
-            answer.set_exception(error)
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # re-raised in the caller's thread
+            result.set_exception(error)
 
-    # A daemon: whoever ends the process does not wait for it either.
-    Thread(target=answering, daemon=True).start()
-    wait((answer,), left(deadline))
-    if not answer.done():
-        answer.add_done_callback(lambda _: when_over())
-        raise Late("no answer in time")
-    return answer.result()
-
-
-def left(deadline: float) -> float | None:
-    """Seconds until then, none below 0; None where there is no end."""
-    return None if deadline == FOREVER else max(0.0, deadline - time.monotonic())
+    # A daemon thread, so that a late call cannot keep the process alive.
+    Thread(target=run, daemon=True).start()
+    wait((result,), deadline.timeout)
+    if not result.done():
+        result.add_done_callback(lambda _: when_abandoned())
+        raise DeadlinePassed("no answer in time")
+    return result.result()
 
 
-def wake(connection: socket | None) -> None:
-    """End the connection that a late call waits for, and with it the wait."""
+def interrupt(connection: socket | None) -> None:
+    """Shut a connection down, so that a thread that waits for it stops waiting."""
     if connection is not None:
         with suppress(OSError):
-            # Not TLS's own shutdown, after which a thread that still sends does so in clear.
+            # Not TLS's own shutdown: after it, a thread that still sends would send unencrypted.
             socket.shutdown(connection, SHUT_RDWR)

@@ -5,63 +5,59 @@ from __future__ import annotations
 import gc
 import json
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.clickhouse_client import ClickHouseError
-from xapi_etl_processor.common import Run, connections
-from xapi_etl_processor.config import LOG_LEVELS, ConfigurationError, Settings
-from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.modes import bulk, health
+from xapi_etl_processor.config import LOG_LEVELS, Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.errors import (
+    BadRequest,
+    ConfigurationError,
+    Defect,
+    EventFailed,
+    XapiEtlError,
+)
+from xapi_etl_processor.modes import health
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
-from xapi_etl_processor.modes.bulk import BadRequest, NothingDone, flag
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes.event import run_event
-from xapi_etl_processor.sources.payloads import UnknownPayload, read
-from xapi_etl_processor.sources.s3 import NEVER, S3Error
-from xapi_etl_processor.telemetry import defect, emit, logger, shown
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources.payloads import Delivery, parse_payload
+from xapi_etl_processor.telemetry import describe_defect, emit, logger, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
-    + ", ".join(bulk.PARAMETERS)
+    + ", ".join(PARAMETERS)
     + '; event {"bucket": ..., "key": ...}, or an S3 notification, bare or by SQS, SNS or'
     " EventBridge"
 )
 
 _DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess"}
-_OURS = (ClickHouseError, ConfigurationError, NothingDone, S3Error)
 
-# What the imports made stays for the life of the process: the collector need not walk it again.
+# Imported objects live as long as the process; the garbage collector need not visit them again.
 gc.freeze()
-
-
-class EventFailed(Exception):
-    """Objects of an event were not processed: Lambda delivers it again, then dead-letters it."""
-
-
-class Defect(Exception):
-    """Something that this code does not expect; the text says of what kind, and in which lines."""
 
 
 def handler(event: Any, context: Any = None) -> dict[str, Any]:
     """Answer a health check, a bulk request or an S3 event.
 
-    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch; 400 for what can
-    never work. Raises EventFailed, NothingDone, S3Error, ClickHouseError, ConfigurationError or
-    Defect where delivering the same event again can help, or must end in the dead-letter queue.
+    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch; the status is 400
+    for a request that can never work. Raises an XapiEtlError if delivering the same event again
+    can help, or if it must end in the dead-letter queue.
     """
     mode = mode_of(event)
     environment = os.environ.get("ENVIRONMENT") or Settings.environment
     _begin_log(mode, environment, context)
     try:
         reply = _MODES[mode](event, context)
-    except Exception as error:  # noqa: BLE001  # it is raised, by a name that may be logged
-        # Another's text, and that of what an error of ours came from, may hold what must not be
-        # logged; and Lambda logs what is raised.
-        named = error if isinstance(error, _OURS) else Defect(defect(error))
-        logger.error(f"{mode} failed", extra={"error": str(named)})
+    except Exception as error:  # noqa: BLE001  # raised again below
+        # Lambda logs what is raised. The text of a foreign exception, or of the cause of ours, may
+        # hold personal data or a secret, so neither is passed on.
+        raised = error if isinstance(error, XapiEtlError) else Defect(describe_defect(error))
+        logger.error(f"{mode} failed", extra={"error": str(raised)})
         emit({}, mode, environment, success=False)
-        raise named from None
+        raise raised from None
     logger.append_keys(section_id=reply.body.get("section_id"))
     log = logger.info if reply.success else logger.error
     summary = {name: value for name, value in reply.body.items() if name != "files"}
@@ -73,7 +69,7 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
 
 
 class _Reply(NamedTuple):
-    """What is answered, or raised instead, and what is logged and measured."""
+    """The answer, or the error to raise instead, and what is logged and measured."""
 
     answer: dict[str, Any]
     body: dict[str, Any]
@@ -82,7 +78,7 @@ class _Reply(NamedTuple):
 
 
 def mode_of(event: Any) -> str:
-    """One of "health_check", "bulk" and "event"; what is none of them is a bad event."""
+    """One of "health_check", "bulk" and "event"; an unknown payload counts as a bad event."""
     if not isinstance(event, Mapping):
         return "event"
     if event.get("health_check") is True:
@@ -90,7 +86,7 @@ def mode_of(event: Any) -> str:
     if event.get("mode") == "bulk":
         return "bulk"
     names_object = "key" in event or "Records" in event or "detail" in event
-    if not names_object and any(name in event for name in bulk.PARAMETERS):
+    if not names_object and any(name in event for name in PARAMETERS):
         return "bulk"
     return "event"
 
@@ -107,42 +103,45 @@ def _health(_event: Any, context: Any) -> _Reply:
 def _bulk(event: Any, context: Any) -> _Reply:
     settings = Settings.from_env(os.environ)
     try:
-        request = bulk.read_request(event, settings)
+        request = read_request(event, settings)
         run = _run("bulk", settings, context, request.force, request.dry_run)
-        body = bulk.run_bulk(request, run)
+        body = run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
-    except S3Error as error:
-        if error.code in NEVER:
-            return _bad_request("bulk", error)
-        raise
     return _response(200, body, success=body["success"])
 
 
-def _objects(event: Any, context: Any) -> _Reply:
+def _event(event: Any, context: Any) -> _Reply:
     try:
-        delivery = read(event)
+        delivery = parse_payload(event)
         if delivery.direct:
             _check_direct(event)
         dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
-    except (UnknownPayload, BadRequest) as error:
+    except BadRequest as error:
         return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     run = _run("event", settings, context, force, dry_run)
-    body, failed, hopeless = run_event(delivery, run)
+    body, failed, not_retryable = run_event(delivery, run)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]
         return _Reply({"batchItemFailures": items}, body, not failed)
-    if delivery.direct and hopeless:
+    if delivery.direct and not_retryable:
         return _bad_request("event", body["failures"][0]["error"])
-    failure = EventFailed(
-        f"{body['files_failed']} of {body['files_found']} objects failed: "
-        + "; ".join(failure["error"] for failure in body["failures"])
-    )
-    return _response(200, body, success=not failed, error=failure if failed else None)
+    failure = EventFailed(_what_failed(delivery, body)) if failed else None
+    return _response(200, body, success=not failed, error=failure)
 
 
-_MODES = {"health_check": _health, "bulk": _bulk, "event": _objects}
+def _what_failed(delivery: Delivery, body: Mapping[str, Any]) -> str:
+    """One sentence for the log and the dead letter: how much failed, and why."""
+    parts = []
+    if body["files_failed"]:
+        parts.append(f"{body['files_failed']} of {body['files_found']} objects failed")
+    if any(message.error for message in delivery.messages):
+        parts.append("records of the event name no S3 object")
+    return f"{' and '.join(parts)}: " + "; ".join(f["error"] for f in body["failures"])
+
+
+_MODES = {"health_check": _health, "bulk": _bulk, "event": _event}
 
 
 def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool) -> Run:
@@ -156,15 +155,15 @@ def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool
     )
 
 
-def _deadline(context: Any) -> float:
-    """When Lambda ends the invocation, in time.monotonic()'s seconds."""
+def _deadline(context: Any) -> Deadline:
+    """When Lambda ends the invocation; the clock is Lambda's own countdown, which ends at 0."""
     if context is None:
         return FOREVER
-    return time.monotonic() + float(context.get_remaining_time_in_millis()) / 1000
+    return Deadline(0.0, lambda: -float(context.get_remaining_time_in_millis()) / 1000)
 
 
 def _check_direct(event: Mapping[str, Any]) -> None:
-    """Raises BadRequest for a misspelt parameter: a dry run that writes would be the price."""
+    """Raises BadRequest for a misspelt parameter: a misspelt dry_run would otherwise write."""
     if unknown := sorted(map(repr, event.keys() - _DIRECT)):
         raise BadRequest(f"unknown parameters {', '.join(unknown)}")
     if event.get("mode", "event") != "event":
@@ -172,7 +171,7 @@ def _check_direct(event: Mapping[str, Any]) -> None:
 
 
 def _bad_request(mode: str, error: object) -> _Reply:
-    # What was sent is in it, and may be megabytes.
+    # The error may repeat what was sent, which may be megabytes.
     body = {"success": False, "processing_mode": mode, "error": str(error)[:SHOWN_CHARACTERS]}
     return _response(400, body, success=False)
 
@@ -186,7 +185,7 @@ def _response(
 
 def _begin_log(mode: str, environment: str, context: Any) -> None:
     level = os.environ.get("LOG_LEVEL", "").strip().upper()
-    # A wrong one is the settings' to refuse, and is to be logged.
+    # Settings refuses an invalid level; until then its error must be logged.
     logger.setLevel(level if level in LOG_LEVELS else "INFO")
     logger.clear_state()
     logger.append_keys(

@@ -1,15 +1,15 @@
-"""The column table and the settings written out: CREATE TABLE's columns, the README's tables.
+"""The generated tables of docs/: columns, environment variables, ClickHouse's error codes.
 
-python -m xapi_etl_processor.reference README.md    write the tables between their markers
+python -m xapi_etl_processor.reference    writes them into the pages
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path as FilePath
 
-from xapi_etl_processor.clickhouse_errors import refusals_table
+from xapi_etl_processor import clickhouse_errors
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.xapi.columns import (
     COLUMNS,
@@ -42,29 +42,68 @@ def environment_table() -> str:
     """Every environment variable, its default and its meaning, as Markdown."""
     lines = ["| variable | default | what it is |\n|---|---|---|\n"]
     for item in fields(Settings):
-        default = "required" if item.default is MISSING else f"`{item.default}`"
-        default = {"``": "none", "`False`": "`false`"}.get(default, default)
-        lines.append(f"| `{item.metadata['env']}` | {default} | {item.metadata['about']} |\n")
+        name, about = item.metadata["env"], item.metadata["about"]
+        lines.append(f"| `{name}` | {_default(item.default)} | {about} |\n")
     return "".join(lines)
 
 
-def rewritten(readme: str) -> str:
-    """The README with its generated tables as they should be."""
-    tables = {
-        "columns": columns_table(),
-        "environment": environment_table(),
-        "refusals": refusals_table(),
-    }
-    return with_tables(readme, tables)
+def _default(value: object) -> str:
+    if value is MISSING:
+        return "required"
+    if value is False:
+        return "`false`"
+    return f"`{value}`" if value else "none"
+
+
+def errors_table() -> str:
+    """ClickHouse's error codes, what follows from them and what to do, as Markdown."""
+    rows = [
+        *((code, str(code), found) for code, found in clickhouse_errors.CODES.items()),
+        (252, "252, of parts", clickhouse_errors.MERGES_LAG),
+        (252, "252, of partitions", clickhouse_errors.TOO_MANY_PARTITIONS),
+    ]
+    rows.sort(key=lambda row: row[:2])
+    shown = [
+        *((label, found) for _, label, found in rows),
+        ("any other", clickhouse_errors.UNLISTED),
+    ]
+    return "| code | name | verdict | what to do |\n|---|---|---|---|\n" + "".join(
+        f"| {label} | {found.name} | {found.verdict} | {found.remedy} |\n" for label, found in shown
+    )
+
+
+Tables = Mapping[str, Callable[[], str]]
+
+PAGES: dict[str, Tables] = {
+    "docs/configuration.md": {"environment": environment_table},
+    "docs/tables.md": {"columns": columns_table},
+    "docs/operations.md": {"clickhouse-errors": errors_table},
+}
+"""Which tables stand in which page, by the name in the comments around them."""
+
+
+def outdated(root: FilePath) -> list[str]:
+    """The pages below `root` whose tables are not those of the code."""
+    return [
+        page for page, tables in PAGES.items() if _read(root, page) != _made(root, page, tables)
+    ]
+
+
+def _read(root: FilePath, page: str) -> str:
+    return (root / page).read_text(encoding="utf-8")
+
+
+def _made(root: FilePath, page: str, tables: Tables) -> str:
+    return with_tables(_read(root, page), {name: table() for name, table in tables.items()})
 
 
 def with_tables(page: str, tables: dict[str, str]) -> str:
-    """The page with each table between the two comments that name it; raises ValueError."""
+    """The page with each table put between the two comments that name it; raises ValueError."""
     for name, table in tables.items():
         before, begin, rest = page.partition(f"<!-- {name}: make docs -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not begin or not end:
-            raise ValueError(f"the page does not say where the table of {name} stands")
+            raise ValueError(f"the page has no comments around the table {name!r}")
         page = before + begin + table + end + after
     return page
 
@@ -76,18 +115,18 @@ def _sql(column: Column) -> str:
 
 
 def _sources(column: Column) -> str:
-    """Paths as a person would say them, places of one extension together."""
-    said: dict[str, list[str]] = {}
+    """Paths as a person would write them, with the places of one extension together."""
+    named: dict[str, list[str]] = {}
     for path in column.paths:
-        extension, place = _said(path)
-        said.setdefault(extension, []).append(place)
+        extension, place = _named(path)
+        named.setdefault(extension, []).append(place)
     return "; ".join(
         f"{extension} ({', '.join(places)})" if all(places) else extension
-        for extension, places in said.items()
+        for extension, places in named.items()
     )
 
 
-def _said(path: Path) -> tuple[str, str]:
+def _named(path: Path) -> tuple[str, str]:
     place = _PLACES.get(path[:-1], "")
     name = path[-1]
     for prefix, vocabulary in ((VIDEO, "video"), (OLI, "OLI")):
@@ -96,6 +135,12 @@ def _said(path: Path) -> tuple[str, str]:
     return f"`{'.'.join(path)}`", ""
 
 
+def main() -> None:
+    """Write the tables into the pages."""
+    root = FilePath(__file__).parents[1]
+    for page, tables in PAGES.items():
+        (root / page).write_text(_made(root, page, tables), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    file = FilePath(sys.argv[1])
-    file.write_text(rewritten(file.read_text()))
+    main()

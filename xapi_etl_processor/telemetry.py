@@ -17,27 +17,27 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 NAMESPACE = "XapiEtlProcessor"
 
 SHOWN_VALUE = 80
-"""Characters of what somebody sent that an error repeats. Ours."""
+"""Characters of a caller's value that an error message repeats. Our limit."""
 
-# The level is the settings' to check and to set; Powertools would refuse a wrong one at import.
+# Settings checks and sets the level; Powertools would refuse a wrong one at import.
 logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 
-# Whoever else prints what reaches the root logger would print it twice.
+# A handler on the root logger, such as Lambda's own, would print every line a second time.
 logging.getLogger("xapi-etl-processor").propagate = False
-# The driver warns with a traceback of every connection that it does not get; ours says it once.
+# The driver logs a traceback for every failed connection; our own error says it once.
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 
 def shown(value: Any) -> str:
-    """What somebody sent, as far as it may be said: a short text or a number; of more, the kind."""
+    """A caller's value as an error message may repeat it: a short text, or only its kind."""
     if isinstance(value, Mapping | list):
         return "an object" if isinstance(value, Mapping) else "a list"
     text = repr(value)
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
-def defect(error: Exception) -> str:
-    """Kind and place of an error that nobody expected; its text may hold what must not be said."""
+def describe_defect(error: Exception) -> str:
+    """Type and place of an unexpected error; its own text is left out, as it may hold data."""
     frames = traceback.extract_tb(error.__traceback__)[-5:]
     lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
     return f"{type(error).__name__} at {lines}: report this as a defect"
@@ -46,8 +46,8 @@ def defect(error: Exception) -> str:
 def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> None:
     """Print one invocation's metrics in CloudWatch's embedded format.
 
-    Environment and mode are their dimensions. The section is a field of the log instead: a
-    dimension for every section would be a metric, and a bill, for every section.
+    Environment and mode are their dimensions. The section is a field of the log instead: as a
+    dimension it would make a metric, and a charge, for every section.
     """
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.add_dimension("environment", environment)

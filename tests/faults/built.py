@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.samples import notification, sqs
-from xapi_etl_processor.modes.bulk import PARAMETERS
+from xapi_etl_processor.modes.bulk_request import PARAMETERS
 
 _EVENTS = Path(__file__).parent.parent / "events"
 _Choice = TypeVar("_Choice")

@@ -24,13 +24,16 @@ from clickhouse_driver.columns.service import write_column
 from tests.faults.built import Dice, gzip_of, payload_of
 from tests.rows import ABSENT, SOURCE, TYPES
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest, UnknownPayload
 from xapi_etl_processor.lambda_function import mode_of
-from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.modes.bulk_request import BulkRequest, flag, read_request
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, UnknownPayload, read
-from xapi_etl_processor.storage.ledger import REJECTED_TYPES
+from xapi_etl_processor.sources.payloads import Delivery, parse_payload
+from xapi_etl_processor.storage.tables import REJECTED
+from xapi_etl_processor.storage.tables import TYPES as TABLE_TYPES
 from xapi_etl_processor.xapi.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines
-from xapi_etl_processor.xapi.statements import Counts, Parsed, RejectedLine, parse, to_columns
+from xapi_etl_processor.xapi.parse import Counts, Parsed, RejectedLine, parse
+from xapi_etl_processor.xapi.transpose import to_columns
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -155,7 +158,7 @@ def _check_stored_rejected(rejected: list[RejectedLine]) -> None:
         ("reason", [line.reason for line in rejected]),
         ("line", [line.line for line in rejected]),
     ):
-        _write(name, REJECTED_TYPES[name], values)
+        _write(name, TABLE_TYPES[REJECTED][name], values)
 
 
 def _check_refusals(expected: list[bytes], refused: set[int]) -> None:
@@ -249,7 +252,7 @@ def payload(data: bytes) -> None:
     delivery = _check_delivery(found)
     if isinstance(found, Mapping):
         for name in ("dry_run", "force_reprocess"):
-            _refused(bulk.BadRequest, bulk.flag, found, name)
+            _refused(BadRequest, flag, found, name)
         _check_request(found, delivery.objects if delivery else [])
     assert json.dumps(found) == before, "reading changed it"
 
@@ -266,7 +269,7 @@ def _refused(refusal: type[Exception], call: Callable[..., Any], *arguments: Any
 
 
 def _check_delivery(found: Any) -> Delivery | None:
-    delivery: Delivery | None = _refused(UnknownPayload, read, found)
+    delivery: Delivery | None = _refused(UnknownPayload, parse_payload, found)
     if delivery is None:
         assert not _is_sqs_batch(found), "one bad message must not refuse the others"
         return None
@@ -278,7 +281,9 @@ def _check_delivery(found: Any) -> Delivery | None:
         assert is_utf8(message.error)
     if delivery.from_sqs:
         for message, record in zip(delivery.messages, records, strict=True):
-            assert read({"Records": [record]}).messages == (message,), "its batch changes it"
+            assert parse_payload({"Records": [record]}).messages == (message,), (
+                "its batch changes it"
+            )
         # SQS makes the ids; half of a surrogate pair in one is the target's, not its.
         answer = {"batchItemFailures": [{"itemIdentifier": name} for name in filter(is_utf8, ids)]}
         assert json.loads(json.dumps(answer, ensure_ascii=False).encode()) == answer
@@ -300,11 +305,11 @@ def _check_object(obj: S3Object) -> None:
     json.dumps({**asdict(obj), "uri": obj.uri}, ensure_ascii=False).encode()
     assert obj.is_bundle in (True, False)
     assert obj.section_id is None or 0 <= obj.section_id < 2**64
-    assert obj.instant is None or FIRST_MILLISECOND <= obj.instant <= LAST_MILLISECOND
+    assert obj.written_at_ms is None or FIRST_MILLISECOND <= obj.written_at_ms <= LAST_MILLISECOND
 
 
 def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
-    request: bulk.BulkRequest | None = _refused(bulk.BadRequest, bulk.read_request, found, SETTINGS)
+    request: BulkRequest | None = _refused(BadRequest, read_request, found, SETTINGS)
     if request is None:
         return
     assert request.bucket
@@ -316,7 +321,7 @@ def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
         assert request.covers(obj) in (True, False)
     key = f"{request.prefix}é.jsonl"
     token = {"continuation_token": request.token_after(key)}
-    assert bulk.read_request(token, SETTINGS) == replace(request, after=key)
+    assert read_request(token, SETTINGS) == replace(request, after=key)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -15,8 +15,8 @@ from tests.faults import child
 from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed
-from xapi_etl_processor.xapi.statements import MAX_DEPTH
+from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.xapi.decode import MAX_DEPTH
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT lines, video, other, blank, rejected FROM processed_files FINAL"
@@ -81,7 +81,7 @@ def test_gzip_beyond_a_limit_fails_and_within_it_lands(
     bucket.put(KEY + ".gz", body=body)
     monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
     monkeypatch.setenv(variable, value)
-    with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip holds {said}"):
+    with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip unpacks to {said}"):
         invoke(notification(bucket.name, KEY + ".gz"))
     assert ask("SELECT count() FROM processed_files") == [[0]]
     monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
@@ -175,7 +175,9 @@ def test_an_object_in_which_nothing_is_a_statement_is_no_silent_success(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, body: bytes
 ) -> None:
     bucket.put(KEY, body=body)
-    with pytest.raises(EventFailed, match="none is a statement: see them in rejected_statements"):
+    with pytest.raises(
+        EventFailed, match="none of its lines is a statement.*: see rejected_statements"
+    ):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM processed_files") == [[0]]
     kept = ask("SELECT count() FROM rejected_statements FINAL")
@@ -197,7 +199,7 @@ def test_a_zstandard_object_fails_and_says_that_it_is_no_bundle(
     header = b"\x28\xb5\x2f\xfd\x20" + bytes([len(text)])
     block = ((len(text) << 3) | 1).to_bytes(3, "little")
     bucket.put(KEY, body=header + block + text)
-    with pytest.raises(EventFailed, match="none is a statement.*it is no bundle"):
+    with pytest.raises(EventFailed, match="none of its lines is a statement.*it is not a bundle"):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM video_events") == [[0]]
 

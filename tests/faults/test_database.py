@@ -15,12 +15,9 @@ from tests.faults.matrix import fault
 from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import BAD_LINE, event_id, notification, video
-from xapi_etl_processor.clickhouse_client import (
-    ClickHouse,
-    ClickHouseRefused,
-)
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 INTO_EVENTS = b".video_events ("

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -15,6 +16,7 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
@@ -22,12 +24,17 @@ from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor import common
-from xapi_etl_processor.common import Run, connections, process
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.xapi.columns import Source
-from xapi_etl_processor.xapi.statements import parse
+from xapi_etl_processor.storage import batch
+from xapi_etl_processor.xapi.chunk import Chunk, Source
+from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.transpose import to_columns
 
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
 
@@ -43,9 +50,13 @@ def uploaded(bucket: Bucket, names: list[str]) -> dict[str, Any]:
     return {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
 
 
-def deliver(messages: dict[str, Any], seconds_left: float = 60) -> dict[str, Any]:
+def deliver(
+    messages: dict[str, Any],
+    seconds_left: float = 60,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any]:
     """What is left of the messages after one invocation, by Lambda's own rules."""
-    answer = handler(sqs(**messages), context(seconds_left))
+    answer = handler(sqs(**messages), context(seconds_left, clock))
     payload = type("Payload", (), {"read": lambda _: json.dumps(answer).encode()})()
     failed = failed_messages(list(messages), {"Payload": payload}, reports=True)
     return {name: body for name, body in messages.items() if name in failed}
@@ -91,25 +102,44 @@ def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
     assert ask(IDS) == ids(range(4))
 
 
+class OutOfMemory:
+    """Values for which there is not enough memory to copy them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise MemoryError
+
+
+def short_columns(chunk: Chunk) -> dict[str, Any]:
+    """The second of two columns does not fit into memory any more."""
+    columns = to_columns(chunk)
+    return {"event_id": columns["event_id"], "user_id": OutOfMemory()}
+
+
+def short_token(chunk: Chunk) -> dict[str, Any]:
+    """All columns fit, and what the token is made of does not."""
+    columns = to_columns(chunk)
+    chunk.numbers = OutOfMemory()  # type: ignore[assignment]  # on purpose
+    return columns
+
+
 @fault(8, 65, caught_by="a batch takes all of a chunk's columns or none; storing fails for itself")
-@pytest.mark.parametrize("where", ["_append", "_identify"])
+@pytest.mark.parametrize("short", [short_columns, short_token])
 def test_memory_that_runs_out_half_way_into_a_batch_leaves_the_rest_of_it_whole(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, where: str
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+    short: Callable[[Chunk], dict[str, Any]],
 ) -> None:
     names = keys(4)
     messages = uploaded(bucket, names)
-    original = getattr(common._Batch, where)
-    calls: list[int] = []
+    chunks: list[Chunk] = []
 
-    def short_of_memory(batch: Any, *arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            for name in ("event_id", "user_id"):
-                batch._columns[name] += ["half"]
-            raise MemoryError
-        original(batch, *arguments)
+    def second_is_short(chunk: Chunk) -> Any:
+        chunks.append(chunk)
+        return short(chunk) if len(chunks) == 2 else to_columns(chunk)
 
-    monkeypatch.setattr(common._Batch, where, short_of_memory)
+    monkeypatch.setattr(batch, "to_columns", second_is_short)
     assert deliver(messages).keys() == {"id1"}
     assert ask(IDS) == ids(range(1)) + ids(range(2, 4))
     assert ask("SELECT count() FROM processed_files FINAL") == [[3]]
@@ -124,16 +154,17 @@ def test_a_defect_of_ours_in_storing_fails_what_is_not_stored(
     monkeypatch.setenv("BATCH_ROWS", "1")
     names = keys(4)
     messages = uploaded(bucket, names)
-    original = common._Batch._store
-    calls: list[int] = []
+    original = ClickHouse.insert
+    inserts: list[str] = []
 
-    def broken(batch: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise ZeroDivisionError
-        original(batch)
+    def broken(clickhouse: ClickHouse, table: str, *arguments: Any) -> None:
+        if table == "video_events":
+            inserts.append(table)
+            if len(inserts) == 3:
+                raise ZeroDivisionError
+        original(clickhouse, table, *arguments)
 
-    monkeypatch.setattr(common._Batch, "_store", broken)
+    monkeypatch.setattr(ClickHouse, "insert", broken)
     left = deliver(messages)
     assert 0 < len(left) < 4
     assert ask("SELECT count() FROM processed_files FINAL") == [[4 - len(left)]]
@@ -185,32 +216,37 @@ def test_when_the_time_is_nearly_up_what_is_left_comes_again(
 
 @fault(12, caught_by="time budget; partial batch answer")
 def test_when_the_time_is_up_half_way_what_is_done_does_not_come_again(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
     names = keys(6)
     messages = uploaded(bucket, names)
-    # It is looked at before the page, before each object, and at each chunk of it.
-    times = iter([False] * (1 + 2 * 3))
-    monkeypatch.setattr(Run, "time_is_up", property(lambda _: next(times, True)))
-    assert deliver(messages).keys() == {"id3", "id4", "id5"}
+    clock = run_out_of_time_after(clickhouse, inserts=3)
+    assert deliver(messages, clock=clock).keys() == {"id3", "id4", "id5"}
     assert ask(IDS) == ids(range(3))
     assert ask(LEDGER) == [[key, 1, 1, 0] for key in names[:3]]
-    monkeypatch.setattr(Run, "time_is_up", False)
     assert deliver(messages) == {}
     assert ask(ROWS) == [[6]]
 
 
 @fault(12, caught_by="time budget")
 def test_an_object_that_the_time_does_not_suffice_for_is_not_in_the_ledger(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "500")
     key = bucket.put(keys(1)[0], body=b"".join(line(n) for n in range(3000)))
-    times = iter([False] * 4)
-    monkeypatch.setattr(Run, "time_is_up", property(lambda _: next(times, True)))
-    with pytest.raises(EventFailed, match=r"the time was up at line \d+: give the function more"):
-        handler(notification(bucket.name, key), context())
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    with pytest.raises(EventFailed, match=r"time ran out at line \d+: give the function more"):
+        handler(notification(bucket.name, key), context(clock=clock))
     assert ask("SELECT count() FROM processed_files") == [[0]]
-    monkeypatch.setattr(Run, "time_is_up", False)
     handler(notification(bucket.name, key), context())
     assert ask("SELECT count() FROM video_events FINAL") == [[3000]]
 

@@ -22,6 +22,7 @@ from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import PLAYED, VIDEO, context, notification, sqs
 from xapi_etl_processor import common
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.storage import batch
 
 CANARY = "canary7f3e"
 
@@ -120,10 +121,14 @@ FAULTS: dict[str, dict[str, Any]] = {
     "a constraint is violated": {"server": server_says(469)},
     "an unknown error": {"server": server_says(4711)},
     **{f"code {code}": {"server": server_says(code)} for code in (36, 53, 159, 241, 425)},
-    "the time is up": {"seconds_left": 0},
-    "a defect while parsing": {"patch": ("parse", a_defect(CANARY))},
-    "a value that the driver refuses": {"patch": ("to_columns", lambda _: {"volume": [CANARY]})},
-    "text that UTF-8 cannot write": {"patch": ("to_columns", lambda _: {"volume": ["\ud800"]})},
+    "time ran out": {"seconds_left": 0},
+    "a defect while parsing": {"patch": (common, "parse", a_defect(CANARY))},
+    "a value that the driver refuses": {
+        "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
+    },
+    "text that UTF-8 cannot write": {
+        "patch": (batch, "to_columns", lambda _: {"volume": ["\ud800"]})
+    },
 }
 
 
@@ -155,7 +160,7 @@ def test_no_fault_makes_anything_personal_or_secret_be_said(
     if "server" in injected:
         injected["server"](clickhouse)
     if "patch" in injected:
-        monkeypatch.setattr(common, *injected["patch"])
+        monkeypatch.setattr(*injected["patch"])
     payload = {
         "sqs": sqs(m=notification(bucket.name, KEY)),
         "direct": {"bucket": bucket.name, "key": KEY},

@@ -13,7 +13,7 @@ from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import TcpProxy
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.lambda_function import EventFailed
+from xapi_etl_processor.errors import EventFailed
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 

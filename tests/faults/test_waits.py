@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from clickhouse_driver.connection import Connection
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
@@ -23,8 +24,8 @@ from tests.faults.reader import IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import context, notification, sqs, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import ConfigurationError
-from xapi_etl_processor.lambda_function import EventFailed, handler
+from xapi_etl_processor.errors import ConfigurationError, EventFailed
+from xapi_etl_processor.lambda_function import handler
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 PROGRESS = b"\x03\0\0\0\0\0"
@@ -130,20 +131,21 @@ def test_an_insert_that_was_given_up_does_not_begin_anew(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
-    connect, insert = ClickHouse._connect, ClickHouse.insert
+    ping, insert = Connection.ping, ClickHouse.insert
     inserting, hushed = Event(), Event()
 
-    def forgotten_since(client: Any) -> None:
-        connect(client)
+    def answered_for_the_last_time(connection: Connection) -> bool:
+        alive = bool(ping(connection))
         if inserting.is_set() and not hushed.is_set():
             wire.hush()
             hushed.set()
+        return alive
 
     def told(self: ClickHouse, *arguments: Any) -> None:
         inserting.set()
         insert(self, *arguments)
 
-    monkeypatch.setattr(ClickHouse, "_connect", staticmethod(forgotten_since))
+    monkeypatch.setattr(Connection, "ping", answered_for_the_last_time)
     monkeypatch.setattr(ClickHouse, "insert", told)
     assert failed_within(3, bucket)
     assert hushed.is_set()
@@ -221,7 +223,7 @@ def test_a_line_without_an_end_is_not_read_beyond_the_time(
     assert 2500 * 1_005_000 / len(body) < 200, "the limit on what a byte may hold would do"
     bucket.put(KEY, body=body)
     started = time.monotonic()
-    with pytest.raises(EventFailed, match="the time was up"):
+    with pytest.raises(EventFailed, match="time ran out"):
         invoke(notification(bucket.name, KEY), seconds_left=1)
     assert time.monotonic() - started < 1
     assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -1,4 +1,4 @@
-"""Outcomes to the counters that answers, logs and metrics share."""
+"""Counters and bodies of answers; logs and metrics are made from them too."""
 
 from __future__ import annotations
 
@@ -6,45 +6,44 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor.common import Outcome
-from xapi_etl_processor.xapi.statements import Counts
+from xapi_etl_processor.run import Outcome, Status
+from xapi_etl_processor.xapi.parse import Counts
 
 SHOWN_FAILURES = 20
 """Failures that an answer names; the rest are only counted, since Lambda's answers end at 6 MB."""
 
 SHOWN_CHARACTERS = 2000
-"""Characters of an error in an answer. Ours."""
+"""Characters of an error in an answer. Our limit."""
 
 
 @dataclass
 class Summary:
-    """The sum of what became of objects."""
+    """The sum of what became of objects, begun when it is made."""
 
     counts: Counts = field(default_factory=Counts)
     found: int = 0
     failed: int = 0
-    by_status: dict[str, int] = field(default_factory=dict)
+    by_status: dict[Status, int] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
-        """Count one object; its lines count only if they were processed."""
+        """Count one object; its lines count only if it was processed."""
         self.found += 1
         self.by_status[outcome.status] = self.by_status.get(outcome.status, 0) + 1
-        if outcome.status == "processed":
+        if outcome.status is Status.PROCESSED:
             self.counts.add(outcome.counts)
         if outcome.failed:
             self.failed += 1
             self.fail(outcome.obj.key, outcome.error)
 
     def fail(self, key: str, error: str) -> None:
-        """Name a failure, if not too many are named already."""
+        """Name a failure, unless SHOWN_FAILURES are named already."""
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
 
-    def body(
-        self, mode: str, section_id: int | None, dry_run: bool, started: float
-    ) -> dict[str, Any]:
-        """The body of an answer; started is a time.monotonic()."""
+    def body(self, mode: str, section_id: int | None, dry_run: bool) -> dict[str, Any]:
+        """The part of an answer's body that event and bulk mode share."""
         return {
             "success": not self.failures,
             "processing_mode": mode,
@@ -55,10 +54,12 @@ class Summary:
             "rejected_lines": self.counts.rejected,
             "blank_lines": self.counts.blank,
             "files_found": self.found,
-            "files_processed": self.by_status.get("processed", 0),
-            "files_skipped": sum(self.by_status.get(s, 0) for s in ("skipped", "ignored")),
+            "files_processed": self.by_status.get(Status.PROCESSED, 0),
+            "files_skipped": sum(
+                self.by_status.get(s, 0) for s in (Status.SKIPPED, Status.IGNORED)
+            ),
             "files_failed": self.failed,
             "failures": self.failures,
-            "duration_ms": round((time.monotonic() - started) * 1000),
+            "duration_ms": round((time.monotonic() - self.started) * 1000),
             "dry_run": dry_run,
         }

@@ -1,4 +1,4 @@
-"""How the function is: can it read the bucket, can it write the tables, would a repeat double."""
+"""Health check: can the function read the bucket, write the tables, and count repeats once?"""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.clickhouse_client import ClickHouse, ClickHouseError, ClickHouseRefused
-from xapi_etl_processor.common import EVENTS, Connections
-from xapi_etl_processor.config import ConfigurationError, Settings
-from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.errors import (
+    ClickHouseError,
+    ClickHouseRefused,
+    ConfigurationError,
+    S3Error,
+)
+from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
-from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.xapi.columns import COLUMNS
+from xapi_etl_processor.storage.tables import EVENTS, TYPES
 
-_TABLES = {
-    EVENTS: {column.name: column.type for column in COLUMNS},
-    ledger.FILES: ledger.FILES_TYPES,
-    ledger.REJECTED: ledger.REJECTED_TYPES,
-}
-PATIENCE_SECONDS = 8
-"""How long ClickHouse, and then S3, may take to answer a health check. Ours."""
+SERVICE_SECONDS = 8
+"""How long ClickHouse, and then S3, may take to answer a health check. Our limit."""
 
-TOO_MUCH = ("DROP TABLE", "TRUNCATE", "ALTER DELETE", "ALTER UPDATE", "ALTER COLUMN")
-"""Rights that the function has no use for, and with which what is stored can be lost."""
+UNNEEDED_RIGHTS = ("DROP TABLE", "TRUNCATE", "ALTER DELETE", "ALTER UPDATE", "ALTER COLUMN")
+"""Rights that the function never uses, and that could destroy what is stored."""
 
 _Ask = Callable[..., list[tuple[Any, ...]]]
 _PLAIN_WINDOW = "non_replicated_deduplication_window"
@@ -33,11 +33,11 @@ _MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 
 def check(
-    settings: Settings, connections: Connections, deadline: float = FOREVER
+    settings: Settings, connections: Connections, deadline: Deadline = FOREVER
 ) -> dict[str, Any]:
-    """The health body; asks each service, writes nothing, and holds no secret."""
-    clickhouse = _check_clickhouse(connections.clickhouse, _end(deadline))
-    bucket = _check_s3(settings, connections, _end(deadline))
+    """The answer's body. Asks each service, writes nothing, and holds no secret."""
+    clickhouse = _check_clickhouse(connections.clickhouse, _service_deadline(deadline))
+    bucket = _check_s3(settings, connections, _service_deadline(deadline))
     return {
         "healthy": clickhouse["ok"] and bucket["ok"],
         "processing_mode": "health_check",
@@ -49,7 +49,7 @@ def check(
 
 
 def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
-    """The health body of a function that does not know what to connect to."""
+    """The answer's body when the settings are invalid."""
     nothing = {"ok": False, "error": str(error)}
     return {
         "healthy": False,
@@ -68,13 +68,12 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
     }
 
 
-def _end(deadline: float) -> float:
-    """When a service that is asked now is given up: time is kept for another, and an answer."""
-    now = time.monotonic()
-    return min(now + PATIENCE_SECONDS, now + max(0.0, deadline - now) * 2 / 3)
+def _service_deadline(deadline: Deadline) -> Deadline:
+    """When a service that is asked now is given up; a third of the time is kept for the rest."""
+    return deadline.earlier(deadline.seconds_left, share=1 / 3).within(SERVICE_SECONDS)
 
 
-def _check_clickhouse(clickhouse: ClickHouse, deadline: float) -> dict[str, Any]:
+def _check_clickhouse(clickhouse: ClickHouse, deadline: Deadline) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ok": False,
         "version": None,
@@ -96,9 +95,9 @@ def _check_clickhouse(clickhouse: ClickHouse, deadline: float) -> dict[str, Any]
         found["schema"], found["error"] = _schema(ask, clickhouse.database)
         if found["schema"] == "current":
             found["deduplication"], found["error"] = _deduplication(ask, clickhouse.database)
-            for table, columns in _TABLES.items():
+            for table, columns in TYPES.items():
                 clickhouse.check_insert(table, columns, deadline)
-            found["warning"] = _rights_to_spare(ask, clickhouse.database)
+            found["warning"] = _unneeded_rights(ask, clickhouse.database)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["ok"] = found["error"] is None
@@ -106,23 +105,23 @@ def _check_clickhouse(clickhouse: ClickHouse, deadline: float) -> dict[str, Any]
 
 
 def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
-    """One of "current", "missing" and "behind", by comparing the tables; and what is wrong."""
+    """One of "current", "missing" and "behind", by comparing columns; and what is wrong."""
     rows = ask(
         "SELECT table, name, type FROM system.columns WHERE database = %(database)s",
         {"database": database},
     )
-    there: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for table, name, kind in rows:
-        there.setdefault(table, {})[name] = kind
-    missing = [table for table in _TABLES if table not in there]
+        found.setdefault(table, {})[name] = kind
+    missing = [table for table in TYPES if table not in found]
     if missing:
         status = "missing" if EVENTS in missing else "behind"
         return status, f"{database} lacks {', '.join(missing)}: {_MIGRATE}"
     differing = [
-        f"{table}.{name} is {there[table].get(name, 'not there')}, not {kind}"
-        for table, columns in _TABLES.items()
+        f"{table}.{name} is {found[table].get(name, 'not there')}, not {kind}"
+        for table, columns in TYPES.items()
         for name, kind in columns.items()
-        if there[table].get(name) != kind
+        if found[table].get(name) != kind
     ]
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
@@ -131,43 +130,44 @@ def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
 
 
 def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
-    """What makes a repeated insert count once, read from the server, not assumed."""
+    """The deduplication window that the server reports; and what is wrong."""
     knows_token = ask(
         "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
     )[0][0]
     if not knows_token:
-        return "none", "this ClickHouse knows no insert_deduplication_token: use 22.2 or later"
+        return "none", "this ClickHouse has no insert_deduplication_token: use 22.2 or later"
     rows = ask(
         "SELECT name, engine_full FROM system.tables"
         " WHERE database = %(database)s AND name IN %(names)s",
-        {"database": database, "names": tuple(_TABLES)},
+        {"database": database, "names": tuple(TYPES)},
     )
     windows = [_window(engine) for _, engine in rows]
-    if len(rows) < len(_TABLES) or not all(windows):
+    if len(rows) < len(TYPES) or not all(windows):
         without = [name for name, engine in rows if not _window(engine)]
         return "none", f"{', '.join(without)} has no deduplication window: {_MIGRATE}"
     return f"window of {min(windows)} inserts", None
 
 
-def _rights_to_spare(ask: _Ask, database: str) -> str | None:
-    """What is wrong with rights that are wider than need be; nothing is said by old servers."""
+def _unneeded_rights(ask: _Ask, database: str) -> str | None:
+    """A warning about rights that could destroy data; None from servers that cannot be asked."""
 
     def has(right: str) -> bool:
-        return any(ask(f"CHECK GRANT {right} ON {database}.{table}") == [(1,)] for table in _TABLES)
+        return any(ask(f"CHECK GRANT {right} ON {database}.{table}") == [(1,)] for table in TYPES)
 
     try:
-        spare = [right for right in TOO_MUCH if has(right)]
-    except ClickHouseRefused:  # Older ones do not know the question.
+        unneeded = [right for right in UNNEEDED_RIGHTS if has(right)]
+    except ClickHouseRefused:  # Older servers do not know CHECK GRANT.
         return None
-    if not spare:
+    if not unneeded:
         return None
     return (
-        f"the user has rights it does not need: {', '.join(spare)}; GRANT SELECT, INSERT suffices"
+        f"the user has rights it does not need: {', '.join(unneeded)}; GRANT SELECT, INSERT is"
+        " enough"
     )
 
 
 def _window(engine: str) -> int:
-    """How many inserts a table remembers; Replicated and Shared tables do without being told."""
+    """How many inserts a table remembers; Replicated and Shared tables have a default."""
     replicated = engine.startswith(("Replicated", "Shared"))
     setting = "replicated_deduplication_window" if replicated else _PLAIN_WINDOW
     found = re.search(rf"\b{setting}\s*=\s*([0-9]+)", engine)
@@ -176,13 +176,13 @@ def _window(engine: str) -> int:
     return 10_000 if replicated else 0
 
 
-def _check_s3(settings: Settings, connections: Connections, deadline: float) -> dict[str, Any]:
+def _check_s3(settings: Settings, connections: Connections, deadline: Deadline) -> dict[str, Any]:
     error = None
     if not settings.bucket:
         error = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
     else:
         try:
             s3.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)
-        except s3.S3Error as problem:
+        except S3Error as problem:
             error = str(problem)
     return {"ok": error is None, "bucket": settings.bucket or None, "error": error}

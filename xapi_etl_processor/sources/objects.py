@@ -1,4 +1,4 @@
-"""An S3 object by name, and what its key tells. Pure."""
+"""An S3 object by name, and what its key says."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime
 from xapi_etl_processor.xapi.values import milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
-"""What a bundle's key ends in; objects with other keys are not ours to read."""
+"""What a bundle's key ends in."""
 
 _SECTION = re.compile(r"(?:^|/)section/([0-9]{1,19})/", re.ASCII)
-_INSTANT = re.compile(
+_TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:](\d\d)(?:[.,](\d{1,9}))?Z?(?=[_.]|$)", re.ASCII
 )
 
@@ -21,7 +21,7 @@ _INSTANT = re.compile(
 class S3Object:
     """An object as a notification or a listing names it; its key is not URL-encoded.
 
-    `etag` is '', `size` (bytes) and `modified` are None where the source does not tell.
+    `etag` is '', and `size` (bytes) and `modified` are None, if the source does not say.
     """
 
     bucket: str
@@ -47,17 +47,17 @@ class S3Object:
         return int(found[1]) if found else None
 
     @property
-    def instant(self) -> int | None:
-        """Milliseconds since 1970: the instant in the key, else of the last change."""
-        if self.milliseconds is None and self.modified is not None:
-            return since_epoch(self.modified)
-        return self.milliseconds
-
-    @property
-    def milliseconds(self) -> int | None:
-        """Milliseconds since 1970 of the UTC instant that the file's name starts with."""
-        found = _INSTANT.match(self.key.rpartition("/")[2])
+    def key_timestamp_ms(self) -> int | None:
+        """Milliseconds since 1970: the UTC timestamp that the file name starts with."""
+        found = _TIMESTAMP.match(self.key.rpartition("/")[2])
         if not found:
             return None
         day, hour, minute, second, fraction = found.groups()
         return milliseconds(f"{day}T{hour}:{minute}:{second}.{fraction or 0}Z")
+
+    @property
+    def written_at_ms(self) -> int | None:
+        """Milliseconds since 1970: the timestamp in the key, else when the object was modified."""
+        if self.key_timestamp_ms is None and self.modified is not None:
+            return since_epoch(self.modified)
+        return self.key_timestamp_ms

@@ -1,4 +1,4 @@
-"""Any Lambda payload to the S3 objects that it names. Pure: asks no service."""
+"""Any Lambda payload to the S3 objects that it names. Contacts no service."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
+from xapi_etl_processor.errors import UnknownPayload
 from xapi_etl_processor.sources.objects import S3Object
 
 _MAX_DEPTH = 4
-"""SQS around SNS around S3 is three. Ours."""
+"""How deeply envelopes may be nested; S3 inside SNS inside SQS is three. Our limit."""
 
 SHOWN_ERRORS = 5
-"""Errors of a message's records that are told; the rest are counted. Ours."""
+"""Errors of a message's records that are reported; the rest are counted. Our limit."""
 
 MAX_BUCKET_BYTES, MAX_KEY_BYTES = 255, 1024
 """The longest names of S3: general purpose buckets have 63, before 2018 in us-east-1 255 bytes."""
@@ -26,7 +27,7 @@ _OTHER_EVENTS = (
     *("LifecycleExpiration", "LifecycleTransition", "IntelligentTiering"),
     "ReducedRedundancyLostObject",
 )
-"""How S3 calls what is no upload, in its notifications ("Supported event types")."""
+"""S3's names for events that are no uploads ("Supported event types")."""
 
 _OTHER_DETAILS = (
     *("Object Deleted", "Object ACL Updated", "Object Tags Added", "Object Tags Deleted"),
@@ -39,13 +40,9 @@ _INSIDE = 1
 _FLAGS = {"dry_run", "force_reprocess"}
 
 
-class UnknownPayload(ValueError):
-    """The payload, or the message, names no S3 object in any form that is known."""
-
-
 @dataclass(frozen=True)
 class Message:
-    """One unit of success or failure: an SQS message, or the whole payload (id '')."""
+    """What succeeds or fails as one: an SQS message, or the whole payload (id '')."""
 
     id: str
     objects: tuple[S3Object, ...] = ()
@@ -56,7 +53,7 @@ class Message:
 class Delivery:
     """What a payload delivers.
 
-    from_sqs: its messages fail one by one; direct: a person, or a script, named the object.
+    from_sqs: its messages fail one by one; direct: a person or a script named the object.
     """
 
     messages: tuple[Message, ...]
@@ -65,16 +62,16 @@ class Delivery:
 
     @property
     def objects(self) -> list[S3Object]:
-        """Every object once, in order of first mention."""
+        """Every object once, in the order of first mention."""
         return list(dict.fromkeys(o for message in self.messages for o in message.objects))
 
 
-def read(payload: Any) -> Delivery:
-    """The objects in an S3 notification, bare or inside SQS, SNS or both, in an EventBridge event,
-    or in `{"bucket", "key"}`; removals and test events give none.
+def parse_payload(payload: Any) -> Delivery:
+    """The objects in an S3 notification (bare, or inside SQS, SNS or both), in an EventBridge
+    event, or in `{"bucket", "key"}`; removals and test events name none.
 
-    What is bad inside an SQS batch, or beside good records, is its message's `error`, so that the
-    rest is not lost with it. Raises UnknownPayload where nothing at all is good.
+    A bad record inside an SQS batch, or beside good records, becomes its message's `error`, so
+    that the rest is not lost with it. Raises UnknownPayload if no record can be used.
     """
     records = payload.get("Records") if isinstance(payload, Mapping) else None
     if isinstance(records, list) and records and all(map(_is_sqs, records)):
@@ -109,22 +106,26 @@ def _message(name: str, payload: Any, depth: int) -> Message:
 
 
 def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
-    """The objects; what is wrong with single records is added to errors."""
+    """The objects; faults of single records are added to `errors`."""
     if not isinstance(payload, Mapping) or depth > _MAX_DEPTH:
-        raise UnknownPayload("no S3 event: a JSON object is needed")
+        raise UnknownPayload("not an S3 event: a JSON object is needed")
     if payload.get("Event") == "s3:TestEvent" and "Records" not in payload:
         return []
     if "bucket" in payload and "key" in payload:
         if depth >= _INSIDE and payload.keys() & _FLAGS:
-            raise UnknownPayload("dry_run and force_reprocess count only in a direct invocation")
-        return [_named(payload["bucket"], payload["key"])]
+            raise UnknownPayload(
+                "dry_run and force_reprocess are allowed only in a direct invocation"
+            )
+        return [_object(payload["bucket"], payload["key"])]
     if payload.get("source") == "aws.s3" and isinstance(payload.get("detail"), Mapping):
         return _event_bridge(payload)
     if payload.get("Type") == "Notification" and "Message" in payload:
         return _objects(_json(payload["Message"], "SNS message"), depth + 1, errors)
     records = payload.get("Records")
     if not isinstance(records, list) or not records:
-        raise UnknownPayload("no S3 event: it has no Records, no bucket and key, no S3 detail")
+        raise UnknownPayload(
+            "not an S3 event: it has no Records, no bucket and key, and no S3 detail"
+        )
     found: list[S3Object] = []
     for record in records:
         try:
@@ -143,26 +144,26 @@ def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
     s3 = record.get("s3")
     if not isinstance(s3, Mapping):
         source = str(record.get("eventSource"))
-        # Of anything else than AWS's own word, who knows what it says.
-        named = (
-            source if re.fullmatch(r"aws:[a-z0-9]{1,30}", source, re.ASCII) else "something else"
+        # A text that is not AWS's own may hold anything, and is not repeated.
+        known = re.fullmatch(r"aws:[a-z0-9]{1,30}", source, re.ASCII)
+        raise UnknownPayload(
+            f"a record is not from S3 but from {source if known else 'something else'}"
         )
-        raise UnknownPayload(f"a record is not of S3 but of {named}")
-    # Where it is not said, it was created: what is gone fails, and is seen.
+    # Without a name it counts as an upload: if the object is gone, that fails and is seen.
     event = record.get("eventName") or _CREATED
     if not isinstance(event, str):
-        raise UnknownPayload("a record's eventName is no text")
+        raise UnknownPayload("a record's eventName is not text")
     if _CREATED not in event:
         if not event.removeprefix("s3:").startswith(_OTHER_EVENTS):
-            raise UnknownPayload("a record's eventName is none of S3's")
+            raise UnknownPayload("a record's eventName is not one of S3's")
         return []
     bucket, described = s3.get("bucket"), s3.get("object")
     if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
         raise UnknownPayload("an S3 record lacks its bucket or its object")
     key = described.get("key")
-    # Keys in S3's own notifications are encoded as in a form: a plus sign is a space.
+    # Keys in S3 notifications are encoded as in a form: a plus sign is a space.
     decoded = unquote_plus(key) if isinstance(key, str) else key
-    return [_named(bucket.get("name"), decoded, described.get("eTag"), described.get("size"))]
+    return [_object(bucket.get("name"), decoded, described.get("eTag"), described.get("size"))]
 
 
 def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
@@ -170,18 +171,18 @@ def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
     if kind in _OTHER_DETAILS:
         return []
     if kind != "Object Created":
-        raise UnknownPayload("an EventBridge event's detail-type is none of S3's")
+        raise UnknownPayload("an EventBridge event's detail-type is not one of S3's")
     bucket, described = event["detail"].get("bucket"), event["detail"].get("object")
     if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
         raise UnknownPayload("an EventBridge event lacks its bucket or its object")
     return [
-        _named(
+        _object(
             bucket.get("name"), described.get("key"), described.get("etag"), described.get("size")
         )
     ]
 
 
-def _named(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Object:
+def _object(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Object:
     if not isinstance(bucket, str) or not bucket or not isinstance(key, str) or not key:
         raise UnknownPayload("bucket and key must be text, and not empty")
     tag = etag.strip('"') if isinstance(etag, str) else ""
@@ -189,7 +190,7 @@ def _named(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Objec
         tag.encode()
         too_long = len(bucket.encode()) > MAX_BUCKET_BYTES or len(key.encode()) > MAX_KEY_BYTES
     except UnicodeEncodeError:
-        raise UnknownPayload("bucket, key and etag must be text that UTF-8 can write") from None
+        raise UnknownPayload("bucket, key and etag must be valid Unicode text") from None
     if too_long:
         raise UnknownPayload("bucket or key is longer than S3 allows: 255 and 1,024 bytes")
     return S3Object(

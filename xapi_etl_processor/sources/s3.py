@@ -1,12 +1,12 @@
-"""Thin over boto3: list, describe and stream objects; small ones fetched ahead in threads.
+"""Thin over boto3: list, describe and stream objects, with small ones fetched ahead in threads.
 
-No wait lasts beyond a deadline, in time.monotonic()'s seconds, whatever S3 does.
+No wait lasts beyond its deadline, whatever S3 does.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,9 +24,20 @@ from botocore.exceptions import (
     NoRegionError,
     ParamValidationError,
 )
-from urllib3.exceptions import HTTPError  # boto3's own; it lets some of them through
+from urllib3.exceptions import HTTPError  # boto3 lets some of these through
 
-from xapi_etl_processor.deadlines import FOREVER, Late, by, left, wake
+from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
+from xapi_etl_processor.errors import (
+    DeadlinePassed,
+    S3Damaged,
+    S3Denied,
+    S3Error,
+    S3InvalidName,
+    S3Late,
+    S3Missing,
+    S3NoSuchBucket,
+    S3Unusable,
+)
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.lines import READ_BYTES
@@ -35,65 +46,50 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 SMALL_BYTES = 2 * 1024**2
-"""Objects up to this size are fetched ahead, whole; larger ones are streamed. Ours."""
-
-BAD_NAME = "BadName"
-"""Code of an S3Error about a bucket or key that cannot exist."""
-
-NOT_OURS = "NotOurs"
-"""Code of an error about an object that the settings do not allow to be read."""
-
-NEVER = ("NoSuchBucket", BAD_NAME, NOT_OURS)
-"""Codes of errors that no retry mends."""
-
-LATE = "Late"
-"""Code of an error about what S3 did not give in time."""
-
-DAMAGED = "Damaged"
-"""Code of an error about a body that is not what was stored."""
+"""Objects up to this size are fetched ahead, whole; larger ones are streamed. Our choice."""
 
 CONNECT_SECONDS = 5
-"""To reach S3. Ours."""
+"""How long connecting to S3 may take. Our limit."""
 
 READ_SECONDS = 10
-"""The longest silence of S3, also between two packets of a body; boto3's own is 60 s, as long as
-many a function has. Ours."""
+"""The longest silence of S3, also between two packets of a body. Our limit; boto3's own is 60 s,
+as long as many a function's timeout."""
 
 ATTEMPTS = 4
-"""How often one request is tried, and how often one body is begun. Ours."""
+"""How often one request is tried, and how often one body is begun. Our limit."""
 
-_MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
 _DENIED = (
     "cannot be read, access denied: allow s3:GetObject and s3:ListBucket (without the latter a"
     " missing object looks like this too)"
 )
-_REMEDIES = {
-    "NoSuchKey": _MISSING,
-    "404": _MISSING,
-    "NoSuchBucket": "cannot be read, its bucket does not exist: check the bucket's name",
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-    "InvalidObjectState": "is archived: restore it from Glacier first",
-    "PreconditionFailed": "was replaced while it was read: what it holds now is read next time",
+_MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
+_ERRORS: dict[str, tuple[type[S3Error], str]] = {
+    "NoSuchKey": (S3Missing, _MISSING),
+    "404": (S3Missing, _MISSING),
+    "NoSuchBucket": (
+        S3NoSuchBucket,
+        "cannot be read, its bucket does not exist: check the bucket's name",
+    ),
+    "AccessDenied": (S3Denied, _DENIED),
+    "403": (S3Denied, _DENIED),
+    "InvalidObjectState": (S3Unusable, "is archived: restore it from Glacier first"),
+    "PreconditionFailed": (
+        S3Error,
+        "was replaced while it was read: the new content is read at the next attempt",
+    ),
 }
-_NO_OBJECT = "health-check/is-not-there.jsonl"
+"""What S3's error codes mean, and what to do."""
+
+_MISSING_OBJECT = "health-check/is-not-there.jsonl"
 _Item = TypeVar("_Item")
 
 
-class S3Error(Exception):
-    """S3 did not give what was asked for; the text names the object and what to do."""
-
-    def __init__(self, text: str, code: str = "") -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def client(concurrency: int = 16, owner: str = "") -> S3Client:
-    """An S3 client; boto3 reads its own environment for endpoint, region and credentials.
+    """An S3 client; boto3 finds endpoint, region and credentials itself.
 
-    With an owner, an AWS account, S3 refuses (403) every bucket that is not that account's.
+    With an owner, an AWS account, S3 answers 403 for buckets of every other account.
     """
-    made = boto3.client(
+    client = boto3.client(
         "s3",
         config=Config(
             connect_timeout=CONNECT_SECONDS,
@@ -104,37 +100,37 @@ def client(concurrency: int = 16, owner: str = "") -> S3Client:
     )
     if owner:
 
-        def name_owner(params: dict[str, Any], **_: Any) -> None:
+        def add_owner(params: dict[str, Any], **_: Any) -> None:
             params["ExpectedBucketOwner"] = owner
 
-        made.meta.events.register("before-parameter-build.s3", name_owner)
-    return made
+        client.meta.events.register("before-parameter-build.s3", add_owner)
+    return client
 
 
 def describe(
-    s3: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: float = FOREVER
+    s3: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
 ) -> list[S3Object]:
-    """The objects with the etag and size that they have now, where their source did not tell.
+    """The objects, each with its current etag and size if its source did not give an etag.
 
-    One that cannot be asked for stays as it is: reading it will tell why.
+    An object for which the request fails stays as it is: reading it will say why.
     """
     if all(o.etag for o in objects):
         return list(objects)
     with _threads(concurrency) as pool:
         asked = [(o, None if o.etag else pool.submit(_head, s3, o)) for o in objects]
-        return [o if future is None else _answer(future, deadline, o) for o, future in asked]
+        return [o if future is None else _result(future, deadline, o) for o, future in asked]
 
 
 def _head(s3: S3Client, obj: S3Object) -> S3Object:
     try:
         return _described(obj, s3.head_object(Bucket=obj.bucket, Key=obj.key))
-    except Exception:  # noqa: BLE001  # reading it will tell
+    except Exception:  # noqa: BLE001  # reading it will say why
         return obj
 
 
-def _answer(future: Future[S3Object], deadline: float, otherwise: S3Object) -> S3Object:
+def _result(future: Future[S3Object], deadline: Deadline, otherwise: S3Object) -> S3Object:
     try:
-        return future.result(left(deadline))
+        return future.result(deadline.timeout)
     except TimeoutError:
         return otherwise
 
@@ -149,13 +145,13 @@ def _described(obj: S3Object, answer: Any) -> S3Object:
 
 
 def listing(
-    s3: S3Client, bucket: str, prefix: str, after: str = "", deadline: float = FOREVER
+    s3: S3Client, bucket: str, prefix: str, after: str = "", deadline: Deadline = FOREVER
 ) -> Iterator[S3Object]:
-    """Every object under the prefix, in key order, from behind the key `after`; raises S3Error."""
+    """Every object under the prefix whose key comes after `after`, in key order; raises S3Error."""
     paginator = s3.get_paginator("list_objects_v2")
     pages = paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after)
     uri = f"s3://{bucket}/{prefix}"
-    with _named(uri):
+    with _translated(uri):
         for page in _in_time(iter(pages), deadline, uri):
             for found in page.get("Contents", ()):
                 yield S3Object(
@@ -167,32 +163,33 @@ def listing(
                 )
 
 
-def check_bucket(s3: S3Client, bucket: str, prefix: str, deadline: float = FOREVER) -> None:
-    """Raises S3Error unless the bucket exists, and under the prefix may be listed and read."""
+def check_bucket(s3: S3Client, bucket: str, prefix: str, deadline: Deadline = FOREVER) -> None:
+    """Raises S3Error unless the bucket exists, and the prefix may be listed and read."""
 
-    def look() -> None:
+    def check() -> None:
         s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         try:
-            s3.head_object(Bucket=bucket, Key=f"{prefix}{_NO_OBJECT}")
+            s3.head_object(Bucket=bucket, Key=f"{prefix}{_MISSING_OBJECT}")
         except ClientError as error:
             if error.response["Error"]["Code"] != "404":
                 raise
 
     uri = f"s3://{bucket}/{prefix}"
-    with _named(uri):
+    with _translated(uri):
         try:
-            by(deadline, look)
-        except Late:
-            raise S3Error(f"{uri} cannot be asked for, S3 did not answer in time", LATE) from None
+            call_with_deadline(deadline, check)
+        except DeadlinePassed:
+            raise S3Late(f"{uri} cannot be checked, S3 did not answer in time") from None
 
 
 def bodies(
-    s3: S3Client, objects: Iterable[S3Object], concurrency: int, deadline: float = FOREVER
-) -> Iterator[tuple[S3Object, Iterator[bytes]]]:
+    s3: S3Client, objects: Iterable[S3Object], concurrency: int, deadline: Deadline = FOREVER
+) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
     """Each object as it is now, with its body in chunks, in order.
 
-    Up to `concurrency` small objects are on their way at once, at most SMALL_BYTES each. The body
-    raises S3Error where the object cannot be read, or not to its end, or not in time.
+    Up to `concurrency` small objects, of at most SMALL_BYTES each, are fetched at the same time.
+    A body raises S3Error if the object cannot be read to its end in time. Close the iterator to
+    let go of threads that still wait for S3.
     """
     waiting: deque[tuple[S3Object, Future[_Opened] | None]] = deque()
     source = iter(objects)
@@ -206,10 +203,10 @@ def bodies(
                 return
             obj, future = waiting.popleft()
             try:
-                yield (future or pool.submit(_get, reading, obj)).result(left(deadline))
+                yield (future or pool.submit(_get, reading, obj)).result(deadline.timeout)
             except TimeoutError:
                 yield obj, _raising(_late(obj.uri))
-            except Exception as error:  # noqa: BLE001  # whoever reads this body is to see it
+            except Exception as error:  # noqa: BLE001  # raised when this body is read
                 yield obj, _raising(error)
 
 
@@ -218,19 +215,19 @@ _Opened = tuple[S3Object, Iterator[bytes]]
 
 @dataclass
 class _Reading:
-    """What is being read, and let go of at the end: threads that wait for S3 would be left over."""
+    """The bodies that threads are reading, so that the threads can be interrupted at the end."""
 
     s3: S3Client
-    deadline: float
+    deadline: Deadline
     bodies: set[Any] = field(default_factory=set)
-    over: bool = False
+    is_over: bool = False
 
     def close(self) -> None:
-        """Wake whoever waits for a body; what would come is for nobody."""
-        self.over = True
+        """Interrupt the threads that still wait for a body; nobody needs it any more."""
+        self.is_over = True
         for body in list(self.bodies):
             connection = getattr(getattr(body, "_raw_stream", None), "_connection", None)
-            wake(getattr(connection, "sock", None))
+            interrupt(getattr(connection, "sock", None))
 
 
 def _raising(error: Exception) -> Iterator[bytes]:
@@ -239,8 +236,8 @@ def _raising(error: Exception) -> Iterator[bytes]:
 
 
 def _get(reading: _Reading, obj: S3Object) -> _Opened:
-    """The object as it is now; its body read already, if that is small."""
-    with _named(obj.uri):
+    """The object as it is now, with its body; a small body has been read already."""
+    with _translated(obj.uri):
         answer = reading.s3.get_object(Bucket=obj.bucket, Key=obj.key)
     try:
         obj = _described(obj, answer)
@@ -254,30 +251,34 @@ def _get(reading: _Reading, obj: S3Object) -> _Opened:
 
 
 def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
-    """The body to its last byte. Where it breaks off or stalls, what is left is asked for again,
-    of the same version: ATTEMPTS times for each READ_BYTES of it.
+    """The body to its last byte.
+
+    If it breaks off or stalls, the rest is requested again, of the same version, at most ATTEMPTS
+    times for each READ_BYTES.
     """
-    read = begun = 0
+    read = attempts = 0
     while True:
         reading.bodies.add(body)
         try:
-            if reading.over:
+            if reading.is_over:
                 raise _late(obj.uri)
-            with _named(obj.uri):
-                # Compares the length with Content-Length; the raw stream below it does not.
+            with _translated(obj.uri):
+                # This compares the length with Content-Length; reading the raw stream does not.
                 for chunk in body.iter_chunks(READ_BYTES):
                     read += len(chunk)
                     if len(chunk) == READ_BYTES:
-                        begun = 0
+                        attempts = 0
                     yield chunk
                 return
         except S3Error as error:
-            begun += 1
-            if begun == ATTEMPTS or reading.over or error.code == DAMAGED:
+            attempts += 1
+            if attempts == ATTEMPTS or reading.is_over or isinstance(error, S3Damaged):
                 raise
             if read == obj.size:
                 return
-            logger.warning("reading on", extra={"error": str(error), "byte": read})
+            logger.warning(
+                "reading the rest of an object", extra={"error": str(error), "byte": read}
+            )
         finally:
             reading.bodies.discard(body)
             body.close()
@@ -285,23 +286,23 @@ def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
 
 
 def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
-    with _named(obj.uri):
+    with _translated(obj.uri):
         answer = s3.get_object(
             Bucket=obj.bucket, Key=obj.key, Range=f"bytes={start}-", IfMatch=f'"{obj.etag}"'
         )
         if not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             answer["Body"].close()
-            raise S3Error(f"{obj.uri} could not be read on from byte {start}: try again")
+            raise S3Error(f"{obj.uri} could not be read from byte {start} on: try again")
         return answer["Body"]
 
 
-def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_Item]:
-    """The same items, one got ahead in a thread; raises S3Error for one that is late."""
+def _in_time(items: Iterator[_Item], deadline: Deadline, what: str) -> Iterator[_Item]:
+    """The same items, each fetched in a thread while the one before is used; raises S3Late."""
     with _threads(1) as thread:
         coming = thread.submit(next, items, None)
         while True:
             try:
-                item = coming.result(left(deadline))
+                item = coming.result(deadline.timeout)
             except TimeoutError:
                 raise _late(what) from None
             if item is None:
@@ -310,13 +311,13 @@ def _in_time(items: Iterator[_Item], deadline: float, what: str) -> Iterator[_It
             yield item
 
 
-def _late(what: str) -> S3Error:
-    return S3Error(f"{what} was not read in time, S3 is slow: it is tried again", LATE)
+def _late(what: str) -> S3Late:
+    return S3Late(f"{what} was not read in time, S3 is slow: it is tried again")
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads, not waited for at the end: what they still do, they do for nobody."""
+    """Threads that are not waited for at the end; results that are still to come are discarded."""
     pool = ThreadPoolExecutor(count)
     try:
         yield pool
@@ -325,24 +326,24 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Raises what boto3 raises as S3Error, with the object's name."""
+def _translated(what: str) -> Iterator[None]:
+    """Raises boto3's errors as S3Error, with the object's name and what to do."""
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        remedy = _REMEDIES.get(code, "cannot be read")
-        raise S3Error(f"{what} {remedy} ({code})", code) from error
+        kind, text = _ERRORS.get(code, (S3Error, "cannot be read"))
+        raise kind(f"{what} {text} ({code})") from error
     except ParamValidationError as error:
-        raise S3Error(f"{what} is no name that S3 knows: check bucket and key", BAD_NAME) from error
+        raise S3InvalidName(f"{what} is not a valid S3 name: check bucket and key") from error
     except (NoCredentialsError, NoRegionError) as error:
-        raise S3Error(f"{what} cannot be asked for: {error}: set what AWS needs") from error
-    except EndpointConnectionError as error:
-        raise S3Error(f"{what} cannot be asked for, S3 is out of reach: {error}") from error
-    except FlexibleChecksumError as error:
         raise S3Error(
-            f"{what} came otherwise than it was stored, by its checksum: it is read again", DAMAGED
+            f"{what} cannot be requested: {error}: set AWS credentials and region"
         ) from error
+    except EndpointConnectionError as error:
+        raise S3Error(f"{what} cannot be requested, S3 is out of reach: {error}") from error
+    except FlexibleChecksumError as error:
+        raise S3Damaged(f"{what}: checksum mismatch: it is read again") from error
     except (BotoCoreError, HTTPError, OSError) as error:
         raise S3Error(
             f"{what} could not be read to its end ({type(error).__name__}): try again"

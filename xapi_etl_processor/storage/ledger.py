@@ -1,4 +1,4 @@
-"""What is remembered of objects: which are done, and which of their lines were refused."""
+"""What is recorded about objects: which are done, and which of their lines were rejected."""
 
 from __future__ import annotations
 
@@ -9,53 +9,28 @@ from hashlib import sha256
 from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.xapi.statements import Counts, RejectedLine
+from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES
+from xapi_etl_processor.xapi.parse import Counts, RejectedLine
 from xapi_etl_processor.xapi.values import since_epoch
 
-FILES = "processed_files"
-REJECTED = "rejected_statements"
-
-FILES_TYPES = {
-    "bucket": "String",
-    "key": "String",
-    "etag": "String",
-    "size": "UInt64",
-    "lines": "UInt64",
-    "video": "UInt64",
-    "other": "UInt64",
-    "blank": "UInt64",
-    "rejected": "UInt64",
-    "mode": "LowCardinality(String)",
-    "run_id": "String",
-    "processed_at": "DateTime64(3, 'UTC')",
-}
-REJECTED_TYPES = {
-    "source_file": "String",
-    "source_etag": "String",
-    "source_line": "UInt32",
-    "reason": "LowCardinality(String)",
-    "line": "String",
-    "rejected_at": "DateTime64(3, 'UTC')",
-}
-"""The two tables' columns, as the migrations make them."""
-
 MAX_REJECTED_BYTES = 4096
-"""How much of a refused line is kept. Ours."""
+"""How much of a rejected line is kept. Our limit."""
 
 Identity = tuple[str, str, str]
 """Bucket, key and etag: the same three are the same bytes."""
 
 
 def identity(obj: S3Object) -> Identity:
-    """By what an object is remembered."""
+    """What the ledger knows an object by."""
     return obj.bucket, obj.key, obj.etag
 
 
 def already_processed(
-    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: float
+    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline
 ) -> set[Identity]:
-    """Which of the objects are in the ledger as they are now, by one query."""
+    """Which of the objects, as they are now, are in the ledger; by one query."""
     known = tuple(identity(o) for o in objects if o.etag)
     if not known:
         return set()
@@ -73,12 +48,12 @@ def record_files(
     done: Sequence[tuple[S3Object, Counts]],
     mode: str,
     run_id: str,
-    deadline: float,
+    deadline: Deadline,
 ) -> None:
-    """Write a ledger row for each object; every row of theirs must have been acknowledged."""
+    """Write a ledger row for each object. Call it after all rows of theirs were acknowledged."""
     now = since_epoch(datetime.now(UTC))
     rows = [(*identity(o), o.size or 0, *astuple(c), mode, run_id, now) for o, c in done]
-    columns = dict(zip(FILES_TYPES, map(list, zip(*rows, strict=True)), strict=True))
+    columns = dict(zip(TYPES[FILES], map(list, zip(*rows, strict=True)), strict=True))
     clickhouse.insert(FILES, columns, token_of(columns), deadline)
 
 
@@ -86,9 +61,9 @@ def record_rejected(
     clickhouse: ClickHouse,
     rejected: Sequence[tuple[S3Object, RejectedLine]],
     salt: str,
-    deadline: float,
+    deadline: Deadline,
 ) -> None:
-    """Write a row for each refused line, which is bounded already: where, why, what."""
+    """Write a row for each rejected line: where it stands, why, and the line as it is given."""
     columns: dict[str, list[Any]] = {
         "source_file": [o.uri for o, _ in rejected],
         "source_etag": [o.etag for o, _ in rejected],
@@ -100,7 +75,7 @@ def record_rejected(
 
 
 def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:
-    """A deduplication token that no other rows have."""
+    """A deduplication token that only these rows have."""
     found = sha256(salt.encode())
     for name, values in columns.items():
         found.update(name.encode())

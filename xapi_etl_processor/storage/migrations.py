@@ -1,7 +1,7 @@
 """Apply the numbered .sql files of `schema/`: for people and pipelines, never at event time.
 
-The work is clickhouse-migrations': it is kept, plain SQL, and goes over the same driver. It is not
-in the deployment package, so it is imported here only.
+clickhouse-migrations does the work: it is maintained, takes plain SQL and uses the same driver. It
+is not in the deployment package, so it is imported inside functions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS, password
+from xapi_etl_processor import secrets
+from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
 from xapi_etl_processor.config import Settings
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ SCHEMA = Path(__file__).parent / "schema"
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Bring the database, made if need be, to the newest schema; the files that were applied.
+    """Create the database, or bring it to the newest schema; returns the files that were applied.
 
-    Safe to repeat. Raises MigrationException where an applied file was edited, and the driver's
+    Safe to repeat. Raises MigrationException if an applied file was edited, and the driver's
     errors.
     """
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
@@ -29,7 +30,7 @@ def migrate(settings: Settings) -> list[str]:
     cluster = ClickhouseCluster(
         settings.clickhouse_host,
         settings.clickhouse_username,
-        password(settings),
+        secrets.password(settings),
         str(settings.clickhouse_port),
         secure=settings.clickhouse_secure,
         ca_cert=settings.clickhouse_ca_certs or None,

@@ -1,16 +1,16 @@
-"""THE column table: what one video statement becomes, written once.
+"""THE column table: what a video statement becomes, written once.
 
-From it come the decoder's structs, the INSERT's column list and the README's data dictionary, and
-the migrated table is compared with it. To add a column: a line here, a migration in `schema/`
-(`reference.sql_columns` writes its columns), a test, `make docs`.
+From it come the decoder's structs, the INSERT's column list and the data dictionary in
+docs/tables.md, and the migrated table is compared with it. CONTRIBUTING.md says how to add a
+column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from xapi_etl_processor.xapi.chunk import Chunk, Rows
 from xapi_etl_processor.xapi.values import (
     BOOLEAN,
     COURSE,
@@ -55,43 +55,25 @@ LEAF_TYPES: dict[Path, Any] = {
     (*ACTIVITIES, "parent"): Activities,
     (*ACTIVITIES, "grouping"): Activities,
 }
-"""What stands at the end of a path, where it is not a scalar."""
+"""The types at the ends of paths that are not scalars."""
 
 
-class Source(NamedTuple):
-    """The object that a line stands in, and what it supplies where a statement is silent."""
+class Fallback(NamedTuple):
+    """Supplies the rows for which no path has a value.
 
-    file: str
-    etag: str
-    section_id: int
-    milliseconds: int
-
-
-@dataclass
-class Chunk:
-    """Video statements of one object, in order, on the way to columns.
-
-    `columns` holds those that are made already, in the order of the column table: a fallback may
-    look at what stands before it.
+    `supply(chunk, rows, **columns)` gives one value for each of the rows. The columns that it
+    `needs` are passed to it by name, finished and as long as the chunk, wherever they stand in the
+    table.
     """
 
-    source: Source
-    statements: list[Any] = field(default_factory=list)
-    lines: list[bytes] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
-    columns: dict[str, Sequence[Any]] = field(default_factory=dict)
-
-
-Rows = Sequence[int]
-"""Positions in a chunk."""
+    supply: Callable[..., list[Any]]
+    needs: tuple[str, ...] = ()
 
 
 class Column(NamedTuple):
-    """One column: where its value is looked for, first that is present, and what it becomes.
+    """One column: the paths at which its value is looked for, in order, and what it becomes.
 
-    `fallback` supplies the rows that no path has a value for. A column with a `default` is filled
-    by ClickHouse and never sent.
+    A column with a `default` is filled by ClickHouse and never sent.
     """
 
     name: str
@@ -99,7 +81,7 @@ class Column(NamedTuple):
     comment: str
     kind: Kind = TEXT
     paths: tuple[Path, ...] = ()
-    fallback: Callable[[Chunk, Rows], list[Any]] | None = None
+    fallback: Fallback | None = None
     default: str = ""
 
     @property
@@ -115,7 +97,7 @@ def _oli(*names: str) -> tuple[Path, ...]:
 
 
 def _video(*names: str) -> tuple[Path, ...]:
-    """Video Profile extensions, wherever in the statement they stand."""
+    """The paths of Video Profile extensions: in the result, the context, or the object."""
     places = (RESULT, CONTEXT, DEFINITION)
     return tuple((*place, VIDEO + name) for place in places for name in names)
 
@@ -124,30 +106,34 @@ def _profile(name: str, inner: str, kind: Kind, comment: str, *extensions: str) 
     return Column(name, f"Nullable({inner})", comment, kind, _video(*extensions))
 
 
-def _from_source(name: str) -> Callable[[Chunk, Rows], list[Any]]:
-    return lambda chunk, rows: [getattr(chunk.source, name)] * len(rows)
+def _from_source(name: str) -> Fallback:
+    return Fallback(lambda chunk, rows: [getattr(chunk.source, name)] * len(rows))
+
+
+def _line_numbers(chunk: Chunk, rows: Rows) -> list[int]:
+    return [chunk.numbers[row] for row in rows]
 
 
 def _line_uuids(chunk: Chunk, rows: Rows) -> list[str]:
-    """UUIDs' text made of the first 16 bytes of the SHA-256 of the trimmed lines."""
+    """UUIDs made of the first 16 bytes of the trimmed lines' SHA-256."""
     digests = [chunk.digests[row].hex() for row in rows]
     return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}" for d in digests]
 
 
 def _sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
     lines = [chunk.lines[row] for row in rows]
-    # One search of all is forty times as fast as one of each, and most bundles have none.
+    # One search of all lines is forty times as fast as one of each, and most bundles have none.
     if b"session-id" not in b"".join(lines):
         return [None] * len(rows)
     return [_any_session(line) if b"session-id" in line else None for line in lines]
 
 
 def _any_session(line: bytes) -> str | None:
-    """The first context extension whose IRI ends in /session-id; the structs know no such rule."""
+    """The first context extension whose IRI ends in /session-id, which no path can express."""
     try:
         context = any_json(line).get("context")
     except (ValueError, RecursionError):
-        return None  # The typed decode has passed over what cannot be read here.
+        return None  # The typed decode skipped a part of the line that cannot be read.
     extensions = context.get("extensions") if isinstance(context, dict) else None
     if isinstance(extensions, dict):
         for iri, value in extensions.items():
@@ -156,11 +142,10 @@ def _any_session(line: bytes) -> str | None:
     return None
 
 
-def _play_times(chunk: Chunk, rows: Rows) -> list[float | None]:
-    segments = chunk.columns.get("video_played_segments")
-    if segments is None:
-        return [None] * len(rows)
-    return [seconds_covered(segments[row]) for row in rows]
+def _play_times(
+    _chunk: Chunk, rows: Rows, video_played_segments: Sequence[str]
+) -> list[float | None]:
+    return [seconds_covered(video_played_segments[row]) for row in rows]
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -170,7 +155,7 @@ COLUMNS: tuple[Column, ...] = (
         "Identity of the statement: its id in lower case, else a UUID of the line's SHA-256",
         LOWER_TEXT,
         (("id",),),
-        _line_uuids,
+        Fallback(_line_uuids),
     ),
     Column(
         "timestamp",
@@ -178,7 +163,7 @@ COLUMNS: tuple[Column, ...] = (
         "When it happened; else stored, the time in the object's key, the object's LastModified",
         INSTANT,
         (("timestamp",), ("stored",)),
-        _from_source("milliseconds"),
+        _from_source("written_at_ms"),
     ),
     Column(
         "user_id",
@@ -257,7 +242,7 @@ COLUMNS: tuple[Column, ...] = (
         "String",
         "Session of the player, or of the platform",
         paths=((*CONTEXT, VIDEO + "session-id"), *_oli("session_id")),
-        fallback=_sessions_of_any_vocabulary,
+        fallback=Fallback(_sessions_of_any_vocabulary),
     ),
     Column(
         "verb",
@@ -288,7 +273,7 @@ COLUMNS: tuple[Column, ...] = (
         "Seconds played as sent, else the seconds that the stretches cover, each once",
         NUMBER,
         tuple((*RESULT, prefix + "video_play_time") for prefix in ("", OLI, VIDEO)),
-        _play_times,
+        Fallback(_play_times, needs=("video_played_segments",)),
     ),
     _profile("video_seek_from", "Float64", NUMBER, "Seconds: where a seek began", "time-from"),
     _profile("video_seek_to", "Float64", NUMBER, "Seconds: where a seek ended", "time-to"),
@@ -308,7 +293,7 @@ COLUMNS: tuple[Column, ...] = (
         "Bool",
         BOOLEAN,
         "Captions shown",
-        # The profile's concepts name the second; its templates, and players, the first.
+        # The profile's concepts use the second name; its templates, and players, the first.
         "cc-enabled",
         "cc-subtitle-enabled",
     ),
@@ -349,7 +334,7 @@ COLUMNS: tuple[Column, ...] = (
         "source_line",
         "UInt32",
         "Line in that object, from 1",
-        fallback=lambda chunk, rows: [chunk.numbers[row] for row in rows],
+        fallback=Fallback(_line_numbers),
     ),
     Column(
         "inserted_at",

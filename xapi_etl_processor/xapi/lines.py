@@ -1,4 +1,4 @@
-"""Bytes to lines: chunks, gzip, line ends, limits. Pure: knows no S3 and no JSON."""
+"""Bytes to lines: chunks, gzip, line ends, limits."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from itertools import chain
 from typing import NamedTuple
 
 READ_BYTES = 1024**2
-"""How much is asked of S3 at a time. Ours."""
+"""How much is read from S3 at a time. Our choice."""
 
 CHUNK_BYTES = 128 * 1024
-"""How much is split, decoded and made columns of at a time: what becomes of it must fit into a
-processor's cache, or everything takes twice as long. Ours."""
+"""How much is split, decoded and turned into columns at a time. Our choice: with more, the data
+leaves the processor's cache and everything takes twice as long."""
 
 MAX_LINE_BYTES = 16 * 1024**2
-"""The longest line that is looked at, without its end, where no other limit is given. Ours."""
+"""The longest line, without its line end, if no other limit is given. Our limit."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
 FREE_BYTES = 64 * 1024**2
-"""What gzip may hold at any ratio: small and well packed is no harm. Ours."""
+"""What gzip may unpack to at any ratio, since small objects do no harm. Our limit."""
 
 
 class BrokenGzip(Exception):
-    """The object starts as gzip, but does not decompress to its end, or not within the limits."""
+    """The object starts as gzip, but is damaged, cut short, or unpacks to more than the limits."""
 
 
 class Unpacking(NamedTuple):
-    """How much may come out of gzip: bytes in all, and, beyond FREE_BYTES, for each byte of it."""
+    """How much gzip may unpack to: bytes in all, and, beyond FREE_BYTES, for each packed byte."""
 
     max_bytes: int
     max_ratio: int
@@ -41,12 +41,12 @@ ANY = Unpacking(2**63, 2**63)
 
 
 def decompressed(chunks: Iterable[bytes], limits: Unpacking = ANY) -> Iterator[bytes]:
-    """The same bytes, or what they hold where they start with gzip's magic number.
+    """The bytes, unpacked if they start with gzip's magic number; in chunks of up to CHUNK_BYTES.
 
-    The content decides, not the object's name. All members of a multi-member file are read, zero
-    padding after the last one is allowed (RFC 1952, and what `gzip -d` does), and every chunk is
-    at most CHUNK_BYTES long. Raises BrokenGzip for a short or damaged stream, and before more than
-    the limits allow is held or passed on: a megabyte can hold a gigabyte of zeros.
+    The content decides, not the object's name. All members of a multi-member file are read, and
+    zero padding after the last one is allowed (RFC 1952, and `gzip -d`). Raises BrokenGzip for a
+    short or damaged stream, and before it passes on more than the limits allow: a megabyte can
+    unpack to a gigabyte of zeros.
     """
     source = iter(chunks)
     head = b""
@@ -79,7 +79,7 @@ def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
                     yield output
                     if member.eof:
                         break
-                    # Zlib may hold more output than it has input left for: an empty input asks.
+                    # Zlib may still hold output after the last input; an empty input asks for it.
                     output = member.decompress(member.unconsumed_tail, CHUNK_BYTES)
             except zlib.error as error:
                 raise BrokenGzip(f"gzip stream is damaged ({error}): upload it again") from error
@@ -89,19 +89,19 @@ def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
                 member = zlib.decompressobj(wbits=31)
                 begun = False
     if begun:
-        raise BrokenGzip("gzip stream ends before its end: the upload was cut short, repeat it")
+        raise BrokenGzip("gzip stream is cut short: upload it again")
 
 
 def _check_size(unpacked: int, packed: int, limits: Unpacking) -> None:
     if unpacked > limits.max_bytes:
         raise BrokenGzip(
-            f"gzip holds more than {limits.max_bytes // 1024**2} MiB: split the object, or raise"
-            " MAX_UNPACKED_MB"
+            f"gzip unpacks to more than {limits.max_bytes // 1024**2} MiB: split the object, or"
+            " raise MAX_UNPACKED_MB"
         )
     if unpacked > max(FREE_BYTES, packed * limits.max_ratio):
         raise BrokenGzip(
-            f"gzip holds more than {limits.max_ratio} times its size: check what it is, or raise"
-            " MAX_UNPACKED_RATIO"
+            f"gzip unpacks to more than {limits.max_ratio} times its size: check what it is, or"
+            " raise MAX_UNPACKED_RATIO"
         )
 
 
@@ -116,11 +116,11 @@ def split_lines(
 ) -> Iterator[list[bytes]]:
     r"""Lists of lines without their `\n`, in order; one list for each chunk that ends a line.
 
-    Only `\n` ends a line: a lone `\r` and the Unicode separators stay inside it, and the `\r` of
-    `\r\n` is left to whoever strips. A byte order mark before the first line is dropped. The last
-    line needs no end; nothing after a last `\n` is no line. A line of over max_line_bytes comes as
-    its first max_line_bytes + 2 bytes, however long it is: enough to tell it, with or without a
-    `\r`, from one that is just not too long.
+    Only `\n` ends a line: a lone `\r` and Unicode's separators stay inside it, and the `\r` of
+    `\r\n` is left at its end. A byte order mark before the first line is dropped. The last line
+    needs no `\n`; an empty rest after the last `\n` is not a line. A line longer than
+    max_line_bytes is cut to max_line_bytes + 2 bytes, which is enough to see that it is too long,
+    with or without a `\r`.
     """
     limit = max_line_bytes + 2
     parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""JSON values to values of one ClickHouse type: leniently, and None for what can't be used."""
+"""JSON values to values of one ClickHouse type, leniently; None for what cannot be used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 Scalar = str | int | float | bool | None
-"""What may stand at the end of a path: anything in JSON but an object or an array."""
+"""What a path may lead to: anything in JSON but an object or an array."""
 
 
 class Definition(msgspec.Struct, frozen=True, gc=False):
-    """What is read of an activity's definition where the activity is one of a list."""
+    """The part that is read of the definition of an activity in a list."""
 
     type: Scalar = None
 
@@ -33,16 +33,17 @@ _any_json = msgspec.json.Decoder(float_hook=float).decode
 
 
 def any_json(line: bytes) -> Any:
-    """JSON of any shape; a number beyond every range is infinite, so that it costs one field.
+    """JSON of any shape; an endless number becomes infinity, so that it costs only its field.
 
-    Raises ValueError for what is no JSON, and RecursionError for what is nested too deeply.
+    Raises ValueError for invalid JSON, and RecursionError for JSON that is nested too deeply.
     """
     try:
         return _any_json(line)
     except msgspec.ValidationError:
-        # An integer of more digits than Python reads (sys.int_info); the standard library asks us.
+        # An integer has more digits than Python converts (sys.int_info). The standard library
+        # lets us convert integers ourselves.
         found = json.loads(line, parse_int=_integer, parse_constant=_no_constant)
-        # It lets lone surrogates pass, which nothing can store; this raises ValueError.
+        # It accepts lone surrogates, which cannot be stored; encoding them raises ValueError.
         json.dumps(found, ensure_ascii=False).encode()
         return found
 
@@ -56,7 +57,6 @@ def _no_constant(name: str) -> None:
 
 
 _INFINITE = float("inf")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
 _MIN_MILLIS = -2_208_988_800_000
@@ -65,16 +65,16 @@ _MAX_MILLIS = 10_413_791_999_999
 
 
 class Kind(NamedTuple):
-    """A family of conversions.
+    """How values are converted.
 
-    `convert` takes one JSON value other than null, and gives what ClickHouse stores or None.
-    A column in which every value has a type of `exact`, and whose values pass `fits`, is stored
-    as it is: most columns of most bundles are, and pay nothing for leniency.
+    `convert` takes one JSON value other than null, and gives what ClickHouse stores, or None. A
+    column whose values all have a type of `exact`, and pass `fits`, is stored as it is. Most
+    columns of most bundles do, and so cost nothing extra.
     """
 
     convert: Callable[[Any], Any]
     exact: frozenset[type] = frozenset()
-    fits: Callable[[Sequence[Any]], bool] = bool  # a column is never empty
+    fits: Callable[[Sequence[Any]], bool] = bool  # true: a column is never empty
 
 
 def text(value: object) -> str | None:
@@ -89,19 +89,19 @@ def text(value: object) -> str | None:
 
 
 def lower_text(value: object) -> str | None:
-    """`text`, in lower case: UUIDs are the same in either."""
+    """`text` in lower case, in which UUIDs are compared."""
     found = text(value)
     return found and found.lower()
 
 
 def number(value: object) -> float | None:
-    """A finite float, from a number or from decimal text; True is no number."""
+    """A finite float, from a number or from decimal text, but not from True or False."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         return None
     try:
-        found = float(value)  # type: ignore[arg-type]  # what float refuses is no number
+        found = float(value)  # type: ignore[arg-type]  # a TypeError is caught
     except (TypeError, OverflowError):
         return None
     return found if isfinite(found) else None
@@ -138,17 +138,18 @@ def boolean(value: object) -> bool | None:
 
 
 def milliseconds(value: object) -> int | None:
-    """Milliseconds since 1970 of an ISO 8601 instant, cut, not rounded; no offset means UTC.
+    """Milliseconds since 1970 of an ISO 8601 timestamp, truncated; without an offset it is UTC.
 
-    None outside of 1900 to 2299, the range of DateTime64.
+    None outside 1900 to 2299, the range of DateTime64.
     """
     if not isinstance(value, str):
         return None
     try:
         instant = datetime.fromisoformat(value)
     except ValueError:
-        # RFC 3339 allows t and z; Python 3.11 does not.
-        return milliseconds(value.upper()) if value != value.upper() else None
+        # Blanks are allowed as around numbers. RFC 3339 allows t and z; Python 3.11 does not.
+        tidied = value.strip().upper()
+        return milliseconds(tidied) if tidied != value else None
     try:
         found = since_epoch(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
     except OverflowError:
@@ -157,15 +158,15 @@ def milliseconds(value: object) -> int | None:
 
 
 def since_epoch(instant: datetime) -> int:
-    """Milliseconds since 1970 of an aware datetime, cut."""
-    # A float holds microseconds exactly until 2255, milliseconds always, and is twice as fast as a
-    # timedelta.
+    """Milliseconds since 1970 of an aware datetime, truncated."""
+    # A float holds microseconds exactly until 2255 and milliseconds always, and is twice as fast
+    # as a timedelta.
     return round(instant.timestamp() * 1e6) // 1000
 
 
 def last_segment(iri: str) -> str:
-    """What a person calls a verb: what follows the last `/` or `#` of its IRI."""
-    # A longer one is no verb's; remembered, it would fill the memory of a warm container.
+    """The short name of a verb or type: what follows the last `/` or `#` of its IRI."""
+    # Real IRIs are shorter. Caching longer ones would fill the memory of a warm container.
     return _last_segment(iri) if len(iri) <= 512 else _last_segment.__wrapped__(iri)
 
 
@@ -189,11 +190,13 @@ def course_id(activities: tuple[Activity, ...]) -> str | None:
 
 
 def seconds_covered(segments: str) -> float | None:
-    """Seconds of video inside `from[.]to[,]from[.]to...`, each second once however often played.
+    """Seconds covered by `from[.]to[,]from[.]to...`, counting each second once (ADL Video Profile,
+    `played-segments`).
 
-    A pair without an end, and one that runs backwards, is none. None where there is no pair.
-    (ADL Video Profile, `played-segments`.)
+    Pairs without an end and pairs that run backwards are left out; None if no pair remains.
     """
+    if not segments:
+        return None
     pairs = []
     for pair in segments.split("[,]"):
         start, _, stop = pair.partition("[.]")
@@ -201,7 +204,7 @@ def seconds_covered(segments: str) -> float | None:
             begin, end = float(start), float(stop)
         except ValueError:
             continue
-        # Python reads NaN, inf and 1_000 too; of a NaN no comparison is true.
+        # Python also converts "nan", "inf" and "1_000". No comparison with NaN is true.
         if 0 <= end - begin < _INFINITE and "_" not in pair:
             pairs.append((begin, end))
     if not pairs:
@@ -214,7 +217,7 @@ def seconds_covered(segments: str) -> float | None:
         if end > unseen:
             covered += end - unseen
             reached = end
-    # Thousandths are the profile's precision; what is beyond is the noise of subtracting floats.
+    # The profile's precision is a thousandth; digits beyond are noise of subtracting floats.
     return round(covered, 3) if covered < _INFINITE else None
 
 

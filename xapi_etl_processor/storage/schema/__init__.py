@@ -1,1 +1,1 @@
-"""The numbered migrations: 0001 makes the tables, each later one changes them, none is edited."""
+"""Numbered migrations: 0001 creates the tables, later ones change them. Never edit one."""

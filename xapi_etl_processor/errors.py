@@ -1,0 +1,120 @@
+"""Every error that this package raises on purpose, and whether trying again can help.
+
+Their texts may be logged and answered: each says what failed, on which object, and what to do, and
+none holds a secret or a part of a statement. Any other exception is a bug, and is only named by its
+type and place (see `telemetry.describe_defect`).
+"""
+
+from __future__ import annotations
+
+
+class XapiEtlError(Exception):
+    """Base class of the errors below."""
+
+    retryable = False
+    """Whether the same call can succeed if it is simply made again later."""
+
+
+class ConfigurationError(XapiEtlError):
+    """An environment variable, or the secret it names, is missing or invalid; the text names it."""
+
+
+class BadRequest(XapiEtlError):
+    """The request itself is wrong. It is answered with status 400, since no retry can help."""
+
+
+class UnknownPayload(BadRequest):
+    """The payload, or the message, names no S3 object in any known form."""
+
+
+class EventFailed(XapiEtlError):
+    """Parts of an event failed. Raised so that Lambda retries it and then dead-letters it."""
+
+    retryable = True
+
+
+class NothingDone(XapiEtlError):
+    """A bulk request found objects and could process none of them."""
+
+    retryable = True
+
+
+class Defect(XapiEtlError):
+    """A bug: the text gives the exception's type and the lines of code, and nothing of the data."""
+
+
+class DeadlinePassed(XapiEtlError):
+    """A call did not finish before its deadline."""
+
+    retryable = True
+
+
+class S3Error(XapiEtlError):
+    """S3 could not be reached, or failed while it answered."""
+
+    retryable = True
+
+
+class S3Late(S3Error):
+    """S3 did not answer before the deadline."""
+
+
+class S3Damaged(S3Error):
+    """A body does not match the checksum that S3 stored for it."""
+
+
+class S3Missing(S3Error):
+    """There is no such object."""
+
+    retryable = False
+
+
+class S3Denied(S3Error):
+    """The function's role may not read the object."""
+
+    retryable = False
+
+
+class S3Unusable(S3Error):
+    """The object cannot be processed as it is: archived, or larger than the limit."""
+
+    retryable = False
+
+
+class S3NotAllowed(S3Error, BadRequest):
+    """The settings do not allow this bucket or folder to be read."""
+
+    retryable = False
+
+
+class S3NoSuchBucket(S3Error, BadRequest):
+    """There is no such bucket."""
+
+    retryable = False
+
+
+class S3InvalidName(S3Error, BadRequest):
+    """No S3 bucket or key can have this name."""
+
+    retryable = False
+
+
+class ClickHouseError(XapiEtlError):
+    """ClickHouse did not do what it was asked to do; the text names the server."""
+
+
+class ClickHouseUnavailable(ClickHouseError):
+    """No connection, overload, or a timeout before anything was done."""
+
+    retryable = True
+
+
+class OutcomeUnknown(ClickHouseUnavailable):
+    """The reply is missing or ambiguous: the insert may or may not have been stored.
+
+    Sending the same rows with the same token again is safe.
+    """
+
+
+class ClickHouseRefused(ClickHouseError):
+    """Somebody must change something first: the login, the schema, a right, or a value."""

@@ -1,0 +1,202 @@
+"""A bulk payload, checked: which objects it covers, and the token that continues it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.sources.access import check_allowed
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.telemetry import shown
+from xapi_etl_processor.xapi.values import milliseconds
+
+PARAMETERS = (
+    "section_id",
+    "start_date",
+    "end_date",
+    "s3_bucket",
+    "s3_prefix",
+    "dry_run",
+    "force_reprocess",
+    "continuation_token",
+)
+"""What makes a payload a bulk request, beside `mode`."""
+
+_OTHER_SPELLING = "bucket"
+"""Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
+
+_KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """A checked bulk payload.
+
+    Days are milliseconds since 1970 at their beginning, and both are included. `scope` is what was
+    asked for, as JSON, for the token that continues the request after the key `after`.
+    """
+
+    bucket: str
+    prefix: str
+    section_id: int | None
+    first_day: int | None
+    last_day: int | None
+    dry_run: bool
+    force: bool
+    after: str
+    scope: dict[str, Any]
+
+    def covers(self, obj: S3Object) -> bool:
+        """Whether the object is asked for."""
+        if not obj.is_bundle:
+            return False
+        if self.section_id is not None and obj.section_id != self.section_id:
+            return False
+        if self.first_day is None and self.last_day is None:
+            return True
+        written_at = obj.written_at_ms
+        return (
+            written_at is not None
+            and (self.first_day is None or written_at >= self.first_day)
+            and (self.last_day is None or written_at < self.last_day + _DAY_MS)
+        )
+
+    def token_after(self, key: str) -> str:
+        """A token that continues the same request after the key."""
+        text = json.dumps({**self.scope, "after": key})
+        return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
+    """The request in a payload; raises BadRequest naming the parameter.
+
+    A continuation token carries the request that it continues; parameters beside it must agree.
+    """
+    unknown = sorted(map(repr, payload.keys() - _KNOWN))
+    if unknown:
+        raise BadRequest(
+            f"unknown parameters {', '.join(unknown)}: use {', '.join(sorted(_KNOWN))}"
+        )
+    if payload.get("mode", "bulk") != "bulk":
+        raise BadRequest(f"mode is {shown(payload['mode'])}: with these parameters it is bulk")
+    asked = _checked({k: v for k, v in payload.items() if v is not None})
+    after = ""
+    if payload.get("continuation_token") is not None:
+        carried, after = _read_token(payload["continuation_token"])
+        whole = {"dry_run": False, "force_reprocess": False, **carried}
+        differing = [name for name, value in asked.items() if value != whole.get(name)]
+        if differing:
+            raise BadRequest(
+                f"continuation_token belongs to another request ({', '.join(differing)} differs):"
+                " send the token alone, or the same parameters with it"
+            )
+        asked = carried
+    bucket = asked.get("s3_bucket", settings.bucket)
+    prefix = _prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id"))
+    check_allowed(settings, bucket, prefix)
+    if after and not after.startswith(prefix):
+        raise BadRequest(
+            f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
+            " changed? Repeat the request without the token"
+        )
+    # ISO 8601 days compare as text.
+    if asked.get("start_date", "") > asked.get("end_date", "9999"):
+        raise BadRequest("start_date is after end_date: both are UTC days, both included")
+    return BulkRequest(
+        bucket=bucket,
+        prefix=prefix,
+        section_id=asked.get("section_id"),
+        first_day=milliseconds(asked.get("start_date")),
+        last_day=milliseconds(asked.get("end_date")),
+        dry_run=asked.get("dry_run", False),
+        force=asked.get("force_reprocess", False),
+        after=after,
+        scope=asked,
+    )
+
+
+def flag(payload: Mapping[str, Any], name: str) -> bool:
+    """A boolean parameter, False if absent; raises BadRequest for anything but true and false."""
+    value = payload.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadRequest(f"{name} is {shown(value)}: use true or false, without quotes")
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, each in one spelling so that they can be compared; raises BadRequest."""
+    asked: dict[str, Any] = {}
+    for name in ("dry_run", "force_reprocess"):
+        if name in given:
+            asked[name] = flag(given, name)
+    for name in ("start_date", "end_date"):
+        if name in given:
+            asked[name] = _day(name, given[name])
+    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix"):
+        if name in given:
+            asked[name] = _text(name, given[name])
+    if _OTHER_SPELLING in asked:
+        bucket = asked.pop(_OTHER_SPELLING)
+        if asked.setdefault("s3_bucket", bucket) != bucket:
+            raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
+    if "section_id" in given:
+        asked["section_id"] = _section(given["section_id"])
+    return asked
+
+
+def _section(value: Any) -> int:
+    whole = isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,19}", str(value), re.ASCII)
+    if not whole:
+        raise BadRequest(f"section_id is {shown(value)}: a whole number is needed")
+    return int(value)
+
+
+def _day(name: str, value: Any) -> str:
+    right = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)
+    if not right or milliseconds(value) is None:
+        raise BadRequest(f"{name} is {shown(value)}: a UTC day such as 2024-01-31 is needed")
+    return str(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is {shown(value)}: text is needed")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{name} is {shown(value)}: valid Unicode text is needed") from None
+    return value
+
+
+def _prefix(given: str | None, default: str, section_id: int | None) -> str:
+    """What to list. It is a folder, so that section/1 does not match section/10."""
+    prefix = (default if given is None else given).lstrip("/")
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    if section_id is None:
+        return prefix
+    named = S3Object("", prefix).section_id
+    if named not in (None, section_id):
+        raise BadRequest(f"s3_prefix is of section {named}, section_id is {section_id}")
+    return f"{prefix}{section_id}/" if f"/{prefix}".endswith("/section/") else prefix
+
+
+def _read_token(token: Any) -> tuple[dict[str, Any], str]:
+    """The request that a token carries, and the key after which it continues."""
+    try:
+        carried = json.loads(base64.urlsafe_b64decode(token))
+        after = _text("after", carried.pop("after"))
+        if carried.keys() - set(PARAMETERS) - {_OTHER_SPELLING}:
+            raise KeyError
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, BadRequest):
+        raise BadRequest(
+            "continuation_token is not one that this function gave: repeat the request without it"
+        ) from None
+    return _checked(carried), after

@@ -1,0 +1,135 @@
+"""What one invocation knows (Run), and what became of one object (Outcome)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.xapi.parse import Counts
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+RESERVE_SECONDS = 15
+"""The part of an invocation's time that is kept for storing what was read. Our choice."""
+
+
+@dataclass
+class Connections:
+    """The two services, as the process keeps them between invocations."""
+
+    s3: S3Client
+    clickhouse: ClickHouse
+
+
+@lru_cache(maxsize=1)
+def connections(settings: Settings) -> Connections:
+    """The connections for these settings, made once; both connect when they are first used."""
+    return Connections(
+        s3.client(settings.s3_concurrency, settings.bucket_owner), ClickHouse(settings)
+    )
+
+
+@dataclass
+class Run:
+    """One invocation: its settings, connections, mode and deadline.
+
+    Reading stops at `read_until`; from then to `deadline`, what was read is stored.
+    """
+
+    settings: Settings
+    connections: Connections
+    mode: str
+    force: bool = False
+    dry_run: bool = False
+    deadline: Deadline = FOREVER
+    run_id: str = field(default_factory=lambda: str(uuid4()))
+    read_until: Deadline = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Keep RESERVE_SECONDS, or a third of a shorter time, for storing."""
+        self.read_until = self.deadline.earlier(RESERVE_SECONDS, share=1 / 3)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether no new work may begin."""
+        return self.read_until.has_passed
+
+
+class Status(StrEnum):
+    """What became of an object."""
+
+    PROCESSED = "processed"
+    FOUND = "found"  # in a dry run: it would be processed
+    SKIPPED = "skipped"  # the ledger knows it
+    IGNORED = "ignored"  # it is not a bundle
+    FAILED = "failed"  # it cannot be read
+    UNSTORED = "unstored"  # ClickHouse did not take it
+    WAITING = "waiting"  # work stopped before it was begun or finished
+
+
+class StopReason(StrEnum):
+    """Why work stopped before all objects were processed."""
+
+    OUT_OF_TIME = "out of time"
+    LEDGER_FAILED = "the ledger could not be read"
+    INSERT_FAILED = "rows could not be stored"
+    LISTING_FAILED = "the bucket could not be listed"
+
+
+class Stop(NamedTuple):
+    """A reason, and what a person should know about it."""
+
+    reason: StopReason
+    text: str
+
+
+OUT_OF_TIME = Stop(StopReason.OUT_OF_TIME, "time ran out")
+
+
+@dataclass
+class Outcome:
+    """What became of one object: its status, why it failed, what its lines became.
+
+    `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that no retry
+    can help.
+    """
+
+    obj: S3Object
+    status: Status = Status.PROCESSED
+    error: str = ""
+    counts: Counts = field(default_factory=Counts)
+    stop: Stop | None = None
+    bad_request: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must be delivered again."""
+        return self.status in (Status.FAILED, Status.UNSTORED, Status.WAITING)
+
+    def fail(self, error: object) -> None:
+        """Note that the object itself cannot be read or processed."""
+        self.status, self.error = Status.FAILED, str(error)
+
+    def wait(self, stop: Stop) -> None:
+        """Note that work stopped before the object was finished."""
+        self.status, self.error, self.stop = Status.WAITING, stop.text, stop
+
+    def unstore(self, stop: Stop) -> None:
+        """Note that ClickHouse did not take the object's rows."""
+        self.status, self.error, self.stop = Status.UNSTORED, stop.text, stop
+
+
+def waiting(obj: S3Object, stop: Stop) -> Outcome:
+    """The outcome of an object that was not begun."""
+    outcome = Outcome(obj)
+    outcome.wait(stop)
+    return outcome

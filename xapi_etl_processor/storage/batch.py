@@ -1,0 +1,152 @@
+"""One batch: columns that fill across objects, and the objects that wait for them to be stored."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
+
+from xapi_etl_processor import __version__
+from xapi_etl_processor.errors import XapiEtlError
+from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.telemetry import describe_defect
+from xapi_etl_processor.xapi.chunk import Chunk
+from xapi_etl_processor.xapi.columns import SENT
+from xapi_etl_processor.xapi.parse import Parsed, RejectedLine
+from xapi_etl_processor.xapi.transpose import to_columns
+
+MIB = 1024**2
+
+MAX_OBJECTS = 500
+"""Objects that wait for one insert, so that many without rows do not wait for ever. Our limit."""
+
+MAX_REJECTED_BYTES = 16 * MIB
+"""Bytes of rejected lines in one insert. Our limit."""
+
+MANY_MONTHS_MS = 98 * 28 * 86_400_000
+"""A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
+partitions for one insert (max_partitions_per_insert_block)."""
+
+_ABSENT = {column.name: column.absent for column in SENT}
+
+
+class Batch:
+    """Collects what objects' lines became, and stores it when it is full.
+
+    `outcomes` are those of the objects that are complete with the next flush. `stop` is set once
+    nothing more can be stored or read.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.outcomes: list[Outcome] = []
+        self.stop: Stop | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._columns: dict[str, list[Any]] = {}
+        self._rows = 0
+        self._bytes = 0
+        self._hash = sha256(self._salt.encode())
+        self._rejected: list[tuple[S3Object, RejectedLine]] = []
+        self._rejected_bytes = 0
+
+    @property
+    def _salt(self) -> str:
+        """Makes tokens differ between versions, and between forced runs: a forced run stores again
+        what a delete removed, which the token of an earlier run would prevent.
+        """
+        return f"{__version__}\0{self.run.run_id if self.run.force else ''}"
+
+    @property
+    def insert_failed(self) -> bool:
+        """Whether ClickHouse did not take a batch; nothing more is stored after that."""
+        return self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be stored before more is added."""
+        return (
+            self._rows >= self.run.settings.batch_rows
+            or self._bytes >= self.run.settings.batch_mb * MIB
+            or len(self._rejected) >= self.run.settings.batch_rows
+            or self._rejected_bytes >= MAX_REJECTED_BYTES
+            or len(self.outcomes) >= MAX_OBJECTS
+        )
+
+    def add(self, obj: S3Object, parsed: Parsed) -> None:
+        """Add what some lines of an object became. If it raises, no row of theirs is added."""
+        if self.run.dry_run:
+            return
+        for line in parsed.rejected:
+            bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
+            self._rejected.append((obj, bounded))
+            self._rejected_bytes += len(bounded.line)
+        chunk = parsed.chunk
+        if not chunk.statements:
+            return
+        before = self._rows
+        try:
+            self._append(to_columns(chunk), len(chunk.statements))
+            self._add_to_token(chunk)
+        except Exception:
+            # All columns must stay equally long, and the token must be that of their rows.
+            for values in self._columns.values():
+                del values[before:]
+            self._rows = before
+            raise
+        self._bytes += sum(map(len, chunk.lines))
+
+    def _append(self, columns: dict[str, Sequence[Any]], rows: int) -> None:
+        """Add rows; a column that they or the batch lack is filled up with "absent"."""
+        for name, values in columns.items():
+            if name not in self._columns:
+                self._columns[name] = [_ABSENT[name]] * self._rows
+            self._columns[name] += values
+        for name in self._columns.keys() - columns.keys():
+            self._columns[name] += [_ABSENT[name]] * rows
+        self._rows += rows
+
+    def _add_to_token(self, chunk: Chunk) -> None:
+        """Hash the rows into the batch's token: the lines, and all else that rows are made of.
+
+        With the same token, ClickHouse would drop other rows and report success.
+        """
+        self._hash.update(repr(tuple(chunk.source)).encode())
+        self._hash.update(array("Q", chunk.numbers).tobytes())
+        self._hash.update(b"".join(chunk.digests))
+
+    def flush(self) -> Iterator[Outcome]:
+        """Store what is there; gives the outcomes of the objects that are complete with it."""
+        if not self.insert_failed and not self.run.dry_run:
+            try:
+                self._store()
+            except XapiEtlError as error:
+                self.stop = Stop(StopReason.INSERT_FAILED, str(error))
+            except Exception as error:  # noqa: BLE001  # what was stored before is not to fail too
+                self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
+        if self.insert_failed and self.stop:
+            for outcome in self.outcomes:
+                if outcome.status is Status.PROCESSED:
+                    outcome.unstore(self.stop)
+        self._clear()
+        outcomes, self.outcomes = self.outcomes, []
+        yield from outcomes
+
+    def _store(self) -> None:
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        if self._rows:
+            timestamps = self._columns.get("timestamp", [0])
+            # An archive of ten years makes a part for each month, and is not to be refused.
+            many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
+            settings = {"max_partitions_per_insert_block": 0} if many else {}
+            clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline, settings)
+        if self._rejected:
+            ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
+        done = [(o.obj, o.counts) for o in self.outcomes if o.status is Status.PROCESSED]
+        if done:
+            ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)

@@ -1,0 +1,36 @@
+"""The tables' names and columns, as the migrations in `schema/` make them."""
+
+from __future__ import annotations
+
+from xapi_etl_processor.xapi.columns import COLUMNS
+
+EVENTS = "video_events"
+FILES = "processed_files"
+REJECTED = "rejected_statements"
+
+TYPES: dict[str, dict[str, str]] = {
+    EVENTS: {column.name: column.type for column in COLUMNS},
+    FILES: {
+        "bucket": "String",
+        "key": "String",
+        "etag": "String",
+        "size": "UInt64",
+        "lines": "UInt64",
+        "video": "UInt64",
+        "other": "UInt64",
+        "blank": "UInt64",
+        "rejected": "UInt64",
+        "mode": "LowCardinality(String)",
+        "run_id": "String",
+        "processed_at": "DateTime64(3, 'UTC')",
+    },
+    REJECTED: {
+        "source_file": "String",
+        "source_etag": "String",
+        "source_line": "UInt32",
+        "reason": "LowCardinality(String)",
+        "line": "String",
+        "rejected_at": "DateTime64(3, 'UTC')",
+    },
+}
+"""Table -> column -> ClickHouse type."""

@@ -1,0 +1,121 @@
+"""One line to one statement: a fast typed decode, and a slower one that forgives wrong shapes."""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from xapi_etl_processor.xapi.columns import ACTIVITIES, Activities, LanguageMap, Path
+from xapi_etl_processor.xapi.structs import STRUCTS
+from xapi_etl_processor.xapi.values import Activity, any_json
+
+MAX_DEPTH = 128
+"""How deeply objects and arrays may be nested; a statement has about six levels. Our limit: without
+it, what can be read would depend on the Python version."""
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+# A string that is not closed runs to the end of the line, so that no quote is looked at twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+_decode_typed = msgspec.json.Decoder(STRUCTS.statement).decode
+
+
+class Rejected(Exception):
+    """The line is no statement. The text is one of a few reasons and holds nothing of the line."""
+
+
+def decode(line: bytes) -> Any:
+    """The statement of one trimmed line; raises Rejected if it is no statement.
+
+    A field of the wrong shape loses that field, not the statement: the typed decode refuses such
+    a line, and the slower, forgiving one takes it.
+    """
+    # Msgspec does not check the text of fields that no column reads.
+    if not line.isascii():
+        _check_utf8(line)
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH:
+        _check_depth(line)
+    try:
+        return _decode_typed(line)
+    except msgspec.ValidationError:
+        return _decode_forgiving(line)
+    except msgspec.DecodeError as error:
+        raise Rejected(_not_json(error)) from None
+
+
+def _check_utf8(line: bytes) -> None:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        raise Rejected("not UTF-8") from None
+
+
+def _check_depth(line: bytes) -> None:
+    """Raises Rejected if the line is nested deeper than MAX_DEPTH.
+
+    Each round removes the innermost level, so that megabytes of brackets take no more time than
+    other megabytes.
+    """
+    brackets = _STRING.sub(b"", line).translate(_ONE_KIND_OF_BRACKET, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        outer = brackets.replace(b"[]", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
+    if brackets.count(b"[") > MAX_DEPTH or b"[]" in brackets:
+        raise Rejected(_TOO_DEEP)
+
+
+def _not_json(error: msgspec.DecodeError) -> str:
+    """The decoder's words without the position, so that equal faults have equal reasons."""
+    return "not JSON: " + str(error).removeprefix("JSON is malformed: ").partition(" (byte")[0]
+
+
+def _decode_forgiving(line: bytes) -> Any:
+    try:
+        found = any_json(line)
+    except msgspec.DecodeError as error:
+        raise Rejected(_not_json(error)) from None
+    except ValueError:
+        raise Rejected("not JSON") from None
+    if not isinstance(found, dict):
+        raise Rejected("not a JSON object")
+    return _fitted(found, STRUCTS.statement, ())
+
+
+def _fitted(found: dict[str, Any], struct: type[msgspec.Struct], path: Path) -> Any:
+    """The struct made of the parts that fit; raises Rejected if a required part does not."""
+    kept: dict[str, Any] = {}
+    for item in msgspec.structs.fields(struct):
+        here = (*path, item.encode_name)
+        value = found.get(item.encode_name)
+        if isinstance(item.type, type) and issubclass(item.type, msgspec.Struct):
+            if isinstance(value, dict):
+                kept[item.name] = _fitted(value, item.type, here)
+        elif (fitting := _fitted_leaf(value, item.type)) is not None:
+            kept[item.name] = fitting
+        if item.required and item.name not in kept:
+            raise Rejected(f"statement has no usable {'.'.join(here)}")
+    return struct(**kept)
+
+
+def _fitted_leaf(value: Any, wanted: Any) -> Any:
+    """The part of a leaf that has the wanted type, or None."""
+    if wanted == Activities:
+        # xAPI 0.9 allowed a single activity without the list.
+        activities = value if isinstance(value, list) else [value]
+        return tuple(_fitted(a, Activity, ACTIVITIES) for a in activities if isinstance(a, dict))
+    if wanted == LanguageMap:
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {tag: text for tag, text in pairs if isinstance(text, str)}
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    try:
+        return msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return None

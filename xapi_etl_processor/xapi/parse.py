@@ -1,0 +1,89 @@
+"""Lines to video statements, with a count of what became of each line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from xapi_etl_processor.xapi.chunk import Chunk, Source
+from xapi_etl_processor.xapi.decode import Rejected, decode
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.video import is_video
+
+WHITESPACE = b" \t\r\n"
+"""What may surround a JSON text (RFC 8259), and what lines are trimmed of."""
+
+
+class RejectedLine(NamedTuple):
+    """A line that is no statement: its number from 1, the reason, the trimmed line."""
+
+    number: int
+    reason: str
+    line: bytes
+
+
+@dataclass
+class Counts:
+    """What became of lines; `lines == video + other + blank + rejected`, always."""
+
+    lines: int = 0
+    video: int = 0
+    other: int = 0
+    blank: int = 0
+    rejected: int = 0
+
+    def add(self, more: Counts) -> None:
+        """Add the counts of other lines."""
+        self.lines += more.lines
+        self.video += more.video
+        self.other += more.other
+        self.blank += more.blank
+        self.rejected += more.rejected
+
+    @property
+    def add_up(self) -> bool:
+        """Whether every line became exactly one thing."""
+        return self.lines == self.video + self.other + self.blank + self.rejected
+
+
+@dataclass
+class Parsed:
+    """What some lines of one object became."""
+
+    counts: Counts
+    chunk: Chunk
+    rejected: list[RejectedLine] = field(default_factory=list)
+
+
+def parse(
+    lines: list[bytes], first: int, source: Source, max_line_bytes: int = MAX_LINE_BYTES
+) -> Parsed:
+    """The statements of consecutive lines, of which the first has the number `first`.
+
+    No line raises: one that cannot be used is in `rejected`.
+    """
+    chunk = Chunk(source)
+    rejected: list[RejectedLine] = []
+    blank = other = 0
+    for number, raw in enumerate(lines, first):
+        line = raw.strip(WHITESPACE)
+        if not line and len(raw) <= max_line_bytes:
+            blank += 1
+            continue
+        try:
+            if len(raw.removesuffix(b"\r")) > max_line_bytes:
+                raise Rejected(f"line is longer than {max_line_bytes} bytes")
+            statement = decode(line)
+        except Rejected as error:
+            rejected.append(RejectedLine(number, str(error), line))
+            continue
+        if is_video(statement):
+            chunk.statements.append(statement)
+            chunk.lines.append(line)
+            chunk.numbers.append(number)
+        else:
+            other += 1
+    chunk.digests = [sha256(line).digest() for line in chunk.lines]
+    counts = Counts(len(lines), len(chunk.statements), other, blank, len(rejected))
+    return Parsed(counts, chunk, rejected)

@@ -1,0 +1,90 @@
+"""The structs that statements are decoded into, built from the column table.
+
+Field names are the JSON keys that some column reads, IRIs included. A node that a statement lacks
+is one shared empty struct, so that a path can be walked without checks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from xapi_etl_processor.xapi.columns import (
+    CATEGORY,
+    LEAF_TYPES,
+    OBJECT_TYPE,
+    SENT,
+    VERB_ID,
+    Path,
+)
+from xapi_etl_processor.xapi.values import Scalar
+
+REQUIRED: tuple[Path, ...] = (("actor",), ("verb",), VERB_ID, ("object",))
+"""Without these a line is no statement (xAPI 1.0.3, part 2, section 2.3)."""
+
+
+class Node(NamedTuple):
+    """One level of a statement: its JSON keys, in the struct's order, and the struct that stands
+    for a missing one; None where the level is required.
+    """
+
+    keys: tuple[str, ...]
+    empty: msgspec.Struct | None
+
+
+class Structs(NamedTuple):
+    """The struct of a whole statement, and its levels by path."""
+
+    statement: type[msgspec.Struct]
+    nodes: dict[Path, Node]
+
+
+def build_structs(paths: Iterable[Path]) -> Structs:
+    """Structs with a field for every step of the paths."""
+    nodes: dict[Path, Node] = {}
+    statement = _struct("Statement", _tree(paths), (), nodes)
+    return Structs(statement, nodes)
+
+
+def _tree(paths: Iterable[Path]) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for path in paths:
+        node = root
+        for key in path[:-1]:
+            node = node.setdefault(key, {})
+        node[path[-1]] = path
+    return root
+
+
+def _struct(
+    name: str, tree: dict[str, Any], path: Path, nodes: dict[Path, Node]
+) -> type[msgspec.Struct]:
+    """The struct of one level; notes it, and the levels below it, in `nodes`."""
+    fields: list[Any] = []
+    for key, below in tree.items():
+        here = (*path, key)
+        if isinstance(below, dict):
+            kind: Any = _struct(_attribute(key), below, here, nodes)
+            default = nodes[here].empty
+        else:
+            kind, default = LEAF_TYPES.get(here, Scalar), None
+        options = {} if here in REQUIRED else {"default": default}
+        fields.append((_attribute(key), kind, msgspec.field(name=key, **options)))
+    struct = msgspec.defstruct(name, fields, frozen=True, gc=False, eq=False, kw_only=True)
+    required = path == () or path in REQUIRED
+    nodes[path] = Node(tuple(tree), None if required else struct())
+    return struct
+
+
+def _attribute(key: str) -> str:
+    """A Python name for a JSON key, in which IRIs stay recognisable."""
+    return re.sub(r"\W", "_", key)
+
+
+STRUCTS = build_structs(
+    [*(path for column in SENT for path in column.paths), OBJECT_TYPE, CATEGORY]
+)
+"""The structs of the column table, with what decides whether a statement is about a video."""

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from itertools import islice
-from typing import Any
 
 from local import process
 from local.bundles import generate
@@ -25,16 +24,12 @@ BUCKET = "bundles"
 
 def load(latency: float) -> None:
     """Load the whole bucket in this process, and print the time it took."""
+    from xapi_etl_processor.config import Settings
     from xapi_etl_processor.lambda_function import handler
-    from xapi_etl_processor.sources import s3
+    from xapi_etl_processor.run import connections
 
-    get = s3._get
-
-    def get_slowly(*arguments: Any) -> Any:
-        time.sleep(latency)
-        return get(*arguments)
-
-    s3._get = get_slowly  # type: ignore[assignment]  # the arguments pass through
+    events = connections(Settings.from_env(os.environ)).s3.meta.events
+    events.register("before-call.s3.GetObject", lambda **_: time.sleep(latency))
     started, used = time.perf_counter(), time.process_time()
     body = json.loads(handler({"mode": "bulk", "force_reprocess": True})["body"])
     times = {"seconds": time.perf_counter() - started, "cpu": time.process_time() - used}

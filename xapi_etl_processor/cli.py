@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clickhouse_driver import errors
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.config import LOG_LEVELS, Settings
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.modes.bulk import run_bulk
@@ -22,7 +22,7 @@ from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
-from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.telemetry import logger, set_log_level
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,7 @@ configuration is wrong. Answers are JSON on standard output, logs and progress g
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    level = os.environ.get("LOG_LEVEL", "").strip().upper()
-    # Settings refuses an invalid level, with an error that needs no log.
-    logger.setLevel(level if level in LOG_LEVELS else "WARNING")
+    set_log_level(os.environ, default="WARNING")
     logger.handlers[0].setStream(sys.stderr)  # type: ignore[attr-defined]  # a StreamHandler
     command: Callable[[argparse.Namespace, Settings], int] = options.command
     try:

@@ -8,8 +8,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from xapi_etl_processor.errors import ConfigurationError
-
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+from xapi_etl_processor.telemetry import LOG_LEVELS
 
 Converter = Callable[[str], Any]
 """Turns a variable's text into a value. Raises ValueError saying what is expected instead."""

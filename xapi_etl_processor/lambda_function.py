@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.config import LOG_LEVELS, Settings
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import (
     BadRequest,
@@ -24,7 +24,7 @@ from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.payloads import Delivery, parse_payload
-from xapi_etl_processor.telemetry import describe_defect, emit, logger, shown
+from xapi_etl_processor.telemetry import describe_defect, emit, logger, set_log_level, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
@@ -184,9 +184,7 @@ def _response(
 
 
 def _begin_log(mode: str, environment: str, context: Any) -> None:
-    level = os.environ.get("LOG_LEVEL", "").strip().upper()
-    # Settings refuses an invalid level; until then its error must be logged.
-    logger.setLevel(level if level in LOG_LEVELS else "INFO")
+    set_log_level(os.environ, default="INFO")
     logger.clear_state()
     logger.append_keys(
         processing_mode=mode,

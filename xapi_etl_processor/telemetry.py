@@ -16,6 +16,8 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 NAMESPACE = "XapiEtlProcessor"
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 SHOWN_VALUE = 80
 """Characters of a caller's value that an error message repeats. Our limit."""
 
@@ -26,6 +28,15 @@ logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 logging.getLogger("xapi-etl-processor").propagate = False
 # The driver logs a traceback for every failed connection; our own error says it once.
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
+
+
+def set_log_level(environ: Mapping[str, str], default: str) -> None:
+    """Log from the level that LOG_LEVEL names, or from the default if it names none.
+
+    An invalid LOG_LEVEL is refused later, by Settings, and that error must be logged too.
+    """
+    level = environ.get("LOG_LEVEL", "").strip().upper()
+    logger.setLevel(level if level in LOG_LEVELS else default)
 
 
 def shown(value: Any) -> str:

@@ -1,0 +1,45 @@
+"""A column's fallback gets the finished columns that it needs, wherever they stand in the table."""
+
+from __future__ import annotations
+
+import random
+from graphlib import CycleError
+
+import pytest
+
+from tests.rows import VIDEO, minimal, row_of
+from xapi_etl_processor.xapi.columns import SENT, Column, Fallback
+from xapi_etl_processor.xapi.transpose import in_order
+
+SEGMENTS = {VIDEO + "played-segments": "0[.]10[,]5[.]20"}
+
+
+def needs(name: str, *needed: str) -> Column:
+    return Column(name, "String", "", fallback=Fallback(lambda *_, **__: [], needed))
+
+
+def test_the_play_time_is_made_of_segments_in_whichever_place_they_stand() -> None:
+    # 0 to 10 and 5 to 20 cover 20 seconds.
+    for place in ("result", "context"):
+        row = row_of(minimal(**{place: {"extensions": SEGMENTS}}))
+        assert row["video_play_time"] == 20.0
+    assert row_of(minimal())["video_play_time"] is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_column_comes_after_those_that_it_needs_however_the_table_is_sorted(seed: int) -> None:
+    shuffled = list(SENT)
+    random.Random(seed).shuffle(shuffled)
+    names = [column.name for column in in_order(shuffled)]
+    assert sorted(names) == sorted(column.name for column in SENT)
+    assert names.index("video_played_segments") < names.index("video_play_time")
+
+
+def test_a_column_that_is_needed_and_not_there_is_an_error() -> None:
+    with pytest.raises(KeyError, match="b"):
+        in_order([needs("a", "b")])
+
+
+def test_columns_that_need_each_other_are_an_error() -> None:
+    with pytest.raises(CycleError):
+        in_order([needs("a", "b"), needs("b", "a")])

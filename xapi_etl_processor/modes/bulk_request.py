@@ -39,8 +39,8 @@ _DAY_MS = 86_400_000
 class BulkRequest:
     """A checked bulk payload.
 
-    Days are milliseconds since 1970 at their beginning, and both are included. `scope` is what was
-    asked for, as JSON, for the token that continues the request after the key `after`.
+    Days are milliseconds since 1970 at their beginning, and both are included. `scope` holds the
+    requested parameters for the token that continues the request after the key `after`.
     """
 
     bucket: str
@@ -54,7 +54,7 @@ class BulkRequest:
     scope: dict[str, Any]
 
     def covers(self, obj: S3Object) -> bool:
-        """Whether the object is asked for."""
+        """Whether the request is about this object."""
         if not obj.is_bundle:
             return False
         if self.section_id is not None and obj.section_id != self.section_id:
@@ -86,20 +86,20 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         )
     if payload.get("mode", "bulk") != "bulk":
         raise BadRequest(f"mode is {shown(payload['mode'])}: with these parameters it is bulk")
-    asked = _checked({k: v for k, v in payload.items() if v is not None})
+    requested = _checked({k: v for k, v in payload.items() if v is not None})
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
         whole = {"dry_run": False, "force_reprocess": False, **carried}
-        differing = [name for name, value in asked.items() if value != whole.get(name)]
+        differing = [name for name, value in requested.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
                 f"continuation_token belongs to another request ({', '.join(differing)} differs):"
                 " send the token alone, or the same parameters with it"
             )
-        asked = carried
-    bucket = asked.get("s3_bucket", settings.bucket)
-    prefix = _prefix(asked.get("s3_prefix"), settings.prefix, asked.get("section_id"))
+        requested = carried
+    bucket = requested.get("s3_bucket", settings.bucket)
+    prefix = _prefix(requested.get("s3_prefix"), settings.prefix, requested.get("section_id"))
     check_allowed(settings, bucket, prefix)
     if after and not after.startswith(prefix):
         raise BadRequest(
@@ -107,18 +107,18 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
             " changed? Repeat the request without the token"
         )
     # ISO 8601 days compare as text.
-    if asked.get("start_date", "") > asked.get("end_date", "9999"):
+    if requested.get("start_date", "") > requested.get("end_date", "9999"):
         raise BadRequest("start_date is after end_date: both are UTC days, both included")
     return BulkRequest(
         bucket=bucket,
         prefix=prefix,
-        section_id=asked.get("section_id"),
-        first_day=milliseconds(asked.get("start_date")),
-        last_day=milliseconds(asked.get("end_date")),
-        dry_run=asked.get("dry_run", False),
-        force=asked.get("force_reprocess", False),
+        section_id=requested.get("section_id"),
+        first_day=milliseconds(requested.get("start_date")),
+        last_day=milliseconds(requested.get("end_date")),
+        dry_run=requested.get("dry_run", False),
+        force=requested.get("force_reprocess", False),
         after=after,
-        scope=asked,
+        scope=requested,
     )
 
 
@@ -132,23 +132,23 @@ def flag(payload: Mapping[str, Any], name: str) -> bool:
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters, each in one spelling so that they can be compared; raises BadRequest."""
-    asked: dict[str, Any] = {}
+    requested: dict[str, Any] = {}
     for name in ("dry_run", "force_reprocess"):
         if name in given:
-            asked[name] = flag(given, name)
+            requested[name] = flag(given, name)
     for name in ("start_date", "end_date"):
         if name in given:
-            asked[name] = _day(name, given[name])
+            requested[name] = _day(name, given[name])
     for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix"):
         if name in given:
-            asked[name] = _text(name, given[name])
-    if _OTHER_SPELLING in asked:
-        bucket = asked.pop(_OTHER_SPELLING)
-        if asked.setdefault("s3_bucket", bucket) != bucket:
+            requested[name] = _text(name, given[name])
+    if _OTHER_SPELLING in requested:
+        bucket = requested.pop(_OTHER_SPELLING)
+        if requested.setdefault("s3_bucket", bucket) != bucket:
             raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
     if "section_id" in given:
-        asked["section_id"] = _section(given["section_id"])
-    return asked
+        requested["section_id"] = _section(given["section_id"])
+    return requested
 
 
 def _section(value: Any) -> int:

@@ -69,7 +69,7 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
 
 
 def _service_deadline(deadline: Deadline) -> Deadline:
-    """When a service that is asked now is given up; a third of the time is kept for the rest."""
+    """The deadline of the next service; a third of the time is kept for the rest."""
     return deadline.earlier(deadline.seconds_left, share=1 / 3).within(SERVICE_SECONDS)
 
 
@@ -130,7 +130,7 @@ def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
 
 
 def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
-    """The deduplication window that the server reports; and what is wrong."""
+    """The deduplication window, as the server reports it; and what is wrong."""
     knows_token = ask(
         "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
     )[0][0]

@@ -121,13 +121,13 @@ class Batch:
         self._hash.update(b"".join(chunk.digests))
 
     def flush(self) -> Iterator[Outcome]:
-        """Store what is there; gives the outcomes of the objects that are complete with it."""
+        """Store the batch; gives the outcomes of the objects that are complete with it."""
         if not self.insert_failed and not self.run.dry_run:
             try:
                 self._store()
             except XapiEtlError as error:
                 self.stop = Stop(StopReason.INSERT_FAILED, str(error))
-            except Exception as error:  # noqa: BLE001  # what was stored before is not to fail too
+            except Exception as error:  # noqa: BLE001  # earlier batches were stored
                 self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
         if self.insert_failed and self.stop:
             for outcome in self.outcomes:
@@ -141,7 +141,7 @@ class Batch:
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
         if self._rows:
             timestamps = self._columns.get("timestamp", [0])
-            # An archive of ten years makes a part for each month, and is not to be refused.
+            # ClickHouse would refuse an archive of ten years, which makes a part for each month.
             many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
             settings = {"max_partitions_per_insert_block": 0} if many else {}
             clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline, settings)

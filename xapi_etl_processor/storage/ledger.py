@@ -63,7 +63,7 @@ def record_rejected(
     salt: str,
     deadline: Deadline,
 ) -> None:
-    """Write a row for each rejected line: where it stands, why, and the line as it is given."""
+    """Write a row for each rejected line: where it stands, why, and the line itself."""
     columns: dict[str, list[Any]] = {
         "source_file": [o.uri for o, _ in rejected],
         "source_etag": [o.etag for o, _ in rejected],

@@ -18,9 +18,9 @@ class Clock:
 
 
 def run_out_of_time_after(clickhouse: ClickHouseServer, inserts: int) -> Clock:
-    """A clock that jumps to 50 seconds when so many inserts of statements have been stored.
+    """A clock that jumps by 50 seconds once this many inserts of statements have been stored.
 
-    Of an invocation of 60 seconds, that is too late to read more, and early enough to store what
+    In an invocation of 60 seconds, that is too late to read more, and early enough to store what
     was read.
     """
     clock = Clock()

@@ -1,6 +1,6 @@
 """Real engines for every test: ClickHouse's current engine, and S3 over HTTP.
 
-A test has a database and a bucket of its own, and reads back through the engine itself, never
+Each test has its own database and bucket, and reads the results through the engine itself, never
 through the code under test.
 """
 
@@ -40,7 +40,7 @@ Ask = Callable[[str], list[list[Any]]]
 
 @pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
-    """The current engine behind its protocol, in this process, so that a test can set its hook."""
+    """The current engine behind its native protocol, in this process: tests can set its hook."""
     data: Path = tmp_path_factory.mktemp("clickhouse")
     server = ClickHouseServer(data, user=USER, password=PASSWORD).start()
     yield server
@@ -49,7 +49,7 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
 
 @pytest.fixture(scope="session")
 def aws_environment() -> Iterator[dict[str, str]]:
-    """moto's server; every boto3 client of this process speaks to it."""
+    """moto's server, which every boto3 client of this process uses; its environment variables."""
     with aws.serving() as variables, pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
@@ -59,26 +59,26 @@ def aws_environment() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """The deployment package for every Python and processor, made when it is first asked for."""
+    """The deployment package for each Python and processor, built when it is first asked for."""
     return Packages(tmp_path_factory.mktemp("packages"))
 
 
 @dataclass
 class Bucket:
-    """A bucket, as the platform that writes to it sees it."""
+    """A bucket, as the learning platform that writes to it sees it."""
 
     name: str
     client: S3Client
 
     def put(self, key: str, *lines: bytes | dict[str, Any], body: bytes | None = None) -> str:
-        """Upload lines, or a body; the key, for use in payloads."""
+        """Upload lines, or a body; returns the key, for use in payloads."""
         made = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
         content = b"".join(line + b"\n" for line in made) if body is None else body
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
         return key
 
     def uri(self, key: str) -> str:
-        """As source_file has it."""
+        """The object's URI, as in the column source_file."""
         return f"s3://{self.name}/{key}"
 
 
@@ -94,7 +94,7 @@ def bucket(aws_environment: dict[str, str]) -> Bucket:
 def unmigrated(
     clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
-    """Settings, in the environment too, of a database that is not there yet."""
+    """Settings, also set in the environment, for a database that does not exist yet."""
     for name in list(os.environ):
         if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC")):
             monkeypatch.delenv(name)
@@ -118,7 +118,7 @@ def unmigrated(
 
 @pytest.fixture
 def settings(unmigrated: Settings) -> Settings:
-    """Settings, in the environment too, of a database with the current schema."""
+    """Settings, also set in the environment, for a database with the current schema."""
     migrate(unmigrated)
     return unmigrated
 
@@ -127,7 +127,7 @@ _made: list[ClickHouse] = []
 
 
 def forget_connections() -> None:
-    """What a new container has: no connection yet."""
+    """Close all connections, so that the next call starts as in a new container."""
     while _made:
         _made.pop().disconnect()
     connections.cache_clear()
@@ -135,7 +135,7 @@ def forget_connections() -> None:
 
 @pytest.fixture(autouse=True)
 def _remembered_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note every connection that the code under test makes, so that it can be closed."""
+    """Remember every connection that the code under test makes, so that it can be closed."""
 
     def remembered(settings: Settings) -> ClickHouse:
         _made.append(ClickHouse(settings))
@@ -158,14 +158,14 @@ def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts at ClickHouse, which are noted and not made."""
+    """The pauses between attempts at ClickHouse, in seconds: recorded, not slept."""
     made: list[float] = []
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", made.append)
     return made
 
 
 class _StandardOutput:
-    """Standard output as it is when something is written: pytest changes it during a test."""
+    """Standard output, looked up at every write: pytest replaces it during a test."""
 
     def write(self, text: str) -> None:
         sys.stdout.write(text)
@@ -176,13 +176,13 @@ class _StandardOutput:
 
 @pytest.fixture
 def logged_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log where Lambda has it, so that capfd sees it."""
+    """The log goes to standard output, as in Lambda, so that capfd sees it."""
     monkeypatch.setattr(logger.handlers[0], "stream", _StandardOutput())
 
 
 @dataclass
 class Answer:
-    """What the handler answered; body is the parsed one, or the answer to an SQS batch itself."""
+    """The handler's answer; body is its parsed body, or the whole answer to an SQS batch."""
 
     status: int | None
     body: dict[str, Any]
@@ -196,7 +196,7 @@ Invoke = Callable[..., Answer]
 
 @pytest.fixture
 def invoke(settings: Settings) -> Invoke:
-    """Call the real handler as Lambda does: what goes in and comes out is JSON."""
+    """Call the real handler as Lambda does: payload and answer pass through JSON."""
 
     def invoke(
         payload: Any, seconds_left: float = 60, clock: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""Debian's clickhouse-server as a process of its own: started, killed and started again."""
+"""Debian's clickhouse-server as a separate process, which tests start, kill and restart."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _CONFIG = """<yandex>
 </yandex>
 """
 _USERS = """<yandex>
-  <profiles><default/><looking><readonly>2</readonly></looking></profiles>
+  <profiles><default/><reading><readonly>2</readonly></reading></profiles>
   <quotas><default/></quotas>
   <users><default>
     <password>{password}</password><profile>default</profile><quota>default</quota>
     <networks><ip>127.0.0.1</ip></networks>
   </default><reader>
-    <password>{password}</password><profile>looking</profile><quota>default</quota>
+    <password>{password}</password><profile>reading</profile><quota>default</quota>
     <networks><ip>127.0.0.1</ip></networks>
   </reader></users>
 </yandex>
@@ -41,7 +41,7 @@ _USERS = """<yandex>
 
 
 class RealServer:
-    """A server in a folder, on a port that stays its own."""
+    """A server with a folder of its own, on a port that stays the same after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,18 +67,18 @@ class RealServer:
             except (errors.Error, OSError, EOFError):
                 assert time.monotonic() < end, (self.folder / "errors").read_text()
                 assert self.process.poll() is None, (self.folder / "errors").read_text()
-                time.sleep(0.05)  # Between looks at a condition with a bound.
+                time.sleep(0.05)
             else:
                 return
 
     def kill(self) -> None:
-        """As a crash does: without a word to anybody."""
+        """End it as a crash would, without a shutdown."""
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
-        """Rows, over a connection of its own."""
+        """The rows of a query, over a new connection."""
         with Client("127.0.0.1", self.port, password=PASSWORD, connect_timeout=2) as client:
             rows: list[tuple[object, ...]] = client.execute(sql)
         return rows

@@ -1,4 +1,4 @@
-"""Statements written by hand, and the rows that lines become, for the tests of the mapping."""
+"""Handwritten statements, and the rows that lines become, for the tests of the mapping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OLI = "http://oli.cmu.edu/extensions/"
 NOON = (19_723 * 24 + 12) * 3_600_000  # 2024-01-01T12:00:00Z: 19,723 days after 1970
 SOURCE = Source("s3://bucket/section/9/video/x.jsonl", "etag-1", 9, 1_700_000_000_000)
 
-# DESIGN's table, by type: an independent copy, so that the code's own table can be wrong.
+# An independent copy of the columns, by type, so that an error in the code's own table is found.
 BY_TYPE = {
     "String": "event_id user_id attempt_guid content_element_id course_id registration session_id"
     " video_url video_title video_played_segments source_file source_etag",
@@ -78,7 +78,7 @@ def with_values(statement: JsonObject, *pairs: tuple[tuple[str, ...], Any]) -> J
     return changed
 
 
-# Every extension concept of the profile 1.0.3, a value of its schema, and DESIGN's column for it.
+# Every extension concept of the Video Profile 1.0.3, a value that its schema allows, its column.
 CONCEPTS: list[tuple[str, Any, str]] = [
     (VIDEO + "completion-threshold", 0.95, "completion_threshold"),
     (VIDEO + "cc-subtitle-enabled", True, "cc_enabled"),
@@ -104,7 +104,7 @@ PLACES = [("result",), ("context",), ("object", "definition")]
 
 
 def full() -> JsonObject:
-    """Every field that a column is made of, in the first of its places."""
+    """A statement with every field that a column is read from, at the first of its paths."""
     course = {
         "id": "https://lms/c/5",
         "definition": {"type": "http://adlnet.gov/expapi/activities/course"},
@@ -141,5 +141,5 @@ MINIMAL = encoded(minimal())
 
 
 def with_more(more: bytes) -> bytes:
-    """The minimal statement's text with more fields in it, whatever they are."""
+    """The minimal statement's text with more fields, valid or not, at its end."""
     return MINIMAL.removesuffix(b"}") + b"," + more + b"}"

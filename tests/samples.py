@@ -15,7 +15,7 @@ BAD_LINE = b"this is no statement"
 
 
 def video(number: int, **more: Any) -> dict[str, Any]:
-    """A video statement; another number is another statement."""
+    """A video statement; a different number makes a different statement."""
     return {
         "id": f"00000000-0000-4000-8000-{number:012x}",
         "actor": {"account": {"name": f"viewer-{number}", "homePage": "https://example.org"}},
@@ -28,7 +28,7 @@ def video(number: int, **more: Any) -> dict[str, Any]:
 
 
 def event_id(number: int) -> str:
-    """The id that video(number) has."""
+    """The id of video(number)."""
     return f"00000000-0000-4000-8000-{number:012x}"
 
 
@@ -70,7 +70,7 @@ def sqs(**bodies: Any) -> dict[str, Any]:
 
 
 def context(seconds_left: float = 60, clock: Callable[[], float] = time.monotonic) -> Any:
-    """The parts of Lambda's context that are used; the time left is read off the clock."""
+    """The parts of Lambda's context that are used; the clock decides how much time is left."""
     end = clock() + seconds_left
     return SimpleNamespace(
         aws_request_id="request-1",

@@ -1,3 +1,5 @@
+"""Any bytes: every line is counted as exactly one thing, and every row fits its columns."""
+
 import json
 from typing import Any
 
@@ -61,7 +63,7 @@ _lines = (
 )
 
 
-@fault(53, caught_by="counters that must add up")
+@fault(53, caught_by="line counts that must add up")
 @settings(max_examples=400)
 @given(st.lists(_lines, max_size=8))
 @example([with_more(b'"x":"\\ud800",' + FOREIGN_SESSION), encoded(full())])
@@ -78,21 +80,23 @@ def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
     assert len(rows) == counts.video
     for row in rows:
         assert [n for n, kind in TYPES.items() if not fits(row[n], kind)] == []
-        # A row does not depend on the lines that it was converted together with.
+        # A row does not depend on the other lines of its chunk.
         number = row["source_line"]
         (alone,) = rows_of(parse([lines[number - 11]], number, SOURCE))
         assert row == alone
 
 
 @given(st.lists(_changed | _damaged() | st.binary(max_size=20), min_size=1, max_size=4))
-def test_what_the_standard_library_cannot_read_is_refused(lines: list[bytes]) -> None:
+def test_a_line_that_the_standard_library_cannot_parse_is_not_a_statement(
+    lines: list[bytes],
+) -> None:
     for line in lines:
         try:
-            json.loads(line.strip(b" \t\r\n").decode(), parse_constant=_refuse)
+            json.loads(line.strip(b" \t\r\n").decode(), parse_constant=_reject_constant)
         except ValueError:
             assert parse([line], 1, SOURCE).counts.video == 0
             assert parse([line], 1, SOURCE).counts.other == 0
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(constant)

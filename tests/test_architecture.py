@@ -14,7 +14,7 @@ MODULES = [*ROOT.glob("xapi_etl_processor/**/*.py"), *ROOT.glob("local/*.py")]
 MODULES += [*ROOT.glob("deployment/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("*.py")]
 
 
-def broken(*arguments: str) -> str:
+def violations(*arguments: str) -> str:
     """What the import linter prints; '' if every contract is kept."""
     done = subprocess.run(
         [*LINT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
@@ -24,20 +24,20 @@ def broken(*arguments: str) -> str:
 
 
 def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
-    assert broken() == ""
+    assert violations() == ""
 
 
 @pytest.mark.parametrize(
     ("low", "high"), [("storage", "common"), ("sources", "storage"), ("errors", "config")]
 )
-def test_an_import_that_runs_the_other_way_is_noticed(low: str, high: str, tmp_path: Path) -> None:
+def test_an_import_in_the_wrong_direction_is_reported(low: str, high: str, tmp_path: Path) -> None:
     upside_down = tmp_path / "upside_down.ini"
     upside_down.write_text(
         "[importlinter]\nroot_package = xapi_etl_processor\n"
         "[importlinter:contract:1]\nname = upside down\ntype = layers\n"
         f"layers =\n    xapi_etl_processor.{low}\n    xapi_etl_processor.{high}\n"
     )
-    assert f"xapi_etl_processor.{high} is not allowed to import" in broken(
+    assert f"xapi_etl_processor.{high} is not allowed to import" in violations(
         "--config", str(upside_down)
     )
 

@@ -48,13 +48,13 @@ BODY = {
 
 
 def put(bucket: Bucket, *keys: str) -> None:
-    """Upload a bundle with one video statement, another each, to every key."""
+    """Upload a bundle with one video statement, a different one for each key."""
     for number, key in enumerate(keys):
         bucket.put(key, video(number))
 
 
-def _token(carried: bytes) -> str:
-    return base64.urlsafe_b64encode(carried).decode()
+def _token(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode()
 
 
 def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
@@ -65,7 +65,9 @@ def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
     return list(answer["files"])
 
 
-def test_a_section_lands_and_the_answer_says_so(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_a_section_is_loaded_and_the_answer_reports_it(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
     bucket.put("section/1/video/a.jsonl", video(1), other(1), BAD_LINE, b"", b"")
     bucket.put("section/1/page_viewed/b.jsonl", other(2), video(2))
     bucket.put("section/2/video/c.jsonl", video(3))
@@ -96,8 +98,8 @@ def test_a_section_lands_and_the_answer_says_so(bucket: Bucket, invoke: Invoke, 
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
 
-@fault(46, caught_by="a prefix is a folder")
-def test_a_section_is_not_another_one_that_begins_like_it(bucket: Bucket, invoke: Invoke) -> None:
+@fault(46, caught_by="prefixes matched as whole folders")
+def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl")
     assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
     assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
@@ -117,7 +119,7 @@ def test_a_prefix_narrows_and_a_section_filters(
     assert len(found(bucket, invoke, s3_prefix="")) == 4
 
 
-def test_the_folder_of_the_bundles_can_be_another(
+def test_the_folder_of_the_bundles_is_configurable(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
@@ -129,7 +131,7 @@ def test_the_folder_of_the_bundles_can_be_another(
     assert len(found(bucket, invoke, mode="bulk")) == 4
 
 
-@fault(46, caught_by="the ending decides")
+@fault(46, caught_by="file extension")
 def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
     put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
@@ -140,7 +142,7 @@ def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     ]
 
 
-@fault(47, caught_by="days are UTC, both included")
+@fault(47, caught_by="inclusive UTC days")
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -152,7 +154,7 @@ def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
         (None, None, ["0", "1", "2", "3", "4"]),
     ],
 )
-def test_dates_are_utc_days_both_included_by_the_instant_in_the_key(
+def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
     bucket: Bucket, invoke: Invoke, start: str | None, end: str | None, expected: list[str]
 ) -> None:
     put(
@@ -167,7 +169,7 @@ def test_dates_are_utc_days_both_included_by_the_instant_in_the_key(
     assert sorted(key.rpartition("_")[2].removesuffix(".jsonl") for key in keys) == expected
 
 
-def test_a_key_without_an_instant_is_dated_by_its_last_change(
+def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
     bucket: Bucket, invoke: Invoke
 ) -> None:
     put(bucket, "section/1/video/merged.jsonl")
@@ -217,14 +219,14 @@ def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
     assert named in answer["error"]
 
 
-@fault(47, caught_by="files_found is 0")
-def test_no_match_is_said_and_is_no_failure(invoke: Invoke) -> None:
+@fault(47, caught_by="`files_found` of 0")
+def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> None:
     answer = invoke({"section_id": 404})
     assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
-@fault(45, caught_by="nothing is sent that writes")
-def test_a_dry_run_reads_no_object_writes_nothing_and_knows_the_ledger(
+@fault(45, caught_by="no writing query is sent")
+def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     keys = [f"section/1/video/{n:02}.jsonl" for n in range(15)]
@@ -243,8 +245,10 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_knows_the_ledger(
     assert ask(COUNT) == [[1]]
 
 
-@fault(46, caught_by="paginator")
-def test_more_objects_than_a_page_of_the_listing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+@fault(46, caught_by="paginated listing")
+def test_a_listing_of_several_pages_is_processed_completely(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
     for number in range(1003):
         bucket.put(f"section/1/video/{number:04}.jsonl", video(number))
     answer = invoke({"section_id": 1})
@@ -265,7 +269,7 @@ def test_a_bad_object_is_named_and_the_others_are_processed(
     assert ask(COUNT) == [[2]]
 
 
-@fault(16, caught_by="caps on what an answer names")
+@fault(16, caught_by="caps on the lists in an answer")
 def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
     for number in range(25):
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
@@ -275,7 +279,7 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
 
 @fault(49, caught_by="continuation token")
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_when_the_time_is_up_a_token_resumes_exactly(
+def test_when_time_runs_out_a_token_resumes_where_it_stopped(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -312,7 +316,7 @@ def test_when_the_time_is_up_a_token_resumes_exactly(
 
 
 @fault(12, 49, caught_by="continuation token")
-def test_a_pause_in_the_middle_of_an_object_is_no_failure(
+def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -332,7 +336,7 @@ def test_a_pause_in_the_middle_of_an_object_is_no_failure(
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
 
-def test_an_object_that_no_invocation_has_time_for_raises_and_says_so(
+def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
     bucket: Bucket,
     invoke: Invoke,
     clickhouse: ClickHouseServer,
@@ -345,7 +349,7 @@ def test_an_object_that_no_invocation_has_time_for_raises_and_says_so(
         invoke({"section_id": 1}, clock=clock)
 
 
-def test_a_token_beside_another_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")
     for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
@@ -358,13 +362,13 @@ def test_a_token_beside_another_request_is_refused(bucket: Bucket, invoke: Invok
 @pytest.mark.parametrize(
     ("token", "beside"),
     [
-        ({"after": ""}, {"section_id": 0}),  # No section is not section 0.
+        ({"after": ""}, {"section_id": 0}),  # A missing section is not section 0.
         ({"after": "zzzz"}, {}),
         ({"after": "section/10/x", "section_id": 1}, {}),
         ({"after": "", "dryrun": True}, {}),
     ],
 )
-def test_a_token_that_would_pass_objects_over_is_refused(
+def test_a_token_that_would_skip_objects_is_refused(
     bucket: Bucket, invoke: Invoke, token: dict[str, Any], beside: dict[str, Any]
 ) -> None:
     put(bucket, "section/1/video/a.jsonl")
@@ -372,14 +376,14 @@ def test_a_token_that_would_pass_objects_over_is_refused(
     assert invoke({"continuation_token": text, **beside}).status == 400
 
 
-def test_a_dry_run_does_not_become_one_by_its_token_alone(bucket: Bucket, invoke: Invoke) -> None:
+def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
     assert invoke({"continuation_token": token})["dry_run"] is True
     assert invoke({"continuation_token": token, "dry_run": False}).status == 400
 
 
 def list_slowly(settings: Settings) -> Clock:
-    """A clock that a listing moves on: each page has five keys and takes five seconds."""
+    """A clock that a listing advances: each page has five keys and takes five seconds."""
     clock = Clock()
 
     def page(params: dict[str, Any], **_: Any) -> None:
@@ -391,7 +395,7 @@ def list_slowly(settings: Settings) -> Clock:
     return clock
 
 
-def test_the_time_is_looked_at_while_nothing_is_found(
+def test_the_deadline_is_checked_while_nothing_is_found(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
     clock = list_slowly(settings)
@@ -407,10 +411,10 @@ def test_the_time_is_looked_at_while_nothing_is_found(
     assert 1 < rounds < 10
 
 
-def test_objects_far_apart_are_reached_in_the_end(
+def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings
 ) -> None:
-    """Keys that are passed over are progress too, or a sparse backfill would never begin."""
+    """Keys that are not covered are progress too, or a sparse backfill would never advance."""
     clock = list_slowly(settings)
     day = "2025-06-01T00-00-00Z"
     put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
@@ -423,7 +427,7 @@ def test_objects_far_apart_are_reached_in_the_end(
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-def test_a_listing_that_breaks_off_keeps_what_was_done(
+def test_a_listing_that_fails_half_way_keeps_what_was_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(bucket, *(f"section/1/video/{number}.jsonl" for number in range(6)))
@@ -443,15 +447,15 @@ def test_a_listing_that_breaks_off_keeps_what_was_done(
     assert ask(COUNT) == [[6]]
 
 
-@fault(11, 14, caught_by="an exception, which Lambda sees")
-def test_without_time_for_a_single_object_it_raises(bucket: Bucket, invoke: Invoke) -> None:
+@fault(11, 14, caught_by="an exception that Lambda sees")
+def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)
 
 
-@fault(23, caught_by="an exception, which Lambda sees")
-def test_without_clickhouse_it_raises_and_names_the_server(
+@fault(23, caught_by="an exception that Lambda sees")
+def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(bucket, "section/1/video/a.jsonl")

@@ -20,7 +20,7 @@ KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 @pytest.fixture(autouse=True)
 def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line sends the log to standard error; the next test has its own."""
+    """The command line redirects the log to standard error; restore the stream after each test."""
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
@@ -62,14 +62,14 @@ def test_event_processes_the_named_objects(
     assert ask("SELECT count() FROM video_events FINAL") == [[1]]
 
 
-def test_event_of_an_object_that_is_gone_fails_and_says_so(
+def test_event_with_a_missing_object_fails_and_says_so(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["event", bucket.uri("section/1/gone.jsonl")]) == 1
     assert "does not exist" in answer(capsys)["failures"][0]["error"]
 
 
-def test_bulk_shows_progress_on_standard_error_and_its_answer_on_standard_output(
+def test_bulk_prints_only_its_answer_on_standard_output(
     bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(3):
@@ -90,7 +90,7 @@ def test_bulk_with_a_bad_object_has_exit_code_1(
     assert answer(capsys)["success"] is False
 
 
-def test_health_is_0_when_healthy_and_1_when_not(
+def test_health_has_exit_code_0_when_healthy_and_1_when_not(
     settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["health"]) == 0
@@ -109,7 +109,7 @@ def test_health_is_0_when_healthy_and_1_when_not(
         (["event", "s3://bucket-only"], "use s3://bucket/key"),
     ],
 )
-def test_a_wrong_request_has_exit_code_2_and_one_line(
+def test_an_invalid_request_has_exit_code_2_and_a_message(
     settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert main(arguments) == 2
@@ -124,7 +124,7 @@ def test_a_missing_host_has_exit_code_2(
     assert "CLICKHOUSE_HOST is not set" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_commands_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
@@ -144,7 +144,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("given", "level"), [("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"), (None, "WARNING")]
 )
-def test_the_log_level_is_the_one_that_is_set_and_warnings_otherwise(
+def test_the_log_level_is_the_one_set_and_warning_by_default(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, level: str
 ) -> None:
     if given is None:
@@ -155,7 +155,7 @@ def test_the_log_level_is_the_one_that_is_set_and_warnings_otherwise(
     assert logger.log_level == getattr(logging, level)
 
 
-def test_a_log_level_that_is_none_of_pythons_is_refused(
+def test_an_unknown_log_level_is_refused(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOG_LEVEL", "LOUD")

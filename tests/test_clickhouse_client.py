@@ -1,4 +1,4 @@
-"""The client says what went wrong and where, tries again what can work, and survives its errors."""
+"""The client says what failed and where, retries what can succeed, and works on after an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROWS: dict[str, list[Any]] = {
 
 
 def drop_insert(point: str, _: str) -> None:
-    """A hook that cuts the line when an insert has come whole, and is not stored."""
+    """A hook that cuts the connection when an insert has arrived in full but is not yet stored."""
     if point == "insert":
         raise ConnectionAbortedError
 
@@ -55,7 +55,7 @@ def client(settings: Settings) -> Iterator[ClickHouse]:
     made.disconnect()
 
 
-def test_bytes_that_are_no_text_are_stored_as_they_are(client: ClickHouse, ask: Ask) -> None:
+def test_bytes_that_are_not_text_are_stored_unchanged(client: ClickHouse, ask: Ask) -> None:
     client.insert("rejected_statements", ROWS, "token")
     assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
 
@@ -68,7 +68,7 @@ def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, a
 
 
 @fault(31, caught_by="a new connection after every error")
-def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
+def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
     client: ClickHouse, ask: Ask, pauses: list[float]
 ) -> None:
     with pytest.raises(ClickHouseRefused, match=r"insert into nope was refused.*migrate"):
@@ -82,14 +82,14 @@ def test_a_wrong_insert_is_refused_at_once_and_the_next_right_one_works(
     assert ask("SELECT count() FROM rejected_statements") == [[2]]
 
 
-@fault(29, caught_by="checked before a byte is sent")
+@fault(29, caught_by="check before anything is sent")
 def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
     with pytest.raises((ClickHouseRefused, ValueError)):
         client.insert("rejected_statements", ROWS | {"reason": ["only one"]}, "t")
     assert ask("SELECT count() FROM rejected_statements") == [[0]]
 
 
-def test_a_wrong_query_is_refused_and_the_next_right_one_works(client: ClickHouse) -> None:
+def test_an_invalid_query_is_refused_and_the_next_valid_one_works(client: ClickHouse) -> None:
     with pytest.raises(ClickHouseRefused, match="query was refused.*nope"):
         client.query("SELECT nope")
     assert client.query("SELECT 1") == [(1,)]
@@ -100,16 +100,16 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
 ) -> None:
     original = Client.execute
 
-    def misspelt(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def misspelled(self: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs["settings"] = {"insert_deduplication_tokn": "x"}
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(Client, "execute", misspelt)
+    monkeypatch.setattr(Client, "execute", misspelled)
     with pytest.raises(ClickHouseRefused, match="insert_deduplication_tokn"):
         client.insert("rejected_statements", ROWS, "t")
 
 
-@fault(34, 35, 36, 37, caught_by="one table of codes")
+@fault(34, 35, 36, 37, caught_by="one table of error codes")
 @pytest.mark.parametrize(
     ("code", "text", "kind", "tries"),
     [
@@ -124,7 +124,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         (497, "Not enough privileges", ClickHouseRefused, 1),
     ],
 )
-def test_the_servers_code_decides_whether_it_is_tried_again(
+def test_the_servers_error_code_decides_whether_to_retry(
     client: ClickHouse,
     clickhouse: ClickHouseServer,
     pauses: list[float],
@@ -141,7 +141,7 @@ def test_the_servers_code_decides_whether_it_is_tried_again(
             raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
 
     clickhouse.hook = refuse
-    # What a text may quote is not passed on, but that of these.
+    # Only the texts of these codes are passed on: others may quote a value of a statement.
     said = text if code in (60, 252, 497) else f"code {code} [A-Z_]+: "
     with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
         client.insert("rejected_statements", ROWS, "t")
@@ -150,9 +150,9 @@ def test_the_servers_code_decides_whether_it_is_tried_again(
     assert len(pauses) == tries - 1
 
 
-@fault(36, 37, caught_by="one table of codes")
-def test_every_code_that_is_known_is_tried_again_or_not_as_it_should() -> None:
-    # By ClickHouse's ErrorCodes.cpp: what passes by itself, what may have been done, what not.
+@fault(36, 37, caught_by="one table of error codes")
+def test_every_known_error_code_has_the_right_verdict() -> None:
+    # From ClickHouse's ErrorCodes.cpp: temporary errors, unknown outcomes, permanent errors.
     retry = {202, 203, 225, 241, 242, 285}
     uncertain = {159, 209, 210, 236, 319, 394, 425, 999}
     fatal = {16, 36, 47, 50, 53, 60, 81, 115, 164, 192, 193, 194, 497, 516}
@@ -162,14 +162,14 @@ def test_every_code_that_is_known_is_tried_again_or_not_as_it_should() -> None:
     assert meaning(4711, "no such code yet").verdict == "fatal"
 
 
-def test_the_table_of_codes_is_sorted_by_number() -> None:
+def test_the_table_of_error_codes_is_sorted_by_number() -> None:
     codes = [int(found) for found in re.findall(r"^\| (\d+)", errors_table(), re.MULTILINE)]
     assert len(codes) == len(CODES) + 2
     assert codes == sorted(codes)
 
 
 @fault(34, caught_by="backoff with jitter")
-def test_pauses_grow_and_are_not_all_the_same(
+def test_pauses_between_retries_grow_and_are_random(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
     clickhouse.hook = drop_insert
@@ -181,7 +181,7 @@ def test_pauses_grow_and_are_not_all_the_same(
 
 
 @fault(12, caught_by="time budget")
-def test_no_attempt_begins_that_the_deadline_would_cut(
+def test_no_attempt_begins_that_the_deadline_would_cut_short(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
     clickhouse.hook = drop_insert
@@ -190,7 +190,7 @@ def test_no_attempt_begins_that_the_deadline_would_cut(
     assert pauses == []
 
 
-def test_a_server_that_went_and_came_back_is_found_again(
+def test_a_lost_connection_is_replaced_at_the_next_query(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:
     assert client.query("SELECT 1") == [(1,)]
@@ -200,7 +200,7 @@ def test_a_server_that_went_and_came_back_is_found_again(
 
 
 @fault(32, caught_by="connect timeout")
-def test_a_server_that_does_not_answer_is_given_up_within_the_connect_time(
+def test_a_silent_server_is_given_up_within_the_connect_timeout(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.2)
@@ -274,7 +274,7 @@ def test_a_secret_without_a_region_is_named(
         ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
 
 
-@fault(63, caught_by="the secret is read again, once")
+@fault(63, caught_by="one re-read of the secret")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
 ) -> None:
@@ -298,8 +298,8 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         warm.disconnect()
 
 
-@fault(26, caught_by="timeouts from the time that is left")
-def test_a_reply_is_not_waited_for_beyond_the_deadline(
+@fault(26, caught_by="timeouts derived from the time left")
+def test_waiting_for_a_reply_ends_by_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:
     answered = threading.Event()
@@ -316,7 +316,7 @@ def test_a_reply_is_not_waited_for_beyond_the_deadline(
     assert time.monotonic() - started < 3
 
 
-def test_the_driver_makes_no_calendar_when_it_is_imported() -> None:
+def test_importing_the_driver_builds_no_table_of_dates() -> None:
     code = (
         "from xapi_etl_processor import clickhouse_client\n"
         "from clickhouse_driver.columns.datecolumn import DateColumn\n"
@@ -326,6 +326,6 @@ def test_the_driver_makes_no_calendar_when_it_is_imported() -> None:
     assert done.stdout == b"0\n"
 
 
-def test_dates_are_read_and_written_all_the_same(client: ClickHouse) -> None:
+def test_dates_can_still_be_read_and_written(client: ClickHouse) -> None:
     ((day,),) = client.query("SELECT toDate(%(day)s)", {"day": date(2024, 2, 29)})
     assert day == date(2024, 2, 29)

@@ -18,7 +18,7 @@ def needs(name: str, *needed: str) -> Column:
     return Column(name, "String", "", fallback=Fallback(lambda *_, **__: [], needed))
 
 
-def test_the_play_time_is_made_of_segments_in_whichever_place_they_stand() -> None:
+def test_the_play_time_is_computed_from_the_segments_wherever_they_stand() -> None:
     # 0 to 10 and 5 to 20 cover 20 seconds.
     for place in ("result", "context"):
         row = row_of(minimal(**{place: {"extensions": SEGMENTS}}))
@@ -27,7 +27,7 @@ def test_the_play_time_is_made_of_segments_in_whichever_place_they_stand() -> No
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_column_comes_after_those_that_it_needs_however_the_table_is_sorted(seed: int) -> None:
+def test_a_column_comes_after_those_it_needs_in_any_order_of_the_table(seed: int) -> None:
     shuffled = list(SENT)
     random.Random(seed).shuffle(shuffled)
     names = [column.name for column in in_order(shuffled)]
@@ -35,7 +35,7 @@ def test_a_column_comes_after_those_that_it_needs_however_the_table_is_sorted(se
     assert names.index("video_played_segments") < names.index("video_play_time")
 
 
-def test_a_column_that_is_needed_and_not_there_is_an_error() -> None:
+def test_a_needed_column_that_is_missing_is_an_error() -> None:
     with pytest.raises(KeyError, match="b"):
         in_order([needs("a", "b")])
 

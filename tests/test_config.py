@@ -1,3 +1,5 @@
+"""Settings: their variables, defaults, limits and error messages."""
+
 import dataclasses
 
 import pytest
@@ -156,24 +158,24 @@ def test_the_highest_value_is_accepted_and_the_next_is_not(variable: str, highes
     [("1", True), ("TRUE", True), ("yes", True), ("on", True)]
     + [("0", False), ("False", False), ("no", False), ("off", False), ("", False)],
 )
-def test_secure_is_said_in_the_usual_words(text: str, secure: bool) -> None:
+def test_secure_accepts_the_usual_words_for_true_and_false(text: str, secure: bool) -> None:
     settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
     assert settings.clickhouse_secure is secure
     assert settings.clickhouse_port == (9440 if secure else 9000)
 
 
-def test_a_port_that_is_set_stays_with_tls() -> None:
+def test_tls_does_not_change_a_port_that_is_set() -> None:
     settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": "true", "CLICKHOUSE_PORT": "9000"})
     assert settings.clickhouse_port == 9000
 
 
-def test_an_empty_variable_is_as_one_that_is_not_set() -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     empty = {item.metadata["env"]: "" for item in dataclasses.fields(Settings)}
     assert Settings.from_env({**empty, **HOST}) == Settings.from_env(HOST)
 
 
 @check("S4")
-def test_the_password_shows_in_no_repr_and_no_error() -> None:
+def test_the_password_is_in_no_repr_and_no_error() -> None:
     environ = {**HOST, "CLICKHOUSE_PASSWORD": "hunter2"}
     settings = Settings.from_env(environ)
     assert settings.clickhouse_password == "hunter2"
@@ -184,6 +186,6 @@ def test_the_password_shows_in_no_repr_and_no_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # that it can't
+        Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # is tested

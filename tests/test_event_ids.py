@@ -1,4 +1,4 @@
-"""An id can be worked out in Python and in SQL alike, so that either side can check the other."""
+"""Event ids can be computed in Python and in SQL, so that each side can check the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event mode: what was uploaded lands, once, and what failed is told to whoever retries."""
+"""Event mode: uploads are stored once, and failures are reported to whoever retries."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from xapi_etl_processor.errors import EventFailed
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
 
-@fault(28, caught_by="refused line by line")
-def test_an_uploaded_bundle_lands_with_every_line_accounted_for(
+@fault(28, caught_by="lines rejected one by one")
+def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1), other(1), b"", BAD_LINE, video(2), b" \r", other(2), other(3))
@@ -75,7 +75,7 @@ def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
     assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
 
 
-@fault(55, caught_by="content decides")
+@fault(55, caught_by="gzip recognized by content")
 def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
     members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
@@ -85,7 +85,7 @@ def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke,
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
 
 
-@fault(58, caught_by="counters")
+@fault(58, caught_by="line counts")
 @pytest.mark.parametrize("body", [b"", b"\n\n  \n", b"\xef\xbb\xbf"])
 def test_a_bundle_without_video_is_a_normal_result(
     bucket: Bucket, invoke: Invoke, ask: Ask, body: bytes
@@ -106,7 +106,7 @@ def test_a_notification_about_another_kind_of_object_is_skipped(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(45, caught_by="nothing is sent that writes")
+@fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), other(1), BAD_LINE)
     answer = invoke({"bucket": bucket.name, "key": KEY, "dry_run": True})
@@ -115,14 +115,14 @@ def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
-@fault(11, 17, caught_by="an exception, which Lambda sees")
-def test_a_missing_object_raises_with_a_clear_text(bucket: Bucket, invoke: Invoke) -> None:
+@fault(11, 17, caught_by="an exception that Lambda sees")
+def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: Invoke) -> None:
     gone = "section/1/gone.jsonl"
     with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
         invoke(notification(bucket.name, gone))
 
 
-@fault(55, caught_by="gzip's own end")
+@fault(55, caught_by="gzip trailer")
 def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-def test_one_failed_object_does_not_hold_back_its_neighbours(
+def test_one_failed_object_does_not_hold_back_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     first, third = (bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in (1, 3))
@@ -142,7 +142,7 @@ def test_one_failed_object_does_not_hold_back_its_neighbours(
     assert ask("SELECT count() FROM video_events") == [[2]]
 
 
-@fault(8, 10, caught_by="partial batch answer")
+@fault(8, 10, caught_by="partial batch response")
 def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
     answer = invoke(
@@ -161,8 +161,8 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
-@fault(10, caught_by="shape of the answer")
-def test_an_sqs_batch_in_which_all_is_well_fails_no_message(bucket: Bucket, invoke: Invoke) -> None:
+@fault(10, caught_by="format of the answer")
+def test_an_sqs_batch_without_failures_fails_no_message(bucket: Bucket, invoke: Invoke) -> None:
     key = bucket.put(KEY, video(1))
     assert invoke(sqs(one=notification(bucket.name, key))).body == {"batchItemFailures": []}
 
@@ -193,7 +193,7 @@ def test_an_unknown_payload_is_answered_with_the_accepted_ones(
 
 @check("S14")
 @pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
-def test_a_misspelt_parameter_is_refused_and_nothing_is_written(
+def test_a_misspelled_parameter_is_refused_and_nothing_is_written(
     bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
 ) -> None:
     bucket.put(KEY, video(1))
@@ -201,7 +201,7 @@ def test_a_misspelt_parameter_is_refused_and_nothing_is_written(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-def test_a_key_that_cannot_be_written_fails_its_message_only(
+def test_a_key_that_is_not_valid_unicode_fails_only_its_message(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     good = notification(bucket.name, bucket.put(KEY, video(1)))
@@ -213,7 +213,7 @@ def test_a_key_that_cannot_be_written_fails_its_message_only(
 
 @check("S14")
 @pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
-def test_a_flag_inside_a_message_is_refused_not_overlooked(
+def test_a_flag_inside_a_message_is_refused_and_not_ignored(
     bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
 ) -> None:
     bucket.put(KEY, video(1))
@@ -222,7 +222,7 @@ def test_a_flag_inside_a_message_is_refused_not_overlooked(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-def test_statements_of_1970_land(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_statements_from_1970_are_stored(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1, timestamp="1970-01-01T00:00:00Z"))
     assert invoke(notification(bucket.name, KEY))["success"] is True
     assert ask("SELECT toUnixTimestamp(timestamp) FROM video_events") == [[0]]
@@ -251,7 +251,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
 
 
 @fault(12, 14, caught_by="time budget")
-def test_events_that_the_time_does_not_suffice_for_come_again(
+def test_events_without_time_left_are_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     key = bucket.put(KEY, video(1))
@@ -262,8 +262,8 @@ def test_events_that_the_time_does_not_suffice_for_come_again(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@fault(7, caught_by="the other records are processed, and the event is delivered again")
-def test_a_record_of_another_service_fails_the_event_and_is_named(
+@fault(7, caught_by="other records processed; event delivered again")
+def test_a_record_from_another_service_fails_the_event_and_is_named(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     event = notification(bucket.name, bucket.put(KEY, video(1)))

@@ -1,4 +1,4 @@
-"""Nothing lost and nothing doubled, whatever is repeated, cut or overlapped."""
+"""Nothing lost and nothing doubled, whatever repeats, breaks off or overlaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNT = "SELECT count() FROM video_events"
 
 
 class Cut:
-    """Drops the connection at a point of an insert into a table, the first times it is reached."""
+    """Cuts the connection at a point of an insert into a table, the first `times` times."""
 
     def __init__(self, table: str, point: str, times: int) -> None:
         self.table, self.point, self.left = table, point, times
@@ -40,7 +40,9 @@ class Cut:
 
 
 @fault(1, caught_by="ledger; row identity when forced")
-def test_everything_twice_leaves_the_same_count(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_loading_everything_twice_leaves_the_same_counts(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
     bundles = list(generate(sections=(1, 2), days=2, bundles_per_day=8))
     for bundle in bundles:
         bucket.put(bundle.key, body=bundle.body)
@@ -78,7 +80,7 @@ def test_a_repeated_notification_is_skipped_without_reading_the_object(
     assert read == [KEY]
 
 
-def test_the_ledger_is_asked_once_for_many_objects(
+def test_the_ledger_is_queried_once_for_many_objects(
     bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
     for number in range(60):
@@ -90,8 +92,8 @@ def test_the_ledger_is_asked_once_for_many_objects(
     assert verbs == ["processed_files", "video_events", "processed_files"]
 
 
-@fault(3, caught_by="ETag in the identity")
-def test_an_overwritten_object_is_new_work(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+@fault(3, caught_by="ETag in the ledger's key")
+def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1))
     invoke(notification(bucket.name, KEY))
     bucket.put(KEY, video(1), video(2))
@@ -101,7 +103,7 @@ def test_an_overwritten_object_is_new_work(bucket: Bucket, invoke: Invoke, ask: 
     assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
 
 
-@fault(3, caught_by="what is read is what is there now; row identity")
+@fault(3, caught_by="current version is read; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -113,8 +115,8 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
-@fault(44, caught_by="a token of its own for every forced run")
-def test_force_brings_back_what_a_delete_took(
+@fault(44, caught_by="own insert token for each forced run")
+def test_force_restores_deleted_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     bucket.put(KEY, video(1), video(2))
@@ -128,7 +130,7 @@ def test_force_brings_back_what_a_delete_took(
         assert ask(COUNT) == [[2]]
 
 
-@fault(25, 26, caught_by="the same bytes and token again")
+@fault(25, 26, caught_by="retry with the same bytes and token")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
@@ -146,15 +148,15 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     assert invoke(notification(bucket.name, KEY))["success"] is True
     assert cut.left <= 0
     assert len(pauses) == 2
-    # Without FINAL: the insert's token alone has kept the repetition out.
+    # Without FINAL: the insert token alone kept the duplicates out.
     assert ask(COUNT) == [[2]]
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-@fault(26, caught_by="the message comes again; insert token")
+@fault(26, caught_by="the message is delivered again; insert token")
 @pytest.mark.parametrize("point", ["query", "stored"])
-def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mended_by_a_retry(
+def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -172,7 +174,7 @@ def test_an_insert_that_stays_uncertain_raises_is_not_in_the_ledger_and_is_mende
 
 
 @pytest.mark.parametrize("position", ["only", "last of a page", "with a page behind it"])
-def test_an_object_of_several_batches_that_is_not_stored_is_never_called_done(
+def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_processed(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -184,7 +186,7 @@ def test_an_object_of_several_batches_that_is_not_stored_is_never_called_done(
     monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
     names = {"only": "c", "last of a page": "abc", "with a page behind it": "abcde"}[position]
     for name in names:
-        # Long enough to be cut: a batch is looked at when a chunk of lines has been read.
+        # Enough for several batches: whether one is full is checked after each chunk of lines.
         count = 2000 if name == "c" else 1
         lines = (video(10_000 * ord(name) + n, padding="x" * 300) for n in range(count))
         bucket.put(f"section/1/video/{name}.jsonl", *lines)
@@ -219,10 +221,10 @@ def test_nulls_survive_a_repeated_insert(
     assert ask("SELECT video_time FROM video_events ORDER BY event_id") == [[0.5], [None]]
 
 
-def test_other_rows_have_another_token(
+def test_different_rows_have_different_tokens(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
-    # The same objects, line numbers and count of rows: only the bytes differ.
+    # The same objects, line numbers and number of rows: only the bytes differ.
     for numbers in ((1, 2), (3, 4)):
         bucket.put(KEY, *map(video, numbers))
         invoke({"bucket": bucket.name, "key": KEY})
@@ -240,8 +242,8 @@ def test_the_same_statement_in_many_objects_counts_once(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
-@fault(35, caught_by="the limit is lifted for the insert that needs it")
-def test_statements_of_hundreds_of_months_are_one_insert(
+@fault(35, caught_by="partition limit lifted for that insert")
+def test_statements_from_hundreds_of_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     years, months_of_year = range(1990, 2015), range(1, 13)
@@ -267,10 +269,10 @@ def test_a_batch_fills_across_objects_and_ends_inside_one(
     assert ask(COUNT) == [[120]]
 
 
-def test_an_object_is_in_the_ledger_only_behind_its_last_row(
+def test_an_object_is_in_the_ledger_only_after_its_last_row(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
-    """Every prefix of the inserts is safe to die in: the ledger never runs ahead of the rows."""
+    """A crash after any of the inserts is safe: the ledger never runs ahead of the rows."""
     ledger_ahead: list[Any] = []
 
     def watch(point: str, sql: str) -> None:
@@ -293,7 +295,7 @@ def test_an_object_is_in_the_ledger_only_behind_its_last_row(
 
 
 @fault(2, caught_by="insert token, else row identity")
-def test_the_same_object_at_once_in_several_workers_counts_once(
+def test_the_same_object_in_several_workers_at_once_counts_once(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     bucket.put(KEY, *(video(n) for n in range(500)))
@@ -314,7 +316,9 @@ def test_the_same_object_at_once_in_several_workers_counts_once(
 
 
 @fault(48, caught_by="ledger")
-def test_bulk_over_live_events_counts_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_a_backfill_over_live_events_counts_each_statement_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
     keys = [f"section/1/video/{n}.jsonl" for n in range(40)]
     for n, key in enumerate(keys):
         bucket.put(key, video(n), video(n + 1))

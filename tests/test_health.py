@@ -1,4 +1,4 @@
-"""The health check says of each service what is wrong, and writes nothing."""
+"""The health check says what is wrong with each service, and writes nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ CHECK = {"health_check": True}
 
 
 def check() -> tuple[int, dict[str, object]]:
-    """Ask afresh, as a new container would."""
+    """Status and body of the health check, as in a new container."""
     forget_connections()
     answer = handler(CHECK, context())
     assert PASSWORD not in answer["body"]
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def test_all_is_well(bucket: Bucket, invoke: Invoke) -> None:
+def test_a_healthy_system_is_answered_with_200_and_its_details(
+    bucket: Bucket, invoke: Invoke
+) -> None:
     answer = invoke(CHECK)
     assert answer.status == 200
     latency = answer["clickhouse"].pop("latency_ms")
     version = answer["clickhouse"].pop("version")
-    answer["clickhouse"].pop("warning")  # The local user may do everything.
+    answer["clickhouse"].pop("warning")  # The local user has every right.
     assert 0 < latency < 5000
     assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
     assert answer.body == {
@@ -53,7 +55,7 @@ def test_all_is_well(bucket: Bucket, invoke: Invoke) -> None:
     }
 
 
-def test_s3_is_asked_only_where_the_role_may_look(
+def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
     settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports")
@@ -69,7 +71,7 @@ def test_s3_is_asked_only_where_the_role_may_look(
     assert all(name.startswith("exports/") for name in asked)
 
 
-def test_it_asks_and_changes_nothing(
+def test_the_health_check_changes_nothing(
     invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     points: list[str] = []
@@ -88,7 +90,7 @@ def test_it_asks_and_changes_nothing(
 
 
 @fault(66, caught_by="health check")
-def test_a_user_who_may_not_insert_is_told_what_to_grant(
+def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
     def refuse(point: str, sql: str) -> None:
@@ -104,7 +106,7 @@ def test_a_user_who_may_not_insert_is_told_what_to_grant(
 
 
 @matrix.check("S9")
-def test_rights_with_which_events_can_be_lost_are_warned_of(
+def test_rights_that_can_destroy_events_cause_a_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = invoke(CHECK)
@@ -114,13 +116,13 @@ def test_rights_with_which_events_can_be_lost_are_warned_of(
         " DROP TABLE, TRUNCATE, ALTER DELETE, ALTER UPDATE, ALTER COLUMN;"
         " GRANT SELECT, INSERT is enough"
     )
-    # The only user there is lacks few rights; this is one.
+    # The only user here has nearly every right; this is one it lacks.
     monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ("DROP ROW POLICY",))
     assert invoke(CHECK)["clickhouse"]["warning"] is None
 
 
 @matrix.check("S9")
-def test_a_server_that_cannot_be_asked_for_rights_is_not_warned_of(
+def test_a_server_that_cannot_check_rights_causes_no_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ("NO SUCH RIGHT",))
@@ -129,7 +131,7 @@ def test_a_server_that_cannot_be_asked_for_rights_is_not_warned_of(
     assert answer["clickhouse"]["warning"] is None
 
 
-def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:
+def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) -> None:
     status, body = check()
     assert (status, body["healthy"]) == (503, False)
     clickhouse = body["clickhouse"]
@@ -151,7 +153,7 @@ def test_a_database_without_tables_is_missing(unmigrated: Settings) -> None:
         ("DROP TABLE rejected_statements", "lacks rejected_statements"),
     ],
 )
-def test_a_table_that_differs_is_behind_and_named(
+def test_a_table_that_differs_is_named_and_reported_as_behind(
     settings: Settings, ask: Ask, change: str, said: str
 ) -> None:
     ask(change)
@@ -162,7 +164,7 @@ def test_a_table_that_differs_is_behind_and_named(
     assert said in clickhouse["error"]
 
 
-def test_more_columns_than_are_known_do_no_harm(settings: Settings, ask: Ask) -> None:
+def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     ask("ALTER TABLE video_events ADD COLUMN cohort String")
     assert check()[0] == 200
 
@@ -193,7 +195,7 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
         ("S3_XAPI_BUCKET_NAME", "", "s3", "S3_XAPI_BUCKET_NAME is not set"),
     ],
 )
-def test_each_cause_has_its_own_text(
+def test_each_cause_has_its_own_message(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,

@@ -1,4 +1,4 @@
-"""What is forgiven, what is refused, what is a video's: every line ends as exactly one thing."""
+"""What is forgiven, what is rejected, and which statements are about a video; identity and time."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def _without(statement: JsonObject, path: tuple[str, ...]) -> JsonObject:
     return statement
 
 
-# Without its id a statement is another one: its line's hash names it, and that has a test below.
+# Without its id, a statement gets another one, made of its line; that has its own test below.
 _FIELDS = [path for path in paths_of(full()) if path != ("id",)]
 
 
 @fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("path", _FIELDS, ids=".".join)
-def test_a_field_of_the_wrong_shape_is_lost_and_nothing_else(path: tuple[str, ...]) -> None:
+def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
     node: Any = full()
     for key in path:
         node = node[key]
@@ -102,7 +102,7 @@ def test_a_field_of_the_wrong_shape_is_lost_and_nothing_else(path: tuple[str, ..
         (("verb", "id"), VERBS + "played/", "verb", "played"),
     ],
 )
-def test_a_value_in_another_spelling_is_read(
+def test_a_value_of_another_type_is_converted_or_absent(
     path: tuple[str, ...], value: Any, column: str, expected: Any
 ) -> None:
     found = row_of(with_values(minimal(), (path, value)))[column]
@@ -112,21 +112,21 @@ def test_a_value_in_another_spelling_is_read(
 
 @fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
-def test_a_number_beyond_every_range_loses_only_its_field(number: bytes) -> None:
+def test_a_number_out_of_range_loses_only_its_field(number: bytes) -> None:
     line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
     assert b"account" in line
     assert outcome(line) == row_of(line) | {"user_id": "m"}
 
 
 @fault(52, 53, caught_by="strict decoder")
-def test_a_lone_surrogate_beside_an_endless_number_is_refused() -> None:
-    """The number sends the line another way, on which a surrogate would reach the driver."""
+def test_a_lone_surrogate_beside_a_very_long_number_is_rejected() -> None:
+    """The number sends the line to the standard library's parser, which accepts surrogates."""
     name = b'"object":{"definition":{"name":{"en":"\\ud800"}}},"id":1%b' % (b"0" * 5000)
     assert outcome(with_more(name)) == "Counts(lines=1, video=0, other=0, blank=0, rejected=1)"
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
-def test_seconds_that_are_infinite_are_absent(number: bytes) -> None:
+def test_infinite_seconds_are_absent(number: bytes) -> None:
     extensions = b'"extensions":{"%btime":%b}' % (VIDEO.encode(), number)
     assert row_of(with_more(b'"result":{%b}' % extensions))["video_time"] is None
     in_context = b'"context":{"extensions":{"%btime":2.5}}' % VIDEO.encode()
@@ -134,20 +134,20 @@ def test_seconds_that_are_infinite_are_absent(number: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
-def test_a_number_that_nobody_reads_costs_nothing(number: bytes) -> None:
+def test_a_number_out_of_range_in_an_unread_field_does_no_harm(number: bytes) -> None:
     assert row_of(with_more(b'"x":%b,' % number + FOREIGN_SESSION))["session_id"] == "s"
 
 
-def test_what_parse_accepts_has_columns_however_deep_it_is() -> None:
+def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
     def line(depth: int) -> bytes:
         return with_more(b'"x":' + b"[" * depth + b"]" * depth + b"," + FOREIGN_SESSION)
 
-    accepted, refused = 10, 1_000_000
-    assert parse([line(refused)], 1, SOURCE).rejected
-    while refused - accepted > 1:
-        middle = (accepted + refused) // 2
+    accepted, rejected = 10, 1_000_000
+    assert parse([line(rejected)], 1, SOURCE).rejected
+    while rejected - accepted > 1:
+        middle = (accepted + rejected) // 2
         if parse([line(middle)], 1, SOURCE).rejected:
-            refused = middle
+            rejected = middle
         else:
             accepted = middle
     for depth in range(accepted - 20, accepted + 20):
@@ -155,10 +155,10 @@ def test_what_parse_accepts_has_columns_however_deep_it_is() -> None:
         assert len(rows_of(parsed)) == parsed.counts.video
 
 
-# --- Refused ---
+# --- Rejected ---
 
 
-@fault(52, 53, caught_by="strict decoder; one reason for each fault")
+@fault(52, 53, caught_by="strict decoder; one reason per fault")
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -194,7 +194,7 @@ def test_what_parse_accepts_has_columns_however_deep_it_is() -> None:
     ],
     ids=range(29),
 )
-def test_what_is_no_statement_is_refused_with_a_reason_that_tells_nothing_of_it(
+def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_nothing(
     line: bytes, reason: str
 ) -> None:
     parsed = parse([b"", line + b"\r"], 7, SOURCE)
@@ -207,8 +207,8 @@ def test_what_is_no_statement_is_refused_with_a_reason_that_tells_nothing_of_it(
 
 
 @pytest.mark.parametrize("start", [b"", MINIMAL], ids=["nothing", "a statement"])
-def test_a_line_that_was_cut_is_refused_whatever_is_left_of_it(start: bytes) -> None:
-    # What follows the spaces is gone: neither "blank" nor "whole" is known to be true.
+def test_a_line_cut_at_the_limit_is_rejected_whatever_is_left_of_it(start: bytes) -> None:
+    # The rest is gone, so the line may be neither blank nor complete.
     parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
     assert [reason for _, reason, _ in parsed.rejected] == ["line is longer than 16777216 bytes"]
 
@@ -258,7 +258,7 @@ _YOUTUBE = "http://activitystrea.ms/schema/1.0/video"
         ("", None, None, False),
     ],
 )
-def test_a_video_is_told_by_verb_or_type_or_category(
+def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
     verb: str, object_type: Any, category: Any, is_video: bool
 ) -> None:
     statement = with_values(
@@ -273,14 +273,16 @@ def test_a_video_is_told_by_verb_or_type_or_category(
 # --- Identity and time ---
 
 
-def test_an_id_is_the_identity_in_lower_case() -> None:
+def test_the_event_id_is_the_statements_id_in_lower_case() -> None:
     statement = minimal(id="FD41C918-B88B-4B20-A0A5-A4C32391AAA0")
     assert row_of(statement)["event_id"] == "fd41c918-b88b-4b20-a0a5-a4c32391aaa0"
 
 
 @pytest.mark.parametrize("absent", [b"", b'"id":null', b'"id":""', b'"id":{"a":1}'])
 @pytest.mark.parametrize("around", [b"%b", b" \t%b\r", b"%b  "])
-def test_without_an_id_the_trimmed_line_is_the_identity(absent: bytes, around: bytes) -> None:
+def test_without_an_id_the_event_id_is_a_hash_of_the_trimmed_line(
+    absent: bytes, around: bytes
+) -> None:
     line = with_more(absent) if absent else MINIMAL
     h = sha256(line).hexdigest()
     expected = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
@@ -313,7 +315,7 @@ def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -
     [None, "", "yesterday", "2024-02-30T00:00:00Z", 1704110400, {}, "1899-12-31T23:59:59Z"]
     + ["2300-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00", "2024-01-01T12:00:00+99:00"],
 )
-def test_without_a_timestamp_it_is_stored_then_what_the_object_supplies(unusable: Any) -> None:
+def test_the_timestamp_falls_back_to_stored_and_then_to_the_object(unusable: Any) -> None:
     stored = minimal(timestamp=unusable, stored="2024-01-01T12:00:00Z")
     assert row_of(stored)["timestamp"] == NOON
     neither = minimal(timestamp=unusable, stored=unusable)
@@ -328,12 +330,12 @@ def test_blanks_around_a_timestamp_do_no_harm(blanks: str) -> None:
         assert row_of(statement)["timestamp"] == NOON
 
 
-def test_no_statements_have_no_columns() -> None:
+def test_without_statements_there_are_no_columns() -> None:
     assert to_columns(parse([], 1, SOURCE).chunk) == {}
     assert to_columns(parse([b"", b"no statement"], 1, SOURCE).chunk) == {}
 
 
-def test_columns_that_hold_nothing_are_left_out() -> None:
+def test_empty_columns_are_left_out() -> None:
     names = to_columns(parse([MINIMAL], 1, SOURCE).chunk).keys()
     assert names == {
         *("event_id", "timestamp", "section_id", "verb", "verb_id", "video_url"),

@@ -1,3 +1,5 @@
+"""Chunks of bytes to lines: unpacking gzip, splitting at newlines, bounded memory."""
+
 import gzip
 import tracemalloc
 from collections.abc import Iterator
@@ -18,9 +20,9 @@ from xapi_etl_processor.xapi.lines import (
 
 BOM = b"\xef\xbb\xbf"
 
-# Bytes that mean something to a splitter turn up far more often than in arbitrary bytes.
-_telling = st.sampled_from([b"\n", b"\r\n", b"\r", BOM, b"\xef", b"\xbb", b"\xe2\x80\xa8", b"{}"])
-_bodies = st.lists(_telling | st.binary(max_size=6), max_size=20).map(b"".join)
+# Bytes that matter to a splitter are far more frequent here than among random bytes.
+_special = st.sampled_from([b"\n", b"\r\n", b"\r", BOM, b"\xef", b"\xbb", b"\xe2\x80\xa8", b"{}"])
+_bodies = st.lists(_special | st.binary(max_size=6), max_size=20).map(b"".join)
 _cuts = st.lists(st.integers(0, 200), max_size=12)
 
 
@@ -56,7 +58,7 @@ def expected_lines(body: bytes, limit: int) -> list[bytes]:
 @given(_bodies, _cuts, st.sampled_from([1, 2, 5, 1000]))
 @example(BOM + b"a\n", [1, 2, 3], 1000)
 @example(b"abcdefgh\nab", [1, 2, 3, 4, 5, 9, 10], 2)
-def test_any_chunking_gives_the_lines_of_the_definition(
+def test_lines_do_not_depend_on_how_the_body_is_chunked(
     body: bytes, cuts: list[int], limit: int
 ) -> None:
     assert lines_of(*cut(body, cuts), limit=limit) == expected_lines(body, limit)
@@ -64,7 +66,7 @@ def test_any_chunking_gives_the_lines_of_the_definition(
 
 @given(_bodies, _cuts, _cuts, st.integers(0, 9))
 @example(b"a\n", [1], [1], 9)
-def test_gzip_is_told_by_content_in_any_chunking(
+def test_gzip_is_recognized_by_content_in_any_chunking(
     body: bytes, cuts: list[int], member_cuts: list[int], level: int
 ) -> None:
     members = [gzip.compress(part, level, mtime=0) for part in cut(body, member_cuts)]
@@ -101,7 +103,7 @@ def test_only_a_newline_ends_a_line(body: bytes, expected: list[bytes]) -> None:
     assert lines_of(body) == expected
 
 
-def test_lines_come_before_the_next_chunk_is_asked_for() -> None:
+def test_lines_are_given_before_the_next_chunk_is_read() -> None:
     asked = []
 
     def chunks() -> Iterator[bytes]:
@@ -124,8 +126,8 @@ def test_a_long_line_is_cut_to_two_bytes_more_than_the_limit(size: int, chunk_by
     assert lines_of(*chunks, limit=10) == [b"short", b"x" * kept, b"next", b"y" * kept]
 
 
-@fault(54, caught_by="a limit on lines")
-def test_a_line_without_end_takes_no_more_memory_than_the_limit() -> None:
+@fault(54, caught_by="line length limit")
+def test_an_endless_line_takes_bounded_memory() -> None:
     limit, chunk = 1024**2, 64 * 1024
     tracemalloc.start()
     try:
@@ -145,13 +147,13 @@ def test_a_line_without_end_takes_no_more_memory_than_the_limit() -> None:
     assert peak < 4 * limit
 
 
-def test_members_that_expand_over_many_chunks_come_once_each() -> None:
+def test_members_that_expand_to_many_chunks_are_read_once_each() -> None:
     member = gzip.compress(b"\n" * (3 * CHUNK_BYTES + 1), 9)
     assert sum(map(len, decompressed([member * 12]))) == 12 * (3 * CHUNK_BYTES + 1)
 
 
-@fault(55, caught_by="all members are read")
-def test_members_one_after_the_other_are_one_text() -> None:
+@fault(55, caught_by="reading of all members")
+def test_consecutive_members_are_one_text() -> None:
     first, second = gzip.compress(b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
     assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
 
@@ -162,7 +164,7 @@ def test_an_empty_member_adds_nothing() -> None:
     assert unzipped(empty + gzip.compress(b"a") + empty + gzip.compress(b"b")) == b"ab"
 
 
-@fault(52, caught_by="dropped before the first line")
+@fault(52, caught_by="byte order mark dropped before the first line")
 def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
     assert lines_of(*decompressed([gzip.compress(BOM + b"a\n")])) == [b"a"]
 
@@ -170,7 +172,7 @@ def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
 _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 
 
-@fault(55, caught_by="gzip's own end")
+@fault(55, caught_by="gzip trailer")
 @pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
 def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
     with pytest.raises(BrokenGzip, match="cut short"):
@@ -184,26 +186,24 @@ def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
-@fault(55, caught_by="padding is allowed, as gzip does")
+@fault(55, caught_by="zero padding allowed, as in gzip itself")
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
-def test_zero_padding_after_the_last_member_is_no_data(chunk_bytes: int) -> None:
+def test_zero_padding_after_the_last_member_is_ignored(chunk_bytes: int) -> None:
     body = _WHOLE + b"\0" * 700
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
     assert unzipped(*chunks) == b'{"id":1}\n' * 50
 
 
-@fault(55, caught_by="what follows must be a member")
+@fault(55, caught_by="trailing bytes must be a member")
 @pytest.mark.parametrize("junk", [b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk"])
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
-def test_what_follows_the_last_member_and_is_no_member_is_broken(
-    junk: bytes, chunk_bytes: int
-) -> None:
+def test_gzip_followed_by_junk_is_broken(junk: bytes, chunk_bytes: int) -> None:
     body = _WHOLE + junk
     with pytest.raises(BrokenGzip):
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
-@fault(55, caught_by="gzip's checksum")
+@fault(55, caught_by="gzip checksum")
 @pytest.mark.parametrize("at", [len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1])
 def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
     # The last eight bytes are the checksum and the length: a wrong one is damage too.
@@ -212,14 +212,14 @@ def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
         unzipped(damaged)
 
 
-def test_the_reason_of_broken_gzip_says_what_to_do() -> None:
+def test_the_error_for_broken_gzip_says_what_to_do() -> None:
     with pytest.raises(BrokenGzip, match="upload"):
         unzipped(_WHOLE[:20])
     with pytest.raises(BrokenGzip, match="upload"):
         unzipped(_WHOLE + b"junk after the end")
 
 
-def test_well_packed_gzip_comes_out_in_bounded_chunks() -> None:
+def test_highly_compressed_gzip_is_unpacked_in_bounded_chunks() -> None:
     size = 40 * CHUNK_BYTES + 5
     body = gzip.compress(b"\n" * size, mtime=0)
     assert len(body) < CHUNK_BYTES
@@ -228,7 +228,7 @@ def test_well_packed_gzip_comes_out_in_bounded_chunks() -> None:
     assert max(lengths) <= CHUNK_BYTES
 
 
-def test_well_packed_gzip_is_read_in_bounded_memory() -> None:
+def test_highly_compressed_gzip_is_unpacked_in_bounded_memory() -> None:
     packed = gzip.compress(b"x" * 64 * CHUNK_BYTES, mtime=0)
     tracemalloc.start()
     try:

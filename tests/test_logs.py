@@ -50,7 +50,7 @@ def test_metrics_have_environment_and_mode_as_their_only_dimensions(
     assert (found["rejected_lines"], found["success"]) == ([1], [1])
 
 
-def test_a_failure_is_measured_and_logged_as_one(
+def test_a_failure_is_measured_and_logged_as_a_failure(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(EventFailed):
@@ -74,7 +74,7 @@ def test_every_invocation_is_measured_with_its_mode(
     assert found["success"] == [int(answer.status == 200)]
 
 
-def test_a_log_line_tells_request_mode_section_and_counts(
+def test_a_log_line_has_request_mode_section_and_counts(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bucket.put(KEY, video(1))
@@ -96,7 +96,7 @@ def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
     assert "section_id" not in line
 
 
-def test_what_is_raised_is_logged_too(
+def test_a_raised_error_is_logged_too(
     settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
@@ -109,7 +109,7 @@ def test_what_is_raised_is_logged_too(
 
 
 @check("S10")
-def test_no_statement_no_person_and_no_secret_is_logged_or_answered(
+def test_no_statement_content_and_no_secret_is_logged_or_answered(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     whole = video(1) | {

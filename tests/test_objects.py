@@ -1,3 +1,5 @@
+"""What the name of an S3 object says: its section, its timestamp, and whether it is a bundle."""
+
 from datetime import UTC, datetime
 
 import pytest
@@ -50,7 +52,7 @@ def test_the_section_is_the_number_in_the_key(key: str, section: int | None) -> 
         ("1969-12-31T23-59-59Z_5f0c1b.jsonl", -1000),
     ],
 )
-def test_the_instant_is_what_the_file_name_starts_with(name: str, expected: int) -> None:
+def test_the_timestamp_is_at_the_start_of_the_file_name(name: str, expected: int) -> None:
     assert milliseconds(f"section/2001/video/{name}") == expected
     assert milliseconds(name) == expected
 
@@ -69,11 +71,11 @@ def test_the_instant_is_what_the_file_name_starts_with(name: str, expected: int)
         "section/1/video/2024-01-01T25-00-00Z_5f0c.jsonl",
         "section/1/video/2024-01-01T12-00-00Zulu_5f0c.jsonl",
         "section/1/video/٢٠٢٤-01-01T12-00-00Z_5f0c.jsonl",
-        # Outside of what DateTime64 holds.
+        # Out of DateTime64's range.
         "section/1/video/1800-01-01T12-00-00Z_5f0c.jsonl",
     ],
 )
-def test_a_key_without_an_instant_tells_none(key: str) -> None:
+def test_a_key_without_a_timestamp_gives_none(key: str) -> None:
     assert milliseconds(key) is None
 
 
@@ -92,20 +94,20 @@ def test_a_key_without_an_instant_tells_none(key: str) -> None:
         ("a.jsonl.gz.tmp", False),
     ],
 )
-def test_a_bundle_is_told_by_its_ending(key: str, expected: bool) -> None:
+def test_a_bundle_is_recognized_by_its_extension(key: str, expected: bool) -> None:
     assert S3Object("b", key).is_bundle is expected
 
 
-def test_the_uri_holds_the_key_as_it_is() -> None:
+def test_the_uri_contains_the_key_unchanged() -> None:
     assert S3Object("bucket", "a b+c%20é.jsonl").uri == "s3://bucket/a b+c%20é.jsonl"
 
 
-def test_what_a_source_does_not_tell_is_absent() -> None:
+def test_details_that_the_source_lacks_are_absent() -> None:
     bare = S3Object("b", "k")
     assert (bare.etag, bare.size, bare.modified) == ("", None, None)
 
 
-def test_objects_are_the_same_only_if_all_that_is_told_of_them_is() -> None:
+def test_objects_are_equal_only_if_all_their_fields_are() -> None:
     first = S3Object("b", "k", "e", 1, datetime(2024, 1, 1, tzinfo=UTC))
     again = S3Object("b", "k", "e", 1, datetime(2024, 1, 1, tzinfo=UTC))
     assert len({first, again, S3Object("b", "k", "other"), S3Object("b", "k2")}) == 3

@@ -1,3 +1,5 @@
+"""Which S3 objects a payload names, and what is an error of one message or of the whole payload."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ def message_id(number: int) -> str:
     return f"059f36b4-87a3-44ab-83d2-66197{number:07d}"
 
 
-# What each sample names, and whether its messages fail one by one; poison has tests of its own.
+# What each sample names, and whether its messages fail one by one; poison_in_sqs is tested below.
 NAMED: dict[str, tuple[list[S3Object], bool]] = {
     "direct": ([S3Object("xapi-prod", "archive/a b+c%2Bd é.jsonl")], False),
     "s3_put": ([FIRST], False),
@@ -57,9 +59,9 @@ NAMED: dict[str, tuple[list[S3Object], bool]] = {
 REFUSED = ["dynamodb", "eventbridge_schedule"]
 
 
-@fault(6, 7, caught_by="reading of payloads")
+@fault(6, 7, caught_by="payload parsing")
 @pytest.mark.parametrize("name", NAMED)
-def test_a_payload_names_these_objects(name: str) -> None:
+def test_each_sample_payload_names_its_objects(name: str) -> None:
     objects, from_sqs = NAMED[name]
     delivery = parse_payload(sample(name))
     assert delivery.objects == objects
@@ -71,13 +73,13 @@ def test_every_sample_is_used() -> None:
     assert {path.stem for path in EVENTS.glob("*.json")} == {*NAMED, *REFUSED, "poison_in_sqs"}
 
 
-def test_only_a_bucket_and_key_given_by_hand_are_direct() -> None:
+def test_only_a_bare_bucket_and_key_are_a_direct_payload() -> None:
     assert [name for name in NAMED if parse_payload(sample(name)).direct] == ["direct"]
 
 
-@fault(7, caught_by="400, or its own message fails")
+@fault(7, caught_by="400; in SQS, only that message fails")
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_event_of_another_service_is_refused(name: str) -> None:
+def test_an_event_from_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
         parse_payload(sample(name))
 
@@ -117,7 +119,7 @@ def test_an_event_of_another_service_is_refused(name: str) -> None:
         {"Type": "Notification", "Message": "not JSON"},
     ],
 )
-def test_what_names_no_object_is_refused(payload: Any) -> None:
+def test_a_payload_that_names_no_object_is_refused(payload: Any) -> None:
     with pytest.raises(UnknownPayload):
         parse_payload(payload)
 
@@ -130,7 +132,7 @@ def test_each_message_of_a_batch_has_its_own_objects() -> None:
     ]
 
 
-@fault(6, caught_by="reading of payloads")
+@fault(6, caught_by="payload parsing")
 def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     delivery = parse_payload(sample("s3_test_event_in_sqs"))
     assert [(message.id, message.objects) for message in delivery.messages] == [
@@ -139,8 +141,8 @@ def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     ]
 
 
-@fault(7, caught_by="its own message fails")
-def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
+@fault(7, caught_by="only that message fails")
+def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
     payload = sample("poison_in_sqs")
     first, *poison = parse_payload(payload).messages
     assert (first.id, first.objects, first.error) == (message_id(1), (FIRST,), "")
@@ -150,9 +152,9 @@ def test_a_bad_message_is_its_own_error_and_not_that_of_its_batch() -> None:
     assert [message.id for message in poison if not message.error or message.objects] == []
 
 
-@fault(7, caught_by="its own message fails")
+@fault(7, caught_by="only that message fails")
 @pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
-def test_no_message_body_breaks_its_batch(body: Any) -> None:
+def test_no_message_body_can_fail_its_batch(body: Any) -> None:
     payload = sample("s3_in_sqs")
     payload["Records"][0]["body"] = body
     first, second = parse_payload(payload).messages
@@ -160,7 +162,7 @@ def test_no_message_body_breaks_its_batch(body: Any) -> None:
     assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
 
 
-def test_a_message_without_body_is_that_message_s_error() -> None:
+def test_a_message_without_a_body_fails_alone() -> None:
     payload = sample("s3_in_sqs")
     del payload["Records"][1]["body"]
     first, second = parse_payload(payload).messages
@@ -168,7 +170,7 @@ def test_a_message_without_body_is_that_message_s_error() -> None:
     assert (second.id, bool(second.error)) == (message_id(2), True)
 
 
-def test_direct_payloads_inside_a_message_are_read_as_they_are() -> None:
+def test_a_direct_payload_inside_a_message_is_read_without_decoding_its_key() -> None:
     payload = sample("s3_in_sqs")
     payload["Records"][0]["body"] = json.dumps({"bucket": "b", "key": "a+b%2B.jsonl"})
     delivery = parse_payload(payload)
@@ -176,21 +178,21 @@ def test_direct_payloads_inside_a_message_are_read_as_they_are() -> None:
     assert not delivery.direct
 
 
-def test_envelopes_in_envelopes_end_somewhere() -> None:
+def test_nested_envelopes_have_a_depth_limit() -> None:
     payload = sample("s3_put")
-    for _ in range(8):  # each one doubles the backslashes, so not many more fit into a message
+    for _ in range(8):  # Each one doubles the backslashes, so few more fit into a message.
         payload = {"Type": "Notification", "Message": json.dumps(payload)}
     with pytest.raises(UnknownPayload):
         parse_payload(payload)
 
 
-def test_what_is_named_twice_is_one_object_in_the_order_of_first_mention() -> None:
+def test_each_object_is_given_once_in_the_order_of_first_mention() -> None:
     payload = sample("s3_several_records")
     payload["Records"] += payload["Records"][:2]
     assert parse_payload(payload).objects == NAMED["s3_several_records"][0]
 
 
-def test_another_version_of_an_object_is_another_object() -> None:
+def test_two_versions_of_an_object_are_two_objects() -> None:
     payload = sample("s3_put")
     again = sample("s3_put")["Records"][0]
     again["s3"]["object"]["eTag"] = "other"
@@ -198,14 +200,14 @@ def test_another_version_of_an_object_is_another_object() -> None:
     assert [obj.etag for obj in parse_payload(payload).objects] == [ETAG, "other"]
 
 
-def test_quotes_around_an_etag_are_no_part_of_it() -> None:
+def test_quotes_around_an_etag_are_removed() -> None:
     payload = sample("s3_put")
     payload["Records"][0]["s3"]["object"]["eTag"] = f'"{ETAG}"'
     assert parse_payload(payload).objects == [FIRST]
 
 
 @pytest.mark.parametrize("size", ["18234", None, True])
-def test_a_size_of_the_wrong_shape_is_not_told(size: Any) -> None:
+def test_a_size_of_the_wrong_type_is_ignored(size: Any) -> None:
     payload = sample("s3_put")
     payload["Records"][0]["s3"]["object"]["size"] = size
     assert [obj.size for obj in parse_payload(payload).objects] == [None]
@@ -219,18 +221,18 @@ def test_a_payload_is_not_changed_by_reading_it() -> None:
 
 
 def created(**more: Any) -> dict[str, Any]:
-    """A notification of S3 with one record, changed by hand; what is None is left out."""
+    """An S3 notification of one record with some fields changed, or left out if they are None."""
     record = notification("b", "section/1/k.jsonl")["Records"][0] | more
     return {"Records": [{name: value for name, value in record.items() if value is not None}]}
 
 
 def bridged(kind: Any) -> dict[str, Any]:
-    """An EventBridge event about an upload, of another detail-type."""
+    """An EventBridge event about an object, with this detail-type, or without one if it is None."""
     detail = {"bucket": {"name": "b"}, "object": {"key": "section/1/k.jsonl"}}
     return {"source": "aws.s3", "detail": detail} | ({} if kind is None else {"detail-type": kind})
 
 
-@fault(7, caught_by="what is not said to be something else was created")
+@fault(7, caught_by="possible uploads treated as uploads")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -243,21 +245,21 @@ def bridged(kind: Any) -> dict[str, Any]:
         bridged(""),
     ],
 )
-def test_an_event_that_does_not_say_its_kind_is_not_passed_over(payload: Any) -> None:
+def test_an_event_that_may_be_an_upload_counts_as_one(payload: Any) -> None:
     assert [o.uri for o in parse_payload(payload).objects] == ["s3://b/section/1/k.jsonl"]
 
 
-@fault(7, caught_by="only what S3 is known to send is passed over")
+@fault(7, caught_by="only S3's known event types ignored")
 @pytest.mark.parametrize(
     "payload",
     [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)],
 )
-def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
+def test_an_event_of_unknown_kind_is_an_error(payload: Any) -> None:
     with pytest.raises(UnknownPayload, match="eventName|detail-type"):
         parse_payload(payload)
 
 
-@fault(7, caught_by="reading of payloads")
+@fault(7, caught_by="payload parsing")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -268,22 +270,22 @@ def test_an_event_of_no_known_kind_is_an_error(payload: Any) -> None:
         bridged("Object Restore Completed"),
     ],
 )
-def test_what_s3_tells_beside_uploads_names_nothing(payload: Any) -> None:
+def test_s3_events_other_than_uploads_name_no_objects(payload: Any) -> None:
     assert parse_payload(payload).objects == []
 
 
 @check("S13")
-def test_a_name_that_s3_cannot_know_is_refused_and_not_repeated() -> None:
-    longest = "section/" + "é" * 508  # Of two bytes each: 1,024 with the folder.
+def test_a_name_longer_than_s3_allows_is_refused() -> None:
+    longest = "section/" + "é" * 508  # Two bytes each: 1,024 with the folder.
     assert parse_payload({"bucket": "b", "key": longest}).objects[0].key == longest
     for payload in ({"bucket": "b", "key": longest + "x"}, {"bucket": "b" * 256, "key": "k"}):
         with pytest.raises(UnknownPayload, match="longer than S3 allows"):
             parse_payload(payload)
 
 
-@fault(16, caught_by="caps on what is said of a message")
+@fault(16, caught_by="cap on the errors reported per message")
 @check("S13")
-def test_of_a_message_with_many_bad_records_some_are_told_and_all_are_counted() -> None:
+def test_many_bad_records_in_a_message_are_counted_and_only_some_are_described() -> None:
     good = created()["Records"]
     (message,) = parse_payload({"Records": good + [{}] * 100_000}).messages
     assert len(message.objects) == 1

@@ -1,4 +1,4 @@
-"""The payloads that were promised to users, word for word."""
+"""The payloads that users were promised, word for word."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = "SELECT count() FROM video_events FINAL"
 
 @pytest.fixture(autouse=True)
 def your_bucket(bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """The bucket that the payloads name, with a bundle of the section, and one of another."""
+    """The bucket that the payloads name, with a bundle of their section and one of another."""
     monkeypatch.setenv("S3_XAPI_BUCKET_NAME", "your-s3-bucket")
     client = boto3.client("s3")
     client.create_bucket(Bucket="your-s3-bucket")
@@ -41,7 +41,7 @@ def your_bucket(bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch)
     return yours
 
 
-def test_bulk(invoke: Invoke, ask: Ask) -> None:
+def test_the_bulk_payload_loads_its_section(invoke: Invoke, ask: Ask) -> None:
     answer = invoke(json.loads(BULK))
     assert answer.status == 200
     assert answer["success"] is True
@@ -51,14 +51,14 @@ def test_bulk(invoke: Invoke, ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("payload", [DIRECT, S3_EVENT], ids=["direct", "S3 event"])
-def test_event(invoke: Invoke, ask: Ask, payload: str) -> None:
+def test_the_event_payloads_load_their_object(invoke: Invoke, ask: Ask, payload: str) -> None:
     answer = invoke(json.loads(payload))
     assert answer.status == 200
     assert answer["video_events_processed"] == 1
     assert ask(COUNT) == [[1]]
 
 
-def test_health_check(invoke: Invoke) -> None:
+def test_the_health_check_payload_is_answered(invoke: Invoke) -> None:
     answer = invoke(json.loads(HEALTH_CHECK))
     assert (answer.status, answer["healthy"]) == (200, True)
     assert answer["s3"]["bucket"] == "your-s3-bucket"
@@ -80,7 +80,7 @@ def test_a_bucket_alone_makes_a_bulk_request(invoke: Invoke) -> None:
     assert (answer["processing_mode"], answer["files_found"]) == ("bulk", 2)
 
 
-def test_another_bucket_is_answered_with_400(invoke: Invoke) -> None:
+def test_a_bucket_that_is_not_allowed_is_answered_with_400(invoke: Invoke) -> None:
     answer = invoke(json.loads(BULK) | {"s3_bucket": "another-bucket"})
     assert answer.status == 400
     assert "s3://another-bucket is not a bucket of bundles" in answer["error"]

@@ -1,7 +1,7 @@
-"""A real server process, of an old version: login, crash, restart; no deduplication to lean on.
+"""A real server process of an old version: login, crash and restart, without deduplication.
 
-It has no DateTime64, Bool or LowCardinality and knows no insert token: its tables are the same
-ones with older types, and what keeps statements single is the sorting key alone.
+It has no DateTime64, Bool or LowCardinality and no insert tokens: its tables are the same ones with
+older types, and only the sorting key prevents duplicates.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ pytestmark = [
         BINARY is None and "REQUIRE_REAL_SERVER" not in os.environ,
         reason="NOT TESTED: a real server process; install Debian's clickhouse-server",
     ),
-    # The driver says of each setting that so old a server does not know that it leaves it out.
+    # The driver warns about each setting that it leaves out because the server is too old for it.
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
 def old(
     server: RealServer, unmigrated: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
-    """Settings, in the environment too, of a database on the real server."""
+    """Settings, also set in the environment, for a database on the real server."""
     logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
     database = unmigrated.clickhouse_database
     server.ask(f"CREATE DATABASE {database}")
@@ -88,7 +88,7 @@ def count(server: RealServer, settings: Settings, table: str = "video_events") -
     return server.ask(f"SELECT count() FROM {settings.clickhouse_database}.{table} FINAL")[0][0]
 
 
-def test_a_wrong_password_is_refused_and_named(old: Settings) -> None:
+def test_a_wrong_password_is_refused_with_what_to_check(old: Settings) -> None:
     wrong = ClickHouse(replace(old, clickhouse_password="guess-8812"))
     with pytest.raises(
         ClickHouseRefused, match="check the password|check CLICKHOUSE_USER"
@@ -97,13 +97,13 @@ def test_a_wrong_password_is_refused_and_named(old: Settings) -> None:
     assert "guess-8812" not in str(caught.value)
 
 
-def test_an_unknown_user_is_refused_and_named(old: Settings) -> None:
+def test_an_unknown_user_is_refused_with_what_to_check(old: Settings) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
         ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
 
 
 @fault(36, 66, caught_by="health check")
-def test_a_user_who_may_only_read_is_refused_an_insert_without_rows(old: Settings) -> None:
+def test_a_read_only_user_is_refused_even_an_insert_without_rows(old: Settings) -> None:
     reader = ClickHouse(replace(old, clickhouse_username="reader"))
     assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
     with pytest.raises(ClickHouseRefused, match="give the user a profile without `readonly`"):
@@ -115,7 +115,7 @@ def test_a_user_who_may_only_read_is_refused_an_insert_without_rows(old: Setting
     writer.disconnect()
 
 
-def test_a_missing_database_is_refused_and_the_remedy_said(old: Settings) -> None:
+def test_a_missing_database_is_refused_with_the_remedy(old: Settings) -> None:
     elsewhere = ClickHouse(replace(old, clickhouse_database="not_there"))
     with pytest.raises(ClickHouseRefused, match=r"database is missing: run .*migrate"):
         elsewhere.insert("video_events", {"event_id": ["x"]}, "t")
@@ -123,7 +123,7 @@ def test_a_missing_database_is_refused_and_the_remedy_said(old: Settings) -> Non
 
 
 @fault(39, caught_by="row identity")
-def test_a_bundle_lands_and_its_repetition_counts_once(
+def test_a_bundle_loaded_twice_counts_once(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE, video(2))
@@ -138,8 +138,8 @@ def test_a_bundle_lands_and_its_repetition_counts_once(
     assert count(server, old, tables.REJECTED) == 1
 
 
-@fault(32, caught_by="ping before a query, and a new connection")
-def test_a_server_that_was_killed_and_started_again_is_found_by_a_warm_container(
+@fault(32, caught_by="ping before a query, then a new connection")
+def test_a_warm_container_reconnects_to_a_restarted_server(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
     for number in (1, 2):
@@ -182,8 +182,8 @@ def test_a_broken_connection_to_a_real_server_loses_and_doubles_nothing(
     assert count(server, old, tables.FILES) == 1
 
 
-@fault(32, caught_by="ping before a query, and a new connection")
-def test_a_server_that_is_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
+@fault(32, caught_by="ping before a query, then a new connection")
+def test_a_server_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
     bucket: Bucket, old: Settings, server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "50")
@@ -205,8 +205,8 @@ def test_a_server_that_is_killed_in_the_middle_of_an_object_loses_and_doubles_no
     forget_connections()
 
 
-@fault(23, caught_by="bounded retries; then the message comes again")
-def test_while_the_server_is_gone_events_raise_and_afterwards_they_land(
+@fault(23, caught_by="bounded retries; then the message is delivered again")
+def test_events_raise_while_the_server_is_down_and_are_stored_afterwards(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
     bucket.put(KEY, video(1))
@@ -224,7 +224,7 @@ def test_while_the_server_is_gone_events_raise_and_afterwards_they_land(
 
 
 @fault(39, caught_by="health check")
-def test_the_health_check_says_that_so_old_a_server_will_not_do(old: Settings) -> None:
+def test_the_health_check_reports_a_server_that_is_too_old(old: Settings) -> None:
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
     assert "behind" in answer["body"]

@@ -1,4 +1,7 @@
+"""Statements of the learning platform and of the Video Profile, and the rows they become."""
+
 import re
+import tracemalloc
 from hashlib import sha256
 from typing import Any
 
@@ -26,14 +29,14 @@ from tests.rows import (
 )
 from xapi_etl_processor.xapi.columns import SENT
 from xapi_etl_processor.xapi.parse import parse
-from xapi_etl_processor.xapi.values import _last_segment, last_segment
+from xapi_etl_processor.xapi.values import last_segment
 
 
-def test_the_columns_and_types_are_those_of_the_design() -> None:
+def test_the_columns_and_types_match_an_independent_copy() -> None:
     assert {column.name: column.type for column in SENT} == TYPES
 
 
-# --- The learning platform's statements, as in SOURCES.md ---
+# --- The learning platform's statements ---
 
 _HOST_EXTENSIONS = {
     OLI + "page_attempt_number": 1,
@@ -96,7 +99,7 @@ def torus(verb: str, result: JsonObject, context: JsonObject) -> JsonObject:
         ),
     ],
 )
-def test_a_statement_of_the_platform_becomes_this_row(
+def test_a_statement_of_the_learning_platform_becomes_its_row(
     verb: str, result: JsonObject, context: JsonObject, expected: JsonObject
 ) -> None:
     line = encoded(torus(verb, result, context))
@@ -138,17 +141,17 @@ def test_a_statement_of_the_platform_becomes_this_row(
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("iri", "value", "column"), CONCEPTS)
-def test_every_extension_of_the_profile_ends_in_its_column(
+def test_every_extension_of_the_profile_is_stored_in_its_column(
     place: tuple[str, ...], iri: str, value: Any, column: str
 ) -> None:
     if column == "session_id":
-        place = ("context",)  # a session is the context's by DESIGN, in any vocabulary
+        place = ("context",)  # the only place where a session is looked for
     row = row_of(with_values(minimal(), ((*place, "extensions", iri), value)))
     assert row[column] == value
     assert type(row[column]) is type(value)
 
 
-def test_a_full_statement_of_the_profile_becomes_this_row() -> None:
+def test_a_full_statement_of_the_profile_becomes_its_row() -> None:
     assert row_of(full()) == ABSENT | {column: value for _, value, column in CONCEPTS} | {
         "event_id": "fd41c918-b88b-4b20-a0a5-a4c32391aaa0",
         "timestamp": NOON + 123,
@@ -171,7 +174,7 @@ def test_a_full_statement_of_the_profile_becomes_this_row() -> None:
     }
 
 
-def test_a_row_does_not_depend_on_those_beside_it() -> None:
+def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     paused = torus("paused", _SEGMENTS, _PAGE)
     as_text = with_values(paused, *((_oli(name), "4") for name in ("section_id", "project_id")))
     too_big = with_values(paused, (_oli("resource_id"), 2**64), (_oli("section_id"), -1))
@@ -185,7 +188,7 @@ def test_a_row_does_not_depend_on_those_beside_it() -> None:
         assert sorted(pages, key=str) == [77123, None]
 
 
-# --- First that is present ---
+# --- The first usable value ---
 
 
 def _oli(name: str) -> tuple[str, ...]:
@@ -196,8 +199,8 @@ def _everywhere(name: str) -> list[tuple[str, ...]]:
     return [(*place, "extensions", VIDEO + name) for place in PLACES]
 
 
-# Column: its sources in DESIGN's order, then what it is without any.
-SOURCES: dict[str, tuple[list[tuple[str, ...]], Any]] = {
+# For each column: its paths in order of precedence, then its value if none of them has one.
+PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "user_id": (
         [("actor", "account", "name"), ("actor", "mbox"), ("actor", "mbox_sha1sum")]
         + [("actor", "openid")],
@@ -226,15 +229,15 @@ SOURCES: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "completion_threshold": (_everywhere("completion-threshold"), None),
     "speed": (_everywhere("speed"), None),
 }
-_CASES = [(column, at) for column, (paths, _) in SOURCES.items() for at in range(len(paths) + 1)]
+_CASES = [(column, at) for column, (paths, _) in PATHS.items() for at in range(len(paths) + 1)]
 
 
 @pytest.mark.parametrize("hidden_by", ["nothing", None, "", {}, [1]])
 @pytest.mark.parametrize(("column", "present_from"), _CASES)
-def test_the_first_source_that_is_present_counts(
+def test_the_first_path_with_a_usable_value_counts(
     column: str, present_from: int, hidden_by: Any
 ) -> None:
-    paths, without = SOURCES[column]
+    paths, without = PATHS[column]
     numeric = "String" not in TYPES[column]
     values = [number if numeric else f"value {number}" for number in range(70, 70 + len(paths))]
     pairs = list(zip(paths, values, strict=True))[present_from:]
@@ -253,11 +256,11 @@ def test_the_first_source_that_is_present_counts(
         ("result", "extensions", "https://player.example/session-id"),
     ],
 )
-def test_what_only_looks_like_a_session_is_none(path: tuple[str, ...]) -> None:
+def test_what_only_resembles_a_session_id_is_ignored(path: tuple[str, ...]) -> None:
     assert row_of(with_values(minimal(), (path, "s")))["session_id"] == ""
 
 
-def test_seconds_played_are_as_sent_else_those_of_the_segments() -> None:
+def test_seconds_played_are_those_sent_else_those_of_the_segments() -> None:
     sent = (("result", "extensions", OLI + "video_play_time"), "7.5")
     segments = (("result", "extensions", VIDEO + "played-segments"), "0[.]10")
     assert row_of(with_values(minimal(), sent, segments))["video_play_time"] == 7.5
@@ -282,9 +285,7 @@ def test_seconds_played_are_as_sent_else_those_of_the_segments() -> None:
         ("nonsense", None),
     ],
 )
-def test_seconds_covered_count_once_however_often_played(
-    segments: str, seconds: float | None
-) -> None:
+def test_seconds_played_repeatedly_count_once(segments: str, seconds: float | None) -> None:
     statement = with_values(
         minimal(), (("result", "extensions", VIDEO + "played-segments"), segments)
     )
@@ -331,14 +332,17 @@ def test_the_course_is_a_parent_or_grouping_activity(activities: JsonObject, cou
     assert row_of(statement)["course_id"] == course
 
 
-def test_seconds_beyond_every_float_are_absent() -> None:
+def test_seconds_too_large_for_a_float_are_absent() -> None:
     segments = "-1e308[.]0[,]0[.]1e308"
     place = ("result", "extensions", VIDEO + "played-segments")
     assert row_of(with_values(minimal(), (place, segments)))["video_play_time"] is None
 
 
-def test_a_verb_of_megabytes_is_not_remembered() -> None:
-    iri = "https://example.org/" + "v" * 2_000_000
-    _last_segment.cache_clear()
-    assert last_segment(iri) == "v" * 2_000_000
-    assert _last_segment.cache_info().currsize == 0
+def test_a_verb_of_megabytes_is_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        assert last_segment("https://example.org/" + "v" * 2_000_000) == "v" * 2_000_000
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000

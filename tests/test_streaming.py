@@ -1,4 +1,4 @@
-"""Bodies come in pieces, and end early; memory stays, and nothing short is called whole."""
+"""Bodies arrive in chunks and may end early: memory is bounded, and a short body is a failure."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from xapi_etl_processor.xapi.lines import READ_BYTES
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 MEGABYTE = 1024**2
 
-MEMORY_BAR = 128
-"""Megabytes above idle for an object of any size (the project's own promise)."""
+MEMORY_LIMIT = 128
+"""Megabytes above idle, for an object of any size. Our promise."""
 
 
 class ShortServer:
@@ -118,7 +118,7 @@ def test_objects_come_in_order_whatever_their_size(
     assert keys == [f"{number:02}.jsonl" for number in range(20)]
 
 
-def test_no_more_small_objects_are_on_their_way_than_allowed(
+def test_no_more_small_objects_are_fetched_ahead_than_allowed(
     bucket: Bucket, aws_environment: dict[str, str]
 ) -> None:
     started: list[str] = []
@@ -136,7 +136,7 @@ def test_no_more_small_objects_are_on_their_way_than_allowed(
     assert taken == len(started) == 30
 
 
-def test_fetching_ahead_ends_with_the_run_and_not_when_it_is_collected(
+def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     bucket: Bucket,
     settings: Settings,
     clickhouse: ClickHouseServer,
@@ -166,7 +166,7 @@ def test_fetching_ahead_ends_with_the_run_and_not_when_it_is_collected(
     assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2
 
 
-def test_lines_that_lie_across_chunks_land_whole(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_lines_that_span_chunks_are_stored_whole(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     padded = [video(n) | {"padding": "é" * 700_000} for n in range(6)]
     bucket.put(KEY, *padded)
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 6
@@ -190,7 +190,7 @@ print(json.dumps({"above": peak() - idle, "body": body}))
 def test_memory_does_not_grow_with_the_object(
     settings: Settings, aws_environment: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
-    """A tenth of what benchmarks/throughput.py does by hand, of every kind of line."""
+    """A tenth of the size that benchmarks/throughput.py uses, with every kind of line."""
     bundle = next(b for b in generate(seed=3) if b.video)
     lines = {
         "video": b"\n".join(sorted(bundle.video_lines)) + b"\n",
@@ -201,12 +201,12 @@ def test_memory_does_not_grow_with_the_object(
         block = lines[kind] * (MEGABYTE // len(lines[kind]))
         body, count = block * 32, block.count(b"\n") * 32
         if kind == "rejected":
-            # Without a single statement it would be no bundle.
+            # An object without a single statement fails.
             body += lines["other"]
     else:
         count = 40 * MEGABYTE
         body = gzip.compress(b"\n" * (4 * MEGABYTE), 9) * 10
-    # S3 in a process of its own, so that what is measured is the loader alone.
+    # S3 in a separate process, so that only the loader is measured.
     with process.s3() as variables:
         client = boto3.client("s3", endpoint_url=variables["AWS_ENDPOINT_URL"])
         client.create_bucket(Bucket="large")
@@ -228,4 +228,4 @@ def test_memory_does_not_grow_with_the_object(
         "rejected": "rejected_lines",
     }.get(kind, "blank_lines")
     assert found["body"][name] == count
-    assert found["above"] < MEMORY_BAR
+    assert found["above"] < MEMORY_LIMIT

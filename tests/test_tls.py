@@ -28,7 +28,7 @@ from xapi_etl_processor.telemetry import logger
 
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
-    """The certificate authority that is trusted, and no other."""
+    """The only certificate authority that is trusted."""
     made = trustme.CA()
     made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return made
@@ -38,7 +38,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 def secured(
     settings: Settings, authority: trustme.CA, tmp_path: Path
 ) -> Callable[[int], ClickHouse]:
-    """A client that asks for TLS, on a port."""
+    """Makes a client that uses TLS, for a port."""
     trusting = replace(
         settings,
         clickhouse_host="localhost",
@@ -49,7 +49,7 @@ def secured(
 
 
 class Terminator:
-    """Takes TLS connections with a certificate, and passes what they say on to a plain port."""
+    """Accepts TLS connections with a certificate and forwards their bytes to a plaintext port."""
 
     def __init__(self, certificate: trustme.LeafCert, to_port: int) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -74,13 +74,13 @@ class Terminator:
             try:
                 client: socket.socket = self._context.wrap_socket(plain, server_side=True)
             except OSError:
-                plain.close()  # The client would not have the certificate, or spoke no TLS.
+                plain.close()  # The client did not accept the certificate, or did not use TLS.
                 continue
             server = socket.create_connection(("127.0.0.1", self._to_port))
             self._sockets += [client, server]
             self._threads += [
-                self._thread(_pass_on, client, server),
-                self._thread(_pass_on, server, client),
+                self._thread(_forward, client, server),
+                self._thread(_forward, server, client),
             ]
 
     def close(self) -> None:
@@ -88,13 +88,13 @@ class Terminator:
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # It was closed by the other side.
+                pass  # The other side has closed it.
             end.close()
         for thread in self._threads:
             thread.join(5)
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+def _forward(source: socket.socket, sink: socket.socket) -> None:
     try:
         while data := source.recv(65_536):
             sink.sendall(data)
@@ -104,7 +104,7 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
         try:
             sink.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # It was closed by the other side.
+            pass  # The other side has closed it.
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
         ("no TLS at all", "WRONG_VERSION_NUMBER"),
     ],
 )
-def test_anything_else_is_refused(
+def test_any_other_certificate_and_no_tls_are_refused(
     bucket: Bucket,
     settings: Settings,
     secured: Callable[[int], ClickHouse],
@@ -162,12 +162,12 @@ def test_anything_else_is_refused(
     assert time.monotonic() - started < 10
     assert (body["healthy"], body["clickhouse"]["ok"]) == (False, False)
     assert f"localhost:{port}: no connection (" in body["clickhouse"]["error"]
-    # Why is said too: a certificate, a name, or no TLS there.
+    # The reason is given too: the certificate, the name, or no TLS.
     assert reason in body["clickhouse"]["error"]
 
 
 @check("S6")
-def test_what_goes_in_clear_over_a_network_is_warned_of(
+def test_an_unencrypted_network_connection_causes_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logger, "propagate", True)

@@ -1,29 +1,70 @@
-"""What is written about the project is what the project is."""
+"""What the pages say is true: tables, payloads, queries, commands, limits, links and paths."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
+from tests.test_promised_payloads import BULK, HEALTH_CHECK
 from xapi_etl_processor import reference
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.errors import ConfigurationError
+from xapi_etl_processor.lambda_function import mode_of
+from xapi_etl_processor.modes import bulk_request
 from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.xapi.columns import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
+}
+PLACES = ("xapi_etl_processor", "tests", "local", "deployment", "benchmarks", "docs")
+UNITS = {"MiB": 1024**2}
 
 
-def test_the_readmes_tables_are_those_of_the_code() -> None:
-    assert reference.rewritten(README) == README
+def blocks(language: str, page: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def prose(page: str) -> str:
+    """A page without its fenced blocks, whose comments look like headings."""
+    return re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+
+
+def of_every_page(pattern: str) -> list[Any]:
+    """All matches in all pages; there must be some."""
+    found = [match for page in PAGES.values() for match in re.findall(pattern, page, re.M)]
+    assert found
+    return found
+
+
+def test_the_generated_tables_are_those_of_the_code() -> None:
+    assert reference.outdated(ROOT) == []
+
+
+def test_a_page_whose_table_is_not_that_of_the_code_is_reported(tmp_path: Path) -> None:
+    for name in reference.PAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(PAGES[name])
+    assert reference.outdated(tmp_path) == []
+    changed = "docs/configuration.md"
+    (tmp_path / changed).write_text(PAGES[changed].replace("| `9000` |", "| `9001` |"))
+    assert reference.outdated(tmp_path) == [changed]
 
 
 def test_the_migrated_table_has_the_columns_types_and_comments_of_the_column_table(
@@ -50,11 +91,19 @@ def test_every_bulk_parameter_is_in_the_readme_and_in_the_command_line(
     with pytest.raises(SystemExit):
         main(["bulk", "--help"])
     shown = capsys.readouterr().out
-    for name in (*bulk.PARAMETERS, "bucket"):
+    for name in (*bulk_request.PARAMETERS, "bucket"):
         assert f"`{name}`" in README
         word = {"force_reprocess": "force", "continuation_token": "token"}.get(name, name)
         word = re.sub("_(id|date)$", "", word).removeprefix("s3_")
         assert f"--{word.replace('_', '-')}" in shown
+
+
+def test_the_readme_shows_a_payload_of_every_mode_and_the_promised_ones() -> None:
+    shown = [json.loads(block) for block in blocks("json", README)]
+    assert json.loads(BULK) in shown
+    assert json.loads(HEALTH_CHECK) in shown
+    payloads = [p for p in shown if "success" not in p and "healthy" not in p]
+    assert [mode_of(payload) for payload in payloads] == ["event", "bulk", "health_check"]
 
 
 def test_the_readmes_event_answer_has_the_keys_of_the_real_one(
@@ -72,29 +121,117 @@ def test_the_readmes_health_answer_has_the_keys_of_the_real_one(invoke: Invoke) 
     shown = json.loads(re.findall(r"```json\n(\{\"healthy\".*?)```", README, re.DOTALL)[0])
     assert shown.keys() == answer.body.keys()
     assert shown["clickhouse"].keys() == answer["clickhouse"].keys()
+    assert shown["s3"].keys() == answer["s3"].keys()
 
 
-def test_the_readmes_queries_run(settings: Settings, ask: Ask) -> None:
+def test_the_queries_of_all_pages_run(settings: Settings, ask: Ask) -> None:
     queries = [
         sql
-        for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+        for page in PAGES.values()
+        for block in blocks("sql", page)
         for sql in block.split(";")
         if sql.strip()
     ]
     assert len(queries) == 4
+    queries += of_every_page(r'make query SQL="([^"]+)"')
     for sql in queries:
         ask(sql.replace("xapi_analytics", settings.clickhouse_database))
 
 
-def test_every_make_target_of_the_readme_is_there() -> None:
+def test_every_make_target_in_the_pages_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"`?\bmake ([a-z]+)\b", README)) <= targets
+    assert set(of_every_page(r"`make ([a-z]+)\b")) <= targets
+    commands = [
+        target
+        for page in PAGES.values()
+        for block in blocks("sh", page)
+        for target in re.findall(r"\bmake ([a-z]+)\b", block)
+    ]
+    assert {"run", "test", "local", "migrate", "drill", "fuzz"} <= set(commands) <= targets
+
+
+def test_every_option_of_deploy_sh_in_the_pages_exists() -> None:
+    script = (ROOT / "deploy.sh").read_text()
+    for option in of_every_page(r"deploy\.sh (--[a-z]+)") + of_every_page(r"^\| `(--[a-z]+)"):
+        assert f"       {option} " in script or f"deploy.sh {option} " in script, option
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        words = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+        found.add(words.replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_points_to_something_that_exists(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(PAGES[name])):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = unquote(target).partition("#")
+        path = ((ROOT / name).parent / file).resolve() if file else ROOT / name
+        assert path.exists(), target
+        assert path.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(path.read_text()), target
+
+
+def test_anchors_are_made_as_github_makes_them() -> None:
+    page = "# A b\n## `c_d`: what, and why?\n```sh\n# no heading\n```\n### ClickHouse's e-f\n"
+    assert anchors(page) == {"a-b", "c_d-what-and-why", "clickhouses-e-f"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_path_in_a_page_exists(name: str) -> None:
+    text = PAGES[name]
+    # In full anywhere, or in backquotes from the root or inside the package.
+    paths = re.findall(rf"(?<![\w/.-])((?:{'|'.join(PLACES)})/[\w./-]*)", text)
+    paths += re.findall(r"`([\w./-]+\.(?:py|sql|md|sh|toml|txt|yaml))`", text)
+    for path in paths:
+        file = path.rstrip(".")
+        assert (ROOT / file).exists() or (ROOT / "xapi_etl_processor" / file).exists(), path
+
+
+def test_every_module_that_the_pages_run_exists() -> None:
+    for module in set(of_every_page(r"python3? -m ([\w.]+)")) - {"pytest"}:
+        assert importlib.util.find_spec(module), module
+        assert module.partition(".")[0] in PLACES, module
+
+
+def test_the_fixed_limits_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| .+ \| ([\d,]+)(?: (\w+))? \| `([\w.]+)\.([A-Z0-9_]+)` \|$",
+        PAGES["docs/configuration.md"],
+        re.MULTILINE,
+    )
+    assert len(rows) >= 20
+    for number, unit, module, constant in rows:
+        found = getattr(importlib.import_module(f"xapi_etl_processor.{module}"), constant)
+        assert int(number.replace(",", "")) * UNITS.get(unit, 1) == found, constant
+
+
+def test_the_highest_settings_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"largest `([A-Z0-9_]+)` \| ([\d,]+)(?: MiB)? \|", PAGES["docs/configuration.md"]
+    )
+    assert len(rows) == 4
+    for variable, number in rows:
+        highest = int(number.replace(",", ""))
+        environ = {"CLICKHOUSE_HOST": "ch.example.org", variable: str(highest)}
+        assert highest in vars(Settings.from_env(environ)).values()
+        with pytest.raises(ConfigurationError, match=f"{variable} is"):
+            Settings.from_env({**environ, variable: str(highest + 1)})
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 260
 
 
 def test_the_package_imports_nothing_that_the_deployment_lacks() -> None:
     """Only what pyproject.toml calls dependencies, and boto3, may be imported at the top."""
-    import subprocess
-
     code = (
         "import sys; import xapi_etl_processor.lambda_function;"
         "print(*{name.partition('.')[0] for name in sys.modules})"

@@ -23,6 +23,7 @@ from xapi_etl_processor.modes import bulk
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.xapi.parse import parse
 
 COUNT = "SELECT count() FROM video_events"
 BODY = {
@@ -207,7 +208,7 @@ def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
         ({"s3_prefix": "archive/"}, "not in the folder of the bundles, section/"),
         ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
         ({"mode": "event", "section_id": 1}, "mode is 'event'"),
-        ({"section_id": 1, "s3_prefix": "section/2/video"}, "s3_prefix is of section 2"),
+        ({"section_id": 1, "s3_prefix": "section/2/video"}, "s3_prefix belongs to section 2"),
     ],
 )
 def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
@@ -331,6 +332,40 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     answer = invoke({"section_id": 1}, clock=clock)
     assert (answer["success"], answer["complete"]) == (True, False)
     assert (answer["files_processed"], answer["files_failed"], answer["failures"]) == (1, 0, [])
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 1)
+    assert ask(f"{COUNT} FINAL") == [[3000]]
+
+
+@fault(36, 49, caught_by="a failed insert is never an ordinary pause")
+def test_a_pause_whose_rows_are_not_stored_is_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(bucket, "section/1/video/a.jsonl")
+    assert invoke({"section_id": 1})["files_processed"] == 1
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
+    clock = Clock()
+
+    def parse_slowly(*arguments: Any) -> Any:
+        clock.now += 16
+        return parse(*arguments)
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events (" in sql:
+            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
+
+    clickhouse.hook = refuse
+    monkeypatch.setattr(common, "parse", parse_slowly)
+    answer = invoke({"section_id": 1}, clock=clock)
+    assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, False, 1)
+    (failure,) = answer["failures"]
+    assert failure["key"] == "section/1/video/b.jsonl"
+    assert "table is missing" in failure["error"]
+    clickhouse.hook = lambda *_: None
     answer = invoke({"continuation_token": answer["continuation_token"]})
     assert (answer["complete"], answer["files_processed"]) == (True, 1)
     assert ask(f"{COUNT} FINAL") == [[3000]]

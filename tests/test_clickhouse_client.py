@@ -259,7 +259,7 @@ def test_a_secret_that_holds_no_password_is_named_and_not_shown(
     without = boto3.client("secretsmanager").create_secret(
         Name=f"password-{time.monotonic_ns()}", SecretString=text
     )["ARN"]
-    with pytest.raises(ConfigurationError, match="is JSON without a text `password`") as caught:
+    with pytest.raises(ConfigurationError, match="is JSON without a `password` string") as caught:
         ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
     assert text not in str(caught.value)
 

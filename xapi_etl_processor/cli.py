@@ -138,7 +138,7 @@ def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         "--force",
         dest="force_reprocess",
         action="store_true",
-        help="process also what is in the ledger",
+        help="also process objects that are in the ledger already",
     )
 
 

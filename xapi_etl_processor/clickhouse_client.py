@@ -1,4 +1,4 @@
-"""Thin over clickhouse-driver: connect, insert a batch, query. The only way to ClickHouse."""
+"""A thin layer over clickhouse-driver, and the only way to ClickHouse: connect, insert, query."""
 
 from __future__ import annotations
 

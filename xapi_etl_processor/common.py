@@ -20,14 +20,14 @@ from xapi_etl_processor.errors import (
     S3Late,
     S3Unusable,
 )
-from xapi_etl_processor.run import OUT_OF_TIME, Outcome, Run, Status, Stop, StopReason, waiting
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.storage.batch import MIB, Batch
+from xapi_etl_processor.storage.batch import Batch
 from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.lines import BrokenGzip, Unpacking, decompressed, split_lines
+from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, Unpacking, decompressed, split_lines
 from xapi_etl_processor.xapi.parse import parse
 
 PAGE_OBJECTS = 500
@@ -54,29 +54,27 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
 def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
     run = batch.run
     if run.out_of_time:
-        batch.stop = OUT_OF_TIME
+        batch.stop = TIME_RAN_OUT
         yield from batch.flush()
-        yield from (waiting(obj, OUT_OF_TIME) for obj in page)
+        yield from (stopped(obj, Status.WAITING, batch.stop) for obj in page)
         return
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
         batch.stop = stop = Stop(StopReason.LEDGER_FAILED, str(error))
         yield from batch.flush()
-        for obj in page:
-            outcome = Outcome(obj)
-            outcome.unstore(stop)
-            yield outcome
+        yield from (stopped(obj, Status.UNSTORED, stop) for obj in page)
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
     fetched = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.read_until)
     with closing(fetched) as bodies:
         for position, obj in enumerate(page):
             if run.out_of_time:
-                batch.stop = batch.stop or OUT_OF_TIME
-            if stopped := batch.stop:
+                batch.stop = batch.stop or TIME_RAN_OUT
+            if batch.stop:
+                # Flushing may fail, and then sets another stop.
                 yield from batch.flush()
-                yield from (waiting(rest, stopped) for rest in page[position:])
+                yield from (stopped(rest, Status.WAITING, batch.stop) for rest in page[position:])
                 return
             if ledger.identity(obj) in known:
                 batch.outcomes.append(Outcome(obj, Status.SKIPPED))
@@ -111,16 +109,16 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
             batch.add(obj, parsed)
             if batch.is_full:
                 yield from batch.flush()
-            if batch.stop and batch.insert_failed:
-                outcome.unstore(batch.stop)
+            if failure := batch.insert_failure:
+                outcome.mark_stopped(Status.UNSTORED, failure)
                 break
     except (DeadlinePassed, S3Late):
-        outcome.wait(_out_of_time_in(outcome))
+        outcome.mark_stopped(Status.WAITING, _out_of_time_in(outcome))
     except (S3Error, BrokenGzip) as error:
-        outcome.fail(error if obj.uri in str(error) else f"{obj.uri}: {error}")
+        outcome.mark_failed(error if obj.uri in str(error) else f"{obj.uri}: {error}")
         outcome.bad_request = isinstance(error, BadRequest)
     except Exception as error:  # noqa: BLE001  # a defect must not fail the objects beside it
-        outcome.fail(f"{obj.uri}: {describe_defect(error)}")
+        outcome.mark_failed(f"{obj.uri}: {describe_defect(error)}")
     if not outcome.failed:
         _check_counts(outcome)
     batch.outcomes.append(outcome)
@@ -137,7 +135,7 @@ def _until_out_of_time(chunks: Iterable[bytes], run: Run) -> Iterator[bytes]:
 def _out_of_time_in(outcome: Outcome) -> Stop:
     """The stop in the middle of an object, which a longer time may finish."""
     if not outcome.counts.lines:
-        return OUT_OF_TIME
+        return TIME_RAN_OUT
     return Stop(
         StopReason.OUT_OF_TIME,
         f"{outcome.obj.uri}: time ran out at line {outcome.counts.lines}: give the function more"
@@ -157,9 +155,9 @@ def _check_counts(outcome: Outcome) -> None:
     """Fail an object that would otherwise be a silent success: none of its lines could be used."""
     counts, uri = outcome.counts, outcome.obj.uri
     if not counts.add_up:
-        outcome.fail(f"{uri}: lines do not add up, {counts}: report this as a defect")
+        outcome.mark_failed(f"{uri}: lines do not add up, {counts}: report this as a defect")
     elif counts.rejected and not counts.video + counts.other:
-        outcome.fail(
+        outcome.mark_failed(
             f"{uri}: none of its lines is a statement, {counts.rejected} were rejected: see"
             " rejected_statements; it is not a bundle, or its writer is broken"
         )

@@ -37,7 +37,7 @@ def boolean(text: str) -> bool:
 
 
 def one_of(choices: tuple[str, ...]) -> Converter:
-    """One of a few words, in capitals or not."""
+    """One of a few words, in any case."""
 
     def read(text: str) -> str:
         if text.upper() not in choices:
@@ -59,7 +59,7 @@ def matching(pattern: str, expected: str) -> Converter:
 
 
 def folder(text: str) -> str:
-    """A prefix that ends in a slash and does not start with one; the whole bucket is ''."""
+    """A prefix that ends in a slash and does not start with one; '' stands for the whole bucket."""
     return f"{text.strip('/')}/".lstrip("/")
 
 
@@ -93,7 +93,7 @@ def _variable(
 class Settings:
     """The function's settings, one environment variable each; read with `from_env`.
 
-    The password never shows in a repr. The table in docs/configuration.md is made from this class.
+    The password is left out of repr(). The table in docs/configuration.md is made from this class.
     """
 
     # fmt: off

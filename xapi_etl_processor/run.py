@@ -92,15 +92,15 @@ class Stop(NamedTuple):
     text: str
 
 
-OUT_OF_TIME = Stop(StopReason.OUT_OF_TIME, "time ran out")
+TIME_RAN_OUT = Stop(StopReason.OUT_OF_TIME, "time ran out")
 
 
 @dataclass
 class Outcome:
     """What became of one object: its status, why it failed, what its lines became.
 
-    `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that no retry
-    can help.
+    `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that lies in the
+    request itself; a direct invocation answers it with status 400.
     """
 
     obj: S3Object
@@ -115,21 +115,17 @@ class Outcome:
         """Whether it must be delivered again."""
         return self.status in (Status.FAILED, Status.UNSTORED, Status.WAITING)
 
-    def fail(self, error: object) -> None:
+    def mark_failed(self, error: object) -> None:
         """Note that the object itself cannot be read or processed."""
         self.status, self.error = Status.FAILED, str(error)
 
-    def wait(self, stop: Stop) -> None:
-        """Note that work stopped before the object was finished."""
-        self.status, self.error, self.stop = Status.WAITING, stop.text, stop
-
-    def unstore(self, stop: Stop) -> None:
-        """Note that ClickHouse did not take the object's rows."""
-        self.status, self.error, self.stop = Status.UNSTORED, stop.text, stop
+    def mark_stopped(self, status: Status, stop: Stop) -> None:
+        """Note that work stopped before the object was finished (WAITING) or stored (UNSTORED)."""
+        self.status, self.error, self.stop = status, stop.text, stop
 
 
-def waiting(obj: S3Object, stop: Stop) -> Outcome:
+def stopped(obj: S3Object, status: Status, stop: Stop) -> Outcome:
     """The outcome of an object that was not begun."""
     outcome = Outcome(obj)
-    outcome.wait(stop)
+    outcome.mark_stopped(status, stop)
     return outcome

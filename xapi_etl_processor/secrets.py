@@ -42,7 +42,7 @@ def _unreadable(arn: str) -> ConfigurationError:
 
 @lru_cache(maxsize=4)
 def _read_secret(arn: str) -> str:
-    """The password in a secret: its plain text, or `password` of the JSON object that it is."""
+    """The password in a secret: its text, or its `password` field if the text is a JSON object."""
     # Imported here, because it takes time and most local runs and tests have no secret.
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -59,7 +59,9 @@ def _read_secret(arn: str) -> str:
     except (GetParameterError, BotoCoreError) as error:
         raise _unreadable(arn) from error
     if not isinstance(text, str):
-        raise ConfigurationError(f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds no text")
+        raise ConfigurationError(
+            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds binary data: store the password as text"
+        )
     if not text.lstrip().startswith("{"):
         return text
     try:
@@ -68,6 +70,6 @@ def _read_secret(arn: str) -> str:
         found = None
     if not isinstance(found, str):
         raise ConfigurationError(
-            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without a text `password`"
+            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without a `password` string"
         )
     return found

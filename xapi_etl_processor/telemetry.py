@@ -31,7 +31,7 @@ logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 
 def set_log_level(environ: Mapping[str, str], default: str) -> None:
-    """Log from the level that LOG_LEVEL names, or from the default if it names none.
+    """Log at the level that LOG_LEVEL names, or at the default if it names none.
 
     An invalid LOG_LEVEL is refused later, by Settings, and that error must be logged too.
     """

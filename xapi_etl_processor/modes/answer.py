@@ -10,7 +10,7 @@ from xapi_etl_processor.run import Outcome, Status
 from xapi_etl_processor.xapi.parse import Counts
 
 SHOWN_FAILURES = 20
-"""Failures that an answer names; the rest are only counted, since Lambda's answers end at 6 MB."""
+"""Failures that an answer names; the rest are only counted. Lambda limits an answer to 6 MB."""
 
 SHOWN_CHARACTERS = 2000
 """Characters of an error in an answer. Our limit."""
@@ -18,7 +18,7 @@ SHOWN_CHARACTERS = 2000
 
 @dataclass
 class Summary:
-    """The sum of what became of objects, begun when it is made."""
+    """Totals over all objects. Its timer starts when it is created."""
 
     counts: Counts = field(default_factory=Counts)
     found: int = 0

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.common import PAGE_OBJECTS, process
-from xapi_etl_processor.errors import ClickHouseError, NothingDone, S3Error, S3Late
+from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Error, S3Late
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import BulkRequest
-from xapi_etl_processor.run import OUT_OF_TIME, Outcome, Run, Status, Stop, StopReason, waiting
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import Identity, already_processed, identity
@@ -41,15 +41,18 @@ def run_bulk(
             key = outcome.obj.key
             key_before = objects.key_before.pop(key)
             if stop is None:
-                stop = outcome.stop
-                stopped_at, after = (key, key_before) if stop else (stopped_at, key)
+                if outcome.stop:
+                    stop, stopped_at, after = outcome.stop, key, key_before
+                else:
+                    after = key
             if outcome.status is not Status.WAITING:
                 summary.add(outcome)
                 files.append(key)
                 bytes_found += outcome.obj.size or 0
                 del files[SHOWN_FILES:]
     if objects.key_before:
-        raise RuntimeError("an object has no outcome")
+        missing = next(iter(objects.key_before))
+        raise Defect(f"bulk: no outcome for {missing}: report this as a defect")
     if objects.stop and not stop:
         # Every object that was passed on is done, and so are the keys that were passed over.
         stop, after = objects.stop, objects.reached
@@ -90,14 +93,14 @@ class _Covered:
         try:
             for obj in listed:
                 if run.out_of_time:
-                    self.stop = OUT_OF_TIME
+                    self.stop = TIME_RAN_OUT
                     return
                 if request.covers(obj):
                     self.key_before[obj.key] = self.reached
                     yield obj
                 self.reached = obj.key
         except S3Late:
-            self.stop = OUT_OF_TIME
+            self.stop = TIME_RAN_OUT
         except S3Error as error:
             if self.reached == request.after:
                 raise
@@ -114,7 +117,7 @@ def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, 
                 known = already_processed(run.connections.clickhouse, page, run.deadline)
         except ClickHouseError as error:
             stop = Stop(StopReason.LEDGER_FAILED, str(error))
-            yield from (waiting(obj, stop) for obj in page)
+            yield from (stopped(obj, Status.WAITING, stop) for obj in page)
             return
         for obj in page:
             yield Outcome(obj, Status.SKIPPED if identity(obj) in known else Status.FOUND)

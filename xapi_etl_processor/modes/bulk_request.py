@@ -184,7 +184,7 @@ def _prefix(given: str | None, default: str, section_id: int | None) -> str:
         return prefix
     named = S3Object("", prefix).section_id
     if named not in (None, section_id):
-        raise BadRequest(f"s3_prefix is of section {named}, section_id is {section_id}")
+        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {section_id}")
     return f"{prefix}{section_id}/" if f"/{prefix}".endswith("/section/") else prefix
 
 
@@ -197,6 +197,6 @@ def _read_token(token: Any) -> tuple[dict[str, Any], str]:
             raise KeyError
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, BadRequest):
         raise BadRequest(
-            "continuation_token is not one that this function gave: repeat the request without it"
+            "continuation_token was not issued by this function: repeat the request without it"
         ) from None
     return _checked(carried), after

@@ -1,4 +1,4 @@
-"""Health check: can the function read the bucket, write the tables, and count repeats once?"""
+"""Health check: can the function read the bucket, write the tables, and deduplicate?"""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
 
 def _service_deadline(deadline: Deadline) -> Deadline:
     """The deadline of the next service; a third of the time is kept for the rest."""
-    return deadline.earlier(deadline.seconds_left, share=1 / 3).within(SERVICE_SECONDS)
+    return deadline.within(min(SERVICE_SECONDS, deadline.seconds_left * 2 / 3))
 
 
 def _check_clickhouse(clickhouse: ClickHouse, deadline: Deadline) -> dict[str, Any]:

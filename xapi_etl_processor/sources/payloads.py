@@ -19,7 +19,7 @@ SHOWN_ERRORS = 5
 """Errors of a message's records that are reported; the rest are counted. Our limit."""
 
 MAX_BUCKET_BYTES, MAX_KEY_BYTES = 255, 1024
-"""The longest names of S3: general purpose buckets have 63, before 2018 in us-east-1 255 bytes."""
+"""The longest names in S3: buckets have 63 bytes, or 255 if made before 2018 in us-east-1."""
 
 _CREATED = "ObjectCreated"
 _OTHER_EVENTS = (
@@ -149,7 +149,7 @@ def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
         raise UnknownPayload(
             f"a record is not from S3 but from {source if known else 'something else'}"
         )
-    # Without a name it counts as an upload: if the object is gone, that fails and is seen.
+    # Without a name it counts as an upload: if the object was deleted, reading it fails visibly.
     event = record.get("eventName") or _CREATED
     if not isinstance(event, str):
         raise UnknownPayload("a record's eventName is not text")

@@ -1,4 +1,4 @@
-"""Thin over boto3: list, describe and stream objects, with small ones fetched ahead in threads.
+"""A thin layer over boto3: list, describe and stream objects, and fetch small ones ahead.
 
 No wait lasts beyond its deadline, whatever S3 does.
 """
@@ -40,12 +40,12 @@ from xapi_etl_processor.errors import (
 )
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.telemetry import logger
-from xapi_etl_processor.xapi.lines import READ_BYTES
+from xapi_etl_processor.xapi.lines import MIB, READ_BYTES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-SMALL_BYTES = 2 * 1024**2
+SMALL_BYTES = 2 * MIB
 """Objects up to this size are fetched ahead, whole; larger ones are streamed. Our choice."""
 
 CONNECT_SECONDS = 5
@@ -312,7 +312,7 @@ def _in_time(items: Iterator[_Item], deadline: Deadline, what: str) -> Iterator[
 
 
 def _late(what: str) -> S3Late:
-    return S3Late(f"{what} was not read in time, S3 is slow: it is tried again")
+    return S3Late(f"{what} was not read in time, S3 is slow: try again")
 
 
 @contextmanager
@@ -343,7 +343,7 @@ def _translated(what: str) -> Iterator[None]:
     except EndpointConnectionError as error:
         raise S3Error(f"{what} cannot be requested, S3 is out of reach: {error}") from error
     except FlexibleChecksumError as error:
-        raise S3Damaged(f"{what}: checksum mismatch: it is read again") from error
+        raise S3Damaged(f"{what}: checksum mismatch: try again") from error
     except (BotoCoreError, HTTPError, OSError) as error:
         raise S3Error(
             f"{what} could not be read to its end ({type(error).__name__}): try again"

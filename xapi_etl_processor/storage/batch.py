@@ -15,14 +15,14 @@ from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.tables import EVENTS
 from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Chunk
-from xapi_etl_processor.xapi.columns import SENT
+from xapi_etl_processor.xapi.columns import ABSENT
+from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import Parsed, RejectedLine
 from xapi_etl_processor.xapi.transpose import to_columns
 
-MIB = 1024**2
-
 MAX_OBJECTS = 500
-"""Objects that wait for one insert, so that many without rows do not wait for ever. Our limit."""
+"""Objects that wait for one insert; without a limit, objects without rows could wait without end.
+Our limit."""
 
 MAX_REJECTED_BYTES = 16 * MIB
 """Bytes of rejected lines in one insert. Our limit."""
@@ -31,14 +31,12 @@ MANY_MONTHS_MS = 98 * 28 * 86_400_000
 """A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
 partitions for one insert (max_partitions_per_insert_block)."""
 
-_ABSENT = {column.name: column.absent for column in SENT}
-
 
 class Batch:
     """Collects what objects' lines became, and stores it when it is full.
 
-    `outcomes` are those of the objects that are complete with the next flush. `stop` is set once
-    nothing more can be stored or read.
+    `outcomes` are those of objects that are complete once the next flush succeeds. `stop` is set
+    when nothing more is to be read.
     """
 
     def __init__(self, run: Run) -> None:
@@ -63,9 +61,10 @@ class Batch:
         return f"{__version__}\0{self.run.run_id if self.run.force else ''}"
 
     @property
-    def insert_failed(self) -> bool:
-        """Whether ClickHouse did not take a batch; nothing more is stored after that."""
-        return self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
+    def insert_failure(self) -> Stop | None:
+        """Why ClickHouse did not take a batch, if so; nothing more is stored after that."""
+        failed = self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
+        return self.stop if failed else None
 
     @property
     def is_full(self) -> bool:
@@ -105,16 +104,16 @@ class Batch:
         """Add rows; a column that they or the batch lack is filled up with "absent"."""
         for name, values in columns.items():
             if name not in self._columns:
-                self._columns[name] = [_ABSENT[name]] * self._rows
+                self._columns[name] = [ABSENT[name]] * self._rows
             self._columns[name] += values
         for name in self._columns.keys() - columns.keys():
-            self._columns[name] += [_ABSENT[name]] * rows
+            self._columns[name] += [ABSENT[name]] * rows
         self._rows += rows
 
     def _add_to_token(self, chunk: Chunk) -> None:
         """Hash the rows into the batch's token: the lines, and all else that rows are made of.
 
-        With the same token, ClickHouse would drop other rows and report success.
+        If other rows had the same token, ClickHouse would drop them and still report success.
         """
         self._hash.update(repr(tuple(chunk.source)).encode())
         self._hash.update(array("Q", chunk.numbers).tobytes())
@@ -122,17 +121,19 @@ class Batch:
 
     def flush(self) -> Iterator[Outcome]:
         """Store the batch; gives the outcomes of the objects that are complete with it."""
-        if not self.insert_failed and not self.run.dry_run:
+        if not self.insert_failure and not self.run.dry_run:
             try:
                 self._store()
             except XapiEtlError as error:
                 self.stop = Stop(StopReason.INSERT_FAILED, str(error))
-            except Exception as error:  # noqa: BLE001  # earlier batches were stored
+            except Exception as error:  # noqa: BLE001  # outcomes of batches stored earlier must not be lost
                 self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
-        if self.insert_failed and self.stop:
+        if failure := self.insert_failure:
             for outcome in self.outcomes:
-                if outcome.status is Status.PROCESSED:
-                    outcome.unstore(self.stop)
+                if outcome.status in (Status.PROCESSED, Status.WAITING):
+                    # An object that time ran out for has rows in the batch too, and the failure is
+                    # what must be reported.
+                    outcome.mark_stopped(Status.UNSTORED, failure)
         self._clear()
         outcomes, self.outcomes = self.outcomes, []
         yield from outcomes

@@ -23,7 +23,7 @@ Identity = tuple[str, str, str]
 
 
 def identity(obj: S3Object) -> Identity:
-    """What the ledger knows an object by."""
+    """The key under which the ledger records an object."""
     return obj.bucket, obj.key, obj.etag
 
 
@@ -50,7 +50,7 @@ def record_files(
     run_id: str,
     deadline: Deadline,
 ) -> None:
-    """Write a ledger row for each object. Call it after all rows of theirs were acknowledged."""
+    """Write a ledger row for each object. Call it only after all their rows were acknowledged."""
     now = since_epoch(datetime.now(UTC))
     rows = [(*identity(o), o.size or 0, *astuple(c), mode, run_id, now) for o, c in done]
     columns = dict(zip(TYPES[FILES], map(list, zip(*rows, strict=True)), strict=True))

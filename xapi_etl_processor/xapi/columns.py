@@ -346,3 +346,6 @@ COLUMNS: tuple[Column, ...] = (
 
 SENT: tuple[Column, ...] = tuple(column for column in COLUMNS if not column.default)
 """The columns that an INSERT names."""
+
+ABSENT = {column.name: column.absent for column in SENT}
+"""What stands for "absent", by column."""

@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
-READ_BYTES = 1024**2
+MIB = 1024**2
+
+READ_BYTES = MIB
 """How much is read from S3 at a time. Our choice."""
 
 CHUNK_BYTES = 128 * 1024
 """How much is split, decoded and turned into columns at a time. Our choice: with more, the data
 leaves the processor's cache and everything takes twice as long."""
 
-MAX_LINE_BYTES = 16 * 1024**2
+MAX_LINE_BYTES = 16 * MIB
 """The longest line, without its line end, if no other limit is given. Our limit."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
-FREE_BYTES = 64 * 1024**2
+FREE_BYTES = 64 * MIB
 """What gzip may unpack to at any ratio, since small objects do no harm. Our limit."""
 
 
@@ -30,7 +32,7 @@ class BrokenGzip(Exception):
 
 
 class Unpacking(NamedTuple):
-    """How much gzip may unpack to: bytes in all, and, beyond FREE_BYTES, for each packed byte."""
+    """How much gzip may unpack to: bytes in all and, beyond FREE_BYTES, per compressed byte."""
 
     max_bytes: int
     max_ratio: int
@@ -95,7 +97,7 @@ def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
 def _check_size(unpacked: int, packed: int, limits: Unpacking) -> None:
     if unpacked > limits.max_bytes:
         raise BrokenGzip(
-            f"gzip unpacks to more than {limits.max_bytes // 1024**2} MiB: split the object, or"
+            f"gzip unpacks to more than {limits.max_bytes // MIB} MiB: split the object, or"
             " raise MAX_UNPACKED_MB"
         )
     if unpacked > max(FREE_BYTES, packed * limits.max_ratio):

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import astuple
 
 from xapi_etl_processor.xapi.chunk import Chunk
-from xapi_etl_processor.xapi.columns import SENT, Column, Path
+from xapi_etl_processor.xapi.columns import ABSENT, SENT, Column, Path
 from xapi_etl_processor.xapi.structs import STRUCTS
 
 Values = Sequence[Any]
@@ -136,11 +136,8 @@ def _with_fallback(
     return filled
 
 
-_ABSENT = {column.name: column.absent for column in SENT}
-
-
 def _all_absent(name: str, size: int) -> Values:
-    return [_ABSENT[name]] * size
+    return [ABSENT[name]] * size
 
 
 def _without_absent(values: Values | None, column: Column) -> Values | None:

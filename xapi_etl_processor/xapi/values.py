@@ -33,7 +33,7 @@ _any_json = msgspec.json.Decoder(float_hook=float).decode
 
 
 def any_json(line: bytes) -> Any:
-    """JSON of any shape; an endless number becomes infinity, so that it costs only its field.
+    """JSON of any shape. A number too large for a float is infinity, and costs only its field.
 
     Raises ValueError for invalid JSON, and RecursionError for JSON that is nested too deeply.
     """

@@ -8,7 +8,7 @@ VERBS = "https://w3id.org/xapi/video/verbs/"
 TYPES = {"https://w3id.org/xapi/video/activity-type/video"}
 PROFILE = "https://w3id.org/xapi/video"
 EXPERIENCED = "http://adlnet.gov/expapi/verbs/experienced"
-TYPES_OF_EXPERIENCED = {*TYPES, "http://activitystrea.ms/schema/1.0/video", None, ""}
+EXPERIENCED_TYPES = {*TYPES, "http://activitystrea.ms/schema/1.0/video", None, ""}
 """Object types with which the older `experienced` is about a video; the profile names the second
 one as an exact match of its own type."""
 
@@ -24,7 +24,7 @@ def is_video(statement: Any) -> bool:
     for activity in statement.context.contextActivities.category or ():
         if isinstance(activity.id, str) and _is_profile(activity.id):
             return True
-    return verb == EXPERIENCED and kind in TYPES_OF_EXPERIENCED
+    return verb == EXPERIENCED and kind in EXPERIENCED_TYPES
 
 
 def _is_profile(iri: str) -> bool:

@@ -1,0 +1,49 @@
+"""Which errors a retry can help, and which are the request's own fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xapi_etl_processor import errors
+from xapi_etl_processor.errors import BadRequest, ClickHouseError, S3Error, XapiEtlError
+
+RETRY_CAN_HELP = {
+    "EventFailed",
+    "NothingDone",
+    "DeadlinePassed",
+    "S3Error",
+    "S3Late",
+    "S3Damaged",
+    "ClickHouseUnavailable",
+    "OutcomeUnknown",
+}
+BAD_REQUESTS = {
+    "BadRequest",
+    "UnknownPayload",
+    "S3NotAllowed",
+    "S3NoSuchBucket",
+    "S3InvalidName",
+}
+
+
+def below(kind: type[XapiEtlError]) -> Iterator[type[XapiEtlError]]:
+    """A class and all those below it."""
+    yield kind
+    for lower in kind.__subclasses__():
+        yield from below(lower)
+
+
+def test_every_error_says_whether_a_retry_can_help() -> None:
+    assert {e.__name__ for e in below(XapiEtlError) if e.retryable} == RETRY_CAN_HELP
+
+
+def test_what_is_answered_with_400_cannot_be_helped_by_a_retry() -> None:
+    assert {e.__name__ for e in below(BadRequest)} == BAD_REQUESTS
+    assert not BAD_REQUESTS & RETRY_CAN_HELP
+
+
+def test_every_exception_of_the_module_is_in_the_one_hierarchy() -> None:
+    found = {e for e in vars(errors).values() if isinstance(e, type)}
+    assert found == set(below(XapiEtlError))
+    assert all(e.__name__.startswith("S3") for e in below(S3Error))
+    assert len(set(below(ClickHouseError))) == 4

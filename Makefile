@@ -1,37 +1,40 @@
-# make help lists the targets. Each sets up what it needs; nothing but Python 3.11+ and make is
-# assumed.
+# make help lists the targets. Each sets up what it needs, from Python 3.11+ and make alone.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Exported, so that no shell reads what it may hold.
+# SQL and CMD reach their recipes through the environment, so that neither make nor a shell expands
+# a $ or a quote in them.
 SQL ?= SHOW TABLES FROM xapi_analytics
 override SQL := $(value SQL)
-export SQL
+CMD :=
+override CMD := $(value CMD)
+export SQL CMD
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
 
-.PHONY: help run test drill fuzz audit check format query serve migrate lock docs clean
+.PHONY: help run test drill fuzz audit check format query serve local migrate lock docs clean
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
 
 $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed; name one: make PYTHON=python3.13 run"; exit 1; }
-	@echo "setting up $(VENV), once: about two minutes"
+		{ echo "Python 3.11 or later is needed, for example: make PYTHON=python3.13 run"; exit 1; }
+	@echo "Setting up $(VENV). This takes about two minutes, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 
-# The template's security checks, apart from the rest: they hold back what moto needs newer.
+# The template's security checks have their own environment: they pin older versions of packages
+# than moto needs.
 $(VENV)/checkov/ready: $(VENV)/ready
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
-# The fuzzer, apart from the rest: it is built for fewer Pythons than the product runs on.
+# The fuzzer has its own environment: it supports fewer Python versions than the product.
 $(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement deployment/requirements.txt
@@ -39,50 +42,54 @@ $(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
 		atheris==3.0.0 boto3
 	@touch $@
 
-run: $(VENV)/ready ## the main job from end to end, on this machine alone
+run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
 	@$(BIN)/python test_unified_lambda.py
 
-test: $(VENV)/ready ## every promise, checked against real engines
+test: $(VENV)/ready ## run all tests, about ten minutes
 	$(BIN)/python -m pytest
 
-drill: $(VENV)/ready ## kill loaders and servers at random: make drill KILLS=200 DRILL="--seed 7"
+drill: $(VENV)/ready ## kill loaders and servers at random, then check the data: make drill KILLS=200
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)
 
-audit: $(VENV)/ready ## known faults of what is in the package, by PyPI's advisories (asks PyPI)
+audit: $(VENV)/ready ## look for known vulnerabilities in the package's dependencies (asks PyPI)
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip --requirement deployment/requirements.txt
 
-fuzz: $(VENV)/fuzz/ready ## what nobody thought of: make fuzz FUZZ_SECONDS=300
+fuzz: $(VENV)/fuzz/ready ## run the fuzzer, which tries unexpected input: make fuzz FUZZ_SECONDS=300
 	$(VENV)/fuzz/bin/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS)
 
-check: $(VENV)/ready $(VENV)/checkov/ready ## format, lint, types, scripts, template
+check: $(VENV)/ready $(VENV)/checkov/ready ## check formatting, lint, types, imports, shell scripts and the template
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/shellcheck .ci/run deploy.sh
 	$(BIN)/cfn-lint --include-checks I --template cloudformation.yaml
 	$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework cloudformation \
 		--file cloudformation.yaml
 
-format: $(VENV)/ready ## format the code
+format: $(VENV)/ready ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-query: $(VENV)/ready ## ask what landed: make query SQL="SELECT ..."
-	@$(BIN)/python -m local.clickhouse_server --query "$$SQL"
+query: $(VENV)/ready ## query the demo or, inside make local, its ClickHouse: make query SQL="SELECT ..."
+	@$(BIN)/python -m local.query -- "$$SQL"
 
-serve: $(VENV)/ready ## what landed, on port 9000, for any ClickHouse client
-	@$(BIN)/python -m local.clickhouse_server
+serve: $(VENV)/ready ## serve the demo read-only on port 9000, for any native ClickHouse client
+	@$(BIN)/python -m local.clickhouse_server --data .local/demo --read-only
 
-migrate: $(VENV)/ready ## make or update the tables of the ClickHouse that CLICKHOUSE_HOST names
+local: $(VENV)/ready ## open a shell with S3 and ClickHouse for your own data; or make local CMD="..."
+	@if [ -n "$$CMD" ]; then $(BIN)/python -m local -- sh -c "$$CMD"; else $(BIN)/python -m local; fi
+
+migrate: $(VENV)/ready ## create or update the tables in the ClickHouse that CLICKHOUSE_HOST names
 	@$(BIN)/python -m xapi_etl_processor migrate
 
-docs: $(VENV)/ready ## write the generated parts of README and docs/reliability.md
-	$(BIN)/python -m xapi_etl_processor.reference README.md
+docs: $(VENV)/ready ## write the generated parts of the documents
+	$(BIN)/python -m xapi_etl_processor.reference
 	$(BIN)/python -m tests.faults.matrix docs/reliability.md
 
-lock: $(VENV)/ready ## pin what pyproject.toml asks for, for here and for the package
+lock: $(VENV)/ready ## pin the dependencies in pyproject.toml, for this machine and for the package
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 		--no-emit-find-links --extra local --extra test pyproject.toml \
@@ -91,5 +98,8 @@ lock: $(VENV)/ready ## pin what pyproject.toml asks for, for here and for the pa
 		--no-emit-find-links --constraint requirements.txt --generate-hashes pyproject.toml \
 		--custom-compile-command "make lock" --output-file deployment/requirements.txt
 
-clean: ## remove what make has made
-	rm -rf $(VENV) xapi-etl-processor.zip .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove what make created, but not your own data
+	rm -rf $(VENV) xapi-etl-processor.zip .local/demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rmdir .local 2>/dev/null || true
+	@if [ -e .local/clickhouse ]; then \
+		echo "Your own ClickHouse data is still in .local/clickhouse"; fi

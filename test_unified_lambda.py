@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""The main job from end to end on this machine: no account, no server, the real handler.
+"""A demo of the whole job on this machine: the real handler, no account, no server.
 
     python3 test_unified_lambda.py
 
 Starts S3 (moto) and the current ClickHouse engine (chDB) on loopback, uploads generated bundles,
-sends the handler what AWS would send it, in every mode, and checks the answers against what was
-generated. What landed stays in .local/clickhouse until the next run. Exit code 0: all is well.
+sends the handler the payloads that AWS would send, in every mode, and checks the answers and the
+tables against what was generated. The tables stay in .local/demo until the next run, which deletes
+them. Exit code 0: everything matched.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ try:
 
     from local import aws
     from local.bundles import Bundle, generate
-    from local.clickhouse_server import DATA, ClickHouseServer, FolderInUse
+    from local.clickhouse_server import DEMO, ClickHouseServer, FolderUnusable
     from xapi_etl_processor.clickhouse_client import ClickHouse
 except ImportError as error:
-    sys.exit(f"{error}. Install what a local run needs: pip install -r requirements.txt")
+    sys.exit(f"{error}. Install the dependencies first: pip install -r requirements.txt")
 
 BUCKET = "xapi-bundles"
 
@@ -41,7 +42,7 @@ FROM
         uniqExact(video_url) AS videos, round(sum(seconds) / 60, 1) AS minutes
     FROM
     (
-        -- Stretches played grow during a session: the last one says it all.
+        -- The time played grows during a session: its maximum is the total.
         SELECT section_id, user_id, video_url, session_id, attempt_guid,
             count() AS n, max(video_play_time) AS seconds
         FROM xapi_analytics.video_events FINAL
@@ -55,13 +56,13 @@ LEFT JOIN
         count() AS rejected
     FROM xapi_analytics.rejected_statements FINAL
     GROUP BY section_id
-) AS refused USING section_id
+) AS not_statements USING section_id
 ORDER BY section_id
 """
 
 
-class Demonstration:
-    """Sends payloads to the handler, shows the answers, and notes what is not as expected."""
+class Demo:
+    """Sends payloads to the handler, shows the answers, and records those that are wrong."""
 
     def __init__(self, console: Console, bundles: list[Bundle]) -> None:
         self.console = console
@@ -69,68 +70,68 @@ class Demonstration:
         self.wrong: list[str] = []
 
     def send(self, title: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """The body of the handler's answer, or the answer itself to an SQS batch."""
+        """Send a payload; the body of the answer, or the answer itself to an SQS batch."""
         from xapi_etl_processor.lambda_function import handler
 
         answer = handler(payload)
         body: dict[str, Any] = json.loads(answer["body"]) if "body" in answer else answer
-        sent, got = json.dumps(payload), json.dumps(_brief(body), ensure_ascii=False)
+        sent = json.dumps(payload)
         self.console.print(f"\n[bold]{title}[/]")
-        self.console.print("  sent    ", escape(sent if len(sent) < 150 else f"{sent[:147]}..."))
-        self.console.print("  answered", escape(got), "[dim](shortened)[/]")
+        self.console.print("  sent    ", escape(sent if len(sent) < 100 else f"{sent[:97]}..."))
+        self.console.print("  answered", escape(json.dumps(_brief(body), ensure_ascii=False)))
         return body
 
     def expect(self, what: str, found: object, wanted: object) -> None:
-        """Note a difference; the run goes on, and fails at its end."""
+        """Record a difference; the demo carries on, and fails at the end."""
         if found != wanted:
             self.wrong.append(f"{what}: {found!r}, expected {wanted!r}")
 
     def events(self) -> None:
-        """A bundle was uploaded: S3's notification, its repetition, and a batch from SQS."""
+        """Event mode: a notification from S3, the same one again, and a batch from SQS."""
         first, second, *_ = (bundle for bundle in self.bundles if bundle.video)
-        body = self.send("Event: a bundle was uploaded", _notification(first.key))
+        body = self.send("A bundle was uploaded: S3 notifies", _notification(first.key))
         self.expect("video statements", body["video_events_processed"], first.video)
-        body = self.send("Event: the same notification again", _notification(first.key))
+        body = self.send("S3 notifies again: nothing is doubled", _notification(first.key))
         self.expect("skipped", body["files_skipped"], 1)
         answer = self.send(
-            "Event: two messages from SQS, one of them poison",
+            "Two messages from SQS, one of them invalid: only that one is retried",
             {
                 "Records": [
                     {"messageId": name, "eventSource": "aws:sqs", "body": text}
                     for name, text in (
-                        ("poison", "no JSON"),
-                        ("good", json.dumps(_notification(second.key))),
+                        ("invalid", "not JSON"),
+                        ("valid", json.dumps(_notification(second.key))),
                     )
                 ]
             },
         )
-        self.expect("failures", answer["batchItemFailures"], [{"itemIdentifier": "poison"}])
+        self.expect("failures", answer["batchItemFailures"], [{"itemIdentifier": "invalid"}])
 
     def history(self) -> None:
-        """Bulk: look, do, repeat, force."""
+        """Bulk mode: a dry run, everything, everything again, and one section by force."""
         section = self.bundles[0].section_id
         of_section = sum(bundle.section_id == section for bundle in self.bundles)
-        look = {"mode": "bulk", "section_id": section, "dry_run": True}
-        body = self.send("Bulk: what would one section take?", look)
+        dry_run = {"mode": "bulk", "section_id": section, "dry_run": True}
+        body = self.send("Bulk, dry run: how much does one section hold?", dry_run)
         self.expect("found", body["files_found"], of_section)
-        body = self.send("Bulk: all of history", {"mode": "bulk"})
+        body = self.send("Bulk: load every bundle in the bucket", {"mode": "bulk"})
         self.expect("found", body["files_found"], len(self.bundles))
-        self.expect("already there", body["files_skipped"], 2)
-        body = self.send("Bulk: all of history again", {"mode": "bulk"})
+        self.expect("skipped", body["files_skipped"], 2)
+        body = self.send("Bulk again: every bundle is skipped", {"mode": "bulk"})
         self.expect("skipped", body["files_skipped"], len(self.bundles))
         force = {"mode": "bulk", "section_id": section, "force_reprocess": True}
-        body = self.send("Bulk: one section again, by force", force)
+        body = self.send("Bulk, forced: one section is loaded again", force)
         self.expect("processed", body["files_processed"], of_section)
 
     def landed(self, clickhouse: ClickHouse) -> None:
-        """Show what is in ClickHouse, and compare it with what was generated."""
+        """Show what is in ClickHouse, and compare it with the generated bundles."""
         table = Table("section", "statements", "viewers", "videos", "minutes watched", "rejected")
         for column in table.columns:
             column.justify = "right"
         rows = clickhouse.query(_LANDED)
         for section, *numbers in rows:
             table.add_row(str(section), *(f"{number:,}" for number in numbers))
-        self.console.print("\n[bold]What landed[/] (each statement once, however often it came)")
+        self.console.print("\n[bold]What landed[/]: each statement once, however often it was sent")
         self.console.print(table)
         unique: dict[int, set[bytes]] = {}
         for bundle in self.bundles:
@@ -150,7 +151,7 @@ class Demonstration:
 
 
 def _notification(key: str) -> dict[str, Any]:
-    """What S3 sends about an upload; it encodes keys as a form would."""
+    """S3's notification of an upload, with the key encoded as S3 does it."""
     return {
         "Records": [
             {
@@ -163,58 +164,68 @@ def _notification(key: str) -> dict[str, Any]:
 
 
 def _brief(body: dict[str, Any]) -> dict[str, Any]:
-    """The part of an answer that fits a screen."""
-    left_out = ("processing_mode", "section_id", "blank_lines", "s3_bucket", "s3_key", "files")
-    return {name: value for name, value in body.items() if name not in left_out and value != []}
+    """An answer that fits a screen: without zeros, empty fields and what the payload says."""
+    # The health check warns that the demo's user has every right, which is so by design.
+    left_out = ("processing_mode", "section_id", "s3_bucket", "s3_key", "s3_prefix", "warning")
+    return {
+        name: _brief(value) if isinstance(value, dict) else value
+        for name, value in body.items()
+        if value and name not in left_out and name != "files"
+    }
 
 
 def main() -> int:
-    """Run everything; 1 if an answer or a count was not as expected."""
+    """Run the demo; 1 if an answer or a count was wrong, or if somebody serves the folder."""
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     try:
-        # Opened first: what somebody is being served must not be taken away.
-        ClickHouseServer(DATA).start().stop()
-    except FolderInUse as error:
+        # Opening the folder first makes sure that nobody is serving it.
+        ClickHouseServer(DEMO).start().stop()
+    except FolderUnusable as error:
         console.print(error, style="red")
         return 1
-    shutil.rmtree(DATA, ignore_errors=True)
-    server = ClickHouseServer(DATA).start()
-    version = ".".join(map(str, server.engine_version))
-    console.print(f"ClickHouse {version} and S3 are up on loopback")
+    console.print("Rebuilding the demo in .local/demo. An earlier demo's data there is deleted.\n")
+    shutil.rmtree(DEMO)
+    server = ClickHouseServer(DEMO).start()
     try:
         with aws.serving() as variables:
             _set_environment(server.port, variables)
-            wrong = _demonstrate(console)
+            version = ".".join(map(str, server.engine_version))
+            console.print(f"started   ClickHouse {version} and S3, on loopback")
+            wrong = _run(console)
     finally:
         server.stop()
     if wrong:
         console.print("\n[red]Not as expected:[/]", *map(escape, wrong), sep="\n  ")
         return 1
     console.print(
-        f"\nAll as generated, in {time.monotonic() - started:.0f} s."
-        " The data stays in .local/clickhouse. Try next:\n"
-        '  make query SQL="SELECT verb, count() FROM xapi_analytics.video_events FINAL GROUP BY 1"'
-        "\n"
-        '  make query SQL="SELECT reason, count() FROM xapi_analytics.rejected_statements FINAL'
-        ' GROUP BY 1"\n'
-        "  make serve          the same data on port 9000, for clickhouse-client and drivers\n"
-        "  make test           every promise, checked",
+        "\nEvery count matches the generated bundles."
+        f" It took {time.monotonic() - started:.0f} seconds. {_TRY_NEXT}",
         markup=False,
     )
     return 0
 
 
+_TRY_NEXT = """Try next:
+
+  make query SQL="SELECT verb, count() FROM xapi_analytics.video_events FINAL GROUP BY verb"
+  make query SQL="SELECT reason, count() FROM xapi_analytics.rejected_statements FINAL GROUP BY 1"
+  make serve    serve these tables on port 9000, read-only, for clickhouse-client and drivers
+  make local    open a shell with S3 and ClickHouse, to load bundles of your own
+  make test     run all tests, about ten minutes
+"""
+
+
 def _set_environment(port: int, variables: dict[str, str]) -> None:
-    """Set what is this run's own, whatever the shell has exported for another."""
-    for name in list(os.environ):
-        if name.startswith(("AWS_", "CLICKHOUSE_", "POWERTOOLS_")):
-            del os.environ[name]
-    os.environ.update(aws.loader_environment(port, variables, BUCKET))
+    """Point this process at the demo's services, whatever the shell has exported."""
+    environment = aws.without_real_services(os.environ)
+    environment |= aws.loader_environment(port, variables, BUCKET)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
-def _demonstrate(console: Console) -> list[str]:
-    """Upload, migrate, send; what was not as expected."""
+def _run(console: Console) -> list[str]:
+    """Upload, migrate, send the payloads; what was not as expected."""
     from xapi_etl_processor.config import Settings
     from xapi_etl_processor.storage.migrations import migrate
 
@@ -223,17 +234,19 @@ def _demonstrate(console: Console) -> list[str]:
     s3.create_bucket(Bucket=BUCKET)
     for bundle in bundles:
         s3.put_object(Bucket=BUCKET, Key=bundle.key, Body=bundle.body)
-    console.print(f"uploaded {len(bundles)} bundles to s3://{BUCKET}")
+    lines = sum(len(bundle.lines) for bundle in bundles)
+    console.print(f"uploaded  {len(bundles)} bundles with {lines:,} lines to s3://{BUCKET}")
     settings = Settings.from_env(os.environ)
-    console.print("applied", ", ".join(migrate(settings)))
+    console.print("migrated ", settings.clickhouse_database, "with", ", ".join(migrate(settings)))
+    console.print("[dim]Answers are shown without their zeros and empty fields.[/]")
 
-    demonstration = Demonstration(console, bundles)
-    body = demonstration.send("Health check", {"health_check": True})
-    demonstration.expect("healthy", body["healthy"], True)
-    demonstration.events()
-    demonstration.history()
-    demonstration.landed(ClickHouse(settings))
-    return demonstration.wrong
+    demo = Demo(console, bundles)
+    body = demo.send("Health check", {"health_check": True})
+    demo.expect("healthy", body["healthy"], True)
+    demo.events()
+    demo.history()
+    demo.landed(ClickHouse(settings))
+    return demo.wrong
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""The cloud on your own machine, for `make run` and the tests; never in the deployment package."""
+"""S3 and ClickHouse on your own machine, for `make run`, `make local` and the tests.
+
+Never in the deployment package.
+"""

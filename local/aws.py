@@ -1,4 +1,4 @@
-"""S3, and whatever else of AWS a run needs, on loopback: moto's server, spoken to over HTTP.
+"""S3 and other AWS services on loopback: moto's server, which clients reach over HTTP.
 
 python -m local.aws [PORT]    serve S3 on port 5000, or another, until Ctrl-C
 """
@@ -8,35 +8,38 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from moto.server import ThreadedMotoServer
 
+from local.lifetime import stop_event
+
 PORT = 5000
 REGION = "us-east-1"
 
+_PREFIXES = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "POWERTOOLS_")
+_LOOPBACK = "127.0.0.1,localhost"
+
 
 def environment(port: int) -> dict[str, str]:
-    """What makes boto3 and the aws CLI speak to the server on this port, and to nothing else."""
+    """Variables that point boto3 and the aws CLI at the server on this port, and nowhere else."""
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
-        # No profile of the user's own may lead elsewhere.
+        # A profile in the user's own files could point elsewhere.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 
 
 def loader_environment(port: int, s3: dict[str, str], bucket: str) -> dict[str, str]:
-    """What the loader is told of a ClickHouse on this port and an S3 with this environment."""
+    """The loader's variables for the ClickHouse on this port and the S3 with this environment."""
     return {
         **s3,
         "CLICKHOUSE_HOST": "127.0.0.1",
@@ -46,6 +49,17 @@ def loader_environment(port: int, s3: dict[str, str], bucket: str) -> dict[str, 
         "LOG_LEVEL": "CRITICAL",
         "POWERTOOLS_METRICS_DISABLED": "true",
     }
+
+
+def without_real_services(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what names real services or holds credentials for them.
+
+    A proxy stays, but not for loopback: it could not reach the local services.
+    """
+    kept = {name: value for name, value in environ.items() if not name.startswith(_PREFIXES)}
+    direct = kept.get("no_proxy") or kept.get("NO_PROXY")
+    kept["no_proxy"] = kept["NO_PROXY"] = f"{direct},{_LOOPBACK}" if direct else _LOOPBACK
+    return kept
 
 
 @contextmanager
@@ -62,25 +76,26 @@ def serving(port: int = 0) -> Iterator[dict[str, str]]:
 
 
 def main() -> int:
-    """Serve, until Ctrl-C; what is printed can be given to a shell."""
+    """Serve until Ctrl-C, and print the environment as commands for a shell."""
     parser = argparse.ArgumentParser(
         prog="python -m local.aws", description="S3 on loopback (moto)"
     )
     parser.add_argument(
-        "port", type=int, nargs="?", default=PORT, help="0: a free one (%(default)s)"
+        "port", type=int, nargs="?", default=PORT, help="0 takes a free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when standard input ends"
     )
     options = parser.parse_args()
+    stopped = stop_event(with_parent=options.stop_with_parent)
     with socket.socket() as probe:
         if options.port and probe.connect_ex(("127.0.0.1", options.port)) == 0:
             print(f"aws: port {options.port} is in use: name another", file=sys.stderr)
             return 1
-    ended = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: ended.set())
     with serving(options.port) as variables:
         print(f"# S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
         print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
-        ended.wait()
+        stopped.wait()
     return 0
 
 

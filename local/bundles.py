@@ -1,5 +1,5 @@
-"""Realistic generated bundles: viewers who play, pause, seek and finish videos, other statements
-beside them, and the faults that bundles have. The same seed gives the same bytes.
+"""Generates realistic bundles: viewers who play, pause, seek and finish videos, other statements
+among them, and the faults that real bundles have. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TITLES = (
 
 @dataclass
 class Bundle:
-    """One object to upload, and what is in it."""
+    """One object to upload, and how many lines of each kind it holds."""
 
     key: str
     lines: list[bytes] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Bundle:
 
     @property
     def section_id(self) -> int:
-        """The section that its key names."""
+        """The section in its key."""
         return int(self.key.split("/")[1])
 
     @property
@@ -54,7 +54,7 @@ class Bundle:
         return gzip.compress(joined, mtime=0) if self.key.endswith(".gz") else joined
 
     def add(self, kind: str, line: bytes) -> None:
-        """Append a line that is to be counted as kind."""
+        """Append a line, and count it as kind."""
         self.lines.append(line)
         setattr(self, kind, getattr(self, kind) + 1)
         if kind == "video":
@@ -71,7 +71,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class _Viewing:
-    """One viewer at one video, by one player."""
+    """One viewer watching one video in one player."""
 
     rng: random.Random
     section: int
@@ -87,10 +87,10 @@ def generate(
     seed: int = 1,
     start: datetime = datetime(2024, 1, 1, 8, tzinfo=UTC),
 ) -> Iterator[Bundle]:
-    """Bundles of some days, in the order in which they would be uploaded.
+    """The bundles of several days.
 
-    Most hold the statements of a few viewers; now and then a line is blank, cut short, no JSON or
-    no statement, a statement comes twice, a bundle is gzip, and one is another system's.
+    Most hold the statements of a few viewers. A few lines are blank, cut short, not JSON or not a
+    statement. A few statements are repeated or come from another player. A few bundles are gzip.
     """
     rng = random.Random(seed)  # noqa: S311  # repeatable, not secret
     videos = [
@@ -150,7 +150,7 @@ def _line(statement: dict[str, Any]) -> bytes:
 
 
 def _session(viewing: _Viewing, when: datetime) -> Iterator[dict[str, Any]]:
-    """Plays and pauses, with seeks between them, perhaps to the end of the video."""
+    """Plays and pauses with seeks between them; some sessions reach the end of the video."""
     rng, seconds = viewing.rng, viewing.video.seconds
     make = _profile_statement if rng.random() < 0.1 else _torus_statement
     at, clock = 0.0, when
@@ -177,7 +177,7 @@ def _session(viewing: _Viewing, when: datetime) -> Iterator[dict[str, Any]]:
 def _torus_statement(
     viewing: _Viewing, when: datetime, verb: str, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """As the learning platform sends it: no id, and the registration at the top."""
+    """A statement as the learning platform sends it: no id, the registration at the top level."""
     section, viewer, video = viewing.section, viewing.viewer, viewing.video
     element = f"{video.page}{video.page % 97}"
     context = {
@@ -197,7 +197,7 @@ def _torus_statement(
         "actor": {
             "account": {
                 "homePage": "https://proton.oli.cmu.edu",
-                # Both are sent.
+                # The platform sends both numbers and text.
                 "name": 4000 + viewer if viewer % 2 else str(4000 + viewer),
             },
             "objectType": "Agent",
@@ -221,7 +221,7 @@ def _torus_statement(
 def _profile_statement(
     viewing: _Viewing, when: datetime, verb: str, result: dict[str, Any]
 ) -> dict[str, Any]:
-    """As another player sends it: by the Video Profile, without anything of OLI's."""
+    """A statement as another player sends it: the Video Profile alone, no OLI extensions."""
     rng, viewer, video = viewing.rng, viewing.viewer, viewing.video
     outcome: dict[str, Any] = {"extensions": {_VIDEO + k: v for k, v in result.items()}}
     if verb == "completed":
@@ -249,7 +249,7 @@ def _profile_statement(
 def _other(
     rng: random.Random, section: int, viewer: int, when: datetime, category: str
 ) -> dict[str, Any]:
-    """A statement that is counted, and not stored."""
+    """A statement that is counted but not stored."""
     viewed = category != "attempt_evaluated"
     statement: dict[str, Any] = {
         "actor": {

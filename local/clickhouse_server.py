@@ -1,17 +1,15 @@
-"""The current ClickHouse engine (chDB) behind its native protocol, on a loopback port.
+"""The current ClickHouse engine (chDB) behind the native protocol, on a loopback port.
 
-    python -m local.clickhouse_server                    serve, until Ctrl-C
-    python -m local.clickhouse_server --query "SELECT 1" ask what is stored, without a server
+    python -m local.clickhouse_server [--data DIR] [--read-only]    serve until Ctrl-C
 
-A stand-in for a server, as moto is one for AWS: the engine that stores, deduplicates and answers
-is ClickHouse's own; handshake, login and packets are ours. For a laptop and for tests only.
+It stands in for a server, as moto does for AWS. The engine that stores, deduplicates and answers
+is ClickHouse's own; the handshake, login and packets are ours. For a laptop and for tests only.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import signal
 import socket
 import socketserver
 import sys
@@ -23,9 +21,14 @@ from pathlib import Path
 
 from chdb.state.sqlitelike import Connection
 
+from local.lifetime import stop_event
 from local.native_protocol import ProtocolError, Query, Wire
 
-DATA = Path(__file__).parents[1] / ".local" / "clickhouse"
+_LOCAL = Path(__file__).parents[1] / ".local"
+DATA = _LOCAL / "clickhouse"
+"""A person's own data: `make local` loads it, and nothing here deletes it."""
+DEMO = _LOCAL / "demo"
+"""The demo's data: every `make run` deletes it and makes it again."""
 PORT = 9000
 USER = "default"
 
@@ -36,14 +39,26 @@ _INSERT = re.compile(
 )
 _COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 _FORMAT = re.compile(r"\s+FORMAT\s+\w+\s*$", re.IGNORECASE)
+_READS = re.compile(
+    r"(SELECT|WITH|FROM|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS|USE|SET)\b", re.IGNORECASE
+)
 _CODE = re.compile(r".*?Code: (\d+)\. DB::Exception: (?!Code: )", re.DOTALL)
 _SYNTAX_ERROR = 62
 _NO_SUCH_COLUMN = 16
+_READONLY = 164
 _LOGIN_FAILED = 516
+_REFUSED = (
+    "This ClickHouse is read-only: `make run` rebuilds the demo each time. To load data of your"
+    " own, use `make local`. (READONLY)"
+)
 
 
-class FolderInUse(Exception):
-    """Another process serves the data folder."""
+class FolderUnusable(Exception):
+    """The data folder cannot be used; the message says why."""
+
+
+class FolderInUse(FolderUnusable):
+    """The engine cannot open the data folder, most likely because another process serves it."""
 
 
 Hook = Callable[[str, str], None]
@@ -52,7 +67,10 @@ ConnectionAbortedError there drops the connection: before, inside and after an i
 
 
 class ClickHouseServer(socketserver.ThreadingTCPServer):
-    """Serves one data folder on 127.0.0.1; port 0 takes a free one."""
+    """Serves one data folder on 127.0.0.1; port 0 takes a free one. Raises FolderUnusable.
+
+    If it is read-only, queries that could change data are refused with code 164, READONLY.
+    """
 
     allow_reuse_address = True
 
@@ -63,12 +81,20 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         user: str = USER,
         password: str = "",
         hook: Hook = lambda *_: None,
+        *,
+        read_only: bool = False,
     ) -> None:
         if isinstance(data, Path):
-            data.mkdir(parents=True, exist_ok=True)
+            try:
+                data.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FolderUnusable(
+                    f"{data} cannot be used as a data folder: {error.strerror}"
+                ) from error
         self.path = str(data)
         self.login = (user, password)
         self.hook = hook
+        self.read_only = read_only
         # Held open, so that the engine outlives every client.
         self.engine = _open(self.path)
         self.engine_version = _version(self.engine)
@@ -77,7 +103,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port it listens on."""
         return int(self.server_address[1])
 
     def start(self) -> ClickHouseServer:
@@ -86,7 +112,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         return self
 
     def stop(self) -> None:
-        """Cut every session, then close the data folder: the engine crashes if closed first."""
+        """Cut every session, then close the engine, which would crash with sessions open."""
         self.shutdown()
         for session in list(self.sessions):
             with suppress(OSError):
@@ -105,18 +131,21 @@ class _Session(socketserver.BaseRequestHandler):
         wire = Wire(self.request)
         self.server.sessions.add(self.request)
         try:
-            if not self._welcome(wire):
+            if not self._log_in(wire):
                 return
             engine = Connection(self.server.path)
             try:
                 if self.database:
                     engine.query(f"USE `{self.database}`")
+                if self.server.read_only:
+                    # 2: no changes to data, but clients may still set other settings.
+                    engine.query("SET readonly = 2")
                 while True:
                     self._answer(wire, engine, wire.read_query())
             finally:
                 engine.close()
         except (EOFError, OSError):
-            return  # The client left, or a test's hook cut the line.
+            return  # The client left, or a test's hook dropped the connection.
         except ProtocolError as error:
             wire.write_exception(_SYNTAX_ERROR, str(error))
         except RuntimeError as error:
@@ -124,7 +153,7 @@ class _Session(socketserver.BaseRequestHandler):
         finally:
             self.server.sessions.discard(self.request)
 
-    def _welcome(self, wire: Wire) -> bool:
+    def _log_in(self, wire: Wire) -> bool:
         hello = wire.read_hello()
         if (hello.user, hello.password) != self.server.login:
             wire.write_exception(
@@ -139,6 +168,8 @@ class _Session(socketserver.BaseRequestHandler):
         self.server.hook("query", query.sql)
         found = _INSERT.fullmatch(query.sql)
         try:
+            if self.server.read_only and (found or not _READS.match(_bare(query.sql))):
+                raise ValueError(f"Code: {_READONLY}. DB::Exception: {_REFUSED}")
             for name, value in query.settings.items():
                 engine.query(f"SET {name} = {_quoted(value)}")
             if found:
@@ -148,16 +179,18 @@ class _Session(socketserver.BaseRequestHandler):
             for name in query.settings:
                 engine.query(f"SET {name} = DEFAULT")
         except (RuntimeError, ValueError) as error:
-            wire.write_exception(*_code_and_text(error))
-            raise EOFError from error  # What the client still sends belongs to no query.
+            code, text = _code_and_text(error)
+            wire.write_exception(code, _REFUSED if code == _READONLY else text)
+            # The client may still be sending blocks of the failed insert: end the session.
+            raise EOFError from error
         wire.write_end()
 
     def _insert(self, wire: Wire, engine: Connection, query: Query, found: re.Match[str]) -> None:
         table, header = _insert_header(engine, found)
         wire.write_block(header, query.compressed)
         into = f"{table} ({found['columns']})" if found["columns"] else table
-        # By a file: chDB's own streamed insert says nothing of what goes wrong behind its parser,
-        # such as too many parts, and an insert that was not stored would be acknowledged.
+        # Through a file: chDB's own streamed insert does not report errors after parsing, such as
+        # too many parts, so inserts that were not stored would be acknowledged.
         with tempfile.NamedTemporaryFile(suffix=".native") as blocks:
             while (block := wire.read_block(query.compressed)) is not None:
                 self.server.hook("block", query.sql)
@@ -180,10 +213,9 @@ def _open(path: str) -> Connection:
 
 
 def _select(wire: Wire, engine: Connection, query: Query) -> None:
-    """Send a header, as a server does, and the engine's own Native output block by block."""
+    """Send a header block, as a server does, then the engine's Native output block by block."""
     sql = _FORMAT.sub("", query.sql.rstrip().rstrip(";"))
-    bare = _COMMENT.sub(" ", sql).lstrip(" \n\t(")
-    if re.match(r"(SELECT|WITH|FROM)\b", bare, re.IGNORECASE):
+    if re.match(r"(SELECT|WITH|FROM)\b", _bare(sql), re.IGNORECASE):
         described = engine.query(f"DESCRIBE TABLE ({sql}\n)", "TSV").bytes().decode()
         wire.write_block(_header(described.splitlines()), query.compressed)
         for chunk in engine.send_query(sql, "Native"):
@@ -192,8 +224,13 @@ def _select(wire: Wire, engine: Connection, query: Query) -> None:
         wire.write_block(native, query.compressed)
 
 
+def _bare(sql: str) -> str:
+    """A query without comments, and without blanks and parentheses before its first word."""
+    return _COMMENT.sub(" ", sql).lstrip(" \n\r\t(")
+
+
 def _insert_header(engine: Connection, found: re.Match[str]) -> tuple[str, bytes]:
-    """The table, and an empty block with the names and types of the columns to be sent."""
+    """The table, and an empty block with the names and types of the columns to insert."""
     table = found["table"]
     described = engine.query(f"DESCRIBE TABLE {table}", "TSV").bytes().decode().splitlines()
     if not found["columns"]:
@@ -209,11 +246,10 @@ def _insert_header(engine: Connection, found: re.Match[str]) -> tuple[str, bytes
 
 
 def _header(described: list[str]) -> bytes:
-    """A block without rows from lines of name, tab, type."""
+    """A block without rows, from lines that hold a name, a tab and a type."""
     block = bytes([*_varint(len(described)), 0])
     for line in described:
-        name, kind, *_ = line.split("\t")
-        kind = kind.replace("\\'", "'")
+        name, kind, *_ = line.replace("\\'", "'").split("\t")
         block += _text(name) + _text(kind)
     return block
 
@@ -236,7 +272,7 @@ def _quoted(value: str) -> str:
 
 
 def _code_and_text(error: Exception) -> tuple[int, str]:
-    """ClickHouse's number and words in an error of chDB."""
+    """ClickHouse's own code and text, taken from an error of chDB."""
     text = str(error)
     found = _CODE.match(text)
     return (int(found[1]), text[found.end() :]) if found else (1001, text)
@@ -248,24 +284,8 @@ def _version(engine: Connection) -> tuple[int, int, int]:
     return major, minor, patch
 
 
-def _answer_once(data: Path, sql: str) -> int:
-    if not data.exists():
-        print(f"clickhouse: nothing is stored in {data} yet: make run", file=sys.stderr)
-        return 1
-    if not sql.strip():
-        print('clickhouse: what is asked? make query SQL="SELECT ..."', file=sys.stderr)
-        return 2
-    engine = _open(str(data))
-    try:
-        print(engine.query(sql, "PrettyCompact"), end="")
-    except RuntimeError as error:
-        print(f"clickhouse: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def main() -> int:
-    """Serve, or answer one query."""
+    """Serve a data folder until Ctrl-C, SIGTERM or, if asked, the end of standard input."""
     parser = argparse.ArgumentParser(
         prog="python -m local.clickhouse_server", description=__doc__.split("\n\n")[0]
     )
@@ -273,14 +293,24 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=PORT, help="0 takes a free one (%(default)s)")
     parser.add_argument("--user", default=USER, help="(%(default)s)")
     parser.add_argument("--password", default="", help="(none)")
-    parser.add_argument("--query", help="answer this from the data folder, and end")
+    parser.add_argument("--read-only", action="store_true", help="refuse to change anything")
+    parser.add_argument(
+        "--stop-with-parent", action="store_true", help="stop when standard input ends"
+    )
     options = parser.parse_args()
+    stopped = stop_event(with_parent=options.stop_with_parent)
     try:
-        if options.query is not None:
-            return _answer_once(options.data, options.query)
-        ended = threading.Event()
-        server = ClickHouseServer(options.data, options.port, options.user, options.password)
-    except FolderInUse as error:
+        if options.read_only and not options.data.exists():
+            print(f"clickhouse: {options.data} does not exist: make run first", file=sys.stderr)
+            return 1
+        server = ClickHouseServer(
+            options.data,
+            options.port,
+            options.user,
+            options.password,
+            read_only=options.read_only,
+        )
+    except FolderUnusable as error:
         print(f"clickhouse: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -288,13 +318,12 @@ def main() -> int:
         return 1
     version = ".".join(map(str, server.engine_version))
     print(
-        f"ClickHouse {version} (chDB) on 127.0.0.1:{server.port}, data in {options.data}",
+        f"ClickHouse {version} (chDB) on 127.0.0.1:{server.port}, data in {options.data}"
+        f"{', read-only' if options.read_only else ''}; Ctrl-C stops it",
         flush=True,
     )
     server.start()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: ended.set())
-    ended.wait()
+    stopped.wait()
     server.stop()
     return 0
 

@@ -1,8 +1,8 @@
-"""Lambda's runtime on this machine: the deployment package under AWS's own runtime client.
+"""Lambda's runtime on this machine: runs the deployment package under AWS's own runtime client.
 
-The client (awslambdaric) asks an HTTP API for events and posts answers to it; this is that API. The
-package runs in a process of its own where nothing else can be imported but what Lambda's runtime
-has, and where, as there, no file can be written outside of a scratch folder.
+The client (awslambdaric) gets events from an HTTP API and posts answers to it; this is that API.
+The package runs in its own process. As in Lambda, it can import only itself and what the runtime
+has, and it can write files only in a scratch folder.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from uuid import uuid4
 from deployment.package import PYTHONS
 
 RUNTIME_PACKAGES = ("awslambdaric", "boto3")
-"""What Lambda's Python runtime brings; the package must bring all else."""
+"""What Lambda's Python runtime includes; the package must include everything else."""
 
 _ROOT = Path(__file__).parent.parent
 
-# The audit hook stands for Lambda's file system, which can be read only; errno 30 is what it says.
-# It sees what Python opens, not what a C library does.
+# The audit hook imitates Lambda's read-only file system and its errno, 30. It sees what Python
+# opens, but not what a C library opens.
 _BOOTSTRAP = """
 import os, sys
 task, runtime, scratch, handler = sys.argv[1:]
@@ -57,18 +57,18 @@ main(sys.argv)
 
 
 class Answer(NamedTuple):
-    """What the function answered; `failed` if it raised, timed out or ended instead."""
+    """What the function answered; `failed` if it raised, timed out or exited instead."""
 
     payload: Any
     failed: bool
 
 
 class RuntimeFailed(Exception):
-    """The package did not come up, or its process ended without an answer."""
+    """The runtime could not be installed, or the package failed to start."""
 
 
 def interpreters() -> dict[str, str]:
-    """Python version to interpreter, of those that Lambda has and this machine has too."""
+    """Interpreters by Python version, for the versions that both Lambda and this machine have."""
     found = {}
     for version in PYTHONS:
         pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
@@ -88,18 +88,20 @@ def interpreters() -> dict[str, str]:
 
 
 def install_runtime(folder: Path, python: str) -> None:
-    """Put what Lambda's runtime brings into a folder, for that Python and this machine."""
+    """Install what Lambda's runtime includes into a folder, for that Python on this machine."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--root-user-action", "ignore", "--only-binary", ":all:"]
     command += ["--python-version", python, "--constraint", str(_ROOT / "requirements.txt")]
     command += ["--target", str(folder), *RUNTIME_PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # pip
     if done.returncode:
-        raise RuntimeFailed(f"Lambda's runtime for Python {python} cannot be had: {done.stderr}")
+        raise RuntimeFailed(
+            f"Lambda's runtime for Python {python} cannot be installed: {done.stderr}"
+        )
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Lay out the package as Lambda does, for all to read and nobody to write."""
+    """Unpack the package as Lambda does: everyone may read it, nobody may write."""
     with zipfile.ZipFile(package) as file:
         file.extractall(folder)
     for path in (folder, *folder.rglob("*")):
@@ -110,14 +112,15 @@ class _Api(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A function that was ended has left its connection: nothing to tell."""
+        """Print nothing: a function that was killed leaves its connection open."""
 
 
 class LambdaRuntime:
-    """One execution environment: answers event after event, as a warm Lambda does.
+    """One execution environment, which handles one event after another, as a warm Lambda does.
 
-    task and runtime are folders, made by `unpack` and `install_runtime`; scratch stands for /tmp.
-    The environment is all that the function sees of variables. What it prints goes to `output`.
+    task and runtime are folders, made by `unpack` and `install_runtime`; scratch takes the place of
+    /tmp. The function sees no environment variables but these and Lambda's own. What it prints goes
+    to `output`.
     """
 
     def __init__(
@@ -173,24 +176,27 @@ class LambdaRuntime:
     def invoke(self, event: Any) -> Answer:
         """Send an event as JSON and wait for its answer.
 
-        A function that takes longer than its time, or ends, has failed, as with Lambda, and the
-        environment is closed. Raises RuntimeFailed if it did not come up.
+        As in Lambda, a function that times out or exits has failed; the environment is then
+        closed. Raises RuntimeFailed if the package does not start.
         """
         name = str(uuid4())
         self._events.put((name, json.dumps(event).encode()))
-        give_up = time.monotonic() + self._timeout
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
             try:
                 answered, answer = self._answers.get(timeout=0.05)
             except queue.Empty:
                 if self._process.poll() is not None and self._answers.empty():
                     self.close()
-                    error = {"errorType": "Runtime.ExitError", "errorMessage": self._last_words()}
+                    error = {
+                        "errorType": "Runtime.ExitError",
+                        "errorMessage": self._end_of_output(),
+                    }
                     return Answer(error, failed=True)
                 continue
             if answered == "init":
                 self.close()
-                raise RuntimeFailed(f"{answer.payload}\n{self._last_words()}")
+                raise RuntimeFailed(f"{answer.payload}\n{self._end_of_output()}")
             if answered == name:
                 return answer
         self.close()
@@ -198,21 +204,21 @@ class LambdaRuntime:
         return Answer({"errorType": "Sandbox.Timedout", "errorMessage": text}, failed=True)
 
     def close(self) -> None:
-        """End the function's process, at once."""
+        """Kill the function's process."""
         self._process.kill()
         self._process.wait()
         self._events.put(None)
         self._api.shutdown()
         self._api.server_close()
 
-    def _last_words(self) -> str:
+    def _end_of_output(self) -> str:
         return self.output.read_text(errors="replace")[-2000:]
 
     def _request_handler(self) -> type[BaseHTTPRequestHandler]:
         environment = self
 
         class Handler(BaseHTTPRequestHandler):
-            """The four requests of Lambda's runtime API that a function makes."""
+            """The four requests of Lambda's runtime API that the client makes."""
 
             protocol_version = "HTTP/1.1"
 
@@ -253,6 +259,6 @@ class LambdaRuntime:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Nothing: the function's own output is what matters."""
+                """Print nothing: only the function's own output matters."""
 
         return Handler

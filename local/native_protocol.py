@@ -1,6 +1,6 @@
-"""The server's side of ClickHouse's native protocol, as much of it as a client of 54429 speaks.
+"""The server's side of ClickHouse's native protocol, at revision 54429.
 
-Reading and writing of numbers, text and compressed frames is clickhouse-driver's own.
+clickhouse-driver's own code reads and writes numbers, text and compressed frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from clickhouse_driver.writer import (
 )
 
 REVISION = 54_429
-"""From here on settings travel as text; nothing that came later is needed."""
+"""The first revision that sends settings as text. Later additions are not needed."""
 
 _LZ4 = 0x82
 _BLOCK_INFO = b"\x01\x00\x02\xff\xff\xff\xff\x00"
@@ -36,12 +36,12 @@ _BUFFER_BYTES = 1024**2
 
 
 class ProtocolError(Exception):
-    """The client sent what this server does not speak."""
+    """The client sent something that this server does not support."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """Who knocks."""
+    """A client's login."""
 
     database: str
     user: str
@@ -50,7 +50,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Query:
-    """What a client asks, with its settings as text; its data, if any, follows in blocks."""
+    """A client's query, with its settings as text; data, if any, follows in blocks."""
 
     sql: str
     settings: dict[str, str]
@@ -68,14 +68,16 @@ class Wire:
     def read_hello(self) -> Hello:
         """The first packet; raises ProtocolError for another protocol, such as HTTP."""
         if read_varint(self._in) != ClientPacketTypes.HELLO:
-            raise ProtocolError("the native protocol is spoken here, and begins with a Hello")
+            raise ProtocolError(
+                "this port speaks ClickHouse's native protocol, which starts with a Hello packet"
+            )
         read_binary_str(self._in)
         for _ in ("major", "minor", "revision"):
             read_varint(self._in)
         return Hello(*(read_binary_str(self._in) for _ in ("database", "user", "password")))
 
     def write_hello(self, version: tuple[int, int, int]) -> None:
-        """Say who answers."""
+        """Answer the login with the server's name, version and time zone."""
         major, minor, patch = version
         write_varint(ServerPacketTypes.HELLO, self._out)
         write_binary_str("ClickHouse", self._out)
@@ -87,13 +89,13 @@ class Wire:
         self._out.flush()
 
     def read_query(self) -> Query:
-        """The next query; pings are answered on the way. Raises EOFError when the client left."""
+        """The next query, after answering pings. Raises EOFError when the client has left."""
         while (kind := read_varint(self._in)) != ClientPacketTypes.QUERY:
             if kind == ClientPacketTypes.PING:
                 write_varint(ServerPacketTypes.PONG, self._out)
                 self._out.flush()
             elif kind != ClientPacketTypes.CANCEL:
-                raise ProtocolError(f"packet {kind} is not spoken here")
+                raise ProtocolError(f"packet type {kind} is not supported")
         read_binary_str(self._in)  # query id
         self._skip_client_info()
         settings: dict[str, str] = {}
@@ -104,7 +106,7 @@ class Wire:
         compressed = bool(read_varint(self._in))
         query = Query(read_binary_str(self._in), settings, compressed)
         if self.read_block(compressed) is not None:
-            raise ProtocolError("external tables are not spoken here")
+            raise ProtocolError("external tables are not supported")
         return query
 
     def _skip_client_info(self) -> None:
@@ -121,17 +123,17 @@ class Wire:
         read_varint(self._in)  # patch
 
     def read_block(self, compressed: bool) -> bytes | None:
-        """The next data block in Native format; None for the empty one that ends a sequence."""
+        """The next data block in Native format; None for the empty block that ends the data."""
         kind = read_varint(self._in)
         if kind != ClientPacketTypes.DATA:
-            raise ProtocolError(f"data was expected, packet {kind} came")
+            raise ProtocolError(f"expected a data packet, got type {kind}")
         read_binary_str(self._in)  # table name
         if compressed:
             block: bytes = self._frames.read_block()[len(_BLOCK_INFO) :]
             return None if block == _EMPTY_BLOCK else block
         BlockInfo().read(self._in)
         if read_varint(self._in) or read_varint(self._in):
-            raise ProtocolError("inserts are taken compressed only: connect with compression")
+            raise ProtocolError("inserts must be compressed: connect with compression")
         return None
 
     def write_block(self, native: bytes, compressed: bool) -> None:
@@ -143,12 +145,12 @@ class Wire:
         self._out.flush()
 
     def write_end(self) -> None:
-        """Acknowledge: everything that was asked is done."""
+        """Tell the client that the query is done."""
         write_varint(ServerPacketTypes.END_OF_STREAM, self._out)
         self._out.flush()
 
     def write_exception(self, code: int, text: str) -> None:
-        """Refuse, as a server does."""
+        """Answer with an error, as a server does."""
         write_varint(ServerPacketTypes.EXCEPTION, self._out)
         write_binary_int32(code, self._out)
         for part in ("DB::Exception", f"DB::Exception: {text}", ""):
@@ -158,7 +160,7 @@ class Wire:
 
 
 class _Bytes(bytearray):
-    """What clickhouse-driver's writers write to."""
+    """A buffer that clickhouse-driver's writers can write to."""
 
     def write(self, data: bytes) -> None:
         self += data

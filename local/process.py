@@ -1,4 +1,4 @@
-"""The local ClickHouse and S3 as processes of their own, where memory or speed is measured."""
+"""The local ClickHouse and S3 as processes of their own: `make local`, tests, benchmarks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,33 +15,43 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from local.aws import environment, loader_environment
+from local.aws import environment, loader_environment, without_real_services
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_ROOT = Path(__file__).parents[1]
 _PORT = re.compile(r"127\.0\.0\.1:(\d+)")
+_START_SECONDS = 60
+
+
+class ServiceFailed(RuntimeError):
+    """A service did not start; standard error has its own message."""
 
 
 @contextmanager
-def clickhouse(data: Path) -> Iterator[int]:
-    """The local ClickHouse server on a free port; gives the port."""
-    with _running("local.clickhouse_server", "--port", "0", "--data", str(data)) as port:
+def clickhouse(data: Path, *options: str) -> Iterator[int]:
+    """The local ClickHouse server on a free port; gives the port. Raises ServiceFailed."""
+    command = ("local.clickhouse_server", "--port", "0", "--data", str(data.absolute()), *options)
+    with _running(*command) as port:
         yield port
 
 
 @contextmanager
 def s3() -> Iterator[dict[str, str]]:
-    """S3 on a free port; gives the environment to use it with."""
+    """S3 on a free port; gives the environment to use it with. Raises ServiceFailed."""
     with _running("local.aws", "0") as port:
         yield environment(port)
 
 
 @contextmanager
 def cloud(bucket: str) -> Iterator[S3Client]:
-    """Both, told to this process's environment, with the tables migrated and the bucket made."""
+    """Both services, with the tables migrated, the bucket made and this process's environment set.
+
+    ClickHouse's data is deleted afterwards.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         clickhouse(Path(folder)) as port,
@@ -55,19 +66,35 @@ def cloud(bucket: str) -> Iterator[S3Client]:
 
 @contextmanager
 def _running(module: str, *arguments: str) -> Iterator[int]:
-    """A module that says in its first line on which port it serves; ended with the block."""
+    """Run a module that prints its port in its first line; stop it when the block ends."""
     process = subprocess.Popen(  # noqa: S603  # our own module
-        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, "--stop-with-parent", *arguments],
+        cwd=_ROOT,
+        env=without_real_services(os.environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Ctrl-C in a terminal goes to the command that uses the service, not to the service.
+        start_new_session=True,
     )
+    assert process.stdin  # noqa: S101  # for mypy: both are pipes
+    assert process.stdout  # noqa: S101
+    too_late = threading.Timer(_START_SECONDS, process.kill)
+    too_late.start()
     try:
-        assert process.stdout  # noqa: S101  # for mypy: it is a pipe
         line = process.stdout.readline()
         found = _PORT.search(line)
         if not found:
-            raise RuntimeError(f"{module} did not start: {line!r}")
+            raise ServiceFailed(f"{module} did not start")
+        too_late.cancel()
         yield int(found[1])
     finally:
+        too_late.cancel()
         process.terminate()
-        process.wait(30)
-        if process.stdout:
-            process.stdout.close()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdin.close()
+        process.stdout.close()

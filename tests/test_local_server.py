@@ -1,9 +1,10 @@
-"""The local ClickHouse server is a server to its clients: login, types, errors, several at once."""
+"""The local ClickHouse server behaves as a server: login, types, errors, several clients."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,16 +102,11 @@ def test_a_select_is_answered_however_it_begins_and_ends(
 def test_a_folder_that_is_served_is_not_taken_and_the_reason_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
     with process.clickhouse(tmp_path):
-        for more in (["--port", "0"], ["--query", "SELECT 1"]):
-            done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, check=False)
+        ask = [sys.executable, "-m", "local.query", "--data", str(tmp_path), "SELECT 1"]
+        for taken in ([*command, "--port", "0"], ask):
+            done = subprocess.run(taken, cwd=ROOT, capture_output=True, check=False)
             assert done.returncode == 1
             assert b"if it is being served, ask that server, or stop it" in done.stderr
-
-
-def test_an_empty_question_is_no_order_to_serve(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
-    done = subprocess.run([*command, "--query", " "], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == 2
 
 
 def test_settings_reach_the_engine_for_one_query_only(clickhouse: ClickHouseServer) -> None:
@@ -173,10 +169,118 @@ def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -
 
 
 def test_a_query_by_hand_is_answered_without_a_server(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path), "--query"]
+    command = [sys.executable, "-m", "local.query", "--data", str(tmp_path)]
     asked = [*command, "SELECT 6 * 7 AS x"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True)
     assert b"42" in done.stdout
     failed = subprocess.run([*command, "SELECT nope"], cwd=ROOT, capture_output=True, check=False)
     assert failed.returncode == 1
     assert b"nope" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "/* dashboard */ SELECT a FROM default.t",
+        "(SELECT a FROM default.t)",
+        "FROM default.t SELECT a",
+        "WITH 1 AS x SELECT a FROM default.t WHERE x",
+        "SELECT a FROM default.t SETTINGS max_threads = 1",
+    ],
+)
+def test_a_read_only_server_answers_selects(read_only: Client, sql: str) -> None:
+    assert read_only.execute(sql, settings={"max_threads": 2}) == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SHOW TABLES FROM default",
+        "DESCRIBE default.t",
+        "DESC TABLE default.t",
+        "EXPLAIN SELECT 1",
+        "EXISTS default.t",
+    ],
+)
+def test_a_read_only_server_answers_questions_about_tables(read_only: Client, sql: str) -> None:
+    assert read_only.execute(sql)
+
+
+@pytest.mark.parametrize("sql", ["USE default", "SET max_threads = 1"])
+def test_a_read_only_server_lets_a_session_be_set_up(read_only: Client, sql: str) -> None:
+    assert read_only.execute(sql) == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO default.t VALUES (2)",
+        "INSERT INTO default.t SELECT 2",
+        "/* SELECT */ CREATE TABLE default.u (a UInt8) ENGINE = MergeTree ORDER BY a",
+        "CREATE TEMPORARY TABLE u (a UInt8)",
+        "CREATE DATABASE u",
+        "ALTER TABLE default.t DELETE WHERE 1",
+        "DELETE FROM default.t WHERE 1",
+        "TRUNCATE TABLE default.t",
+        "DROP TABLE default.t",
+        "RENAME TABLE default.t TO default.u",
+        "OPTIMIZE TABLE default.t FINAL",
+        "SYSTEM STOP MERGES",
+        "SET readonly = 0",
+        "SELECT 1 SETTINGS readonly = 0",
+    ],
+)
+def test_a_read_only_server_refuses_everything_else(read_only: Client, sql: str) -> None:
+    with pytest.raises(errors.ServerException) as refused:
+        read_only.execute(sql)
+    assert refused.value.code == 164
+    assert "`make local`" in refused.value.message
+    assert read_only.execute("SELECT a FROM default.t") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "WITH n AS (SELECT 2 AS a) INSERT INTO default.t SELECT a FROM n",
+        "SELECT 1; DROP TABLE default.t",
+        "EXPLAIN SELECT 1; DROP TABLE default.t",
+    ],
+)
+def test_a_read_only_server_is_not_fooled_by_the_first_word(read_only: Client, sql: str) -> None:
+    with pytest.raises(errors.ServerException):
+        read_only.execute(sql)
+    assert read_only.execute("SELECT a FROM default.t") == [(1,)]
+
+
+def test_a_read_only_server_refuses_rows_before_they_are_sent(read_only: Client) -> None:
+    with pytest.raises(errors.ServerException) as refused:
+        read_only.execute("INSERT INTO default.t VALUES", [(2,)])
+    assert refused.value.code == 164
+
+
+def test_a_read_only_server_refuses_a_client_that_asks_to_write(read_only: Client) -> None:
+    with pytest.raises(errors.ServerException) as refused:
+        read_only.execute("SELECT 1", settings={"readonly": 0})
+    assert refused.value.code == 164
+
+
+def test_a_column_is_named_as_it_was_asked_for(clickhouse: ClickHouseServer) -> None:
+    with client(clickhouse) as connected:
+        _, columns = connected.execute("SELECT 'a' = 'b'", with_column_types=True)
+    assert columns == [("equals('a', 'b')", "UInt8")]
+
+
+@pytest.fixture(scope="module")
+def read_only_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    data: Path = tmp_path_factory.mktemp("read-only")
+    with process.clickhouse(data) as port, Client("127.0.0.1", port) as connected:
+        connected.execute("CREATE TABLE default.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        connected.execute("INSERT INTO default.t SELECT 1")
+    with process.clickhouse(data, "--read-only") as port:
+        yield port
+
+
+@pytest.fixture
+def read_only(read_only_port: int) -> Iterator[Client]:
+    with Client("127.0.0.1", read_only_port, compression="lz4") as connected:
+        yield connected

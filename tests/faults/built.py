@@ -1,4 +1,4 @@
-"""Near-valid input made of any bytes: gzip streams, and payloads for Lambda."""
+"""Nearly valid input made from arbitrary bytes: gzip streams, and payloads for Lambda."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Choice = TypeVar("_Choice")
 
 
 class Dice:
-    """Choices that bytes make, from the first on; zeros where they end."""
+    """Choices made by bytes, in their order; after the last one, every choice is 0."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -43,7 +43,7 @@ class Dice:
 
 
 def gzip_of(dice: Dice) -> tuple[bytes, bytes | None]:
-    """One to three members, and what they hold; None for that where the stream was changed."""
+    """A stream of one to three members, and its content, or None if the stream was changed."""
     contents = [dice.taken(dice.below(40)) * dice.pick((1, 1, 50, 9000)) for _ in range(3)]
     contents = contents[: 1 + dice.below(3)]
     stream = b"".join(_member(content, dice) for content in contents)
@@ -64,7 +64,7 @@ def _member(content: bytes, dice: Dice) -> bytes:
 
 def _changed_bytes(stream: bytes, dice: Dice) -> bytes:
     at = dice.below(len(stream) + 1)
-    # The ends of a stream, where the checksum and the header stand, are the telling places.
+    # Changes to the header, at the start, and to the checksum, at the end, find the most.
     at = dice.pick((at, at % 20, max(0, len(stream) - at % 20)))
     some = dice.taken(1 + dice.below(6))
     return dice.pick(
@@ -130,11 +130,11 @@ ODD: tuple[Any, ...] = (
     *("9999-99-99T00-00-00Z.jsonl", "2299-12-31T23-59-59,999999999Z_", "0000-00-00T00:00:00Z"),
     *([], {}, [None], [[]], {"Records": []}, {"": ""}, {"bucket": "b", "key": "k"}),
 )
-"""Values that have made trouble somewhere."""
+"""Values that often cause trouble."""
 
 
 def payload_of(data: bytes) -> Any:
-    """The payload that the bytes are as JSON, else one of a known shape that they change."""
+    """The bytes as JSON if they are JSON, else a known payload that the bytes change."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -143,7 +143,7 @@ def payload_of(data: bytes) -> Any:
     payload = json.loads(dice.pick(_SHAPES))
     for _ in range(dice.below(6)):
         payload = _changed(payload, dice)
-    # As Lambda hands it over.
+    # As Lambda passes it.
     return json.loads(json.dumps(payload))
 
 
@@ -178,7 +178,7 @@ def _odd(dice: Dice) -> Any:
     kind = dice.below(4)
     if kind == 0:
         return dice.taken(dice.below(30)).decode("utf-8", "surrogateescape")
-    # A copy, for what follows may change it.
+    # A copy, because later steps may change it.
     return json.loads(json.dumps(dice.pick(ODD)))
 
 
@@ -198,7 +198,7 @@ def _wrapped(payload: Any, dice: Dice) -> Any:
 
 
 def places(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container in what JSON may hold, with each of its keys."""
+    """Every container in a JSON value, with each of its keys."""
     if isinstance(node, dict | list):
         for key in list(node) if isinstance(node, dict) else range(len(node)):
             yield node, key

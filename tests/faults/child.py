@@ -1,4 +1,4 @@
-"""The loader in a process of its own: to be killed, limited, and run eight times at once.
+"""The loader in its own process, which tests can kill, limit, and run several times at once.
 
 python -m tests.faults.child < payloads > answers
 """
@@ -17,7 +17,7 @@ LIMIT = "CHILD_ADDRESS_SPACE_MB"
 
 
 def waiting(variables: dict[str, str], stderr: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
-    """A process that waits for payloads, with this process's environment; its log is kept out."""
+    """A process that waits for payloads, with this process's environment; it logs nothing."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.faults.child"],
         stdin=subprocess.PIPE,
@@ -29,7 +29,7 @@ def waiting(variables: dict[str, str], stderr: int = subprocess.PIPE) -> subproc
 
 
 def start(payload: Any, **variables: str) -> subprocess.Popen[bytes]:
-    """A process at work on one payload."""
+    """A process that handles one payload and ends."""
     child = waiting(variables)
     assert child.stdin
     child.stdin.write(json.dumps(payload).encode() + b"\n")
@@ -39,14 +39,14 @@ def start(payload: Any, **variables: str) -> subprocess.Popen[bytes]:
 
 
 def body_of(child: subprocess.Popen[bytes], seconds: float = 60) -> dict[str, Any]:
-    """What it answered, when it has ended; raises AssertionError where it raised, or was ended."""
+    """Its answer, once it has ended; raises AssertionError if it raised or was killed."""
     out, err = child.communicate(timeout=seconds)
     assert child.returncode == 0, (child.returncode, err.decode()[-2000:])
     return parsed(out)
 
 
 def parsed(line: bytes) -> dict[str, Any]:
-    """The body of an answer, or the answer to an SQS batch; raises AssertionError for neither."""
+    """The body of an answer, or the answer to an SQS batch; AssertionError if the loader raised."""
     answer = json.loads(line)
     assert "raised" not in answer, answer
     body: dict[str, Any] = json.loads(answer["body"]) if "body" in answer else answer
@@ -54,7 +54,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer each payload, a line of standard input; within an address space, if one is set."""
+    """Answer each payload, one line of standard input; within an address space limit if set."""
     from tests.samples import context
     from xapi_etl_processor.lambda_function import handler
 
@@ -65,7 +65,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             answer = handler(json.loads(line), context(600))
-        except Exception as error:  # noqa: BLE001  # as Lambda does: it is the invocation's failure
+        except Exception as error:  # noqa: BLE001  # as Lambda does: the invocation failed
             answer = {"raised": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 

@@ -1,4 +1,4 @@
-"""The same engines as every test has, with proxies before them."""
+"""Proxies in front of the engines that all tests use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xapi_etl_processor.config import Settings
 def wire(
     clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TcpProxy]:
-    """A proxy before ClickHouse; the loader knows no other way to it."""
+    """A proxy in front of ClickHouse; the loader connects only through it."""
     with tcp_proxy(clickhouse.port) as proxy:
         monkeypatch.setenv("CLICKHOUSE_PORT", str(proxy.port))
         forget_connections()
@@ -32,7 +32,7 @@ def store(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[S3Proxy]:
-    """A proxy before S3; the loader knows no other way to it, `bucket` does."""
+    """A proxy in front of S3; the loader connects only through it, `bucket` directly."""
     with s3_proxy(aws_environment["AWS_ENDPOINT_URL"]) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         forget_connections()

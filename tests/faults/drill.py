@@ -1,9 +1,9 @@
-"""Loaders and ClickHouse are killed at random moments; nothing may be lost or doubled.
+"""Kill loaders and ClickHouse at random moments; nothing may be lost or doubled.
 
     python -m tests.faults.drill --client-kills 200 --server-kills 200 [--seed 7]
 
-Live deliveries, repeated ones and backfills overlap, in processes of their own, until all is
-acknowledged. The seed makes bundles, deliveries and kills; the same one makes the same again.
+Live deliveries, repeated ones and backfills overlap in several processes until everything is
+acknowledged. The seed decides bundles, deliveries and kills, so that a drill can be repeated.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ BUCKET, DATABASE = "drill", "xapi_analytics"
 WORKERS = 3
 WAVE = 6
 PATIENCE = 300
-"""Seconds for what is left when the kills are over."""
+"""Seconds for the remaining work after the last kill."""
 
 
 @dataclass
 class Figures:
-    """What a drill did."""
+    """What happened in a drill."""
 
     client_kills: int = 0
     server_kills: int = 0
@@ -63,7 +63,7 @@ class Figures:
 
 
 class Server:
-    """The local ClickHouse as a process on a port and a folder that stay its own."""
+    """The local ClickHouse as a process that keeps its port and folder when it is restarted."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -82,18 +82,18 @@ class Server:
             try:
                 self.ask("SELECT 1")
             except (errors.Error, OSError, EOFError):
-                assert time.monotonic() < end, "ClickHouse does not come up"
-                time.sleep(0.05)  # Between looks at a condition with a bound.
+                assert time.monotonic() < end, "ClickHouse did not start"
+                time.sleep(0.05)  # Polls a condition, up to a limit.
             else:
                 return
 
     def kill(self) -> None:
-        """As a crash does."""
+        """Kill it, like a crash."""
         self._process.kill()
         self._process.wait()
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """Rows, over a connection of its own."""
+        """The rows of a query, over a new connection."""
         with Client("127.0.0.1", self.port, connect_timeout=2) as client:
             rows: list[tuple[Any, ...]] = client.execute(sql)
         return rows
@@ -101,15 +101,15 @@ class Server:
 
 @dataclass
 class Queue:
-    """Messages and backfills that are not done: what fails, or is killed, comes again."""
+    """Messages and backfills that are not done; what fails or is killed is delivered again."""
 
     figures: Figures
     waiting: deque[tuple[str, Any]] = field(default_factory=deque)
-    at_work: int = 0
+    in_progress: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def send(self, payloads: list[Any]) -> None:
-        """Put them at the end, each with an id of its own."""
+        """Add them at the end, each with its own id."""
         with self.changed:
             for payload in payloads:
                 self.waiting.append((f"m{self.figures.deliveries}", payload))
@@ -117,7 +117,7 @@ class Queue:
             self.changed.notify_all()
 
     def receive(self) -> list[tuple[str, Any]]:
-        """Up to five messages, or one backfill; nothing after a while without any."""
+        """Up to five messages, or one backfill; nothing if none arrives for 0.2 seconds."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting, 0.2)
             taken: list[tuple[str, Any]] = []
@@ -127,26 +127,26 @@ class Queue:
                 taken.append(self.waiting.popleft())
                 if "mode" in taken[-1][1]:
                     break
-            self.at_work += bool(taken)
+            self.in_progress += bool(taken)
             return taken
 
     def settle(self, left: list[tuple[str, Any]]) -> None:
-        """One receipt is over; what is left of it comes again."""
+        """End one receive; what is left of it is delivered again."""
         with self.changed:
             self.waiting.extend(left)
             self.figures.repeated += len(left)
-            self.at_work -= 1
+            self.in_progress -= 1
             self.changed.notify_all()
 
     @property
     def is_done(self) -> bool:
         """Whether everything was acknowledged."""
         with self.changed:
-            return not self.waiting and not self.at_work
+            return not self.waiting and not self.in_progress
 
 
 class Worker(threading.Thread):
-    """Gives a loader, in a process of its own, what the queue has, by Lambda's rules."""
+    """Passes what the queue has to a loader in its own process, by Lambda's rules."""
 
     def __init__(self, queue: Queue) -> None:
         super().__init__(daemon=True)
@@ -167,7 +167,7 @@ class Worker(threading.Thread):
         self.loader.communicate()
 
     def _work(self, received: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """What is left of the messages after one invocation; all, where the loader was killed."""
+        """The messages left after one invocation: all of them if the loader was killed."""
         (name, payload), *_ = received
         is_bulk = "mode" in payload
         line = self._ask(payload if is_bulk else sqs(**dict(received)))
@@ -183,12 +183,14 @@ class Worker(threading.Thread):
                 return received
             token = body["continuation_token"]
             return [(name, {"mode": "bulk", "continuation_token": token})] if token else []
-        said = {"FunctionError": "Unhandled"} if "raised" in answer else {"Payload": BytesIO(line)}
-        failed = failed_messages([name for name, _ in received], said, reports=True)
+        response = (
+            {"FunctionError": "Unhandled"} if "raised" in answer else {"Payload": BytesIO(line)}
+        )
+        failed = failed_messages([name for name, _ in received], response, reports=True)
         return [(name, body) for name, body in received if name in failed]
 
     def _ask(self, payload: Any) -> bytes:
-        """The answer's line; nothing where the loader was killed."""
+        """The answer as a line; empty if the loader was killed."""
         assert self.loader.stdin
         assert self.loader.stdout
         try:
@@ -204,7 +206,7 @@ class Worker(threading.Thread):
 
 @dataclass
 class Drill:
-    """One drill at work."""
+    """One drill while it runs."""
 
     seed: int
     server: Server
@@ -213,20 +215,20 @@ class Drill:
     bundles: list[PlannedBundle] = field(default_factory=list)
 
     def run(self, schedule: list[Kill]) -> Verdict:
-        """Kill as planned, wait until all is acknowledged, and judge."""
+        """Kill as planned, wait until everything is acknowledged, and judge the result."""
         started = time.monotonic()
         queue = Queue(self.figures)
         workers = [Worker(queue) for _ in range(WORKERS)]
         try:
             for kill in schedule:
                 self._feed(queue)
-                time.sleep(kill.delay)  # The plan: a random moment.
+                time.sleep(kill.delay)  # Random, as planned.
                 self._kill(kill, queue, workers)
             self._feed(queue)
             end = time.monotonic() + PATIENCE
             while not queue.is_done:
                 assert time.monotonic() < end, f"not done: {list(queue.waiting)[:3]}"
-                time.sleep(0.1)  # Between looks at a condition with a bound.
+                time.sleep(0.1)  # Polls a condition, up to a limit.
         finally:
             for worker in workers:
                 worker.ended = True
@@ -236,7 +238,7 @@ class Drill:
         return self._verdict()
 
     def _feed(self, queue: Queue) -> None:
-        """A wave of bundles, where little is left to do."""
+        """Add a wave of bundles if little is left to do."""
         if len(queue.waiting) >= 2 * WORKERS:
             return
         wave = len(self.bundles) // WAVE
@@ -250,9 +252,9 @@ class Drill:
     def _kill(self, kill: Kill, queue: Queue, workers: list[Worker]) -> None:
         end = time.monotonic() + 60
         while not (busy := [worker for worker in workers if worker.busy.is_set()]):
-            assert time.monotonic() < end, "nobody is at work"
+            assert time.monotonic() < end, "no loader is working"
             self._feed(queue)
-            time.sleep(0.01)  # Between looks at a condition with a bound.
+            time.sleep(0.01)  # Polls a condition, up to a limit.
         if kill.victim == "server":
             self.server.kill()
             self.server.start()
@@ -269,7 +271,7 @@ class Drill:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
         etags = {o["Key"]: o["ETag"].strip('"') for page in pages for o in page["Contents"]}
         rows = Counter(i for (i,) in ask(f"SELECT event_id FROM {DATABASE}.video_events FINAL"))
-        refused = Counter(
+        rejected = Counter(
             (file.removeprefix(uri), line)
             for file, line in ask(
                 f"SELECT source_file, source_line FROM {DATABASE}.rejected_statements FINAL"
@@ -282,11 +284,11 @@ class Drill:
                 f" FROM {DATABASE}.processed_files FINAL"
             )
         }
-        return judge(self.bundles, etags, rows, refused, ledger)
+        return judge(self.bundles, etags, rows, rejected, ledger)
 
 
 def drill(seed: int, client_kills: int, server_kills: int) -> tuple[Verdict, Figures]:
-    """A whole drill, with an S3 and a ClickHouse of its own."""
+    """Run a whole drill, with its own S3 and ClickHouse."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder, process.s3() as variables:
         server = Server(Path(folder))
@@ -306,7 +308,7 @@ def drill(seed: int, client_kills: int, server_kills: int) -> tuple[Verdict, Fig
 
 
 def main() -> int:
-    """Drill, and print what was done and what is wrong."""
+    """Run a drill, and print what happened and what is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults.drill", description=__doc__.split("\n\n")[0]
     )
@@ -319,7 +321,7 @@ def main() -> int:
     for name, value in {**vars(figures), **verdict._asdict()}.items():
         print(f"{name.replace('_', ' '):16} {value}")
     if any(verdict):
-        print(f"NOT EXACT; again with: --seed {options.seed}")
+        print(f"DATA IS WRONG; repeat with: --seed {options.seed}")
     return int(any(verdict))
 
 

@@ -1,4 +1,4 @@
-"""What a drill does, made of its seed alone: bundles, deliveries, and who is killed when."""
+"""The plan of a drill, made from its seed alone: bundles, deliveries, and kills."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.samples import BAD_LINE, event_id, notification, other, video
 
 SECTIONS = (11, 12, 13)
 SHARED = 10_000_000
-"""Statements from here on are in several bundles."""
+"""Statements with numbers from here on are in several bundles."""
 
 Victim = Literal["client", "server"]
 
 
 class Kill(NamedTuple):
-    """Whom to kill, and how many seconds after the last one; `choice` picks among the clients."""
+    """What to kill, and how many seconds after the previous kill; `choice` picks the client."""
 
     victim: Victim
     delay: float
@@ -35,17 +35,17 @@ class PlannedBundle:
     video: list[str] = field(default_factory=list)
     other: int = 0
     blank: int = 0
-    refused: list[int] = field(default_factory=list)
+    rejected: list[int] = field(default_factory=list)
 
     @property
     def counts(self) -> tuple[int, int, int, int, int]:
-        """lines, video, other, blank, rejected: as the ledger should have them."""
-        parts = (len(self.video), self.other, self.blank, len(self.refused))
+        """Lines, video, other, blank, rejected, as the ledger should have them."""
+        parts = (len(self.video), self.other, self.blank, len(self.rejected))
         return (sum(parts), *parts)
 
 
 def kills(seed: int, clients: int, servers: int) -> list[Kill]:
-    """The schedule: every kill at a random moment after the one before it."""
+    """The schedule: each kill at a random moment after the previous one."""
     dice = random.Random(f"kills {seed}")
     victims: list[Victim] = [*["client"] * clients, *["server"] * servers]  # type: ignore[list-item]
     dice.shuffle(victims)
@@ -53,7 +53,7 @@ def kills(seed: int, clients: int, servers: int) -> list[Kill]:
 
 
 def bundle(seed: int, number: int) -> PlannedBundle:
-    """The n-th bundle: small or several batches long, plain or gzip, with every kind of line."""
+    """The bundle with this number: of 1 to 700 lines of every kind, plain or gzip."""
     dice = random.Random(f"bundle {seed} {number}")
     section = dice.choice(SECTIONS)
     zipped = dice.random() < 0.3
@@ -63,7 +63,7 @@ def bundle(seed: int, number: int) -> PlannedBundle:
     for position in range(dice.choice((1, 5, 20, 60, 700))):
         kind = dice.choices(("video", "shared", "other", "blank", "bad"), (80, 8, 8, 2, 2))[0]
         if position == 0 or kind == "video":
-            # The first line is one, so that no bundle is refused as a whole.
+            # The first line is a statement, because a bundle without any would fail.
             lines.append(_statement(made, number * 1000 + position, dice))
         elif kind == "shared":
             lines.append(_statement(made, SHARED + dice.randrange(200), dice))
@@ -75,7 +75,7 @@ def bundle(seed: int, number: int) -> PlannedBundle:
             made.blank += 1
         else:
             lines.append(BAD_LINE)
-            made.refused.append(len(lines))
+            made.rejected.append(len(lines))
     text = b"".join(line + b"\n" for line in lines)
     made.body = gzip.compress(text, mtime=0) if zipped else text
     return made
@@ -83,7 +83,7 @@ def bundle(seed: int, number: int) -> PlannedBundle:
 
 def _statement(made: PlannedBundle, number: int, dice: random.Random) -> bytes:
     made.video.append(event_id(number))
-    # All that decides where the row lies depends on the number alone, as it does of a statement.
+    # Timestamp and section depend on the number alone, so that copies of a statement agree on them.
     own = random.Random(number)
     more = {
         "timestamp": f"2024-0{own.randint(1, 9)}-1{own.randint(0, 9)}T00:00:00Z",
@@ -95,7 +95,7 @@ def _statement(made: PlannedBundle, number: int, dice: random.Random) -> bytes:
 def deliveries(
     seed: int, wave: int, bucket: str, keys: list[str], all_keys: list[str]
 ) -> list[Any]:
-    """What a wave of new bundles brings: notifications, some twice, older ones again, backfills."""
+    """The payloads for a wave of new bundles: notifications, repeated ones, and backfills."""
     dice = random.Random(f"wave {seed} {wave}")
     named = [*keys, *dice.sample(keys, len(keys) // 2)]
     named += dice.sample(all_keys, min(4, len(all_keys)))
@@ -109,14 +109,14 @@ def deliveries(
 
 
 class Verdict(NamedTuple):
-    """How many statements are lost, doubled or not known, refused lines missing or too many, and
-    ledger rows wrong: all 0 is what was promised.
+    """How many statements are lost, doubled or unexpected, how many rejected lines are missing,
+    unexpected or doubled, and how many ledger rows are wrong. All must be 0.
     """
 
     lost: int
     doubled: int
-    foreign: int
-    refused_wrong: int
+    unexpected: int
+    rejected_wrong: int
     ledger_wrong: int
 
 
@@ -124,22 +124,22 @@ def judge(
     bundles: list[PlannedBundle],
     etags: dict[str, str],
     rows: dict[str, int],
-    refused: dict[tuple[str, int], int],
+    rejected: dict[tuple[str, int], int],
     ledger: Mapping[tuple[str, str], tuple[int, ...]],
 ) -> Verdict:
-    """Compare what readers see with what was generated.
+    """Compare what readers see with what was planned.
 
-    rows: how often each statement is seen; refused: how often each line, by key and number;
+    rows: how often each statement is seen; rejected: how often each line, by key and number;
     ledger: counts by key and etag.
     """
     wanted = {statement for made in bundles for statement in made.video}
-    lines = {(made.key, number) for made in bundles for number in made.refused}
+    lines = {(made.key, number) for made in bundles for number in made.rejected}
     objects = {(made.key, etags[made.key]): made.counts for made in bundles}
     return Verdict(
         lost=len(wanted - rows.keys()),
         doubled=sum(1 for seen in rows.values() if seen > 1),
-        foreign=len(rows.keys() - wanted),
-        refused_wrong=len(lines ^ refused.keys()) + sum(1 for n in refused.values() if n > 1),
+        unexpected=len(rows.keys() - wanted),
+        rejected_wrong=len(lines ^ rejected.keys()) + sum(1 for n in rejected.values() if n > 1),
         ledger_wrong=sum(
             1 for name in objects.keys() | ledger.keys() if objects.get(name) != ledger.get(name)
         ),

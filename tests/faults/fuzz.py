@@ -1,8 +1,8 @@
-"""Feed the targets what atheris makes up: `make fuzz`, or `python -m tests.faults.fuzz`.
+"""Feed the targets with input from atheris: `make fuzz`, or `python -m tests.faults.fuzz`.
 
-Each target runs in a child process for its share of the time. It fails for what breaks a promise,
-hangs, or takes too much memory at once or more and more of it. What was learnt is kept in
-.local/fuzz, and is where the next run begins.
+Each target runs in a child process for its share of the time. It fails if an assertion fails, an
+input hangs, or memory use is too high or keeps growing. The inputs found so far are kept in
+.local/fuzz, where the next run begins.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ KEPT = Path(__file__).parent.parent.parent / ".local" / "fuzz"
 NAMES = ("lines", "gzip_stream", "payload")
 
 HANG_SECONDS = 20
-"""One input may take that long, instrumented, on a busy machine. Ours."""
+"""The longest that one input may take, instrumented, on a busy machine. Our limit."""
 
 RSS_LIMIT_MB = 512
-"""One process may take that much: it is what the smallest useful Lambda function has. Ours."""
+"""Memory of one process: that of the smallest useful Lambda function. Our limit."""
 
 GROWTH_LIMIT_MB = 64
-"""From warm-up to end, for the corpus and what Python keeps; a leak passes it in a minute. Ours."""
+"""Growth after the warm-up, for the corpus and what Python keeps. A leak exceeds it within a
+minute. Our limit."""
 
 INPUT_BYTES = 4096
 _WARM_UP = 0.25
@@ -41,7 +42,7 @@ _MB = 1024**2
 
 
 def seeds(name: str) -> list[bytes]:
-    """Where the search begins for a target: valid input of every kind."""
+    """The first inputs for a target: valid input of every kind."""
     statements = [json.dumps(line).encode() for line in (video(1), other(1))]
     body = b"\r\n".join([*statements, b" ", BAD_LINE, b""])
     if name == "lines":
@@ -64,7 +65,7 @@ def seeds(name: str) -> list[bytes]:
 
 
 def _dictionary() -> str:
-    """Words that no search would guess, as libFuzzer reads them."""
+    """Words that random search would not find, in libFuzzer's format."""
     statement = {
         "actor",
         "verb",
@@ -84,7 +85,7 @@ def _dictionary() -> str:
 
 @dataclass
 class Progress:
-    """How far a child has come: inputs tried, and megabytes after the warm-up and now."""
+    """A child's progress: inputs tried, and megabytes after the warm-up and now."""
 
     inputs: int = 0
     warm: float = 0
@@ -92,7 +93,7 @@ class Progress:
 
 
 class _Watched:
-    """A target that notes its progress in a file, where it outlives a crash of the process."""
+    """A target that writes its progress to a file, which survives a crash of the process."""
 
     def __init__(self, target: Callable[[bytes], None], file: Path, seconds: float) -> None:
         self._target = target
@@ -118,7 +119,7 @@ def _rss_mb() -> float:
 
 
 def _child(name: str, seconds: int) -> None:
-    """Search until the time is up or something fails; does not return."""
+    """Search until time is up or something fails; does not return."""
     import atheris
 
     with atheris.instrument_imports(include=["xapi_etl_processor", "tests.faults.built"]):
@@ -138,7 +139,7 @@ def _child(name: str, seconds: int) -> None:
 
 
 def _search(name: str, seconds: int) -> tuple[Progress, str]:
-    """Run a child; its progress, and what failed, if anything did."""
+    """Run a child; returns its progress and its failure, or an empty text."""
     home = KEPT / name
     for folder in ("corpus", "failures"):
         (home / folder).mkdir(parents=True, exist_ok=True)
@@ -169,12 +170,12 @@ def _failure(name: str, code: int, found: list[Path], progress: Progress) -> str
     said = f"ended with {code}; the log is {KEPT / name / 'log'}"
     for file in found:
         said += f"\n  input: {file.read_bytes().hex()}"
-        said += f"\n  again: python -m tests.faults.fuzz --replay {name} {file}"
+        said += f"\n  repeat: python -m tests.faults.fuzz --replay {name} {file}"
     return said
 
 
 def search(seconds: int) -> int:
-    """Search with each target for its share of the time; the process's exit code."""
+    """Search with each target for its share of the time; returns the exit code."""
     total = failed = 0
     for name in NAMES:
         progress, failure = _search(name, max(1, seconds // len(NAMES)))
@@ -192,7 +193,7 @@ def search(seconds: int) -> int:
 
 
 def replay(name: str, file: Path) -> int:
-    """Run one input again, without atheris; raises what it raised."""
+    """Run one input again, without atheris; raises what it raises."""
     from tests.faults.fuzz_targets import TARGETS
 
     TARGETS[name](file.read_bytes())
@@ -201,7 +202,7 @@ def replay(name: str, file: Path) -> int:
 
 
 def main() -> int:
-    """The exit code: 1 where something failed, 2 without atheris."""
+    """Run the command; the exit code is 1 if something failed, 2 without atheris."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.fuzz")
     parser.add_argument("--seconds", type=int, default=60, help="for all targets together")
     parser.add_argument("--replay", nargs=2, metavar=("TARGET", "FILE"), help="run one input again")

@@ -1,6 +1,6 @@
-"""What must hold for any bytes: three functions that take them and assert it.
+"""Three functions that take any bytes and assert what must always hold.
 
-Hypothesis feeds them in every test run, atheris in `make fuzz`. They ask no service.
+Hypothesis calls them in every test run, atheris in `make fuzz`. They use no service.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ BLANK = b" \t\r\n"
 SETTINGS = Settings("127.0.0.1", bucket="bucket")
 FIRST_MILLISECOND, LAST_MILLISECOND = -2_208_988_800_000, 10_413_791_999_999
 
-# Header flags that Python's reader passes over and zlib checks: the header's checksum, and three
-# that RFC 1952 reserves.
+# Header flags that Python's reader ignores and zlib checks: the header's checksum, and three that
+# RFC 1952 reserves.
 _CHECKED_HEADER = re.compile(
     rb"\x1f\x8b\x08[" + b"".join(re.escape(bytes([b])) for b in range(256) if b & 0xE2) + b"]"
 )
@@ -55,9 +55,9 @@ _Read = tuple[Counts, list[RejectedLine], list[_Row]]
 
 
 def lines(data: bytes) -> None:
-    """A body becomes rows and refused lines that add up and can be stored, however it is cut."""
-    found = _read(_cut(data))
-    assert repr(found) == repr(_read([data])), "another cut gives other rows"
+    """A body becomes rows and rejected lines that add up and can be stored, in any chunks."""
+    found = _read(_in_pieces(data))
+    assert repr(found) == repr(_read([data])), "other chunks give other rows"
     if found is None:
         assert data.startswith(GZIP)
         return
@@ -76,11 +76,11 @@ def lines(data: bytes) -> None:
         assert line == expected[number - 1].strip(BLANK)
     numbers = [row["source_line"] for row in rows]
     assert numbers == sorted(set(numbers))
-    _check_refusals(expected, {line.number for line in rejected})
+    _check_rejections(expected, {line.number for line in rejected})
 
 
 def _read(chunks: Iterable[bytes]) -> _Read | None:
-    """What the pipeline makes of a body; None for broken gzip."""
+    """What the pipeline reads from a body; None for broken gzip."""
     counts = Counts()
     rejected: list[RejectedLine] = []
     rows: list[_Row] = []
@@ -109,7 +109,7 @@ def _rows(parsed: Parsed) -> list[_Row]:
 
 
 def fits(value: Any, kind: str) -> bool:
-    """Whether ClickHouse can hold the value in a column of that type, without changing it."""
+    """Whether a ClickHouse column of this type can hold the value unchanged."""
     if kind.startswith("Nullable("):
         return value is None or fits(value, kind[9:-1])
     if "String" in kind:
@@ -124,7 +124,7 @@ def fits(value: Any, kind: str) -> bool:
 
 
 def is_utf8(text: str) -> bool:
-    """Whether UTF-8 can write the text: it cannot write half of a surrogate pair."""
+    """Whether UTF-8 can encode the text, which it cannot for half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -134,12 +134,12 @@ def is_utf8(text: str) -> bool:
 
 class _Nowhere:
     def sendall(self, data: bytes) -> None:
-        """Take what would be sent."""
+        """Discard the data."""
 
 
 @lru_cache(maxsize=1)
 def _driver() -> tuple[Any, Any]:
-    """The driver's context, as a connected client has it, and a buffer that leads nowhere."""
+    """The driver's context, as after connecting, and a buffer that discards what is written."""
     client = Client("127.0.0.1")
     context = client.connection.context
     context.settings, context.client_settings = {}, client.client_settings
@@ -147,7 +147,7 @@ def _driver() -> tuple[Any, Any]:
 
 
 def _write(name: str, kind: str, values: Sequence[Any]) -> None:
-    """Write a column as an insert does; raises what would end the insert."""
+    """Write a column as an insert does; raises what the insert would raise."""
     context, buffer = _driver()
     write_column(context, name, kind, list(values), buffer)
 
@@ -161,14 +161,13 @@ def _check_stored_rejected(rejected: list[RejectedLine]) -> None:
         _write(name, TABLE_TYPES[REJECTED][name], values)
 
 
-def _check_refusals(expected: list[bytes], refused: set[int]) -> None:
-    """The standard library agrees with what is refused, where the two have one idea of JSON."""
+def _check_rejections(expected: list[bytes], rejected: set[int]) -> None:
+    """Python's json accepts and rejects the same lines, where both decoders should agree."""
     for number, raw in enumerate(expected, 1):
         line = raw.strip(BLANK)
-        # Of nesting that deep, and of lone surrogates in fields that no column needs, each
-        # decoder thinks differently.
+        # The decoders differ on deep nesting, and on lone surrogates in fields that no column uses.
         if line and line.count(b"[") + line.count(b"{") < 200 and b"\\u" not in line:
-            assert _is_statement(line) is (number not in refused), line
+            assert _is_statement(line) is (number not in rejected), line
 
 
 def _is_statement(line: bytes) -> bool:
@@ -191,10 +190,10 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _cut(data: bytes) -> list[bytes]:
-    """The data in pieces of sizes that its checksum decides."""
+def _in_pieces(data: bytes) -> list[bytes]:
+    """The data in pieces whose sizes depend on its checksum."""
     chance = random.Random(zlib.crc32(data))
-    # More pieces than some hundreds only cost time.
+    # More than a few hundred pieces would only cost time.
     size = max(chance.choice((1, 2, 7, 60, 500)), len(data) // 300)
     pieces, at = [], 0
     while at < len(data):
@@ -208,14 +207,14 @@ def _cut(data: bytes) -> list[bytes]:
 
 
 def gzip_stream(data: bytes) -> None:
-    """A stream gives the bytes that the standard library reads, or BrokenGzip; never too many."""
-    # What is gzip already is taken as it is, so that a file can be a case.
+    """A stream gives the bytes that the standard library reads, or BrokenGzip, in small chunks."""
+    # Gzip is taken as it is, so that a file can be an input.
     stream, content = (data, None) if data.startswith(GZIP) else gzip_of(Dice(data))
     expected = _standard_gunzip(stream) if stream.startswith(GZIP) else stream
     if content is not None:
-        assert expected == content, "what was made is no gzip"
-    found = _gunzipped(_cut(stream))
-    assert found == _gunzipped([stream]), "another cut gives other bytes"
+        assert expected == content, "the generated stream is not valid gzip"
+    found = _gunzipped(_in_pieces(stream))
+    assert found == _gunzipped([stream]), "other chunks give other bytes"
     if found is None and _CHECKED_HEADER.search(stream):
         return
     assert found == expected
@@ -241,24 +240,24 @@ def _standard_gunzip(stream: bytes) -> bytes | None:
         return None
 
 
-# --- payload: what Lambda is invoked with ---
+# --- payload: what Lambda passes to the handler ---
 
 
 def payload(data: bytes) -> None:
-    """A payload is understood or refused with a reason, and no message is lost of a batch."""
+    """A payload is understood or refused with a reason, and no message of a batch is lost."""
     found = payload_of(data)
     before = json.dumps(found)
     assert mode_of(found) in ("health_check", "bulk", "event")
     delivery = _check_delivery(found)
     if isinstance(found, Mapping):
         for name in ("dry_run", "force_reprocess"):
-            _refused(BadRequest, flag, found, name)
+            _unless_refused(BadRequest, flag, found, name)
         _check_request(found, delivery.objects if delivery else [])
-    assert json.dumps(found) == before, "reading changed it"
+    assert json.dumps(found) == before, "reading changed the payload"
 
 
-def _refused(refusal: type[Exception], call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the call gives; None where it refuses, for which it has a text that can be told."""
+def _unless_refused(refusal: type[Exception], call: Callable[..., Any], *arguments: Any) -> Any:
+    """The call's result; None if it raises this refusal, which must have a text in UTF-8."""
     try:
         return call(*arguments)
     except refusal as error:
@@ -269,9 +268,9 @@ def _refused(refusal: type[Exception], call: Callable[..., Any], *arguments: Any
 
 
 def _check_delivery(found: Any) -> Delivery | None:
-    delivery: Delivery | None = _refused(UnknownPayload, parse_payload, found)
+    delivery: Delivery | None = _unless_refused(UnknownPayload, parse_payload, found)
     if delivery is None:
-        assert not _is_sqs_batch(found), "one bad message must not refuse the others"
+        assert not _is_sqs_batch(found), "one bad message must not fail the others"
         return None
     assert delivery.from_sqs is _is_sqs_batch(found)
     records = found["Records"] if delivery.from_sqs else []
@@ -282,9 +281,9 @@ def _check_delivery(found: Any) -> Delivery | None:
     if delivery.from_sqs:
         for message, record in zip(delivery.messages, records, strict=True):
             assert parse_payload({"Records": [record]}).messages == (message,), (
-                "its batch changes it"
+                "a message is read differently in a batch"
             )
-        # SQS makes the ids; half of a surrogate pair in one is the target's, not its.
+        # SQS makes the ids; only this target puts half of a surrogate pair into one.
         answer = {"batchItemFailures": [{"itemIdentifier": name} for name in filter(is_utf8, ids)]}
         assert json.loads(json.dumps(answer, ensure_ascii=False).encode()) == answer
     for obj in delivery.objects:
@@ -309,7 +308,7 @@ def _check_object(obj: S3Object) -> None:
 
 
 def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
-    request: BulkRequest | None = _refused(BadRequest, read_request, found, SETTINGS)
+    request: BulkRequest | None = _unless_refused(BadRequest, read_request, found, SETTINGS)
     if request is None:
         return
     assert request.bucket

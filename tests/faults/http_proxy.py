@@ -1,4 +1,4 @@
-"""An HTTP proxy before S3: it refuses, stalls, cuts bodies short and acts between two answers."""
+"""An HTTP proxy in front of S3: it can send errors, stall, cut or change bodies, or run code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Mess
 
 @dataclass
 class Request:
-    """What S3 was asked for."""
+    """A request to S3."""
 
     method: str
     path: str
@@ -26,11 +26,11 @@ class Request:
 
 @dataclass
 class Answer:
-    """What is done instead of passing on.
+    """What the proxy does with a request.
 
-    code, status: S3's error. cut: bytes of the body that are sent before the line is cut; stall:
-    bytes before nothing more comes; do: what happens before the request is passed on. A cut waits
-    for `until`, and `was_cut` tells of it. change: what is made of the body.
+    code, status: answer with this S3 error. cut: bytes of the body to send before closing the
+    connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to send
+    before falling silent. do: called before the request is passed on. change: applied to the body.
     """
 
     code: str = ""
@@ -52,7 +52,7 @@ def passing(_: Request) -> Answer | None:
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """Passes requests on, as `rule` lets it; `requests` is what came."""
+    """Passes requests on unless `rule` says otherwise; `requests` keeps them."""
 
     daemon_threads = True
 
@@ -69,7 +69,7 @@ class S3Proxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def asked(self, method: str, part: str = "") -> list[Request]:
-        """The requests of a method, with a part of the path."""
+        """The requests with this method and this text in their path."""
         return [r for r in self.requests if r.method == method and part in r.path]
 
 
@@ -123,12 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Nothing: the requests are kept."""
+        """Log nothing: the requests are kept."""
 
 
 @contextmanager
 def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
-    """A proxy before S3's address, for as long as the block lasts."""
+    """A proxy in front of S3's address, while the block runs."""
     proxy = S3Proxy(upstream)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     try:

@@ -1,9 +1,9 @@
-"""The faults and security checks that this project answers for, and which tests do.
+"""The faults and security checks that this project covers, and the tests that cover them.
 
     python -m tests.faults.matrix docs/reliability.md    write the tables between their markers
 
-A test says what it is about by `@fault(20, caught_by="...")` or `@check("S3")`; a fault that cannot
-happen here says why below. tests/faults/test_matrix.py sees that nothing is left out.
+A test joins a row with `@fault(20, caught_by="...")` or `@check("S3")`; NOT_HERE says why a fault
+cannot happen here. tests/faults/test_matrix.py checks that nothing is left out.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from xapi_etl_processor.reference import with_tables
 _Test = TypeVar("_Test", bound=Callable[..., Any])
 
 FAULTS = {
-    1: "The same S3 event comes twice, one after the other",
-    2: "The same S3 event comes twice at the same moment",
-    3: "A key is overwritten, and its events come out of order",
+    1: "The same S3 event is delivered twice, one after the other",
+    2: "The same S3 event is delivered twice at the same time",
+    3: "A key is overwritten, and its events arrive out of order",
     4: "An object is replaced while it is read",
     5: "Keys with spaces, plus signs, percent signs, accents",
-    6: "S3's test event: bare, in SQS, in SNS in SQS",
-    7: "A message that is no JSON, has no records, is of another service or about a removal",
+    6: "S3's test event: bare, in SQS, in SNS inside SQS",
+    7: "A message that is not JSON, has no records, is from another service or about a deletion",
     8: "One message of a batch fails",
-    9: "One of a message's records fails",
-    10: "The shape of what is answered to an SQS batch",
+    9: "One record of a message fails",
+    10: "The format of the answer to an SQS batch",
     11: "A direct invocation fails",
-    12: "The time is nearly up with objects left",
-    13: "The process is killed at any point of its work",
-    14: "Lambda says that no time at all is left",
-    15: "A message becomes visible again while it is at work",
+    12: "Time runs out with objects left",
+    13: "The process is killed at any point",
+    14: "Lambda reports that no time is left",
+    15: "A message becomes visible again while it is in progress",
     16: "A huge payload, a huge number of objects, a huge answer",
     17: "The object is gone",
-    18: "Access to the object, or to its key, is denied",
-    19: "S3 is throttling",
+    18: "Access to the object, or to its encryption key, is denied",
+    19: "S3 throttles",
     20: "The body ends early",
     21: "The body stalls",
     22: "S3 hangs up while ClickHouse is slow",
-    23: "ClickHouse is down, or its name is unknown",
-    24: "The connection is cut inside the only block",
+    23: "ClickHouse is down, or its host name is unknown",
+    24: "The connection is cut in the middle of the only block",
     25: "The connection is cut between two batches",
     26: "The acknowledgement of an insert is lost",
     27: "The batch size changes between two attempts",
@@ -54,89 +54,91 @@ FAULTS = {
     29: "A value that a column cannot hold",
     30: "Booleans, NaN and empty text where numbers belong",
     31: "The connection is used again after an error",
-    32: "A warm container's connection is dead, or a black hole",
-    33: "The invocation before this one was abandoned half-way",
+    32: "A warm container's connection is dead, or swallows everything",
+    33: "The previous invocation was abandoned half-way",
     34: "ClickHouse has too many parts",
     35: "One insert touches more than a hundred partitions",
-    36: "ClickHouse refuses: by code, tried again or not",
-    37: "ClickHouse does not know whether an insert was done",
-    38: "The table has more, fewer, moved or other columns",
+    36: "ClickHouse refuses: the error code decides whether to retry",
+    37: "ClickHouse does not know whether an insert succeeded",
+    38: "The table has more, fewer, moved or different columns",
     39: "The server cannot deduplicate inserts",
-    40: "The deduplication window has been passed",
+    40: "A repeat comes after the deduplication window",
     41: "One statement, sent again in another month",
-    42: "A materialized view over the table, and a repeated insert",
-    43: "The user's profile asks for asynchronous inserts",
+    42: "A materialized view on the table, and a repeated insert",
+    43: "The ClickHouse user's profile asks for asynchronous inserts",
     44: "Forced reprocessing: after a delete, twice, killed half-way",
     45: "A dry run",
-    46: "Listings: prefixes alike, thousands of keys, folder markers, archived objects",
+    46: "Listings: similar prefixes, thousands of keys, folder markers, archived objects",
     47: "Dates: bounds, time zones, leap days, nothing found",
-    48: "A backfill over live events",
-    49: "A backfill of more than one invocation's time",
-    50: "Line ends of every kind, at every edge of a chunk",
-    51: "Unicode's line separators inside text",
+    48: "A backfill overlaps live events",
+    49: "A backfill takes longer than one invocation",
+    50: "Line endings of every kind, at every edge of a chunk",
+    51: "Unicode line separators inside text",
     52: "Byte order marks, other encodings, invalid UTF-8, surrogates, NUL",
-    53: "JSON that only some parsers take",
+    53: "JSON that only some parsers accept",
     54: "A line without an end",
-    55: "Gzip: many members, cut, padded, damaged, misnamed",
-    56: "Zstandard, which is not read",
+    55: "Gzip: several members, truncated, padded, damaged, misnamed",
+    56: "Zstandard, which is not supported",
     57: "A gzip bomb",
-    58: "Nothing in the object, or nothing about videos",
-    59: "Nothing in the object is a statement",
+    58: "An object that is empty or has no video statements",
+    59: "An object without a single statement",
     60: "The dead letter cannot be sent",
-    61: "A dead letter is sent again",
+    61: "A dead letter is moved back to the queue",
     62: "The function triggers itself",
     63: "The password was rotated",
-    64: "Time zones of the process and of the server, milliseconds",
+    64: "Time zones of the process and of the server; milliseconds",
     65: "Too little memory",
-    66: "The health check, by cause",
+    66: "The health check: each cause",
 }
 
 NOT_HERE = {
-    60: "The function sends no dead letter: SQS moves the message itself, and Lambda hands on the"
-    " event; the alarm `lost-dead-letters` tells when that fails.",
+    60: "The function sends no dead letters: SQS moves the message itself, and Lambda passes on the"
+    " event. If that fails, the alarm `lost-dead-letters` is raised.",
 }
 """Faults that cannot happen here, and why."""
 
 CHECKS = {
-    "S1": "The role may do what is used, and nothing else",
-    "S2": "Only this account's bucket fills the queue",
-    "S3": "Only named buckets and folders are read, of the named owner",
+    "S1": "The role allows what is used, and nothing else",
+    "S2": "Only this account's bucket can send to the queue",
+    "S3": "Only allowed buckets and folders are read, and only of the expected owner",
     "S4": "The password is in no log, answer, error or template",
-    "S5": "A hidden parameter is not the only protection",
-    "S6": "TLS: by default, verified, and nothing else is connected to",
-    "S7": "No alternative host without TLS",
+    "S5": "NoEcho is not the password's only protection",
+    "S6": "TLS: on by default, certificate verified, a warning without it",
+    "S7": "No fallback to a host without TLS",
     "S8": "Names in SQL are identifiers; values are parameters or blocks",
-    "S9": "The database user needs little",
-    "S10": "Nothing personal in logs, answers, dead letters or errors",
-    "S11": "No line of the log can be forged by a key",
-    "S12": "Queues, logs and secrets at rest",
-    "S13": "Everything has a bound",
-    "S14": "Direct payloads are checked strictly",
-    "S15": "Dependencies are pinned by hash, and free of known faults",
-    "S16": "What is in the package",
+    "S9": "The database user needs few rights",
+    "S10": "No personal data in logs, answers, dead letters or errors",
+    "S11": "A key cannot forge a log line",
+    "S12": "Queues, logs and secrets: encryption and retention",
+    "S13": "Everything has a limit",
+    "S14": "Direct payloads are validated strictly",
+    "S15": "Dependencies are pinned by hash, and have no known vulnerability",
+    "S16": "The contents of the package",
     "S17": "The code that runs is the code that was built",
-    "S18": "The template keeps CloudFormation's rules",
-    "S19": "What goes wrong rings a bell",
-    "S20": "The network",
-    "S21": "Static checks, warnings as errors, no secret in the history",
-    "S22": "Fuzzing",
+    "S18": "The template follows CloudFormation's rules",
+    "S19": "Failures raise alarms",
+    "S20": "Network access",
+    "S21": "Static checks, warnings as errors, no secret in the git history",
+    "S22": "Unexpected input: fuzzing",
 }
 
 ELSEWHERE = {
     "S7": "no setting names a second host",
-    "S9": "README, Deployment: `SELECT, INSERT`; README, What only your account can prove, 5",
-    "S15": "`make audit`: pip-audit; README, What only your account can prove, 7",
-    "S17": "README, What only your account can prove, 6",
+    "S9": "docs/operations.md, Deploy: `SELECT, INSERT`;"
+    " docs/operations.md, What only your account can prove, 5",
+    "S15": "`make audit`: pip-audit; docs/operations.md, What only your account can prove, 7",
+    "S17": "docs/operations.md, What only your account can prove, 6",
     "S18": "`make check`: cfn-lint, checkov",
-    "S20": "README, Parameters of the stack; README, What only your account can prove, 1",
+    "S20": "docs/operations.md, Stack parameters;"
+    " docs/operations.md, What only your account can prove, 1",
     "S21": "`make check`: ruff's security rules; pytest with warnings as errors",
     "S22": "`make fuzz`: atheris",
 }
-"""Checks that tools or people do, beside the tests."""
+"""Checks that tools or people make, besides the tests."""
 
 
 class Proof(NamedTuple):
-    """A test, by file and name, and what catches the fault."""
+    """A test, by file and name, and what catches the fault in it."""
 
     file: str
     name: str
@@ -144,12 +146,12 @@ class Proof(NamedTuple):
 
 
 def fault(*rows: int, caught_by: str) -> Callable[[_Test], _Test]:
-    """Mark a test as one of these rows; caught_by says what keeps the promise there."""
+    """Mark a test as proof for these rows; caught_by names what catches the fault."""
     return _marking(pytest.mark.fault, "_faults", [(row, caught_by) for row in rows])
 
 
 def check(*names: str) -> Callable[[_Test], _Test]:
-    """Mark a test as one of these security checks."""
+    """Mark a test as proof for these security checks."""
     return _marking(pytest.mark.check, "_checks", [(name, "") for name in names])
 
 
@@ -165,7 +167,7 @@ def _marking(
 
 
 def proofs(attribute: str) -> dict[Any, list[Proof]]:
-    """The tests that are marked, by row or check."""
+    """The marked tests, by row or check."""
     found: dict[Any, list[Proof]] = {}
     for file, function in _tests():
         for row, caught_by in getattr(function, attribute, ()):
@@ -183,7 +185,7 @@ def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def faults_table() -> str:
-    """Row, fault, and for each of its tests the layer that catches it, as Markdown."""
+    """Each fault with its tests and what catches it there, as Markdown."""
     found = proofs("_faults")
     lines = ["| | fault | test | caught by |\n|---|---|---|---|\n"]
     for row, title in FAULTS.items():
@@ -195,7 +197,7 @@ def faults_table() -> str:
 
 
 def checks_table() -> str:
-    """Check and what proves it, as Markdown."""
+    """Each check with what proves it, as Markdown."""
     found = proofs("_checks")
     lines = ["| | check | proved by |\n|---|---|---|\n"]
     for name, title in CHECKS.items():
@@ -212,7 +214,7 @@ def _linked(proof: Proof) -> str:
 
 
 def rewritten(page: str) -> str:
-    """The page with its generated tables as they should be."""
+    """The page with its generated tables up to date."""
     return with_tables(page, {"faults": faults_table(), "checks": checks_table()})
 
 

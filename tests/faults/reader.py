@@ -1,4 +1,4 @@
-"""What an independent reader asks after a fault: which statements are there, and how often."""
+"""Queries of an independent reader after a fault: which statements are there, and how often."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from tests.samples import event_id
 
 IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
 ROWS = "SELECT count() FROM video_events"
-"""Of every row stored, so that what only FINAL hides is seen too."""
+"""Counts every stored row, also the repeats that FINAL hides."""
 FORGET = "TRUNCATE TABLE processed_files"
 
 
 def ids(numbers: range) -> list[list[str]]:
-    """What IDS answers where the video statements of these numbers are there, once each."""
+    """What IDS returns if the video statements with these numbers are there, once each."""
     return [[event_id(n)] for n in numbers]

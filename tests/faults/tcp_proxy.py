@@ -1,4 +1,4 @@
-"""A TCP proxy before a server on this machine: it cuts, delays, mutes and swallows."""
+"""A TCP proxy in front of a local server: it can cut, delay, mute or swallow connections."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ PIECE = 16 * 1024
 
 @dataclass
 class Fault:
-    """What is done to the next `times` connections; afterwards all pass untouched.
+    """What happens to the next `times` connections; later ones are passed on unchanged.
 
-    cut_after: both ends are closed when the client has sent so many bytes. mute_after: from then
-    on the client hears nothing more, while the server hears all. Both count from where the client
-    sends `since`. delay: seconds before each piece of a reply. swallow: nothing is passed on, in
-    either direction, and nothing is closed. `fired` counts the connections to which it was done.
+    cut_after: both ends are closed once the client has sent this many bytes. mute_after: from then
+    on the client receives nothing more, while the server still receives everything. Both count
+    from the end of `since` in what the client sends. delay: seconds before each piece of a reply.
+    swallow: nothing is passed on, in either direction, and nothing is closed. `seen` counts the
+    connections that have the fault, `fired` those on which it took effect.
     """
 
     cut_after: int | None = None
@@ -33,7 +34,7 @@ class Fault:
 
 @dataclass
 class TcpProxy:
-    """Passes connections on to a port; what the clients sent is kept in `sent`, to be looked at."""
+    """Passes connections on to a port; `sent` keeps what the clients sent."""
 
     upstream: int
     fault: Fault = field(default_factory=lambda: Fault(times=0))
@@ -45,21 +46,21 @@ class TcpProxy:
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         self._clients: list[socket.socket] = []
-        self._hushed: list[socket.socket] = []
+        self._frozen: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def hush(self) -> None:
-        """From now on, what is open passes nothing on, and stays open: as a NAT that forgot it."""
-        self._hushed = self._clients[:]
+    def freeze(self) -> None:
+        """Pass nothing more on in open connections, but keep them open, like a NAT that forgot."""
+        self._frozen = self._clients[:]
 
-    def say(self, reply: bytes) -> None:
-        """Send this to the clients, as if it came from the server; it must be saying nothing."""
+    def send_reply(self, reply: bytes) -> None:
+        """Send this to the clients as if the server had; the server itself must be silent."""
         for client in self._clients:
             with suppress(OSError):
                 client.sendall(reply)
 
     def close(self) -> None:
-        """Close everything that is open."""
+        """Close all connections."""
         self.ended.set()
         for each in (self._listener, *self._open):
             _close(each)
@@ -90,14 +91,14 @@ class TcpProxy:
             target=self._replies, args=(server, client, fault, muted), daemon=True
         )
         back.start()
-        heard = bytearray()
+        received = bytearray()
         with suppress(OSError):
             while piece := client.recv(PIECE):
-                if client in self._hushed:
+                if client in self._frozen:
                     continue
-                heard += piece
-                begun = heard.find(fault.since)
-                counted = len(heard) - begun - len(fault.since) if begun >= 0 else -1
+                received += piece
+                start = received.find(fault.since)
+                counted = len(received) - start - len(fault.since) if start >= 0 else -1
                 if fault.mute_after is not None and counted >= fault.mute_after:
                     fault.fired += not muted.is_set()
                     muted.set()
@@ -118,7 +119,7 @@ class TcpProxy:
                 if fault.delay:
                     fault.fired = fault.seen
                     self.ended.wait(fault.delay)
-                if not muted.is_set() and client not in self._hushed:
+                if not muted.is_set() and client not in self._frozen:
                     client.sendall(piece)
         _close(client)
 
@@ -131,7 +132,7 @@ def _close(end: socket.socket) -> None:
 
 @contextmanager
 def tcp_proxy(upstream: int) -> Iterator[TcpProxy]:
-    """A proxy before the port, for as long as the block lasts."""
+    """A proxy in front of the port, while the block runs."""
     proxy = TcpProxy(upstream)
     try:
         yield proxy

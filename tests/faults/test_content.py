@@ -1,4 +1,4 @@
-"""What writers do: bombs, endless lines, deep nesting, and objects that are no bundles at all."""
+"""What writers upload: gzip bombs, endless lines, deep nesting, objects that are not bundles."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ MIB = 1024**2
 
 
 def zeros(mebibytes: int) -> bytes:
-    """A gzip stream of so many MiB of zeros, a thousandth of that long."""
+    """A gzip stream of this many MiB of zeros, packed a thousand times smaller."""
     packer = zlib.compressobj(9, wbits=31)
     block = bytes(MIB)
     return b"".join(packer.compress(block) for _ in range(mebibytes)) + packer.flush()
 
 
-@fault(57, caught_by="a limit on what one byte of gzip may hold, checked inside the decoder")
+@fault(57, caught_by="limits on the unpacked size")
 @check("S13")
 def test_a_gzip_bomb_fails_at_once_and_in_little_memory(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
-    # It begins as a bundle does: without a limit it would be done, with a line refused.
+    # It starts like a bundle: without a limit it would be processed, with one rejected line.
     bomb = gzip.compress(json.dumps(video(1)).encode() + b"\n") + zeros(1024)
     assert len(bomb) < 1.1 * MIB
     bucket.put(KEY + ".gz", body=bomb)
-    # A gibibyte more than the process has at its start would let it through.
+    # The unpacked 1 GiB does not fit into the 600 MiB that the process may add.
     message = child.start(
         {
             "Records": [
@@ -57,23 +57,23 @@ def test_a_gzip_bomb_fails_at_once_and_in_little_memory(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(57, caught_by="limits, named with what to raise")
+@fault(57, caught_by="limits on the unpacked size")
 @check("S13")
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("MAX_UNPACKED_RATIO", "200", "more than 200 times its size.*MAX_UNPACKED_RATIO"),
         ("MAX_UNPACKED_MB", "50", "more than 50 MiB: split the object, or raise MAX_UNPACKED_MB"),
     ],
 )
-def test_gzip_beyond_a_limit_fails_and_within_it_lands(
+def test_gzip_over_a_limit_fails_and_within_it_is_stored(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
     value: str,
-    said: str,
+    message: str,
 ) -> None:
     body = gzip.compress(
         json.dumps(video(1)).encode() + b"\n" + (b" " * 1023 + b"\n") * 80 * 1024, 9
@@ -81,7 +81,7 @@ def test_gzip_beyond_a_limit_fails_and_within_it_lands(
     bucket.put(KEY + ".gz", body=body)
     monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
     monkeypatch.setenv(variable, value)
-    with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip unpacks to {said}"):
+    with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip unpacks to {message}"):
         invoke(notification(bucket.name, KEY + ".gz"))
     assert ask("SELECT count() FROM processed_files") == [[0]]
     monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
@@ -103,9 +103,9 @@ def test_an_object_that_is_too_large_fails_before_it_is_read(
     assert ask("SELECT event_id FROM video_events") == [[event_id(2)]]
 
 
-@fault(54, caught_by="a limit on lines; the rest of the line is skipped")
+@fault(54, caught_by="line length limit")
 @check("S13")
-def test_a_line_that_is_too_long_is_refused_and_the_next_one_lands(
+def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAX_LINE_MB", "1")
@@ -116,11 +116,11 @@ def test_a_line_that_is_too_long_is_refused_and_the_next_one_lands(
     answer = invoke(notification(bucket.name, KEY))
     assert (answer["video_events_processed"], answer["rejected_lines"]) == (3, 2)
     assert ask(REASONS) == [[n, "line is longer than 1048576 bytes"] for n in (2, 5)]
-    # What is kept of a refused line is bounded too.
+    # What is kept of a rejected line is limited too.
     assert ask("SELECT max(length(line)) FROM rejected_statements") == [[4096]]
 
 
-@fault(53, caught_by="a limit on nesting, the same for every Python")
+@fault(53, caught_by="nesting limit")
 @check("S13")
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
 def test_nesting_has_a_limit(
@@ -140,7 +140,7 @@ def test_nesting_has_a_limit(
 
 
 @check("S13")
-def test_a_batch_of_long_lines_is_bounded_by_bytes(
+def test_a_batch_of_long_lines_is_limited_in_bytes(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -158,7 +158,7 @@ def test_a_batch_of_long_lines_is_bounded_by_bytes(
     assert ask("SELECT count() FROM video_events FINAL") == [[20]]
 
 
-@fault(59, caught_by="an object without a single statement fails")
+@fault(59, caught_by="error if no line is a statement")
 @pytest.mark.parametrize(
     "body",
     [
@@ -169,9 +169,16 @@ def test_a_batch_of_long_lines_is_bounded_by_bytes(
         json.dumps([video(1)]).encode(),
         json.dumps(video(1), indent=2).encode(),
     ],
-    ids=["bad lines", "among blank ones", "UTF-16", "CSV", "a JSON array", "JSON over many lines"],
+    ids=[
+        "bad lines",
+        "bad and blank lines",
+        "UTF-16",
+        "CSV",
+        "a JSON array",
+        "JSON over many lines",
+    ],
 )
-def test_an_object_in_which_nothing_is_a_statement_is_no_silent_success(
+def test_an_object_without_a_single_statement_fails(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, body: bytes
 ) -> None:
     bucket.put(KEY, body=body)
@@ -182,7 +189,7 @@ def test_an_object_in_which_nothing_is_a_statement_is_no_silent_success(
     assert ask("SELECT count() FROM processed_files") == [[0]]
     kept = ask("SELECT count() FROM rejected_statements FINAL")
     assert kept[0][0] > 0
-    # However often it comes again, what is kept of it stays the same.
+    # However often it is delivered, what is kept of it stays the same.
     with pytest.raises(EventFailed):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM rejected_statements FINAL") == kept
@@ -190,10 +197,8 @@ def test_an_object_in_which_nothing_is_a_statement_is_no_silent_success(
     assert invoke(notification(bucket.name, KEY))["other_events"] == 1
 
 
-@fault(56, caught_by="an object without a single statement fails")
-def test_a_zstandard_object_fails_and_says_that_it_is_no_bundle(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
+@fault(56, caught_by="error if no line is a statement")
+def test_a_zstandard_object_fails_as_not_a_bundle(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     # A frame of one raw block (RFC 8878, section 3.1.1).
     text = json.dumps(video(1)).encode()[:200] + b"\n"
     header = b"\x28\xb5\x2f\xfd\x20" + bytes([len(text)])
@@ -204,13 +209,13 @@ def test_a_zstandard_object_fails_and_says_that_it_is_no_bundle(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@fault(58, caught_by="counters; nothing is inserted but the ledger's row")
+@fault(58, caught_by="line counts")
 @pytest.mark.parametrize(
     ("body", "counts"),
     [(b"", [0] * 5), (b" \n\t\r\n", [2, 0, 0, 2, 0]), (None, [3, 0, 3, 0, 0])],
     ids=["empty", "blank", "no video"],
 )
-def test_nothing_to_insert_is_a_success_with_its_counts(
+def test_an_object_without_video_statements_succeeds_with_its_counts(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -233,7 +238,7 @@ def test_nothing_to_insert_is_a_success_with_its_counts(
 @pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
 @pytest.mark.parametrize("value", ["false", "true", 0, 1, "", [], "no"])
 @pytest.mark.parametrize("mode", ["bulk", "event"])
-def test_a_flag_is_true_or_false_and_nothing_that_looks_like_it(
+def test_a_flag_must_be_true_or_false_and_nothing_similar(
     bucket: Bucket, invoke: Invoke, ask: Ask, name: str, value: object, mode: str
 ) -> None:
     bucket.put(KEY, video(1))

@@ -1,4 +1,4 @@
-"""What ClickHouse does: vanish inside a block, lose an acknowledgement, refuse, differ."""
+"""What ClickHouse does: drop connections, lose acknowledgements, refuse, never answer."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 INTO_EVENTS = b".video_events ("
-"""Where the text of an insert ends, and its block begins."""
+"""Near the end of an insert's text; its block follows."""
 LEDGER = "SELECT lines, video, rejected FROM processed_files FINAL"
 
 
 def bulky(number: int) -> dict[str, Any]:
-    """A statement whose row does not compress well: hashes of its number, for some kilobytes."""
+    """A statement whose row hardly compresses: a few kilobytes of hashes of its number."""
     text = "".join(sha256(b"%d %d" % (number, part)).hexdigest() for part in range(60))
     return video(number, object={"id": f"https://example.org/{text}"})
 
 
-@fault(24, caught_by="one block is all or nothing; the same block again")
+@fault(24, caught_by="all-or-nothing block; retry with the same bytes and token")
 @pytest.mark.parametrize("after", [1_000, 30_000, 200_000])
-def test_a_connection_cut_inside_the_only_block_stores_it_once(
+def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, after: int
 ) -> None:
     bucket.put(KEY, *(bulky(n) for n in range(150)), BAD_LINE)
@@ -45,8 +45,8 @@ def test_a_connection_cut_inside_the_only_block_stores_it_once(
     assert ask(LEDGER) == [[151, 150, 1]]
 
 
-@fault(24, caught_by="one block is all or nothing; the message comes again")
-def test_a_connection_that_is_always_cut_inside_the_block_stores_nothing(
+@fault(24, caught_by="all-or-nothing block; then the message is delivered again")
+def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:
     bucket.put(KEY, *(bulky(n) for n in range(150)))
@@ -60,8 +60,8 @@ def test_a_connection_that_is_always_cut_inside_the_block_stores_nothing(
     assert ask(IDS) == ids(range(150))
 
 
-@fault(25, caught_by="insert token; ledger last")
-def test_a_connection_cut_between_batches_resends_only_the_next_one(
+@fault(25, caught_by="insert token; ledger written last")
+def test_a_connection_cut_between_batches_repeats_no_batch(
     bucket: Bucket,
     wire: TcpProxy,
     invoke: Invoke,
@@ -73,23 +73,23 @@ def test_a_connection_cut_between_batches_resends_only_the_next_one(
     bucket.put(KEY, *(bulky(n) for n in range(200)))
     stored: list[int] = []
 
-    def cut_behind_the_second(point: str, sql: str) -> None:
+    def cut_before_the_third_batch(point: str, sql: str) -> None:
         if ".video_events " in sql and point == "stored":
             stored.append(ask(ROWS)[0][0])
         if ".video_events " in sql and point == "query" and len(stored) == 2:
             stored.append(-1)
             raise ConnectionAbortedError
 
-    clickhouse.hook = cut_behind_the_second
+    clickhouse.hook = cut_before_the_third_batch
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
     sizes = [count for count in stored if count >= 0]
-    assert sizes == sorted(set(sizes))  # No batch came twice.
+    assert sizes == sorted(set(sizes))  # No batch was stored twice.
     assert ask(ROWS) == [[200]]
     assert ask(IDS) == ids(range(200))
 
 
-@fault(26, caught_by="insert token: the same bytes are stored once")
-def test_an_acknowledgement_that_is_lost_is_made_up_for(
+@fault(26, caught_by="retry with the same bytes and token")
+def test_rows_are_stored_once_when_the_acknowledgement_is_lost(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.REPLY_SECONDS", 1)
@@ -101,31 +101,31 @@ def test_an_acknowledgement_that_is_lost_is_made_up_for(
     assert ask(IDS) == ids(range(150))
 
 
-@fault(26, 40, caught_by="row identity, where the window is passed or missing")
+@fault(26, 40, caught_by="row identity")
 @pytest.mark.parametrize("window", [0, 2])
-def test_a_lost_acknowledgement_without_a_window_counts_once_to_a_reader(
+def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: int
 ) -> None:
-    # A table that was made so: a window that is set to 0 later goes on remembering.
-    ((made,),) = ask(
+    # The table is created anew: one whose window is set to 0 later still remembers old tokens.
+    ((created,),) = ask(
         "SELECT create_table_query FROM system.tables WHERE name = 'video_events'"
         " AND database = currentDatabase()"
     )
     ask("DROP TABLE video_events")
-    ask(made.replace("deduplication_window = 10000", f"deduplication_window = {window}"))
-    ask("SYSTEM STOP MERGES video_events")  # They would make one of what is there twice.
+    ask(created.replace("deduplication_window = 10000", f"deduplication_window = {window}"))
+    ask("SYSTEM STOP MERGES video_events")  # Merges would remove the repeats.
     bucket.put(KEY, *(video(n) for n in range(20)))
     invoke(notification(bucket.name, KEY))
     for n in range(4):
         invoke({"bucket": bucket.name, "key": bucket.put(f"section/1/{n}.jsonl", video(100 + n))})
-    ask(FORGET)  # As if none of it had been acknowledged.
+    ask(FORGET)  # As if nothing had been acknowledged.
     invoke(notification(bucket.name, KEY))
     assert ask(ROWS) == [[44]]
     assert ask(IDS) == ids(range(20)) + ids(range(100, 104))
 
 
-@fault(27, caught_by="row identity: the token follows the rows, so nothing is taken for a repeat")
-def test_another_batch_size_for_the_second_attempt_loses_and_doubles_nothing(
+@fault(27, caught_by="insert token made of the rows; row identity")
+def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
     invoke: Invoke,
@@ -138,13 +138,13 @@ def test_another_batch_size_for_the_second_attempt_loses_and_doubles_nothing(
     monkeypatch.setenv("BATCH_ROWS", "30")
     reached: list[str] = []
 
-    def die_after_the_second(point: str, sql: str) -> None:
+    def fail_from_the_second_batch_on(point: str, sql: str) -> None:
         if point == "stored" and ".video_events " in sql:
             reached.append(sql)
             if len(reached) >= 2:
                 raise ConnectionAbortedError
 
-    clickhouse.hook = die_after_the_second
+    clickhouse.hook = fail_from_the_second_batch_on
     with pytest.raises(EventFailed):
         invoke(notification(bucket.name, KEY))
     clickhouse.hook = lambda *_: None
@@ -154,8 +154,8 @@ def test_another_batch_size_for_the_second_attempt_loses_and_doubles_nothing(
     assert ask(LEDGER) == [[200, 200, 0]]
 
 
-@fault(28, caught_by="refused line by line, before a batch is made")
-def test_a_bad_line_in_the_middle_leaves_its_neighbours(
+@fault(28, caught_by="lines rejected one by one")
+def test_a_bad_line_in_a_batch_does_not_affect_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     lines: list[Any] = [video(n) for n in range(5000)]
@@ -173,8 +173,8 @@ ODD: list[Any] = [
 ]
 
 
-@fault(29, 30, caught_by="each value is converted by its column's rule, or is absent")
-def test_no_value_in_any_place_keeps_a_statement_or_its_neighbours_from_landing(
+@fault(29, 30, caught_by="converted by the column's rule, or absent")
+def test_an_odd_value_in_any_field_keeps_no_statement_from_being_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     time_ = "https://w3id.org/xapi/video/extensions/time"
@@ -195,14 +195,14 @@ def test_no_value_in_any_place_keeps_a_statement_or_its_neighbours_from_landing(
     assert ask("SELECT uniqExact(event_id) FROM video_events FINAL") == [[len(ODD) + 1]]
     times = "SELECT video_time FROM video_events FINAL WHERE event_id = '{}'"
     for n, odd in enumerate(ODD):
-        # A number is a number; true, NaN, infinity and text are none.
+        # Only numbers count as numbers: not true, NaN, infinity or text.
         number = float(odd) if isinstance(odd, int | float) and odd is not True else None
         ((found,),) = ask(times.format(event_id(n)))
         assert (None if found is None else float(found)) == number, odd
 
 
 @fault(31, caught_by="a new connection after every error")
-def test_after_each_kind_of_error_the_same_client_stores_again(
+def test_a_client_can_store_again_after_any_kind_of_error(
     wire: TcpProxy, settings: Settings, ask: Ask, pauses: list[float]
 ) -> None:
     client = ClickHouse(Settings.from_env(os.environ))
@@ -222,8 +222,8 @@ def test_after_each_kind_of_error_the_same_client_stores_again(
     assert ask(lines) == [[0], [1], [2], [9]]
 
 
-@fault(32, caught_by="ping before a query; connect and ping within five seconds")
-def test_a_black_hole_is_left_for_a_new_connection_in_time(
+@fault(32, caught_by="connect timeout")
+def test_a_connection_that_swallows_everything_is_replaced_in_time(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.CONNECT_SECONDS", 1)
@@ -236,8 +236,8 @@ def test_a_black_hole_is_left_for_a_new_connection_in_time(
     assert ask(IDS) == ids(range(1, 2))
 
 
-@fault(14, 32, caught_by="timeouts from the time that is left")
-def test_a_black_hole_does_not_outlast_the_invocation(
+@fault(14, 32, caught_by="deadline")
+def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1))
@@ -250,8 +250,8 @@ def test_a_black_hole_does_not_outlast_the_invocation(
     assert ask(ROWS) == [[0]]
 
 
-@fault(34, caught_by="retry with growing pauses, then the message comes again")
-def test_too_many_parts_are_waited_for_and_not_hammered(
+@fault(34, caught_by="backoff with jitter; then the message is delivered again")
+def test_too_many_parts_are_retried_with_growing_pauses(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:
     ask("SYSTEM STOP MERGES video_events")
@@ -270,11 +270,11 @@ def test_too_many_parts_are_waited_for_and_not_hammered(
     assert ask(IDS) == [[event_id(n)] for n in (0, 1, 7)]
 
 
-@fault(23, caught_by="bounded retries; then the message comes again")
+@fault(23, caught_by="bounded retries; then the message is delivered again")
 @pytest.mark.parametrize(
     ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]
 )
-def test_a_server_that_is_not_there_is_tried_some_times_and_named(
+def test_an_unreachable_server_is_tried_a_few_times_and_named(
     bucket: Bucket,
     settings: Settings,
     invoke: Invoke,
@@ -293,27 +293,27 @@ def test_a_server_that_is_not_there_is_tried_some_times_and_named(
     assert ask(ROWS) == [[0]]
 
 
-@fault(36, caught_by="fatal codes end the invocation at once")
+@fault(36, caught_by="one table of error codes")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("DROP TABLE video_events", "a table is missing: run"),
         ("DROP TABLE processed_files", "a table is missing: run"),
         ("DROP TABLE rejected_statements", "a table is missing: run"),
     ],
 )
-def test_what_somebody_must_mend_is_not_tried_again_and_nothing_is_called_done(
+def test_a_missing_table_is_not_retried_and_nothing_is_recorded_as_done(
     bucket: Bucket,
     settings: Settings,
     invoke: Invoke,
     ask: Ask,
     pauses: list[float],
     change: str,
-    said: str,
+    message: str,
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     ask(change)
-    with pytest.raises(EventFailed, match=said):
+    with pytest.raises(EventFailed, match=message):
         invoke(notification(bucket.name, KEY))
     assert pauses == []
     if "processed_files" not in change:

@@ -1,4 +1,4 @@
-"""What SQS and Lambda do: deliver twice, late, in parts, at once; kill, and run out of time."""
+"""What SQS and Lambda do: deliver twice, late, in part or in parallel, kill, run out of time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def keys(count: int) -> list[str]:
 
 
 def uploaded(bucket: Bucket, names: list[str]) -> dict[str, Any]:
-    """Bundles of one video statement each, numbered from 0, and a message about each, by its id."""
+    """Upload bundles of one video statement each, numbered from 0; returns a message for each."""
     for n, key in enumerate(names):
         bucket.put(key, video(n))
     return {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
@@ -55,15 +55,15 @@ def deliver(
     seconds_left: float = 60,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
-    """What is left of the messages after one invocation, by Lambda's own rules."""
+    """The messages left after one invocation, by Lambda's own rules."""
     answer = handler(sqs(**messages), context(seconds_left, clock))
     payload = type("Payload", (), {"read": lambda _: json.dumps(answer).encode()})()
     failed = failed_messages(list(messages), {"Payload": payload}, reports=True)
     return {name: body for name, body in messages.items() if name in failed}
 
 
-@fault(8, caught_by="partial batch answer; ledger for the rest")
-def test_one_message_of_ten_fails_and_only_that_one_comes_again(
+@fault(8, caught_by="partial batch response; ledger")
+def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     names = keys(10)
@@ -80,8 +80,8 @@ def test_one_message_of_ten_fails_and_only_that_one_comes_again(
     assert ask(ROWS) == [[20]]
 
 
-@fault(8, caught_by="what is not expected of an object fails that object")
-def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
+@fault(8, caught_by="error isolation per object")
+def test_a_defect_that_one_object_triggers_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(4)
@@ -103,28 +103,28 @@ def test_a_defect_of_ours_with_one_object_does_not_fail_those_that_came_with_it(
 
 
 class OutOfMemory:
-    """Values for which there is not enough memory to copy them."""
+    """Values that cannot be copied for lack of memory."""
 
     def __iter__(self) -> Iterator[Any]:
         raise MemoryError
 
 
 def short_columns(chunk: Chunk) -> dict[str, Any]:
-    """The second of two columns does not fit into memory any more."""
+    """Memory runs out at the second of two columns."""
     columns = to_columns(chunk)
     return {"event_id": columns["event_id"], "user_id": OutOfMemory()}
 
 
 def short_token(chunk: Chunk) -> dict[str, Any]:
-    """All columns fit, and what the token is made of does not."""
+    """Memory is enough for the columns, but runs out when the token is made."""
     columns = to_columns(chunk)
     chunk.numbers = OutOfMemory()  # type: ignore[assignment]  # on purpose
     return columns
 
 
-@fault(8, 65, caught_by="a batch takes all of a chunk's columns or none; storing fails for itself")
+@fault(8, 65, caught_by="error isolation per object")
 @pytest.mark.parametrize("short", [short_columns, short_token])
-def test_memory_that_runs_out_half_way_into_a_batch_leaves_the_rest_of_it_whole(
+def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -147,8 +147,8 @@ def test_memory_that_runs_out_half_way_into_a_batch_leaves_the_rest_of_it_whole(
     assert ask(IDS) == ids(range(4))
 
 
-@fault(8, caught_by="a defect in storing is its batch's, and what was stored is done")
-def test_a_defect_of_ours_in_storing_fails_what_is_not_stored(
+@fault(8, caught_by="error isolation per batch")
+def test_a_defect_while_storing_fails_only_what_was_not_stored(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "1")
@@ -172,7 +172,7 @@ def test_a_defect_of_ours_in_storing_fails_what_is_not_stored(
     assert ask(IDS) == ids(range(4))
 
 
-@fault(9, caught_by="partial batch answer; ledger for the rest")
+@fault(9, caught_by="partial batch response; ledger")
 def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -188,9 +188,9 @@ def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     assert ask(ROWS) == [[3]]
 
 
-@fault(10, caught_by="shape of the answer")
+@fault(10, caught_by="format of the answer")
 @pytest.mark.parametrize("good", [0, 1, 3])
-def test_a_batch_answer_names_only_messages_that_were_sent(
+def test_a_batch_response_names_exactly_the_messages_that_failed(
     bucket: Bucket, settings: Settings, good: int
 ) -> None:
     names = keys(3)
@@ -202,8 +202,8 @@ def test_a_batch_answer_names_only_messages_that_were_sent(
     assert answer == {"batchItemFailures": [{"itemIdentifier": f"m{n}"} for n in range(good, 3)]}
 
 
-@fault(12, caught_by="time budget; partial batch answer")
-def test_when_the_time_is_nearly_up_what_is_left_comes_again(
+@fault(12, caught_by="deadline; partial batch response")
+def test_with_hardly_any_time_left_all_messages_are_delivered_again(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(6)
@@ -214,8 +214,8 @@ def test_when_the_time_is_nearly_up_what_is_left_comes_again(
     assert ask(IDS) == ids(range(6))
 
 
-@fault(12, caught_by="time budget; partial batch answer")
-def test_when_the_time_is_up_half_way_what_is_done_does_not_come_again(
+@fault(12, caught_by="deadline; partial batch response")
+def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -233,8 +233,8 @@ def test_when_the_time_is_up_half_way_what_is_done_does_not_come_again(
     assert ask(ROWS) == [[6]]
 
 
-@fault(12, caught_by="time budget")
-def test_an_object_that_the_time_does_not_suffice_for_is_not_in_the_ledger(
+@fault(12, caught_by="deadline")
+def test_an_object_unfinished_when_time_runs_out_is_not_in_the_ledger(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -252,12 +252,12 @@ def test_an_object_that_the_time_does_not_suffice_for_is_not_in_the_ledger(
 
 
 def line(number: int) -> bytes:
-    """So long that an object of some hundred is several chunks, and so several batches."""
+    """A line so long that a few hundred fill several chunks, and so several batches."""
     return json.dumps(video(number, padding="x" * 1000)).encode() + b"\n"
 
 
 class KillAt:
-    """Kills a child when the server has reached a point of its n-th query of a kind."""
+    """Kills a child when the server reaches a point of its n-th query about a table."""
 
     def __init__(self, point: str, table: str, nth: int) -> None:
         self.point, self.table, self.left = point, table, nth
@@ -276,26 +276,26 @@ class KillAt:
 
 
 COMMIT_POINTS = [
-    ("query", "processed_files", 1),  # before anything was read
+    ("query", "processed_files", 1),  # before anything is read
     ("query", "video_events", 1),  # before the first block
     ("block", "video_events", 1),
     ("insert", "video_events", 1),
-    ("stored", "video_events", 1),  # stored, not acknowledged
+    ("stored", "video_events", 1),  # stored, but not acknowledged
     ("insert", "video_events", 2),  # in the middle of the first object
     ("stored", "video_events", 3),
-    ("block", "rejected_statements", 1),  # rows are there, refused lines are not
+    ("block", "rejected_statements", 1),  # rows are stored, rejected lines are not
     ("stored", "rejected_statements", 1),
-    ("block", "processed_files", 1),  # all is there but the ledger
+    ("block", "processed_files", 1),  # all but the ledger is stored
     ("stored", "processed_files", 1),
 ]
 
 
-@fault(13, caught_by="insert token within the window, row identity beyond; ledger last")
+@fault(13, caught_by="insert token, else row identity; ledger written last")
 @pytest.mark.parametrize(
     ("point", "table", "nth", "forced"),
     [*((*each, False) for each in COMMIT_POINTS), *((*each, True) for each in COMMIT_POINTS[4::3])],
 )
-def test_a_loader_killed_at_a_commit_point_is_made_up_for(
+def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -318,31 +318,31 @@ def test_a_loader_killed_at_a_commit_point_is_made_up_for(
     kill.child.communicate()
     assert code == -signal.SIGKILL
     clickhouse.hook = lambda *_: None
-    # No lock stays: the next delivery needs nobody's help.
+    # No lock is left behind: the next delivery succeeds by itself.
     body = child.body_of(child.start({"mode": "bulk"}, BATCH_ROWS="100"))
     assert (body["success"], body["complete"]) == (True, True)
     assert ask(IDS) == ids(range(250)) + ids(range(1000, 1250))
     assert ask(LEDGER) == [[key, 251, 250, 1] for key in names]
-    refused = "SELECT source_file, source_line FROM rejected_statements FINAL ORDER BY 1"
-    assert ask(refused) == [[bucket.uri(key), 251] for key in names]
+    rejected = "SELECT source_file, source_line FROM rejected_statements FINAL ORDER BY 1"
+    assert ask(rejected) == [[bucket.uri(key), 251] for key in names]
 
 
-@fault(15, caught_by="row identity; ledger for whichever is later")
-def test_a_second_copy_while_the_first_is_at_work_counts_once(
+@fault(15, caught_by="ledger; row identity")
+def test_a_message_delivered_again_while_in_progress_counts_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     key = bucket.put(keys(1)[0], *(video(n) for n in range(50)))
-    begun, go_on = threading.Event(), threading.Event()
+    started, go_on = threading.Event(), threading.Event()
     first_insert = iter([True])
 
     def hold_the_first(point: str, sql: str) -> None:
         if point == "insert" and ".video_events " in sql and next(first_insert, False):
-            begun.set()
+            started.set()
             assert go_on.wait(30)
 
     clickhouse.hook = hold_the_first
     slow = child.start({"bucket": bucket.name, "key": key})
-    assert begun.wait(30)
+    assert started.wait(30)
     again = child.body_of(child.start(sqs(again=notification(bucket.name, key))))
     assert again == {"batchItemFailures": []}
     go_on.set()
@@ -352,7 +352,7 @@ def test_a_second_copy_while_the_first_is_at_work_counts_once(
 
 
 @fault(2, 15, caught_by="insert token, else row identity")
-def test_one_object_delivered_to_eight_processes_at_once_counts_once(
+def test_objects_delivered_to_eight_processes_at_once_count_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     names = keys(4)
@@ -362,7 +362,7 @@ def test_one_object_delivered_to_eight_processes_at_once_counts_once(
     asked = threading.Barrier(8)
 
     def together(point: str, sql: str) -> None:
-        # All eight have asked the ledger, which knows nothing, before one may go on.
+        # All eight query the ledger, which is empty, before any may go on.
         if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
             asked.wait(60)
 
@@ -370,21 +370,21 @@ def test_one_object_delivered_to_eight_processes_at_once_counts_once(
     crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(8)]
     assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 8
     assert ask("SELECT count() FROM video_events FINAL") == [[1200]]
-    # The engine's deduplication window took seven of the eight equal inserts.
+    # The engine's deduplication window caught seven of the eight equal inserts.
     assert ask(ROWS) == [[1200]]
     assert ask(LEDGER) == [[key, 301, 300, 1] for key in names]
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
 
 
-@fault(48, caught_by="ledger; row identity for what is at work in both")
-def test_a_backfill_over_live_deliveries_at_the_same_moment_counts_once(
+@fault(48, caught_by="ledger; row identity")
+def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     names = keys(40)
     for n, key in enumerate(names):
         bucket.put(key, *(video(100 * n + m) for m in range(20)))
     live = [sqs(m=notification(bucket.name, *names[n::4])) for n in range(4)]
-    # Two backfills of one section besides; batches end at other rows, so tokens differ.
+    # And two backfills of one section; their batches end at different rows, so tokens differ.
     work = [child.start(payload, BATCH_ROWS="70") for payload in live]
     work += [child.start({"section_id": 1}, BATCH_ROWS=rows) for rows in ("90", "110")]
     bodies = [child.body_of(one) for one in work]
@@ -394,7 +394,7 @@ def test_a_backfill_over_live_deliveries_at_the_same_moment_counts_once(
     assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
 
 
-@fault(16, caught_by="caps on what an answer names")
+@fault(16, caught_by="caps on the lists in an answer")
 @check("S13")
 def test_answers_stay_small_whatever_is_sent(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
@@ -411,7 +411,7 @@ def test_answers_stay_small_whatever_is_sent(
 
 
 @fault(5, caught_by="decoding once, at the edge")
-def test_keys_that_s3_itself_encodes_are_decoded_once_and_listed_ones_never(
+def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
     odd = ["a b", "a+b", "a%2Bb", "a=b:c", "é", "%20", "&amp;"]
@@ -427,7 +427,7 @@ def test_keys_that_s3_itself_encodes_are_decoded_once_and_listed_ones_never(
         bucket.put(key, video(n))
     messages = dict(received(queue, url))
     queue.close()
-    # S3's test event came first, and is no work.
+    # S3's test event came first; it names no object.
     assert any("s3:TestEvent" in json.dumps(body) for body in messages.values())
     assert quote_plus("section/1/video/a b.jsonl") in json.dumps(messages)
     assert deliver(messages) == {}
@@ -443,8 +443,8 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
             yield message["MessageId"], json.loads(message["Body"])
 
 
-@fault(33, caught_by="nothing outlives an invocation but connections")
-def test_an_invocation_that_was_abandoned_half_way_leaves_nothing_to_the_next(
+@fault(33, caught_by="no state but connections between invocations")
+def test_an_abandoned_invocation_does_not_affect_the_next_one(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "10")
@@ -455,7 +455,7 @@ def test_an_invocation_that_was_abandoned_half_way_leaves_nothing_to_the_next(
     abandoned: Any = process(
         [S3Object(bucket.name, key) for key in names[:2]], Run(warm, connections(warm), "event")
     )
-    next(abandoned)  # And never asked again: rows 11 to 15 of it were in memory.
+    next(abandoned)  # Never continued: the second object is not in the ledger yet.
     assert invoke(notification(bucket.name, names[2]))["video_events_processed"] == 15
     assert ask(LEDGER) == [[key, 15, 15, 0] for key in (names[0], names[2])]
     assert invoke({"section_id": 1})["files_processed"] == 1

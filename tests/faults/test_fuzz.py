@@ -1,4 +1,4 @@
-"""The fuzzing targets on input that is nearly valid; `make fuzz` looks further, for longer."""
+"""The fuzzing targets with nearly valid input; `make fuzz` tries more, for longer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLAIN_GZIP = gzip.compress(FULL + b"\n" + MINIMAL, mtime=0)
 EMPTY_GZIP = gzip.compress(b"", mtime=0)
 BOMB = gzip.compress(b"\n" * 400_000, 9, mtime=0)
 
-# JSON that decoders disagree about, or that one of them refuses.
+# JSON that decoders disagree about, or that some reject.
 FRAGMENTS = [
     *(
         b"NaN",
@@ -128,13 +128,13 @@ DOUBLE = b'"actor":5,"actor":{},"verb":{},"verb":{"id":"v"}'
 
 @st.composite
 def _statements(draw: st.DrawFn) -> bytes:
-    """A statement in which some values, keys or bytes are others."""
+    """A statement in which some values, keys or bytes are changed."""
     line = draw(st.sampled_from([FULL, MINIMAL, with_more(DOUBLE)]))
     for _ in range(draw(st.integers(0, 3))):
         place, fragment = draw(st.sampled_from(PLACES)), draw(st.sampled_from(FRAGMENTS))
         change = draw(st.integers(0, 3))
         if change == 0 and place in line:
-            # What stood there becomes the value of another key, so that the text stays JSON.
+            # The old value moves to another key, so that the text stays JSON.
             line = line.replace(place + b": ", place + b": " + fragment + b', "was": ', 1)
         elif change == 1:
             line = line.removesuffix(b"}") + b"," + place + b":" + fragment + b"}"
@@ -157,7 +157,9 @@ def _bodies(draw: st.DrawFn) -> bytes:
     return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
 
 
-@fault(29, 50, 53, caught_by="counters that must add up; values checked by column")
+@fault(
+    29, 50, 53, caught_by="converted by the column's rule, or absent; line counts that must add up"
+)
 @check("S22")
 @_repeatable
 @given(_bodies())
@@ -183,9 +185,9 @@ def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
     lines(body)
 
 
-@fault(29, 30, caught_by="each value is converted by its column's rule, or is absent")
+@fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("path", sorted({path for column in SENT for path in column.paths}))
-def test_an_odd_value_in_any_place_can_be_stored_or_is_absent(path: tuple[str, ...]) -> None:
+def test_an_odd_value_in_any_field_can_be_stored_or_is_absent(path: tuple[str, ...]) -> None:
     statement = encoded(with_values(minimal(), (path, "here")))
     odd = [statement.replace(b'"here"', fragment) for fragment in FRAGMENTS]
     for line in odd:
@@ -202,7 +204,7 @@ _members = st.builds(
 
 @st.composite
 def _streams(draw: st.DrawFn) -> bytes:
-    """Members, then one to three changes to them."""
+    """One to three members, with up to three changes."""
     stream = b"".join(draw(st.lists(_members, min_size=1, max_size=3)))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(stream)))
@@ -213,7 +215,7 @@ def _streams(draw: st.DrawFn) -> bytes:
     return stream
 
 
-@fault(55, caught_by="gzip's own end and checksum")
+@fault(55, caught_by="gzip trailer")
 @check("S22")
 @_repeatable
 @given(_streams() | st.binary(max_size=120))
@@ -227,7 +229,7 @@ def _streams(draw: st.DrawFn) -> bytes:
 @example(PLAIN_GZIP[:3] + b"\x04" + PLAIN_GZIP[4:10] + b"\xff\xff" + PLAIN_GZIP[10:])
 @example(b"\x1f\x8b\x07" + PLAIN_GZIP[3:])
 @example(BOMB + BOMB[:-4])
-def test_any_gzip_stream_is_read_as_the_standard_library_reads_it_or_refused(stream: bytes) -> None:
+def test_any_gzip_stream_is_read_as_the_standard_library_reads_it_or_fails(stream: bytes) -> None:
     gzip_stream(stream)
 
 
@@ -238,7 +240,7 @@ def _token(text: str) -> bytes:
 
 @st.composite
 def _payloads(draw: st.DrawFn) -> bytes:
-    """JSON of a known shape, in whose text some values are others."""
+    """The JSON of a known payload with one value replaced."""
     text = draw(st.sampled_from(list(SHAPES.values())))
     value = json.dumps(draw(st.sampled_from(ODD)))
     ends = [at for at, sign in enumerate(text) if sign in ",}]"]
@@ -247,7 +249,7 @@ def _payloads(draw: st.DrawFn) -> bytes:
     return (text[:begin] + value + text[at:]).encode()
 
 
-@fault(7, caught_by="only documented errors")
+@fault(7, caught_by="payload parsing")
 @check("S14", "S22")
 @_repeatable
 @given(_payloads() | st.binary(min_size=2, max_size=80))
@@ -275,7 +277,7 @@ def test_any_payload_is_understood_or_refused_with_a_reason(data: bytes) -> None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_an_odd_value_in_any_place_of_a_payload_is_understood_or_refused(shape: str) -> None:
+def test_a_payload_with_an_odd_value_anywhere_is_understood_or_refused(shape: str) -> None:
     known = json.loads(SHAPES[shape])
     for node, key in list(places(known)):
         right = node[key]
@@ -286,18 +288,20 @@ def test_an_odd_value_in_any_place_of_a_payload_is_understood_or_refused(shape: 
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)
-def test_what_the_search_begins_with_breaks_no_promise(name: str) -> None:
+def test_the_fuzzers_first_inputs_pass(name: str) -> None:
     for seed in fuzz.seeds(name):
         TARGETS[name](seed)
 
 
-def test_an_input_can_be_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fuzzing_input_can_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "case").write_bytes(FULL)
     assert fuzz.replay("lines", tmp_path / "case") == 0
     assert "nothing wrong" in capsys.readouterr().out
 
 
-def test_without_atheris_one_line_says_what_to_use(
+def test_without_atheris_one_line_says_what_to_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["fuzz"])

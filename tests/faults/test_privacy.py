@@ -1,4 +1,4 @@
-"""Nothing personal, and no secret, is said by anything but the tables, whatever goes wrong."""
+"""Whatever goes wrong, personal data is only in the tables, and secrets are nowhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
 def personal(number: int) -> dict[str, Any]:
-    """A statement with the canary wherever xAPI has room for something personal."""
+    """A statement with the canary wherever xAPI allows personal data."""
     agent = {
         "objectType": "Agent",
         "name": CANARY,
@@ -78,21 +78,21 @@ LINES = [
 ]
 
 
-def server_says(code: int) -> Callable[[ClickHouseServer], None]:
-    """An error of the server that repeats values, as those of parsers and constraints do."""
+def server_error(code: int) -> Callable[[ClickHouseServer], None]:
+    """A server error that quotes values, as errors of parsers and constraints do."""
 
     def arm(server: ClickHouseServer) -> None:
         def refuse(point: str, sql: str) -> None:
             if point == "insert" and ".video_events " in sql:
-                said = f"Cannot parse '{CANARY}': Column values: user_id = '{CANARY}'"
-                raise RuntimeError(f"Code: {code}. DB::Exception: {said}")
+                text = f"Cannot parse '{CANARY}': Column values: user_id = '{CANARY}'"
+                raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
 
         server.hook = refuse
 
     return arm
 
 
-def cut_line(server: ClickHouseServer) -> None:
+def lose_acknowledgement(server: ClickHouseServer) -> None:
     def cut(point: str, sql: str) -> None:
         if point == "stored" and ".video_events " in sql:
             raise ConnectionAbortedError
@@ -100,7 +100,7 @@ def cut_line(server: ClickHouseServer) -> None:
     server.hook = cut
 
 
-def a_defect(message: str) -> Callable[..., Any]:
+def raising(message: str) -> Callable[..., Any]:
     def broken(*_: Any) -> Any:
         raise ValueError(message)
 
@@ -108,35 +108,35 @@ def a_defect(message: str) -> Callable[..., Any]:
 
 
 FAULTS: dict[str, dict[str, Any]] = {
-    "no fault but the lines": {},
+    "bad lines only": {},
     "body cut": {"store": Answer(cut=1500)},
     "access denied": {"store": Answer("AccessDenied", 403)},
     "gzip cut": {"body": gzip.compress(TEXT * 100)[:-30]},
-    "nothing is a statement": {"body": TEXT[:-20] + b"\n" + TEXT[:-30]},
+    "no statement at all": {"body": TEXT[:-20] + b"\n" + TEXT[:-30]},
     "connection cut inside a block": {
         "wire": Fault(cut_after=1200, since=b".video_events (", times=50)
     },
-    "acknowledgement lost": {"server": cut_line},
-    "a value cannot be parsed": {"server": server_says(27)},
-    "a constraint is violated": {"server": server_says(469)},
-    "an unknown error": {"server": server_says(4711)},
-    **{f"code {code}": {"server": server_says(code)} for code in (36, 53, 159, 241, 425)},
+    "acknowledgement lost": {"server": lose_acknowledgement},
+    "a value cannot be parsed": {"server": server_error(27)},
+    "a constraint is violated": {"server": server_error(469)},
+    "an unknown error": {"server": server_error(4711)},
+    **{f"code {code}": {"server": server_error(code)} for code in (36, 53, 159, 241, 425)},
     "time ran out": {"seconds_left": 0},
-    "a defect while parsing": {"patch": (common, "parse", a_defect(CANARY))},
+    "a defect while parsing": {"patch": (common, "parse", raising(CANARY))},
     "a value that the driver refuses": {
         "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
     },
-    "text that UTF-8 cannot write": {
+    "text that UTF-8 cannot encode": {
         "patch": (batch, "to_columns", lambda _: {"volume": ["\ud800"]})
     },
 }
 
 
-@fault(29, 36, caught_by="texts of others are not passed on")
+@fault(29, 36, caught_by="error texts left out if they may quote values")
 @check("S10", "S4")
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("envelope", ["sqs", "direct", "bulk"])
-def test_no_fault_makes_anything_personal_or_secret_be_said(
+def test_no_fault_reveals_personal_data_or_secrets(
     bucket: Bucket,
     store: S3Proxy,
     wire: TcpProxy,
@@ -168,9 +168,9 @@ def test_no_fault_makes_anything_personal_or_secret_be_said(
     }[envelope]
     try:
         said = json.dumps(handler(payload, context(injected.get("seconds_left", 60))))
-    except Exception as error:  # noqa: BLE001  # whatever it is, Lambda would log it
+    except Exception as error:  # noqa: BLE001  # Lambda would log any exception
         said = "".join(traceback.format_exception(error))
-        # The frames show our own source, not values.
+        # These lines show our own source, not values.
         said = "\n".join(line for line in said.splitlines() if not line.startswith("    "))
     out, err = capfd.readouterr()
     assert "ended" in out or "failed" in out
@@ -194,7 +194,7 @@ def test_no_fault_makes_anything_personal_or_secret_be_said(
         json.dumps({"source": "aws.s3", "detail-type": CANARY, "detail": {}}),
     ],
 )
-def test_a_message_that_is_no_event_is_not_repeated(
+def test_a_message_that_is_not_an_event_is_not_quoted_in_the_log(
     bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str], body: str
 ) -> None:
     answer = handler(sqs(m=body), context())
@@ -204,14 +204,14 @@ def test_a_message_that_is_no_event_is_not_repeated(
 
 
 @check("S11")
-def test_no_key_can_forge_a_line_of_the_log(
+def test_a_key_cannot_forge_a_log_line(
     bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str]
 ) -> None:
     forged = '{"level":"INFO","message":"all is well"}'
     key = f"section/1/\r\n{forged}\n\x1b[2J.jsonl"
     handler(sqs(m=notification(bucket.name, key)), context())
     out, _ = capfd.readouterr()
-    lines = out.split("\n")  # As Lambda does.
+    lines = out.split("\n")  # As Lambda splits them.
     assert "\x1b" not in out
     assert "\r" not in out
     assert [json.loads(line).get("message") for line in lines if line.strip()] == [
@@ -229,8 +229,8 @@ _SECRETS = {
 
 
 @check("S21")
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: no history, this is no clone")
-def test_there_is_no_secret_in_the_history() -> None:
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: this is not a git clone")
+def test_there_is_no_secret_in_the_git_history() -> None:
     log = subprocess.run(
         ["git", "log", "--all", "--patch", "--no-color", "--no-textconv"],
         cwd=ROOT,

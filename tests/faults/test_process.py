@@ -1,4 +1,4 @@
-"""What the process is given: little memory, another time zone."""
+"""What the process runs with: little memory, another time zone."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from xapi_etl_processor.storage.migrations import migrate
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-@fault(65, caught_by="memory bounded by a batch; row identity after the crash")
-def test_a_process_with_too_little_memory_ends_and_another_makes_up_for_it(
+@fault(65, caught_by="memory bounded by one batch; row identity")
+def test_an_object_is_loaded_whole_after_a_process_ran_out_of_memory(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     noise = random.Random(1)
@@ -35,14 +35,14 @@ def test_a_process_with_too_little_memory_ends_and_another_makes_up_for_it(
     with pytest.raises(AssertionError):
         child.body_of(small)
     assert ask("SELECT count() FROM processed_files") == [[0]]
-    # 54 MB of lines in 256 MiB above what the process has at its start, threads and all.
+    # 54 MB of lines, in 256 MiB more than the process has at its start, threads included.
     enough = child.start(payload, **{child.LIMIT: "256"})
     assert child.body_of(enough)["video_events_processed"] == 40_000
     counted = "SELECT count(), uniqExact(event_id) FROM video_events FINAL"
     assert ask(counted) == [[40_000, 40_000]]
 
 
-# Worked out by hand: 2024-03-10 is a day of 23 hours in New York.
+# Calculated by hand. 2024-03-10 has 23 hours in New York.
 WRITTEN = {
     "2024-03-10T02:30:00.001Z": 1_710_037_800_001,
     "2024-03-10T02:30:00.999-05:00": 1_710_055_800_999,
@@ -52,9 +52,9 @@ WRITTEN = {
 STORED = "SELECT event_id, toString(toUnixTimestamp64Milli(timestamp)) FROM {} ORDER BY 1"
 
 
-@fault(64, caught_by="integers of milliseconds since 1970, from the statement to the block")
+@fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia"])
-def test_milliseconds_arrive_exactly_in_every_time_zone(
+def test_milliseconds_are_exact_in_every_time_zone(
     bucket: Bucket, settings: Settings, ask: Ask, zone: str
 ) -> None:
     bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(WRITTEN)))
@@ -64,8 +64,8 @@ def test_milliseconds_arrive_exactly_in_every_time_zone(
     assert found == [[event_id(n), str(ms)] for n, ms in enumerate(WRITTEN.values())]
 
 
-@fault(64, caught_by="integers of milliseconds since 1970, from the statement to the block")
-def test_milliseconds_arrive_exactly_at_a_server_in_another_time_zone(
+@fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
+def test_milliseconds_are_exact_on_a_server_in_another_time_zone(
     bucket: Bucket, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, *(video(n, timestamp=text) for n, text in enumerate(WRITTEN)))
@@ -85,7 +85,7 @@ def test_milliseconds_arrive_exactly_at_a_server_in_another_time_zone(
     assert found == [(event_id(n), str(ms)) for n, ms in enumerate(WRITTEN.values())]
 
 
-@fault(47, caught_by="days are UTC's, wherever the process runs")
+@fault(47, caught_by="inclusive UTC days")
 @pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
 def test_a_backfills_days_are_utc_days_in_every_time_zone(
     bucket: Bucket, settings: Settings, zone: str

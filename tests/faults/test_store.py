@@ -1,4 +1,4 @@
-"""What S3 does: refuse, throttle, stall, cut bodies short, replace what is being read."""
+"""What S3 does: errors, throttling, stalls, bodies cut short, objects replaced while read."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LARGE = 3 * s3.SMALL_BYTES
 
 
 def bundle(count: int, size: int = 0) -> bytes:
-    """Video statements 0 to count - 1, padded to about so many bytes in all."""
+    """Video statements 0 to count - 1, padded to about this many bytes in total."""
     padding = "é" * (size // count // 6)
     lines = [json.dumps(video(n, padding=padding)).encode() for n in range(count)]
     return b"".join(line + b"\n" for line in lines)
 
 
 class Once:
-    """An answer to the first `times` GETs of an object's body, or of what is left of it."""
+    """Gives its answer to the first `times` requests for objects, also for the rest of one."""
 
     def __init__(self, answer: Answer, times: int = 1, method: str = "GET") -> None:
         self.answer, self.left, self.method = answer, times, method
@@ -49,10 +49,10 @@ class Once:
         return self.answer
 
 
-@fault(20, caught_by="length check; ranged GET of the same version")
+@fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("cuts", [1, 3])
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
-def test_a_body_that_is_cut_is_read_on_from_there(
+def test_reading_resumes_where_a_body_was_cut_short(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int, cuts: int
 ) -> None:
     body = bundle(200, size)
@@ -64,19 +64,19 @@ def test_a_body_that_is_cut_is_read_on_from_there(
     if size:
         first, *rest = [r.range for r in store.asked("GET", "_1.jsonl")]
         assert first == ""
-        # What had come in whole megabytes is not asked for again.
+        # What was read in whole MiB is not requested again.
         assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
 
 
 @fault(20, caught_by="length check")
-def test_a_body_that_is_always_cut_fails_and_is_not_in_the_ledger(
+def test_a_body_that_is_always_cut_short_fails_and_is_not_in_the_ledger(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, body=bundle(50))
     store.rule = Once(Answer(cut=100), times=100)
     with pytest.raises(EventFailed, match=f"{KEY} could not be read to its end"):
         invoke(notification(bucket.name, KEY))
-    # Hundreds of requests that each bring a hundred bytes would be no help.
+    # Repeating requests that bring a hundred bytes each would not help.
     assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS
     assert ask("SELECT count() FROM processed_files") == [[0]]
     store.rule = Once(Answer(), 0)
@@ -84,8 +84,8 @@ def test_a_body_that_is_always_cut_fails_and_is_not_in_the_ledger(
     assert ask(IDS) == ids(range(50))
 
 
-@fault(20, 55, caught_by="length check, then gzip's own end")
-def test_a_gzip_that_is_cut_on_the_way_is_read_on(
+@fault(20, 55, caught_by="length check; gzip trailer")
+def test_reading_resumes_where_a_gzip_body_was_cut_short(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     body = gzip.compress(bundle(300))
@@ -95,9 +95,9 @@ def test_a_gzip_that_is_cut_on_the_way_is_read_on(
     assert ask(IDS) == ids(range(300))
 
 
-@fault(20, caught_by="ranged GET of the same version")
+@fault(20, caught_by="ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("times", [1, 1000])
-def test_a_body_that_tls_breaks_is_read_on_or_fails_that_object_alone(
+def test_a_tls_error_in_a_body_is_retried_or_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     bucket.put(KEY, body=bundle(200))
@@ -111,7 +111,7 @@ def test_a_body_that_tls_breaks_is_read_on_or_fails_that_object_alone(
             raise SSLError("bad record mac")
         return original(body, amt)
 
-    # The local S3 speaks no TLS.
+    # The local S3 does not offer TLS.
     monkeypatch.setattr(StreamingBody, "read", broken)
     messages = sqs(m=notification(bucket.name, KEY), n=notification(bucket.name, other))
     failed = [{"itemIdentifier": "m"}] if times > 1 else []
@@ -119,9 +119,9 @@ def test_a_body_that_tls_breaks_is_read_on_or_fails_that_object_alone(
     assert ask(IDS) == ([] if failed else ids(range(200))) + ids(range(1000, 1001))
 
 
-@fault(20, caught_by="S3's checksum; nothing is done until the body has come to its end")
+@fault(20, caught_by="S3 checksum; ledger written last")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
-def test_a_body_that_is_damaged_on_the_way_fails_and_is_read_again(
+def test_a_body_damaged_in_transit_fails_and_is_read_again(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
 ) -> None:
     bucket.put(KEY, body=bundle(200, size))
@@ -134,9 +134,9 @@ def test_a_body_that_is_damaged_on_the_way_fails_and_is_read_again(
     assert ask("SELECT count() FROM video_events FINAL WHERE user_id = 'viewer-X'") == [[0]]
 
 
-@fault(21, caught_by="threads that nobody waits for any more are woken")
+@fault(21, caught_by="abandoned threads interrupted")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
-def test_stalls_leave_no_threads_and_no_connections_behind(
+def test_stalls_leave_no_threads_or_connections_behind(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
 ) -> None:
     names = [bucket.put(f"section/1/{n}.jsonl", body=bundle(10, size)) for n in range(4)]
@@ -145,21 +145,21 @@ def test_stalls_leave_no_threads_and_no_connections_behind(
     for _ in range(3):
         with pytest.raises(EventFailed, match="time ran out"):
             invoke(notification(bucket.name, *names), seconds_left=1)
-    end = time.monotonic() + 5  # Half of what S3's silence may last.
+    end = time.monotonic() + 5  # Half of S3's read timeout.
     while threads() > before:
         assert time.monotonic() < end, threading.enumerate()
-        time.sleep(0.05)  # Between looks at a condition with a bound.
+        time.sleep(0.05)  # Polls a condition, up to a limit.
     store.rule = lambda _: None
     assert invoke(notification(bucket.name, *names))["files_processed"] == 4
 
 
 def threads() -> int:
-    """Those of the loader: the proxy's stall until the end of the test."""
+    """The loader's threads; the proxy's own stall until the end of the test."""
     return sum("process_request" not in thread.name for thread in threading.enumerate())
 
 
-@fault(8, 18, caught_by="what cannot be fetched fails its object")
-def test_an_answer_that_s3_never_gives_fails_that_object_alone(
+@fault(8, 18, caught_by="error isolation per object")
+def test_a_malformed_answer_from_s3_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
@@ -176,8 +176,8 @@ def test_an_answer_that_s3_never_gives_fails_that_object_alone(
     assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
-@fault(21, caught_by="read timeout; ranged GET of the same version")
-def test_a_body_that_stalls_is_read_on(
+@fault(21, caught_by="read timeout; ranged GET of the rest (If-Match)")
+def test_reading_resumes_after_a_body_stalls(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "READ_SECONDS", 1)
@@ -188,8 +188,8 @@ def test_a_body_that_stalls_is_read_on(
     assert ask(IDS) == ids(range(200))
 
 
-@fault(21, caught_by="time budget")
-def test_a_stall_does_not_outlast_the_invocation(
+@fault(21, caught_by="deadline")
+def test_a_stalled_body_does_not_outlast_the_invocation(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, body=bundle(200, LARGE))
@@ -202,8 +202,8 @@ def test_a_stall_does_not_outlast_the_invocation(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(4, caught_by="If-Match on every further GET")
-def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(
+@fault(4, caught_by="conditional GET (If-Match)")
+def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     body, later = bundle(200, LARGE), bundle(200, LARGE).replace(b"viewer-", b"VIEWER-")
@@ -226,8 +226,8 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(
     assert ask(LEDGER) == [[etag, 200, 200, 0]]
 
 
-@fault(3, 4, caught_by="the ETag of what was read is what the ledger remembers")
-def test_an_object_that_is_replaced_before_it_is_read_is_remembered_as_what_was_read(
+@fault(3, 4, caught_by="ETag in the ledger's key")
+def test_the_ledger_has_the_version_that_was_read(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1))
@@ -237,7 +237,7 @@ def test_an_object_that_is_replaced_before_it_is_read_is_remembered_as_what_was_
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
 
 
-@fault(19, caught_by="boto's standard retries, within the time budget")
+@fault(19, caught_by="boto3's standard retries; deadline")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_throttling_is_waited_out(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, method: str
@@ -248,7 +248,7 @@ def test_throttling_is_waited_out(
     assert ask(IDS) == [[event_id(1)]]
 
 
-@fault(19, caught_by="bounded retries; the message comes again")
+@fault(19, caught_by="bounded retries; then the message is delivered again")
 def test_throttling_that_does_not_end_fails_the_object(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -260,9 +260,9 @@ def test_throttling_that_does_not_end_fails_the_object(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(18, caught_by="error with key and code; not tried again here")
+@fault(18, caught_by="error with key and code; no retry within the invocation")
 @pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException", "InvalidObjectState"])
-def test_what_may_not_be_read_is_asked_for_once_and_named(
+def test_an_object_that_may_not_be_read_is_requested_once_and_named(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, code: str
 ) -> None:
     bucket.put(KEY, video(1))
@@ -273,8 +273,8 @@ def test_what_may_not_be_read_is_asked_for_once_and_named(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(46, caught_by="error with what to do; the rest is processed")
-def test_an_archived_object_is_named_and_the_others_of_a_backfill_land(
+@fault(46, caught_by="error that says what to do; error isolation per object")
+def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     for n in range(3):
@@ -286,8 +286,8 @@ def test_an_archived_object_is_named_and_the_others_of_a_backfill_land(
     assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
-@fault(22, caught_by="ranged GET of the same version")
-def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
+@fault(22, caught_by="ranged GET of the rest (If-Match)")
+def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     bucket: Bucket,
     store: S3Proxy,
     invoke: Invoke,
@@ -306,7 +306,7 @@ def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
         if point == "insert" and ".video_events " in sql:
             inserts.append(len(store.asked("GET", KEY[-10:])))
             assert cut.until
-            cut.until.set()  # S3 has waited long enough for somebody to read on.
+            cut.until.set()  # S3 now stops waiting for its body to be read.
             assert cut.was_cut.wait(30)
 
     clickhouse.hook = slow
@@ -315,8 +315,8 @@ def test_a_body_that_s3_closed_while_clickhouse_was_slow_is_read_on(
     assert (inserts[0], inserts[-1]) == (1, 2)
 
 
-@fault(49, 19, caught_by="continuation token")
-def test_a_listing_that_stalls_does_not_outlast_the_invocation(
+@fault(49, 19, caught_by="deadline")
+def test_a_stalled_listing_does_not_outlast_the_invocation(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1))
@@ -330,20 +330,20 @@ def test_a_listing_that_stalls_does_not_outlast_the_invocation(
 
 @check("S3")
 @pytest.mark.parametrize("payload", ["direct", "notification", "bulk"])
-def test_another_bucket_is_not_even_asked_for(
+def test_a_bucket_that_is_not_allowed_gets_no_request(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, payload: str
 ) -> None:
     bucket.client.create_bucket(Bucket=f"other-{bucket.name}")
     bucket.client.put_object(Bucket=f"other-{bucket.name}", Key=KEY, Body=bundle(1))
     store.requests.clear()
-    said = f"s3://other-{bucket.name} is not a bucket of bundles"
+    message = f"s3://other-{bucket.name} is not a bucket of bundles"
     if payload == "notification":
-        with pytest.raises(EventFailed, match=said):
+        with pytest.raises(EventFailed, match=message):
             invoke(notification(f"other-{bucket.name}", KEY))
     else:
-        asked = {"key": KEY} if payload == "direct" else {"mode": "bulk"}
-        answer = invoke({"bucket": f"other-{bucket.name}", **asked})
-        assert (answer.status, said in answer["error"]) == (400, True)
+        named = {"key": KEY} if payload == "direct" else {"mode": "bulk"}
+        answer = invoke({"bucket": f"other-{bucket.name}", **named})
+        assert (answer.status, message in answer["error"]) == (400, True)
     assert store.requests == []
     assert ask(ROWS) == [[0]]
 
@@ -363,7 +363,7 @@ def test_another_bucket_can_be_allowed(
 
 @check("S3")
 @pytest.mark.parametrize("key", ["secrets/a.jsonl", "section.jsonl", "/section/1/a.jsonl"])
-def test_what_is_outside_the_folder_is_not_even_asked_for(
+def test_a_key_outside_the_folder_gets_no_request(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, key: str
 ) -> None:
     bucket.put(key, video(1))
@@ -376,7 +376,7 @@ def test_what_is_outside_the_folder_is_not_even_asked_for(
 
 
 @check("S3")
-def test_every_request_names_the_owner_that_the_bucket_must_have(
+def test_every_s3_request_states_the_expected_bucket_owner(
     bucket: Bucket, settings: Settings, aws_environment: dict[str, str]
 ) -> None:
     seen: list[tuple[str, str]] = []

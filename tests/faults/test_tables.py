@@ -1,4 +1,4 @@
-"""What is done to the tables: altered, viewed, deleted from, reprocessed, and only counted."""
+"""Tables that were altered, deleted from or have a materialized view; dry and forced runs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from xapi_etl_processor.errors import EventFailed
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-@fault(38, caught_by="columns are always named; the health check compares them")
-def test_moved_and_added_columns_do_no_harm_and_a_missing_one_is_refused_whole(
+@fault(38, caught_by="column names in every insert; health check")
+def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_stored(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1, result={"completion": True}))
@@ -37,9 +37,9 @@ def test_moved_and_added_columns_do_no_harm_and_a_missing_one_is_refused_whole(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(41, caught_by="partition and sorting key are functions of the statement")
+@fault(41, caught_by="row identity")
 @pytest.mark.parametrize("across", [0, 1])
-def test_a_statement_that_is_sent_again_in_another_month_counts_once(
+def test_a_statement_sent_again_in_another_month_counts_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, across: int
 ) -> None:
     for month in ("01", "02", "03"):
@@ -52,10 +52,10 @@ def test_a_statement_that_is_sent_again_in_another_month_counts_once(
     assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
 
 
-@fault(42, caught_by="the view's table has a window, and the insert passes its token on")
-@pytest.mark.parametrize(("window", "told"), [(10_000, 5), (0, 10)])
+@fault(42, caught_by="deduplication window of the view's table")
+@pytest.mark.parametrize(("window", "counted"), [(10_000, 5), (0, 10)])
 def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_window(
-    bucket: Bucket, invoke: Invoke, ask: Ask, window: int, told: int
+    bucket: Bucket, invoke: Invoke, ask: Ask, window: int, counted: int
 ) -> None:
     ask(
         "CREATE TABLE per_video (video_url String, n UInt64) ENGINE = SummingMergeTree"
@@ -70,23 +70,23 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     ask(FORGET)
     invoke(notification(bucket.name, KEY))
     assert ask(ROWS) == [[5]]
-    assert ask("SELECT sum(n) FROM per_video") == [[told]]
+    assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
-@fault(43, caught_by="async_insert=0 in every insert")
+@fault(43, caught_by="`async_insert=0` in every insert")
 def test_every_insert_is_synchronous_whatever_the_users_profile_says(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     invoke(notification(bucket.name, KEY))
-    # The native protocol writes a setting as two texts behind their lengths, a flag between them.
+    # In the native protocol, a setting is two texts, each after its length, with a flag between.
     inserts = wire.sent.count(b"INSERT INTO")
     assert inserts == 3
     assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
 
 
-@fault(44, caught_by="a token of its own for every forced run; row identity")
-def test_forced_reprocessing_brings_back_what_was_deleted_however_often(
+@fault(44, caught_by="own insert token for each forced run; row identity")
+def test_forced_reprocessing_restores_deleted_rows_every_time(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, *(video(n) for n in range(10)), BAD_LINE)
@@ -102,9 +102,9 @@ def test_forced_reprocessing_brings_back_what_was_deleted_however_often(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(45, caught_by="nothing is sent that writes")
+@fault(45, caught_by="no writing query is sent")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
-def test_a_dry_run_sends_nothing_that_writes_and_counts_as_a_real_one(
+def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     bucket: Bucket,
     settings: Settings,
     invoke: Invoke,

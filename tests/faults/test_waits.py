@@ -1,4 +1,4 @@
-"""Nothing is waited for beyond an invocation's time, whatever answers slowly, or for ever."""
+"""Nothing waits longer than the invocation lasts, whatever is slow or never answers."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ PROGRESS = b"\x03\0\0\0\0\0"
 
 
 def failed_within(seconds: float, bucket: Bucket) -> bool:
-    """Whether one message fails, and is answered for, in an invocation that has so many seconds."""
+    """Whether a message is reported as failed within an invocation of this many seconds."""
     started = time.monotonic()
     answer = handler(sqs(m=notification(bucket.name, KEY)), context(seconds))
     assert time.monotonic() - started < seconds
     return answer == {"batchItemFailures": [{"itemIdentifier": "m"}]}
 
 
-@fault(26, 32, caught_by="a deadline for the whole of an attempt, beside those of the socket")
-def test_a_server_that_only_says_that_it_is_at_work_is_not_waited_for(
+@fault(26, 32, caught_by="deadline")
+def test_a_server_that_only_reports_progress_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, ask: Ask, clickhouse: ClickHouseServer, invoke: Invoke
 ) -> None:
     bucket.put(KEY, video(1))
-    given_up = Event()
+    abandoned = Event()
 
     def work_slowly(point: str, sql: str) -> None:
         if point == "insert" and ".video_events " in sql:
             end = time.monotonic() + 30
-            while time.monotonic() < end and not given_up.wait(0.2):
-                wire.say(PROGRESS)
+            while time.monotonic() < end and not abandoned.wait(0.2):
+                wire.send_reply(PROGRESS)
 
     clickhouse.hook = work_slowly
     assert failed_within(5, bucket)
-    given_up.set()
+    abandoned.set()
     clickhouse.hook = lambda *_: None
     assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
     assert ask(ROWS) == [[1]]
 
 
-@fault(14, 32, caught_by="a deadline for the whole of an attempt, beside those of the socket")
-def test_a_slow_greeting_and_a_slow_reply_do_not_add_up_beyond_the_time(
+@fault(14, 32, caught_by="deadline")
+def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation(
     bucket: Bucket, wire: TcpProxy, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1))
@@ -72,9 +72,9 @@ def test_a_slow_greeting_and_a_slow_reply_do_not_add_up_beyond_the_time(
     assert ask(ROWS) == [[0]]
 
 
-@fault(14, 32, caught_by="a deadline for the whole of an attempt, beside those of the socket")
+@fault(14, 32, caught_by="deadline")
 @pytest.mark.parametrize("seconds", [4, 1])
-def test_the_addresses_of_a_name_are_not_each_waited_for(
+def test_a_host_name_with_several_dead_addresses_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
     addresses = ["127.0.0.11", "127.0.0.12", "127.0.0.13"]
@@ -86,7 +86,7 @@ def test_the_addresses_of_a_name_are_not_each_waited_for(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
 
     with ExitStack() as open_sockets:
-        port = full(addresses, open_sockets)
+        port = unanswering_port(addresses, open_sockets)
         monkeypatch.setattr(socket, "getaddrinfo", three)
         monkeypatch.setenv("CLICKHOUSE_HOST", "three.example")
         monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
@@ -95,8 +95,8 @@ def test_the_addresses_of_a_name_are_not_each_waited_for(
         assert failed_within(seconds, bucket)
 
 
-def full(addresses: list[str], open_sockets: ExitStack) -> int:
-    """A port on which these addresses answer nothing: what listens there has no room for more."""
+def unanswering_port(addresses: list[str], open_sockets: ExitStack) -> int:
+    """A port on which these addresses never answer, because the listener's backlog is full."""
     port = 0
     for address in addresses:
         listener = open_sockets.enter_context(socket.socket())
@@ -111,8 +111,8 @@ def full(addresses: list[str], open_sockets: ExitStack) -> int:
     return port
 
 
-@fault(32, caught_by="ping before a query")
-def test_a_warm_connection_that_is_forgotten_on_the_way_is_left_for_a_new_one(
+@fault(32, caught_by="ping before a query, then a new connection")
+def test_a_warm_connection_that_the_network_forgot_is_replaced(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.CONNECT_SECONDS", 1)
@@ -122,42 +122,42 @@ def test_a_warm_connection_that_is_forgotten_on_the_way_is_left_for_a_new_one(
         started = time.monotonic()
         assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
         assert time.monotonic() - started < 10
-        wire.hush()
+        wire.freeze()
     assert ask(IDS) == ids(range(2))
 
 
-@fault(26, 32, caught_by="no reconnecting below ours")
-def test_an_insert_that_was_given_up_does_not_begin_anew(
+@fault(26, 32, caught_by="driver's own reconnecting turned off")
+def test_an_abandoned_insert_does_not_start_over(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
     ping, insert = Connection.ping, ClickHouse.insert
-    inserting, hushed = Event(), Event()
+    inserting, frozen = Event(), Event()
 
-    def answered_for_the_last_time(connection: Connection) -> bool:
+    def freeze_after_the_ping(connection: Connection) -> bool:
         alive = bool(ping(connection))
-        if inserting.is_set() and not hushed.is_set():
-            wire.hush()
-            hushed.set()
+        if inserting.is_set() and not frozen.is_set():
+            wire.freeze()
+            frozen.set()
         return alive
 
-    def told(self: ClickHouse, *arguments: Any) -> None:
+    def note_and_insert(self: ClickHouse, *arguments: Any) -> None:
         inserting.set()
         insert(self, *arguments)
 
-    monkeypatch.setattr(Connection, "ping", answered_for_the_last_time)
-    monkeypatch.setattr(ClickHouse, "insert", told)
+    monkeypatch.setattr(Connection, "ping", freeze_after_the_ping)
+    monkeypatch.setattr(ClickHouse, "insert", note_and_insert)
     assert failed_within(3, bucket)
-    assert hushed.is_set()
+    assert frozen.is_set()
     end = time.monotonic() + 3
     while time.monotonic() < end:
         assert b"INSERT INTO" not in wire.sent
-        time.sleep(0.1)  # Between looks at what must not happen.
+        time.sleep(0.1)  # Polls for what must not happen.
     assert ask(ROWS) == [[0]]
 
 
-@fault(66, caught_by="nobody waits for a thread that is left behind")
-def test_the_command_line_ends_with_its_answer_though_s3_is_silent(
+@fault(66, caught_by="exit without waiting for abandoned threads")
+def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     bucket: Bucket, store: S3Proxy, settings: Any
 ) -> None:
     store.rule = lambda _: Answer(stall=0)
@@ -167,10 +167,10 @@ def test_the_command_line_ends_with_its_answer_though_s3_is_silent(
     assert b"S3 did not answer in time" in done.stdout
 
 
-@fault(63, caught_by="timeouts for the secret, and the invocation's deadline")
+@fault(63, caught_by="timeouts for the secret; deadline")
 @check("S13")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"health_check": True}])
-def test_a_secret_that_is_out_of_reach_is_named_in_time(
+def test_an_unreachable_secret_is_named_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any]
 ) -> None:
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
@@ -191,7 +191,7 @@ def test_a_secret_that_is_out_of_reach_is_named_in_time(
 
 @fault(66, caught_by="health check")
 @pytest.mark.parametrize("seconds", [5, 60])
-def test_the_health_check_gives_a_silent_s3_up_in_time(
+def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     bucket: Bucket, store: S3Proxy, seconds: int
 ) -> None:
     store.rule = lambda _: Answer(stall=0)
@@ -204,23 +204,23 @@ def test_the_health_check_gives_a_silent_s3_up_in_time(
 
 
 @fault(66, caught_by="health check")
-def test_the_health_check_says_what_may_not_be_listed(bucket: Bucket, store: S3Proxy) -> None:
+def test_the_health_check_says_which_s3_rights_to_allow(bucket: Bucket, store: S3Proxy) -> None:
     store.rule = lambda _: Answer("AccessDenied", 403)
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
     assert "allow s3:GetObject and s3:ListBucket" in json.loads(answer["body"])["s3"]["error"]
 
 
-@fault(12, 54, caught_by="the time is looked at for each piece of what is unpacked")
+@fault(12, 54, caught_by="deadline")
 @check("S13")
-def test_a_line_without_an_end_is_not_read_beyond_the_time(
+def test_reading_an_endless_line_stops_at_the_deadline(
     bucket: Bucket, settings: Any, ask: Ask, invoke: Invoke
 ) -> None:
     noise = random.Random(7).randbytes(5000).replace(b"\n", b" ")
     packer = zlib.compressobj(1, wbits=31)
     blocks = (packer.compress(noise + b" " * 1_000_000) for _ in range(2500))
     body = b"".join(blocks) + packer.flush()
-    assert 2500 * 1_005_000 / len(body) < 200, "the limit on what a byte may hold would do"
+    assert 2500 * 1_005_000 / len(body) < 200, "MAX_UNPACKED_RATIO would end it too"
     bucket.put(KEY, body=body)
     started = time.monotonic()
     with pytest.raises(EventFailed, match="time ran out"):

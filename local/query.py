@@ -1,0 +1,130 @@
+"""Ask the local ClickHouse and print the answer as a table.
+
+    python -m local.query [--data DIR] "SELECT 1"
+
+Inside `make local` this asks the ClickHouse that runs there. Elsewhere it reads a data folder that
+nothing serves, the demo's unless another is named, and cannot change it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from clickhouse_driver import Client, errors
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from local.clickhouse_server import DEMO, ClickHouseServer, FolderUnusable
+
+PORT_VARIABLE = "MAKE_LOCAL_CLICKHOUSE_PORT"
+"""Set inside `make local` only: the port of its ClickHouse."""
+
+_MOST_ROWS = 1000
+_NUMBERS = ("Int", "UInt", "Float", "Decimal", "Nullable(Int", "Nullable(UInt", "Nullable(Float")
+
+
+class NothingThere(Exception):
+    """There is no data to ask about."""
+
+
+@contextmanager
+def _server(data: Path | None) -> Iterator[int]:
+    """The port to ask on: of `make local` if this is its shell, else of a server on the folder."""
+    running = os.environ.get(PORT_VARIABLE)
+    if running and not data:
+        yield int(running)
+        return
+    folder = data or DEMO
+    if not folder.exists():
+        raise NothingThere(f"{folder} does not exist: make run first")
+    server = ClickHouseServer(folder, read_only=True).start()
+    try:
+        yield server.port
+    finally:
+        server.stop()
+
+
+def _ask(port: int, sql: str) -> tuple[list[tuple[str, str]], list[Sequence[Any]]]:
+    """Names and types of the columns, and one row more than is shown if there are more."""
+    with Client("127.0.0.1", port, connect_timeout=5) as client:
+        answer = client.execute_iter(sql, with_column_types=True)
+        columns = list(next(answer, []))
+        return columns, list(islice(answer, _MOST_ROWS + 1))
+
+
+def _show(columns: list[tuple[str, str]], rows: list[Sequence[Any]]) -> None:
+    """Print a table or, if it is wider than the screen, one field a line."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
+    shown = [[_text(value) for value in row] for row in rows[:_MOST_ROWS]]
+    widths = [
+        max(cell_len(text) for text in (name, *(row[index].plain for row in shown)))
+        for index, (name, _) in enumerate(columns)
+    ]
+    if sum(widths) + 3 * len(widths) + 1 <= console.width:
+        table = Table()
+        for name, kind in columns:
+            table.add_column(Text(name), justify="right" if kind.startswith(_NUMBERS) else "left")
+        for row in shown:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        indent = max(cell_len(name) for name, _ in columns) + 2
+        for number, row in enumerate(shown, 1):
+            console.print(Text(f"Row {number}", style="bold"))
+            for (name, _), value in zip(columns, row, strict=True):
+                console.print(Text(name.ljust(indent)) + value, soft_wrap=True)
+    if len(rows) > _MOST_ROWS:
+        console.print(f"Only the first {_MOST_ROWS:,} rows are shown.")
+
+
+def _text(value: Any) -> Text:
+    if value is None:
+        return Text("NULL", style="dim")
+    return Text(value.isoformat(" ") if isinstance(value, datetime) else str(value))
+
+
+def main() -> int:
+    """Answer one query: 0 answered, 1 it failed, 2 there was none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local.query", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--data", type=Path, help="data folder (.local/demo)")
+    parser.add_argument("sql", help="the query")
+    options = parser.parse_args()
+    if not options.sql.strip():
+        print('query: the query is empty: make query SQL="SELECT ..."', file=sys.stderr)
+        return 2
+    try:
+        with _server(options.data) as port:
+            columns, rows = _ask(port, options.sql)
+    except (NothingThere, FolderUnusable) as error:
+        print(f"query: {error}", file=sys.stderr)
+        return 1
+    except errors.Error as error:
+        reason = str(error).partition("Stack trace")[0].strip(" .\n").replace("\n", " ")
+        print(f"query: {reason}", file=sys.stderr)
+        return 1
+    except (OSError, EOFError):
+        print("query: ClickHouse does not answer: has `make local` ended?", file=sys.stderr)
+        return 1
+    if columns:
+        _show(columns, rows)
+    else:
+        print("Done.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -180,7 +180,7 @@ def test_pauses_between_retries_grow_and_are_random(
     assert pauses[:3] != pauses[3:]
 
 
-@fault(12, caught_by="time budget")
+@fault(12, caught_by="deadline")
 def test_no_attempt_begins_that_the_deadline_would_cut_short(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -298,7 +298,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         warm.disconnect()
 
 
-@fault(26, caught_by="timeouts derived from the time left")
+@fault(26, caught_by="deadline")
 def test_waiting_for_a_reply_ends_by_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:

@@ -250,7 +250,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
         invoke(notification(name, "section/x.jsonl"))
 
 
-@fault(12, 14, caught_by="time budget")
+@fault(12, 14, caught_by="deadline")
 def test_events_without_time_left_are_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

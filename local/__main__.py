@@ -77,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)
+    # A script's background jobs ignore SIGINT, and so would the shell or command.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = options.command or _shell(os.environ.get("SHELL", ""))
     print("Starting S3 and ClickHouse ...", file=sys.stderr, flush=True)
     try:

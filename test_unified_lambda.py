@@ -25,9 +25,9 @@ try:
     from rich.markup import escape
     from rich.table import Table
 
-    from local import aws
+    from local import DEMO, aws
     from local.bundles import Bundle, generate
-    from local.clickhouse_server import DEMO, ClickHouseServer, FolderUnusable
+    from local.clickhouse_server import ClickHouseServer, FolderUnusable
     from xapi_etl_processor.clickhouse_client import ClickHouse
 except ImportError as error:
     sys.exit(f"{error}. Install the dependencies first: pip install -r requirements.txt")

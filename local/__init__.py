@@ -2,3 +2,16 @@
 
 Never in the deployment package.
 """
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parents[1] / ".local"
+
+DATA = _FOLDER / "clickhouse"
+"""A person's own ClickHouse data: `make local` serves it, and nothing here deletes it."""
+
+DEMO = _FOLDER / "demo"
+"""The demo's ClickHouse data: every `make run` deletes it and makes it again."""
+
+PORT_VARIABLE = "MAKE_LOCAL_CLICKHOUSE_PORT"
+"""The port of the ClickHouse of `make local`; this variable is set there only."""

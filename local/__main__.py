@@ -22,10 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clickhouse_driver import errors
 from clickhouse_migrations.exceptions import MigrationException
 
-from local import process
+from local import DATA, PORT_VARIABLE, process
 from local.aws import loader_environment, without_real_services
-from local.clickhouse_server import DATA
-from local.query import PORT_VARIABLE
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import XapiEtlError
 from xapi_etl_processor.storage.migrations import migrate
@@ -190,8 +188,8 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
             else:
                 os.killpg(child.pid, number)
 
-    signal.signal(signal.SIGINT, lambda *_: None if at_terminal else send(signal.SIGINT))
     try:
+        signal.signal(signal.SIGINT, lambda *_: None if at_terminal else send(signal.SIGINT))
         code = child.wait()
     finally:
         # Interactive shells ignore SIGTERM, but not SIGHUP.

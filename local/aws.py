@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from moto.server import ThreadedMotoServer
 
-from local.lifetime import stop_event
+from local.lifetime import StopRequest
 
 PORT = 5000
 REGION = "us-east-1"
@@ -87,7 +87,7 @@ def main() -> int:
         "--stop-with-parent", action="store_true", help="stop when standard input ends"
     )
     options = parser.parse_args()
-    stopped = stop_event(with_parent=options.stop_with_parent)
+    stop = StopRequest(with_parent=options.stop_with_parent)
     with socket.socket() as probe:
         if options.port and probe.connect_ex(("127.0.0.1", options.port)) == 0:
             print(f"aws: port {options.port} is in use: name another", file=sys.stderr)
@@ -95,7 +95,7 @@ def main() -> int:
     with serving(options.port) as variables:
         print(f"# S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
         print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
-        stopped.wait()
+        stop.wait()
     return 0
 
 

@@ -21,14 +21,10 @@ from pathlib import Path
 
 from chdb.state.sqlitelike import Connection
 
-from local.lifetime import stop_event
+from local import DATA
+from local.lifetime import StopRequest
 from local.native_protocol import ProtocolError, Query, Wire
 
-_LOCAL = Path(__file__).parents[1] / ".local"
-DATA = _LOCAL / "clickhouse"
-"""A person's own data: `make local` loads it, and nothing here deletes it."""
-DEMO = _LOCAL / "demo"
-"""The demo's data: every `make run` deletes it and makes it again."""
 PORT = 9000
 USER = "default"
 
@@ -298,7 +294,7 @@ def main() -> int:
         "--stop-with-parent", action="store_true", help="stop when standard input ends"
     )
     options = parser.parse_args()
-    stopped = stop_event(with_parent=options.stop_with_parent)
+    stop = StopRequest(with_parent=options.stop_with_parent)
     try:
         if options.read_only and not options.data.exists():
             print(f"clickhouse: {options.data} does not exist: make run first", file=sys.stderr)
@@ -323,7 +319,7 @@ def main() -> int:
         flush=True,
     )
     server.start()
-    stopped.wait()
+    stop.wait()
     server.stop()
     return 0
 

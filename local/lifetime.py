@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-import threading
 
 
-def stop_event(*, with_parent: bool = False) -> threading.Event:
-    """An event that SIGINT and SIGTERM set; with_parent, so does the end of standard input.
+class StopRequest:
+    """Waits for SIGINT or SIGTERM or, with_parent, for the end of standard input.
 
-    A parent that holds the other end of that pipe cannot leave the service behind, even if the
-    parent is killed.
+    A parent that holds the other end of standard input cannot leave the service behind, even if
+    the parent is killed. A signal that comes before `wait` is not lost.
     """
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    if with_parent:
-        threading.Thread(target=_wait_for_parent, args=(stopped,), daemon=True).start()
-    return stopped
 
+    def __init__(self, *, with_parent: bool = False) -> None:
+        # A pipe, because a signal handler that sets a threading.Event can deadlock.
+        self._requested, self._request = os.pipe()
+        self._sources = [self._requested, *([sys.stdin.fileno()] if with_parent else [])]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
 
-def _wait_for_parent(stopped: threading.Event) -> None:
-    # Not sys.stdin.read(): the lock that it holds would abort the interpreter's shutdown.
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    stopped.set()
+    def wait(self) -> None:
+        """Block until the service should stop."""
+        while True:
+            ready, _, _ = select.select(self._sources, [], [])
+            if self._requested in ready or not os.read(ready[0], 1024):
+                return
+
+    def _on_signal(self, *_: object) -> None:
+        os.write(self._request, b"!")

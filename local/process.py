@@ -80,8 +80,9 @@ def _running(module: str, *arguments: str) -> Iterator[int]:
     assert process.stdin  # noqa: S101  # for mypy: both are pipes
     assert process.stdout  # noqa: S101
     too_late = threading.Timer(_START_SECONDS, process.kill)
-    too_late.start()
+    too_late.daemon = True
     try:
+        too_late.start()
         line = process.stdout.readline()
         found = _PORT.search(line)
         if not found:

@@ -24,17 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local.clickhouse_server import DEMO, ClickHouseServer, FolderUnusable
-
-PORT_VARIABLE = "MAKE_LOCAL_CLICKHOUSE_PORT"
-"""Set inside `make local` only: the port of its ClickHouse."""
+from local import DEMO, PORT_VARIABLE
 
 _MOST_ROWS = 1000
 _NUMBERS = ("Int", "UInt", "Float", "Decimal", "Nullable(Int", "Nullable(UInt", "Nullable(Float")
 
 
-class NothingThere(Exception):
-    """There is no data to ask about."""
+class NoServer(Exception):
+    """There is no ClickHouse to ask; the message says why."""
 
 
 @contextmanager
@@ -44,10 +41,15 @@ def _server(data: Path | None) -> Iterator[int]:
     if running and not data:
         yield int(running)
         return
+    from local.clickhouse_server import ClickHouseServer, FolderUnusable
+
     folder = data or DEMO
     if not folder.exists():
-        raise NothingThere(f"{folder} does not exist: make run first")
-    server = ClickHouseServer(folder, read_only=True).start()
+        raise NoServer(f"{folder} does not exist: make run first")
+    try:
+        server = ClickHouseServer(folder, read_only=True).start()
+    except FolderUnusable as error:
+        raise NoServer(str(error)) from error
     try:
         yield server.port
     finally:
@@ -109,7 +111,7 @@ def main() -> int:
     try:
         with _server(options.data) as port:
             columns, rows = _ask(port, options.sql)
-    except (NothingThere, FolderUnusable) as error:
+    except NoServer as error:
         print(f"query: {error}", file=sys.stderr)
         return 1
     except errors.Error as error:

@@ -18,16 +18,16 @@ class Meaning(NamedTuple):
 
 
 _WAIT = "nothing: it is tried again"
-_MIGRATE = "run `python -m xapi_etl_processor migrate`"
+MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 CODES = {
-    16: Meaning("NO_SUCH_COLUMN_IN_TABLE", "fatal", f"a column is missing: {_MIGRATE}"),
+    16: Meaning("NO_SUCH_COLUMN_IN_TABLE", "fatal", f"a column is missing: {MIGRATE}"),
     36: Meaning("BAD_ARGUMENTS", "fatal", "use ClickHouse 22.2 or later"),
-    47: Meaning("UNKNOWN_IDENTIFIER", "fatal", f"a column is missing: {_MIGRATE}"),
+    47: Meaning("UNKNOWN_IDENTIFIER", "fatal", f"a column is missing: {MIGRATE}"),
     50: Meaning("UNKNOWN_TYPE", "fatal", "use ClickHouse 22.2 or later"),
     53: Meaning("TYPE_MISMATCH", "fatal", "compare the table with docs/tables.md: it was changed"),
-    60: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {_MIGRATE}"),
-    81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {_MIGRATE}"),
+    60: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
+    81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
     115: Meaning("UNKNOWN_SETTING", "fatal", "use ClickHouse 22.2 or later"),
     159: Meaning("TIMEOUT_EXCEEDED", "uncertain", _WAIT),
     164: Meaning("READONLY", "fatal", "give the user a profile without `readonly`"),

@@ -87,9 +87,14 @@ def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
     page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
+    return page, to_skip(page, run)
+
+
+def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
+    """The objects that are in the ledger; none if the run is forced. Raises ClickHouseError."""
     if run.force:
-        return page, set()
-    return page, ledger.already_processed(run.connections.clickhouse, page, run.deadline)
+        return set()
+    return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator[Outcome]:

@@ -7,14 +7,14 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor.common import PAGE_OBJECTS, process
+from xapi_etl_processor.common import PAGE_OBJECTS, process, to_skip
 from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Error, S3Late
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.ledger import Identity, already_processed, identity
+from xapi_etl_processor.storage.ledger import identity
 
 SHOWN_FILES = 10
 """Keys that a dry run shows. Our limit."""
@@ -111,10 +111,8 @@ def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, 
     """What would be processed, without reading an object or writing anything."""
     source = iter(objects)
     while page := list(islice(source, PAGE_OBJECTS)):
-        known: set[Identity] = set()
         try:
-            if not run.force:
-                known = already_processed(run.connections.clickhouse, page, run.deadline)
+            known = to_skip(page, run)
         except ClickHouseError as error:
             stop = Stop(StopReason.LEDGER_FAILED, str(error))
             yield from (stopped(obj, Status.WAITING, stop) for obj in page)

@@ -9,6 +9,7 @@ from typing import Any
 
 from xapi_etl_processor import __version__
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.clickhouse_errors import MIGRATE
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import (
@@ -19,6 +20,7 @@ from xapi_etl_processor.errors import (
 )
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.access import NO_BUCKET
 from xapi_etl_processor.storage.tables import EVENTS, TYPES
 
 SERVICE_SECONDS = 8
@@ -29,7 +31,6 @@ UNNEEDED_RIGHTS = ("DROP TABLE", "TRUNCATE", "ALTER DELETE", "ALTER UPDATE", "AL
 
 _Ask = Callable[..., list[tuple[Any, ...]]]
 _PLAIN_WINDOW = "non_replicated_deduplication_window"
-_MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 
 def check(
@@ -116,7 +117,7 @@ def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
     missing = [table for table in TYPES if table not in found]
     if missing:
         status = "missing" if EVENTS in missing else "behind"
-        return status, f"{database} lacks {', '.join(missing)}: {_MIGRATE}"
+        return status, f"{database} lacks {', '.join(missing)}: {MIGRATE}"
     differing = [
         f"{table}.{name} is {found[table].get(name, 'not there')}, not {kind}"
         for table, columns in TYPES.items()
@@ -125,7 +126,7 @@ def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
     ]
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        return "behind", f"{'; '.join(differing[:3])}{more}: {_MIGRATE}"
+        return "behind", f"{'; '.join(differing[:3])}{more}: {MIGRATE}"
     return "current", None
 
 
@@ -144,7 +145,7 @@ def _deduplication(ask: _Ask, database: str) -> tuple[str, str | None]:
     windows = [_window(engine) for _, engine in rows]
     if len(rows) < len(TYPES) or not all(windows):
         without = [name for name, engine in rows if not _window(engine)]
-        return "none", f"{', '.join(without)} has no deduplication window: {_MIGRATE}"
+        return "none", f"{', '.join(without)} has no deduplication window: {MIGRATE}"
     return f"window of {min(windows)} inserts", None
 
 
@@ -179,7 +180,7 @@ def _window(engine: str) -> int:
 def _check_s3(settings: Settings, connections: Connections, deadline: Deadline) -> dict[str, Any]:
     error = None
     if not settings.bucket:
-        error = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
+        error = NO_BUCKET
     else:
         try:
             s3.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3NotAllowed
 
+NO_BUCKET = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
+
 
 def allowed_buckets(settings: Settings) -> tuple[str, ...]:
     """The buckets whose objects may be read; none if none is configured."""
@@ -19,7 +21,7 @@ def check_allowed(settings: Settings, bucket: str, key: str) -> None:
     """Raises S3NotAllowed unless this key, or every key with this prefix, may be read."""
     buckets = allowed_buckets(settings)
     if not buckets:
-        raise S3NotAllowed("S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles")
+        raise S3NotAllowed(NO_BUCKET)
     if bucket not in buckets:
         raise S3NotAllowed(
             f"s3://{bucket} is not a bucket of bundles: check its name, or allow it with"

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 USER, PASSWORD = "loader", "not-a-secret-0c9f"
 
+# Under `make test`, a make that a test starts would behave as a part of that one.
+for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(_name, None)
+
 Ask = Callable[[str], list[list[Any]]]
 
 

@@ -61,6 +61,9 @@ class Wire:
     """One connection: packets in, packets out."""
 
     def __init__(self, sock: socket.socket) -> None:
+        # An answer of several packets would otherwise wait 40 ms for the client to acknowledge the
+        # first.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._in = BufferedSocketReader(sock, _BUFFER_BYTES)
         self._out = BufferedSocketWriter(sock, _BUFFER_BYTES)
         self._frames = CompressedBlockInputStream(self._in, SimpleNamespace())

@@ -10,14 +10,17 @@ override SQL := $(value SQL)
 CMD :=
 override CMD := $(value CMD)
 export SQL CMD
+# Twice as many processes as cores: many tests wait for a time to pass.
+WORKERS ?= 4
+PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
 
-.PHONY: help run test drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
 
 $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,8 +48,11 @@ $(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
 run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
 	@$(BIN)/python test_unified_lambda.py
 
-test: $(VENV)/ready ## run all tests, about ten minutes
-	$(BIN)/python -m pytest
+test: $(VENV)/ready ## run all tests, in random order: about three minutes
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 drill: $(VENV)/ready ## kill loaders and servers at random, then check the data: make drill KILLS=200
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)

@@ -21,6 +21,8 @@ import pytest
 
 from local import aws
 from local.clickhouse_server import ClickHouseServer
+from tests.faults.http_proxy import S3Proxy, s3_proxy
+from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.packages import Packages
 from tests.samples import context
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -64,7 +66,11 @@ def aws_environment() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """The deployment package for each Python and processor, built when it is first asked for."""
-    return Packages(tmp_path_factory.mktemp("packages"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the one that the processes of this run have in common
+    (folder / "packages").mkdir(exist_ok=True)
+    return Packages(folder / "packages")
 
 
 @dataclass
@@ -212,3 +218,30 @@ def invoke(settings: Settings) -> Invoke:
         return Answer(answer["statusCode"], json.loads(answer["body"]))
 
     return invoke
+
+
+@pytest.fixture
+def wire(
+    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TcpProxy]:
+    """A proxy in front of ClickHouse; the loader connects only through it."""
+    with tcp_proxy(clickhouse.port) as proxy:
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(proxy.port))
+        forget_connections()
+        yield proxy
+        forget_connections()
+
+
+@pytest.fixture
+def store(
+    aws_environment: dict[str, str],
+    bucket: Bucket,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[S3Proxy]:
+    """A proxy in front of S3; the loader connects only through it, `bucket` directly."""
+    with s3_proxy(aws_environment["AWS_ENDPOINT_URL"]) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        forget_connections()
+        yield proxy
+        forget_connections()

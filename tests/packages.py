@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ HERE = "arm64" if platform.machine() == ARCHITECTURES["arm64"] else "x86_64"
 
 
 class Packages:
-    """Packages by Python version, in folders of the test session."""
+    """Packages by Python version, in a folder that all processes of the test run share."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,24 +35,27 @@ class Packages:
         built = os.environ.get("XAPI_PACKAGE")
         if built and _is_for(Path(built), python, arch):
             return Path(built)
-        path = self.folder / f"{python}-{arch}.zip"
-        if not path.exists():
-            build(path, python, arch)
-        return path
+        return self._made_once(f"{python}-{arch}.zip", lambda path: build(path, python, arch))
 
     def task(self, python: str) -> Path:
         """The unpacked package, as in /var/task."""
-        folder = self.folder / f"task-{python}"
-        if not folder.exists():
-            unpack(self.zip(python), folder)
-        return folder
+        package = self.zip(python)
+        return self._made_once(f"task-{python}", lambda folder: unpack(package, folder))
 
     def runtime(self, python: str) -> Path:
         """The libraries of Lambda's runtime, as in /var/runtime."""
-        folder = self.folder / f"runtime-{python}"
-        if not folder.exists():
-            install_runtime(folder, python)
-        return folder
+        return self._made_once(f"runtime-{python}", lambda folder: install_runtime(folder, python))
+
+    def _made_once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The file or folder of this name; the first process that needs it makes it."""
+        path = self.folder / name
+        with (self.folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                unfinished = self.folder / f"unfinished-{name}"
+                make(unfinished)
+                unfinished.rename(path)
+        return path
 
 
 def _is_for(package: Path, python: str, arch: str) -> bool:

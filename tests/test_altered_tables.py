@@ -8,9 +8,8 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import fault
-from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import TcpProxy
+from tests.reader import FORGET, IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
@@ -18,7 +17,7 @@ from xapi_etl_processor.errors import EventFailed
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-@fault(38, caught_by="column names in every insert; health check")
+@pytest.mark.fault(38, caught_by="column names in every insert; health check")
 def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_stored(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -37,7 +36,7 @@ def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_st
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(41, caught_by="row identity")
+@pytest.mark.fault(41, caught_by="row identity")
 @pytest.mark.parametrize("across", [0, 1])
 def test_a_statement_sent_again_in_another_month_counts_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, across: int
@@ -46,13 +45,15 @@ def test_a_statement_sent_again_in_another_month_counts_once(
         key = f"section/1/video/2025-{month}-15T00-00-00Z_1.jsonl"
         bucket.put(key, video(1, stored=f"2025-{month}-15T00:00:00Z"))
         invoke(notification(bucket.name, key))
+    ask(FORGET)
+    assert invoke({"section_id": 1})["files_processed"] == 3
     final = f"SETTINGS do_not_merge_across_partitions_select_final = {across}"
     assert ask(f"SELECT count() FROM video_events FINAL {final}") == [[1]]
     parts = "SELECT DISTINCT partition FROM system.parts WHERE table = 'video_events'"
     assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
 
 
-@fault(42, caught_by="deduplication window of the view's table")
+@pytest.mark.fault(42, caught_by="deduplication window of the view's table")
 @pytest.mark.parametrize(("window", "counted"), [(10_000, 5), (0, 10)])
 def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_window(
     bucket: Bucket, invoke: Invoke, ask: Ask, window: int, counted: int
@@ -73,7 +74,7 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
-@fault(43, caught_by="`async_insert=0` in every insert")
+@pytest.mark.fault(43, caught_by="`async_insert=0` in every insert")
 def test_every_insert_is_synchronous_whatever_the_users_profile_says(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke
 ) -> None:
@@ -85,7 +86,7 @@ def test_every_insert_is_synchronous_whatever_the_users_profile_says(
     assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
 
 
-@fault(44, caught_by="own insert token for each forced run; row identity")
+@pytest.mark.fault(44, caught_by="own insert token for each forced run; row identity")
 def test_forced_reprocessing_restores_deleted_rows_every_time(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -94,6 +95,7 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
     invoke(notification(bucket.name, KEY))
     for _ in range(3):
         ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
         assert ask(ROWS) == [[0]]
         for _ in range(2):
             assert invoke(force)["video_events_processed"] == 10
@@ -102,7 +104,7 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(45, caught_by="no writing query is sent")
+@pytest.mark.fault(45, caught_by="no writing query is sent")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
 def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     bucket: Bucket,
@@ -118,9 +120,13 @@ def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     dry = invoke({**payload, "bucket": bucket.name, "dry_run": True}).body
     assert sent
     assert all(sql.startswith("SELECT ") for sql in sent)
+    for table in ("video_events", "rejected_statements", "processed_files"):
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
     real = invoke({**payload, "bucket": bucket.name}).body
     assert dry["files_found"] == real["files_found"] == 1
     if "key" in payload:
         counters = ("video_events_processed", "rejected_lines", "events_processed")
         assert [dry[name] for name in counters] == [real[name] for name in counters] == [2, 1, 2]
     assert ask(ROWS) == [[2]]
+    assert ask("SELECT count() FROM rejected_statements") == [[1]]
+    assert ask("SELECT count() FROM processed_files") == [[1]]

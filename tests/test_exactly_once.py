@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +10,12 @@ import pytest
 from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import fault
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common
-from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed, NothingDone
-from xapi_etl_processor.run import Connections, Run, connections
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -39,7 +35,8 @@ class Cut:
                 raise ConnectionAbortedError
 
 
-@fault(1, caught_by="ledger; row identity when forced")
+@pytest.mark.slow
+@pytest.mark.fault(1, caught_by="ledger; row identity when forced")
 def test_loading_everything_twice_leaves_the_same_counts(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -65,7 +62,7 @@ def test_loading_everything_twice_leaves_the_same_counts(
     ) == [[1]]
 
 
-@fault(1, caught_by="ledger")
+@pytest.mark.fault(1, caught_by="ledger")
 def test_a_repeated_notification_is_skipped_without_reading_the_object(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
@@ -92,7 +89,7 @@ def test_the_ledger_is_queried_once_for_many_objects(
     assert verbs == ["processed_files", "video_events", "processed_files"]
 
 
-@fault(3, caught_by="ETag in the ledger's key")
+@pytest.mark.fault(3, caught_by="ETag in the ledger's key")
 def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1))
     invoke(notification(bucket.name, KEY))
@@ -103,7 +100,7 @@ def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke
     assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
 
 
-@fault(3, caught_by="current version is read; row identity")
+@pytest.mark.fault(3, caught_by="current version is read; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -115,22 +112,7 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
-@fault(44, caught_by="own insert token for each forced run")
-def test_force_restores_deleted_rows(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    bucket.put(KEY, video(1), video(2))
-    invoke({"section_id": 2001})
-    for _ in range(2):
-        ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
-        assert ask(COUNT) == [[0]]
-        assert invoke({"section_id": 2001})["files_skipped"] == 1
-        assert ask(COUNT) == [[0]]
-        invoke({"section_id": 2001, "force_reprocess": True})
-        assert ask(COUNT) == [[2]]
-
-
-@fault(25, 26, caught_by="retry with the same bytes and token")
+@pytest.mark.fault(25, 26, caught_by="retry with the same bytes and token")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
@@ -154,7 +136,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-@fault(26, caught_by="the message is delivered again; insert token")
+@pytest.mark.fault(26, caught_by="the message is delivered again; insert token")
 @pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
     bucket: Bucket,
@@ -231,18 +213,8 @@ def test_different_rows_have_different_tokens(
     assert ask(COUNT) == [[4]]
 
 
-@fault(41, caught_by="row identity")
-def test_the_same_statement_in_many_objects_counts_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    keys = [f"section/1/video/2024-0{n}-01T00-00-00Z_{n}.jsonl" for n in range(1, 5)]
-    for key in keys:
-        bucket.put(key, video(1))
-    invoke(notification(bucket.name, *keys))
-    assert ask(f"{COUNT} FINAL") == [[1]]
-
-
-@fault(35, caught_by="partition limit lifted for that insert")
+@pytest.mark.slow
+@pytest.mark.fault(35, caught_by="partition limit lifted for that insert")
 def test_statements_from_hundreds_of_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -292,37 +264,3 @@ def test_an_object_is_in_the_ledger_only_after_its_last_row(
     objects = [S3Object(bucket.name, f"section/1/video/{n}.jsonl") for n in range(6)]
     assert [o.status for o in process(objects, run)] == ["processed"] * 6
     assert ledger_ahead == []
-
-
-@fault(2, caught_by="insert token, else row identity")
-def test_the_same_object_in_several_workers_at_once_counts_once(
-    bucket: Bucket, settings: Settings, ask: Ask
-) -> None:
-    bucket.put(KEY, *(video(n) for n in range(500)))
-
-    def deliver(_: int) -> list[str]:
-        own = Connections(s3.client(), ClickHouse(settings))
-        run = Run(settings, own, "event")
-        found = [str(outcome.status) for outcome in process([S3Object(bucket.name, KEY)], run)]
-        own.clickhouse.disconnect()
-        return found
-
-    with ThreadPoolExecutor(4) as pool:
-        statuses = [status for found in pool.map(deliver, range(4)) for status in found]
-    assert set(statuses) <= {"processed", "skipped"}
-    assert "processed" in statuses
-    assert ask(f"{COUNT} FINAL") == [[500]]
-    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
-
-
-@fault(48, caught_by="ledger")
-def test_a_backfill_over_live_events_counts_each_statement_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    keys = [f"section/1/video/{n}.jsonl" for n in range(40)]
-    for n, key in enumerate(keys):
-        bucket.put(key, video(n), video(n + 1))
-    uploads = [notification(bucket.name, key) for key in keys[::4]]
-    for payload in (*uploads[:3], {"section_id": 1}, *uploads[3:]):
-        assert invoke(payload)["success"] is True
-    assert ask(f"{COUNT} FINAL") == [[41]]

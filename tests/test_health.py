@@ -10,8 +10,6 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
-from tests.faults import matrix
-from tests.faults.matrix import fault
 from tests.samples import context
 from xapi_etl_processor import __version__
 from xapi_etl_processor.config import Settings
@@ -89,7 +87,7 @@ def test_the_health_check_changes_nothing(
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
@@ -105,7 +103,7 @@ def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
 
 
-@matrix.check("S9")
+@pytest.mark.check("S9")
 def test_rights_that_can_destroy_events_cause_a_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +119,7 @@ def test_rights_that_can_destroy_events_cause_a_warning(
     assert invoke(CHECK)["clickhouse"]["warning"] is None
 
 
-@matrix.check("S9")
+@pytest.mark.check("S9")
 def test_a_server_that_cannot_check_rights_causes_no_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +138,7 @@ def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) 
     assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
 
 
-@fault(38, caught_by="health check")
+@pytest.mark.fault(38, caught_by="health check")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -169,7 +167,7 @@ def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     assert check()[0] == 200
 
 
-@fault(39, caught_by="health check")
+@pytest.mark.fault(39, caught_by="health check")
 def test_a_table_without_a_deduplication_window_is_not_healthy(
     settings: Settings, ask: Ask
 ) -> None:
@@ -181,7 +179,7 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
     assert "video_events has no deduplication window" in clickhouse["error"]
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize(
     ("variable", "value", "service", "said"),
     [
@@ -198,6 +196,7 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
 def test_each_cause_has_its_own_message(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
     variable: str,
     value: str,
     service: str,

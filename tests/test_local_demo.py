@@ -13,6 +13,9 @@ from clickhouse_driver import Client, errors
 
 from local import process
 
+# One process runs them all, so that the demo runs once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+
 ROOT = Path(__file__).parent.parent
 COPIED = ("local", "xapi_etl_processor", "deployment")
 

@@ -99,6 +99,7 @@ def test_a_select_is_answered_however_it_begins_and_ends(
         assert connected.execute(sql, with_column_types=True)[0] == [(42,)]
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_served_is_not_taken_and_the_reason_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
     with process.clickhouse(tmp_path):
@@ -159,6 +160,7 @@ def test_an_insert_of_two_blocks_is_one_insert(
         assert connected.execute(f"SELECT a FROM {database}.t ORDER BY a") == [(1,), (2,), (3,)]
 
 
+@pytest.mark.slow
 def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -> None:
     for expected in ([], [("t",)]):
         with process.clickhouse(tmp_path) as port, Client("127.0.0.1", port) as connected:
@@ -168,6 +170,7 @@ def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -
             )
 
 
+@pytest.mark.slow
 def test_a_query_by_hand_is_answered_without_a_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local.query", "--data", str(tmp_path)]
     asked = [*command, "SELECT 6 * 7 AS x"]
@@ -264,6 +267,7 @@ def test_a_read_only_server_refuses_a_client_that_asks_to_write(read_only: Clien
     assert refused.value.code == 164
 
 
+@pytest.mark.slow
 def test_a_column_is_named_as_it_was_asked_for(clickhouse: ClickHouseServer) -> None:
     with client(clickhouse) as connected:
         _, columns = connected.execute("SELECT 'a' = 'b'", with_column_types=True)

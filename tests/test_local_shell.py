@@ -19,6 +19,8 @@ from clickhouse_driver import Client
 
 from local import process
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "local"]
 PROMPT = b"(make local) $"

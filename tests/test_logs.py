@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PASSWORD, Bucket, Invoke
-from tests.faults.matrix import check
-from tests.samples import notification, sqs, video
+from tests.conftest import Bucket, Invoke
+from tests.samples import notification, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
@@ -106,27 +105,3 @@ def test_a_raised_error_is_logged_too(
     (error,) = (line for line in lines if line.get("level") == "ERROR")
     assert "LOG_LEVEL is 'LOUD'" in error["error"]
     assert metrics(lines)["success"] == [0]
-
-
-@check("S10")
-def test_no_statement_content_and_no_secret_is_logged_or_answered(
-    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
-) -> None:
-    whole = video(1) | {
-        "actor": {"name": CANARY, "mbox": f"mailto:{CANARY}@example.org"},
-        "result": {"response": CANARY, "extensions": {CANARY: CANARY}},
-        "object": {"id": f"https://example.org/{CANARY}", "definition": {"name": {"en": CANARY}}},
-    }
-    odd = whole | {"actor": {"account": {"name": [CANARY]}}, "context": CANARY}
-    without_verb = {name: value for name, value in whole.items() if name != "verb"}
-    text = json.dumps(whole).encode()
-    bucket.put(KEY, whole, odd, without_verb, text[:-9], text + b"}", b"\xff" + text)
-    answers = [invoke(notification(bucket.name, KEY)), invoke({"mode": "bulk"})]
-    answers.append(invoke(sqs(one=CANARY, two={"Records": [{"eventSource": CANARY}]})))
-    bucket.put(KEY + ".gz", body=b"\x1f\x8b" + text)
-    with pytest.raises(EventFailed) as failure:
-        invoke(notification(bucket.name, KEY + ".gz"))
-    out, err = capfd.readouterr()
-    for said in (out, err, str(failure.value), *(json.dumps(answer.body) for answer in answers)):
-        assert CANARY not in said
-        assert PASSWORD not in said

@@ -14,7 +14,6 @@ import pytest
 from tests.account import (
     PYTHON,
     Functions,
-    aws,
     create_stack,
     deploy_sh,
     deploy_stack,
@@ -23,10 +22,11 @@ from tests.account import (
 )
 from tests.conftest import PASSWORD, Ask
 from tests.event_source_mapping import EventSourceMapping, failed_messages
-from tests.faults.matrix import check, fault
 from tests.packages import HERE, Packages
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
+
+pytestmark = pytest.mark.slow
 
 NAME = "dev-xapi-etl-processor"
 
@@ -59,12 +59,14 @@ def reset(aws_environment: dict[str, str]) -> None:
 
 @pytest.fixture
 def deployed(functions: Functions, packages: Packages) -> Callable[[], None]:
-    """Deploys the package without building it again."""
+    """Uploads the package and publishes a version, as deploy.sh does, without its many commands."""
 
     def deployed() -> None:
-        done = deploy_sh("--deploy", NAME, "--zip", packages.zip(PYTHON))
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.endswith(f"{NAME} is healthy\n")
+        code = packages.zip(PYTHON).read_bytes()
+        functions_of_account = boto3.client("lambda")
+        functions_of_account.publish_version(FunctionName=NAME)
+        functions_of_account.update_function_code(FunctionName=NAME, ZipFile=code)
+        functions_of_account.publish_version(FunctionName=NAME)
 
     return deployed
 
@@ -110,7 +112,7 @@ def test_the_stack_needs_only_a_host_and_a_password_and_shows_the_next_step(
     )
     assert outputs["NextStep"] == f"./deploy.sh --deploy {NAME}"
     assert outputs["FunctionName"] == NAME
-    configuration = aws("lambda", "get-function-configuration", "--function-name", NAME)
+    configuration = boto3.client("lambda").get_function_configuration(FunctionName=NAME)
     assert "your-password" not in json.dumps(configuration)
     answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b"{}")
     assert answer["FunctionError"]
@@ -131,7 +133,7 @@ def test_messages_that_arrive_before_the_code_wait_for_it(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
-@fault(7, 8, caught_by="partial batch response; redrive")
+@pytest.mark.fault(7, 8, caught_by="partial batch response; redrive")
 def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     functions: Functions, parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -169,7 +171,7 @@ def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     assert [len(one.ids) - len(one.deleted) for one in deliveries] == [2] * 5
 
 
-@fault(61, caught_by="a dead letter is the original message")
+@pytest.mark.fault(61, caught_by="a dead letter is the original message")
 def test_a_dead_letter_that_is_moved_back_is_loaded(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -195,13 +197,13 @@ def test_updating_the_stack_keeps_the_code(
     deploy_stack("xapi-etl-dev", **parameters)
     deployed()
     deploy_stack("xapi-etl-dev", **parameters, MemorySize="2048")
-    found = aws("lambda", "get-function-configuration", "--function-name", NAME)
+    found = boto3.client("lambda").get_function_configuration(FunctionName=NAME)
     assert found["MemorySize"] == 2048
     answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b'{"health_check": true}')
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
-@check("S17")
+@pytest.mark.check("S17")
 def test_code_can_come_from_a_bucket(
     functions: Functions, parameters: dict[str, str], packages: Packages
 ) -> None:
@@ -214,7 +216,7 @@ def test_code_can_come_from_a_bucket(
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
-@check("S17")
+@pytest.mark.check("S17")
 def test_unhealthy_code_fails_the_deployment_and_can_be_rolled_back(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], tmp_path: Path
 ) -> None:
@@ -269,7 +271,9 @@ OTHER_NOTIFICATIONS = {
 
 
 def notifications(bucket: str) -> dict[str, Any]:
-    found = aws("s3api", "get-bucket-notification-configuration", "--bucket", bucket)
+    found: dict[str, Any] = dict(
+        boto3.client("s3").get_bucket_notification_configuration(Bucket=bucket)
+    )
     return {kind: found[kind] for kind in found if kind.endswith("Configurations")}
 
 

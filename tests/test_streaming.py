@@ -1,4 +1,4 @@
-"""Bodies arrive in chunks and may end early: memory is bounded, and a short body is a failure."""
+"""Bodies arrive in chunks: what is fetched ahead, what is streamed, and that memory is bounded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import gzip
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.config import Config
 
 from local import process
 from local.bundles import generate
@@ -39,61 +36,6 @@ MEGABYTE = 1024**2
 
 MEMORY_LIMIT = 128
 """Megabytes above idle, for an object of any size. Our promise."""
-
-
-class ShortServer:
-    """An S3 that promises more bytes of every object than it sends, then hangs up."""
-
-    def __init__(self, body: bytes, promised: int) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._answer = (
-            b'HTTP/1.1 200 OK\r\nETag: "abc"\r\nLast-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n'
-            + f"Content-Length: {promised}\r\n\r\n".encode()
-            + body
-        )
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            with client:
-                request = client.recv(65_536)
-                head = self._answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
-                client.sendall(head if request.startswith(b"HEAD") else self._answer)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(5)
-
-
-@pytest.fixture(params=["fetched ahead", "streamed"])
-def short(request: pytest.FixtureRequest) -> Iterator[ShortServer]:
-    body = json.dumps(video(1)).encode() + b"\n"
-    promised = 10_000 if request.param == "fetched ahead" else 3 * MEGABYTE
-    server = ShortServer(body, promised)
-    yield server
-    server.close()
-
-
-def test_a_body_that_ends_early_fails_and_is_not_in_the_ledger(
-    settings: Settings, ask: Ask, short: ShortServer
-) -> None:
-    client = boto3.client(
-        "s3", endpoint_url=short.url, config=Config(retries={"total_max_attempts": 1})
-    )
-    own = replace(connections(settings), s3=client)
-    run = Run(settings, own, "event")
-    (outcome,) = common.process([S3Object("bucket", KEY)], run)
-    client.close()
-    assert outcome.status == "failed"
-    assert outcome.error.startswith(f"s3://bucket/{KEY} could not be read")
-    assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
 def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
@@ -186,6 +128,7 @@ print(json.dumps({"above": peak() - idle, "body": body}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["video", "other", "rejected", "gzip bomb of blank lines"])
 def test_memory_does_not_grow_with_the_object(
     settings: Settings, aws_environment: dict[str, str], tmp_path: Path, kind: str

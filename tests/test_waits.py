@@ -19,13 +19,15 @@ from clickhouse_driver.connection import Connection
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.http_proxy import Answer, S3Proxy
-from tests.faults.matrix import check, fault
-from tests.faults.reader import IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.reader import IDS, ROWS, ids
 from tests.samples import context, notification, sqs, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.modes import health
+
+pytestmark = pytest.mark.slow
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 PROGRESS = b"\x03\0\0\0\0\0"
@@ -40,7 +42,7 @@ def failed_within(seconds: float, bucket: Bucket) -> bool:
     return answer == {"batchItemFailures": [{"itemIdentifier": "m"}]}
 
 
-@fault(26, 32, caught_by="deadline")
+@pytest.mark.fault(26, 32, caught_by="deadline")
 def test_a_server_that_only_reports_progress_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, ask: Ask, clickhouse: ClickHouseServer, invoke: Invoke
 ) -> None:
@@ -61,7 +63,7 @@ def test_a_server_that_only_reports_progress_is_given_up_in_time(
     assert ask(ROWS) == [[1]]
 
 
-@fault(14, 32, caught_by="deadline")
+@pytest.mark.fault(14, 32, caught_by="deadline")
 def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation(
     bucket: Bucket, wire: TcpProxy, ask: Ask
 ) -> None:
@@ -72,7 +74,7 @@ def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation
     assert ask(ROWS) == [[0]]
 
 
-@fault(14, 32, caught_by="deadline")
+@pytest.mark.fault(14, 32, caught_by="deadline")
 @pytest.mark.parametrize("seconds", [4, 1])
 def test_a_host_name_with_several_dead_addresses_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: int
@@ -111,7 +113,7 @@ def unanswering_port(addresses: list[str], open_sockets: ExitStack) -> int:
     return port
 
 
-@fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
 def test_a_warm_connection_that_the_network_forgot_is_replaced(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +128,7 @@ def test_a_warm_connection_that_the_network_forgot_is_replaced(
     assert ask(IDS) == ids(range(2))
 
 
-@fault(26, 32, caught_by="driver's own reconnecting turned off")
+@pytest.mark.fault(26, 32, caught_by="driver's own reconnecting turned off")
 def test_an_abandoned_insert_does_not_start_over(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,19 +158,25 @@ def test_an_abandoned_insert_does_not_start_over(
     assert ask(ROWS) == [[0]]
 
 
-@fault(66, caught_by="exit without waiting for abandoned threads")
+@pytest.mark.fault(66, caught_by="exit without waiting for abandoned threads")
 def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     bucket: Bucket, store: S3Proxy, settings: Any
 ) -> None:
     store.rule = lambda _: Answer(stall=0)
-    command = [sys.executable, "-m", "xapi_etl_processor", "health"]
-    done = subprocess.run(command, capture_output=True, timeout=25, check=False)
+    code = (
+        "import sys\n"
+        "from xapi_etl_processor.cli import main\n"
+        "from xapi_etl_processor.modes import health\n"
+        "health.SERVICE_SECONDS = 1\n"
+        "sys.exit(main(['health']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=9, check=False)
     assert done.returncode == 1
     assert b"S3 did not answer in time" in done.stdout
 
 
-@fault(63, caught_by="timeouts for the secret; deadline")
-@check("S13")
+@pytest.mark.fault(63, caught_by="timeouts for the secret; deadline")
+@pytest.mark.check("S13")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"health_check": True}])
 def test_an_unreachable_secret_is_named_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any]
@@ -189,21 +197,26 @@ def test_an_unreachable_secret_is_named_in_time(
     assert f"{arn} cannot be read" in said
 
 
-@fault(66, caught_by="health check")
-@pytest.mark.parametrize("seconds", [5, 60])
+@pytest.mark.fault(66, caught_by="health check")
+@pytest.mark.parametrize(("seconds", "service_seconds"), [(3, 60), (60, 2)])
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
-    bucket: Bucket, store: S3Proxy, seconds: int
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+    service_seconds: int,
 ) -> None:
+    monkeypatch.setattr(health, "SERVICE_SECONDS", service_seconds)
     store.rule = lambda _: Answer(stall=0)
     started = time.monotonic()
     answer = handler({"health_check": True}, context(seconds))
-    assert time.monotonic() - started < min(seconds, 10)
+    assert time.monotonic() - started < 3
     body = json.loads(answer["body"])
     assert (answer["statusCode"], body["clickhouse"]["ok"]) == (503, True)
     assert "S3 did not answer in time" in body["s3"]["error"]
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 def test_the_health_check_says_which_s3_rights_to_allow(bucket: Bucket, store: S3Proxy) -> None:
     store.rule = lambda _: Answer("AccessDenied", 403)
     answer = handler({"health_check": True}, context())
@@ -211,8 +224,8 @@ def test_the_health_check_says_which_s3_rights_to_allow(bucket: Bucket, store: S
     assert "allow s3:GetObject and s3:ListBucket" in json.loads(answer["body"])["s3"]["error"]
 
 
-@fault(12, 54, caught_by="deadline")
-@check("S13")
+@pytest.mark.fault(12, 54, caught_by="deadline")
+@pytest.mark.check("S13")
 def test_reading_an_endless_line_stops_at_the_deadline(
     bucket: Bucket, settings: Any, ask: Ask, invoke: Invoke
 ) -> None:

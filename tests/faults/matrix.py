@@ -2,8 +2,9 @@
 
     python -m tests.faults.matrix docs/reliability.md    write the tables between their markers
 
-A test joins a row with `@fault(20, caught_by="...")` or `@check("S3")`; NOT_HERE says why a fault
-cannot happen here. tests/faults/test_matrix.py checks that nothing is left out.
+A test joins a row with `@pytest.mark.fault(20, caught_by="...")` or `@pytest.mark.check("S3")`;
+NOT_HERE says why a fault cannot happen here. tests/test_fault_matrix.py checks that nothing is left
+out.
 """
 
 from __future__ import annotations
@@ -13,14 +14,10 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import pytest
+from typing import Any, NamedTuple
 
 import tests
 from xapi_etl_processor.reference import with_tables
-
-_Test = TypeVar("_Test", bound=Callable[..., Any])
 
 FAULTS = {
     1: "The same S3 event is delivered twice, one after the other",
@@ -122,17 +119,21 @@ CHECKS = {
     "S22": "Unexpected input: fuzzing",
 }
 
-ELSEWHERE = {
-    "S7": "no setting names a second host",
-    "S9": "docs/operations.md, Deploy: `SELECT, INSERT`;"
-    " docs/operations.md, What only your account can prove, 5",
-    "S15": "`make audit`: pip-audit; docs/operations.md, What only your account can prove, 7",
-    "S17": "docs/operations.md, What only your account can prove, 6",
-    "S18": "`make check`: cfn-lint, checkov",
-    "S20": "docs/operations.md, Stack parameters;"
-    " docs/operations.md, What only your account can prove, 1",
-    "S21": "`make check`: ruff's security rules; pytest with warnings as errors",
-    "S22": "`make fuzz`: atheris",
+
+def step(number: int) -> str:
+    """A numbered step that only a person with an AWS account can take."""
+    return f"docs/operations.md, What only your account can prove, {number}"
+
+
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "S7": ("no setting names a second host",),
+    "S9": ("docs/operations.md, Deploy: `SELECT, INSERT`", step(5)),
+    "S15": ("`make audit`: pip-audit", step(7)),
+    "S17": (step(6),),
+    "S18": ("`make check`: cfn-lint, checkov",),
+    "S20": ("docs/operations.md, Stack parameters", step(1)),
+    "S21": ("`make check`: ruff's security rules", "pytest with warnings as errors"),
+    "S22": ("`make fuzz`: atheris",),
 }
 """Checks that tools or people make, besides the tests."""
 
@@ -145,39 +146,21 @@ class Proof(NamedTuple):
     caught_by: str
 
 
-def fault(*rows: int, caught_by: str) -> Callable[[_Test], _Test]:
-    """Mark a test as proof for these rows; caught_by names what catches the fault."""
-    return _marking(pytest.mark.fault, "_faults", [(row, caught_by) for row in rows])
-
-
-def check(*names: str) -> Callable[[_Test], _Test]:
-    """Mark a test as proof for these security checks."""
-    return _marking(pytest.mark.check, "_checks", [(name, "") for name in names])
-
-
-def _marking(
-    mark: pytest.MarkDecorator, attribute: str, marks: list[tuple[Any, str]]
-) -> Callable[[_Test], _Test]:
-    def marked(test: _Test) -> _Test:
-        setattr(test, attribute, [*getattr(test, attribute, ()), *marks])
-        mark(test)
-        return test
-
-    return marked
-
-
-def proofs(attribute: str) -> dict[Any, list[Proof]]:
-    """The marked tests, by row or check."""
+def proofs(mark: str) -> dict[Any, list[Proof]]:
+    """The tests with `pytest.mark.fault` or `pytest.mark.check`, by row or check."""
     found: dict[Any, list[Proof]] = {}
     for file, function in _tests():
-        for row, caught_by in getattr(function, attribute, ()):
-            found.setdefault(row, []).append(Proof(file, function.__name__, caught_by))
+        # The mark nearest to the function comes first in the list.
+        for one in getattr(function, "pytestmark", ()):
+            for row in one.args if one.name == mark else ():
+                proof = Proof(file, function.__name__, one.kwargs.get("caught_by", ""))
+                found.setdefault(row, []).append(proof)
     return found
 
 
 def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for module in sorted(m.name for m in pkgutil.walk_packages(tests.__path__, "tests.")):
-        if module.rpartition(".")[2].startswith("test_"):
+    for module in sorted(m.name for m in pkgutil.iter_modules(tests.__path__, "tests.")):
+        if module.startswith("tests.test_"):
             found = vars(importlib.import_module(module))
             for name, function in found.items():
                 if name.startswith("test_") and callable(function):
@@ -186,7 +169,7 @@ def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def faults_table() -> str:
     """Each fault with its tests and what catches it there, as Markdown."""
-    found = proofs("_faults")
+    found = proofs("fault")
     lines = ["| | fault | test | caught by |\n|---|---|---|---|\n"]
     for row, title in FAULTS.items():
         tests_ = [(_linked(p), p.caught_by) for p in found.get(row, ())]
@@ -198,12 +181,12 @@ def faults_table() -> str:
 
 def checks_table() -> str:
     """Each check with what proves it, as Markdown."""
-    found = proofs("_checks")
+    found = proofs("check")
     lines = ["| | check | proved by |\n|---|---|---|\n"]
     for name, title in CHECKS.items():
         named = [_linked(proof) for proof in found.get(name, ())]
         if name in ELSEWHERE:
-            named.append(ELSEWHERE[name])
+            named.append("; ".join(ELSEWHERE[name]))
         lines.append(f"| {name} | {title} | {'<br>'.join(named)} |\n")
     return "".join(lines)
 

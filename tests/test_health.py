@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.faults import matrix
 from tests.faults.matrix import fault
 from tests.samples import context
 from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
@@ -179,6 +182,60 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
     assert isinstance(clickhouse, dict)
     assert (status, clickhouse["deduplication"]) == (503, "none")
     assert "video_events has no deduplication window" in clickhouse["error"]
+
+
+def windows_of(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], list[str]]) -> None:
+    """Change, or drop, what the server says about each table's engine.
+
+    Simulated: the local engine has no ReplicatedMergeTree and no SharedMergeTree.
+    """
+    original = ClickHouse.query
+
+    def query(self: ClickHouse, sql: str, *more: Any) -> list[tuple[Any, ...]]:
+        rows = original(self, sql, *more)
+        if "engine_full" not in sql:
+            return rows
+        return [(name, engine) for name, said in rows for engine in change(said)]
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ())  # Many queries, about something else.
+
+
+@fault(39, caught_by="health check")
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [
+        ("SharedReplacingMergeTree('/t/{uuid}', '{replica}', inserted_at) ORDER BY a", 10_000),
+        ("ReplicatedReplacingMergeTree('/t/{uuid}', '{replica}') ORDER BY a", 10_000),
+        ("SharedMergeTree ORDER BY a SETTINGS replicated_deduplication_window = 77", 77),
+        ("ReplicatedMergeTree ORDER BY a SETTINGS replicated_deduplication_window = 0", None),
+        ("SharedMergeTree SETTINGS non_replicated_deduplication_window = 5", 10_000),
+        ("MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 5", 5),
+        ("MergeTree ORDER BY a SETTINGS replicated_deduplication_window = 77", None),
+        ("MergeTree ORDER BY a", None),
+    ],
+)
+def test_the_deduplication_window_is_that_of_the_tables_engine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, engine: str, found: int | None
+) -> None:
+    """Engines of ClickHouse Cloud and of clusters have a window without being told."""
+    windows_of(monkeypatch, lambda _: [engine])
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    expected = (200, f"window of {found} inserts") if found else (503, "none")
+    assert (status, clickhouse["deduplication"]) == expected
+
+
+@fault(39, caught_by="health check")
+def test_the_smallest_deduplication_window_is_the_one_that_counts(
+    settings: Settings, ask: Ask
+) -> None:
+    ask("ALTER TABLE processed_files MODIFY SETTING non_replicated_deduplication_window = 500")
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["deduplication"]) == (200, "window of 500 inserts")
 
 
 @fault(66, caught_by="health check")

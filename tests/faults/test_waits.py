@@ -204,8 +204,11 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
 
 
 @fault(66, caught_by="health check")
-def test_the_health_check_says_which_s3_rights_to_allow(bucket: Bucket, store: S3Proxy) -> None:
-    store.rule = lambda _: Answer("AccessDenied", 403)
+@pytest.mark.parametrize("denied", ["GET", "HEAD"], ids=["listing", "reading"])
+def test_the_health_check_says_which_s3_rights_to_allow(
+    bucket: Bucket, store: S3Proxy, denied: str
+) -> None:
+    store.rule = lambda r: Answer("AccessDenied", 403) if r.method == denied else None
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
     assert "allow s3:GetObject and s3:ListBucket" in json.loads(answer["body"])["s3"]["error"]

@@ -18,7 +18,7 @@ import pytest
 from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, Ask
+from tests.conftest import PASSWORD, USER, Ask
 from tests.faults.matrix import check, fault
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -32,6 +32,7 @@ from xapi_etl_processor.errors import (
     OutcomeUnknown,
 )
 from xapi_etl_processor.reference import errors_table
+from xapi_etl_processor.secrets import password
 
 ROWS: dict[str, list[Any]] = {
     "source_file": ["a", "b"],
@@ -296,6 +297,86 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
     finally:
         clickhouse.login = login
         warm.disconnect()
+
+
+@fault(63, caught_by="one re-read of the secret")
+@pytest.mark.parametrize("code", [192, 193, 194, 516])
+def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
+    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer, code: int
+) -> None:
+    """Which code a server gives depends on its version and on the kind of password."""
+    name = f"password-{time.monotonic_ns()}"
+    arn = boto3.client("secretsmanager").create_secret(Name=name, SecretString=PASSWORD)["ARN"]
+    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    assert warm.query("SELECT 1") == [(1,)]
+    refused = iter([f"Code: {code}. DB::Exception: {USER}: login refused"])
+
+    def refuse_once(point: str, _: str) -> None:
+        for text in refused:
+            raise RuntimeError(text)
+
+    clickhouse.hook = refuse_once
+    assert warm.query("SELECT 2") == [(2,)]
+    warm.disconnect()
+
+
+@fault(63, caught_by="one re-read of the secret")
+@pytest.mark.parametrize("code", [192, 193, 194, 516])
+def test_a_refused_login_is_not_tried_again_without_a_secret(
+    client: ClickHouse, clickhouse: ClickHouseServer, code: int, pauses: list[float]
+) -> None:
+    tried: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        tried.append(sql)
+        raise RuntimeError(f"Code: {code}. DB::Exception: {USER}: login refused")
+
+    clickhouse.hook = refuse
+    with pytest.raises(ClickHouseRefused, match=f"code {code} "):
+        client.query("SELECT 1")
+    assert (tried, pauses) == (["SELECT 1"], [])
+
+
+def test_a_password_in_a_secret_keeps_its_blanks(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    for text in (" p ", '  {"password": " p "}'):
+        arn = boto3.client("secretsmanager").create_secret(
+            Name=f"password-{time.monotonic_ns()}", SecretString=text
+        )["ARN"]
+        assert password(replace(settings, clickhouse_password_secret_arn=arn)) == " p "
+
+
+def test_a_binary_secret_is_named_and_not_shown(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretBinary=b"s3cret"
+    )["ARN"]
+    with pytest.raises(ConfigurationError, match=f"{arn} holds binary data") as caught:
+        password(replace(settings, clickhouse_password_secret_arn=arn))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
+    client: ClickHouse,
+    clickhouse: ClickHouseServer,
+    ask: Ask,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connecting has a limit of its own, which must not be left on the socket."""
+    monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.2)
+
+    def answer_slowly(point: str, _: str) -> None:
+        if point == "insert":
+            threading.Event().wait(0.4)
+
+    clickhouse.hook = answer_slowly
+    for token in ("a new connection", "a connection that was pinged"):
+        client.insert("rejected_statements", ROWS, token)
+    assert pauses == []
+    assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
 @fault(26, caught_by="deadline")

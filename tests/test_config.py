@@ -186,6 +186,19 @@ def test_the_password_is_in_no_repr_and_no_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@check("S4")
+@pytest.mark.parametrize("password", [" s3cret ", " ", "s3cret\n"])
+def test_a_password_keeps_its_blanks(password: str) -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_PASSWORD": password})
+    assert settings.clickhouse_password == password
+
+
+def test_blanks_around_any_other_value_are_dropped() -> None:
+    padded = {"CLICKHOUSE_HOST": " ch.example.org ", "CLICKHOUSE_PORT": " 19000\n"}
+    settings = Settings.from_env({**padded, "S3_XAPI_BUCKET_NAME": "\tbundles"})
+    assert settings == Settings("ch.example.org", clickhouse_port=19_000, bucket="bundles")
+
+
 def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # is tested

@@ -106,6 +106,14 @@ def test_a_notification_about_another_kind_of_object_is_skipped(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
+def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    key = bucket.put("section/1/restored.jsonl.old", video(1))
+    assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+
+
 @fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), other(1), BAD_LINE)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import PASSWORD, Bucket, Invoke
-from tests.faults.matrix import check
+from tests.faults.matrix import check, fault
 from tests.samples import notification, sqs, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
@@ -61,6 +61,26 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
+@fault(8, caught_by="a metric, which an alarm watches")
+@pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
+def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    gone: tuple[str, ...],
+    success: int,
+) -> None:
+    """To Lambda it is a success, so only this metric can raise the alarm."""
+    names = {name: f"section/1/video/{name}.jsonl" for name in ("one", "two")}
+    for number, name in enumerate(names.keys() - gone):
+        bucket.put(names[name], video(number))
+    invoke(sqs(**{name: notification(bucket.name, key) for name, key in names.items()}))
+    lines = printed(capfd)
+    assert metrics(lines)["success"] == [success]
+    (ended,) = (line for line in lines if "summary" in line)
+    assert ended["level"] == ("INFO" if success else "ERROR")
+
+
 @pytest.mark.parametrize(
     ("payload", "mode"),
     [({"health_check": True}, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")],
@@ -106,6 +126,16 @@ def test_a_raised_error_is_logged_too(
     (error,) = (line for line in lines if line.get("level") == "ERROR")
     assert "LOG_LEVEL is 'LOUD'" in error["error"]
     assert metrics(lines)["success"] == [0]
+
+
+def test_objects_that_are_not_bundles_are_named_in_a_warning(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At most twenty of them, whatever else a bucket's notifications name."""
+    names = [f"section/1/report-{n:02}.csv" for n in range(25)]
+    assert invoke(notification(bucket.name, *names))["files_skipped"] == 25
+    (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
+    assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
 
 
 @check("S10")

@@ -23,6 +23,7 @@ from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.sources import s3
+from xapi_etl_processor.xapi.lines import READ_BYTES
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
@@ -66,6 +67,17 @@ def test_reading_resumes_where_a_body_was_cut_short(
         assert first == ""
         # What was read in whole MiB is not requested again.
         assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
+
+
+@fault(20, caught_by="ranged GET of the rest (If-Match)")
+def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(cut=READ_BYTES + 1000), times=s3.ATTEMPTS + 1)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS + 2
+    assert ask(IDS) == ids(range(200))
 
 
 @fault(20, caught_by="length check")

@@ -73,16 +73,21 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
-@fault(43, caught_by="`async_insert=0` in every insert")
-def test_every_insert_is_synchronous_whatever_the_users_profile_says(
-    bucket: Bucket, wire: TcpProxy, invoke: Invoke
+@fault(43, caught_by="`async_insert=0` and `insert_deduplicate=1` in every insert")
+@pytest.mark.parametrize(
+    "setting",
+    [b"\x0casync_insert\x01\x010", b"\x12insert_deduplicate\x01\x011"],
+    ids=["synchronous", "deduplicated"],
+)
+def test_every_insert_is_synchronous_and_deduplicated_whatever_the_users_profile_says(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, setting: bytes
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     invoke(notification(bucket.name, KEY))
     # In the native protocol, a setting is two texts, each after its length, with a flag between.
     inserts = wire.sent.count(b"INSERT INTO")
     assert inserts == 3
-    assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
+    assert wire.sent.count(setting) == inserts
 
 
 @fault(44, caught_by="own insert token for each forced run; row identity")

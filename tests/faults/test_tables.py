@@ -13,7 +13,7 @@ from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import TcpProxy
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.errors import EventFailed, NothingDone
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -88,6 +88,24 @@ def test_every_insert_is_synchronous_and_deduplicated_whatever_the_users_profile
     inserts = wire.sent.count(b"INSERT INTO")
     assert inserts == 3
     assert wire.sent.count(setting) == inserts
+
+
+def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke) -> None:
+    bucket.put(KEY, *(b"not a statement" * 100 for _ in range(500)), video(1))
+    wire.sent.clear()
+    assert invoke(notification(bucket.name, KEY))["rejected_lines"] == 500
+    # Of 750 kilobytes.
+    assert len(wire.sent) < 100_000
+
+
+@fault(23, caught_by="an exception that Lambda sees")
+def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    bucket.put(KEY, video(1))
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
+        invoke({"section_id": 1, "dry_run": True})
 
 
 @fault(44, caught_by="own insert token for each forced run; row identity")

@@ -124,6 +124,8 @@ def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str,
         ("BATCH_ROWS", "9" * 5000),
         ("S3_CONCURRENCY", "0"),
         ("S3_CONCURRENCY", "1e2"),
+        ("S3_XAPI_BUCKET_OWNER", "12345678901"),
+        ("S3_XAPI_BUCKET_OWNER", "1234567890123"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
@@ -191,6 +193,12 @@ def test_the_password_is_in_no_repr_and_no_error() -> None:
 def test_a_password_keeps_its_blanks(password: str) -> None:
     settings = Settings.from_env({**HOST, "CLICKHOUSE_PASSWORD": password})
     assert settings.clickhouse_password == password
+
+
+def test_empty_names_between_commas_are_no_buckets() -> None:
+    """An empty name would be asked for."""
+    settings = Settings.from_env({**HOST, "S3_XAPI_OTHER_BUCKETS": " older,, oldest ,"})
+    assert settings.other_buckets == ("older", "oldest")
 
 
 def test_blanks_around_any_other_value_are_dropped() -> None:

@@ -41,16 +41,19 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "s3_bucket": bucket.name,
         "s3_key": KEY,
     }
-    assert ask("SELECT event_id, source_file, source_line FROM video_events ORDER BY 1") == [
-        [event_id(1), bucket.uri(KEY), 1],
-        [event_id(2), bucket.uri(KEY), 5],
+    described = bucket.client.head_object(Bucket=bucket.name, Key=KEY)
+    etag, size = described["ETag"].strip('"'), described["ContentLength"]
+    source = "source_file, source_etag, source_line"
+    assert ask(f"SELECT event_id, {source} FROM video_events ORDER BY 1") == [
+        [event_id(1), bucket.uri(KEY), etag, 1],
+        [event_id(2), bucket.uri(KEY), etag, 5],
     ]
-    assert ask("SELECT source_file, source_line, line FROM rejected_statements") == [
-        [bucket.uri(KEY), 4, "this is no statement"]
+    assert ask(f"SELECT {source}, line FROM rejected_statements") == [
+        [bucket.uri(KEY), etag, 4, "this is no statement"]
     ]
-    columns = "bucket, key, lines, video, other, blank, rejected, mode"
+    columns = "bucket, key, etag, toUInt32(size), lines, video, other, blank, rejected, mode"
     assert ask(f"SELECT {columns} FROM processed_files") == [
-        [bucket.name, KEY, 8, 2, 3, 2, 1, "event"]
+        [bucket.name, KEY, etag, size, 8, 2, 3, 2, 1, "event"]
     ]
 
 
@@ -112,6 +115,23 @@ def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
     key = bucket.put("section/1/restored.jsonl.old", video(1))
     assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
     assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+
+
+def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    names = [f"section/{n % 2}/{n}.csv" for n in range(103)]
+    answer = invoke(notification(bucket.name, *names))
+    assert [found["s3_key"] for found in answer["files"]] == names[:100]
+    assert (answer["files_found"], answer["files_skipped"]) == (103, 103)
+
+
+@pytest.mark.parametrize(("sections", "named"), [((7, 7), 7), ((7, 8), None)])
+def test_an_answer_names_the_section_that_all_objects_have(
+    bucket: Bucket, invoke: Invoke, sections: tuple[int, int], named: int | None
+) -> None:
+    names = [f"section/{section}/{n}.csv" for n, section in enumerate(sections)]
+    assert invoke(notification(bucket.name, *names))["section_id"] == named
 
 
 @fault(45, caught_by="no writing query is sent")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -167,6 +168,34 @@ def test_a_table_that_differs_is_named_and_reported_as_behind(
     assert said in clickhouse["error"]
 
 
+def test_of_many_columns_that_differ_three_are_named_and_the_rest_counted(
+    settings: Settings, ask: Ask
+) -> None:
+    names = ("volume", "quality", "track", "frame_rate", "user_agent")
+    ask(f"ALTER TABLE video_events {', '.join(f'DROP COLUMN {name}' for name in names)}")
+    clickhouse = check()[1]["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert clickhouse["error"].count(" is not there") == 3
+    assert " and 2 more: run `python -m xapi_etl_processor migrate`" in clickhouse["error"]
+
+
+def test_the_latency_is_that_of_a_query_and_not_of_connecting(
+    settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    seen: list[str] = []
+
+    def greet_slowly(point: str, sql: str) -> None:
+        if point == "query" and not seen:
+            seen.append(sql)
+            threading.Event().wait(0.5)
+
+    clickhouse.hook = greet_slowly
+    found = check()[1]["clickhouse"]
+    assert isinstance(found, dict)
+    assert seen
+    assert 0 < found["latency_ms"] < 500
+
+
 def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     ask("ALTER TABLE video_events ADD COLUMN cohort String")
     assert check()[0] == 200
@@ -265,5 +294,6 @@ def test_each_cause_has_its_own_message(
     found = body[service]
     assert isinstance(found, dict)
     assert (status, body["healthy"], found["ok"]) == (503, False, False)
+    assert body["environment"] == "test"
     assert said in found["error"]
     assert value == "" or "wrong-4242" not in json.dumps(body)

@@ -10,7 +10,6 @@ import pytest
 from tests.conftest import PASSWORD, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import notification, sqs, video
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
 
@@ -116,16 +115,45 @@ def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
     assert "section_id" not in line
 
 
-def test_a_raised_error_is_logged_too(
-    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_raised_error_is_logged_too_without_what_was_logged_before(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    capfd.readouterr()
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     with pytest.raises(ConfigurationError):
         handler({"mode": "bulk"})
     lines = printed(capfd)
     (error,) = (line for line in lines if line.get("level") == "ERROR")
     assert "LOG_LEVEL is 'LOUD'" in error["error"]
+    assert "section_id" not in error
     assert metrics(lines)["success"] == [0]
+
+
+def test_a_message_that_names_no_object_is_in_the_summary(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(KEY, video(1))
+    invoke(sqs(good=notification(bucket.name, key), poison="not JSON"))
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert (ended["summary"]["success"], ended["summary"]["files_failed"]) == (False, 0)
+    assert ended["summary"]["failures"] == [
+        {"key": "message poison", "error": "the SQS message body is not JSON"}
+    ]
+
+
+def test_the_log_has_no_list_of_all_objects(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"section/1/report-{n}.csv" for n in range(2)]
+    assert len(invoke(notification(bucket.name, *names))["files"]) == 2
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert ended["summary"]["files_found"] == 2
+    assert "files" not in ended["summary"]
 
 
 def test_objects_that_are_not_bundles_are_named_in_a_warning(

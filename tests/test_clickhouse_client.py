@@ -235,6 +235,18 @@ def test_a_silent_server_is_given_up_within_the_connect_timeout(
     assert len(pauses) == clickhouse_client.ATTEMPTS - 1
 
 
+@fault(32, caught_by="deadline")
+def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
+    settings: Settings,
+) -> None:
+    """So nothing was sent, and the outcome is not unknown."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        with pytest.raises(ClickHouseUnavailable, match="no connection") as caught:
+            ClickHouse(quiet).insert("t", {}, "t", deadline=FOREVER.within(0.5))
+    assert type(caught.value) is ClickHouseUnavailable
+
+
 @check("S4")
 def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from tests.clocks import Clock
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
 from xapi_etl_processor.errors import DeadlinePassed
+from xapi_etl_processor.run import Run, connections
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,15 @@ def test_an_earlier_deadline_keeps_seconds_or_a_share_of_what_is_left(now: int, 
 @pytest.mark.parametrize(("now", "at"), [(0, 8), (95, 100), (130, 100)])
 def test_a_deadline_within_seconds_is_never_later_than_the_whole(now: int, at: int) -> None:
     assert Deadline(100, Clock(now)).within(8).at == at
+
+
+@pytest.mark.parametrize(("seconds", "reading"), [(900, 885), (45, 30), (30, 20), (3, 2)])
+def test_an_invocation_keeps_fifteen_seconds_or_a_third_of_its_time_for_storing(
+    aws_environment: dict[str, str], seconds: int, reading: int
+) -> None:
+    settings = Settings("ch.example.org")
+    run = Run(settings, connections(settings), "event", deadline=Deadline(seconds, Clock()))
+    assert run.read_until.at == pytest.approx(reading)
 
 
 def test_a_call_in_time_gives_its_result_and_nothing_is_abandoned() -> None:

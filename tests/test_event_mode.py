@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
 from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.modes.answer import Summary
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
@@ -132,6 +134,14 @@ def test_an_answer_names_the_section_that_all_objects_have(
 ) -> None:
     names = [f"section/{section}/{n}.csv" for n, section in enumerate(sections)]
     assert invoke(notification(bucket.name, *names))["section_id"] == named
+
+
+def test_an_answer_has_its_duration_in_milliseconds_and_short_errors() -> None:
+    summary = Summary(started=time.monotonic() - 2)
+    summary.fail("k", "e" * 3000)
+    body = summary.body("event", None, dry_run=False)
+    assert 2000 <= body["duration_ms"] < 60_000
+    assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 
 
 @fault(45, caught_by="no writing query is sent")

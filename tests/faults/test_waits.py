@@ -22,10 +22,17 @@ from tests.faults.http_proxy import Answer, S3Proxy
 from tests.faults.matrix import check, fault
 from tests.faults.reader import IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
-from tests.samples import context, notification, sqs, video
+from tests.samples import BAD_LINE, context, notification, sqs, video
+from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources.objects import S3Object
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 PROGRESS = b"\x03\0\0\0\0\0"
@@ -154,6 +161,30 @@ def test_an_abandoned_insert_does_not_start_over(
         assert b"INSERT INTO" not in wire.sent
         time.sleep(0.1)  # Polls for what must not happen.
     assert ask(ROWS) == [[0]]
+
+
+@fault(14, caught_by="deadline")
+@pytest.mark.parametrize("mode", ["event", "health check"])
+def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    ends: list[float] = []
+
+    def noted(end: Deadline, *call: Any) -> Any:
+        ends.append(end.at)
+        return call_with_deadline(end, *call)
+
+    monkeypatch.setattr(clickhouse_client, "call_with_deadline", noted)
+    deadline = FOREVER.within(60)
+    if mode == "event":
+        obj = S3Object(bucket.name, bucket.put(KEY, video(1), BAD_LINE))
+        run = Run(settings, connections(settings), "event", deadline=deadline)
+        assert [outcome.status for outcome in process([obj], run)] == ["processed"]
+    else:
+        assert health.check(settings, connections(settings), deadline)["healthy"]
+    # One for connecting and one for the query itself, at the least for four queries.
+    assert len(ends) >= 8
+    assert max(ends) < deadline.at
 
 
 @fault(66, caught_by="exit without waiting for abandoned threads")

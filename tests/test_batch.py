@@ -10,7 +10,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.reader import FORGET, ROWS
+from tests.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings

@@ -12,7 +12,7 @@ from tests.faults.tcp_proxy import TcpProxy
 from tests.reader import FORGET, IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.errors import EventFailed, NothingDone
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -74,16 +74,39 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
-@pytest.mark.fault(43, caught_by="`async_insert=0` in every insert")
-def test_every_insert_is_synchronous_whatever_the_users_profile_says(
-    bucket: Bucket, wire: TcpProxy, invoke: Invoke
+@pytest.mark.fault(43, caught_by="`async_insert=0` and `insert_deduplicate=1` in every insert")
+@pytest.mark.parametrize(
+    "setting",
+    [b"\x0casync_insert\x01\x010", b"\x12insert_deduplicate\x01\x011"],
+    ids=["synchronous", "deduplicated"],
+)
+def test_every_insert_is_synchronous_and_deduplicated_whatever_the_users_profile_says(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, setting: bytes
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     invoke(notification(bucket.name, KEY))
     # In the native protocol, a setting is two texts, each after its length, with a flag between.
     inserts = wire.sent.count(b"INSERT INTO")
     assert inserts == 3
-    assert wire.sent.count(b"\x0casync_insert\x01\x010") == inserts
+    assert wire.sent.count(setting) == inserts
+
+
+def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke) -> None:
+    bucket.put(KEY, *(b"not a statement" * 100 for _ in range(500)), video(1))
+    wire.sent.clear()
+    assert invoke(notification(bucket.name, KEY))["rejected_lines"] == 500
+    # Of 750 kilobytes.
+    assert len(wire.sent) < 100_000
+
+
+@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
+def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    bucket.put(KEY, video(1))
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
+        invoke({"section_id": 1, "dry_run": True})
 
 
 @pytest.mark.fault(44, caught_by="own insert token for each forced run; row identity")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from tests.conftest import Ask, Bucket
+from tests.conftest import PASSWORD, Ask, Bucket
 from tests.samples import BAD_LINE, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.telemetry import logger
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -46,6 +51,33 @@ def test_migrate_without_a_server_fails_in_one_line(
     assert "Traceback" not in said[-1]
 
 
+def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    edited = tmp_path / "schema"
+    shutil.copytree(migrations.SCHEMA, edited)
+    first = edited / "0001_tables.sql"
+    first.write_text(first.read_text() + "\n-- edited\n")
+    monkeypatch.setattr(migrations, "SCHEMA", edited)
+    assert main(["migrate"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert f"{settings.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
+
+
+def test_migrate_takes_the_password_from_the_secret(
+    unmigrated: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=PASSWORD
+    )["ARN"]
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "wrong")
+    assert main(["migrate"]) == 0
+
+
 def test_event_processes_the_named_objects(
     bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +92,14 @@ def test_event_processes_the_named_objects(
     assert main(["event", bucket.uri(KEY), "--force"]) == 0
     assert answer(capsys)["files_processed"] == 1
     assert ask("SELECT count() FROM video_events FINAL") == [[1]]
+
+
+def test_event_reads_an_object_whatever_its_name(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/1/restored.jsonl.old", video(1))
+    assert main(["event", bucket.uri("section/1/restored.jsonl.old")]) == 0
+    assert answer(capsys)["files_processed"] == 1
 
 
 def test_event_with_a_missing_object_fails_and_says_so(
@@ -80,6 +120,47 @@ def test_bulk_prints_only_its_answer_on_standard_output(
     assert main(arguments) == 0
     assert answer(capsys)["files_processed"] == 3
     assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+def test_bulk_with_force_loads_what_the_ledger_knows(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    for arguments, done in (([], 1), ([], 0), (["--force"], 1)):
+        assert main(["bulk", *arguments]) == 0
+        assert answer(capsys)["files_processed"] == done
+
+
+def test_bulk_that_finds_nothing_says_where_it_looked(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bulk", "--section", "7"]) == 0
+    assert "nothing found under 'section/7/'" in capsys.readouterr().err
+
+
+def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stdout)
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["health"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["healthy"] is False
+    assert "trying again" in err
+
+
+def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xapi_etl_processor.cli.run_bulk", press_ctrl_c)
+    assert main(["bulk"]) == 1
+    assert "run it again for what is not stored yet" in capsys.readouterr().err
 
 
 def test_bulk_with_a_bad_object_has_exit_code_1(
@@ -105,6 +186,8 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not(
     [
         (["bulk", "--start", "yesterday"], "start_date is 'yesterday'"),
         (["bulk", "--section", "x"], "section_id is 'x'"),
+        (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
+        (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
         (["event", "folder/file.jsonl"], "use s3://bucket/key"),
         (["event", "s3://bucket-only"], "use s3://bucket/key"),
     ],

@@ -14,6 +14,7 @@ from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.reader import FORGET, IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
@@ -294,6 +295,30 @@ def test_an_unreachable_server_is_tried_a_few_times_and_named(
     assert 0 < len(pauses) <= 3
     assert len(set(pauses)) == len(pauses)
     assert ask(ROWS) == [[0]]
+
+
+@pytest.mark.fault(23, caught_by="one question to the ledger; then the event is delivered again")
+def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objects(
+    bucket: Bucket,
+    settings: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
+    asked: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "query":
+            asked.append(sql)
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    with pytest.raises(EventFailed, match="3 of 3 objects failed: .*grant the rights"):
+        invoke(notification(bucket.name, *names))
+    assert len(asked) == 1
 
 
 @pytest.mark.fault(36, caught_by="one table of error codes")

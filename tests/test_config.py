@@ -123,6 +123,8 @@ def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str,
         ("BATCH_ROWS", "9" * 5000),
         ("S3_CONCURRENCY", "0"),
         ("S3_CONCURRENCY", "1e2"),
+        ("S3_XAPI_BUCKET_OWNER", "12345678901"),
+        ("S3_XAPI_BUCKET_OWNER", "1234567890123"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
@@ -183,6 +185,25 @@ def test_the_password_is_in_no_repr_and_no_error() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env({**environ, "CLICKHOUSE_PORT": "x"})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.check("S4")
+@pytest.mark.parametrize("password", [" s3cret ", " ", "s3cret\n"])
+def test_a_password_keeps_its_blanks(password: str) -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_PASSWORD": password})
+    assert settings.clickhouse_password == password
+
+
+def test_empty_names_between_commas_are_no_buckets() -> None:
+    """An empty name would be asked for."""
+    settings = Settings.from_env({**HOST, "S3_XAPI_OTHER_BUCKETS": " older,, oldest ,"})
+    assert settings.other_buckets == ("older", "oldest")
+
+
+def test_blanks_around_any_other_value_are_dropped() -> None:
+    padded = {"CLICKHOUSE_HOST": " ch.example.org ", "CLICKHOUSE_PORT": " 19000\n"}
+    settings = Settings.from_env({**padded, "S3_XAPI_BUCKET_NAME": "\tbundles"})
+    assert settings == Settings("ch.example.org", clickhouse_port=19_000, bucket="bundles")
 
 
 def test_settings_are_immutable() -> None:

@@ -132,6 +132,9 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
 ) -> None:
     names = keys(4)
     messages = uploaded(bucket, names)
+    # The objects after it also fill a column that the batch did not have before.
+    for n in (2, 3):
+        bucket.put(names[n], video(n, result={"completion": True}))
     chunks: list[Chunk] = []
 
     def second_is_short(chunk: Chunk) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
 from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.modes.answer import Summary
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
@@ -40,16 +42,19 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "s3_bucket": bucket.name,
         "s3_key": KEY,
     }
-    assert ask("SELECT event_id, source_file, source_line FROM video_events ORDER BY 1") == [
-        [event_id(1), bucket.uri(KEY), 1],
-        [event_id(2), bucket.uri(KEY), 5],
+    described = bucket.client.head_object(Bucket=bucket.name, Key=KEY)
+    etag, size = described["ETag"].strip('"'), described["ContentLength"]
+    source = "source_file, source_etag, source_line"
+    assert ask(f"SELECT event_id, {source} FROM video_events ORDER BY 1") == [
+        [event_id(1), bucket.uri(KEY), etag, 1],
+        [event_id(2), bucket.uri(KEY), etag, 5],
     ]
-    assert ask("SELECT source_file, source_line, line FROM rejected_statements") == [
-        [bucket.uri(KEY), 4, "this is no statement"]
+    assert ask(f"SELECT {source}, line FROM rejected_statements") == [
+        [bucket.uri(KEY), etag, 4, "this is no statement"]
     ]
-    columns = "bucket, key, lines, video, other, blank, rejected, mode"
+    columns = "bucket, key, etag, toUInt32(size), lines, video, other, blank, rejected, mode"
     assert ask(f"SELECT {columns} FROM processed_files") == [
-        [bucket.name, KEY, 8, 2, 3, 2, 1, "event"]
+        [bucket.name, KEY, etag, size, 8, 2, 3, 2, 1, "event"]
     ]
 
 
@@ -80,6 +85,39 @@ def test_a_notification_about_another_kind_of_object_is_skipped(
     answer = invoke(notification(bucket.name, "section/1/report.csv"))
     assert (answer["success"], answer["files_skipped"]) == (True, 1)
     assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    key = bucket.put("section/1/restored.jsonl.old", video(1))
+    assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+
+
+def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    names = [f"section/{n % 2}/{n}.csv" for n in range(103)]
+    answer = invoke(notification(bucket.name, *names))
+    assert [found["s3_key"] for found in answer["files"]] == names[:100]
+    assert (answer["files_found"], answer["files_skipped"]) == (103, 103)
+
+
+@pytest.mark.parametrize(("sections", "named"), [((7, 7), 7), ((7, 8), None)])
+def test_an_answer_names_the_section_that_all_objects_have(
+    bucket: Bucket, invoke: Invoke, sections: tuple[int, int], named: int | None
+) -> None:
+    names = [f"section/{section}/{n}.csv" for n, section in enumerate(sections)]
+    assert invoke(notification(bucket.name, *names))["section_id"] == named
+
+
+def test_an_answer_has_its_duration_in_milliseconds_and_short_errors() -> None:
+    summary = Summary(started=time.monotonic() - 2)
+    summary.fail("k", "e" * 3000)
+    body = summary.body("event", None, dry_run=False)
+    assert 2000 <= body["duration_ms"] < 60_000
+    assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 
 
 @pytest.mark.fault(11, 17, caught_by="an exception that Lambda sees")

@@ -14,9 +14,12 @@ from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER
 from xapi_etl_processor.errors import EventFailed, NothingDone
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.xapi.parse import Counts
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 COUNT = "SELECT count() FROM video_events"
@@ -87,6 +90,18 @@ def test_the_ledger_is_queried_once_for_many_objects(
     assert invoke({"section_id": 1})["files_processed"] == 60
     verbs = [sql.split(" (")[0].split(" WHERE")[0].split(".")[-1] for sql in asked]
     assert verbs == ["processed_files", "video_events", "processed_files"]
+
+
+def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
+    bucket: Bucket, settings: Settings
+) -> None:
+    """S3 allows keys of 1,024 bytes, and a server by itself only queries of 256 KiB."""
+    folder = "section/1/" + "x" * 1000
+    page = [S3Object(bucket.name, f"{folder}/{n}", "etag") for n in range(common.PAGE_OBJECTS)]
+    known = connections(settings).clickhouse
+    assert ledger.already_processed(known, page, FOREVER) == set()
+    ledger.record_files(known, [(page[7], Counts())], "bulk", "run", FOREVER)
+    assert ledger.already_processed(known, page, FOREVER) == {ledger.identity(page[7])}
 
 
 @pytest.mark.fault(3, caught_by="ETag in the ledger's key")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
 from tests.samples import context
 from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
@@ -162,6 +166,34 @@ def test_a_table_that_differs_is_named_and_reported_as_behind(
     assert said in clickhouse["error"]
 
 
+def test_of_many_columns_that_differ_three_are_named_and_the_rest_counted(
+    settings: Settings, ask: Ask
+) -> None:
+    names = ("volume", "quality", "track", "frame_rate", "user_agent")
+    ask(f"ALTER TABLE video_events {', '.join(f'DROP COLUMN {name}' for name in names)}")
+    clickhouse = check()[1]["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert clickhouse["error"].count(" is not there") == 3
+    assert " and 2 more: run `python -m xapi_etl_processor migrate`" in clickhouse["error"]
+
+
+def test_the_latency_is_that_of_a_query_and_not_of_connecting(
+    settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    seen: list[str] = []
+
+    def greet_slowly(point: str, sql: str) -> None:
+        if point == "query" and not seen:
+            seen.append(sql)
+            threading.Event().wait(0.5)
+
+    clickhouse.hook = greet_slowly
+    found = check()[1]["clickhouse"]
+    assert isinstance(found, dict)
+    assert seen
+    assert 0 < found["latency_ms"] < 500
+
+
 def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     ask("ALTER TABLE video_events ADD COLUMN cohort String")
     assert check()[0] == 200
@@ -177,6 +209,60 @@ def test_a_table_without_a_deduplication_window_is_not_healthy(
     assert isinstance(clickhouse, dict)
     assert (status, clickhouse["deduplication"]) == (503, "none")
     assert "video_events has no deduplication window" in clickhouse["error"]
+
+
+def windows_of(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], list[str]]) -> None:
+    """Change, or drop, what the server says about each table's engine.
+
+    Simulated: the local engine has no ReplicatedMergeTree and no SharedMergeTree.
+    """
+    original = ClickHouse.query
+
+    def query(self: ClickHouse, sql: str, *more: Any) -> list[tuple[Any, ...]]:
+        rows = original(self, sql, *more)
+        if "engine_full" not in sql:
+            return rows
+        return [(name, engine) for name, said in rows for engine in change(said)]
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ())  # Many queries, about something else.
+
+
+@pytest.mark.fault(39, caught_by="health check")
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [
+        ("SharedReplacingMergeTree('/t/{uuid}', '{replica}', inserted_at) ORDER BY a", 10_000),
+        ("ReplicatedReplacingMergeTree('/t/{uuid}', '{replica}') ORDER BY a", 10_000),
+        ("SharedMergeTree ORDER BY a SETTINGS replicated_deduplication_window = 77", 77),
+        ("ReplicatedMergeTree ORDER BY a SETTINGS replicated_deduplication_window = 0", None),
+        ("SharedMergeTree SETTINGS non_replicated_deduplication_window = 5", 10_000),
+        ("MergeTree ORDER BY a SETTINGS non_replicated_deduplication_window = 5", 5),
+        ("MergeTree ORDER BY a SETTINGS replicated_deduplication_window = 77", None),
+        ("MergeTree ORDER BY a", None),
+    ],
+)
+def test_the_deduplication_window_is_that_of_the_tables_engine(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, engine: str, found: int | None
+) -> None:
+    """Engines of ClickHouse Cloud and of clusters have a window without being told."""
+    windows_of(monkeypatch, lambda _: [engine])
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    expected = (200, f"window of {found} inserts") if found else (503, "none")
+    assert (status, clickhouse["deduplication"]) == expected
+
+
+@pytest.mark.fault(39, caught_by="health check")
+def test_the_smallest_deduplication_window_is_the_one_that_counts(
+    settings: Settings, ask: Ask
+) -> None:
+    ask("ALTER TABLE processed_files MODIFY SETTING non_replicated_deduplication_window = 500")
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["deduplication"]) == (200, "window of 500 inserts")
 
 
 @pytest.mark.fault(66, caught_by="health check")
@@ -207,5 +293,6 @@ def test_each_cause_has_its_own_message(
     found = body[service]
     assert isinstance(found, dict)
     assert (status, body["healthy"], found["ok"]) == (503, False, False)
+    assert body["environment"] == "test"
     assert said in found["error"]
     assert value == "" or "wrong-4242" not in json.dumps(body)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bucket, Invoke
-from tests.samples import notification, video
-from xapi_etl_processor.config import Settings
+from tests.samples import notification, sqs, video
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
 
@@ -60,6 +59,26 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
+@pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
+@pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
+def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    gone: tuple[str, ...],
+    success: int,
+) -> None:
+    """To Lambda it is a success, so only this metric can raise the alarm."""
+    names = {name: f"section/1/video/{name}.jsonl" for name in ("one", "two")}
+    for number, name in enumerate(names.keys() - gone):
+        bucket.put(names[name], video(number))
+    invoke(sqs(**{name: notification(bucket.name, key) for name, key in names.items()}))
+    lines = printed(capfd)
+    assert metrics(lines)["success"] == [success]
+    (ended,) = (line for line in lines if "summary" in line)
+    assert ended["level"] == ("INFO" if success else "ERROR")
+
+
 @pytest.mark.parametrize(
     ("payload", "mode"),
     [({"health_check": True}, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")],
@@ -95,13 +114,52 @@ def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
     assert "section_id" not in line
 
 
-def test_a_raised_error_is_logged_too(
-    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_raised_error_is_logged_too_without_what_was_logged_before(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    capfd.readouterr()
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     with pytest.raises(ConfigurationError):
         handler({"mode": "bulk"})
     lines = printed(capfd)
     (error,) = (line for line in lines if line.get("level") == "ERROR")
     assert "LOG_LEVEL is 'LOUD'" in error["error"]
+    assert "section_id" not in error
     assert metrics(lines)["success"] == [0]
+
+
+def test_a_message_that_names_no_object_is_in_the_summary(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(KEY, video(1))
+    invoke(sqs(good=notification(bucket.name, key), poison="not JSON"))
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert (ended["summary"]["success"], ended["summary"]["files_failed"]) == (False, 0)
+    assert ended["summary"]["failures"] == [
+        {"key": "message poison", "error": "the SQS message body is not JSON"}
+    ]
+
+
+def test_the_log_has_no_list_of_all_objects(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"section/1/report-{n}.csv" for n in range(2)]
+    assert len(invoke(notification(bucket.name, *names))["files"]) == 2
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert ended["summary"]["files_found"] == 2
+    assert "files" not in ended["summary"]
+
+
+def test_objects_that_are_not_bundles_are_named_in_a_warning(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At most twenty of them, whatever else a bucket's notifications name."""
+    names = [f"section/1/report-{n:02}.csv" for n in range(25)]
+    assert invoke(notification(bucket.name, *names))["files_skipped"] == 25
+    (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
+    assert warning["objects"] == [bucket.uri(name) for name in names[:20]]

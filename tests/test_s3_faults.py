@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.sources import s3
+from xapi_etl_processor.xapi.lines import READ_BYTES
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
@@ -65,6 +68,17 @@ def test_reading_resumes_where_a_body_was_cut_short(
         assert first == ""
         # What was read in whole MiB is not requested again.
         assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
+
+
+@pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
+def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(cut=READ_BYTES + 1000), times=s3.ATTEMPTS + 1)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS + 2
+    assert ask(IDS) == ids(range(200))
 
 
 @pytest.mark.fault(20, caught_by="length check")
@@ -150,6 +164,8 @@ def test_stalls_leave_no_threads_or_connections_behind(
     while threads() > before:
         assert time.monotonic() < end, threading.enumerate()
         time.sleep(0.05)  # Polls a condition, up to a limit.
+    # Nobody asked for the rest of a body that nobody waits for.
+    assert [request.range for request in store.requests if request.range] == []
     store.rule = lambda _: None
     assert invoke(notification(bucket.name, *names))["files_processed"] == 4
 
@@ -198,11 +214,58 @@ def test_a_stalled_body_does_not_outlast_the_invocation(
     bucket.put(KEY, body=bundle(200, LARGE))
     store.rule = Once(Answer(stall=100), times=100)
     started = time.monotonic()
-    with pytest.raises(EventFailed, match="time ran out"):
+    with pytest.raises(EventFailed, match="failed: time ran out$"):
         invoke(notification(bucket.name, KEY), seconds_left=4)
     # A single read would wait for ten seconds.
     assert time.monotonic() - started < 4
     assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.fault(20, caught_by="check of the range in the answer")
+def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, settings: Settings
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(cut=LARGE // 2))
+    client = connections(Settings.from_env(os.environ)).s3
+    client.meta.events.register(
+        "before-parameter-build.s3.GetObject", lambda params, **_: params.pop("Range", None)
+    )
+    with pytest.raises(EventFailed, match=r"could not be read from byte \d+ on: try again"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
+def test_when_time_runs_out_no_more_requests_are_begun(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_CONCURRENCY", "1")
+    names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(4)]
+    go_on = threading.Event()
+    store.rule = lambda r: Answer(do=lambda: go_on.wait(30)) if ".jsonl" in r.path else None
+    with pytest.raises(EventFailed, match="time ran out"):
+        invoke(notification(bucket.name, *names), seconds_left=1)
+    before = {thread for thread in threading.enumerate() if "ThreadPool" in thread.name}
+    go_on.set()
+    for thread in before:
+        thread.join(30)
+    assert len(store.asked("HEAD")) == 1
+
+
+def test_an_object_is_described_only_if_its_notification_does_not(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke
+) -> None:
+    first, second = (bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(2))
+    event = notification(bucket.name, first, second)
+    for record, key in zip(event["Records"], (first, second), strict=True):
+        described = bucket.client.head_object(Bucket=bucket.name, Key=key)
+        record["s3"]["object"]["eTag"] = described["ETag"].strip('"')
+    assert invoke(event)["files_processed"] == 2
+    assert store.asked("HEAD") == []
+    del event["Records"][1]["s3"]["object"]["eTag"]
+    assert invoke(event)["files_skipped"] == 2
+    assert [request.path.rpartition("/")[2] for request in store.asked("HEAD")] == ["1.jsonl"]
 
 
 @pytest.mark.fault(4, caught_by="conditional GET (If-Match)")
@@ -211,11 +274,11 @@ def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
 ) -> None:
     body, later = bundle(200, LARGE), bundle(200, LARGE).replace(b"viewer-", b"VIEWER-")
     bucket.put(KEY, body=body)
-    replace = Once(Answer(do=lambda: bucket.put(KEY, body=later)))
+    put_anew = Once(Answer(do=lambda: bucket.put(KEY, body=later)))
     cut = Once(Answer(cut=len(body) // 2))
 
     def rule(request: Request) -> Answer | None:
-        return replace(request) if request.range else cut(request)
+        return put_anew(request) if request.range else cut(request)
 
     store.rule = rule
     with pytest.raises(EventFailed, match="was replaced while it was read"):
@@ -386,7 +449,7 @@ def test_every_s3_request_states_the_expected_bucket_owner(
     bucket: Bucket, settings: Settings, aws_environment: dict[str, str]
 ) -> None:
     seen: list[tuple[str, str]] = []
-    client = s3.client(owner="123456789012")
+    client = connections(replace(settings, bucket_owner="123456789012")).s3
 
     def note(request: object, operation_name: str, **_: object) -> None:
         headers = getattr(request, "headers", {})

@@ -195,10 +195,6 @@ def _oli(name: str) -> tuple[str, ...]:
     return ("context", "extensions", OLI + name)
 
 
-def _everywhere(name: str) -> list[tuple[str, ...]]:
-    return [(*place, "extensions", VIDEO + name) for place in PLACES]
-
-
 # For each column: its paths in order of precedence, then its value if none of them has one.
 PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "user_id": (
@@ -212,7 +208,8 @@ PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "attempt_guid": ([_oli("page_attempt_guid"), _oli("attempt_guid")], ""),
     "attempt_number": ([_oli("page_attempt_number"), _oli("attempt_number")], 0),
     "content_element_id": (
-        [("result", "extensions", "content_element_id"), _oli("content_element_id")],
+        [("result", "extensions", "content_element_id")]
+        + [("result", "extensions", OLI + "content_element_id"), _oli("content_element_id")],
         "",
     ),
     "registration": ([("context", "registration"), ("registration",)], ""),
@@ -221,15 +218,37 @@ PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
         + [("context", "extensions", "https://player.example/x/session-id")],
         "",
     ),
-    "video_time": (_everywhere("time"), None),
-    "video_length": (_everywhere("length"), None),
-    "video_progress": (_everywhere("progress"), None),
-    "video_seek_from": (_everywhere("time-from"), None),
-    "video_seek_to": (_everywhere("time-to"), None),
-    "completion_threshold": (_everywhere("completion-threshold"), None),
-    "speed": (_everywhere("speed"), None),
+    "video_play_time": (
+        [("result", "extensions", prefix + "video_play_time") for prefix in ("", OLI, VIDEO)],
+        None,
+    ),
+    "cc_enabled": (
+        [
+            (*place, "extensions", VIDEO + name)
+            for place in PLACES
+            for name in ("cc-enabled", "cc-subtitle-enabled")
+        ],
+        None,
+    ),
 }
+# Every other extension of the Video Profile may stand in each of the three places.
+for _iri, _, _name in CONCEPTS:
+    PATHS.setdefault(_name, ([(*p, "extensions", _iri) for p in PLACES], ABSENT[_name]))
+# What a test of its own is about.
+_TESTED_APART = {"timestamp", "course_id"}
 _CASES = [(column, at) for column, (paths, _) in PATHS.items() for at in range(len(paths) + 1)]
+
+
+def test_every_place_of_every_value_has_a_test() -> None:
+    """A place that only the generated pages know of could be lost, and nobody would notice."""
+    read = [(column.name, path) for column in SENT for path in column.paths]
+    several = {column.name for column in SENT if len(column.paths) > 1} - _TESTED_APART
+    tested = {(name, path) for name, (paths, _) in PATHS.items() for path in paths}
+    assert [place for place in read if place[0] in several and place not in tested] == []
+    # Rows of these two are compared whole, so a single place is tested if they have a value there.
+    rows = [row_of(torus("played", {}, _PAGE)), row_of(full())]
+    seen = {name for row in rows for name, value in row.items() if value != ABSENT[name]}
+    assert [name for name, _ in read if name not in several | _TESTED_APART | seen] == []
 
 
 @pytest.mark.parametrize("hidden_by", ["nothing", None, "", {}, [1]])
@@ -238,8 +257,12 @@ def test_the_first_path_with_a_usable_value_counts(
     column: str, present_from: int, hidden_by: Any
 ) -> None:
     paths, without = PATHS[column]
-    numeric = "String" not in TYPES[column]
-    values = [number if numeric else f"value {number}" for number in range(70, 70 + len(paths))]
+    kind = TYPES[column]
+    values: list[Any] = list(range(70, 70 + len(paths)))
+    if "String" in kind:
+        values = [f"value {number}" for number in values]
+    elif "Bool" in kind:
+        values = [number % 2 == 0 for number in values]
     pairs = list(zip(paths, values, strict=True))[present_from:]
     if hidden_by != "nothing":
         pairs += [(path, hidden_by) for path in paths[:present_from]]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from clickhouse_driver import errors
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket
@@ -22,6 +23,7 @@ from xapi_etl_processor.errors import ClickHouseError
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
+from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.telemetry import logger
 
 
@@ -34,16 +36,19 @@ def authority(tmp_path: Path) -> trustme.CA:
 
 
 @pytest.fixture
-def secured(
-    settings: Settings, authority: trustme.CA, tmp_path: Path
-) -> Callable[[int], ClickHouse]:
-    """Makes a client that uses TLS, for a port."""
-    trusting = replace(
+def trusting(settings: Settings, authority: trustme.CA, tmp_path: Path) -> Settings:
+    """Settings to use TLS, and to trust the authority."""
+    return replace(
         settings,
         clickhouse_host="localhost",
         clickhouse_secure=True,
         clickhouse_ca_certs=str(tmp_path / "ca.pem"),
     )
+
+
+@pytest.fixture
+def secured(trusting: Settings) -> Callable[[int], ClickHouse]:
+    """Makes a client that uses TLS, for a port."""
     return lambda port: ClickHouse(replace(trusting, clickhouse_port=port))
 
 
@@ -125,6 +130,20 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     client = secured(terminators[0].port)
     assert client.query("SELECT 1") == [(1,)]
     client.disconnect()
+
+
+@pytest.mark.check("S6")
+def test_migrations_are_sent_with_tls_too(
+    trusting: Settings,
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+) -> None:
+    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
+    there = replace(trusting, clickhouse_port=terminators[0].port)
+    assert migrate(there) == []  # They are applied already.
+    with pytest.raises(errors.NetworkError):
+        migrate(replace(there, clickhouse_ca_certs=""))
 
 
 @pytest.mark.fault(66, caught_by="health check")

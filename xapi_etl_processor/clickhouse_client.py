@@ -198,7 +198,8 @@ class ClickHouse:
                 compression="lz4",
                 connect_timeout=CONNECT_SECONDS,
                 sync_request_timeout=CONNECT_SECONDS,
-                send_receive_timeout=REPLY_SECONDS,
+                # For the greeting; `_connect` gives the answers to queries more time.
+                send_receive_timeout=CONNECT_SECONDS,
                 client_name="xapi-etl-processor",
                 # `_connect` reconnects. The driver must not: an abandoned call would start over.
                 disable_reconnect=True,
@@ -212,12 +213,8 @@ class ClickHouse:
     def _connect(client: Client) -> None:
         """Check that the connection is alive, or make a new one."""
         connection = client.connection
-        # A server that accepts and then stays silent gets less time for its greeting than a
-        # query gets for its answer.
-        connection.send_receive_timeout = CONNECT_SECONDS
         if not (connection.connected and connection.ping()):
             connection.connect()
-        connection.send_receive_timeout = REPLY_SECONDS
         connection.socket.settimeout(REPLY_SECONDS)
 
     def _translated(self, error: Exception, doing: str) -> ClickHouseError:

@@ -55,7 +55,7 @@ def _read_secret(arn: str) -> str:
         retries={"mode": "standard", "total_max_attempts": 2},
     )
     try:
-        text = SecretsProvider(boto_config=config).get(arn, force_fetch=True)
+        text = SecretsProvider(boto_config=config).get(arn)
     except (GetParameterError, BotoCoreError) as error:
         raise _unreadable(arn) from error
     if not isinstance(text, str):

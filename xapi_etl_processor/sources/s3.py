@@ -21,7 +21,6 @@ from botocore.exceptions import (
     EndpointConnectionError,
     FlexibleChecksumError,
     NoCredentialsError,
-    NoRegionError,
     ParamValidationError,
 )
 from urllib3.exceptions import HTTPError  # boto3 lets some of these through
@@ -336,10 +335,8 @@ def _translated(what: str) -> Iterator[None]:
         raise kind(f"{what} {text} ({code})") from error
     except ParamValidationError as error:
         raise S3InvalidName(f"{what} is not a valid S3 name: check bucket and key") from error
-    except (NoCredentialsError, NoRegionError) as error:
-        raise S3Error(
-            f"{what} cannot be requested: {error}: set AWS credentials and region"
-        ) from error
+    except NoCredentialsError as error:
+        raise S3Error(f"{what} cannot be requested: {error}: set AWS credentials") from error
     except EndpointConnectionError as error:
         raise S3Error(f"{what} cannot be requested, S3 is out of reach: {error}") from error
     except FlexibleChecksumError as error:

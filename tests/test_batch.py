@@ -1,0 +1,113 @@
+"""When a batch is stored, and what makes its rows differ from those of another batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.reader import FORGET, ROWS
+from tests.samples import BAD_LINE, notification, other, video
+from xapi_etl_processor.common import process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage import batch, ledger
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
+    """The inserts into a table that are stored from now on."""
+    found: list[str] = []
+    clickhouse.hook = lambda point, sql: (
+        found.append(sql) if point == "stored" and f".{table} (" in sql else None
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "limit", "table"),
+    [
+        (video, {"rows": 2}, "video_events"),
+        (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
+        (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
+        (other, {"objects": 2}, "processed_files"),
+    ],
+    ids=["rows", "rejected lines", "bytes of rejected lines", "objects"],
+)
+def test_a_batch_is_stored_as_soon_as_it_is_full(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    line: Callable[[int], Any],
+    limit: dict[str, int],
+    table: str,
+) -> None:
+    """Each object fills half a batch, whatever it is that the limit bounds."""
+    monkeypatch.setattr(batch, "MAX_OBJECTS", limit.get("objects", 100))
+    monkeypatch.setattr(batch, "MAX_REJECTED_BYTES", limit.get("bytes", 10_000))
+    settings = replace(settings, batch_rows=limit.get("rows", 100))
+    keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
+    stored = inserts(clickhouse, table)
+    run = Run(settings, connections(settings), "bulk")
+    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
+    assert [outcome.status for outcome in outcomes] == ["processed"] * 6
+    assert len(stored) == 3
+
+
+def test_the_same_line_in_two_sections_is_two_rows(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    """A row is made of its object too, and an equal token would lose the second one."""
+    for section in (1, 2):
+        key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
+        assert invoke(notification(bucket.name, key))["files_processed"] == 1
+    assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
+
+
+def test_the_same_lines_further_down_in_an_object_are_rows_too(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    ask("SYSTEM STOP MERGES video_events")
+    # So long that each is a chunk, and so a batch, of its own.
+    bucket.put(KEY, *[video(1, padding="x" * 150_000)] * 4)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 4
+    assert ask("SELECT source_line FROM video_events ORDER BY 1") == [[1], [2], [3], [4]]
+
+
+def test_what_a_new_version_reads_is_stored_beside_what_the_old_one_read(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may read the same line differently."""
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put(KEY, video(1))
+    for version, rows in (("1.0.0", 1), ("1.0.0", 1), ("1.0.1", 2)):
+        monkeypatch.setattr(batch, "__version__", version)
+        invoke(notification(bucket.name, KEY))
+        ask(FORGET)
+        assert ask(ROWS) == [[rows]]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": ["x"], "b": ["z", "y"]},
+        {"b": ["x", "y"], "c": ["z"]},
+        {"a": ["xy"], "b": ["z"]},
+        {"a": ["x"], "b": ["y", "z"]},
+        {"a": [b"x", b"y"], "b": [b"z"]},
+        {},
+    ],
+)
+def test_other_columns_have_another_token(columns: dict[str, list[Any]]) -> None:
+    rows: dict[str, list[Any]] = {"a": ["x", "y"], "b": ["z"]}
+    assert ledger.token_of(columns) != ledger.token_of(rows)
+    assert ledger.token_of(dict(rows)) == ledger.token_of(rows)
+    assert ledger.token_of(rows, "salt") != ledger.token_of(rows)

@@ -1,0 +1,58 @@
+"""A continuation token carries the whole request that it continues."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.bulk_request import read_request
+
+SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
+EVERYTHING: dict[str, Any] = {
+    "section_id": 7,
+    "start_date": "2024-01-01",
+    "end_date": "2024-01-31",
+    "s3_bucket": "older",
+    "s3_prefix": "section/7/video",
+    "dry_run": True,
+    "force_reprocess": True,
+}
+KEY = "section/7/video/2024-01-02T00-00-00Z_ÿ??>>.jsonl"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"mode": "bulk"}, EVERYTHING, *({name: value} for name, value in EVERYTHING.items())],
+    ids=["nothing", "everything", *EVERYTHING],
+)
+def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[str, Any]) -> None:
+    asked = read_request(request_, SETTINGS)
+    token = asked.token_after(KEY)
+    continued = read_request({"continuation_token": token}, SETTINGS)
+    assert continued == replace(asked, after=KEY)
+    assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
+
+
+def test_a_request_is_read_as_it_was_sent() -> None:
+    asked = read_request(EVERYTHING, SETTINGS)
+    # 2024-01-01 is 19,723 days after 1970, and 2024-01-31 thirty days later.
+    day = 86_400_000
+    assert (asked.first_day, asked.last_day) == (19_723 * day, 19_753 * day)
+    assert (asked.bucket, asked.prefix) == ("older", "section/7/video/")
+    assert (asked.section_id, asked.dry_run, asked.force) == (7, True, True)
+
+
+@pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
+def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
+    token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
+    assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
+
+
+def test_a_token_can_be_sent_in_any_text() -> None:
+    """It needs no escaping, neither in JSON nor in a shell nor in a URL's path."""
+    token = read_request(EVERYTHING, SETTINGS).token_after(KEY)
+    assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)

@@ -1,0 +1,93 @@
+"""Deadlines to the second, and calls that end, fail or are abandoned."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.clocks import Clock
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
+from xapi_etl_processor.errors import DeadlinePassed
+from xapi_etl_processor.run import Run, connections
+
+
+@pytest.mark.parametrize(
+    ("now", "left", "passed"), [(0, 10, False), (9.5, 0.5, False), (10, 0, True), (12, 0, True)]
+)
+def test_a_deadline_has_passed_from_its_moment_on(now: float, left: float, passed: bool) -> None:
+    deadline = Deadline(10, Clock(now))
+    assert (deadline.seconds_left, deadline.timeout, deadline.has_passed) == (left, left, passed)
+
+
+def test_without_a_deadline_there_is_no_limit() -> None:
+    assert FOREVER.timeout is None
+    assert FOREVER.seconds_left == float("inf")
+    assert not FOREVER.has_passed
+    assert FOREVER.earlier(15, share=1 / 3) is FOREVER
+
+
+@pytest.mark.parametrize(("now", "at"), [(0, 85), (55, 85), (70, 90), (100, 100), (130, 100)])
+def test_an_earlier_deadline_keeps_seconds_or_a_share_of_what_is_left(now: int, at: int) -> None:
+    """15 of 100 and of 45 seconds; a third of 30 seconds; nothing of what has passed."""
+    assert Deadline(100, Clock(now)).earlier(15, share=1 / 3).at == pytest.approx(at)
+
+
+@pytest.mark.parametrize(("now", "at"), [(0, 8), (95, 100), (130, 100)])
+def test_a_deadline_within_seconds_is_never_later_than_the_whole(now: int, at: int) -> None:
+    assert Deadline(100, Clock(now)).within(8).at == at
+
+
+@pytest.mark.parametrize(("seconds", "reading"), [(900, 885), (45, 30), (30, 20), (3, 2)])
+def test_an_invocation_keeps_fifteen_seconds_or_a_third_of_its_time_for_storing(
+    aws_environment: dict[str, str], seconds: int, reading: int
+) -> None:
+    settings = Settings("ch.example.org")
+    run = Run(settings, connections(settings), "event", deadline=Deadline(seconds, Clock()))
+    assert run.read_until.at == pytest.approx(reading)
+
+
+def test_a_call_in_time_gives_its_result_and_nothing_is_abandoned() -> None:
+    abandoned: list[str] = []
+    for deadline in (FOREVER, FOREVER.within(60)):
+        assert call_with_deadline(deadline, lambda: 5, lambda: abandoned.append("")) == 5
+    assert abandoned == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_what_a_call_raises_is_raised_at_once(kind: type[BaseException]) -> None:
+    def fail() -> None:
+        raise kind("why")
+
+    started = time.monotonic()
+    for deadline in (FOREVER, FOREVER.within(20)):
+        with pytest.raises(kind, match="why"):
+            call_with_deadline(deadline, fail)
+    assert time.monotonic() - started < 10
+
+
+def test_a_late_call_is_abandoned_and_cleaned_up_when_it_ends() -> None:
+    go_on, cleaned = threading.Event(), threading.Event()
+    with pytest.raises(DeadlinePassed):
+        call_with_deadline(FOREVER.within(0.01), lambda: go_on.wait(30), cleaned.set)
+    (late,) = (t for t in threading.enumerate() if t.daemon and "(run)" in t.name)
+    assert not cleaned.is_set()
+    go_on.set()
+    assert cleaned.wait(30)
+    late.join(30)
+
+
+def test_interrupting_ends_a_wait_and_does_no_harm_to_a_closed_connection() -> None:
+    waiting, other = socket.socketpair()
+    thread = threading.Thread(target=waiting.recv, args=(1,), daemon=True)
+    thread.start()
+    interrupt(waiting)
+    thread.join(30)
+    assert not thread.is_alive()
+    waiting.close()
+    other.close()
+    interrupt(waiting)
+    interrupt(None)

@@ -126,10 +126,34 @@ def unmigrated(
     clickhouse.engine.query(f"DROP DATABASE IF EXISTS {settings.clickhouse_database}")
 
 
+TEMPLATE = "migrated_template"
+"""A database with the current schema and without rows, which tests' databases are copied from."""
+
+
+@pytest.fixture(scope="session")
+def schema(clickhouse: ClickHouseServer) -> list[str]:
+    """The statements that made the tables and views of the template, tables first."""
+    host, port = "127.0.0.1", clickhouse.port
+    migrate(Settings(host, port, TEMPLATE, USER, PASSWORD))
+    found = clickhouse.engine.query(
+        "SELECT create_table_query FROM system.tables"
+        f" WHERE database = '{TEMPLATE}' ORDER BY engine = 'View', name",
+        "JSONCompactEachRow",
+    )
+    return [json.loads(line)[0] for line in found.bytes().decode().splitlines()]
+
+
 @pytest.fixture
-def settings(unmigrated: Settings) -> Settings:
-    """Settings, also set in the environment, for a database with the current schema."""
-    migrate(unmigrated)
+def settings(unmigrated: Settings, clickhouse: ClickHouseServer, schema: list[str]) -> Settings:
+    """Settings, also set in the environment, for a database with the current schema.
+
+    It is copied from the template, which takes a tenth of the time of migrating.
+    """
+    database, query = unmigrated.clickhouse_database, clickhouse.engine.query
+    query(f"CREATE DATABASE {database}")
+    for statement in schema:
+        query(statement.replace(TEMPLATE, database))
+    query(f"INSERT INTO {database}.schema_versions SELECT * FROM {TEMPLATE}.schema_versions")
     return unmigrated
 
 

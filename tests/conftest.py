@@ -92,12 +92,17 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
 
+@pytest.fixture(scope="session")
+def platform(aws_environment: dict[str, str]) -> S3Client:
+    """The S3 client of whoever uploads bundles: it knows nothing of the proxies in front of S3."""
+    return boto3.client("s3")
+
+
 @pytest.fixture
-def bucket(aws_environment: dict[str, str]) -> Bucket:
-    client = boto3.client("s3")
+def bucket(platform: S3Client) -> Bucket:
     name = f"bundles-{uuid4().hex[:12]}"
-    client.create_bucket(Bucket=name)
-    return Bucket(name, client)
+    platform.create_bucket(Bucket=name)
+    return Bucket(name, platform)
 
 
 @pytest.fixture

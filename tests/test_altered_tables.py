@@ -109,6 +109,7 @@ def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
         invoke({"section_id": 1, "dry_run": True})
 
 
+@pytest.mark.slow
 @pytest.mark.fault(44, caught_by="own insert token for each forced run; row identity")
 def test_forced_reprocessing_restores_deleted_rows_every_time(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask

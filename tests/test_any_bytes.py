@@ -63,6 +63,7 @@ _lines = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.fault(53, caught_by="line counts that must add up")
 @settings(max_examples=400)
 @given(st.lists(_lines, max_size=8))

@@ -103,6 +103,7 @@ def test_rows_are_stored_once_when_the_acknowledgement_is_lost(
     assert ask(IDS) == ids(range(150))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(26, 40, caught_by="row identity")
 @pytest.mark.parametrize("window", [0, 2])
 def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(

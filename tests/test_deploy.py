@@ -65,6 +65,7 @@ def test_a_missing_package_is_named() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("--deploy", "f"), ("--rollback", "f")])
 def test_without_credentials_it_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
     no_credentials = {

@@ -80,6 +80,7 @@ def test_a_repeated_notification_is_skipped_without_reading_the_object(
     assert read == [KEY]
 
 
+@pytest.mark.slow
 def test_the_ledger_is_queried_once_for_many_objects(
     bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
@@ -170,6 +171,7 @@ def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_o
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["only", "last of a page", "with a page behind it"])
 def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_processed(
     bucket: Bucket,

@@ -131,6 +131,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.fault(29, 36, caught_by="error texts left out if they may quote values")
 @pytest.mark.check("S10", "S4")
 @pytest.mark.parametrize("name", FAULTS)
@@ -227,6 +228,7 @@ _SECRETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.check("S21")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: this is not a git clone")
 def test_there_is_no_secret_in_the_git_history() -> None:

@@ -51,6 +51,7 @@ class Once:
         return self.answer
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("cuts", [1, 3])
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
@@ -81,6 +82,7 @@ def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
     assert ask(IDS) == ids(range(200))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="length check")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_a_body_that_is_always_cut_short_fails_and_is_not_in_the_ledger(
@@ -268,6 +270,7 @@ def test_an_object_is_described_only_if_its_notification_does_not(
     assert [request.path.rpartition("/")[2] for request in store.asked("HEAD")] == ["1.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(4, caught_by="conditional GET (If-Match)")
 def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask

@@ -108,6 +108,7 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2
 
 
+@pytest.mark.slow
 def test_lines_that_span_chunks_are_stored_whole(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     padded = [video(n) | {"padding": "é" * 700_000} for n in range(6)]
     bucket.put(KEY, *padded)

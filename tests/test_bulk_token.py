@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Bucket, Invoke
+from tests.samples import video
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes.bulk_request import read_request
 
 SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
@@ -50,6 +53,17 @@ def test_a_request_is_read_as_it_was_sent() -> None:
 def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
     token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
     assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
+
+
+def test_a_continued_request_that_gets_no_further_raises(
+    bucket: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    """Or whoever sends token after token would never end."""
+    for name in "ab":
+        bucket.put(f"section/7/{name}.jsonl", video(1))
+    token = read_request({"section_id": 7}, settings).token_after("section/7/a.jsonl")
+    with pytest.raises(NothingDone, match="time ran out"):
+        invoke({"continuation_token": token}, seconds_left=0)
 
 
 def test_a_token_can_be_sent_in_any_text() -> None:

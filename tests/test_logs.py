@@ -156,6 +156,15 @@ def test_the_log_has_no_list_of_all_objects(
     assert "files" not in ended["summary"]
 
 
+def test_a_failed_connection_is_logged_once_and_without_a_traceback(
+    invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver logs one too, by itself."""
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert invoke({"health_check": True}, seconds_left=2).status == 503
+    assert [r.name for r in caplog.records if r.name.startswith("clickhouse_driver")] == []
+
+
 def test_objects_that_are_not_bundles_are_named_in_a_warning(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:

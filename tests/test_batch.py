@@ -12,7 +12,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, notification, other, video
-from xapi_etl_processor.common import process
+from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
@@ -56,9 +56,27 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
     stored = inserts(clickhouse, table)
     run = Run(settings, connections(settings), "bulk")
-    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
+    outcomes = list(common.process([S3Object(bucket.name, key) for key in keys], run))
     assert [outcome.status for outcome in outcomes] == ["processed"] * 6
     assert len(stored) == 3
+
+
+@pytest.mark.parametrize("skipped", [False, True], ids=["empty", "in the ledger"])
+def test_objects_without_lines_do_not_pile_up(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, skipped: bool
+) -> None:
+    """What became of them is known, and given, before all the others have been listed."""
+    monkeypatch.setattr(batch, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    listed = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(6)]
+    run = Run(settings, connections(settings), "bulk")
+    if skipped:
+        assert len(list(common.process(listed, run))) == 6
+    coming = iter(listed)
+    outcomes = common.process(coming, run)
+    assert next(outcomes).status == ("skipped" if skipped else "processed")
+    assert len(list(coming)) == 4
+    outcomes.close()
 
 
 def test_the_same_line_in_two_sections_is_two_rows(

@@ -10,7 +10,9 @@ import pytest
 from tests.conftest import PASSWORD, Bucket, Invoke
 from tests.faults.matrix import check, fault
 from tests.samples import notification, sqs, video
-from xapi_etl_processor.errors import ConfigurationError, EventFailed
+from xapi_etl_processor import lambda_function
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ConfigurationError, Defect, EventFailed
 from xapi_etl_processor.lambda_function import handler
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -173,6 +175,24 @@ def test_objects_that_are_not_bundles_are_named_in_a_warning(
     assert invoke(notification(bucket.name, *names))["files_skipped"] == 25
     (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
+
+
+@check("S10")
+def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda logs what is raised, with its cause and context."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError(CANARY)
+
+    monkeypatch.setattr(lambda_function, "parse_payload", fail)
+    with pytest.raises(
+        Defect, match=r"^ZeroDivisionError at .*test_logs\.py:\d+: report"
+    ) as caught:
+        handler({"bucket": "b", "key": "k"})
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
+    assert CANARY not in capfd.readouterr().out
 
 
 @check("S10")

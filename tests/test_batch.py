@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import batch, ledger
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import parse
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -87,6 +90,20 @@ def test_the_same_line_in_two_sections_is_two_rows(
         key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
         assert invoke(notification(bucket.name, key))["files_processed"] == 1
     assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
+
+
+def test_other_lines_in_the_same_place_are_other_rows(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    """Whatever the etag says: a token that other rows have too would lose them."""
+    obj = S3Object(bucket.name, KEY, "etag")
+    run = Run(settings, connections(settings), "event")
+    for number in (1, 2):
+        line = json.dumps(video(number)).encode()
+        filling = batch.Batch(run)
+        filling.add(obj, parse([line], 1, Source(obj.uri, obj.etag, 1, 0)))
+        assert list(filling.flush()) == []
+    assert ask(ROWS) == [[2]]
 
 
 def test_the_same_lines_further_down_in_an_object_are_rows_too(

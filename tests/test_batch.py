@@ -82,6 +82,18 @@ def test_objects_without_lines_do_not_pile_up(
     outcomes.close()
 
 
+def test_nothing_more_is_listed_after_a_failed_insert(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    coming = iter([S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)])
+    ask("DROP TABLE video_events")
+    run = Run(replace(settings, batch_rows=1), connections(settings), "bulk")
+    statuses = [outcome.status for outcome in common.process(coming, run)]
+    assert statuses == ["unstored", "waiting"]
+    assert len(list(coming)) == 4
+
+
 def test_the_same_line_in_two_sections_is_two_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

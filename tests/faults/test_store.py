@@ -15,6 +15,7 @@ from botocore.response import StreamingBody
 from urllib3.exceptions import SSLError
 
 from local.clickhouse_server import ClickHouseServer
+from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.faults.matrix import check, fault
@@ -22,7 +23,7 @@ from tests.faults.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER
+from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import Run, connections
@@ -252,6 +253,19 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     for thread in begun:
         thread.join(30)
     assert [request.method for request in store.requests] == ["HEAD"]
+
+
+@fault(12, caught_by="deadline")
+def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
+    bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)]
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    small = replace(settings, s3_concurrency=1, batch_rows=1)
+    run = Run(small, connections(small), "event", deadline=Deadline(60, clock))
+    statuses = [outcome.status for outcome in process(objects, run)]
+    assert statuses == ["processed"] + ["waiting"] * 5
+    assert len(store.asked("GET")) == 1
 
 
 def test_an_object_is_described_only_if_its_notification_does_not(

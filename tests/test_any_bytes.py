@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.faults.fuzz_targets import fits
-from tests.faults.matrix import fault
 from tests.rows import (
     ADL,
     FOREIGN_SESSION,
@@ -63,7 +63,7 @@ _lines = (
 )
 
 
-@fault(53, caught_by="line counts that must add up")
+@pytest.mark.fault(53, caught_by="line counts that must add up")
 @settings(max_examples=400)
 @given(st.lists(_lines, max_size=8))
 @example([with_more(b'"x":"\\ud800",' + FOREIGN_SESSION), encoded(full())])

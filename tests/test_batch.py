@@ -11,7 +11,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.reader import FORGET, ROWS
+from tests.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings

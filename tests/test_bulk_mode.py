@@ -14,7 +14,6 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import Clock, run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
@@ -99,7 +98,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
 
-@fault(46, caught_by="prefixes matched as whole folders")
+@pytest.mark.fault(46, caught_by="prefixes matched as whole folders")
 def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl")
     assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
@@ -132,7 +131,7 @@ def test_the_folder_of_the_bundles_is_configurable(
     assert len(found(bucket, invoke, mode="bulk")) == 4
 
 
-@fault(46, caught_by="file extension")
+@pytest.mark.fault(46, caught_by="file extension")
 def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
     put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
@@ -143,7 +142,7 @@ def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
     ]
 
 
-@fault(47, caught_by="inclusive UTC days")
+@pytest.mark.fault(47, caught_by="inclusive UTC days")
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -180,7 +179,7 @@ def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
     assert not found(bucket, invoke, start_date="2024-01-01", end_date="2024-01-31")
 
 
-@check("S14")
+@pytest.mark.check("S14")
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
@@ -220,13 +219,13 @@ def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
     assert named in answer["error"]
 
 
-@fault(47, caught_by="`files_found` of 0")
+@pytest.mark.fault(47, caught_by="`files_found` of 0")
 def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> None:
     answer = invoke({"section_id": 404})
     assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
-@fault(45, caught_by="no writing query is sent")
+@pytest.mark.fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -246,7 +245,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     assert ask(COUNT) == [[1]]
 
 
-@fault(46, caught_by="paginated listing")
+@pytest.mark.fault(46, caught_by="paginated listing")
 def test_a_listing_of_several_pages_is_processed_completely(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -270,7 +269,7 @@ def test_a_bad_object_is_named_and_the_others_are_processed(
     assert ask(COUNT) == [[2]]
 
 
-@fault(16, caught_by="caps on the lists in an answer")
+@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
 def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
     for number in range(25):
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
@@ -278,7 +277,7 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
     assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
 
 
-@fault(49, caught_by="continuation token")
+@pytest.mark.fault(49, caught_by="continuation token")
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_when_time_runs_out_a_token_resumes_where_it_stopped(
     bucket: Bucket,
@@ -316,7 +315,7 @@ def test_when_time_runs_out_a_token_resumes_where_it_stopped(
         assert ask("SELECT count() FROM processed_files") == [[60]]
 
 
-@fault(12, 49, caught_by="continuation token")
+@pytest.mark.fault(12, 49, caught_by="continuation token")
 def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     bucket: Bucket,
     invoke: Invoke,
@@ -337,7 +336,7 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
 
-@fault(36, 49, caught_by="a failed insert is never an ordinary pause")
+@pytest.mark.fault(36, 49, caught_by="a failed insert is never an ordinary pause")
 def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     bucket: Bucket,
     invoke: Invoke,
@@ -393,7 +392,7 @@ def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Inv
         assert invoke({"continuation_token": token, **same_request})["files_found"] == 2
 
 
-@check("S14")
+@pytest.mark.check("S14")
 @pytest.mark.parametrize(
     ("token", "beside"),
     [
@@ -482,14 +481,14 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
     assert ask(COUNT) == [[6]]
 
 
-@fault(11, 14, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(11, 14, caught_by="an exception that Lambda sees")
 def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
     put(bucket, "section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)
 
 
-@fault(23, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

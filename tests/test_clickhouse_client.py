@@ -19,7 +19,6 @@ from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
-from tests.faults.matrix import check, fault
 from xapi_etl_processor import clickhouse_client, secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.clickhouse_errors import CODES, meaning
@@ -68,7 +67,7 @@ def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, a
     assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
-@fault(31, caught_by="a new connection after every error")
+@pytest.mark.fault(31, caught_by="a new connection after every error")
 def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
     client: ClickHouse, ask: Ask, pauses: list[float]
 ) -> None:
@@ -83,7 +82,7 @@ def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
     assert ask("SELECT count() FROM rejected_statements") == [[2]]
 
 
-@fault(29, caught_by="check before anything is sent")
+@pytest.mark.fault(29, caught_by="check before anything is sent")
 def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
     with pytest.raises((ClickHouseRefused, ValueError)):
         client.insert("rejected_statements", ROWS | {"reason": ["only one"]}, "t")
@@ -110,7 +109,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         client.insert("rejected_statements", ROWS, "t")
 
 
-@fault(34, 35, 36, 37, caught_by="one table of error codes")
+@pytest.mark.fault(34, 35, 36, 37, caught_by="one table of error codes")
 @pytest.mark.parametrize(
     ("code", "text", "kind", "tries"),
     [
@@ -151,7 +150,7 @@ def test_the_servers_error_code_decides_whether_to_retry(
     assert len(pauses) == tries - 1
 
 
-@check("S10")
+@pytest.mark.check("S10")
 def test_only_texts_that_can_quote_no_value_are_passed_on(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:
@@ -171,7 +170,7 @@ def test_only_texts_that_can_quote_no_value_are_passed_on(
     assert shown == {16, 47, 60, 81, 115, 242, 252, 285, 497}
 
 
-@fault(36, 37, caught_by="one table of error codes")
+@pytest.mark.fault(36, 37, caught_by="one table of error codes")
 def test_every_known_error_code_has_the_right_verdict() -> None:
     # From ClickHouse's ErrorCodes.cpp: temporary errors, unknown outcomes, permanent errors.
     retry = {202, 203, 225, 241, 242, 285}
@@ -189,7 +188,7 @@ def test_the_table_of_error_codes_is_sorted_by_number() -> None:
     assert codes == sorted(codes)
 
 
-@fault(34, caught_by="backoff with jitter")
+@pytest.mark.fault(34, caught_by="backoff with jitter")
 def test_pauses_between_retries_grow_and_are_random(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -201,7 +200,7 @@ def test_pauses_between_retries_grow_and_are_random(
     assert pauses[:3] != pauses[3:]
 
 
-@fault(12, caught_by="deadline")
+@pytest.mark.fault(12, caught_by="deadline")
 def test_no_attempt_begins_that_the_deadline_would_cut_short(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -220,7 +219,7 @@ def test_a_lost_connection_is_replaced_at_the_next_query(
     assert client.query("SELECT 2") == [(2,)]
 
 
-@fault(32, caught_by="connect timeout")
+@pytest.mark.fault(32, caught_by="connect timeout")
 def test_a_silent_server_is_given_up_within_the_connect_timeout(
     settings: Settings, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +234,7 @@ def test_a_silent_server_is_given_up_within_the_connect_timeout(
     assert len(pauses) == clickhouse_client.ATTEMPTS - 1
 
 
-@fault(32, caught_by="deadline")
+@pytest.mark.fault(32, caught_by="deadline")
 def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
     settings: Settings,
 ) -> None:
@@ -247,7 +246,7 @@ def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
     assert type(caught.value) is ClickHouseUnavailable
 
 
-@check("S4")
+@pytest.mark.check("S4")
 def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
         ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
@@ -255,7 +254,7 @@ def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Sett
     assert PASSWORD not in repr(settings)
 
 
-@check("S4")
+@pytest.mark.check("S4")
 @pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
 def test_the_password_comes_from_a_secret(
     settings: Settings, aws_environment: dict[str, str], secret: str
@@ -308,7 +307,7 @@ def test_a_secret_without_a_region_is_named(
         ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
 
 
-@fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
 ) -> None:
@@ -332,7 +331,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         warm.disconnect()
 
 
-@fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer, code: int
@@ -353,7 +352,7 @@ def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
     warm.disconnect()
 
 
-@fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_a_refused_login_is_not_tried_again_without_a_secret(
     client: ClickHouse, clickhouse: ClickHouseServer, code: int, pauses: list[float]
@@ -428,7 +427,7 @@ def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
     assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
-@fault(26, caught_by="deadline")
+@pytest.mark.fault(26, caught_by="deadline")
 def test_waiting_for_a_reply_ends_by_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from tests.faults.matrix import check
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError
 
@@ -99,7 +98,7 @@ def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str,
         Settings.from_env(environ)
 
 
-@check("S8")
+@pytest.mark.check("S8")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -176,7 +175,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert Settings.from_env({**empty, **HOST}) == Settings.from_env(HOST)
 
 
-@check("S4")
+@pytest.mark.check("S4")
 def test_the_password_is_in_no_repr_and_no_error() -> None:
     environ = {**HOST, "CLICKHOUSE_PASSWORD": "hunter2"}
     settings = Settings.from_env(environ)
@@ -188,7 +187,7 @@ def test_the_password_is_in_no_repr_and_no_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@check("S4")
+@pytest.mark.check("S4")
 @pytest.mark.parametrize("password", [" s3cret ", " ", "s3cret\n"])
 def test_a_password_keeps_its_blanks(password: str) -> None:
     settings = Settings.from_env({**HOST, "CLICKHOUSE_PASSWORD": password})

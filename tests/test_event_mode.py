@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import mode_of
@@ -19,7 +18,7 @@ from xapi_etl_processor.modes.answer import Summary
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
 
-@fault(28, caught_by="lines rejected one by one")
+@pytest.mark.fault(28, caught_by="lines rejected one by one")
 def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -71,7 +70,7 @@ def test_every_record_of_a_notification_is_processed(
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
-@fault(5, caught_by="decoding once, at the edge")
+@pytest.mark.fault(5, caught_by="decoding once, at the edge")
 @pytest.mark.parametrize("key", ["section/1/a b+c/é%2B=:.jsonl", "section/1/video/ä ö.jsonl"])
 def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
     bucket: Bucket, invoke: Invoke, ask: Ask, key: str
@@ -82,7 +81,7 @@ def test_a_key_is_decoded_once_in_a_notification_and_never_when_named_directly(
     assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
 
 
-@fault(55, caught_by="gzip recognized by content")
+@pytest.mark.fault(55, caught_by="gzip recognized by content")
 def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
     members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
@@ -92,7 +91,7 @@ def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke,
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
 
 
-@fault(58, caught_by="line counts")
+@pytest.mark.fault(58, caught_by="line counts")
 @pytest.mark.parametrize("body", [b"", b"\n\n  \n", b"\xef\xbb\xbf"])
 def test_a_bundle_without_video_is_a_normal_result(
     bucket: Bucket, invoke: Invoke, ask: Ask, body: bytes
@@ -146,7 +145,7 @@ def test_an_answer_has_its_duration_in_milliseconds_and_short_errors() -> None:
     assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 
 
-@fault(45, caught_by="no writing query is sent")
+@pytest.mark.fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), other(1), BAD_LINE)
     answer = invoke({"bucket": bucket.name, "key": KEY, "dry_run": True})
@@ -155,14 +154,14 @@ def test_a_dry_run_counts_and_writes_nothing(bucket: Bucket, invoke: Invoke, ask
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
-@fault(11, 17, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(11, 17, caught_by="an exception that Lambda sees")
 def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: Invoke) -> None:
     gone = "section/1/gone.jsonl"
     with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
         invoke(notification(bucket.name, gone))
 
 
-@fault(55, caught_by="gzip trailer")
+@pytest.mark.fault(55, caught_by="gzip trailer")
 def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -182,7 +181,7 @@ def test_one_failed_object_does_not_hold_back_the_others(
     assert ask("SELECT count() FROM video_events") == [[2]]
 
 
-@fault(8, 10, caught_by="partial batch response")
+@pytest.mark.fault(8, 10, caught_by="partial batch response")
 def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
     answer = invoke(
@@ -201,7 +200,7 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
-@fault(10, caught_by="format of the answer")
+@pytest.mark.fault(10, caught_by="format of the answer")
 def test_an_sqs_batch_without_failures_fails_no_message(bucket: Bucket, invoke: Invoke) -> None:
     key = bucket.put(KEY, video(1))
     assert invoke(sqs(one=notification(bucket.name, key))).body == {"batchItemFailures": []}
@@ -248,7 +247,7 @@ def test_an_unknown_payload_is_answered_with_the_accepted_ones(
     assert '"key"' in answer["error"]
 
 
-@check("S14")
+@pytest.mark.check("S14")
 @pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
 def test_a_misspelled_parameter_is_refused_and_nothing_is_written(
     bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
@@ -268,7 +267,7 @@ def test_a_key_that_is_not_valid_unicode_fails_only_its_message(
     assert ask("SELECT count() FROM video_events") == [[1]]
 
 
-@check("S14")
+@pytest.mark.check("S14")
 @pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
 def test_a_flag_inside_a_message_is_refused_and_not_ignored(
     bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
@@ -307,7 +306,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
         invoke(notification(name, "section/x.jsonl"))
 
 
-@fault(12, 14, caught_by="deadline")
+@pytest.mark.fault(12, 14, caught_by="deadline")
 def test_events_without_time_left_are_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -319,7 +318,7 @@ def test_events_without_time_left_are_delivered_again(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@fault(7, caught_by="other records processed; event delivered again")
+@pytest.mark.fault(7, caught_by="other records processed; event delivered again")
 def test_a_record_from_another_service_fails_the_event_and_is_named(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

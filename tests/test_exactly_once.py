@@ -11,7 +11,6 @@ import pytest
 from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import fault
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import clickhouse_client, common
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -42,7 +41,7 @@ class Cut:
                 raise ConnectionAbortedError
 
 
-@fault(1, caught_by="ledger; row identity when forced")
+@pytest.mark.fault(1, caught_by="ledger; row identity when forced")
 def test_loading_everything_twice_leaves_the_same_counts(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -68,7 +67,7 @@ def test_loading_everything_twice_leaves_the_same_counts(
     ) == [[1]]
 
 
-@fault(1, caught_by="ledger")
+@pytest.mark.fault(1, caught_by="ledger")
 def test_a_repeated_notification_is_skipped_without_reading_the_object(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
@@ -107,7 +106,7 @@ def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
     assert ledger.already_processed(known, page, FOREVER) == {ledger.identity(page[7])}
 
 
-@fault(3, caught_by="ETag in the ledger's key")
+@pytest.mark.fault(3, caught_by="ETag in the ledger's key")
 def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1))
     invoke(notification(bucket.name, KEY))
@@ -118,7 +117,7 @@ def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke
     assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
 
 
-@fault(3, caught_by="current version is read; row identity")
+@pytest.mark.fault(3, caught_by="current version is read; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -130,7 +129,7 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
-@fault(44, caught_by="own insert token for each forced run")
+@pytest.mark.fault(44, caught_by="own insert token for each forced run")
 def test_force_restores_deleted_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -145,7 +144,7 @@ def test_force_restores_deleted_rows(
         assert ask(COUNT) == [[2]]
 
 
-@fault(25, 26, caught_by="retry with the same bytes and token")
+@pytest.mark.fault(25, 26, caught_by="retry with the same bytes and token")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
@@ -169,7 +168,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-@fault(26, caught_by="the message is delivered again; insert token")
+@pytest.mark.fault(26, caught_by="the message is delivered again; insert token")
 @pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
     bucket: Bucket,
@@ -246,7 +245,7 @@ def test_different_rows_have_different_tokens(
     assert ask(COUNT) == [[4]]
 
 
-@fault(41, caught_by="row identity")
+@pytest.mark.fault(41, caught_by="row identity")
 def test_the_same_statement_in_many_objects_counts_once(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -257,7 +256,7 @@ def test_the_same_statement_in_many_objects_counts_once(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
-@fault(35, caught_by="partition limit lifted for that insert")
+@pytest.mark.fault(35, caught_by="partition limit lifted for that insert")
 def test_statements_from_hundreds_of_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -309,7 +308,7 @@ def test_an_object_is_in_the_ledger_only_after_its_last_row(
     assert ledger_ahead == []
 
 
-@fault(2, caught_by="insert token, else row identity")
+@pytest.mark.fault(2, caught_by="insert token, else row identity")
 def test_the_same_object_in_several_workers_at_once_counts_once(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -330,7 +329,7 @@ def test_the_same_object_in_several_workers_at_once_counts_once(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(48, caught_by="ledger")
+@pytest.mark.fault(48, caught_by="ledger")
 def test_a_backfill_over_live_events_counts_each_statement_once(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -13,8 +13,6 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
-from tests.faults import matrix
-from tests.faults.matrix import fault
 from tests.samples import context
 from xapi_etl_processor import __version__
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -93,7 +91,7 @@ def test_the_health_check_changes_nothing(
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
@@ -109,7 +107,7 @@ def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
 
 
-@matrix.check("S9")
+@pytest.mark.check("S9")
 def test_rights_that_can_destroy_events_cause_a_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +123,7 @@ def test_rights_that_can_destroy_events_cause_a_warning(
     assert invoke(CHECK)["clickhouse"]["warning"] is None
 
 
-@matrix.check("S9")
+@pytest.mark.check("S9")
 def test_a_server_that_cannot_check_rights_causes_no_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +142,7 @@ def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) 
     assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
 
 
-@fault(38, caught_by="health check")
+@pytest.mark.fault(38, caught_by="health check")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -201,7 +199,7 @@ def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     assert check()[0] == 200
 
 
-@fault(39, caught_by="health check")
+@pytest.mark.fault(39, caught_by="health check")
 def test_a_table_without_a_deduplication_window_is_not_healthy(
     settings: Settings, ask: Ask
 ) -> None:
@@ -230,7 +228,7 @@ def windows_of(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], list[str
     monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ())  # Many queries, about something else.
 
 
-@fault(39, caught_by="health check")
+@pytest.mark.fault(39, caught_by="health check")
 @pytest.mark.parametrize(
     ("engine", "found"),
     [
@@ -256,7 +254,7 @@ def test_the_deduplication_window_is_that_of_the_tables_engine(
     assert (status, clickhouse["deduplication"]) == expected
 
 
-@fault(39, caught_by="health check")
+@pytest.mark.fault(39, caught_by="health check")
 def test_the_smallest_deduplication_window_is_the_one_that_counts(
     settings: Settings, ask: Ask
 ) -> None:
@@ -267,7 +265,7 @@ def test_the_smallest_deduplication_window_is_the_one_that_counts(
     assert (status, clickhouse["deduplication"]) == (200, "window of 500 inserts")
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize(
     ("variable", "value", "service", "said"),
     [

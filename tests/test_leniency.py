@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults.matrix import fault
 from tests.rows import (
     ABSENT,
     ADL,
@@ -56,7 +55,7 @@ def _without(statement: JsonObject, path: tuple[str, ...]) -> JsonObject:
 _FIELDS = [path for path in paths_of(full()) if path != ("id",)]
 
 
-@fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("path", _FIELDS, ids=".".join)
 def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
     node: Any = full()
@@ -110,7 +109,7 @@ def test_a_value_of_another_type_is_converted_or_absent(
     assert type(found) is type(expected)
 
 
-@fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
 def test_a_number_out_of_range_loses_only_its_field(number: bytes) -> None:
     line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
@@ -118,7 +117,7 @@ def test_a_number_out_of_range_loses_only_its_field(number: bytes) -> None:
     assert outcome(line) == row_of(line) | {"user_id": "m"}
 
 
-@fault(52, 53, caught_by="strict decoder")
+@pytest.mark.fault(52, 53, caught_by="strict decoder")
 def test_a_lone_surrogate_beside_a_very_long_number_is_rejected() -> None:
     """The number sends the line to the standard library's parser, which accepts surrogates."""
     name = b'"object":{"definition":{"name":{"en":"\\ud800"}}},"id":1%b' % (b"0" * 5000)
@@ -158,7 +157,7 @@ def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
 # --- Rejected ---
 
 
-@fault(52, 53, caught_by="strict decoder; one reason per fault")
+@pytest.mark.fault(52, 53, caught_by="strict decoder; one reason per fault")
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

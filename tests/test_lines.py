@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.faults.matrix import fault
 from xapi_etl_processor.xapi.lines import (
     CHUNK_BYTES,
     MAX_LINE_BYTES,
@@ -54,7 +53,7 @@ def expected_lines(body: bytes, limit: int) -> list[bytes]:
     return [line[: limit + 2] for line in lines]
 
 
-@fault(50, caught_by="own splitter, on \\n only")
+@pytest.mark.fault(50, caught_by="own splitter, on \\n only")
 @given(_bodies, _cuts, st.sampled_from([1, 2, 5, 1000]))
 @example(BOM + b"a\n", [1, 2, 3], 1000)
 @example(b"abcdefgh\nab", [1, 2, 3, 4, 5, 9, 10], 2)
@@ -78,7 +77,7 @@ def test_bytes_that_are_not_gzip_pass_unchanged(body: bytes, cuts: list[int]) ->
     assert unzipped(*cut(body, cuts)) == body
 
 
-@fault(50, 51, caught_by="own splitter, on \\n only")
+@pytest.mark.fault(50, 51, caught_by="own splitter, on \\n only")
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -126,7 +125,7 @@ def test_a_long_line_is_cut_to_two_bytes_more_than_the_limit(size: int, chunk_by
     assert lines_of(*chunks, limit=10) == [b"short", b"x" * kept, b"next", b"y" * kept]
 
 
-@fault(54, caught_by="line length limit")
+@pytest.mark.fault(54, caught_by="line length limit")
 def test_an_endless_line_takes_bounded_memory() -> None:
     limit, chunk = 1024**2, 64 * 1024
     tracemalloc.start()
@@ -152,7 +151,7 @@ def test_members_that_expand_to_many_chunks_are_read_once_each() -> None:
     assert sum(map(len, decompressed([member * 12]))) == 12 * (3 * CHUNK_BYTES + 1)
 
 
-@fault(55, caught_by="reading of all members")
+@pytest.mark.fault(55, caught_by="reading of all members")
 def test_consecutive_members_are_one_text() -> None:
     first, second = gzip.compress(b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
     assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
@@ -164,7 +163,7 @@ def test_an_empty_member_adds_nothing() -> None:
     assert unzipped(empty + gzip.compress(b"a") + empty + gzip.compress(b"b")) == b"ab"
 
 
-@fault(52, caught_by="byte order mark dropped before the first line")
+@pytest.mark.fault(52, caught_by="byte order mark dropped before the first line")
 def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
     assert lines_of(*decompressed([gzip.compress(BOM + b"a\n")])) == [b"a"]
 
@@ -172,7 +171,7 @@ def test_a_byte_order_mark_inside_gzip_is_dropped() -> None:
 _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 
 
-@fault(55, caught_by="gzip trailer")
+@pytest.mark.fault(55, caught_by="gzip trailer")
 @pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
 def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
     with pytest.raises(BrokenGzip, match="cut short"):
@@ -186,7 +185,7 @@ def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
-@fault(55, caught_by="zero padding allowed, as in gzip itself")
+@pytest.mark.fault(55, caught_by="zero padding allowed, as in gzip itself")
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
 def test_zero_padding_after_the_last_member_is_ignored(chunk_bytes: int) -> None:
     body = _WHOLE + b"\0" * 700
@@ -194,7 +193,7 @@ def test_zero_padding_after_the_last_member_is_ignored(chunk_bytes: int) -> None
     assert unzipped(*chunks) == b'{"id":1}\n' * 50
 
 
-@fault(55, caught_by="trailing bytes must be a member")
+@pytest.mark.fault(55, caught_by="trailing bytes must be a member")
 @pytest.mark.parametrize("junk", [b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk"])
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
 def test_gzip_followed_by_junk_is_broken(junk: bytes, chunk_bytes: int) -> None:
@@ -203,7 +202,7 @@ def test_gzip_followed_by_junk_is_broken(junk: bytes, chunk_bytes: int) -> None:
         unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
 
 
-@fault(55, caught_by="gzip checksum")
+@pytest.mark.fault(55, caught_by="gzip checksum")
 @pytest.mark.parametrize("at", [len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1])
 def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
     # The last eight bytes are the checksum and the length: a wrong one is damage too.

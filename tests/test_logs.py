@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import PASSWORD, Bucket, Invoke
-from tests.faults.matrix import check, fault
 from tests.samples import notification, sqs, video
 from xapi_etl_processor import lambda_function
 from xapi_etl_processor.config import Settings
@@ -62,7 +61,7 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
-@fault(8, caught_by="a metric, which an alarm watches")
+@pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
 @pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
 def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
     bucket: Bucket,
@@ -177,7 +176,7 @@ def test_objects_that_are_not_bundles_are_named_in_a_warning(
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
 
 
-@check("S10")
+@pytest.mark.check("S10")
 def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
     settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +194,7 @@ def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
     assert CANARY not in capfd.readouterr().out
 
 
-@check("S10")
+@pytest.mark.check("S10")
 def test_no_statement_content_and_no_secret_is_logged_or_answered(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,6 @@ from deployment.package import MAX_BYTES, PYTHONS, PackageError, build, contents
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
 from tests.account import PYTHON, package_of
 from tests.conftest import Ask, Bucket
-from tests.faults.matrix import check
 from tests.packages import Packages
 from tests.samples import event_id, notification, sqs, video
 from xapi_etl_processor import __version__
@@ -64,7 +63,7 @@ def start(
     return start
 
 
-@check("S16")
+@pytest.mark.check("S16")
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_every_binary_is_for_the_packages_python_and_architecture(
@@ -80,7 +79,7 @@ def test_every_binary_is_for_the_packages_python_and_architecture(
             assert int.from_bytes(head[18:20], "little") == ELF_MACHINES[arch], name
 
 
-@check("S16")
+@pytest.mark.check("S16")
 def test_it_contains_only_what_runs_in_lambda(packages: Packages) -> None:
     with zipfile.ZipFile(packages.zip(PYTHON)) as file:
         names = file.namelist()
@@ -101,7 +100,7 @@ def test_it_contains_only_what_runs_in_lambda(packages: Packages) -> None:
     assert len(licences) >= 8
 
 
-@check("S16", "S17")
+@pytest.mark.check("S16", "S17")
 def test_the_same_sources_give_the_same_bytes(
     packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +122,7 @@ def test_every_file_is_readable_by_all_and_has_the_earliest_time(packages: Packa
     assert [item.filename for item in items] == sorted(item.filename for item in items)
 
 
-@check("S16")
+@pytest.mark.check("S16")
 @pytest.mark.parametrize("arch", ["x86_64", "arm64"])
 def test_it_is_small(packages: Packages, python: str, arch: str) -> None:
     assert packages.zip(python, arch).stat().st_size <= MAX_BYTES == 6 * 1024 * 1024
@@ -140,7 +139,7 @@ def test_a_package_that_is_too_large_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["old.zip"]
 
 
-@check("S15")
+@pytest.mark.check("S15")
 def test_a_dependency_with_another_hash_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

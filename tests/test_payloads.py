@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.faults.matrix import check, fault
 from tests.samples import notification
 from xapi_etl_processor.errors import UnknownPayload
 from xapi_etl_processor.sources.objects import S3Object
@@ -59,7 +58,7 @@ NAMED: dict[str, tuple[list[S3Object], bool]] = {
 REFUSED = ["dynamodb", "eventbridge_schedule"]
 
 
-@fault(6, 7, caught_by="payload parsing")
+@pytest.mark.fault(6, 7, caught_by="payload parsing")
 @pytest.mark.parametrize("name", NAMED)
 def test_each_sample_payload_names_its_objects(name: str) -> None:
     objects, from_sqs = NAMED[name]
@@ -77,7 +76,7 @@ def test_only_a_bare_bucket_and_key_are_a_direct_payload() -> None:
     assert [name for name in NAMED if parse_payload(sample(name)).direct] == ["direct"]
 
 
-@fault(7, caught_by="400; in SQS, only that message fails")
+@pytest.mark.fault(7, caught_by="400; in SQS, only that message fails")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_event_from_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
@@ -132,7 +131,7 @@ def test_each_message_of_a_batch_has_its_own_objects() -> None:
     ]
 
 
-@fault(6, caught_by="payload parsing")
+@pytest.mark.fault(6, caught_by="payload parsing")
 def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     delivery = parse_payload(sample("s3_test_event_in_sqs"))
     assert [(message.id, message.objects) for message in delivery.messages] == [
@@ -141,7 +140,7 @@ def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
     ]
 
 
-@fault(7, caught_by="only that message fails")
+@pytest.mark.fault(7, caught_by="only that message fails")
 def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
     payload = sample("poison_in_sqs")
     first, *poison = parse_payload(payload).messages
@@ -152,7 +151,7 @@ def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
     assert [message.id for message in poison if not message.error or message.objects] == []
 
 
-@fault(7, caught_by="only that message fails")
+@pytest.mark.fault(7, caught_by="only that message fails")
 @pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
 def test_no_message_body_can_fail_its_batch(body: Any) -> None:
     payload = sample("s3_in_sqs")
@@ -249,7 +248,7 @@ OTHER_DETAIL_TYPES = (
 )
 
 
-@fault(7, caught_by="possible uploads treated as uploads")
+@pytest.mark.fault(7, caught_by="possible uploads treated as uploads")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -266,7 +265,7 @@ def test_an_event_that_may_be_an_upload_counts_as_one(payload: Any) -> None:
     assert [o.uri for o in parse_payload(payload).objects] == ["s3://b/section/1/k.jsonl"]
 
 
-@fault(7, caught_by="only S3's known event types ignored")
+@pytest.mark.fault(7, caught_by="only S3's known event types ignored")
 @pytest.mark.parametrize(
     "payload",
     [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)],
@@ -276,7 +275,7 @@ def test_an_event_of_unknown_kind_is_an_error(payload: Any) -> None:
         parse_payload(payload)
 
 
-@fault(7, caught_by="payload parsing")
+@pytest.mark.fault(7, caught_by="payload parsing")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -289,7 +288,7 @@ def test_s3_events_other_than_uploads_name_no_objects(payload: Any) -> None:
     assert parse_payload(payload).objects == []
 
 
-@check("S13")
+@pytest.mark.check("S13")
 def test_a_name_longer_than_s3_allows_is_refused() -> None:
     longest = "section/" + "é" * 508  # Two bytes each: 1,024 with the folder.
     for bucket in ("b", "b" * 255):
@@ -299,8 +298,8 @@ def test_a_name_longer_than_s3_allows_is_refused() -> None:
             parse_payload(payload)
 
 
-@fault(16, caught_by="cap on the errors reported per message")
-@check("S13")
+@pytest.mark.fault(16, caught_by="cap on the errors reported per message")
+@pytest.mark.check("S13")
 def test_many_bad_records_in_a_message_are_counted_and_only_some_are_described() -> None:
     good = created()["Records"]
     (message,) = parse_payload({"Records": good + [{}] * 100_000}).messages

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bucket, forget_connections
-from tests.faults.matrix import fault
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.real_server import BINARY, PASSWORD, RealServer
 from tests.samples import BAD_LINE, context, event_id, notification, video
@@ -102,7 +101,7 @@ def test_an_unknown_user_is_refused_with_what_to_check(old: Settings) -> None:
         ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
 
 
-@fault(36, 66, caught_by="health check")
+@pytest.mark.fault(36, 66, caught_by="health check")
 def test_a_read_only_user_is_refused_even_an_insert_without_rows(old: Settings) -> None:
     reader = ClickHouse(replace(old, clickhouse_username="reader"))
     assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
@@ -122,7 +121,7 @@ def test_a_missing_database_is_refused_with_the_remedy(old: Settings) -> None:
     elsewhere.disconnect()
 
 
-@fault(39, caught_by="row identity")
+@pytest.mark.fault(39, caught_by="row identity")
 def test_a_bundle_loaded_twice_counts_once(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -138,7 +137,7 @@ def test_a_bundle_loaded_twice_counts_once(
     assert count(server, old, tables.REJECTED) == 1
 
 
-@fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
 def test_a_warm_container_reconnects_to_a_restarted_server(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -151,7 +150,7 @@ def test_a_warm_container_reconnects_to_a_restarted_server(
     assert count(server, old) == 2
 
 
-@fault(24, 26, 39, caught_by="row identity, where the server cannot deduplicate")
+@pytest.mark.fault(24, 26, 39, caught_by="row identity, where the server cannot deduplicate")
 @pytest.mark.parametrize(
     "injected",
     [
@@ -182,7 +181,7 @@ def test_a_broken_connection_to_a_real_server_loses_and_doubles_nothing(
     assert count(server, old, tables.FILES) == 1
 
 
-@fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
 def test_a_server_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
     bucket: Bucket, old: Settings, server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +204,7 @@ def test_a_server_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
     forget_connections()
 
 
-@fault(23, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(23, caught_by="bounded retries; then the message is delivered again")
 def test_events_raise_while_the_server_is_down_and_are_stored_afterwards(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -223,7 +222,7 @@ def test_events_raise_while_the_server_is_down_and_are_stored_afterwards(
     forget_connections()
 
 
-@fault(39, caught_by="health check")
+@pytest.mark.fault(39, caught_by="health check")
 def test_the_health_check_reports_a_server_that_is_too_old(old: Settings) -> None:
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503

@@ -23,7 +23,6 @@ from tests.account import (
 )
 from tests.conftest import PASSWORD, Ask
 from tests.event_source_mapping import EventSourceMapping, failed_messages
-from tests.faults.matrix import check, fault
 from tests.packages import HERE, Packages
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
@@ -131,7 +130,7 @@ def test_messages_that_arrive_before_the_code_wait_for_it(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
-@fault(7, 8, caught_by="partial batch response; redrive")
+@pytest.mark.fault(7, 8, caught_by="partial batch response; redrive")
 def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     functions: Functions, parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -169,7 +168,7 @@ def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     assert [len(one.ids) - len(one.deleted) for one in deliveries] == [2] * 5
 
 
-@fault(61, caught_by="a dead letter is the original message")
+@pytest.mark.fault(61, caught_by="a dead letter is the original message")
 def test_a_dead_letter_that_is_moved_back_is_loaded(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
 ) -> None:
@@ -201,7 +200,7 @@ def test_updating_the_stack_keeps_the_code(
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
-@check("S17")
+@pytest.mark.check("S17")
 def test_code_can_come_from_a_bucket(
     functions: Functions, parameters: dict[str, str], packages: Packages
 ) -> None:
@@ -214,7 +213,7 @@ def test_code_can_come_from_a_bucket(
     assert json.loads(answer["Payload"].read())["statusCode"] == 200
 
 
-@check("S17")
+@pytest.mark.check("S17")
 def test_unhealthy_code_fails_the_deployment_and_can_be_rolled_back(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], tmp_path: Path
 ) -> None:

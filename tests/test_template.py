@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from cfnlint.decode import cfn_yaml
 
-from tests.faults.matrix import check, fault
 from xapi_etl_processor import run, telemetry
 from xapi_etl_processor.config import Settings
 
@@ -113,7 +112,7 @@ def test_the_code_reads_no_other_variable() -> None:
             assert name in others, f"{path.name} reads {name}"
 
 
-@check("S4", "S5")
+@pytest.mark.check("S4", "S5")
 def test_the_template_does_not_show_the_password() -> None:
     assert PARAMETERS["ClickHousePassword"]["NoEcho"] is True
     text = json.dumps(TEMPLATE["Resources"]) + json.dumps(TEMPLATE["Outputs"])
@@ -121,8 +120,8 @@ def test_the_template_does_not_show_the_password() -> None:
     assert RESOURCES["Secret"]["Properties"]["SecretString"] == {"Ref": "ClickHousePassword"}
 
 
-@check("S1")
-@fault(62, caught_by="no right to write to S3")
+@pytest.mark.check("S1")
+@pytest.mark.fault(62, caught_by="no right to write to S3")
 def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     allowed = {s["Sid"]: sorted(listed(s["Action"])) for s in statements()}
     assert allowed == {
@@ -146,7 +145,7 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     assert "ManagedPolicyArns" not in RESOURCES["Role"]["Properties"]
 
 
-@check("S1")
+@pytest.mark.check("S1")
 def test_the_role_may_read_only_one_folder_of_one_bucket() -> None:
     by_name = {s["Sid"]: s for s in statements()}
     read, names = by_name["ReadBundles"]["Resource"]["Fn::Sub"]
@@ -157,7 +156,7 @@ def test_the_role_may_read_only_one_folder_of_one_bucket() -> None:
     assert condition == {"s3:prefix": {"Fn::Sub": "${BundlePrefix}*"}}
 
 
-@check("S2")
+@pytest.mark.check("S2")
 def test_only_the_bucket_of_this_account_may_send_to_the_queue() -> None:
     (allow,) = [
         s
@@ -174,7 +173,7 @@ def test_only_the_bucket_of_this_account_may_send_to_the_queue() -> None:
     assert existing["Fn::Sub"].endswith(":::${ExistingBucketName}")
 
 
-@check("S12")
+@pytest.mark.check("S12")
 @pytest.mark.parametrize("kind", ["AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
 def test_nothing_can_be_accessed_without_tls(kind: str) -> None:
     policies = resources(kind)
@@ -185,7 +184,7 @@ def test_nothing_can_be_accessed_without_tls(kind: str) -> None:
         assert denials[0]["Principal"] == "*", name
 
 
-@check("S12")
+@pytest.mark.check("S12")
 def test_everything_at_rest_is_encrypted() -> None:
     assert all(q["SqsManagedSseEnabled"] for q in resources("AWS::SQS::Queue").values())
     assert len(resources("AWS::SQS::Queue")) == 2
@@ -195,8 +194,8 @@ def test_everything_at_rest_is_encrypted() -> None:
     assert RESOURCES["Bucket"]["DeletionPolicy"] == "Retain"
 
 
-@check("S18")
-@fault(15, caught_by="visibility timeout of at least six function timeouts")
+@pytest.mark.check("S18")
+@pytest.mark.fault(15, caught_by="visibility timeout of at least six function timeouts")
 @pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
 def test_a_message_stays_invisible_while_it_may_be_in_progress(timeout: str) -> None:
     queue = RESOURCES["Queue"]["Properties"]
@@ -208,7 +207,7 @@ def test_a_message_stays_invisible_while_it_may_be_in_progress(timeout: str) -> 
     assert visibility <= 12 * 60 * MINUTE  # SQS's limit
 
 
-@check("S12", "S18")
+@pytest.mark.check("S12", "S18")
 def test_a_failing_message_is_tried_five_times_and_then_kept_longer_than_it_waited() -> None:
     queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == {"Ref": "MaxReceiveCount"}
@@ -219,7 +218,7 @@ def test_a_failing_message_is_tried_five_times_and_then_kept_longer_than_it_wait
     assert queue["MessageRetentionPeriod"] > longest
 
 
-@check("S18")
+@pytest.mark.check("S18")
 def test_failed_messages_and_failed_invocations_end_in_the_dead_letter_queue() -> None:
     dead = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert FUNCTION["DeadLetterConfig"] == {"TargetArn": dead}
@@ -237,7 +236,7 @@ def test_the_shortest_timeout_leaves_time_for_work() -> None:
     assert shortest > 2 * run.RESERVE_SECONDS
 
 
-@check("S12")
+@pytest.mark.check("S12")
 def test_logs_are_kept_thirty_days_where_the_function_writes_them() -> None:
     group = RESOURCES["LogGroup"]["Properties"]
     assert group["RetentionInDays"] == 30
@@ -265,7 +264,7 @@ def emitted(capfd: pytest.CaptureFixture[str]) -> tuple[set[str], tuple[str, ...
     return {metric["Name"] for metric in directive["Metrics"]}, tuple(dimensions)
 
 
-@check("S19")
+@pytest.mark.check("S19")
 def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -282,7 +281,7 @@ def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
     assert shown[0][2::2][: len(dimensions)] == list(dimensions)
 
 
-@check("S19")
+@pytest.mark.check("S19")
 def test_every_alarm_notifies_the_topic_and_stays_quiet_without_data() -> None:
     alarms = resources("AWS::CloudWatch::Alarm")
     assert set(alarms) == {

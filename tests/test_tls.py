@@ -16,7 +16,6 @@ from clickhouse_driver import errors
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket
-from tests.faults.matrix import check, fault
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import Deadline
@@ -120,7 +119,7 @@ def terminators() -> Iterator[list[Terminator]]:
         terminator.close()
 
 
-@check("S6")
+@pytest.mark.check("S6")
 def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,
@@ -133,7 +132,7 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     client.disconnect()
 
 
-@check("S6")
+@pytest.mark.check("S6")
 def test_migrations_are_sent_with_tls_too(
     trusting: Settings,
     clickhouse: ClickHouseServer,
@@ -147,8 +146,8 @@ def test_migrations_are_sent_with_tls_too(
         migrate(replace(there, clickhouse_ca_certs=""))
 
 
-@fault(66, caught_by="health check")
-@check("S6")
+@pytest.mark.fault(66, caught_by="health check")
+@pytest.mark.check("S6")
 @pytest.mark.parametrize(
     ("there", "reason"),
     [
@@ -185,7 +184,7 @@ def test_any_other_certificate_and_no_tls_are_refused(
     assert reason in body["clickhouse"]["error"]
 
 
-@check("S6")
+@pytest.mark.check("S6")
 def test_an_unencrypted_network_connection_causes_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

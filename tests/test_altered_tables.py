@@ -8,9 +8,8 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.faults.matrix import fault
-from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import TcpProxy
+from tests.reader import FORGET, IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed, NothingDone
@@ -18,7 +17,7 @@ from xapi_etl_processor.errors import EventFailed, NothingDone
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-@fault(38, caught_by="column names in every insert; health check")
+@pytest.mark.fault(38, caught_by="column names in every insert; health check")
 def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_stored(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -37,7 +36,7 @@ def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_st
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(41, caught_by="row identity")
+@pytest.mark.fault(41, caught_by="row identity")
 @pytest.mark.parametrize("across", [0, 1])
 def test_a_statement_sent_again_in_another_month_counts_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, across: int
@@ -52,7 +51,7 @@ def test_a_statement_sent_again_in_another_month_counts_once(
     assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
 
 
-@fault(42, caught_by="deduplication window of the view's table")
+@pytest.mark.fault(42, caught_by="deduplication window of the view's table")
 @pytest.mark.parametrize(("window", "counted"), [(10_000, 5), (0, 10)])
 def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_window(
     bucket: Bucket, invoke: Invoke, ask: Ask, window: int, counted: int
@@ -73,7 +72,7 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
-@fault(43, caught_by="`async_insert=0` and `insert_deduplicate=1` in every insert")
+@pytest.mark.fault(43, caught_by="`async_insert=0` and `insert_deduplicate=1` in every insert")
 @pytest.mark.parametrize(
     "setting",
     [b"\x0casync_insert\x01\x010", b"\x12insert_deduplicate\x01\x011"],
@@ -98,7 +97,7 @@ def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke
     assert len(wire.sent) < 100_000
 
 
-@fault(23, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
 def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
@@ -108,7 +107,7 @@ def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
         invoke({"section_id": 1, "dry_run": True})
 
 
-@fault(44, caught_by="own insert token for each forced run; row identity")
+@pytest.mark.fault(44, caught_by="own insert token for each forced run; row identity")
 def test_forced_reprocessing_restores_deleted_rows_every_time(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -125,7 +124,7 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
-@fault(45, caught_by="no writing query is sent")
+@pytest.mark.fault(45, caught_by="no writing query is sent")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
 def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     bucket: Bucket,

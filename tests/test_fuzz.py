@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from tests.faults import fuzz
 from tests.faults.built import ODD, SHAPES, places
 from tests.faults.fuzz_targets import TARGETS, gzip_stream, lines, payload
-from tests.faults.matrix import check, fault
 from tests.rows import FOREIGN_SESSION, MINIMAL, encoded, full, minimal, with_more, with_values
 from xapi_etl_processor.xapi.columns import SENT
 
@@ -157,10 +156,10 @@ def _bodies(draw: st.DrawFn) -> bytes:
     return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
 
 
-@fault(
+@pytest.mark.fault(
     29, 50, 53, caught_by="converted by the column's rule, or absent; line counts that must add up"
 )
-@check("S22")
+@pytest.mark.check("S22")
 @_repeatable
 @given(_bodies())
 @example(b"")
@@ -185,7 +184,7 @@ def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
     lines(body)
 
 
-@fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
 @pytest.mark.parametrize("path", sorted({path for column in SENT for path in column.paths}))
 def test_an_odd_value_in_any_field_can_be_stored_or_is_absent(path: tuple[str, ...]) -> None:
     statement = encoded(with_values(minimal(), (path, "here")))
@@ -215,8 +214,8 @@ def _streams(draw: st.DrawFn) -> bytes:
     return stream
 
 
-@fault(55, caught_by="gzip trailer")
-@check("S22")
+@pytest.mark.fault(55, caught_by="gzip trailer")
+@pytest.mark.check("S22")
 @_repeatable
 @given(_streams() | st.binary(max_size=120))
 @example(EMPTY_GZIP * 50)
@@ -249,8 +248,8 @@ def _payloads(draw: st.DrawFn) -> bytes:
     return (text[:begin] + value + text[at:]).encode()
 
 
-@fault(7, caught_by="payload parsing")
-@check("S14", "S22")
+@pytest.mark.fault(7, caught_by="payload parsing")
+@pytest.mark.check("S14", "S22")
 @_repeatable
 @given(_payloads() | st.binary(min_size=2, max_size=80))
 @example(b"null")

@@ -12,7 +12,6 @@ import pytest
 from tests.conftest import Ask, Bucket
 from tests.faults import child
 from tests.faults.drill import Server
-from tests.faults.matrix import fault
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate
@@ -20,7 +19,7 @@ from xapi_etl_processor.storage.migrations import migrate
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-@fault(65, caught_by="memory bounded by one batch; row identity")
+@pytest.mark.fault(65, caught_by="memory bounded by one batch; row identity")
 def test_an_object_is_loaded_whole_after_a_process_ran_out_of_memory(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -52,7 +51,7 @@ WRITTEN = {
 STORED = "SELECT event_id, toString(toUnixTimestamp64Milli(timestamp)) FROM {} ORDER BY 1"
 
 
-@fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
+@pytest.mark.fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia"])
 def test_milliseconds_are_exact_in_every_time_zone(
     bucket: Bucket, settings: Settings, ask: Ask, zone: str
@@ -64,7 +63,7 @@ def test_milliseconds_are_exact_in_every_time_zone(
     assert found == [[event_id(n), str(ms)] for n, ms in enumerate(WRITTEN.values())]
 
 
-@fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
+@pytest.mark.fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
 def test_milliseconds_are_exact_on_a_server_in_another_time_zone(
     bucket: Bucket, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +84,7 @@ def test_milliseconds_are_exact_on_a_server_in_another_time_zone(
     assert found == [(event_id(n), str(ms)) for n, ms in enumerate(WRITTEN.values())]
 
 
-@fault(47, caught_by="inclusive UTC days")
+@pytest.mark.fault(47, caught_by="inclusive UTC days")
 @pytest.mark.parametrize("zone", ["America/Los_Angeles", "Pacific/Kiritimati"])
 def test_a_backfills_days_are_utc_days_in_every_time_zone(
     bucket: Bucket, settings: Settings, zone: str

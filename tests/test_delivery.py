@@ -20,8 +20,7 @@ from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
-from tests.faults.matrix import check, fault
-from tests.faults.reader import IDS, ROWS, ids
+from tests.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -62,7 +61,7 @@ def deliver(
     return {name: body for name, body in messages.items() if name in failed}
 
 
-@fault(8, caught_by="partial batch response; ledger")
+@pytest.mark.fault(8, caught_by="partial batch response; ledger")
 def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -80,7 +79,7 @@ def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
     assert ask(ROWS) == [[20]]
 
 
-@fault(8, caught_by="error isolation per object")
+@pytest.mark.fault(8, caught_by="error isolation per object")
 def test_a_defect_that_one_object_triggers_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +121,7 @@ def short_token(chunk: Chunk) -> dict[str, Any]:
     return columns
 
 
-@fault(8, 65, caught_by="error isolation per object")
+@pytest.mark.fault(8, 65, caught_by="error isolation per object")
 @pytest.mark.parametrize("short", [short_columns, short_token])
 def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
     bucket: Bucket,
@@ -150,7 +149,7 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
     assert ask(IDS) == ids(range(4))
 
 
-@fault(8, caught_by="error isolation per batch")
+@pytest.mark.fault(8, caught_by="error isolation per batch")
 def test_a_defect_while_storing_fails_only_what_was_not_stored(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,7 +174,7 @@ def test_a_defect_while_storing_fails_only_what_was_not_stored(
     assert ask(IDS) == ids(range(4))
 
 
-@fault(9, caught_by="partial batch response; ledger")
+@pytest.mark.fault(9, caught_by="partial batch response; ledger")
 def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -191,7 +190,7 @@ def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     assert ask(ROWS) == [[3]]
 
 
-@fault(10, caught_by="format of the answer")
+@pytest.mark.fault(10, caught_by="format of the answer")
 @pytest.mark.parametrize("good", [0, 1, 3])
 def test_a_batch_response_names_exactly_the_messages_that_failed(
     bucket: Bucket, settings: Settings, good: int
@@ -205,7 +204,7 @@ def test_a_batch_response_names_exactly_the_messages_that_failed(
     assert answer == {"batchItemFailures": [{"itemIdentifier": f"m{n}"} for n in range(good, 3)]}
 
 
-@fault(12, caught_by="deadline; partial batch response")
+@pytest.mark.fault(12, caught_by="deadline; partial batch response")
 def test_with_hardly_any_time_left_all_messages_are_delivered_again(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -217,7 +216,7 @@ def test_with_hardly_any_time_left_all_messages_are_delivered_again(
     assert ask(IDS) == ids(range(6))
 
 
-@fault(12, caught_by="deadline; partial batch response")
+@pytest.mark.fault(12, caught_by="deadline; partial batch response")
 def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     bucket: Bucket,
     settings: Settings,
@@ -236,7 +235,7 @@ def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     assert ask(ROWS) == [[6]]
 
 
-@fault(12, caught_by="deadline")
+@pytest.mark.fault(12, caught_by="deadline")
 def test_an_object_unfinished_when_time_runs_out_is_not_in_the_ledger(
     bucket: Bucket,
     settings: Settings,
@@ -293,7 +292,7 @@ COMMIT_POINTS = [
 ]
 
 
-@fault(13, caught_by="insert token, else row identity; ledger written last")
+@pytest.mark.fault(13, caught_by="insert token, else row identity; ledger written last")
 @pytest.mark.parametrize(
     ("point", "table", "nth", "forced"),
     [*((*each, False) for each in COMMIT_POINTS), *((*each, True) for each in COMMIT_POINTS[4::3])],
@@ -330,7 +329,7 @@ def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
     assert ask(rejected) == [[bucket.uri(key), 251] for key in names]
 
 
-@fault(15, caught_by="ledger; row identity")
+@pytest.mark.fault(15, caught_by="ledger; row identity")
 def test_a_message_delivered_again_while_in_progress_counts_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -354,7 +353,7 @@ def test_a_message_delivered_again_while_in_progress_counts_once(
     assert ask(LEDGER) == [[key, 50, 50, 0]]
 
 
-@fault(2, 15, caught_by="insert token, else row identity")
+@pytest.mark.fault(2, 15, caught_by="insert token, else row identity")
 def test_objects_delivered_to_eight_processes_at_once_count_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -379,7 +378,7 @@ def test_objects_delivered_to_eight_processes_at_once_count_once(
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
 
 
-@fault(48, caught_by="ledger; row identity")
+@pytest.mark.fault(48, caught_by="ledger; row identity")
 def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -397,8 +396,8 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
 
 
-@fault(16, caught_by="caps on the lists in an answer")
-@check("S13")
+@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
+@pytest.mark.check("S13")
 def test_answers_stay_small_whatever_is_sent(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,7 +413,7 @@ def test_answers_stay_small_whatever_is_sent(
         assert (answer["statusCode"], len(json.dumps(answer)) < 10_000) == (400, True)
 
 
-@fault(5, caught_by="decoding once, at the edge")
+@pytest.mark.fault(5, caught_by="decoding once, at the edge")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -447,7 +446,7 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
             yield message["MessageId"], json.loads(message["Body"])
 
 
-@fault(33, caught_by="no state but connections between invocations")
+@pytest.mark.fault(33, caught_by="no state but connections between invocations")
 def test_an_abandoned_invocation_does_not_affect_the_next_one(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

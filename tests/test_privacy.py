@@ -17,7 +17,6 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket
 from tests.faults.http_proxy import Answer, S3Proxy
-from tests.faults.matrix import check, fault
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.samples import PLAYED, VIDEO, context, notification, sqs
 from xapi_etl_processor import common
@@ -28,7 +27,7 @@ CANARY = "canary7f3e"
 
 pytestmark = pytest.mark.usefixtures("logged_to_standard_output")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
@@ -132,8 +131,8 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-@fault(29, 36, caught_by="error texts left out if they may quote values")
-@check("S10", "S4")
+@pytest.mark.fault(29, 36, caught_by="error texts left out if they may quote values")
+@pytest.mark.check("S10", "S4")
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("envelope", ["sqs", "direct", "bulk"])
 def test_no_fault_reveals_personal_data_or_secrets(
@@ -181,7 +180,7 @@ def test_no_fault_reveals_personal_data_or_secrets(
         assert "\\ud800" not in text
 
 
-@check("S10")
+@pytest.mark.check("S10")
 @pytest.mark.parametrize(
     "body",
     [
@@ -203,7 +202,7 @@ def test_a_message_that_is_not_an_event_is_not_quoted_in_the_log(
     assert CANARY not in out + err
 
 
-@check("S11")
+@pytest.mark.check("S11")
 def test_a_key_cannot_forge_a_log_line(
     bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,7 +227,7 @@ _SECRETS = {
 }
 
 
-@check("S21")
+@pytest.mark.check("S21")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: this is not a git clone")
 def test_there_is_no_secret_in_the_git_history() -> None:
     log = subprocess.run(

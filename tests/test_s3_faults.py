@@ -18,8 +18,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
-from tests.faults.matrix import check, fault
-from tests.faults.reader import IDS, ROWS, ids
+from tests.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
@@ -56,7 +55,7 @@ class Once:
         return self.answer
 
 
-@fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
+@pytest.mark.fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("cuts", [1, 3])
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_reading_resumes_where_a_body_was_cut_short(
@@ -75,7 +74,7 @@ def test_reading_resumes_where_a_body_was_cut_short(
         assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
 
 
-@fault(20, caught_by="ranged GET of the rest (If-Match)")
+@pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
 def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -86,7 +85,7 @@ def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
     assert ask(IDS) == ids(range(200))
 
 
-@fault(20, caught_by="length check")
+@pytest.mark.fault(20, caught_by="length check")
 def test_a_body_that_is_always_cut_short_fails_and_is_not_in_the_ledger(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -102,7 +101,7 @@ def test_a_body_that_is_always_cut_short_fails_and_is_not_in_the_ledger(
     assert ask(IDS) == ids(range(50))
 
 
-@fault(20, 55, caught_by="length check; gzip trailer")
+@pytest.mark.fault(20, 55, caught_by="length check; gzip trailer")
 def test_reading_resumes_where_a_gzip_body_was_cut_short(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -113,7 +112,7 @@ def test_reading_resumes_where_a_gzip_body_was_cut_short(
     assert ask(IDS) == ids(range(300))
 
 
-@fault(20, caught_by="ranged GET of the rest (If-Match)")
+@pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_tls_error_in_a_body_is_retried_or_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch, times: int
@@ -137,7 +136,7 @@ def test_a_tls_error_in_a_body_is_retried_or_fails_only_that_object(
     assert ask(IDS) == ([] if failed else ids(range(200))) + ids(range(1000, 1001))
 
 
-@fault(20, caught_by="S3 checksum; ledger written last")
+@pytest.mark.fault(20, caught_by="S3 checksum; ledger written last")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_a_body_damaged_in_transit_fails_and_is_read_again(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
@@ -152,7 +151,7 @@ def test_a_body_damaged_in_transit_fails_and_is_read_again(
     assert ask("SELECT count() FROM video_events FINAL WHERE user_id = 'viewer-X'") == [[0]]
 
 
-@fault(21, caught_by="abandoned threads interrupted")
+@pytest.mark.fault(21, caught_by="abandoned threads interrupted")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_stalls_leave_no_threads_or_connections_behind(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
@@ -178,7 +177,7 @@ def threads() -> int:
     return sum("process_request" not in thread.name for thread in threading.enumerate())
 
 
-@fault(8, 18, caught_by="error isolation per object")
+@pytest.mark.fault(8, 18, caught_by="error isolation per object")
 def test_a_malformed_answer_from_s3_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +195,7 @@ def test_a_malformed_answer_from_s3_fails_only_that_object(
     assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
-@fault(21, caught_by="read timeout; ranged GET of the rest (If-Match)")
+@pytest.mark.fault(21, caught_by="read timeout; ranged GET of the rest (If-Match)")
 def test_reading_resumes_after_a_body_stalls(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +207,7 @@ def test_reading_resumes_after_a_body_stalls(
     assert ask(IDS) == ids(range(200))
 
 
-@fault(21, caught_by="deadline")
+@pytest.mark.fault(21, caught_by="deadline")
 def test_a_stalled_body_does_not_outlast_the_invocation(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -222,7 +221,7 @@ def test_a_stalled_body_does_not_outlast_the_invocation(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(20, caught_by="check of the range in the answer")
+@pytest.mark.fault(20, caught_by="check of the range in the answer")
 def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, settings: Settings
 ) -> None:
@@ -237,7 +236,7 @@ def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
+@pytest.mark.fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
 def test_when_time_runs_out_no_more_requests_are_begun(
     bucket: Bucket, store: S3Proxy, settings: Settings
 ) -> None:
@@ -255,7 +254,7 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     assert [request.method for request in store.requests] == ["HEAD"]
 
 
-@fault(12, caught_by="deadline")
+@pytest.mark.fault(12, caught_by="deadline")
 def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
     bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer
 ) -> None:
@@ -283,7 +282,7 @@ def test_an_object_is_described_only_if_its_notification_does_not(
     assert [request.path.rpartition("/")[2] for request in store.asked("HEAD")] == ["1.jsonl"]
 
 
-@fault(4, caught_by="conditional GET (If-Match)")
+@pytest.mark.fault(4, caught_by="conditional GET (If-Match)")
 def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -307,7 +306,7 @@ def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
     assert ask(LEDGER) == [[etag, 200, 200, 0]]
 
 
-@fault(3, 4, caught_by="ETag in the ledger's key")
+@pytest.mark.fault(3, 4, caught_by="ETag in the ledger's key")
 def test_the_ledger_has_the_version_that_was_read(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -318,7 +317,7 @@ def test_the_ledger_has_the_version_that_was_read(
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
 
 
-@fault(19, caught_by="boto3's standard retries; deadline")
+@pytest.mark.fault(19, caught_by="boto3's standard retries; deadline")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_throttling_is_waited_out(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, method: str
@@ -329,7 +328,7 @@ def test_throttling_is_waited_out(
     assert ask(IDS) == [[event_id(1)]]
 
 
-@fault(19, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(19, caught_by="bounded retries; then the message is delivered again")
 def test_throttling_that_does_not_end_fails_the_object(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -341,7 +340,7 @@ def test_throttling_that_does_not_end_fails_the_object(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(18, caught_by="error with key and code; no retry within the invocation")
+@pytest.mark.fault(18, caught_by="error with key and code; no retry within the invocation")
 @pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException", "InvalidObjectState"])
 def test_an_object_that_may_not_be_read_is_requested_once_and_named(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, code: str
@@ -354,7 +353,7 @@ def test_an_object_that_may_not_be_read_is_requested_once_and_named(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(46, caught_by="error that says what to do; error isolation per object")
+@pytest.mark.fault(46, caught_by="error that says what to do; error isolation per object")
 def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -367,7 +366,7 @@ def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
     assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
-@fault(22, caught_by="ranged GET of the rest (If-Match)")
+@pytest.mark.fault(22, caught_by="ranged GET of the rest (If-Match)")
 def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     bucket: Bucket,
     store: S3Proxy,
@@ -396,7 +395,7 @@ def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     assert (inserts[0], inserts[-1]) == (1, 2)
 
 
-@fault(49, 19, caught_by="deadline")
+@pytest.mark.fault(49, 19, caught_by="deadline")
 def test_a_stalled_listing_does_not_outlast_the_invocation(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -409,7 +408,7 @@ def test_a_stalled_listing_does_not_outlast_the_invocation(
     assert ask(ROWS) == [[0]]
 
 
-@check("S3")
+@pytest.mark.check("S3")
 @pytest.mark.parametrize("payload", ["direct", "notification", "bulk"])
 def test_a_bucket_that_is_not_allowed_gets_no_request(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, payload: str
@@ -429,7 +428,7 @@ def test_a_bucket_that_is_not_allowed_gets_no_request(
     assert ask(ROWS) == [[0]]
 
 
-@check("S3")
+@pytest.mark.check("S3")
 def test_another_bucket_can_be_allowed(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,7 +441,7 @@ def test_another_bucket_can_be_allowed(
     assert ask("SELECT source_file FROM video_events") == [[f"s3://{other}/{KEY}"]]
 
 
-@check("S3")
+@pytest.mark.check("S3")
 @pytest.mark.parametrize("key", ["secrets/a.jsonl", "section.jsonl", "/section/1/a.jsonl"])
 def test_a_key_outside_the_folder_gets_no_request(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, key: str
@@ -456,7 +455,7 @@ def test_a_key_outside_the_folder_gets_no_request(
     assert store.requests == []
 
 
-@check("S3")
+@pytest.mark.check("S3")
 def test_every_s3_request_states_the_expected_bucket_owner(
     bucket: Bucket, settings: Settings, aws_environment: dict[str, str]
 ) -> None:

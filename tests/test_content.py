@@ -12,7 +12,6 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults import child
-from tests.faults.matrix import check, fault
 from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
@@ -31,8 +30,8 @@ def zeros(mebibytes: int) -> bytes:
     return b"".join(packer.compress(block) for _ in range(mebibytes)) + packer.flush()
 
 
-@fault(57, caught_by="limits on the unpacked size")
-@check("S13")
+@pytest.mark.fault(57, caught_by="limits on the unpacked size")
+@pytest.mark.check("S13")
 def test_a_gzip_bomb_fails_at_once_and_in_little_memory(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
@@ -57,8 +56,8 @@ def test_a_gzip_bomb_fails_at_once_and_in_little_memory(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@fault(57, caught_by="limits on the unpacked size")
-@check("S13")
+@pytest.mark.fault(57, caught_by="limits on the unpacked size")
+@pytest.mark.check("S13")
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
@@ -90,7 +89,7 @@ def test_gzip_over_a_limit_fails_and_within_it_is_stored(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
-@check("S13")
+@pytest.mark.check("S13")
 def test_an_object_that_is_too_large_fails_before_it_is_read(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,8 +103,8 @@ def test_an_object_that_is_too_large_fails_before_it_is_read(
     assert ask("SELECT event_id FROM video_events") == [[event_id(2)]]
 
 
-@fault(54, caught_by="line length limit")
-@check("S13")
+@pytest.mark.fault(54, caught_by="line length limit")
+@pytest.mark.check("S13")
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,8 +120,8 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     assert ask("SELECT max(length(line)) FROM rejected_statements") == [[4096]]
 
 
-@fault(53, caught_by="nesting limit")
-@check("S13")
+@pytest.mark.fault(53, caught_by="nesting limit")
+@pytest.mark.check("S13")
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
 def test_nesting_has_a_limit(
     bucket: Bucket, invoke: Invoke, ask: Ask, brackets: tuple[str, str]
@@ -140,7 +139,7 @@ def test_nesting_has_a_limit(
     assert ask(REASONS) == [[n, "nested more than 128 deep"] for n in (2, 3)]
 
 
-@check("S13")
+@pytest.mark.check("S13")
 def test_a_batch_of_long_lines_is_limited_in_bytes(
     bucket: Bucket,
     invoke: Invoke,
@@ -159,7 +158,7 @@ def test_a_batch_of_long_lines_is_limited_in_bytes(
     assert ask("SELECT count() FROM video_events FINAL") == [[20]]
 
 
-@fault(59, caught_by="error if no line is a statement")
+@pytest.mark.fault(59, caught_by="error if no line is a statement")
 @pytest.mark.parametrize(
     "body",
     [
@@ -198,7 +197,7 @@ def test_an_object_without_a_single_statement_fails(
     assert invoke(notification(bucket.name, KEY))["other_events"] == 1
 
 
-@fault(56, caught_by="error if no line is a statement")
+@pytest.mark.fault(56, caught_by="error if no line is a statement")
 def test_a_zstandard_object_fails_as_not_a_bundle(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     # A frame of one raw block (RFC 8878, section 3.1.1).
     text = json.dumps(video(1)).encode()[:200] + b"\n"
@@ -210,7 +209,7 @@ def test_a_zstandard_object_fails_as_not_a_bundle(bucket: Bucket, invoke: Invoke
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@fault(58, caught_by="line counts")
+@pytest.mark.fault(58, caught_by="line counts")
 @pytest.mark.parametrize(
     ("body", "counts"),
     [(b"", [0] * 5), (b" \n\t\r\n", [2, 0, 0, 2, 0]), (None, [3, 0, 3, 0, 0])],
@@ -235,7 +234,7 @@ def test_an_object_without_video_statements_succeeds_with_its_counts(
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
 
 
-@check("S14")
+@pytest.mark.check("S14")
 @pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
 @pytest.mark.parametrize("value", ["false", "true", 0, 1, "", [], "no"])
 @pytest.mark.parametrize("mode", ["bulk", "event"])

@@ -20,9 +20,8 @@ from clickhouse_driver.connection import Connection
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.http_proxy import Answer, S3Proxy
-from tests.faults.matrix import check, fault
-from tests.faults.reader import IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, notification, sqs, video
 from xapi_etl_processor import clickhouse_client, secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -48,7 +47,7 @@ def failed_within(seconds: float, bucket: Bucket) -> bool:
     return answer == {"batchItemFailures": [{"itemIdentifier": "m"}]}
 
 
-@fault(26, 32, caught_by="deadline")
+@pytest.mark.fault(26, 32, caught_by="deadline")
 def test_a_server_that_only_reports_progress_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, ask: Ask, clickhouse: ClickHouseServer, invoke: Invoke
 ) -> None:
@@ -69,7 +68,7 @@ def test_a_server_that_only_reports_progress_is_given_up_in_time(
     assert ask(ROWS) == [[1]]
 
 
-@fault(14, 32, caught_by="deadline")
+@pytest.mark.fault(14, 32, caught_by="deadline")
 def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation(
     bucket: Bucket, wire: TcpProxy, ask: Ask
 ) -> None:
@@ -80,7 +79,7 @@ def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation
     assert ask(ROWS) == [[0]]
 
 
-@fault(14, 32, caught_by="deadline")
+@pytest.mark.fault(14, 32, caught_by="deadline")
 @pytest.mark.parametrize("seconds", [4, 1])
 def test_a_host_name_with_several_dead_addresses_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: int
@@ -119,7 +118,7 @@ def unanswering_port(addresses: list[str], open_sockets: ExitStack) -> int:
     return port
 
 
-@fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
 def test_a_warm_connection_that_the_network_forgot_is_replaced(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +133,7 @@ def test_a_warm_connection_that_the_network_forgot_is_replaced(
     assert ask(IDS) == ids(range(2))
 
 
-@fault(26, 32, caught_by="driver's own reconnecting turned off")
+@pytest.mark.fault(26, 32, caught_by="driver's own reconnecting turned off")
 def test_an_abandoned_insert_does_not_start_over(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +163,7 @@ def test_an_abandoned_insert_does_not_start_over(
     assert ask(ROWS) == [[0]]
 
 
-@fault(14, caught_by="deadline")
+@pytest.mark.fault(14, caught_by="deadline")
 @pytest.mark.parametrize("mode", ["event", "health check"])
 def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, mode: str
@@ -188,7 +187,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
     assert max(ends) < deadline.at
 
 
-@fault(66, caught_by="exit without waiting for abandoned threads")
+@pytest.mark.fault(66, caught_by="exit without waiting for abandoned threads")
 def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     bucket: Bucket, store: S3Proxy, settings: Any
 ) -> None:
@@ -199,8 +198,8 @@ def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     assert b"S3 did not answer in time" in done.stdout
 
 
-@fault(63, caught_by="timeouts for the secret; deadline")
-@check("S13")
+@pytest.mark.fault(63, caught_by="timeouts for the secret; deadline")
+@pytest.mark.check("S13")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"health_check": True}])
 def test_an_unreachable_secret_is_named_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any]
@@ -221,7 +220,7 @@ def test_an_unreachable_secret_is_named_in_time(
     assert f"{arn} cannot be read" in said
 
 
-@fault(63, caught_by="bounded retries")
+@pytest.mark.fault(63, caught_by="bounded retries")
 def test_a_secret_that_cannot_be_read_is_asked_for_twice(
     store: S3Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +232,7 @@ def test_a_secret_that_cannot_be_read_is_asked_for_twice(
     assert len(store.requests) == 2
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize("seconds", [5, 60])
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     bucket: Bucket, store: S3Proxy, seconds: int
@@ -247,7 +246,7 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     assert "S3 did not answer in time" in body["s3"]["error"]
 
 
-@fault(66, caught_by="health check")
+@pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize("denied", ["GET", "HEAD"], ids=["listing", "reading"])
 def test_the_health_check_says_which_s3_rights_to_allow(
     bucket: Bucket, store: S3Proxy, denied: str
@@ -258,8 +257,8 @@ def test_the_health_check_says_which_s3_rights_to_allow(
     assert "allow s3:GetObject and s3:ListBucket" in json.loads(answer["body"])["s3"]["error"]
 
 
-@fault(12, 54, caught_by="deadline")
-@check("S13")
+@pytest.mark.fault(12, 54, caught_by="deadline")
+@pytest.mark.check("S13")
 def test_reading_an_endless_line_stops_at_the_deadline(
     bucket: Bucket, settings: Any, ask: Ask, invoke: Invoke
 ) -> None:

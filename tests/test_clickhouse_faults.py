@@ -11,9 +11,8 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.faults.matrix import fault
-from tests.faults.reader import FORGET, IDS, ROWS, ids
 from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.reader import FORGET, IDS, ROWS, ids
 from tests.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -33,7 +32,7 @@ def bulky(number: int) -> dict[str, Any]:
     return video(number, object={"id": f"https://example.org/{text}"})
 
 
-@fault(24, caught_by="all-or-nothing block; retry with the same bytes and token")
+@pytest.mark.fault(24, caught_by="all-or-nothing block; retry with the same bytes and token")
 @pytest.mark.parametrize("after", [1_000, 30_000, 200_000])
 def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, after: int
@@ -47,7 +46,7 @@ def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     assert ask(LEDGER) == [[151, 150, 1]]
 
 
-@fault(24, caught_by="all-or-nothing block; then the message is delivered again")
+@pytest.mark.fault(24, caught_by="all-or-nothing block; then the message is delivered again")
 def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:
@@ -62,7 +61,7 @@ def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     assert ask(IDS) == ids(range(150))
 
 
-@fault(25, caught_by="insert token; ledger written last")
+@pytest.mark.fault(25, caught_by="insert token; ledger written last")
 def test_a_connection_cut_between_batches_repeats_no_batch(
     bucket: Bucket,
     wire: TcpProxy,
@@ -90,7 +89,7 @@ def test_a_connection_cut_between_batches_repeats_no_batch(
     assert ask(IDS) == ids(range(200))
 
 
-@fault(26, caught_by="retry with the same bytes and token")
+@pytest.mark.fault(26, caught_by="retry with the same bytes and token")
 def test_rows_are_stored_once_when_the_acknowledgement_is_lost(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +102,7 @@ def test_rows_are_stored_once_when_the_acknowledgement_is_lost(
     assert ask(IDS) == ids(range(150))
 
 
-@fault(26, 40, caught_by="row identity")
+@pytest.mark.fault(26, 40, caught_by="row identity")
 @pytest.mark.parametrize("window", [0, 2])
 def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: int
@@ -126,7 +125,7 @@ def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(
     assert ask(IDS) == ids(range(20)) + ids(range(100, 104))
 
 
-@fault(27, caught_by="insert token made of the rows; row identity")
+@pytest.mark.fault(27, caught_by="insert token made of the rows; row identity")
 def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
@@ -156,7 +155,7 @@ def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     assert ask(LEDGER) == [[200, 200, 0]]
 
 
-@fault(28, caught_by="lines rejected one by one")
+@pytest.mark.fault(28, caught_by="lines rejected one by one")
 def test_a_bad_line_in_a_batch_does_not_affect_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -175,7 +174,7 @@ ODD: list[Any] = [
 ]
 
 
-@fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
 def test_an_odd_value_in_any_field_keeps_no_statement_from_being_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -203,7 +202,7 @@ def test_an_odd_value_in_any_field_keeps_no_statement_from_being_stored(
         assert (None if found is None else float(found)) == number, odd
 
 
-@fault(31, caught_by="a new connection after every error")
+@pytest.mark.fault(31, caught_by="a new connection after every error")
 def test_a_client_can_store_again_after_any_kind_of_error(
     wire: TcpProxy, settings: Settings, ask: Ask, pauses: list[float]
 ) -> None:
@@ -224,7 +223,7 @@ def test_a_client_can_store_again_after_any_kind_of_error(
     assert ask(lines) == [[0], [1], [2], [9]]
 
 
-@fault(32, caught_by="connect timeout")
+@pytest.mark.fault(32, caught_by="connect timeout")
 def test_a_connection_that_swallows_everything_is_replaced_in_time(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +237,7 @@ def test_a_connection_that_swallows_everything_is_replaced_in_time(
     assert ask(IDS) == ids(range(1, 2))
 
 
-@fault(14, 32, caught_by="deadline")
+@pytest.mark.fault(14, 32, caught_by="deadline")
 def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -252,7 +251,7 @@ def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     assert ask(ROWS) == [[0]]
 
 
-@fault(34, caught_by="backoff with jitter; then the message is delivered again")
+@pytest.mark.fault(34, caught_by="backoff with jitter; then the message is delivered again")
 def test_too_many_parts_are_retried_with_growing_pauses(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:
@@ -272,7 +271,7 @@ def test_too_many_parts_are_retried_with_growing_pauses(
     assert ask(IDS) == [[event_id(n)] for n in (0, 1, 7)]
 
 
-@fault(23, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(23, caught_by="bounded retries; then the message is delivered again")
 @pytest.mark.parametrize(
     ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]
 )
@@ -295,7 +294,7 @@ def test_an_unreachable_server_is_tried_a_few_times_and_named(
     assert ask(ROWS) == [[0]]
 
 
-@fault(36, caught_by="reading ends with the failed insert")
+@pytest.mark.fault(36, caught_by="reading ends with the failed insert")
 def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,7 +314,7 @@ def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
     assert read == [1]
 
 
-@fault(23, caught_by="one question to the ledger; then the event is delivered again")
+@pytest.mark.fault(23, caught_by="one question to the ledger; then the event is delivered again")
 def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objects(
     bucket: Bucket,
     settings: Settings,
@@ -339,7 +338,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objec
     assert len(asked) == 1
 
 
-@fault(36, caught_by="one table of error codes")
+@pytest.mark.fault(36, caught_by="one table of error codes")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

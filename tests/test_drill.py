@@ -6,11 +6,10 @@ import pytest
 
 from tests.faults.drill import drill
 from tests.faults.drill_plan import SHARED, PlannedBundle, bundle, deliveries, judge, kills
-from tests.faults.matrix import fault
 from tests.samples import event_id
 
 
-@fault(13, 15, 32, 44, 48, caught_by="ledger; insert token; row identity")
+@pytest.mark.fault(13, 15, 32, 44, 48, caught_by="ledger; insert token; row identity")
 @pytest.mark.timeout(300)
 def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:
     verdict, figures = drill(seed=7, client_kills=8, server_kills=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,13 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, notification, other, video
-from xapi_etl_processor.common import process
+from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import batch, ledger
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import parse
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -56,9 +59,39 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
     stored = inserts(clickhouse, table)
     run = Run(settings, connections(settings), "bulk")
-    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
+    outcomes = list(common.process([S3Object(bucket.name, key) for key in keys], run))
     assert [outcome.status for outcome in outcomes] == ["processed"] * 6
     assert len(stored) == 3
+
+
+@pytest.mark.parametrize("skipped", [False, True], ids=["empty", "in the ledger"])
+def test_objects_without_lines_do_not_pile_up(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, skipped: bool
+) -> None:
+    """What became of them is known, and given, before all the others have been listed."""
+    monkeypatch.setattr(batch, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    listed = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(6)]
+    run = Run(settings, connections(settings), "bulk")
+    if skipped:
+        assert len(list(common.process(listed, run))) == 6
+    coming = iter(listed)
+    outcomes = common.process(coming, run)
+    assert next(outcomes).status == ("skipped" if skipped else "processed")
+    assert len(list(coming)) == 4
+    outcomes.close()
+
+
+def test_nothing_more_is_listed_after_a_failed_insert(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    coming = iter([S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)])
+    ask("DROP TABLE video_events")
+    run = Run(replace(settings, batch_rows=1), connections(settings), "bulk")
+    statuses = [outcome.status for outcome in common.process(coming, run)]
+    assert statuses == ["unstored", "waiting"]
+    assert len(list(coming)) == 4
 
 
 def test_the_same_line_in_two_sections_is_two_rows(
@@ -69,6 +102,20 @@ def test_the_same_line_in_two_sections_is_two_rows(
         key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
         assert invoke(notification(bucket.name, key))["files_processed"] == 1
     assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
+
+
+def test_other_lines_in_the_same_place_are_other_rows(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    """Whatever the etag says: a token that other rows have too would lose them."""
+    obj = S3Object(bucket.name, KEY, "etag")
+    run = Run(settings, connections(settings), "event")
+    for number in (1, 2):
+        line = json.dumps(video(number)).encode()
+        filling = batch.Batch(run)
+        filling.add(obj, parse([line], 1, Source(obj.uri, obj.etag, 1, 0)))
+        assert list(filling.flush()) == []
+    assert ask(ROWS) == [[2]]
 
 
 def test_the_same_lines_further_down_in_an_object_are_rows_too(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.conftest import Bucket, Invoke
+from tests.samples import video
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest, NothingDone
 from xapi_etl_processor.modes.bulk_request import read_request
 
 SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
@@ -50,6 +55,28 @@ def test_a_request_is_read_as_it_was_sent() -> None:
 def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
     token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
     assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
+
+
+@pytest.mark.parametrize(
+    "carried", [{"section_id": "x"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
+)
+def test_a_token_that_carries_what_a_request_may_not_is_refused(carried: dict[str, Any]) -> None:
+    """Whoever may invoke the function may also make tokens."""
+    text = json.dumps({**carried, "after": ""})
+    token = base64.urlsafe_b64encode(text.encode()).decode()
+    with pytest.raises(BadRequest, match=next(iter(carried))):
+        read_request({"continuation_token": token}, SETTINGS)
+
+
+def test_a_continued_request_that_gets_no_further_raises(
+    bucket: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    """Or whoever sends token after token would never end."""
+    for name in "ab":
+        bucket.put(f"section/7/{name}.jsonl", video(1))
+    token = read_request({"section_id": 7}, settings).token_after("section/7/a.jsonl")
+    with pytest.raises(NothingDone, match="time ran out"):
+        invoke({"continuation_token": token}, seconds_left=0)
 
 
 def test_a_token_can_be_sent_in_any_text() -> None:

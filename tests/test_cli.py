@@ -17,6 +17,9 @@ from tests.conftest import PASSWORD, Ask, Bucket
 from tests.samples import BAD_LINE, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk_request import read_request
+from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.telemetry import logger
 
@@ -129,6 +132,16 @@ def test_bulk_with_force_loads_what_the_ledger_knows(
     for arguments, done in (([], 1), ([], 0), (["--force"], 1)):
         assert main(["bulk", *arguments]) == 0
         assert answer(capsys)["files_processed"] == done
+
+
+def test_the_progress_of_bulk_is_told_about_every_object(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = [bucket.put(f"section/1/{number}.jsonl", video(number)) for number in range(3)]
+    seen: list[Outcome] = []
+    run = Run(settings, connections(settings), "bulk")
+    run_bulk(read_request({"mode": "bulk"}, settings), run, seen.append)
+    assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
 
 
 def test_bulk_that_finds_nothing_says_where_it_looked(

@@ -18,6 +18,7 @@ from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
+from xapi_etl_processor.xapi.parse import parse
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 INTO_EVENTS = b".video_events ("
@@ -296,6 +297,26 @@ def test_an_unreachable_server_is_tried_a_few_times_and_named(
     assert 0 < len(pauses) <= 3
     assert len(set(pauses)) == len(pauses)
     assert ask(ROWS) == [[0]]
+
+
+@pytest.mark.fault(36, caught_by="reading ends with the failed insert")
+def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "10")
+    # Several chunks, and so several batches.
+    bucket.put(KEY, *(video(n, padding="x" * 1000) for n in range(1000)))
+    ask("DROP TABLE video_events")
+    read: list[int] = []
+
+    def noted(lines: list[bytes], number: int, *more: Any) -> Any:
+        read.append(number)
+        return parse(lines, number, *more)
+
+    monkeypatch.setattr(common, "parse", noted)
+    with pytest.raises(EventFailed, match="table is missing"):
+        invoke(notification(bucket.name, KEY))
+    assert read == [1]
 
 
 @pytest.mark.fault(23, caught_by="one question to the ledger; then the event is delivered again")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from typing import Any
 
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
 from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.lambda_function import mode_of
 from xapi_etl_processor.modes.answer import Summary
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
@@ -164,6 +166,23 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
     assert failed == ["gone", "poison", "empty"]
     assert answer.body.keys() == {"batchItemFailures"}
     assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+@pytest.mark.parametrize(
+    ("payload", "mode"),
+    [
+        ({"health_check": True, "mode": "bulk", "key": "k"}, "health_check"),
+        ({"mode": "bulk", "key": "k"}, "bulk"),
+        ({"bucket": "b", "dry_run": True}, "bulk"),
+        ({"bucket": "b", "key": "k", "dry_run": True}, "event"),
+        ({"Records": [], "dry_run": True}, "event"),
+        ({"source": "aws.s3", "detail": {}, "dry_run": True}, "event"),
+        ({"health_check": 1}, "event"),
+        ({"bucket": "b"}, "event"),
+    ],
+)
+def test_the_mode_is_the_first_that_the_payload_fits(payload: dict[str, Any], mode: str) -> None:
+    assert mode_of(payload) == mode
 
 
 @pytest.mark.parametrize(

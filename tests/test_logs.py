@@ -9,7 +9,9 @@ import pytest
 
 from tests.conftest import Bucket, Invoke
 from tests.samples import notification, sqs, video
-from xapi_etl_processor.errors import ConfigurationError, EventFailed
+from xapi_etl_processor import lambda_function
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ConfigurationError, Defect, EventFailed
 from xapi_etl_processor.lambda_function import handler
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -155,6 +157,15 @@ def test_the_log_has_no_list_of_all_objects(
     assert "files" not in ended["summary"]
 
 
+def test_a_failed_connection_is_logged_once_and_without_a_traceback(
+    invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver logs one too, by itself."""
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert invoke({"health_check": True}, seconds_left=2).status == 503
+    assert [r.name for r in caplog.records if r.name.startswith("clickhouse_driver")] == []
+
+
 def test_objects_that_are_not_bundles_are_named_in_a_warning(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,3 +174,21 @@ def test_objects_that_are_not_bundles_are_named_in_a_warning(
     assert invoke(notification(bucket.name, *names))["files_skipped"] == 25
     (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
+
+
+@pytest.mark.check("S10")
+def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda logs what is raised, with its cause and context."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError(CANARY)
+
+    monkeypatch.setattr(lambda_function, "parse_payload", fail)
+    with pytest.raises(
+        Defect, match=r"^ZeroDivisionError at .*test_logs\.py:\d+: report"
+    ) as caught:
+        handler({"bucket": "b", "key": "k"})
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
+    assert CANARY not in capfd.readouterr().out

@@ -15,15 +15,19 @@ from botocore.response import StreamingBody
 from urllib3.exceptions import SSLError
 
 from local.clickhouse_server import ClickHouseServer
+from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, event_id, notification, sqs, video
+from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
-from xapi_etl_processor.run import connections
+from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.xapi.lines import READ_BYTES
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -240,19 +244,33 @@ def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
 
 @pytest.mark.fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
 def test_when_time_runs_out_no_more_requests_are_begun(
-    bucket: Bucket, store: S3Proxy, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, store: S3Proxy, settings: Settings
 ) -> None:
-    monkeypatch.setenv("S3_CONCURRENCY", "1")
-    names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(4)]
+    objects = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(4)]
+    one_at_a_time = replace(settings, s3_concurrency=1)
     go_on = threading.Event()
-    store.rule = lambda r: Answer(do=lambda: go_on.wait(30)) if ".jsonl" in r.path else None
-    with pytest.raises(EventFailed, match="time ran out"):
-        invoke(notification(bucket.name, *names), seconds_left=1)
-    before = {thread for thread in threading.enumerate() if "ThreadPool" in thread.name}
+    store.rule = lambda _: Answer(do=lambda: go_on.wait(30))
+    own = connections(one_at_a_time)
+    run = Run(one_at_a_time, own, "event", force=True, deadline=FOREVER.within(0.6))
+    assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
+    begun = [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
     go_on.set()
-    for thread in before:
+    for thread in begun:
         thread.join(30)
-    assert len(store.asked("HEAD")) == 1
+    assert [request.method for request in store.requests] == ["HEAD"]
+
+
+@pytest.mark.fault(12, caught_by="deadline")
+def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
+    bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)]
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    small = replace(settings, s3_concurrency=1, batch_rows=1)
+    run = Run(small, connections(small), "event", deadline=Deadline(60, clock))
+    statuses = [outcome.status for outcome in process(objects, run)]
+    assert statuses == ["processed"] + ["waiting"] * 5
+    assert len(store.asked("GET")) == 1
 
 
 def test_an_object_is_described_only_if_its_notification_does_not(

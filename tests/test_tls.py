@@ -190,8 +190,8 @@ def test_an_unencrypted_network_connection_causes_a_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logger, "propagate", True)
-    for host in ("localhost", "nowhere.invalid"):
-        client = ClickHouse(Settings(host, clickhouse_port=1))
+    for host, secure in (("localhost", False), ("a.invalid", True), ("nowhere.invalid", False)):
+        client = ClickHouse(Settings(host, clickhouse_port=1, clickhouse_secure=secure))
         with pytest.raises(ClickHouseError):
             client.query("SELECT 1", deadline=Deadline(0))
     warned = [r for r in caplog.records if r.message.startswith("password and statements go")]

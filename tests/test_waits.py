@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.faults.http_proxy import Answer, S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.reader import IDS, ROWS, ids
 from tests.samples import BAD_LINE, context, notification, sqs, video
-from xapi_etl_processor import clickhouse_client
+from xapi_etl_processor import clickhouse_client, secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
@@ -225,6 +226,18 @@ def test_an_unreachable_secret_is_named_in_time(
             said = str(error)
         assert time.monotonic() - started < 4
     assert f"{arn} cannot be read" in said
+
+
+@pytest.mark.fault(63, caught_by="bounded retries")
+def test_a_secret_that_cannot_be_read_is_asked_for_twice(
+    store: S3Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.rule = lambda _: Answer("InternalServiceError", 500)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", store.url)
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
+    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
+        secrets.password(replace(settings, clickhouse_password_secret_arn=arn))
+    assert len(store.requests) == 2
 
 
 @pytest.mark.fault(66, caught_by="health check")

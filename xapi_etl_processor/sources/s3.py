@@ -113,8 +113,6 @@ def describe(
 
     An object for which the request fails stays as it is: reading it will say why.
     """
-    if all(o.etag for o in objects):
-        return list(objects)
     with _threads(concurrency) as pool:
         asked = [(o, None if o.etag else pool.submit(_head, s3, o)) for o in objects]
         return [o if future is None else _result(future, deadline, o) for o, future in asked]

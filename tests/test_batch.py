@@ -142,6 +142,11 @@ def test_what_a_new_version_reads_is_stored_beside_what_the_old_one_read(
         assert ask(ROWS) == [[rows]]
 
 
+def test_bytes_that_are_divided_otherwise_have_another_token() -> None:
+    tokens = {ledger.token_of({"a": values}) for values in ([b"xy", b""], [b"x", b"y"], [b"xy"])}
+    assert len(tokens) == 3
+
+
 @pytest.mark.parametrize(
     "columns",
     [

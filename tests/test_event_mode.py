@@ -240,6 +240,22 @@ def test_a_flag_inside_a_message_is_refused_and_not_ignored(
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
+def test_a_statement_without_a_timestamp_has_that_of_its_objects_key(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1, timestamp=None))
+    invoke(notification(bucket.name, KEY))
+    assert ask("SELECT toString(timestamp) FROM video_events") == [["2024-01-01 12:00:00.123"]]
+
+
+def test_a_bundle_of_other_statements_and_rejected_lines_is_a_normal_result(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put(KEY, other(1), BAD_LINE)
+    answer = invoke(notification(bucket.name, KEY))
+    assert (answer["files_processed"], answer["rejected_lines"]) == (1, 1)
+
+
 def test_statements_from_1970_are_stored(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1, timestamp="1970-01-01T00:00:00Z"))
     assert invoke(notification(bucket.name, KEY))["success"] is True

@@ -61,6 +61,16 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
+@pytest.mark.parametrize(("body", "success"), [(b"\n", 1), (b"\x1f\x8b no gzip", 0)])
+def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str], body: bytes, success: int
+) -> None:
+    """It answers, so Lambda counts no error: only this metric can raise the alarm."""
+    bucket.put(KEY, body=body)
+    assert invoke({"mode": "bulk"})["success"] is bool(success)
+    assert metrics(printed(capfd))["success"] == [success]
+
+
 @pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
 @pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
 def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(

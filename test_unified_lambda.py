@@ -35,29 +35,23 @@ except ImportError as error:
 BUCKET = "xapi-bundles"
 
 _LANDED = """
-SELECT section_id, statements, viewers, videos, minutes, rejected
+SELECT section, statements, viewers, videos, completed, rejected
 FROM
 (
-    SELECT section_id, sum(n) AS statements, uniqExact(user_id) AS viewers,
-        uniqExact(video_url) AS videos, round(sum(seconds) / 60, 1) AS minutes
-    FROM
-    (
-        -- The time played grows during a session: its maximum is the total.
-        SELECT section_id, user_id, video_url, session_id, attempt_guid,
-            count() AS n, max(video_play_time) AS seconds
-        FROM xapi_analytics.video_events FINAL
-        GROUP BY section_id, user_id, video_url, session_id, attempt_guid
-    )
-    GROUP BY section_id
+    -- The name of an account is unique within its home page.
+    SELECT section, count() AS statements, uniqExact(home_page, user_id) AS viewers,
+        uniqExact(video_url) AS videos,
+        uniqExactIf((home_page, user_id, video_url), verb = 'completed') AS completed
+    FROM xapi_analytics.video_statements
+    GROUP BY section
 ) AS watched
 LEFT JOIN
 (
-    SELECT toUInt64OrZero(extract(source_file, 'section/([0-9]+)/')) AS section_id,
-        count() AS rejected
+    SELECT extract(source_file, '/section/([^/]+)/') AS section, count() AS rejected
     FROM xapi_analytics.rejected_statements FINAL
-    GROUP BY section_id
-) AS not_statements USING section_id
-ORDER BY section_id
+    GROUP BY section
+) AS not_statements USING section
+ORDER BY section
 """
 
 
@@ -125,7 +119,7 @@ class Demo:
 
     def landed(self, clickhouse: ClickHouse) -> None:
         """Show what is in ClickHouse, and compare it with the generated bundles."""
-        table = Table("section", "statements", "viewers", "videos", "minutes watched", "rejected")
+        table = Table("section", "statements", "viewers", "videos", "completed", "rejected")
         for column in table.columns:
             column.justify = "right"
         rows = clickhouse.query(_LANDED)
@@ -138,7 +132,7 @@ class Demo:
             unique.setdefault(bundle.section_id, set()).update(bundle.video_lines)
         self.expect(
             "statements by section",
-            {section: statements for section, statements, *_ in rows},
+            {int(section): statements for section, statements, *_ in rows},
             {section: len(lines) for section, lines in unique.items()},
         )
         kinds = ("video", "other", "blank", "rejected")
@@ -208,7 +202,7 @@ def main() -> int:
 
 _TRY_NEXT = """Try next:
 
-  make query SQL="SELECT verb, count() FROM xapi_analytics.video_events FINAL GROUP BY verb"
+  make query SQL="SELECT verb, count() FROM xapi_analytics.video_statements GROUP BY verb"
   make query SQL="SELECT reason, count() FROM xapi_analytics.rejected_statements FINAL GROUP BY 1"
   make serve    serve these tables on port 9000, read-only, for clickhouse-client and drivers
   make local    open a shell with S3 and ClickHouse, to load bundles of your own

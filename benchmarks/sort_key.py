@@ -2,11 +2,11 @@
 
     python -m benchmarks.sort_key
 
-Fills a copy of the table for each key with the same rows (a year; 200 sections, each a term long;
-2,000 videos, each in 4 sections). Each month has three parts that are never merged: its first
-weeks, its last weeks, and a replay of every 50th statement. Runs the same queries with FINAL on
-each copy, for five sections from large to small. Prints thousands of rows read (mean) and
-milliseconds (median).
+Fills a copy of the table for each key with the same rows (a year; 200 sections, each a term long,
+every fifth with a text for a number; 2,000 videos, each in 4 sections). Each month has three
+parts that are never merged: its first weeks, its last weeks, and a replay of every 50th statement.
+Runs the same queries with FINAL on each copy, for five sections from large to small. Prints
+thousands of rows read (mean) and milliseconds (median).
 """
 
 import re
@@ -17,25 +17,39 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
-SCHEMA = Path(__file__).parents[1] / "xapi_etl_processor/storage/schema/0001_tables.sql"
+SCHEMA = (
+    Path(__file__).parents[1]
+    / "xapi_etl_processor/storage/schema/0002_versions_sections_voiding.sql"
+)
 BLOOM = ", INDEX by_video video_url TYPE bloom_filter(0.01) GRANULARITY 1"
+BOTH = BLOOM + ", INDEX by_section section TYPE bloom_filter(0.01) GRANULARITY 1"
 
 # ORDER BY without event_id, its last part; PRIMARY KEY, "" for all of ORDER BY; skip index.
 KEYS = (
-    ("section_id, video_url, timestamp", "", ""),
-    ("section_id, video_url, timestamp", "section_id, video_url", ""),
-    ("section_id, video_url, timestamp", "section_id, video_url, timestamp", BLOOM),
-    ("section_id, toDate(timestamp), video_url", "", ""),
-    ("section_id, toDate(timestamp), video_url, timestamp", "", BLOOM),
-    ("section_id, timestamp", "", ""),
-    ("section_id, timestamp", "section_id, timestamp", BLOOM),
-    ("section_id, timestamp, video_url", "section_id, timestamp, video_url", BLOOM),
-    ("video_url, section_id, timestamp", "", ""),
-    ("toDate(timestamp), section_id, video_url", "", ""),
+    ("section_id, video_url, timestamp", "", BLOOM),
+    ("section_id, video_url, timestamp", "", BOTH),
+    ("section, video_url, timestamp", "", BLOOM),
+    ("section_id, section, video_url, timestamp", "", ""),
+    ("section_id, section, video_url, timestamp", "", BLOOM),
+    (
+        "section_id, section, video_url, timestamp",
+        "section_id, section, video_url, timestamp",
+        BLOOM,
+    ),
+    (
+        "section_id, section, video_url, timestamp",
+        "section_id, section, video_url, timestamp",
+        BOTH,
+    ),
+    ("section_id, section, timestamp", "section_id, section, timestamp", BOTH),
+    ("section_id, section, toDate(timestamp), video_url", "", BOTH),
+    ("video_url, section_id, section, timestamp", "", ""),
 )
 IN_WEEK = "timestamp >= '{week}' AND timestamp < toDate('{week}') + 7"
 QUESTIONS = {
     "section": "section_id = {section}",
+    "its number as text": "section = '{section}'",
+    "section of text": "section = '{text}'",
     "video": "video_url = '{video}'",
     "video of section": "section_id = {section} AND video_url = '{video}'",
     "week": IN_WEEK,
@@ -54,7 +68,8 @@ WITH x -> UUIDNumToString(sipHash128(x)) AS uuid, intDiv(number, 8) AS s, number
   toStartOfTenMinutes(at) AS sent,
   ['played', 'paused', 'seeked', 'played', 'paused', 'played', 'paused', 'completed'] AS verbs
 SELECT uuid((number, 1)) AS event_id, at AS timestamp, 300000 + viewer AS user_id,
-  'https://proton.oli.cmu.edu' AS home_page, 2000 + i AS section_id, 1000 + c AS project_id,
+  'https://proton.oli.cmu.edu' AS home_page, if(i % 5 = 4, 0, 2000 + i) AS section_id,
+  if(section_id = 0, 'BIO' || toString(i), toString(section_id)) AS section, 1000 + c AS project_id,
   3000 + c AS publication_id, 70000 + video AS page_id, uuid((viewer, video)) AS attempt_guid,
   1 AS attempt_number, cityHash64(video) % 10000000000 AS content_element_id,
   uuid((viewer, 2)) AS registration, uuid((s, 3)) AS session_id, verbs[k + 1] AS verb,
@@ -65,9 +80,10 @@ SELECT uuid((number, 1)) AS event_id, at AS timestamp, 300000 + viewer AS user_i
   if(starts, NULL, k / 8) AS video_progress, if(starts, '', arrayStringConcat(arrayMap(
     n -> toString(round(n * long / 8 + (s + n) % 997 / 1000, 3)) || '[.]'
       || toString(round((n + 1) * long / 8, 3)), range(k)), '[,]')) AS video_played_segments,
-  's3://xapi/section/' || toString(section_id) || '/video/' || toString(sent) || '_'
+  's3://xapi/section/' || section || '/video/' || toString(sent) || '_'
     || uuid((i, sent)) || '.jsonl' AS source_file, hex(sipHash128(i, sent)) AS source_etag,
-  cityHash64(s) % 900 + k AS source_line, at + 60 AS inserted_at
+  cityHash64(s) % 900 + k AS source_line, toUnixTimestamp(sent) * 1000 AS row_version,
+  at + 60 AS inserted_at
 FROM numbers(5200000)"""
 SIZES = """SELECT round(sum(bytes_on_disk) / 1e6), round(sum(primary_key_size) / 1e3)
 FROM system.parts WHERE table = 'candidate' AND active"""
@@ -79,7 +95,7 @@ INSERTS = [
     for columns, part in (
         ("*", "toDayOfMonth(timestamp) <= 18"),
         ("*", "toDayOfMonth(timestamp) > 18"),
-        ("* REPLACE (inserted_at + 86400 AS inserted_at)", "cityHash64(event_id) % 50 = 0"),
+        ("* REPLACE (row_version + 86400000 AS row_version)", "cityHash64(event_id) % 50 = 0"),
     )
 ]
 
@@ -92,7 +108,8 @@ def rows(engine: Connection, sql: str) -> list[list[str]]:
 
 def create(engine: Connection, table: str, kind: str, keys: str, index: str = "") -> None:
     """Create a table with the columns and partitions of video_events."""
-    columns = re.findall(r"^ +(`.*')", SCHEMA.read_text().split("ENGINE")[0], re.MULTILINE)
+    table_text = SCHEMA.read_text().partition("video_events_old\n")[2].partition("ENGINE")[0]
+    columns = re.findall(r"^ +(`.*')", table_text, re.MULTILINE)
     partition = "PARTITION BY toYYYYMM(timestamp)"
     engine.query(f"CREATE TABLE {table} ({', '.join(columns)}{index}) {kind} {partition} {keys}")
     engine.query(f"SYSTEM STOP MERGES {table}")
@@ -101,7 +118,10 @@ def create(engine: Connection, table: str, kind: str, keys: str, index: str = ""
 def ask(engine: Connection, where: str, subjects: list[list[str]]) -> tuple[str, bytes]:
     """Rows read and milliseconds for one kind of query, and its answers."""
     template = f"SELECT section_id, verb, count() FROM candidate FINAL WHERE {where} GROUP BY ALL"
-    sql = [template.format(section=s, video=v, week=w) + " ORDER BY ALL" for s, v, w in subjects]
+    sql = [
+        template.format(section=section, text=text, video=video, week=week) + " ORDER BY ALL"
+        for section, text, video, week in subjects
+    ]
     engine.query(sql[0])  # warm-up
     answers = [engine.query(query) for query in sql]
     read = mean(answer.storage_rows_read() for answer in answers) / 1000
@@ -116,7 +136,8 @@ def main() -> None:
         create(engine, "source", "ENGINE = MergeTree", "ORDER BY tuple()")
         names = ", ".join(name for name, *_ in rows(engine, f"DESCRIBE ({ROWS})"))
         engine.query(f"INSERT INTO source ({names}) {ROWS}")
-        about = "section_id, topK(1)(video_url)[1], toDate(quantile(0.5)(timestamp))"
+        text = "'BIO' || toString(intDiv(section_id, 5) * 5 - 1996)"
+        about = f"section_id, {text}, topK(1)(video_url)[1], toDate(quantile(0.5)(timestamp))"
         some = "section_id IN (2003, 2038, 2077, 2112, 2151) GROUP BY 1 ORDER BY 1"
         subjects = rows(engine, f"SELECT {about} FROM source WHERE {some}")
         title = f"{'ORDER BY without event_id | PRIMARY KEY if shorter':<77}   MB key kB"
@@ -124,13 +145,17 @@ def main() -> None:
         expected: list[bytes] = []
         for order, primary, index in KEYS:
             keys = f"ORDER BY ({order}, event_id)" + (primary and f" PRIMARY KEY ({primary})")
-            create(engine, "candidate", "ENGINE = ReplacingMergeTree(inserted_at)", keys, index)
+            create(engine, "candidate", "ENGINE = ReplacingMergeTree(row_version)", keys, index)
             halves = (INSERTS[::2], INSERTS[1::2])
             list(pool.map(lambda to, half: [to.query(sql) for sql in half], writers, halves))
             asked = [ask(engine, where, subjects) for where in QUESTIONS.values()]
             expected = expected or [answers for _, answers in asked]
             assert expected == [answers for _, answers in asked], f"{keys} changed the answers"
-            label = order + (primary and f" | {primary}") + (index and " + bloom")
+            label = (
+                order
+                + (primary and f" | {primary}")
+                + (index and f" + {index.count('bloom')} bloom")
+            )
             [[disk, key_size]] = rows(engine, SIZES)
             costs = "".join(cost for cost, _ in asked)
             print(f"{label:<77}{disk:>5}{key_size:>7}{costs}", flush=True)

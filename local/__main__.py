@@ -48,7 +48,7 @@ Upload a bundle, check the connections, load the bundle, look at it:
     aws s3 cp - s3://{bucket}/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor health
   python -m xapi_etl_processor bulk
-  make query SQL="SELECT * FROM {database}.video_events FINAL"
+  make query SQL="SELECT * FROM {database}.video_statements"
 
 Leave with: exit
 """

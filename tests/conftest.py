@@ -131,34 +131,43 @@ def unmigrated(
     clickhouse.engine.query(f"DROP DATABASE IF EXISTS {settings.clickhouse_database}")
 
 
-TEMPLATE = "migrated_template"
-"""A database with the current schema and without rows, which tests' databases are copied from."""
+@dataclass
+class Template:
+    """A migrated database, and the statements that make one like it, with its name in them."""
+
+    database: str
+    creates: list[str]
 
 
 @pytest.fixture(scope="session")
-def schema(clickhouse: ClickHouseServer) -> list[str]:
-    """The statements that made the tables and views of the template, tables first."""
-    host, port = "127.0.0.1", clickhouse.port
-    migrate(Settings(host, port, TEMPLATE, USER, PASSWORD))
+def template(clickhouse: ClickHouseServer) -> Template:
+    """The current schema, copied for each test: migrating takes longer than many a test."""
+    database = f"template_{uuid4().hex[:12]}"
+    variables = {
+        "CLICKHOUSE_HOST": "127.0.0.1",
+        "CLICKHOUSE_PORT": str(clickhouse.port),
+        "CLICKHOUSE_DATABASE": database,
+        "CLICKHOUSE_USERNAME": USER,
+        "CLICKHOUSE_PASSWORD": PASSWORD,
+    }
+    migrate(Settings.from_env(variables))
     found = clickhouse.engine.query(
-        "SELECT create_table_query FROM system.tables"
-        f" WHERE database = '{TEMPLATE}' ORDER BY engine = 'View', name",
+        f"SELECT create_table_query FROM system.tables WHERE database = '{database}'"
+        " ORDER BY engine = 'View'",
         "JSONCompactEachRow",
     )
-    return [json.loads(line)[0] for line in found.bytes().decode().splitlines()]
+    creates = [json.loads(line)[0] for line in found.bytes().decode().splitlines()]
+    return Template(database, [f"CREATE DATABASE {database}", *creates])
 
 
 @pytest.fixture
-def settings(unmigrated: Settings, clickhouse: ClickHouseServer, schema: list[str]) -> Settings:
-    """Settings, also set in the environment, for a database with the current schema.
-
-    It is copied from the template, which takes a tenth of the time of migrating.
-    """
-    database, query = unmigrated.clickhouse_database, clickhouse.engine.query
-    query(f"CREATE DATABASE {database}")
-    for statement in schema:
-        query(statement.replace(TEMPLATE, database))
-    query(f"INSERT INTO {database}.schema_versions SELECT * FROM {TEMPLATE}.schema_versions")
+def settings(unmigrated: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
+    """Settings, also set in the environment, for a database with the current schema."""
+    database = unmigrated.clickhouse_database
+    for create in template.creates:
+        clickhouse.engine.query(create.replace(template.database, database))
+    applied = f"SELECT * FROM {template.database}.schema_versions"
+    clickhouse.engine.query(f"INSERT INTO {database}.schema_versions {applied}")
     return unmigrated
 
 

@@ -18,20 +18,20 @@ PROFILE = "https://w3id.org/xapi/video"
 ADL = "http://adlnet.gov/expapi/verbs/"
 OLI = "http://oli.cmu.edu/extensions/"
 NOON = (19_723 * 24 + 12) * 3_600_000  # 2024-01-01T12:00:00Z: 19,723 days after 1970
-SOURCE = Source("s3://bucket/section/9/video/x.jsonl", "etag-1", 9, 1_700_000_000_000)
+SOURCE = Source("s3://bucket/section/9/video/x.jsonl", "etag-1", "9", 1_700_000_000_000, 0)
 
 # An independent copy of the columns, by type, so that an error in the code's own table is found.
 BY_TYPE = {
     "String": "event_id user_id attempt_guid content_element_id course_id registration session_id"
-    " video_url video_title video_played_segments source_file source_etag",
-    "LowCardinality(String)": "home_page verb verb_id",
+    " video_url video_title video_played_segments platform parent_id source_file source_etag",
+    "LowCardinality(String)": "timestamp_source section home_page verb verb_id",
     "DateTime64(3, 'UTC')": "timestamp",
-    "UInt64": "section_id project_id publication_id",
+    "UInt64": "section_id project_id publication_id enrollment_id row_version",
     "UInt32": "attempt_number source_line",
     "Nullable(UInt64)": "page_id",
     "Nullable(Float64)": "video_time video_length video_progress video_play_time video_seek_from"
-    " video_seek_to completion_threshold volume quality frame_rate",
-    "Nullable(String)": "speed cc_language screen_size playback_size track user_agent duration",
+    " video_seek_to completion_threshold speed speed_from volume quality frame_rate score_scaled",
+    "Nullable(String)": "cc_language screen_size playback_size track user_agent duration",
     "Nullable(Bool)": "full_screen cc_enabled completion success",
 }
 TYPES = {name: kind for kind, names in BY_TYPE.items() for name in names.split()}
@@ -89,7 +89,7 @@ CONCEPTS: list[tuple[str, Any, str]] = [
     (VIDEO + "quality", 720.0, "quality"),
     (VIDEO + "session-id", "7e2d2a40-1f4e-4bd2-9f3c-1c0b8f7f3a10", "session_id"),
     (VIDEO + "screen-size", "1920x1080", "screen_size"),
-    (VIDEO + "speed", "1.5x", "speed"),
+    (VIDEO + "speed", 1.5, "speed"),
     (VIDEO + "track", "Director's comments", "track"),
     (VIDEO + "user-agent", "Mozilla/5.0 (X11)", "user_agent"),
     (VIDEO + "volume", 0.0, "volume"),

@@ -113,7 +113,7 @@ def test_other_lines_in_the_same_place_are_other_rows(
     for number in (1, 2):
         line = json.dumps(video(number)).encode()
         filling = batch.Batch(run)
-        filling.add(obj, parse([line], 1, Source(obj.uri, obj.etag, 1, 0)))
+        filling.add(obj, parse([line], 1, Source(obj.uri, obj.etag, "1", None, 0)))
         assert list(filling.flush()) == []
     assert ask(ROWS) == [[2]]
 

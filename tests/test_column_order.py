@@ -8,7 +8,8 @@ from graphlib import CycleError
 import pytest
 
 from tests.rows import VIDEO, minimal, row_of
-from xapi_etl_processor.xapi.columns import SENT, Column, Fallback
+from xapi_etl_processor.xapi.columns import SENT, Column
+from xapi_etl_processor.xapi.derived import Fallback
 from xapi_etl_processor.xapi.transpose import in_order
 
 SEGMENTS = {VIDEO + "played-segments": "0[.]10[,]5[.]20"}

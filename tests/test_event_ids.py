@@ -38,7 +38,7 @@ def test_event_ids_are_equal_in_python_and_sql(
 ) -> None:
     statement = video(1) | {"id": name, "words": words}
     line = before + json.dumps(statement, ensure_ascii=False).encode() + after
-    chunk = parse([line], 1, Source("s3://bucket/key", "etag", 0, 0)).chunk
+    chunk = parse([line], 1, Source("s3://bucket/key", "etag", "", None, 0)).chunk
     (in_python,) = to_columns(chunk)["event_id"]
     answer = clickhouse.engine.query(IN_SQL.format(line=line.hex()), "TSV").bytes().decode()
     assert in_python == answer.strip()

@@ -35,6 +35,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "other_events": 3,
         "rejected_lines": 1,
         "blank_lines": 2,
+        "timestamps_replaced": 0,
         "files_found": 1,
         "files_processed": 1,
         "files_skipped": 0,

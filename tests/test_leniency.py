@@ -94,7 +94,7 @@ def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
         (("actor", "account", "name"), 2**70, "user_id", str(2**70)),
         (("context", "registration"), 7, "registration", "7"),
         (("context", "extensions", OLI + "content_element_id"), 325, "content_element_id", "325"),
-        (("context", "extensions", VIDEO + "speed"), 1.5, "speed", "1.5"),
+        (("context", "extensions", VIDEO + "speed"), "1.5x", "speed", 1.5),
         (("context", "extensions", VIDEO + "full-screen"), "true", "full_screen", True),
         (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
         (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
@@ -319,8 +319,8 @@ def test_the_timestamp_falls_back_to_stored_and_then_to_the_object(unusable: Any
     stored = minimal(timestamp=unusable, stored="2024-01-01T12:00:00Z")
     assert row_of(stored)["timestamp"] == NOON
     neither = minimal(timestamp=unusable, stored=unusable)
-    assert row_of(neither)["timestamp"] == SOURCE.written_at_ms
-    assert row_of(neither, Source("f", "e", 0, 0))["timestamp"] == 0
+    assert row_of(neither)["timestamp"] == SOURCE.key_timestamp_ms
+    assert row_of(neither, Source("f", "e", "", None, 0))["timestamp"] == 0
 
 
 @pytest.mark.parametrize("blanks", [" {}", "{} ", "\t{}\n", "\r\n  {} "])

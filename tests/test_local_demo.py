@@ -103,7 +103,7 @@ def test_a_query_shows_the_demo_as_a_table(checkout: Path) -> None:
     done = query(
         checkout,
         "SELECT section_id, count() AS statements, NULL AS nothing, '[b]' AS text"
-        " FROM xapi_analytics.video_events FINAL GROUP BY 1 ORDER BY 1",
+        " FROM xapi_analytics.video_statements GROUP BY 1 ORDER BY 1",
     )
     assert done.returncode == 0, done.stderr
     header, *rows = (
@@ -121,7 +121,7 @@ def test_a_query_shows_the_demo_as_a_table(checkout: Path) -> None:
 
 
 def test_rows_wider_than_the_screen_are_shown_one_field_a_line(checkout: Path) -> None:
-    sql = "SELECT * FROM xapi_analytics.video_events FINAL LIMIT 2"
+    sql = "SELECT * FROM xapi_analytics.video_statements LIMIT 2"
     done = run(checkout, sys.executable, "-m", "local.query", sql, COLUMNS="100")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -43,6 +43,7 @@ def test_metrics_have_environment_and_mode_as_their_only_dimensions(
         "events_processed",
         "video_events_processed",
         "rejected_lines",
+        "timestamps_replaced",
         "success",
     }
     assert (found["environment"], found["processing_mode"]) == ("test", "event")
@@ -102,6 +103,17 @@ def test_every_invocation_is_measured_with_its_mode(
     found = metrics(printed(capfd))
     assert found["processing_mode"] == mode
     assert found["success"] == [int(answer.status == 200)]
+
+
+def test_timestamps_that_statements_lack_are_counted_in_log_and_metrics(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2, timestamp=None), video(3, timestamp="soon"))
+    invoke(notification(bucket.name, KEY))
+    lines = printed(capfd)
+    (line,) = (line for line in lines if line.get("level") == "INFO")
+    assert line["summary"]["timestamps_replaced"] == 2
+    assert metrics(lines)["timestamps_replaced"] == [2]
 
 
 def test_a_log_line_has_request_mode_section_and_counts(

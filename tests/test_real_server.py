@@ -63,9 +63,10 @@ def old(
     database = unmigrated.clickhouse_database
     server.ask(f"CREATE DATABASE {database}")
     for name, key, version in (
-        (tables.EVENTS, "section_id, video_url, timestamp, event_id", "inserted_at"),
+        (tables.EVENTS, "section_id, section, video_url, timestamp, event_id", "row_version"),
         (tables.FILES, "bucket, key, etag", "processed_at"),
         (tables.REJECTED, "source_file, source_line", "rejected_at"),
+        (tables.VOIDED, "voided_id, voided_by", "inserted_at"),
     ):
         columns = tables.TYPES[name]
         lines = ", ".join(f"{column} {OLDER.get(kind, kind)}" for column, kind in columns.items())

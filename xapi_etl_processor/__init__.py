@@ -1,3 +1,3 @@
 """xAPI video statements from S3 into ClickHouse: none lost, none doubled, no silent success."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,8 +1,9 @@
 """The pipeline that every mode shares: objects -> lines -> statements -> batches -> inserts.
 
 Memory is bounded by one batch and the objects fetched ahead, never by the size of an object. A
-batch fills across objects. An object counts as processed once three inserts have been acknowledged:
-the one with its last row, the one with its rejected lines, and its ledger row.
+batch fills across objects. An object counts as processed once all its inserts have been
+acknowledged: the one with its last row, those with its rejected lines and with the statements that
+it voids, and its ledger row.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
     """Read one object into the batch; gives the outcomes of batches that are stored meanwhile."""
     outcome = Outcome(obj)
     settings = batch.run.settings
-    source = Source(obj.uri, obj.etag, obj.section_id or 0, obj.written_at_ms or 0)
+    source = Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
     max_line = settings.max_line_mb * MIB
     try:
         _check_size(obj, settings)
@@ -111,7 +112,7 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
         for lines in split_lines(chunks, max_line):
             parsed = parse(lines, outcome.counts.lines + 1, source, max_line)
             outcome.counts.add(parsed.counts)
-            batch.add(obj, parsed)
+            outcome.timestamps_replaced += batch.add(obj, parsed)
             if batch.is_full:
                 yield from batch.flush()
             if failure := batch.insert_failure:

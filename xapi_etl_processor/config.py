@@ -99,7 +99,7 @@ class Settings:
     # fmt: off
     clickhouse_host: str = _variable("CLICKHOUSE_HOST", "name or address of the ClickHouse server")
     clickhouse_port: int = _variable("CLICKHOUSE_PORT", "native protocol port; 9440 if secure", 9000, PORT)
-    clickhouse_database: str = _variable("CLICKHOUSE_DATABASE", "database of the three tables", "xapi_analytics", IDENTIFIER)
+    clickhouse_database: str = _variable("CLICKHOUSE_DATABASE", "database of the tables", "xapi_analytics", IDENTIFIER)
     clickhouse_username: str = _variable("CLICKHOUSE_USERNAME", "ClickHouse user", "default")
     clickhouse_password: str = _variable("CLICKHOUSE_PASSWORD", "password, for development", "", secret=True)
     clickhouse_password_secret_arn: str = _variable("CLICKHOUSE_PASSWORD_SECRET_ARN", "Secrets Manager secret that holds the password (plain text, or JSON with a `password` key); wins over `CLICKHOUSE_PASSWORD`", "")

@@ -99,6 +99,7 @@ TIME_RAN_OUT = Stop(StopReason.OUT_OF_TIME, "time ran out")
 class Outcome:
     """What became of one object: its status, why it failed, what its lines became.
 
+    `timestamps_replaced` counts the video statements whose timestamp is not their own.
     `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that lies in the
     request itself; a direct invocation answers it with status 400.
     """
@@ -107,6 +108,7 @@ class Outcome:
     status: Status = Status.PROCESSED
     error: str = ""
     counts: Counts = field(default_factory=Counts)
+    timestamps_replaced: int = 0
     stop: Stop | None = None
     bad_request: bool = False
 

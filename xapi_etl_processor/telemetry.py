@@ -18,6 +18,9 @@ NAMESPACE = "XapiEtlProcessor"
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
+COUNTERS = ("events_processed", "video_events_processed", "rejected_lines", "timestamps_replaced")
+"""The counters of an answer that are metrics too."""
+
 SHOWN_VALUE = 80
 """Characters of a caller's value that an error message repeats. Our limit."""
 
@@ -63,7 +66,7 @@ def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> No
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.add_dimension("environment", environment)
     metrics.add_dimension("processing_mode", mode)
-    for name in ("events_processed", "video_events_processed", "rejected_lines"):
+    for name in COUNTERS:
         metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
     metrics.add_metric("success", MetricUnit.Count, int(success))
     metrics.flush_metrics()

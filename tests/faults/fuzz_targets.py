@@ -29,11 +29,12 @@ from xapi_etl_processor.lambda_function import mode_of
 from xapi_etl_processor.modes.bulk_request import BulkRequest, flag, read_request
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, parse_payload
-from xapi_etl_processor.storage.tables import REJECTED
+from xapi_etl_processor.storage.tables import REJECTED, VOIDED
 from xapi_etl_processor.storage.tables import TYPES as TABLE_TYPES
 from xapi_etl_processor.xapi.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.parse import Counts, Parsed, RejectedLine, parse
 from xapi_etl_processor.xapi.transpose import to_columns
+from xapi_etl_processor.xapi.voiding import Voided
 
 BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
@@ -90,6 +91,7 @@ def _read(chunks: Iterable[bytes]) -> _Read | None:
             counts.add(parsed.counts)
             rejected += parsed.rejected
             rows += _rows(parsed)
+            _check_stored_voided(parsed.voided)
     except BrokenGzip:
         return None
     _check_stored_rejected(rejected)
@@ -159,6 +161,16 @@ def _check_stored_rejected(rejected: list[RejectedLine]) -> None:
         ("line", [line.line for line in rejected]),
     ):
         _write(name, TABLE_TYPES[REJECTED][name], values)
+
+
+def _check_stored_voided(voided: list[Voided]) -> None:
+    for name, values in (
+        ("voided_id", [found.voided_id for found in voided]),
+        ("voided_by", [found.event_id for found in voided]),
+        ("voided_at", [found.timestamp_ms for found in voided]),
+        ("source_line", [found.number for found in voided]),
+    ):
+        _write(name, TABLE_TYPES[VOIDED][name], values)
 
 
 def _check_rejections(expected: list[bytes], rejected: set[int]) -> None:
@@ -303,8 +315,10 @@ def _check_object(obj: S3Object) -> None:
     assert obj.key
     json.dumps({**asdict(obj), "uri": obj.uri}, ensure_ascii=False).encode()
     assert obj.is_bundle in (True, False)
-    assert obj.section_id is None or 0 <= obj.section_id < 2**64
-    assert obj.written_at_ms is None or FIRST_MILLISECOND <= obj.written_at_ms <= LAST_MILLISECOND
+    section = obj.section_id
+    assert section is None or (section if isinstance(section, str) else 0 <= section < 2**64)
+    moment = obj.key_timestamp_ms
+    assert moment is None or FIRST_MILLISECOND <= moment <= LAST_MILLISECOND
 
 
 def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:

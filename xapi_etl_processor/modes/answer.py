@@ -21,6 +21,7 @@ class Summary:
     """Totals over all objects. Its timer starts when it is created."""
 
     counts: Counts = field(default_factory=Counts)
+    timestamps_replaced: int = 0
     found: int = 0
     failed: int = 0
     by_status: dict[Status, int] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Summary:
         self.by_status[outcome.status] = self.by_status.get(outcome.status, 0) + 1
         if outcome.status is Status.PROCESSED:
             self.counts.add(outcome.counts)
+            self.timestamps_replaced += outcome.timestamps_replaced
         if outcome.failed:
             self.failed += 1
             self.fail(outcome.obj.key, outcome.error)
@@ -42,7 +44,7 @@ class Summary:
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
 
-    def body(self, mode: str, section_id: int | None, dry_run: bool) -> dict[str, Any]:
+    def body(self, mode: str, section_id: int | str | None, dry_run: bool) -> dict[str, Any]:
         """The part of an answer's body that event and bulk mode share."""
         return {
             "success": not self.failures,
@@ -53,6 +55,7 @@ class Summary:
             "other_events": self.counts.other,
             "rejected_lines": self.counts.rejected,
             "blank_lines": self.counts.blank,
+            "timestamps_replaced": self.timestamps_replaced,
             "files_found": self.found,
             "files_processed": self.by_status.get(Status.PROCESSED, 0),
             "files_skipped": sum(

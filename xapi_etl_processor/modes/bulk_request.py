@@ -14,7 +14,7 @@ from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.sources.access import check_allowed
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.telemetry import shown
-from xapi_etl_processor.xapi.values import milliseconds
+from xapi_etl_processor.xapi.timestamps import milliseconds
 
 PARAMETERS = (
     "section_id",

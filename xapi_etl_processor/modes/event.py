@@ -80,7 +80,7 @@ def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
     return Outcome(obj, Status.IGNORED)
 
 
-def _section(objects: list[S3Object]) -> int | None:
+def _section(objects: list[S3Object]) -> int | str | None:
     """The section of all the objects, if they have one in common."""
     sections = {o.section_id for o in objects}
     return sections.pop() if len(sections) == 1 else None

@@ -21,7 +21,7 @@ from xapi_etl_processor.errors import (
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.access import NO_BUCKET
-from xapi_etl_processor.storage.tables import EVENTS, TYPES
+from xapi_etl_processor.storage.tables import EVENTS, TYPES, VIEWS
 
 SERVICE_SECONDS = 8
 """How long ClickHouse, and then S3, may take to answer a health check. Our limit."""
@@ -114,13 +114,15 @@ def _schema(ask: _Ask, database: str) -> tuple[str, str | None]:
     found: dict[str, dict[str, str]] = {}
     for table, name, kind in rows:
         found.setdefault(table, {})[name] = kind
-    missing = [table for table in TYPES if table not in found]
+    needed = TYPES | VIEWS
+    missing = [table for table in needed if table not in found]
     if missing:
         status = "missing" if EVENTS in missing else "behind"
-        return status, f"{database} lacks {', '.join(missing)}: {MIGRATE}"
+        what = f"{database} lacks {', '.join(missing)}, or its user may not see it"
+        return status, f"{what}: {MIGRATE}, and grant what docs/operations.md lists"
     differing = [
         f"{table}.{name} is {found[table].get(name, 'not there')}, not {kind}"
-        for table, columns in TYPES.items()
+        for table, columns in needed.items()
         for name, kind in columns.items()
         if found[table].get(name) != kind
     ]

@@ -6,12 +6,16 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from xapi_etl_processor.xapi.values import milliseconds, since_epoch
+from xapi_etl_processor.xapi.timestamps import milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 """What a bundle's key ends in."""
 
-_SECTION = re.compile(r"(?:^|/)section/([0-9]{1,19})/", re.ASCII)
+MAX_SECTION_NUMBER = 2**64 - 1
+"""The largest number that the column `section_id`, a UInt64, holds."""
+
+_SECTION = re.compile(r"(?:^|/)section/([^/]+)/")
+_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:](\d\d)(?:[.,](\d{1,9}))?Z?(?=[_.]|$)", re.ASCII
 )
@@ -41,10 +45,15 @@ class S3Object:
         return self.key.lower().endswith(BUNDLE_ENDINGS)
 
     @property
-    def section_id(self) -> int | None:
-        """The section in `section/{id}/` of the key."""
+    def section(self) -> str:
+        """The text of the first `section/{text}/` in the key; '' if there is none."""
         found = _SECTION.search(self.key)
-        return int(found[1]) if found else None
+        return found[1] if found else ""
+
+    @property
+    def section_id(self) -> int | str | None:
+        """The section as requests and answers name it: an int if it is a number, else its text."""
+        return section_id(self.section) if self.section else None
 
     @property
     def key_timestamp_ms(self) -> int | None:
@@ -56,8 +65,12 @@ class S3Object:
         return milliseconds(f"{day}T{hour}:{minute}:{second}.{fraction or 0}Z")
 
     @property
-    def written_at_ms(self) -> int | None:
-        """Milliseconds since 1970: the timestamp in the key, else when the object was modified."""
-        if self.key_timestamp_ms is None and self.modified is not None:
-            return since_epoch(self.modified)
-        return self.key_timestamp_ms
+    def modified_ms(self) -> int | None:
+        """Milliseconds since 1970: when the object was modified, if the source says so."""
+        return since_epoch(self.modified) if self.modified else None
+
+
+def section_id(section: str) -> int | str:
+    """A section that is a number as an int, so that 007 is 7; any other as it is."""
+    number = int(section) if _NUMBER.fullmatch(section) else MAX_SECTION_NUMBER + 1
+    return number if number <= MAX_SECTION_NUMBER else section

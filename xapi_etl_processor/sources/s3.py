@@ -137,7 +137,7 @@ def _described(obj: S3Object, answer: Any) -> S3Object:
         obj,
         etag=answer["ETag"].strip('"'),
         size=answer["ContentLength"],
-        modified=answer["LastModified"],
+        modified=answer.get("LastModified"),
     )
 
 

@@ -19,13 +19,17 @@ from xapi_etl_processor.xapi.columns import ABSENT
 from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import Parsed, RejectedLine
 from xapi_etl_processor.xapi.transpose import to_columns
+from xapi_etl_processor.xapi.voiding import Voided
 
 MAX_OBJECTS = 500
 """Objects that wait for one insert; without a limit, objects without rows could wait without end.
 Our limit."""
 
-MAX_REJECTED_BYTES = 16 * MIB
-"""Bytes of rejected lines in one insert. Our limit."""
+MAX_NOTED_BYTES = 16 * MIB
+"""Bytes of rejected lines, and of ids that are voided, in one batch. Our limit."""
+
+OWN_TIMESTAMP = "statement"
+"""The timestamp_source of a statement that has a timestamp of its own."""
 
 MANY_MONTHS_MS = 98 * 28 * 86_400_000
 """A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
@@ -51,7 +55,8 @@ class Batch:
         self._bytes = 0
         self._hash = sha256(self._salt.encode())
         self._rejected: list[tuple[S3Object, RejectedLine]] = []
-        self._rejected_bytes = 0
+        self._voided: list[tuple[S3Object, Voided]] = []
+        self._noted_bytes = 0
 
     @property
     def _salt(self) -> str:
@@ -72,25 +77,42 @@ class Batch:
         return (
             self._rows >= self.run.settings.batch_rows
             or self._bytes >= self.run.settings.batch_mb * MIB
-            or len(self._rejected) >= self.run.settings.batch_rows
-            or self._rejected_bytes >= MAX_REJECTED_BYTES
+            or max(len(self._rejected), len(self._voided)) >= self.run.settings.batch_rows
+            or self._noted_bytes >= MAX_NOTED_BYTES
             or len(self.outcomes) >= MAX_OBJECTS
         )
 
-    def add(self, obj: S3Object, parsed: Parsed) -> None:
-        """Add what some lines of an object became. If it raises, no row of theirs is added."""
-        if self.run.dry_run:
-            return
+    def add(self, obj: S3Object, parsed: Parsed) -> int:
+        """Add what some lines of an object became; in a dry run, only look at it.
+
+        Returns how many of their video statements have a timestamp that is not their own. If it
+        raises, no row of theirs is added.
+        """
+        chunk = parsed.chunk
+        columns = to_columns(chunk)
+        sources = columns.get("timestamp_source", ())
+        replaced = len(sources) - sources.count(OWN_TIMESTAMP)
+        if not self.run.dry_run:
+            self._note(obj, parsed)
+            self._add_rows(chunk, columns)
+        return replaced
+
+    def _note(self, obj: S3Object, parsed: Parsed) -> None:
         for line in parsed.rejected:
             bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
             self._rejected.append((obj, bounded))
-            self._rejected_bytes += len(bounded.line)
-        chunk = parsed.chunk
+            self._noted_bytes += len(bounded.line)
+        for found in parsed.voided:
+            self._voided.append((obj, found))
+            self._noted_bytes += len(found.voided_id) + len(found.event_id)
+
+    def _add_rows(self, chunk: Chunk, columns: dict[str, Sequence[Any]]) -> None:
+        """Add rows to the batch and to its token: all of them or, if it raises, none."""
         if not chunk.statements:
             return
         before = self._rows
         try:
-            self._append(to_columns(chunk), len(chunk.statements))
+            self._append(columns, len(chunk.statements))
             self._add_to_token(chunk)
         except Exception:
             # All columns must stay equally long, and the token must be that of their rows.
@@ -148,6 +170,8 @@ class Batch:
             clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline, settings)
         if self._rejected:
             ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
+        if self._voided:
+            ledger.record_voided(clickhouse, self._voided, self._salt, deadline)
         done = [(o.obj, o.counts) for o in self.outcomes if o.status is Status.PROCESSED]
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)

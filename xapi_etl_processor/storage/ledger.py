@@ -1,4 +1,6 @@
-"""What is recorded about objects: which are done, and which of their lines were rejected."""
+"""What is recorded about objects: which are done, which of their lines were rejected, and which
+statements they void.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,10 @@ from typing import Any
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES
+from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES, VOIDED
 from xapi_etl_processor.xapi.parse import Counts, RejectedLine
-from xapi_etl_processor.xapi.values import since_epoch
+from xapi_etl_processor.xapi.timestamps import since_epoch
+from xapi_etl_processor.xapi.voiding import Voided
 
 MAX_REJECTED_BYTES = 4096
 """How much of a rejected line is kept. Our limit."""
@@ -72,6 +75,24 @@ def record_rejected(
         "line": [line.line for _, line in rejected],
     }
     clickhouse.insert(REJECTED, columns, token_of(columns, salt), deadline)
+
+
+def record_voided(
+    clickhouse: ClickHouse,
+    voided: Sequence[tuple[S3Object, Voided]],
+    salt: str,
+    deadline: Deadline,
+) -> None:
+    """Write a row for each statement that another one voids."""
+    columns: dict[str, list[Any]] = {
+        "voided_id": [found.voided_id for _, found in voided],
+        "voided_by": [found.event_id for _, found in voided],
+        "voided_at": [found.timestamp_ms for _, found in voided],
+        "source_file": [o.uri for o, _ in voided],
+        "source_etag": [o.etag for o, _ in voided],
+        "source_line": [found.number for _, found in voided],
+    }
+    clickhouse.insert(VOIDED, columns, token_of(columns, salt), deadline)
 
 
 def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:

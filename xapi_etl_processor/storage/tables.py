@@ -1,4 +1,4 @@
-"""The tables' names and columns, as the migrations in `schema/` make them."""
+"""Names and columns of tables and views, as the migrations in `schema/` make them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from xapi_etl_processor.xapi.columns import COLUMNS
 EVENTS = "video_events"
 FILES = "processed_files"
 REJECTED = "rejected_statements"
+VOIDED = "voided_statements"
+STATEMENTS = "video_statements"
+"""The view that people read with."""
 
 TYPES: dict[str, dict[str, str]] = {
     EVENTS: {column.name: column.type for column in COLUMNS},
@@ -32,5 +35,17 @@ TYPES: dict[str, dict[str, str]] = {
         "line": "String",
         "rejected_at": "DateTime64(3, 'UTC')",
     },
+    VOIDED: {
+        "voided_id": "String",
+        "voided_by": "String",
+        "voided_at": "DateTime64(3, 'UTC')",
+        "source_file": "String",
+        "source_etag": "String",
+        "source_line": "UInt32",
+        "inserted_at": "DateTime64(3, 'UTC')",
+    },
 }
-"""Table -> column -> ClickHouse type."""
+"""Table -> column -> ClickHouse type; the tables that the function writes."""
+
+VIEWS = {STATEMENTS: TYPES[EVENTS]}
+"""View -> column -> ClickHouse type."""

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 class Source(NamedTuple):
     """The object that lines come from, and what it supplies where a statement is silent.
 
-    `section_id` is 0 if the key names none; `written_at_ms` is in milliseconds since 1970.
+    `section` is the text of `section/{text}/` in its key, URL-decoded, or ''. `key_timestamp_ms` is
+    the time in the key, and `modified_ms` the object's LastModified (0 if unknown), both in
+    milliseconds since 1970.
     """
 
     file: str
     etag: str
-    section_id: int
-    written_at_ms: int
+    section: str
+    key_timestamp_ms: int | None
+    modified_ms: int
 
 
 @dataclass

@@ -7,16 +7,19 @@ column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.xapi.chunk import Chunk, Rows
+from xapi_etl_processor.xapi import derived
+from xapi_etl_processor.xapi.derived import Fallback, from_source
+from xapi_etl_processor.xapi.timestamps import INSTANT
 from xapi_etl_processor.xapi.values import (
     BOOLEAN,
     COURSE,
-    INSTANT,
+    FIRST_ID,
     LOWER_TEXT,
     NUMBER,
+    SECTION,
+    SPEED,
     TEXT,
     TITLE,
     UINT32,
@@ -24,10 +27,7 @@ from xapi_etl_processor.xapi.values import (
     VERB_NAME,
     Activity,
     Kind,
-    any_json,
-    seconds_covered,
 )
-from xapi_etl_processor.xapi.values import text as as_text
 
 Path = tuple[str, ...]
 """The JSON keys that lead from the statement to a value."""
@@ -56,18 +56,6 @@ LEAF_TYPES: dict[Path, Any] = {
     (*ACTIVITIES, "grouping"): Activities,
 }
 """The types at the ends of paths that are not scalars."""
-
-
-class Fallback(NamedTuple):
-    """Supplies the rows for which no path has a value.
-
-    `supply(chunk, rows, **columns)` gives one value for each of the rows. The columns that it
-    `needs` are passed to it by name, finished and as long as the chunk, wherever they stand in the
-    table.
-    """
-
-    supply: Callable[..., list[Any]]
-    needs: tuple[str, ...] = ()
 
 
 class Column(NamedTuple):
@@ -106,64 +94,26 @@ def _profile(name: str, inner: str, kind: Kind, comment: str, *extensions: str) 
     return Column(name, f"Nullable({inner})", comment, kind, _video(*extensions))
 
 
-def _from_source(name: str) -> Fallback:
-    return Fallback(lambda chunk, rows: [getattr(chunk.source, name)] * len(rows))
-
-
-def _line_numbers(chunk: Chunk, rows: Rows) -> list[int]:
-    return [chunk.numbers[row] for row in rows]
-
-
-def _line_uuids(chunk: Chunk, rows: Rows) -> list[str]:
-    """UUIDs made of the first 16 bytes of the trimmed lines' SHA-256."""
-    digests = [chunk.digests[row].hex() for row in rows]
-    return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}" for d in digests]
-
-
-def _sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
-    lines = [chunk.lines[row] for row in rows]
-    # One search of all lines is forty times as fast as one of each, and most bundles have none.
-    if b"session-id" not in b"".join(lines):
-        return [None] * len(rows)
-    return [_any_session(line) if b"session-id" in line else None for line in lines]
-
-
-def _any_session(line: bytes) -> str | None:
-    """The first context extension whose IRI ends in /session-id, which no path can express."""
-    try:
-        context = any_json(line).get("context")
-    except (ValueError, RecursionError):
-        return None  # The typed decode skipped a part of the line that cannot be read.
-    extensions = context.get("extensions") if isinstance(context, dict) else None
-    if isinstance(extensions, dict):
-        for iri, value in extensions.items():
-            if iri.endswith("/session-id") and (session := as_text(value)):
-                return session
-    return None
-
-
-def _play_times(
-    _chunk: Chunk, rows: Rows, video_played_segments: Sequence[str]
-) -> list[float | None]:
-    return [seconds_covered(video_played_segments[row]) for row in rows]
-
-
 COLUMNS: tuple[Column, ...] = (
     Column(
         "event_id",
         "String",
-        "Identity of the statement: its id in lower case, else a UUID of the line's SHA-256",
+        "Identity of the statement: its id, a UUID in its canonical form; else a UUID of the line",
         LOWER_TEXT,
         (("id",),),
-        Fallback(_line_uuids),
+        Fallback(derived.line_uuids),
     ),
     Column(
         "timestamp",
         "DateTime64(3, 'UTC')",
-        "When it happened; else stored, the time in the object's key, the object's LastModified",
-        INSTANT,
-        (("timestamp",), ("stored",)),
-        _from_source("written_at_ms"),
+        "When it happened; else stored, the time in the object's key, 1970-01-01",
+        fallback=Fallback(derived.timestamps, needs=("stated_at", "stored_at")),
+    ),
+    Column(
+        "timestamp_source",
+        "LowCardinality(String)",
+        "Where timestamp comes from: statement, stored, key, or none",
+        fallback=Fallback(derived.timestamp_sources, needs=("stated_at", "stored_at")),
     ),
     Column(
         "user_id",
@@ -185,10 +135,16 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "section_id",
         "UInt64",
-        "Course section: from the statement, else from the object's key; 0 is none",
-        UINT64,
+        "Course section, from the statement, else from the object's key; 0 is none or no number",
+        fallback=Fallback(derived.section_numbers, needs=("section",)),
+    ),
+    Column(
+        "section",
+        "LowCardinality(String)",
+        "The same as text, also where it is no number",
+        SECTION,
         _oli("section_id"),
-        _from_source("section_id"),
+        Fallback(derived.key_sections),
     ),
     Column("project_id", "UInt64", "OLI project; 0 is none", UINT64, _oli("project_id")),
     Column(
@@ -242,7 +198,7 @@ COLUMNS: tuple[Column, ...] = (
         "String",
         "Session of the player, or of the platform",
         paths=((*CONTEXT, VIDEO + "session-id"), *_oli("session_id")),
-        fallback=Fallback(_sessions_of_any_vocabulary),
+        fallback=Fallback(derived.sessions_of_any_vocabulary),
     ),
     Column(
         "verb",
@@ -254,7 +210,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("verb_id", "LowCardinality(String)", "The verb's IRI, exactly", paths=(VERB_ID,)),
     Column("video_url", "String", "Id of the object: the video's IRI", paths=(("object", "id"),)),
     Column(
-        "video_title", "String", "Name of the video: en-US, en, else the first", TITLE, (TITLE_MAP,)
+        "video_title",
+        "String",
+        "Name of the video: en-US, en, any en-*, else the first",
+        TITLE,
+        (TITLE_MAP,),
     ),
     _profile("video_time", "Float64", NUMBER, "Seconds into the video", "time"),
     _profile("video_length", "Float64", NUMBER, "Seconds that the video lasts", "length"),
@@ -273,7 +233,7 @@ COLUMNS: tuple[Column, ...] = (
         "Seconds played as sent, else the seconds that the stretches cover, each once",
         NUMBER,
         tuple((*RESULT, prefix + "video_play_time") for prefix in ("", OLI, VIDEO)),
-        Fallback(_play_times, needs=("video_played_segments",)),
+        Fallback(derived.play_times, needs=("video_played_segments",)),
     ),
     _profile("video_seek_from", "Float64", NUMBER, "Seconds: where a seek began", "time-from"),
     _profile("video_seek_to", "Float64", NUMBER, "Seconds: where a seek ended", "time-to"),
@@ -284,7 +244,8 @@ COLUMNS: tuple[Column, ...] = (
         "Share of the video that counts as completed; NULL means 1 (Video Profile)",
         "completion-threshold",
     ),
-    _profile("speed", "String", TEXT, "Playback speed, such as 1x", "speed"),
+    _profile("speed", "Float64", SPEED, "Playback speed as a factor, such as 1.5", "speed"),
+    _profile("speed_from", "Float64", SPEED, "Playback speed before it was changed"),
     _profile("volume", "Float64", NUMBER, "Loudness", "volume"),
     _profile("quality", "Float64", NUMBER, "Lines of resolution, such as 720", "quality"),
     _profile("full_screen", "Bool", BOOLEAN, "Played in full screen", "full-screen"),
@@ -324,28 +285,62 @@ COLUMNS: tuple[Column, ...] = (
         paths=(("result", "duration"),),
     ),
     Column(
+        "platform",
+        "String",
+        "Platform on which it happened, by the context",
+        paths=(("context", "platform"),),
+    ),
+    Column(
+        "parent_id",
+        "String",
+        "Id of the first parent activity",
+        FIRST_ID,
+        ((*ACTIVITIES, "parent"),),
+    ),
+    Column("enrollment_id", "UInt64", "OLI enrollment; 0 is none", UINT64, _oli("enrollment_id")),
+    Column(
+        "score_scaled",
+        "Nullable(Float64)",
+        "Score from -1 to 1, by the statement's result",
+        NUMBER,
+        (("result", "score", "scaled"),),
+    ),
+    Column(
         "source_file",
         "String",
         "The object that the statement came in: s3://bucket/key",
-        fallback=_from_source("file"),
+        fallback=from_source("file"),
     ),
-    Column("source_etag", "String", "That object's ETag", fallback=_from_source("etag")),
+    Column("source_etag", "String", "That object's ETag", fallback=from_source("etag")),
     Column(
         "source_line",
         "UInt32",
         "Line in that object, from 1",
-        fallback=Fallback(_line_numbers),
+        fallback=Fallback(derived.line_numbers),
+    ),
+    Column(
+        "row_version",
+        "UInt64",
+        "When the object was modified, in ms since 1970; of two rows of one statement, the larger"
+        " counts",
+        fallback=from_source("modified_ms"),
     ),
     Column(
         "inserted_at",
         "DateTime64(3, 'UTC')",
-        "When the row was inserted; of two rows of one statement, the later one counts",
+        "When the row was inserted",
         default="now64(3)",
     ),
 )
 
+STEPS: tuple[Column, ...] = (
+    Column("stated_at", "Nullable(Int64)", "", INSTANT, (("timestamp",),)),
+    Column("stored_at", "Nullable(Int64)", "", INSTANT, (("stored",),)),
+)
+"""What several columns are made of; never stored."""
+
 SENT: tuple[Column, ...] = tuple(column for column in COLUMNS if not column.default)
 """The columns that an INSERT names."""
 
-ABSENT = {column.name: column.absent for column in SENT}
+ABSENT = {column.name: column.absent for column in (*STEPS, *SENT)}
 """What stands for "absent", by column."""

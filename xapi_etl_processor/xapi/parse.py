@@ -10,6 +10,7 @@ from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.video import is_video
+from xapi_etl_processor.xapi.voiding import Voided
 
 WHITESPACE = b" \t\r\n"
 """What may surround a JSON text (RFC 8259), and what lines are trimmed of."""
@@ -54,6 +55,7 @@ class Parsed:
     counts: Counts
     chunk: Chunk
     rejected: list[RejectedLine] = field(default_factory=list)
+    voided: list[Voided] = field(default_factory=list)
 
 
 def parse(

@@ -17,6 +17,7 @@ from xapi_etl_processor.xapi.columns import (
     LEAF_TYPES,
     OBJECT_TYPE,
     SENT,
+    STEPS,
     VERB_ID,
     Path,
 )
@@ -85,6 +86,6 @@ def _attribute(key: str) -> str:
 
 
 STRUCTS = build_structs(
-    [*(path for column in SENT for path in column.paths), OBJECT_TYPE, CATEGORY]
+    [*(path for column in (*STEPS, *SENT) for path in column.paths), OBJECT_TYPE, CATEGORY]
 )
 """The structs of the column table, with what decides whether a statement is about a video."""

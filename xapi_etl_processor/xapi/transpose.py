@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import astuple
 
 from xapi_etl_processor.xapi.chunk import Chunk
-from xapi_etl_processor.xapi.columns import ABSENT, SENT, Column, Path
+from xapi_etl_processor.xapi.columns import ABSENT, SENT, STEPS, Column, Path
 from xapi_etl_processor.xapi.structs import STRUCTS
 
 Values = Sequence[Any]
@@ -29,7 +29,8 @@ def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
     return tuple(by_name[name] for name in TopologicalSorter(needs).static_order())
 
 
-_ORDERED = in_order(SENT)
+_ORDERED = in_order((*STEPS, *SENT))
+_STEPS = [column.name for column in STEPS]
 
 
 def to_columns(chunk: Chunk) -> dict[str, Values]:
@@ -48,6 +49,8 @@ def to_columns(chunk: Chunk) -> dict[str, Values]:
         values = _without_absent(values, column)
         if values is not None:
             columns[column.name] = values
+    for step in _STEPS:
+        columns.pop(step, None)
     return columns
 
 

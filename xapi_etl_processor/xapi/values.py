@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
@@ -59,9 +58,6 @@ def _no_constant(name: str) -> None:
 _INFINITE = float("inf")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
-_MIN_MILLIS = -2_208_988_800_000
-_MAX_MILLIS = 10_413_791_999_999
-"""1900-01-01 and the last millisecond of 2299: the range of DateTime64(3) (ClickHouse's docs)."""
 
 
 class Kind(NamedTuple):
@@ -137,33 +133,6 @@ def boolean(value: object) -> bool | None:
     return None
 
 
-def milliseconds(value: object) -> int | None:
-    """Milliseconds since 1970 of an ISO 8601 timestamp, truncated; without an offset it is UTC.
-
-    None outside 1900 to 2299, the range of DateTime64.
-    """
-    if not isinstance(value, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        # Blanks are allowed as around numbers. RFC 3339 allows t and z; Python 3.11 does not.
-        tidied = value.strip().upper()
-        return milliseconds(tidied) if tidied != value else None
-    try:
-        found = since_epoch(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
-    except OverflowError:
-        return None
-    return found if _MIN_MILLIS <= found <= _MAX_MILLIS else None
-
-
-def since_epoch(instant: datetime) -> int:
-    """Milliseconds since 1970 of an aware datetime, truncated."""
-    # A float holds microseconds exactly until 2255 and milliseconds always, and is twice as fast
-    # as a timedelta.
-    return round(instant.timestamp() * 1e6) // 1000
-
-
 def last_segment(iri: str) -> str:
     """The short name of a verb or type: what follows the last `/` or `#` of its IRI."""
     # Real IRIs are shorter. Caching longer ones would fill the memory of a warm container.
@@ -187,6 +156,31 @@ def course_id(activities: tuple[Activity, ...]) -> str | None:
         if isinstance(kind, str) and last_segment(kind).lower() == "course":
             return text(activity.id)
     return None
+
+
+def first_id(activities: tuple[Activity, ...]) -> str | None:
+    """The id of the first activity that has one."""
+    return next(filter(None, (text(activity.id) for activity in activities)), None)
+
+
+def section(value: object) -> str | None:
+    """A section as text: a whole number from 1 to 2^64 - 1 in decimal, another text trimmed.
+
+    None for other numbers.
+    """
+    number = UINT64.convert(value)
+    if number is not None:
+        return str(number) if number else None
+    if not isinstance(value, str) or _DECIMAL.fullmatch(value):
+        return None
+    return value.strip() or None
+
+
+def speed(value: object) -> float | None:
+    """A factor, from a number or text such as `1.5x`."""
+    if isinstance(value, str):
+        value = value.strip().lower().removesuffix("x")
+    return number(value)
 
 
 def seconds_covered(segments: str) -> float | None:
@@ -227,7 +221,9 @@ NUMBER = Kind(number, frozenset({float}))
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
 BOOLEAN = Kind(boolean, frozenset({bool}))
-INSTANT = Kind(milliseconds)
 VERB_NAME = Kind(last_segment)
 TITLE = Kind(title)
 COURSE = Kind(course_id)
+FIRST_ID = Kind(first_id)
+SECTION = Kind(section)
+SPEED = Kind(speed, frozenset({float}))

@@ -1,0 +1,317 @@
+"""A database of version 0.1 is brought forward with its rows, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+from chdb.state.sqlitelike import Connection
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from local.clickhouse_server import ClickHouseServer
+from tests import version_0_1
+from tests.conftest import Ask, Template
+from tests.rows import NOON
+from tests.samples import event_id
+from tests.version_0_1 import row
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage import migrations
+from xapi_etl_processor.storage.migrations import SCHEMA, migrate
+from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.xapi.values import section
+
+IDS = "SELECT event_id FROM video_statements ORDER BY event_id"
+
+
+@pytest.fixture
+def old(unmigrated: Settings) -> Settings:
+    """Settings, also set in the environment, for an empty database of version 0.1."""
+    version_0_1.create(unmigrated)
+    return unmigrated
+
+
+@pytest.fixture
+def insert(clickhouse: ClickHouseServer, old: Settings) -> Any:
+    """Store rows as version 0.1 did."""
+    return lambda *rows: version_0_1.insert(clickhouse, old.clickhouse_database, *rows)
+
+
+def test_a_migrated_table_is_like_that_of_a_new_database(
+    old: Settings, ask: Ask, template: Template
+) -> None:
+    assert migrate(old) == ["0002_versions_sections_voiding.sql", "0003_late_rows_and_view.sql"]
+    made = {
+        sql
+        for (sql,) in ask(
+            "SELECT create_table_query FROM system.tables WHERE database = currentDatabase()"
+        )
+    }
+    expected = {
+        sql.replace(template.database, old.clickhouse_database) for sql in template.creates[1:]
+    }
+    assert made == expected
+    assert migrate(old) == []
+
+
+def test_rows_are_brought_forward_with_their_values(old: Settings, insert: Any, ask: Ask) -> None:
+    folder = "s3://bucket/section"
+    insert(
+        row(1, speed="1.5x", completion_threshold=0.9, verb_id="v", full_screen=True),
+        row(2, event_id="{00000000-0000-4000-8000-000000000002}"),
+        row(3, event_id="urn:uuid:00000000000040008000000000000003", speed="fast"),
+        row(4, event_id=" not-a-uuid ", speed="2"),
+        # Version 0.1 had no column for sections that are texts, and took a statement's 0 for one.
+        row(5, section_id=0, source_file=f"{folder}/BIO101/video/x.jsonl"),
+        row(6, section_id=0, source_file=f"{folder}/007/video/x.jsonl"),
+        row(7, section_id=0, source_file="s3://section/merged.jsonl"),
+        row(8, timestamp="1999-12-31 23:59:59.999", inserted_at="2024-05-06 07:08:09.123"),
+    )
+    migrate(old)
+    columns = "section_id, section, speed, row_version, timestamp_source"
+    assert ask(f"SELECT event_id, {columns} FROM video_events FINAL ORDER BY user_id") == [
+        [event_id(1), 2001, "2001", 1.5, 0, ""],
+        [event_id(2), 2001, "2001", None, 0, ""],
+        [event_id(3), 2001, "2001", None, 0, ""],
+        ["not-a-uuid", 2001, "2001", 2, 0, ""],
+        [event_id(5), 0, "BIO101", None, 0, ""],
+        [event_id(6), 7, "7", None, 0, ""],
+        [event_id(7), 0, "", None, 0, ""],
+        [event_id(8), 2001, "2001", None, 0, ""],
+    ]
+    kept = "timestamp, inserted_at, user_id, video_time, source_etag"
+    assert ask(f"SELECT {kept} FROM video_statements WHERE event_id = '{event_id(8)}'") == [
+        ["1999-12-31 23:59:59.999", "2024-05-06 07:08:09.123", "viewer-8", 4, "etag-1"]
+    ]
+    other = "completion_threshold, verb_id, full_screen"
+    assert ask(f"SELECT {other} FROM video_statements WHERE event_id = '{event_id(1)}'") == [
+        [0.9, "v", True]
+    ]
+
+
+def test_every_column_of_version_0_1_is_copied(old: Settings, ask: Ask) -> None:
+    described = ask(
+        "SELECT name, type FROM system.columns WHERE table = 'video_events'"
+        " AND database = currentDatabase()"
+    )
+    structure = ", ".join(f"{name} {kind}" for name, kind in described)
+    ask("SET allow_suspicious_low_cardinality_types = 1")
+    ask(
+        f"INSERT INTO video_events SELECT * FROM generateRandom($${structure}$$, 11) LIMIT 130"
+        " SETTINGS max_partitions_per_insert_block = 0"
+    )
+    migrate(old)
+    computed = {"event_id", "section_id", "speed"}
+    copied = ", ".join(name for name, _ in described if name not in computed)
+    assert len(described) == 44
+    rows = f"SELECT {copied} FROM {{}} FINAL ORDER BY ALL"
+    assert ask(rows.format("video_events")) == ask(rows.format("video_events_old"))
+    assert ask("SELECT count() FROM video_events FINAL") == [[130]]
+
+
+def test_of_repeated_rows_the_one_inserted_last_is_copied(
+    old: Settings, insert: Any, ask: Ask
+) -> None:
+    insert(row(1, user_id="new", inserted_at="2024-03-02 00:00:00.000"))
+    insert(row(1, user_id="old", inserted_at="2024-03-01 00:00:00.000"))
+    migrate(old)
+    assert ask("SELECT user_id FROM video_statements") == [["new"]]
+
+
+STEPS = (
+    "CREATE TABLE IF NOT EXISTS voided_statements",
+    "CREATE TABLE IF NOT EXISTS video_events_old",
+    "INSERT INTO video_events_old",
+    "EXCHANGE TABLES video_events AND",
+    "0002 is recorded",
+    "INSERT INTO video_events\n",
+    "CREATE OR REPLACE VIEW",
+    "0003 is recorded",
+)
+"""What migrating does to a database of version 0.1."""
+
+
+class Steps:
+    """Calls `act` before a step of a migration, for as long as it has not been done."""
+
+    def __init__(self, clickhouse: ClickHouseServer, act: Callable[[str], None]) -> None:
+        self.act, self.recorded = act, 1
+        clickhouse.hook = self
+
+    def __call__(self, point: str, sql: str) -> None:
+        if sql.startswith('INSERT INTO "schema_versions"'):
+            self.recorded += point == "stored"
+            sql = f"000{self.recorded + 1} is recorded"
+        if point == "query":
+            self.act(next((step for step in STEPS if step in sql), ""))
+
+
+@pytest.mark.parametrize("kills", [[step] for step in STEPS] + [STEPS])
+def test_a_migration_that_was_killed_ends_right_when_it_is_run_again(
+    old: Settings,
+    insert: Any,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    template: Template,
+    kills: Sequence[str],
+) -> None:
+    insert(row(0), row(1, event_id=event_id(1).upper()))
+    left = list(kills)
+
+    def kill(step: str) -> None:
+        if left and step == left[0]:
+            del left[0]
+            raise ConnectionAbortedError
+
+    Steps(clickhouse, kill)
+    for number, _ in enumerate(kills, 2):
+        with pytest.raises(EOFError):
+            migrate(old)
+        insert(row(number))
+    migrate(old)
+    assert ask(IDS) == [[event_id(number)] for number in range(len(kills) + 2)]
+    key = "SELECT sorting_key, engine_full FROM system.tables WHERE name = 'video_events'"
+    assert ask(f"{key} AND database = currentDatabase()") == ask(
+        f"{key} AND database = '{template.database}'"
+    )
+
+
+def test_rows_that_are_inserted_during_a_migration_are_not_lost(
+    old: Settings, insert: Any, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    numbers = count()
+    Steps(clickhouse, lambda _: insert(row(next(numbers))))
+    migrate(old)
+    assert ask(IDS) == [[event_id(number)] for number in range(next(numbers))]
+
+
+class SlowInsert:
+    """An insert of three rows that takes three seconds."""
+
+    def __init__(self, clickhouse: ClickHouseServer, database: str) -> None:
+        self.connection = Connection(clickhouse.path)
+        into = f"INSERT INTO {database}.video_events (event_id, section_id)"
+        rows = "SELECT toString(number + sleepEachRow(1)), 1 FROM numbers(3)"
+        sql = f"{into} {rows} SETTINGS max_block_size = 1"
+        self.thread = threading.Thread(target=self.connection.query, args=(sql,))
+
+    def begin(self, ask: Ask) -> None:
+        """Begin; returns when the server works on it."""
+        self.thread.start()
+        end = time.monotonic() + 10
+        while not ask("SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"):
+            assert time.monotonic() < end
+            time.sleep(0.01)  # Polls a condition, up to a limit.
+
+    def end(self) -> None:
+        self.thread.join()
+        self.connection.close()
+
+
+def test_an_insert_that_began_before_the_exchange_is_waited_for(
+    old: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    slow = SlowInsert(clickhouse, old.clickhouse_database)
+    Steps(clickhouse, lambda step: slow.begin(ask) if step.startswith("EXCHANGE") else None)
+    migrate(old)
+    slow.end()
+    assert ask("SELECT count() FROM video_events_old") == [[3]]
+    assert ask(IDS) == [["0"], ["1"], ["2"]]
+
+
+def test_inserts_that_do_not_end_stop_the_migration_and_it_says_what_to_do(
+    old: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "INSERT_SECONDS", 0)
+    slow = SlowInsert(clickhouse, old.clickhouse_database)
+    slow.begin(ask)
+    with pytest.raises(ClickHouseUnavailable, match="pause the function"):
+        migrate(old)
+    slow.end()
+    assert migrate(old) == ["0003_late_rows_and_view.sql"]
+    assert ask(IDS) == [["0"], ["1"], ["2"]]
+
+
+def test_the_old_table_stays_to_compare_with_as_documented(
+    old: Settings, insert: Any, ask: Ask
+) -> None:
+    insert(row(1), row(2), row(3, event_id="{" + event_id(2) + "}", user_id="viewer-2"))
+    migrate(old)
+    page = (SCHEMA.parents[2] / "docs/operations.md").read_text()
+    (query,) = re.findall(r"SELECT \(SELECT count\(\) .*?;", page, re.DOTALL)
+    assert ask(query.replace("xapi_analytics", old.clickhouse_database)) == [[3, 2]]
+
+
+def test_version_0_1_can_insert_after_the_migration_but_no_speeds(old: Settings, ask: Ask) -> None:
+    """Its inserts of speeds are refused as a whole, so that their messages are delivered again."""
+    migrate(old)
+    version_0_1_writes = ClickHouse(old)
+
+    def send(**more: Any) -> None:
+        values = row(1, timestamp=NOON, **more)
+        columns = {name: [value] for name, value in values.items() if value is not None}
+        version_0_1_writes.insert(EVENTS, columns, str(values))
+
+    send()
+    with pytest.raises(
+        ClickHouseRefused, match="insert into video_events failed: TypeMismatchError"
+    ):
+        send(event_id=event_id(2), speed="1.5x")
+    version_0_1_writes.disconnect()
+    assert ask("SELECT event_id, section FROM video_events") == [[event_id(1), "2001"]]
+
+
+# What may stand in a key: blanks, signs, digits, letters, and more than fit a number or a column.
+_folders = st.text(" +-.0189BéI_", min_size=1, max_size=6) | st.text(
+    "019", min_size=19, max_size=21
+)
+_keys = st.builds(
+    "{}section/{}/{}".format,
+    st.sampled_from(["", "a/", "sub", "section//"]),
+    _folders,
+    st.just("x"),
+)
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(key=_keys)
+@example(key=f"section/{2**64 - 1}/x")
+@example(key=f"section/{2**64}/x")
+@example(key="section/1/section/2/x")
+@example(key=f"section/{'a' * 256}/x")
+@example(key=f"section/{'a' * 257}/x")
+def test_sections_of_keys_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, key: str
+) -> None:
+    assert found_in_sql(clickhouse, "named", source_file=f"s3://section/{key}") == (
+        section(S3Object("b", key).section) or ""
+    )
+
+
+def found_in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> str:
+    """What the WITH of the migration makes of a row of version 0.1."""
+    sql = (SCHEMA / "0002_versions_sections_voiding.sql").read_text()
+    (computed,) = re.findall(r"\nWITH\n(.*?)\nSELECT", sql, re.S)
+    values = {"event_id": "", "section_id": "0", "speed": "", "source_file": ""} | columns
+    row_ = ", ".join(
+        f"unhex('{text.encode().hex()}') AS {name}"
+        for name, text in values.items()
+        if name != "section_id"
+    )
+    answer = clickhouse.engine.query(
+        f"WITH {computed} SELECT {what} FROM (SELECT {row_}, toUInt64(0) AS section_id)",
+        "JSONCompactEachRow",
+    )
+    return str(json.loads(answer.bytes())[0])

@@ -1,0 +1,95 @@
+"""Of two versions of one statement, the one from the later version of its object counts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import notification, video
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.run import connections
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+MARCH, APRIL = datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC)
+MARCH_MS, APRIL_MS = 1_709_251_200_000, 1_711_929_600_000
+STORED = "SELECT row_version FROM video_statements"
+
+
+class Clock:
+    """What S3 says of when an object was modified; None: nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.now: datetime | None = MARCH
+        self.asked: list[str] = []
+        events = connections(settings).s3.meta.events
+        events.register("after-call.s3.GetObject", self._answer)
+        events.register("before-call.s3", lambda model, **_: self.asked.append(model.name))
+
+    def _answer(self, parsed: dict[str, Any], **_: Any) -> None:
+        parsed.pop("LastModified", None)
+        if self.now:
+            parsed["LastModified"] = self.now
+
+
+@pytest.fixture
+def modified(settings: Settings) -> Clock:
+    return Clock(settings)
+
+
+@pytest.mark.fault(3, caught_by="row version")
+@pytest.mark.parametrize("order", [("v1", "v2"), ("v2", "v1")])
+def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loaded(
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock, order: tuple[str, ...]
+) -> None:
+    when = {"v1": MARCH, "v2": APRIL}
+    for version in order:
+        modified.now = when[version]
+        bucket.put(KEY, video(1, actor={"account": {"name": version, "homePage": "https://x"}}))
+        assert invoke({"bucket": bucket.name, "key": KEY})["files_processed"] == 1
+    assert ask("SELECT user_id, row_version FROM video_statements") == [["v2", APRIL_MS]]
+    # After a merge too.
+    ask("OPTIMIZE TABLE video_events FINAL")
+    assert ask("SELECT user_id FROM video_events") == [["v2"]]
+
+
+def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke({"bucket": bucket.name, "key": KEY})
+    ask("ALTER TABLE video_events UPDATE user_id = 'x' WHERE 1 SETTINGS mutations_sync = 2")
+    invoke({"bucket": bucket.name, "key": KEY, "force_reprocess": True})
+    assert ask("SELECT user_id, row_version FROM video_statements") == [["viewer-1", MARCH_MS]]
+
+
+def test_the_version_costs_no_request(
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+) -> None:
+    bucket.put(KEY, video(1))
+    etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
+    event = notification(bucket.name, KEY)
+    event["Records"][0]["s3"]["object"] |= {"eTag": etag, "size": 300}
+    invoke(event)
+    assert modified.asked == ["GetObject"]
+    assert ask(STORED) == [[MARCH_MS]]
+
+
+def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+) -> None:
+    """The listing's is older, if the object was replaced since."""
+    bucket.put(KEY, video(1))
+    invoke({"mode": "bulk"})
+    assert ask(STORED) == [[MARCH_MS]]
+
+
+def test_without_lastmodified_the_version_is_0(
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+) -> None:
+    modified.now = None
+    bucket.put(KEY, video(1))
+    assert invoke({"bucket": bucket.name, "key": KEY})["success"] is True
+    assert ask(STORED) == [[0]]

@@ -12,7 +12,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.reader import FORGET, ROWS
-from tests.samples import BAD_LINE, notification, other, video
+from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
@@ -33,15 +33,29 @@ def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
     return found
 
 
+def _voiding(number: int) -> dict[str, Any]:
+    """A statement that voids video(number)."""
+    return video(
+        1000 + number,
+        verb={"id": "http://adlnet.gov/expapi/verbs/voided"},
+        object={"objectType": "StatementRef", "id": event_id(number)},
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "limit", "table"),
     [
         (video, {"rows": 2}, "video_events"),
         (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
         (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
+        (_voiding, {"rows": 2}, "voided_statements"),
+        (_voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
         (other, {"objects": 2}, "processed_files"),
     ],
-    ids=["rows", "rejected lines", "bytes of rejected lines", "objects"],
+    ids=[
+        *("rows", "rejected lines", "bytes of rejected lines"),
+        *("voided ids", "bytes of voided ids", "objects"),
+    ],
 )
 def test_a_batch_is_stored_as_soon_as_it_is_full(
     bucket: Bucket,
@@ -54,7 +68,7 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
 ) -> None:
     """Each object fills half a batch, whatever it is that the limit bounds."""
     monkeypatch.setattr(batch, "MAX_OBJECTS", limit.get("objects", 100))
-    monkeypatch.setattr(batch, "MAX_REJECTED_BYTES", limit.get("bytes", 10_000))
+    monkeypatch.setattr(batch, "MAX_NOTED_BYTES", limit.get("bytes", 10_000))
     settings = replace(settings, batch_rows=limit.get("rows", 100))
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
     stored = inserts(clickhouse, table)

@@ -8,8 +8,8 @@ from graphlib import CycleError
 import pytest
 
 from tests.rows import VIDEO, minimal, row_of
-from xapi_etl_processor.xapi.columns import SENT, Column
-from xapi_etl_processor.xapi.derived import Fallback
+from xapi_etl_processor.xapi.column import Column, Fallback
+from xapi_etl_processor.xapi.columns import SENT, STEPS
 from xapi_etl_processor.xapi.transpose import in_order
 
 SEGMENTS = {VIDEO + "played-segments": "0[.]10[,]5[.]20"}
@@ -29,11 +29,12 @@ def test_the_play_time_is_computed_from_the_segments_wherever_they_stand() -> No
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_column_comes_after_those_it_needs_in_any_order_of_the_table(seed: int) -> None:
-    shuffled = list(SENT)
+    shuffled = [*STEPS, *SENT]
     random.Random(seed).shuffle(shuffled)
     names = [column.name for column in in_order(shuffled)]
-    assert sorted(names) == sorted(column.name for column in SENT)
+    assert sorted(names) == sorted(column.name for column in (*STEPS, *SENT))
     assert names.index("video_played_segments") < names.index("video_play_time")
+    assert names.index("stated_at") < names.index("timestamp_source")
 
 
 def test_a_needed_column_that_is_missing_is_an_error() -> None:

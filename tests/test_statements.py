@@ -31,6 +31,9 @@ from xapi_etl_processor.xapi.columns import SENT
 from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.values import last_segment
 
+OPENEDX = "https://w3id.org/xapi/openedx/extension/"
+TINCAN = "http://id.tincanapi.com/extension/"
+
 
 def test_the_columns_and_types_match_an_independent_copy() -> None:
     assert {column.name: column.type for column in SENT} == TYPES
@@ -112,9 +115,11 @@ def test_a_statement_of_the_learning_platform_becomes_its_row(
         | {
             "event_id": row["event_id"],
             "timestamp": NOON,
+            "timestamp_source": "statement",
             "user_id": "4312",
             "home_page": "https://proton.oli.cmu.edu",
             "section_id": 2001,
+            "section": "2001",
             "project_id": 1001,
             "publication_id": 3001,
             "page_id": 77123,
@@ -145,7 +150,7 @@ def test_every_extension_of_the_profile_is_stored_in_its_column(
     place: tuple[str, ...], iri: str, value: Any, column: str
 ) -> None:
     if column == "session_id":
-        place = ("context",)  # the only place where a session is looked for
+        place = ("context",)  # the definition of a video is no place for a session
     row = row_of(with_values(minimal(), ((*place, "extensions", iri), value)))
     assert row[column] == value
     assert type(row[column]) is type(value)
@@ -155,10 +160,13 @@ def test_a_full_statement_of_the_profile_becomes_its_row() -> None:
     assert row_of(full()) == ABSENT | {column: value for _, value, column in CONCEPTS} | {
         "event_id": "fd41c918-b88b-4b20-a0a5-a4c32391aaa0",
         "timestamp": NOON + 123,
+        "timestamp_source": "statement",
         "user_id": "a-1",
         "home_page": "https://lms",
         "section_id": 9,
+        "section": "9",
         "course_id": "https://lms/c/5",
+        "parent_id": "https://lms/c/5",
         "registration": "ec531277-b57b-4c15-8d91-d292c5b2b8f7",
         "verb": "paused",
         "verb_id": VERBS + "paused",
@@ -195,6 +203,10 @@ def _oli(name: str) -> tuple[str, ...]:
     return ("context", "extensions", OLI + name)
 
 
+def _anywhere(*iris: str) -> list[tuple[str, ...]]:
+    return [(*place, "extensions", iri) for place in PLACES for iri in iris]
+
+
 # For each column: its paths in order of precedence, then its value if none of them has one.
 PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "user_id": (
@@ -214,7 +226,8 @@ PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     ),
     "registration": ([("context", "registration"), ("registration",)], ""),
     "session_id": (
-        [("context", "extensions", VIDEO + "session-id"), _oli("session_id")]
+        [("context", "extensions", VIDEO + "session-id")]
+        + [("result", "extensions", VIDEO + "session-id"), _oli("session_id")]
         + [("context", "extensions", "https://player.example/x/session-id")],
         "",
     ),
@@ -223,17 +236,23 @@ PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
         None,
     ),
     "cc_enabled": (
-        [
-            (*place, "extensions", VIDEO + name)
-            for place in PLACES
-            for name in ("cc-enabled", "cc-subtitle-enabled")
-        ],
+        _anywhere(VIDEO + "cc-enabled", VIDEO + "cc-subtitle-enabled"),
         None,
     ),
+    "video_time": (
+        _anywhere(VIDEO + "time") + _anywhere(TINCAN + "starting-point", TINCAN + "ending-point"),
+        None,
+    ),
+    "video_length": (_anywhere(VIDEO + "length") + _anywhere(TINCAN + "duration"), None),
+    "speed": (_anywhere(VIDEO + "speed") + _anywhere(OPENEDX + "speed-to"), None),
+    "speed_from": (_anywhere(OPENEDX + "speed-from"), None),
+    "platform": ([("context", "platform")], ""),
+    "enrollment_id": ([_oli("enrollment_id")], 0),
+    "score_scaled": ([("result", "score", "scaled")], None),
 }
 # Every other extension of the Video Profile may stand in each of the three places.
 for _iri, _, _name in CONCEPTS:
-    PATHS.setdefault(_name, ([(*p, "extensions", _iri) for p in PLACES], ABSENT[_name]))
+    PATHS.setdefault(_name, (_anywhere(_iri), ABSENT[_name]))
 # What a test of its own is about.
 _TESTED_APART = {"timestamp", "course_id"}
 _CASES = [(column, at) for column, (paths, _) in PATHS.items() for at in range(len(paths) + 1)]
@@ -257,12 +276,14 @@ def test_the_first_path_with_a_usable_value_counts(
     column: str, present_from: int, hidden_by: Any
 ) -> None:
     paths, without = PATHS[column]
-    kind = TYPES[column]
-    values: list[Any] = list(range(70, 70 + len(paths)))
-    if "String" in kind:
-        values = [f"value {number}" for number in values]
-    elif "Bool" in kind:
-        values = [number % 2 == 0 for number in values]
+    # Numbers that are shares too, since above 1 a progress is percent.
+    values: list[Any] = [at / 16 for at in range(1, 1 + len(paths))]
+    if "Int" in TYPES[column]:
+        values = list(range(1, 1 + len(paths)))
+    elif "String" in TYPES[column]:
+        values = [f"value {at}" for at in values]
+    elif "Bool" in TYPES[column]:
+        values = [at % 2 == 0 for at in range(1, 1 + len(paths))]
     pairs = list(zip(paths, values, strict=True))[present_from:]
     if hidden_by != "nothing":
         pairs += [(path, hidden_by) for path in paths[:present_from]]
@@ -323,11 +344,20 @@ def test_seconds_played_repeatedly_count_once(segments: str, seconds: float | No
         ({"de": "Zelle", "en": "Cell"}, "Cell"),
         ({"de": "Zelle", "fr": "Cellule"}, "Zelle"),
         ({"de": 5, "fr": "Cellule"}, "Cellule"),
+        ({"de": "Zelle", "en-GB": "Cell (GB)"}, "Cell (GB)"),
+        ({"de": "Zelle", "en_AU": "Cell (AU)", "en-GB": "Cell (GB)"}, "Cell (AU)"),
+        ({"de": "Zelle", "EN-us": "Cell (US)"}, "Cell (US)"),
+        ({"de": "Zelle", "enm": "Celle"}, "Zelle"),
+        ({"de": "Zelle", "en-GB": "", "en": None}, "Zelle"),
+        ({"und": "Cell"}, "Cell"),
         ({"en-US": "", "ja": "細胞"}, "細胞"),
+        ("Cell", "Cell"),
+        ("", ""),
+        (["Cell"], ""),
         ({}, ""),
     ],
 )
-def test_the_title_is_english_else_the_first(name: JsonObject, title: str) -> None:
+def test_the_title_is_english_else_the_first_or_a_plain_text(name: Any, title: str) -> None:
     statement = with_values(minimal(), (("object", "definition", "name"), name))
     assert row_of(statement)["video_title"] == title
 

@@ -11,17 +11,20 @@ from pathlib import Path as FilePath
 
 from xapi_etl_processor import clickhouse_errors
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.xapi.columns import (
-    COLUMNS,
+from xapi_etl_processor.xapi.column import Column
+from xapi_etl_processor.xapi.columns import COLUMNS, STEPS
+from xapi_etl_processor.xapi.paths import (
     CONTEXT,
     DEFINITION,
     OLI,
+    OPENEDX,
     RESULT,
+    TINCAN,
     VIDEO,
-    Column,
     Path,
 )
 
+_VOCABULARIES = {VIDEO: "video", OLI: "OLI", OPENEDX: "Open edX", TINCAN: "Tin Can"}
 _PLACES = {RESULT: "result", CONTEXT: "context", DEFINITION: "object"}
 
 
@@ -117,7 +120,7 @@ def _sql(column: Column) -> str:
 def _sources(column: Column) -> str:
     """Paths as a person would write them, with the places of one extension together."""
     named: dict[str, list[str]] = {}
-    for path in column.paths:
+    for path in _paths(column):
         extension, place = _named(path)
         named.setdefault(extension, []).append(place)
     return "; ".join(
@@ -126,10 +129,19 @@ def _sources(column: Column) -> str:
     )
 
 
+def _paths(column: Column) -> tuple[Path, ...]:
+    """The column's paths, and those of the columns that it is made of alone."""
+    needs = column.fallback.needs if column.fallback else ()
+    shown = STEPS if column.paths else (*STEPS, *COLUMNS)
+    return column.paths + tuple(
+        path for needed in shown if needed.name in needs for path in needed.paths
+    )
+
+
 def _named(path: Path) -> tuple[str, str]:
     place = _PLACES.get(path[:-1], "")
     name = path[-1]
-    for prefix, vocabulary in ((VIDEO, "video"), (OLI, "OLI")):
+    for prefix, vocabulary in _VOCABULARIES.items():
         if name.startswith(prefix):
             return f"{vocabulary} `{name.removeprefix(prefix)}`", place
     return f"`{'.'.join(path)}`", ""

@@ -177,8 +177,8 @@ def _check_rejections(expected: list[bytes], rejected: set[int]) -> None:
     """Python's json accepts and rejects the same lines, where both decoders should agree."""
     for number, raw in enumerate(expected, 1):
         line = raw.strip(BLANK)
-        # The decoders differ on deep nesting, and on lone surrogates in fields that no column uses.
-        if line and line.count(b"[") + line.count(b"{") < 200 and b"\\u" not in line:
+        # The decoders differ on deep nesting.
+        if line and line.count(b"[") + line.count(b"{") < 200:
             assert _is_statement(line) is (number not in rejected), line
 
 

@@ -7,91 +7,55 @@ column.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from xapi_etl_processor.xapi import derived
-from xapi_etl_processor.xapi.derived import Fallback, from_source
+from xapi_etl_processor.xapi.column import Column, Fallback
+from xapi_etl_processor.xapi.derived import from_source
+from xapi_etl_processor.xapi.identity import STATEMENT_ID
+from xapi_etl_processor.xapi.paths import (
+    CONTEXT,
+    GROUPING,
+    OLI,
+    OPENEDX,
+    PARENT,
+    RESULT,
+    TINCAN,
+    TITLES,
+    VERB_ID,
+    VIDEO,
+    Path,
+    anywhere,
+    in_context,
+)
+from xapi_etl_processor.xapi.quantities import LENGTH, QUALITY, SECONDS, SHARE, SPEED
+from xapi_etl_processor.xapi.segments import SEGMENTS
 from xapi_etl_processor.xapi.timestamps import INSTANT
 from xapi_etl_processor.xapi.values import (
     BOOLEAN,
     COURSE,
     FIRST_ID,
-    LOWER_TEXT,
     NUMBER,
+    SCORE,
     SECTION,
-    SPEED,
     TEXT,
     TITLE,
     UINT32,
     UINT64,
     VERB_NAME,
-    Activity,
     Kind,
 )
 
-Path = tuple[str, ...]
-"""The JSON keys that lead from the statement to a value."""
-
-VIDEO = "https://w3id.org/xapi/video/extensions/"
-OLI = "http://oli.cmu.edu/extensions/"
-
-RESULT: Path = ("result", "extensions")
-CONTEXT: Path = ("context", "extensions")
-DEFINITION: Path = ("object", "definition", "extensions")
-ACTIVITIES: Path = ("context", "contextActivities")
-
-VERB_ID: Path = ("verb", "id")
-OBJECT_TYPE: Path = ("object", "definition", "type")
-CATEGORY: Path = (*ACTIVITIES, "category")
-TITLE_MAP: Path = ("object", "definition", "name")
-
-Activities = tuple[Activity, ...] | None
-LanguageMap = dict[str, str] | None
-
-LEAF_TYPES: dict[Path, Any] = {
-    VERB_ID: str,
-    TITLE_MAP: LanguageMap,
-    CATEGORY: Activities,
-    (*ACTIVITIES, "parent"): Activities,
-    (*ACTIVITIES, "grouping"): Activities,
-}
-"""The types at the ends of paths that are not scalars."""
-
-
-class Column(NamedTuple):
-    """One column: the paths at which its value is looked for, in order, and what it becomes.
-
-    A column with a `default` is filled by ClickHouse and never sent.
-    """
-
-    name: str
-    type: str
-    comment: str
-    kind: Kind = TEXT
-    paths: tuple[Path, ...] = ()
-    fallback: Fallback | None = None
-    default: str = ""
-
-    @property
-    def absent(self) -> Any:
-        """What stands for "absent": NULL, or the type's own zero."""
-        if self.type.startswith("Nullable"):
-            return None
-        return "" if "String" in self.type else 0
-
 
 def _oli(*names: str) -> tuple[Path, ...]:
-    return tuple((*CONTEXT, OLI + name) for name in names)
-
-
-def _video(*names: str) -> tuple[Path, ...]:
-    """The paths of Video Profile extensions: in the result, the context, or the object."""
-    places = (RESULT, CONTEXT, DEFINITION)
-    return tuple((*place, VIDEO + name) for place in places for name in names)
+    return in_context(OLI, *names)
 
 
 def _profile(name: str, inner: str, kind: Kind, comment: str, *extensions: str) -> Column:
-    return Column(name, f"Nullable({inner})", comment, kind, _video(*extensions))
+    """A column that is NULL without any of the Video Profile's extensions."""
+    return Column(name, f"Nullable({inner})", comment, kind, anywhere(VIDEO, *extensions))
+
+
+def _in_result(name: str, inner: str, kind: Kind, comment: str, *path: str) -> Column:
+    return Column(name, f"Nullable({inner})", comment, kind, (("result", *(path or (name,))),))
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -99,21 +63,23 @@ COLUMNS: tuple[Column, ...] = (
         "event_id",
         "String",
         "Identity of the statement: its id, a UUID in its canonical form; else a UUID of the line",
-        LOWER_TEXT,
+        STATEMENT_ID,
         (("id",),),
-        Fallback(derived.line_uuids),
+        Fallback(derived.line_uuids, complete=True),
     ),
     Column(
         "timestamp",
         "DateTime64(3, 'UTC')",
         "When it happened; else stored, the time in the object's key, 1970-01-01",
-        fallback=Fallback(derived.timestamps, needs=("stated_at", "stored_at")),
+        fallback=Fallback(derived.timestamps, needs=("stated_at", "stored_at"), complete=True),
     ),
     Column(
         "timestamp_source",
         "LowCardinality(String)",
         "Where timestamp comes from: statement, stored, key, or none",
-        fallback=Fallback(derived.timestamp_sources, needs=("stated_at", "stored_at")),
+        fallback=Fallback(
+            derived.timestamp_sources, needs=("stated_at", "stored_at"), complete=True
+        ),
     ),
     Column(
         "user_id",
@@ -125,18 +91,20 @@ COLUMNS: tuple[Column, ...] = (
             ("actor", "mbox_sha1sum"),
             ("actor", "openid"),
         ),
+        fallback=Fallback(derived.lone_members, complete=True),
     ),
     Column(
         "home_page",
         "LowCardinality(String)",
         "Home page of the actor's account, else the OLI host_name",
-        paths=(("actor", "account", "homePage"), *_oli("host_name")),
+        paths=(("actor", "account", "homePage"),),
+        fallback=Fallback(derived.home_pages, needs=("host_name",), complete=True),
     ),
     Column(
         "section_id",
         "UInt64",
         "Course section, from the statement, else from the object's key; 0 is none or no number",
-        fallback=Fallback(derived.section_numbers, needs=("section",)),
+        fallback=Fallback(derived.section_numbers, needs=("section",), complete=True),
     ),
     Column(
         "section",
@@ -144,7 +112,7 @@ COLUMNS: tuple[Column, ...] = (
         "The same as text, also where it is no number",
         SECTION,
         _oli("section_id"),
-        Fallback(derived.key_sections),
+        Fallback(derived.key_sections, complete=True),
     ),
     Column("project_id", "UInt64", "OLI project; 0 is none", UINT64, _oli("project_id")),
     Column(
@@ -185,7 +153,7 @@ COLUMNS: tuple[Column, ...] = (
         "String",
         "Id of the parent or grouping activity that is a course",
         COURSE,
-        ((*ACTIVITIES, "parent"), (*ACTIVITIES, "grouping")),
+        (PARENT, GROUPING),
     ),
     Column(
         "registration",
@@ -197,7 +165,11 @@ COLUMNS: tuple[Column, ...] = (
         "session_id",
         "String",
         "Session of the player, or of the platform",
-        paths=((*CONTEXT, VIDEO + "session-id"), *_oli("session_id")),
+        paths=(
+            (*CONTEXT, VIDEO + "session-id"),
+            (*RESULT, VIDEO + "session-id"),
+            *_oli("session_id"),
+        ),
         fallback=Fallback(derived.sessions_of_any_vocabulary),
     ),
     Column(
@@ -214,29 +186,54 @@ COLUMNS: tuple[Column, ...] = (
         "String",
         "Name of the video: en-US, en, any en-*, else the first",
         TITLE,
-        (TITLE_MAP,),
+        (TITLES,),
     ),
-    _profile("video_time", "Float64", NUMBER, "Seconds into the video", "time"),
-    _profile("video_length", "Float64", NUMBER, "Seconds that the video lasts", "length"),
-    _profile(
-        "video_progress", "Float64", NUMBER, "Share of the video consumed, 0 to 1", "progress"
+    Column(
+        "video_time",
+        "Nullable(Float64)",
+        "Seconds into the video",
+        SECONDS,
+        (*anywhere(VIDEO, "time"), *anywhere(TINCAN, "starting-point", "ending-point")),
     ),
+    Column(
+        "video_length",
+        "Nullable(Float64)",
+        "Seconds that the video lasts",
+        LENGTH,
+        (*anywhere(VIDEO, "length"), *anywhere(TINCAN, "duration")),
+    ),
+    _profile("video_progress", "Float64", SHARE, "Share of the video consumed, 0 to 1", "progress"),
     Column(
         "video_played_segments",
         "String",
         "Stretches played, from[.]to[,]from[.]to... in seconds",
-        paths=_video("played-segments"),
+        SEGMENTS,
+        anywhere(VIDEO, "played-segments"),
     ),
     Column(
         "video_play_time",
         "Nullable(Float64)",
         "Seconds played as sent, else the seconds that the stretches cover, each once",
-        NUMBER,
+        SECONDS,
         tuple((*RESULT, prefix + "video_play_time") for prefix in ("", OLI, VIDEO)),
-        Fallback(derived.play_times, needs=("video_played_segments",)),
+        Fallback(derived.play_times, ("video_played_segments",), where="video_played_segments"),
     ),
-    _profile("video_seek_from", "Float64", NUMBER, "Seconds: where a seek began", "time-from"),
-    _profile("video_seek_to", "Float64", NUMBER, "Seconds: where a seek ended", "time-to"),
+    Column(
+        "video_seek_from",
+        "Nullable(Float64)",
+        "Seconds: where a seek began",
+        SECONDS,
+        anywhere(VIDEO, "time-from"),
+        Fallback(derived.skips, ("verb", "starting_point"), where="starting_point"),
+    ),
+    Column(
+        "video_seek_to",
+        "Nullable(Float64)",
+        "Seconds: where a seek ended",
+        SECONDS,
+        anywhere(VIDEO, "time-to"),
+        Fallback(derived.skips, ("verb", "ending_point"), where="ending_point"),
+    ),
     _profile(
         "completion_threshold",
         "Float64",
@@ -244,10 +241,22 @@ COLUMNS: tuple[Column, ...] = (
         "Share of the video that counts as completed; NULL means 1 (Video Profile)",
         "completion-threshold",
     ),
-    _profile("speed", "Float64", SPEED, "Playback speed as a factor, such as 1.5", "speed"),
-    _profile("speed_from", "Float64", SPEED, "Playback speed before it was changed"),
+    Column(
+        "speed",
+        "Nullable(Float64)",
+        "Playback speed as a factor, such as 1.5",
+        SPEED,
+        (*anywhere(VIDEO, "speed"), *anywhere(OPENEDX, "speed-to")),
+    ),
+    Column(
+        "speed_from",
+        "Nullable(Float64)",
+        "Playback speed before it was changed",
+        SPEED,
+        anywhere(OPENEDX, "speed-from"),
+    ),
     _profile("volume", "Float64", NUMBER, "Loudness", "volume"),
-    _profile("quality", "Float64", NUMBER, "Lines of resolution, such as 720", "quality"),
+    _profile("quality", "Float64", QUALITY, "Lines of resolution, such as 720", "quality"),
     _profile("full_screen", "Bool", BOOLEAN, "Played in full screen", "full-screen"),
     _profile(
         "cc_enabled",
@@ -264,25 +273,10 @@ COLUMNS: tuple[Column, ...] = (
     _profile("frame_rate", "Float64", NUMBER, "Frames per second", "frame-rate"),
     _profile("track", "String", TEXT, "Audio track", "track"),
     _profile("user_agent", "String", TEXT, "The browser, in its own words", "user-agent"),
-    Column(
-        "completion",
-        "Nullable(Bool)",
-        "Completed, by the statement's result",
-        BOOLEAN,
-        (("result", "completion"),),
-    ),
-    Column(
-        "success",
-        "Nullable(Bool)",
-        "Successful, by the statement's result",
-        BOOLEAN,
-        (("result", "success"),),
-    ),
-    Column(
-        "duration",
-        "Nullable(String)",
-        "Duration, by the statement's result, as ISO 8601 (PT1M30S)",
-        paths=(("result", "duration"),),
+    _in_result("completion", "Bool", BOOLEAN, "Completed, by the statement's result"),
+    _in_result("success", "Bool", BOOLEAN, "Successful, by the statement's result"),
+    _in_result(
+        "duration", "String", TEXT, "Duration, by the statement's result, as ISO 8601 (PT1M30S)"
     ),
     Column(
         "platform",
@@ -295,15 +289,15 @@ COLUMNS: tuple[Column, ...] = (
         "String",
         "Id of the first parent activity",
         FIRST_ID,
-        ((*ACTIVITIES, "parent"),),
+        (PARENT,),
     ),
     Column("enrollment_id", "UInt64", "OLI enrollment; 0 is none", UINT64, _oli("enrollment_id")),
-    Column(
+    _in_result(
         "score_scaled",
-        "Nullable(Float64)",
+        "Float64",
+        SCORE,
         "Score from -1 to 1, by the statement's result",
-        NUMBER,
-        (("result", "score", "scaled"),),
+        *("score", "scaled"),
     ),
     Column(
         "source_file",
@@ -316,7 +310,7 @@ COLUMNS: tuple[Column, ...] = (
         "source_line",
         "UInt32",
         "Line in that object, from 1",
-        fallback=Fallback(derived.line_numbers),
+        fallback=Fallback(derived.line_numbers, complete=True),
     ),
     Column(
         "row_version",
@@ -336,8 +330,11 @@ COLUMNS: tuple[Column, ...] = (
 STEPS: tuple[Column, ...] = (
     Column("stated_at", "Nullable(Int64)", "", INSTANT, (("timestamp",),)),
     Column("stored_at", "Nullable(Int64)", "", INSTANT, (("stored",),)),
+    Column("host_name", "String", "", paths=_oli("host_name")),
+    Column("starting_point", "Nullable(Float64)", "", SECONDS, anywhere(TINCAN, "starting-point")),
+    Column("ending_point", "Nullable(Float64)", "", SECONDS, anywhere(TINCAN, "ending-point")),
 )
-"""What several columns are made of; never stored."""
+"""What several columns are made of, or another source comes before; never stored."""
 
 SENT: tuple[Column, ...] = tuple(column for column in COLUMNS if not column.default)
 """The columns that an INSERT names."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from xapi_etl_processor.xapi.columns import ACTIVITIES, Activities, LanguageMap, Path
+from xapi_etl_processor.xapi.elements import Activities, Activity, Member, Members
+from xapi_etl_processor.xapi.loose_json import any_json, without_lone_surrogates
+from xapi_etl_processor.xapi.paths import ACTIVITIES, MEMBERS, Path, Titles
 from xapi_etl_processor.xapi.structs import STRUCTS
-from xapi_etl_processor.xapi.values import Activity, any_json
 
 MAX_DEPTH = 128
 """How deeply objects and arrays may be nested; a statement has about six levels. Our limit: without
@@ -45,6 +46,9 @@ def decode(line: bytes) -> Any:
     except msgspec.ValidationError:
         return _decode_forgiving(line)
     except msgspec.DecodeError as error:
+        mended = without_lone_surrogates(line)
+        if mended != line:
+            return decode(mended)
         raise Rejected(_not_json(error)) from None
 
 
@@ -83,9 +87,18 @@ def _decode_forgiving(line: bytes) -> Any:
         raise Rejected(_not_json(error)) from None
     except ValueError:
         raise Rejected("not JSON") from None
+    _check_single(found)
+    return _fitted(found, STRUCTS.statement, ())
+
+
+def _check_single(found: Any) -> None:
+    """Raises Rejected if it is no object, or one that holds statements instead of being one."""
+    if isinstance(found, list) and any(isinstance(element, dict) for element in found):
+        raise Rejected("an array of statements: write each on a line of its own")
     if not isinstance(found, dict):
         raise Rejected("not a JSON object")
-    return _fitted(found, STRUCTS.statement, ())
+    if isinstance(found.get("statements"), list) and "actor" not in found:
+        raise Rejected('{"statements": [...]}: write each on a line of its own')
 
 
 def _fitted(found: dict[str, Any], struct: type[msgspec.Struct], path: Path) -> Any:
@@ -107,15 +120,22 @@ def _fitted(found: dict[str, Any], struct: type[msgspec.Struct], path: Path) -> 
 def _fitted_leaf(value: Any, wanted: Any) -> Any:
     """The part of a leaf that has the wanted type, or None."""
     if wanted == Activities:
-        # xAPI 0.9 allowed a single activity without the list.
-        activities = value if isinstance(value, list) else [value]
-        return tuple(_fitted(a, Activity, ACTIVITIES) for a in activities if isinstance(a, dict))
-    if wanted == LanguageMap:
-        pairs = value.items() if isinstance(value, dict) else ()
-        return {tag: text for tag, text in pairs if isinstance(text, str)}
+        return _fitted_elements(value, Activity, ACTIVITIES)
+    if wanted == Members:
+        return _fitted_elements(value, Member, MEMBERS)
+    if wanted == Titles and isinstance(value, dict):
+        return {tag: text for tag, text in value.items() if isinstance(text, str)}
     if isinstance(value, float) and not isfinite(value):
         return None
     try:
         return msgspec.convert(value, wanted)
     except msgspec.ValidationError:
         return None
+
+
+def _fitted_elements(value: Any, struct: type[msgspec.Struct], path: Path) -> tuple[Any, ...]:
+    # xAPI 0.9 allowed a single activity without the list.
+    elements = value if isinstance(value, list) else [value]
+    return tuple(
+        _fitted(element, struct, path) for element in elements if isinstance(element, dict)
+    )

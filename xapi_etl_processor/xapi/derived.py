@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from xapi_etl_processor.xapi.chunk import Chunk, Rows
-from xapi_etl_processor.xapi.values import any_json, seconds_covered, section
-from xapi_etl_processor.xapi.values import text as as_text
+from xapi_etl_processor.xapi.column import Fallback
+from xapi_etl_processor.xapi.elements import Member
+from xapi_etl_processor.xapi.identity import line_ids
+from xapi_etl_processor.xapi.loose_json import any_json
+from xapi_etl_processor.xapi.segments import seconds_covered
+from xapi_etl_processor.xapi.values import section, text
 
-
-class Fallback(NamedTuple):
-    """Supplies the rows for which no path has a value.
-
-    `supply(chunk, rows, **columns)` gives one value for each of the rows. The columns that it
-    `needs` are passed to it by name, finished and as long as the chunk, wherever they stand in the
-    table.
-    """
-
-    supply: Callable[..., Sequence[Any]]
-    needs: tuple[str, ...] = ()
+SKIPS = ("skipped", "seeked")
+"""Verbs of a seek, in Tin Can's vocabulary and the Video Profile's."""
 
 
 def from_source(name: str) -> Fallback:
     """What the object itself supplies, for every row."""
-    return Fallback(lambda chunk, rows: [getattr(chunk.source, name)] * len(rows))
+    return Fallback(lambda chunk, rows: [getattr(chunk.source, name)] * len(rows), complete=True)
 
 
 def line_numbers(chunk: Chunk, rows: Rows) -> list[int]:
@@ -33,9 +28,37 @@ def line_numbers(chunk: Chunk, rows: Rows) -> list[int]:
 
 
 def line_uuids(chunk: Chunk, rows: Rows) -> list[str]:
-    """UUIDs made of the first 16 bytes of the trimmed lines' SHA-256."""
-    digests = [chunk.digests[row].hex() for row in rows]
-    return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}" for d in digests]
+    """Ids made of the lines."""
+    return line_ids(chunk.digests[row] for row in rows)
+
+
+def lone_members(chunk: Chunk, rows: Rows) -> list[str]:
+    """Who is the one member of a Group that is not identified itself; '' if there is none."""
+    return [_who(_lone_member(chunk.statements[row].actor)) or "" for row in rows]
+
+
+def home_pages(chunk: Chunk, rows: Rows, host_name: Sequence[str]) -> list[str]:
+    """The home page of such a member's account, else the OLI host_name, else ''."""
+    members = [_lone_member(chunk.statements[row].actor) for row in rows]
+    return [
+        (member and text(member.account.homePage)) or host_name[row]
+        for row, member in zip(rows, members, strict=True)
+    ]
+
+
+def _lone_member(actor: Any) -> Member | None:
+    if actor.member is None or len(actor.member) != 1 or _who(actor):
+        return None
+    (member,) = actor.member
+    return member  # type: ignore[no-any-return]  # structs are built at run time
+
+
+def _who(party: Any) -> str | None:
+    """The identifier of an agent or a Group, as the paths of `user_id` find it."""
+    if party is None:
+        return None
+    ids = (party.account.name, party.mbox, party.mbox_sha1sum, party.openid)
+    return next(filter(None, map(text, ids)), None)
 
 
 def timestamps(
@@ -75,9 +98,9 @@ def timestamp_sources(
     ]
 
 
-def key_sections(chunk: Chunk, rows: Rows) -> list[str | None]:
-    """The section that the object's key names."""
-    return [section(chunk.source.section)] * len(rows)
+def key_sections(chunk: Chunk, rows: Rows) -> list[str]:
+    """The section that the object's key names, '' if it names none."""
+    return [section(chunk.source.section) or ""] * len(rows)
 
 
 def section_numbers(_chunk: Chunk, _rows: Rows, section: Sequence[str]) -> list[int]:
@@ -103,7 +126,7 @@ def _any_session(line: bytes) -> str | None:
     extensions = context.get("extensions") if isinstance(context, dict) else None
     if isinstance(extensions, dict):
         for iri, value in extensions.items():
-            if iri.endswith("/session-id") and (session := as_text(value)):
+            if iri.endswith("/session-id") and (session := text(value)):
                 return session
     return None
 
@@ -113,3 +136,11 @@ def play_times(
 ) -> list[float | None]:
     """The seconds that the stretches played cover, each once."""
     return [seconds_covered(video_played_segments[row]) for row in rows]
+
+
+def skips(
+    _chunk: Chunk, rows: Rows, verb: Sequence[str], **points: Sequence[float | None]
+) -> list[float | None]:
+    """Tin Can's starting-point or ending-point, where the verb says that it is that of a seek."""
+    ((_, point),) = points.items()
+    return [point[row] if verb[row] in SKIPS else None for row in rows]

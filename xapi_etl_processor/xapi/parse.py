@@ -10,7 +10,7 @@ from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.video import is_video
-from xapi_etl_processor.xapi.voiding import Voided
+from xapi_etl_processor.xapi.voiding import Voided, voided
 
 WHITESPACE = b" \t\r\n"
 """What may surround a JSON text (RFC 8259), and what lines are trimmed of."""
@@ -67,6 +67,7 @@ def parse(
     """
     chunk = Chunk(source)
     rejected: list[RejectedLine] = []
+    voidings: list[Voided] = []
     blank = other = 0
     for number, raw in enumerate(lines, first):
         line = raw.strip(WHITESPACE)
@@ -74,7 +75,7 @@ def parse(
             blank += 1
             continue
         try:
-            if len(raw.removesuffix(b"\r")) > max_line_bytes:
+            if len(raw) > max_line_bytes and len(raw.removesuffix(b"\r")) > max_line_bytes:
                 raise Rejected(f"line is longer than {max_line_bytes} bytes")
             statement = decode(line)
         except Rejected as error:
@@ -86,6 +87,8 @@ def parse(
             chunk.numbers.append(number)
         else:
             other += 1
+            if found := voided(statement, line, number, source):
+                voidings.append(found)
     chunk.digests = [sha256(line).digest() for line in chunk.lines]
     counts = Counts(len(lines), len(chunk.statements), other, blank, len(rejected))
-    return Parsed(counts, chunk, rejected)
+    return Parsed(counts, chunk, rejected, voidings)

@@ -2,33 +2,131 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import date, datetime, timedelta
 
-from xapi_etl_processor.xapi.values import Kind
+from xapi_etl_processor.xapi.values import Kind, number
 
 _MIN_MILLIS = -2_208_988_800_000
 _MAX_MILLIS = 10_413_791_999_999
 """1900-01-01 and the last millisecond of 2299: the range of DateTime64(3) (ClickHouse's docs)."""
 
+FIRST_SECONDS = 1e8
+FIRST_MILLISECONDS = 1e11
+"""A number from 10^8 is seconds, and from 10^11 milliseconds; both begin in March 1973. Smaller
+ones are no time: 0 stands for "unknown", others are durations or counters. Our limits."""
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_DAY, _HOUR, _MINUTE, _SECOND = 86_400_000, 3_600_000, 60_000, 1000
+
+_ISO = re.compile(
+    r"""
+    (?P<year>\d{4})
+    (?: -?(?P<ordinal>\d{3})
+      | -?W(?P<week>\d\d)(?:-?(?P<weekday>[1-7]))?
+      | (?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d) )
+    (?: (?:T|\ +)
+        (?P<hour>\d\d)(?: :?(?P<minute>\d\d)(?: :?(?P<second>\d\d))? )?(?:[.,](?P<fraction>\d+))?
+        \ * (?: Z | (?P<sign>[+−-])(?P<offset>\d\d(?: :?\d\d){0,2}) )? )?
+    """,
+    re.ASCII | re.VERBOSE,
+)
+
 
 def milliseconds(value: object) -> int | None:
-    """Milliseconds since 1970 of an ISO 8601 timestamp, truncated; without an offset it is UTC.
+    """Milliseconds since 1970 of a timestamp, truncated.
 
-    None outside 1900 to 2299, the range of DateTime64.
+    Read are ISO 8601 with calendar, ordinal and week dates, extended or basic, with any fraction
+    and any offset, without one as UTC (xAPI 1.0.3, part 2, section 4.5); 24:00; second 60, a leap
+    second, as the last millisecond of its minute; and seconds or milliseconds since 1970, as a
+    number or as text. None for anything else and outside 1900 to 2299, the range of DateTime64.
     """
     if not isinstance(value, str):
-        return None
+        found = _of_number(value)
+    elif _is_usual(value):
+        try:
+            found = since_epoch(datetime.fromisoformat(value))
+        except (ValueError, OverflowError):
+            found = _of_unusual(value)
+    else:
+        found = _of_unusual(value)
+    return found if found is not None and _MIN_MILLIS <= found <= _MAX_MILLIS else None
+
+
+def _is_usual(value: str) -> bool:
+    """Whether it can only be read as 2024-01-01T12:00:00, with 0, 3 or 6 digits of a second, and Z
+    or an offset such as +01:00.
+
+    What else Python reads differs between its versions, and some of it is no timestamp.
+    """
+    size = len(value)
+    if size in {20, 24, 27}:
+        ends = value[-1] == "Z"
+    else:
+        ends = size in {25, 29, 32} and value[-6] in "+-" and value[-3] == ":" and value[-2] < "6"
+    return ends and value[10] == "T" and value[13] == value[16] == ":" and value[19] in ".Z+-"
+
+
+def _of_unusual(value: str) -> int | None:
+    trimmed = value.strip().upper()
+    found = _ISO.fullmatch(trimmed)
+    return _of_iso(found.groupdict()) if found else _of_number(trimmed)
+
+
+def _of_iso(part: dict[str, str | None]) -> int | None:
     try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        # Blanks are allowed as around numbers. RFC 3339 allows t and z; Python 3.11 does not.
-        tidied = value.strip().upper()
-        return milliseconds(tidied) if tidied != value else None
-    try:
-        found = since_epoch(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
-    except OverflowError:
+        day = _day(part)
+    except (ValueError, OverflowError):
         return None
-    return found if _MIN_MILLIS <= found <= _MAX_MILLIS else None
+    hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
+    fraction = part["fraction"] or "0"
+    unit = _SECOND if part["second"] else _MINUTE if part["minute"] else _HOUR
+    offset = _offset(part["sign"], part["offset"])
+    if hour > 24 or minute > 59 or second > 60 or offset is None:
+        return None
+    if hour == 24 and (minute or second or fraction.strip("0")):
+        return None
+    within = hour * _HOUR + minute * _MINUTE + second * _SECOND
+    if second == 60:
+        within -= 1
+    else:
+        # Nine digits are more than a millisecond of an hour needs.
+        within += int(fraction[:9].ljust(9, "0")) * unit // 10**9
+    return (day - _EPOCH) * _DAY + within - offset
+
+
+def _day(part: dict[str, str | None]) -> int:
+    """The number of the day, from any form of date; raises ValueError or OverflowError."""
+    year = int(part["year"] or 0)
+    if part["ordinal"]:
+        day = date(year, 1, 1) + timedelta(int(part["ordinal"]) - 1)
+        if day.year != year:
+            raise ValueError("no such day of the year")
+    elif part["week"]:
+        day = date.fromisocalendar(year, int(part["week"]), int(part["weekday"] or 1))
+    else:
+        day = date(year, int(part["month"] or 0), int(part["day"] or 0))
+    return day.toordinal()
+
+
+def _offset(sign: str | None, digits: str | None) -> int | None:
+    """The offset from UTC in milliseconds; None if there is no such offset."""
+    if not digits:
+        return 0
+    numbers = digits.replace(":", "")
+    hours, minutes, seconds = (int(numbers[at : at + 2] or 0) for at in (0, 2, 4))
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    offset = hours * _HOUR + minutes * _MINUTE + seconds * _SECOND
+    return offset if sign == "+" else -offset
+
+
+def _of_number(value: object) -> int | None:
+    """Seconds or milliseconds since 1970."""
+    found = number(value)
+    if found is None or found < FIRST_SECONDS:
+        return None
+    return int(found if found >= FIRST_MILLISECONDS else round(found * 1e6) // 1000)
 
 
 def since_epoch(instant: datetime) -> int:

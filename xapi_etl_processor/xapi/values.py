@@ -1,76 +1,41 @@
-"""JSON values to values of one ClickHouse type, leniently; None for what cannot be used."""
+"""JSON values to values of one ClickHouse type, leniently; None for what cannot be used.
+
+Quantities, timestamps, ids and played segments have modules of their own.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
-import msgspec
+from xapi_etl_processor.xapi.elements import Activity
 
-Scalar = str | int | float | bool | None
-"""What a path may lead to: anything in JSON but an object or an array."""
-
-
-class Definition(msgspec.Struct, frozen=True, gc=False):
-    """The part that is read of the definition of an activity in a list."""
-
-    type: Scalar = None
-
-
-class Activity(msgspec.Struct, frozen=True, gc=False):
-    """An element of `contextActivities`."""
-
-    id: Scalar = None
-    definition: Definition = Definition()
-
-
-_any_json = msgspec.json.Decoder(float_hook=float).decode
-
-
-def any_json(line: bytes) -> Any:
-    """JSON of any shape. A number too large for a float is infinity, and costs only its field.
-
-    Raises ValueError for invalid JSON, and RecursionError for JSON that is nested too deeply.
-    """
-    try:
-        return _any_json(line)
-    except msgspec.ValidationError:
-        # An integer has more digits than Python converts (sys.int_info). The standard library
-        # lets us convert integers ourselves.
-        found = json.loads(line, parse_int=_integer, parse_constant=_no_constant)
-        # It accepts lone surrogates, which cannot be stored; encoding them raises ValueError.
-        json.dumps(found, ensure_ascii=False).encode()
-        return found
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < 640 else float("inf")
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
+MAX_SECTION_CHARACTERS = 256
+"""The longest section that is text. Our limit: a column of few different values keeps each of them
+in memory, and a key has at most 1,024 bytes."""
 
 _INFINITE = float("inf")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 
 
 class Kind(NamedTuple):
     """How values are converted.
 
     `convert` takes one JSON value other than null, and gives what ClickHouse stores, or None. A
-    column whose values all have a type of `exact`, and pass `fits`, is stored as it is. Most
-    columns of most bundles do, and so cost nothing extra.
+    column whose values all have a type of `exact`, and pass `fits`, is stored as it is; `fits` is
+    given those that are not None. Most columns of most bundles do, and so cost nothing extra. If
+    values usually `repeat` within a bundle, each different one is converted once.
     """
 
     convert: Callable[[Any], Any]
     exact: frozenset[type] = frozenset()
-    fits: Callable[[Sequence[Any]], bool] = bool  # true: a column is never empty
+    fits: Callable[[Sequence[Any]], bool] | None = None
+    repeat: bool = False
 
 
 def text(value: object) -> str | None:
@@ -82,12 +47,6 @@ def text(value: object) -> str | None:
     if isinstance(value, int | float) and abs(value) < _INFINITE:
         return str(value)
     return None
-
-
-def lower_text(value: object) -> str | None:
-    """`text` in lower case, in which UUIDs are compared."""
-    found = text(value)
-    return found and found.lower()
 
 
 def number(value: object) -> float | None:
@@ -116,12 +75,10 @@ def _unsigned(bits: int) -> Kind:
             value = int(value)
         return value if isinstance(value, int) and 0 <= value < limit else None
 
-    return Kind(convert, frozenset({int}), lambda values: _within(values, limit))
+    def fits(values: Sequence[int]) -> bool:
+        return min(values) >= 0 and max(values) < limit
 
-
-def _within(values: Sequence[int | None], limit: int) -> bool:
-    present = values if None not in values else [value for value in values if value is not None]
-    return not present or (min(present) >= 0 and max(present) < limit)  # type: ignore[type-var, operator]
+    return Kind(convert, frozenset({int}), fits)
 
 
 def boolean(value: object) -> bool | None:
@@ -144,9 +101,30 @@ def _last_segment(iri: str) -> str:
     return re.split(r"[/#]", iri.rstrip("/#"))[-1]
 
 
-def title(names: dict[str, str]) -> str | None:
-    """One text of a language map: en-US, en, else the first."""
-    return names.get("en-US") or names.get("en") or next(filter(None, names.values()), None)
+def title(names: dict[str, str] | str) -> str | None:
+    """One text of a language map: en-US, en, another English, else the first; a text as it is."""
+    if not isinstance(names, dict):
+        return names or None
+    found = names.get("en-US") or names.get("en")
+    if not found:
+        english = (name for tag, name in names.items() if name and _is_english(tag))
+        found = next(english, None) or next(filter(None, names.values()), None)
+    return found
+
+
+def _is_english(tag: str) -> bool:
+    """Whether it is `en` or `en-*`; tags are compared without case (RFC 5646, 2.1.1)."""
+    return re.split("[-_]", tag.strip(), maxsplit=1)[0].lower() == "en"
+
+
+def score(value: object) -> float | None:
+    """A score from -1 to 1 (xAPI 1.0.3, part 2, section 2.4.5.1)."""
+    found = number(value)
+    return found if found is not None and -1 <= found <= 1 else None
+
+
+def _all_scores(values: Sequence[float]) -> bool:
+    return min(values) >= -1 and max(values) <= 1
 
 
 def course_id(activities: tuple[Activity, ...]) -> str | None:
@@ -164,66 +142,30 @@ def first_id(activities: tuple[Activity, ...]) -> str | None:
 
 
 def section(value: object) -> str | None:
-    """A section as text: a whole number from 1 to 2^64 - 1 in decimal, another text trimmed.
+    """A section as text: a whole number from 1 to 2^64 - 1 in decimal, any other text trimmed.
 
-    None for other numbers.
+    None for 0, other numbers, and what is longer than MAX_SECTION_CHARACTERS.
     """
-    number = UINT64.convert(value)
-    if number is not None:
-        return str(number) if number else None
-    if not isinstance(value, str) or _DECIMAL.fullmatch(value):
+    whole = UINT64.convert(value)
+    if whole:
+        return str(whole)
+    if whole == 0 or not isinstance(value, str):
         return None
-    return value.strip() or None
-
-
-def speed(value: object) -> float | None:
-    """A factor, from a number or text such as `1.5x`."""
-    if isinstance(value, str):
-        value = value.strip().lower().removesuffix("x")
-    return number(value)
-
-
-def seconds_covered(segments: str) -> float | None:
-    """Seconds covered by `from[.]to[,]from[.]to...`, counting each second once (ADL Video Profile,
-    `played-segments`).
-
-    Pairs without an end and pairs that run backwards are left out; None if no pair remains.
-    """
-    if not segments:
+    trimmed = value.strip()
+    # "1e3" is a name: nobody writes a section's number like that.
+    if not trimmed or len(trimmed) > MAX_SECTION_CHARACTERS or _PLAIN_NUMBER.fullmatch(trimmed):
         return None
-    pairs = []
-    for pair in segments.split("[,]"):
-        start, _, stop = pair.partition("[.]")
-        try:
-            begin, end = float(start), float(stop)
-        except ValueError:
-            continue
-        # Python also converts "nan", "inf" and "1_000". No comparison with NaN is true.
-        if 0 <= end - begin < _INFINITE and "_" not in pair:
-            pairs.append((begin, end))
-    if not pairs:
-        return None
-    covered = 0.0
-    reached = -_INFINITE
-    for begin, end in sorted(pairs):
-        # Not max(): this runs for most statements.
-        unseen = begin if begin > reached else reached
-        if end > unseen:
-            covered += end - unseen
-            reached = end
-    # The profile's precision is a thousandth; digits beyond are noise of subtracting floats.
-    return round(covered, 3) if covered < _INFINITE else None
+    return trimmed
 
 
-TEXT = Kind(text, frozenset({str}))
-LOWER_TEXT = Kind(lower_text)
-NUMBER = Kind(number, frozenset({float}))
+TEXT = Kind(text, frozenset({str}), repeat=True)
+NUMBER = Kind(number, frozenset({float}), repeat=True)
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
 BOOLEAN = Kind(boolean, frozenset({bool}))
-VERB_NAME = Kind(last_segment)
+VERB_NAME = Kind(last_segment, repeat=True)
 TITLE = Kind(title)
 COURSE = Kind(course_id)
 FIRST_ID = Kind(first_id)
-SECTION = Kind(section)
-SPEED = Kind(speed, frozenset({float}))
+SCORE = Kind(score, frozenset({float}), _all_scores)
+SECTION = Kind(section, repeat=True)

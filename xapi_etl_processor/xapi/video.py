@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-VERBS = "https://w3id.org/xapi/video/verbs/"
-TYPES = {"https://w3id.org/xapi/video/activity-type/video"}
-PROFILE = "https://w3id.org/xapi/video"
-EXPERIENCED = "http://adlnet.gov/expapi/verbs/experienced"
-EXPERIENCED_TYPES = {*TYPES, "http://activitystrea.ms/schema/1.0/video", None, ""}
-"""Object types with which the older `experienced` is about a video; the profile names the second
-one as an exact match of its own type."""
+from msgspec.structs import astuple
+
+from xapi_etl_processor.xapi.paths import CONTEXT, DEFINITION, RESULT, VIDEO
+from xapi_etl_processor.xapi.structs import STRUCTS
+from xapi_etl_processor.xapi.values import last_segment
+
+
+def _spellings(*iris: str) -> frozenset[str]:
+    """The IRIs as producers spell them: with http or https, a trailing slash or none."""
+    return frozenset(
+        f"{scheme}://{iri}{slash}"
+        for iri in iris
+        for scheme in ("http", "https")
+        for slash in ("", "/")
+    )
+
+
+VERBS = ("https://w3id.org/xapi/video/verbs/", "http://w3id.org/xapi/video/verbs/")
+TYPES = _spellings(
+    "w3id.org/xapi/video/activity-type/video",
+    # The vocabularies name these as exact matches of the profile's own type.
+    "activitystrea.ms/schema/1.0/video",
+    "w3id.org/xapi/acrossx/activities/video",
+)
+PROFILE = _spellings("w3id.org/xapi/video")
+EXPERIENCED = _spellings("adlnet.gov/expapi/verbs/experienced")
+NO_ACTIVITY = {"agent", "group", "statementref", "substatement"}
+"""What an object may be instead of an activity (xAPI 1.0.3, part 2, section 2.4.4)."""
+
+# A category may be the profile or a version of it (xAPI Profiles, part 2).
+_PROFILE = re.compile(r"https?://w3id\.org/xapi/(video|audio)(/v[0-9].*|/?)", re.DOTALL)
 
 
 def is_video(statement: Any) -> bool:
     """Whether verb, object type or category say that a decoded statement is about a video."""
-    verb = statement.verb.id
-    if verb.startswith(VERBS):
-        return True
-    kind = statement.object.definition.type
+    thing = statement.object
+    # The usual answers first: this runs for every statement.
+    if thing.objectType != "Activity" and _names_no_activity(thing.objectType):
+        return False
+    kind = thing.definition.type
     if kind in TYPES:
-        return True
+        about = True
+    elif isinstance(kind, str) and last_segment(kind).lower() == "audio":
+        return False
+    else:
+        about = statement.verb.id.startswith(VERBS)
     for activity in statement.context.contextActivities.category or ():
-        if isinstance(activity.id, str) and _is_profile(activity.id):
-            return True
-    return verb == EXPERIENCED and kind in EXPERIENCED_TYPES
+        if activity.id in PROFILE:
+            about = True
+        elif (profile := _profile(activity.id)) == "audio":
+            # The Audio Profile reuses the video verbs.
+            return False
+        else:
+            about = about or profile == "video"
+    return about or (statement.verb.id in EXPERIENCED and _has_extension(statement))
 
 
-def _is_profile(iri: str) -> bool:
-    """Whether it is the profile or a version of it (xAPI Profiles: a category may be either)."""
-    return iri.rstrip("/") == PROFILE or iri.startswith(PROFILE + "/v1.")
+def _names_no_activity(object_type: object) -> bool:
+    return isinstance(object_type, str) and object_type.strip().lower() in NO_ACTIVITY
+
+
+def _profile(iri: object) -> str | None:
+    """Which of the two profiles an IRI names: video, audio or neither."""
+    found = _PROFILE.fullmatch(iri) if isinstance(iri, str) else None
+    return found[1] if found else None
+
+
+def _has_extension(statement: Any) -> bool:
+    """Whether it has an extension of the Video Profile. `experienced` is also said of pages and
+    quizzes, and counts only with such evidence.
+    """
+    nodes = (
+        (RESULT, statement.result.extensions),
+        (CONTEXT, statement.context.extensions),
+        (DEFINITION, statement.object.definition.extensions),
+    )
+    return any(
+        value is not None and below[-1].startswith(VIDEO)
+        for path, node in nodes
+        for below, value in zip(STRUCTS.nodes[path].paths, astuple(node), strict=True)
+    )

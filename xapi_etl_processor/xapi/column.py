@@ -1,0 +1,46 @@
+"""What a row of the column table says: where a column's values come from, and what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from xapi_etl_processor.xapi.paths import Path
+from xapi_etl_processor.xapi.values import TEXT, Kind
+
+
+class Fallback(NamedTuple):
+    """Supplies the rows for which no path has a value.
+
+    `supply(chunk, rows, **columns)` gives one value for each of the rows. The columns that it
+    `needs` are passed to it by name, finished and as long as the chunk, wherever they stand in the
+    table. A fallback that needs a value of the column `where` is not asked for a chunk in which no
+    statement has one. A `complete` one has a value for every row.
+    """
+
+    supply: Callable[..., Sequence[Any]]
+    needs: tuple[str, ...] = ()
+    where: str = ""
+    complete: bool = False
+
+
+class Column(NamedTuple):
+    """One column: the paths at which its value is looked for, in order, and what it becomes.
+
+    A column with a `default` is filled by ClickHouse and never sent.
+    """
+
+    name: str
+    type: str
+    comment: str
+    kind: Kind = TEXT
+    paths: tuple[Path, ...] = ()
+    fallback: Fallback | None = None
+    default: str = ""
+
+    @property
+    def absent(self) -> Any:
+        """What stands for "absent": NULL, or the type's own zero."""
+        if self.type.startswith("Nullable"):
+            return None
+        return "" if "String" in self.type else 0

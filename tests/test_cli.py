@@ -198,7 +198,7 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not(
     ("arguments", "said"),
     [
         (["bulk", "--start", "yesterday"], "start_date is 'yesterday'"),
-        (["bulk", "--section", "x"], "section_id is 'x'"),
+        (["bulk", "--section", "x/y"], "section_id is 'x/y'"),
         (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
         (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
         (["event", "folder/file.jsonl"], "use s3://bucket/key"),

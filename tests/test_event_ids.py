@@ -43,12 +43,16 @@ def in_sql() -> str:
         "{}",
         " {}\t",
         "{{{}}}",
+        # As long as a canonical one, if it lacks one hyphen.
+        "{{{}",
+        "{}}}",
         "urn:uuid:{}",
         "URN:UUID:{{{}}}\r\n",
     ],
 )
 def test_a_uuid_in_any_spelling_is_one_id(spelling: str) -> None:
-    for digits in (CANONICAL, CANONICAL.upper(), CANONICAL.replace("-", "")):
+    bare, lacking_one = CANONICAL.replace("-", ""), CANONICAL[:23] + CANONICAL[24:]
+    for digits in (CANONICAL, CANONICAL.upper(), bare, lacking_one):
         assert row_of(minimal(id=spelling.format(digits)))["event_id"] == CANONICAL
 
 

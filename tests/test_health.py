@@ -87,7 +87,8 @@ def test_the_health_check_changes_nothing(
     invoke(CHECK)
     assert set(asked) == {"SELECT", "INSERT", "CHECK"}
     assert "block" not in points
-    for table in ("video_events", "processed_files", "rejected_statements"):
+    written = ("video_events", "processed_files", "rejected_statements", "voided_statements")
+    for table in written:
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
@@ -153,6 +154,12 @@ def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) 
         ),
         ("DROP TABLE processed_files", "lacks processed_files"),
         ("DROP TABLE rejected_statements", "lacks rejected_statements"),
+        ("DROP TABLE voided_statements", "lacks voided_statements"),
+        ("DROP VIEW video_statements", "lacks video_statements"),
+        (
+            "CREATE OR REPLACE VIEW video_statements AS SELECT * EXCEPT track FROM video_events",
+            "video_statements.track is not there",
+        ),
     ],
 )
 def test_a_table_that_differs_is_named_and_reported_as_behind(

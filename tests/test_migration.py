@@ -18,17 +18,20 @@ from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
 from tests import version_0_1
-from tests.conftest import Ask, Template
+from tests.conftest import Ask, Bucket, Template
 from tests.rows import NOON
-from tests.samples import event_id
+from tests.samples import VIDEO, context, event_id, notification, sqs, video
 from tests.version_0_1 import row
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.storage.migrations import SCHEMA, migrate
 from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.xapi.identity import statement_id
+from xapi_etl_processor.xapi.quantities import speed
 from xapi_etl_processor.xapi.values import section
 
 IDS = "SELECT event_id FROM video_statements ORDER BY event_id"
@@ -271,47 +274,87 @@ def test_version_0_1_can_insert_after_the_migration_but_no_speeds(old: Settings,
     assert ask("SELECT event_id, section FROM video_events") == [[event_id(1), "2001"]]
 
 
+def test_a_message_whose_insert_does_not_fit_the_table_waits_and_is_loaded_later(
+    old: Settings, ask: Ask, bucket: Bucket
+) -> None:
+    """As with version 0.1 after the migration, but the other way round: the table has texts."""
+    migrate(old)
+    speed_type = "ALTER TABLE video_events MODIFY COLUMN speed Nullable({})"
+    ask(speed_type.format("String"))
+    key = "section/1/video/a.jsonl"
+    bucket.put(key, video(1, context={"extensions": {VIDEO + "speed": 1.5}}))
+    message = sqs(one=notification(bucket.name, key))
+    assert handler(message, context()) == {"batchItemFailures": [{"itemIdentifier": "one"}]}
+    for table in ("video_events", "processed_files"):
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
+    ask(speed_type.format("Float64"))
+    assert handler(message, context()) == {"batchItemFailures": []}
+    assert ask("SELECT event_id, speed FROM video_statements") == [[event_id(1), 1.5]]
+
+
 # What may stand in a key: blanks, signs, digits, letters, and more than fit a number or a column.
 _folders = st.text(" +-.0189BéI_", min_size=1, max_size=6) | st.text(
     "019", min_size=19, max_size=21
 )
-_keys = st.builds(
-    "{}section/{}/{}".format,
-    st.sampled_from(["", "a/", "sub", "section//"]),
-    _folders,
-    st.just("x"),
+_parents = st.sampled_from(["", "a/", "sub", "section//"])
+_hex = st.text("0123456789abcdefABCDEF", min_size=12, max_size=12)
+_hyphen = st.sampled_from(["-", ""])
+_uuids = st.builds(
+    "{}{}{}{}12ab{}4ABC{}89ef{}{}{}".format,
+    *(st.sampled_from(["", " ", "\t"]), st.sampled_from(["", "urn:uuid:", "URN:UUID:", "{"])),
+    *(st.sampled_from(["0123abCD", "0123abC"]), _hyphen, _hyphen, _hyphen, _hyphen, _hex),
+    st.sampled_from(["", "}", "\r\n"]),
 )
-
-
-@hypothesis_settings(
+_factors = st.builds(
+    "{}{}{}{}".format,
+    *(st.sampled_from(["", " ", "x", "×", "+", "-"]), st.text("0123456789.,", max_size=5)),
+    *(st.sampled_from(["", " "]), st.sampled_from(["", "x", "X", "×", "fast"])),
+)
+on_the_engine = hypothesis_settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(key=_keys)
-@example(key=f"section/{2**64 - 1}/x")
-@example(key=f"section/{2**64}/x")
-@example(key="section/1/section/2/x")
-@example(key=f"section/{'a' * 256}/x")
-@example(key=f"section/{'a' * 257}/x")
-def test_sections_of_keys_are_equal_in_python_and_sql(
-    clickhouse: ClickHouseServer, key: str
+
+
+@on_the_engine
+@given(parent=_parents, folder=_folders)
+@example(parent="", folder=f"{2**64 - 1}")
+@example(parent="", folder=f"{2**64}")
+@example(parent="", folder="1/section/2")
+@example(parent="", folder="a" * 256)
+@example(parent="", folder="a" * 257)
+def test_sections_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, parent: str, folder: str
 ) -> None:
-    assert found_in_sql(clickhouse, "named", source_file=f"s3://section/{key}") == (
-        section(S3Object("b", key).section) or ""
-    )
+    key = f"{parent}section/{folder}/x"
+    made = in_sql(clickhouse, "named", source_file=f"s3://section/{key}")
+    assert made == (section(S3Object("b", key).section) or "")
 
 
-def found_in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> str:
-    """What the WITH of the migration makes of a row of version 0.1."""
+@on_the_engine
+@given(text=_uuids | st.text("{}urn:id-0 ", min_size=1, max_size=9).filter(str.strip))
+def test_ids_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, text: str
+) -> None:
+    assert in_sql(clickhouse, "id", event_id=text) == statement_id(text)
+
+
+@on_the_engine
+@given(text=_factors)
+def test_speeds_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, text: str
+) -> None:
+    made = in_sql(clickhouse, "toFloat64OrNull(replaceOne(factor, ',', '.'))", speed=text)
+    assert made == speed(text)
+
+
+def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
+    """What the migration makes of a row of version 0.1 without a section."""
     sql = (SCHEMA / "0002_versions_sections_voiding.sql").read_text()
-    (computed,) = re.findall(r"\nWITH\n(.*?)\nSELECT", sql, re.S)
-    values = {"event_id": "", "section_id": "0", "speed": "", "source_file": ""} | columns
-    row_ = ", ".join(
-        f"unhex('{text.encode().hex()}') AS {name}"
-        for name, text in values.items()
-        if name != "section_id"
-    )
+    (computed,) = re.findall(r"\nWITH\n(.*?)\nSELECT", sql, re.DOTALL)
+    values = {"event_id": "", "speed": "", "source_file": ""} | columns
+    texts = ", ".join(f"unhex('{v.encode().hex()}') AS {name}" for name, v in values.items())
     answer = clickhouse.engine.query(
-        f"WITH {computed} SELECT {what} FROM (SELECT {row_}, toUInt64(0) AS section_id)",
+        f"WITH {computed} SELECT {what} FROM (SELECT {texts}, toUInt64(0) AS section_id)",
         "JSONCompactEachRow",
     )
-    return str(json.loads(answer.bytes())[0])
+    return json.loads(answer.bytes())[0]

@@ -12,9 +12,10 @@ from typing import Any
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.sources.access import check_allowed
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.objects import MAX_SECTION_NUMBER, S3Object, section_id
 from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
+from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
 PARAMETERS = (
     "section_id",
@@ -33,6 +34,7 @@ _OTHER_SPELLING = "bucket"
 
 _KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
 _DAY_MS = 86_400_000
+_FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class BulkRequest:
 
     bucket: str
     prefix: str
-    section_id: int | None
+    section_id: int | str | None
     first_day: int | None
     last_day: int | None
     dry_run: bool
@@ -61,7 +63,9 @@ class BulkRequest:
             return False
         if self.first_day is None and self.last_day is None:
             return True
-        written_at = obj.written_at_ms
+        written_at = obj.key_timestamp_ms
+        if written_at is None:
+            written_at = obj.modified_ms
         return (
             written_at is not None
             and (self.first_day is None or written_at >= self.first_day)
@@ -151,11 +155,15 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     return requested
 
 
-def _section(value: Any) -> int:
-    whole = isinstance(value, int | str) and re.fullmatch(r"[0-9]{1,19}", str(value), re.ASCII)
-    if not whole:
-        raise BadRequest(f"section_id is {shown(value)}: a whole number is needed")
-    return int(value)
+def _section(value: Any) -> int | str:
+    """A section as `S3Object.section_id` gives it; raises BadRequest for what cannot be one."""
+    if isinstance(value, str) and value.strip() and _FOLDER.fullmatch(_text("section_id", value)):
+        return section_id(value)
+    if type(value) is int and 0 <= value <= MAX_SECTION_NUMBER:
+        return value
+    raise BadRequest(
+        f"section_id is {shown(value)}: a number, or the name of a folder below section/, is needed"
+    )
 
 
 def _day(name: str, value: Any) -> str:
@@ -175,17 +183,17 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _prefix(given: str | None, default: str, section_id: int | None) -> str:
+def _prefix(given: str | None, default: str, section: int | str | None) -> str:
     """What to list. It is a folder, so that section/1 does not match section/10."""
     prefix = (default if given is None else given).lstrip("/")
     if prefix and not prefix.endswith("/"):
         prefix += "/"
-    if section_id is None:
+    if section is None:
         return prefix
     named = S3Object("", prefix).section_id
-    if named not in (None, section_id):
-        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {section_id}")
-    return f"{prefix}{section_id}/" if f"/{prefix}".endswith("/section/") else prefix
+    if named not in (None, section):
+        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {section}")
+    return f"{prefix}{section}/" if f"/{prefix}".endswith("/section/") else prefix
 
 
 def _read_token(token: Any) -> tuple[dict[str, Any], str]:

@@ -16,8 +16,11 @@ PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
+MUTANTS ?= 200
+SEED ?= 1
+ONLY ?=
 
-.PHONY: help run test test-fast drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -45,6 +48,12 @@ $(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
 		atheris==3.0.0 boto3
 	@touch $@
 
+# So has the tool that makes faults: it only changes files, and the tests need none of its libraries.
+$(VENV)/mutants/ready: $(VENV)/ready
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	@touch $@
+
 run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
 	@$(BIN)/python test_unified_lambda.py
 
@@ -53,6 +62,11 @@ test: $(VENV)/ready ## run all tests, in random order: about three minutes
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
+	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \
+		--only "$(ONLY)" >$(VENV)/mutants/generated.jsonl
+	@$(BIN)/python -m tests.mutants --only "$(ONLY)" --generated $(VENV)/mutants/generated.jsonl
 
 drill: $(VENV)/ready ## kill loaders and servers at random, then check the data: make drill KILLS=200
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)

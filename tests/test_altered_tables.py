@@ -118,13 +118,14 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
     force = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
     invoke(notification(bucket.name, KEY))
     for _ in range(3):
-        ask("ALTER TABLE video_events DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        for table in ("video_events", "rejected_statements"):
+            ask(f"ALTER TABLE {table} DELETE WHERE 1 SETTINGS mutations_sync = 2")
         assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
         assert ask(ROWS) == [[0]]
         for _ in range(2):
             assert invoke(force)["video_events_processed"] == 10
         assert ask(IDS) == ids(range(10))
-    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
+        assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 

@@ -19,7 +19,10 @@ def test_a_host_alone_is_enough() -> None:
         clickhouse_password="",
         clickhouse_password_secret_arn="",
         clickhouse_secure=False,
+        clickhouse_ca_certs="",
         bucket="",
+        other_buckets=(),
+        bucket_owner="",
         prefix="section/",
         environment="dev",
         batch_rows=20_000,
@@ -163,6 +166,11 @@ def test_secure_accepts_the_usual_words_for_true_and_false(text: str, secure: bo
     settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
     assert settings.clickhouse_secure is secure
     assert settings.clickhouse_port == (9440 if secure else 9000)
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_may_be_in_any_case(level: str) -> None:
+    assert Settings.from_env({**HOST, "LOG_LEVEL": level}).log_level == level
 
 
 def test_tls_does_not_change_a_port_that_is_set() -> None:

@@ -43,9 +43,14 @@ def test_help_shows_the_usage() -> None:
     [
         (["--deploi", "x"], "unknown argument: --deploi"),
         (["--deploy"], "--deploy needs the function's NAME"),
+        (["--rollback"], "--rollback needs the function's NAME"),
         (["--connect", "bucket"], "--connect needs BUCKET and STACK"),
+        (["--disconnect", "bucket"], "--disconnect needs BUCKET and STACK"),
+        (["--deploy", "a", "--zip"], "--zip needs a value"),
+        (["--arch"], "--arch needs a value"),
         (["--arch", "mips"], "--arch must be x86_64 or arm64, not mips"),
-        (["--python", "3.9"], "--python must be 3.11, 3.12 or 3.13, not 3.9"),
+        (["--python", "3.10"], "--python must be 3.11, 3.12 or 3.13, not 3.10"),
+        (["--python", "3.14"], "--python must be 3.11, 3.12 or 3.13, not 3.14"),
         (["--deploy", "a", "--rollback", "b"], "use --deploy or --rollback, not both"),
         (["--zip", str(ROOT / "README.md")], "--zip only works with --deploy"),
     ],
@@ -73,9 +78,11 @@ def test_without_credentials_it_says_so(arguments: tuple[str, ...], tmp_path: Pa
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "TMPDIR": str(tmp_path),
     }
     done = deploy_sh(*arguments, env=no_credentials)
     assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []  # it leaves no files of its own behind
     message = "the aws command has no access to an account: log in, or set AWS_PROFILE"
     assert done.stderr.startswith(f"deploy.sh: {message}")
 
@@ -90,29 +97,85 @@ def without(command: str, folder: Path) -> str:
     return str(folder)
 
 
+def in_a_clone(
+    folder: Path, *arguments: str, path: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a copy of deploy.sh, which has no .venv beside it, with only what is in the path."""
+    shutil.copy(ROOT / "deploy.sh", folder)
+    return subprocess.run(
+        [str(folder / "deploy.sh"), *arguments],
+        env={"PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
 )
 def test_a_missing_command_is_named(command: str, message: str, tmp_path: Path) -> None:
-    # A copy, so that deploy.sh finds no .venv beside it.
-    (clone := tmp_path / "clone").mkdir()
-    shutil.copy(ROOT / "deploy.sh", clone)
     (tools := tmp_path / "tools").mkdir()
-    done = subprocess.run(
-        [str(clone / "deploy.sh"), "--deploy", "f"],
-        env={"PATH": without(command, tools)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_a_clone(tmp_path, "--deploy", "f", path=without(command, tools))
     assert done.returncode == 1
     assert done.stderr.startswith(f"deploy.sh: {message}")
+
+
+def script(path: Path, text: str) -> Path:
+    """A command of that name."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        # It runs deploy.sh's own check, as if its version were 3.10.
+        (
+            f"""exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2" """,
+            "Python 3.11 or later is needed: set PYTHON to one, such as PYTHON=python3.13",
+        ),
+        ('test "$1" != -m', "old-python has no pip: install it"),
+    ],
+    ids=["3.10", "no pip"],
+)
+def test_a_python_that_cannot_build_the_package_is_refused(
+    behaviour: str, message: str, tmp_path: Path
+) -> None:
+    (tools := tmp_path / "tools").mkdir()
+    script(tools / "old-python", behaviour)
+    done = in_a_clone(tmp_path, path=without("aws", tools), PYTHON="old-python")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deploy.sh: {message}")
+
+
+def test_the_package_is_built_as_asked_and_tested_and_uncommitted_changes_are_named(
+    tmp_path: Path,
+) -> None:
+    (tools := tmp_path / "tools").mkdir()
+    path = without("", tools)
+    script(tools / "make", 'echo "make $* with $XAPI_PACKAGE"')
+    (tmp_path / "deployment").mkdir()
+    (tmp_path / "deployment" / "package.py").write_text("import sys; print(*sys.argv[1:])")
+    done = in_a_clone(tmp_path, path=path)
+    output = "--output xapi-etl-processor.zip\n"
+    assert (done.returncode, done.stdout) == (0, f"--python 3.13 --arch x86_64 {output}")
+
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    done = in_a_clone(tmp_path, "--test", "--python", "3.12", "--arch", "arm64", path=path)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"--python 3.12 --arch arm64 {output}  includes uncommitted changes\n"
+        f"make --no-print-directory test with {tmp_path}/xapi-etl-processor.zip\n",
+    )
 
 
 def test_connecting_adds_two_notifications_and_nothing_else() -> None:
     added = connected({}, "prod", QUEUE, "section/")
     assert list(added) == ["QueueConfigurations"]
+    assert len({one["Id"] for one in added["QueueConfigurations"]}) == 2  # S3 demands it
     endings = [".jsonl", ".jsonl.gz"]
     for notification, ending in zip(added["QueueConfigurations"], endings, strict=True):
         assert notification["QueueArn"] == QUEUE
@@ -180,23 +243,30 @@ def test_a_notification_for_other_objects_does_not_overlap(other: dict[str, Any]
     connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
 
 
+def change(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run deployment.notifications as deploy.sh does."""
+    return subprocess.run(
+        [sys.executable, "-m", "deployment.notifications", *arguments],
+        input=text,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_overlap_fails_and_prints_no_configuration() -> None:
+    other = json.dumps({"TopicConfigurations": [notification("audit")]})
+    done = change(other, "connect", "prod", QUEUE, "section/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("its notification 'audit' covers the same objects")
+
+
 @pytest.mark.parametrize("given", ["", "{}"])
 def test_nothing_is_printed_where_nothing_changes(given: str) -> None:
-    command = [sys.executable, "-m", "deployment.notifications"]
-
-    def change(text: str, *arguments: str) -> str:
-        return subprocess.run(
-            [*command, *arguments],
-            input=text,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    assert change(given, "disconnect", "prod") == ""
-    once = change(given, "connect", "prod", QUEUE, "section/")
+    assert change(given, "disconnect", "prod").stdout == ""
+    once = change(given, "connect", "prod", QUEUE, "section/").stdout
     # S3 returns rule names capitalized, and lists in an order of its own.
     returned = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
     returned["QueueConfigurations"].reverse()
-    assert change(json.dumps(returned), "connect", "prod", QUEUE, "section/") == ""
+    assert change(json.dumps(returned), "connect", "prod", QUEUE, "section/").stdout == ""

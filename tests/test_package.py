@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -121,6 +122,7 @@ def test_every_file_is_readable_by_all_and_has_the_earliest_time(packages: Packa
         items = file.infolist()
     assert {stat.S_IMODE(item.external_attr >> 16) for item in items} == {0o644}
     assert {item.date_time for item in items} == {(1980, 1, 1, 0, 0, 0)}
+    assert {item.create_system for item in items} == {3}  # Unix
     assert [item.filename for item in items] == sorted(item.filename for item in items)
 
 
@@ -142,17 +144,29 @@ def test_a_package_that_is_too_large_is_not_written(
 
 
 @pytest.mark.check("S15")
-def test_a_dependency_with_another_hash_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("pattern", "forged", "error"),
+    [
+        (r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, "DO NOT MATCH THE HASHES"),
+        (r" \\\n +--hash=\S+", "", "Hashes are required"),
+    ],
+    ids=["another hash", "no hash"],
+)
+def test_a_dependency_with_another_hash_or_none_is_refused(
+    pattern: str,
+    forged: str,
+    error: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     pins = packaging._PINS.read_text()
-    forged = re.sub(r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, pins)
-    (tmp_path / "requirements.txt").write_text(forged)
+    (tmp_path / "requirements.txt").write_text(re.sub(pattern, forged, pins))
     monkeypatch.setattr(packaging, "_ROOT", tmp_path)
     monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
     with pytest.raises(PackageError, match=r"could not install requirements.txt for Python"):
         build(tmp_path / "x.zip", PYTHON, "x86_64")
-    assert "DO NOT MATCH THE HASHES" in capfd.readouterr().err
+    assert error in capfd.readouterr().err
     assert not (tmp_path / "x.zip").exists()
 
 
@@ -162,6 +176,23 @@ def test_the_summary_lists_every_package_and_the_total(packages: Packages) -> No
     assert f"{package.stat().st_size:,}" in lines[-1]
     assert any(re.search(r" [\d,]+ +[\d,]+  clickhouse_driver 0\.2\.11$", line) for line in lines)
     assert any(line.endswith("  xapi_etl_processor") for line in lines)
+
+
+def test_the_command_line_builds_for_the_newest_python_and_names_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "requirements.txt").write_text("# none, to be quick\n")
+    monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
+    built = tmp_path / "p.zip"
+    monkeypatch.setattr("sys.argv", ["package", "--output", str(built)])
+    assert packaging.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"p.zip for Python {PYTHONS[-1]} on x86_64"
+    assert lines[-1] == f"  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}"
+
+    monkeypatch.setattr("sys.argv", ["package", "--output", str(tmp_path / "nowhere" / "p.zip")])
+    assert packaging.main() == 1
+    assert capsys.readouterr().err.startswith("package: ")
 
 
 def test_the_package_has_the_versions_that_the_tests_ran_with() -> None:

@@ -346,7 +346,7 @@ def test_a_missing_function_stack_or_bucket_is_named(
 ) -> None:
     done = deploy_sh(*arguments)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"deploy.sh: {message}")
+    assert done.stderr.startswith(f"deploy.sh: {message}: An error occurred (")
     assert done.stderr.count("\n") == 1
 
 

@@ -6,19 +6,15 @@ import dataclasses
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cfnlint.decode import cfn_yaml
 
-from xapi_etl_processor import run, telemetry
+from tests.template import PARAMETERS, ROOT, TEMPLATE
+from xapi_etl_processor import run
 from xapi_etl_processor.config import Settings
 
-ROOT = Path(__file__).parent.parent
-TEMPLATE = cfn_yaml.load(str(ROOT / "cloudformation.yaml"))
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
-PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 FUNCTION = RESOURCES["Function"]["Properties"]
 DOCUMENTATION = "\n".join(
     page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -145,55 +141,6 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     assert "ManagedPolicyArns" not in RESOURCES["Role"]["Properties"]
 
 
-@pytest.mark.check("S1")
-def test_the_role_may_read_only_one_folder_of_one_bucket() -> None:
-    by_name = {s["Sid"]: s for s in statements()}
-    read, names = by_name["ReadBundles"]["Resource"]["Fn::Sub"]
-    assert read.endswith(":::${Name}/${BundlePrefix}*")
-    assert names["Name"]["Fn::If"][0] == "MakeBucket"
-    (operator, condition), *more = by_name["ListBundles"]["Condition"].items()
-    assert (operator, more) == ("StringLikeIfExists", [])
-    assert condition == {"s3:prefix": {"Fn::Sub": "${BundlePrefix}*"}}
-
-
-@pytest.mark.check("S2")
-def test_only_the_bucket_of_this_account_may_send_to_the_queue() -> None:
-    (allow,) = [
-        s
-        for policy in resources("AWS::SQS::QueuePolicy").values()
-        for s in policy["PolicyDocument"]["Statement"]
-        if s["Effect"] == "Allow"
-    ]
-    assert allow["Principal"] == {"Service": "s3.amazonaws.com"}
-    assert allow["Action"] == "sqs:SendMessage"
-    assert allow["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-    made, existing = allow["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::If"][1:]
-    name, end = RESOURCES["Bucket"]["Properties"]["BucketName"]["Fn::Sub"]
-    assert made["Fn::Sub"] == ["arn:${AWS::Partition}:s3:::" + name, end]
-    assert existing["Fn::Sub"].endswith(":::${ExistingBucketName}")
-
-
-@pytest.mark.check("S12")
-@pytest.mark.parametrize("kind", ["AWS::SQS::QueuePolicy", "AWS::S3::BucketPolicy"])
-def test_nothing_can_be_accessed_without_tls(kind: str) -> None:
-    policies = resources(kind)
-    assert policies
-    for name, policy in policies.items():
-        denials = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
-        assert [d["Condition"] for d in denials] == [{"Bool": {"aws:SecureTransport": "false"}}]
-        assert denials[0]["Principal"] == "*", name
-
-
-@pytest.mark.check("S12")
-def test_everything_at_rest_is_encrypted() -> None:
-    assert all(q["SqsManagedSseEnabled"] for q in resources("AWS::SQS::Queue").values())
-    assert len(resources("AWS::SQS::Queue")) == 2
-    bucket = RESOURCES["Bucket"]["Properties"]
-    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
-    assert RESOURCES["Bucket"]["DeletionPolicy"] == "Retain"
-
-
 @pytest.mark.check("S18")
 @pytest.mark.fault(15, caught_by="visibility timeout of at least six function timeouts")
 @pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
@@ -218,19 +165,6 @@ def test_a_failing_message_is_tried_five_times_and_then_kept_longer_than_it_wait
     assert queue["MessageRetentionPeriod"] > longest
 
 
-@pytest.mark.check("S18")
-def test_failed_messages_and_failed_invocations_end_in_the_dead_letter_queue() -> None:
-    dead = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
-    assert FUNCTION["DeadLetterConfig"] == {"TargetArn": dead}
-    assert RESOURCES["Queue"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] == dead
-    source = RESOURCES["EventSource"]["Properties"]
-    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert source["BatchSize"] == {"Ref": "BatchSize"}
-    assert source["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
-    # Lambda allows more than ten messages in a batch only with a batching window.
-    assert PARAMETERS["BatchingWindow"]["MinValue"] >= 1
-
-
 def test_the_shortest_timeout_leaves_time_for_work() -> None:
     shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
     assert shortest > 2 * run.RESERVE_SECONDS
@@ -243,57 +177,6 @@ def test_logs_are_kept_thirty_days_where_the_function_writes_them() -> None:
     assert group["LogGroupName"] == {"Fn::Sub": "/aws/lambda/xapi-etl-processor-${Environment}"}
     assert FUNCTION["LoggingConfig"]["LogGroup"] == {"Ref": "LogGroup"}
     assert FUNCTION["FunctionName"] == {"Fn::Sub": "${Environment}-xapi-etl-processor"}
-
-
-def our_metrics(value: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Name and dimensions of every metric in our namespace that an alarm uses."""
-    if isinstance(value, list):
-        return [found for item in value for found in our_metrics(item)]
-    if not isinstance(value, dict):
-        return []
-    if value.get("Namespace") == telemetry.NAMESPACE:
-        return [(value["MetricName"], tuple(d["Name"] for d in value["Dimensions"]))]
-    return [found for item in value.values() for found in our_metrics(item)]
-
-
-def emitted(capfd: pytest.CaptureFixture[str]) -> tuple[set[str], tuple[str, ...]]:
-    """The metrics and dimensions that the function emits."""
-    telemetry.emit({}, "event", "dev", success=True)
-    (directive,) = json.loads(capfd.readouterr().out)["_aws"]["CloudWatchMetrics"]
-    (dimensions,) = directive["Dimensions"]
-    return {metric["Name"] for metric in directive["Metrics"]}, tuple(dimensions)
-
-
-@pytest.mark.check("S19")
-def test_alarms_and_dashboard_watch_metrics_that_are_emitted(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    names, dimensions = emitted(capfd)
-    watched = our_metrics(resources("AWS::CloudWatch::Alarm"))
-    assert {name for name, _ in watched} == {"rejected_lines", "success"}
-    assert {used for _, used in watched} == {dimensions}
-
-    body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    widgets = json.loads(re.sub(r"\$\{[\w:.]+\}", "X", body))["widgets"]
-    shown = [m for w in widgets for m in w["properties"].get("metrics", ())]
-    text = json.dumps(shown)
-    assert all(f'"{name}"' in text for name in names)
-    assert shown[0][2::2][: len(dimensions)] == list(dimensions)
-
-
-@pytest.mark.check("S19")
-def test_every_alarm_notifies_the_topic_and_stays_quiet_without_data() -> None:
-    alarms = resources("AWS::CloudWatch::Alarm")
-    assert set(alarms) == {
-        *("DeadLettersAlarm", "LostDeadLettersAlarm", "ErrorsAlarm"),
-        *("OldestMessageAlarm", "RejectedLinesAlarm", "ThrottlesAlarm"),
-    }
-    topic = {"Fn::If": ["HasTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
-    for alarm in alarms.values():
-        assert alarm["AlarmActions"] == alarm["OKActions"] == topic
-        assert alarm["TreatMissingData"] == "notBreaching"
-    body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-    assert all(f":alarm:${{{name}}}" in body for name in alarms)
 
 
 def test_the_documentation_explains_every_alarm_and_parameter() -> None:

@@ -1,0 +1,123 @@
+"""Puts faults into copies of this project, one at a time, and counts how many the tests catch.
+
+    make mutants MUTANTS=200 SEED=1 ONLY=storage/
+
+Each is tried with the tests that it names; a generated one that passes them, with all the tests of
+make test-fast. Ctrl-C ends it with a summary. The project itself is never changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+from tests.mutants.copy import FAST, Copy
+from tests.mutants.faults import Fault, Stale, by_hand, generated
+
+WANTED = 0.9
+"""The share of generated faults to catch. Our goal: it is not 1 since some change nothing."""
+
+
+def summary(results: dict[Fault, str | None], stale: list[Stale]) -> tuple[str, bool]:
+    """What was tried, caught and left, and whether that is good enough."""
+    lines, good = [], not stale
+    for fault, test in results.items():
+        if test is None:
+            lines += [f"\nsurvived: {fault}", fault.diff()]
+    lines += [f"\nno longer fits: {error}" for error in stale]
+    lines.append("")
+    for kind, is_by_hand, wanted in (("generated", False, WANTED), ("by hand", True, 1)):
+        tests = [test for fault, test in results.items() if fault.by_hand == is_by_hand]
+        if tests:
+            left = tests.count(None)
+            share = 1 - left / len(tests)
+            lines.append(f"{kind}: {len(tests)} tried, {share:.1%} caught, {left} survived")
+            good = good and share >= wanted
+    return "\n".join(lines), good
+
+
+def tried(faults: list[Fault], copies: list[Copy]) -> Iterator[tuple[Fault, str | None]]:
+    """Each fault with the test that caught it, as soon as that is known."""
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def attempt(fault: Fault) -> str | None:
+        copy = free.get()
+        try:
+            return copy.caught_by(fault)
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        attempts: dict[Future[str | None], Fault] = {pool.submit(attempt, f): f for f in faults}
+        try:
+            for done in as_completed(attempts):
+                yield attempts[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for copy in copies:
+                copy.stop()
+
+
+def failing_without(faults: list[Fault], copy: Copy) -> str | None:
+    """A test that fails although there is no fault; None if there is none."""
+    named = sorted({test for fault in faults if not fault.others for test in fault.tests})
+    found = copy.failing(*named) if named else None
+    return found or (copy.failing(*FAST) if any(fault.others for fault in faults) else None)
+
+
+@contextmanager
+def folders(count: int) -> Iterator[list[Path]]:
+    """New folders that are deleted at the end."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        made = [Path(name) / str(number) for number in range(count)]
+        for folder in made:
+            folder.mkdir()
+        yield made
+
+
+def main() -> int:
+    """Try the faults; 1 if too many survive, 2 if the tests fail without any fault."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="only files whose name contains this")
+    parser.add_argument("--generated", type=Path, help="what tests.mutants.generate wrote")
+    parser.add_argument("--copies", type=int, default=2, help="tried at once (%(default)s)")
+    options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+    found = list(by_hand(options.only))
+    stale = [item for item in found if isinstance(item, Stale)]
+    faults = [item for item in found if isinstance(item, Fault)]
+    faults += generated(options.generated) if options.generated else ()
+    results: dict[Fault, str | None] = {}
+    start = time.monotonic()
+    with folders(options.copies) as places:
+        try:
+            copies = [Copy(place) for place in places]
+            print(f"{len(faults)} faults. First, their tests without a fault.", flush=True)
+            if failed := failing_without(faults, copies[0]):
+                print(f"mutants: {failed} fails without a fault: mend it first", file=sys.stderr)
+                return 2
+            for fault, test in tried(faults, copies):
+                results[fault] = test
+                passed = time.monotonic() - start
+                print(f"{passed:6.0f} s  {fault}: {test or 'SURVIVED'}", flush=True)
+        except KeyboardInterrupt:
+            print("stopped")
+    text, good = summary(results, stale)
+    print(text)
+    return 0 if good and len(results) == len(faults) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""The stack's parameters: what they accept, and what each of them changes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.template import END, PARAMETERS, REQUIRED, Stack
+from xapi_etl_processor.config import Settings
+
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickhouse-AbCdEf"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/0d9f"
+BUNDLES = f"dev-xapi-bundles-{END}"
+ACCEPTED = {
+    "Environment": ["dev", "prod-2", "a" * 20],
+    "ClickHouseHost": ["ch.example.org", "10.0.0.7", "fd00::7", "ClickHouse_1"],
+    "ClickHousePasswordSecretArn": ["", SECRET, SECRET.replace("aws", "aws-us-gov", 1)],
+    "ClickHousePort": ["", "9000", "65535"],
+    "ClickHouseDatabase": ["xapi_analytics", "_Lake2"],
+    "ExistingBucketName": ["", "abc", "a.b-c.1", "a" * 63],
+    "BundlePrefix": ["section/", "exports/section/"],
+    "OtherBuckets": ["", "old-one, older.1,oldest"],
+    "KmsKeyArn": ["", KEY, KEY.replace("aws", "aws-cn", 1)],
+    "ReservedConcurrency": ["", "0", "100"],
+    "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:on-call"],
+}
+REFUSED = {
+    "Environment": ["", "Prod", "1st", "a_b", "a" * 21],
+    "ClickHouseHost": ["", "https://ch.example.org", "ch.example.org/db", "two hosts"],
+    "ClickHousePasswordSecretArn": ["clickhouse", KEY],
+    "ClickHousePort": ["native", "-1", "123456"],
+    "ClickHouseDatabase": ["", "xapi-analytics", "1st", "a b"],
+    "ExistingBucketName": ["ab", "Upper", "-a-b", "a-b-", "a" * 64, "s3://abc"],
+    "BundlePrefix": ["", "/", "section", "/section/", "*/", "?/", "${x}/"],
+    "OtherBuckets": ["Upper", "s3://old"],
+    "KmsKeyArn": ["alias/mine", SECRET],
+    "ReservedConcurrency": ["-1", "many"],
+    "AlarmTopicArn": ["on-call", SECRET],
+}
+
+
+def numbers() -> dict[str, dict[str, Any]]:
+    return {name: p for name, p in PARAMETERS.items() if p["Type"] == "Number"}
+
+
+def test_every_pattern_accepts_what_is_usual_and_refuses_what_is_usually_mistaken() -> None:
+    patterns = {n: p["AllowedPattern"] for n, p in PARAMETERS.items() if "AllowedPattern" in p}
+    assert patterns.keys() == ACCEPTED.keys() == REFUSED.keys()
+    for name, pattern in patterns.items():
+        # CloudFormation compares the whole value.
+        assert [v for v in ACCEPTED[name] if not re.fullmatch(pattern, v)] == [], name
+        assert [v for v in REFUSED[name] if re.fullmatch(pattern, v)] == [], name
+
+
+@pytest.mark.parametrize("name", [n for n in PARAMETERS if "Default" in PARAMETERS[n]])
+def test_every_default_is_a_value_that_the_parameter_accepts(name: str) -> None:
+    parameter = PARAMETERS[name]
+    default = parameter["Default"]
+    assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default))
+    assert default in parameter.get("AllowedValues", [default])
+    if parameter["Type"] == "Number":
+        assert parameter["MinValue"] <= default <= parameter.get("MaxValue", default)
+
+
+# What AWS accepts, from the references of the properties that the parameters set.
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest"),
+    [
+        ("MemorySize", 128, 10_240),
+        ("BatchSize", 1, 10_000),
+        ("BatchingWindow", 0, 300),
+        ("MaximumConcurrency", 2, 1_000),
+        ("MaxReceiveCount", 1, 1_000),
+    ],
+)
+def test_numbers_stay_within_the_limits_of_aws(name: str, lowest: int, highest: int) -> None:
+    parameter = PARAMETERS[name]
+    assert lowest <= parameter["MinValue"]
+    assert parameter["MaxValue"] == highest
+
+
+def test_no_threshold_or_limit_can_be_zero() -> None:
+    assert [name for name, parameter in numbers().items() if parameter["MinValue"] < 1] == []
+
+
+def test_choices_are_what_lambda_and_the_code_know() -> None:
+    from deployment.package import ARCHITECTURES, PYTHONS
+
+    assert PARAMETERS["Architecture"]["AllowedValues"] == list(ARCHITECTURES)
+    assert PARAMETERS["PythonVersion"]["AllowedValues"] == [f"python{v}" for v in PYTHONS]
+    assert PARAMETERS["PythonVersion"]["Default"] == f"python{PYTHONS[-1]}"
+    assert PARAMETERS["ClickHouseSecure"]["AllowedValues"] == ["true", "false"]
+    assert max(map(int, PARAMETERS["Timeout"]["AllowedValues"])) == 900  # Lambda's limit
+    for level in PARAMETERS["LogLevel"]["AllowedValues"]:
+        assert Settings.from_env({"CLICKHOUSE_HOST": "h", "LOG_LEVEL": level}).log_level == level
+
+
+def test_every_variable_has_the_value_of_its_parameter() -> None:
+    # The code's word for it differs from the stack's.
+    other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
+    by_name = {name.lower(): name for name in PARAMETERS}
+    variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
+    for variable in variables.keys() - {"S3_XAPI_BUCKET_NAME", "S3_XAPI_BUCKET_OWNER"}:
+        parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
+        given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]
+        assert given[variable] == "1234", variable
+        assert list(given.values()).count("1234") == 1
+
+
+def test_the_function_reads_only_buckets_of_this_account() -> None:
+    variables = Stack()["Function"]["Environment"]["Variables"]
+    assert variables["S3_XAPI_BUCKET_OWNER"] == "123456789012"
+
+
+def test_a_new_stack_connects_with_tls_to_the_port_for_it() -> None:
+    for secure, port in (("true", 9440), ("false", 9000)):
+        variables = Stack(ClickHouseSecure=secure)["Function"]["Environment"]["Variables"]
+        settings = Settings.from_env({name: str(value) for name, value in variables.items()})
+        assert settings.clickhouse_port == port
+    assert Stack().values["ClickHouseSecure"] == "true"
+
+
+def test_the_functions_settings_follow_their_parameters() -> None:
+    stack = Stack(
+        Environment="prod",
+        PythonVersion="python3.12",
+        Architecture="arm64",
+        MemorySize="2048",
+        Timeout="600",
+        BatchSize="7",
+        BatchingWindow="9",
+        MaximumConcurrency="3",
+        MaxReceiveCount="6",
+    )
+    function, source, queue = stack["Function"], stack["EventSource"], stack["Queue"]
+    assert function["FunctionName"] == "prod-xapi-etl-processor"
+    assert (function["Runtime"], function["Architectures"]) == ("python3.12", ["arm64"])
+    assert (function["MemorySize"], function["Timeout"]) == ("2048", "600")
+    assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == ("7", "9")
+    assert source["ScalingConfig"] == {"MaximumConcurrency": "3"}
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == "6"
+    assert queue["VisibilityTimeout"] >= 6 * 600
+
+
+def test_a_new_stack_makes_a_bucket_and_a_secret() -> None:
+    stack = Stack()
+    assert stack.refusals() == []
+    made = stack.resources()
+    variables = made["Function"]["Environment"]["Variables"]
+    assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "Bucket"
+    assert made["Bucket"]["BucketName"] == BUNDLES
+    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == "Secret"
+    assert made["Secret"]["SecretString"] == REQUIRED["ClickHousePassword"]
+    assert stack.outputs()["BucketIsConnected"] == "by the stack"
+
+
+def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
+    stack = Stack(ExistingBucketName="platform", ClickHousePasswordSecretArn=SECRET)
+    made = stack.resources()
+    assert not made.keys() & {"Bucket", "BucketPolicy", "Secret"}
+    variables = made["Function"]["Environment"]["Variables"]
+    assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "platform"
+    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == SECRET
+    assert stack.outputs()["BucketIsConnected"] == "by deploy.sh --connect"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "refused"),
+    [
+        ({"ClickHousePassword": "p"}, False),
+        ({"ClickHousePassword": "", "ClickHousePasswordSecretArn": SECRET}, False),
+        ({"ClickHousePassword": ""}, True),
+        ({"ClickHousePassword": "p", "ClickHousePasswordSecretArn": SECRET}, True),
+        ({"ClickHousePassword": "p", "CodeBucket": "releases"}, True),
+        ({"ClickHousePassword": "p", "CodeBucket": "releases", "CodeKey": "p.zip"}, False),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(
+    parameters: dict[str, str], refused: bool
+) -> None:
+    assert len(Stack(**parameters).refusals()) == refused
+
+
+def test_what_is_not_asked_for_is_left_out() -> None:
+    function = Stack()["Function"]
+    assert not function.keys() & {"Layers", "ReservedConcurrentExecutions", "VpcConfig"}
+    assert function["Code"].keys() == {"ZipFile"}
+    network = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "group-1"}
+    for parameters, added in (
+        ({"LayerArns": "layer-1,layer-2"}, {"Layers": ["layer-1", "layer-2"]}),
+        ({"ReservedConcurrency": "5"}, {"ReservedConcurrentExecutions": "5"}),
+        (network, {"VpcConfig": {name: value.split(",") for name, value in network.items()}}),
+    ):
+        assert Stack(**parameters)["Function"] == {**function, **added}
+
+
+def test_code_comes_from_a_bucket_that_is_named() -> None:
+    code = {"CodeBucket": "releases", "CodeKey": "p.zip"}
+    where = {"S3Bucket": "releases", "S3Key": "p.zip"}
+    stack, versioned = Stack(**code), Stack(**code, CodeVersion="v7")
+    assert stack["Function"]["Code"] == where
+    assert versioned["Function"]["Code"] == {**where, "S3ObjectVersion": "v7"}
+    assert stack.outputs()["NextStep"].startswith("aws lambda invoke --function-name Function")
+    assert Stack().outputs()["NextStep"] == "./deploy.sh --deploy Function"
+
+
+def test_outputs_name_what_they_say() -> None:
+    outputs = Stack(BundlePrefix="exports/").outputs()
+    assert {name: outputs[name] for name in outputs.keys() - {"NextStep", "DashboardUrl"}} == {
+        "FunctionName": "Function",
+        "BucketName": "Bucket",
+        "BundlePrefix": "exports/",
+        "BucketIsConnected": "by the stack",
+        "QueueUrl": "Queue",
+        "QueueArn": "Queue.Arn",
+        "DeadLetterQueueUrl": "DeadLetterQueue",
+        "DeadLetterQueueArn": "DeadLetterQueue.Arn",
+        "EventSourceMappingId": "EventSource",
+        "SecretArn": "Secret",
+        "LogGroupName": "LogGroup",
+    }
+    assert outputs["DashboardUrl"].endswith("region=us-east-1#dashboards:name=Dashboard")

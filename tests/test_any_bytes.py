@@ -23,8 +23,11 @@ from tests.rows import (
 )
 from xapi_etl_processor.xapi.parse import parse
 
+_TELLING = ["1.0", "50%", "PT1.5S", "1:75", "1.5x", "1280x720", "[[0, 1]]", "[[", "2024-W54-1"]
+_TELLING += ["9999-366", "2024-01-01T24:00:01Z", "1e999", "urn:uuid:", "StatementRef", "BIO101"]
+
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("1.0"),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(_TELLING),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
@@ -53,6 +56,11 @@ def _damaged(draw: st.DrawFn) -> bytes:
     return line[:begin] + draw(st.binary(max_size=4)) + line[begin + draw(st.integers(0, 4)) :]
 
 
+def _voiding(voided_id: Any) -> bytes:
+    reference = {"objectType": "StatementRef", "id": voided_id}
+    return encoded(minimal(verb={"id": ADL + "voided"}, object=reference))
+
+
 _lines = (
     st.binary(max_size=20)
     | st.text(" \t\r", max_size=3).map(str.encode)
@@ -60,6 +68,7 @@ _lines = (
     | _changed
     | _damaged()
     | st.just(encoded(minimal(verb={"id": ADL + "completed"})))
+    | _json.map(_voiding)
 )
 
 
@@ -77,6 +86,7 @@ def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
     assert [(number, line) for number, _, line in parsed.rejected] == [
         (number, lines[number - 11].strip(b" \t\r\n")) for number, _, _ in parsed.rejected
     ]
+    assert len(parsed.voided) <= counts.other
     rows = rows_of(parsed)
     assert len(rows) == counts.video
     for row in rows:

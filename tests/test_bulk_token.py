@@ -58,7 +58,7 @@ def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "carried", [{"section_id": "x"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
+    "carried", [{"section_id": "x/y"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
 )
 def test_a_token_that_carries_what_a_request_may_not_is_refused(carried: dict[str, Any]) -> None:
     """Whoever may invoke the function may also make tokens."""

@@ -12,7 +12,7 @@ override CMD := $(value CMD)
 export SQL CMD
 # Twice as many processes as cores: many tests wait for a time to pass.
 WORKERS ?= 4
-PARALLEL = --numprocesses $(WORKERS) --dist loadgroup
+PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=

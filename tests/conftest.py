@@ -25,6 +25,7 @@ from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.packages import Packages
 from tests.samples import context
+from tests.shared import shared_folder
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
@@ -66,11 +67,7 @@ def aws_environment() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """The deployment package for each Python and processor, built when it is first asked for."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # the one that the processes of this run have in common
-    (folder / "packages").mkdir(exist_ok=True)
-    return Packages(folder / "packages")
+    return Packages(shared_folder(tmp_path_factory, "packages"))
 
 
 @dataclass

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deployment.package import ARCHITECTURES, build
 from local.lambda_runtime import install_runtime, interpreters, unpack
+from tests.shared import made_once
 
 HERE = "arm64" if platform.machine() == ARCHITECTURES["arm64"] else "x86_64"
 
@@ -35,27 +34,20 @@ class Packages:
         built = os.environ.get("XAPI_PACKAGE")
         if built and _is_for(Path(built), python, arch):
             return Path(built)
-        return self._made_once(f"{python}-{arch}.zip", lambda path: build(path, python, arch))
+        return made_once(
+            self.folder, f"{python}-{arch}.zip", lambda path: build(path, python, arch)
+        )
 
     def task(self, python: str) -> Path:
         """The unpacked package, as in /var/task."""
         package = self.zip(python)
-        return self._made_once(f"task-{python}", lambda folder: unpack(package, folder))
+        return made_once(self.folder, f"task-{python}", lambda folder: unpack(package, folder))
 
     def runtime(self, python: str) -> Path:
         """The libraries of Lambda's runtime, as in /var/runtime."""
-        return self._made_once(f"runtime-{python}", lambda folder: install_runtime(folder, python))
-
-    def _made_once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The file or folder of this name; the first process that needs it makes it."""
-        path = self.folder / name
-        with (self.folder / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                unfinished = self.folder / f"unfinished-{name}"
-                make(unfinished)
-                unfinished.rename(path)
-        return path
+        return made_once(
+            self.folder, f"runtime-{python}", lambda folder: install_runtime(folder, python)
+        )
 
 
 def _is_for(package: Path, python: str, arch: str) -> bool:

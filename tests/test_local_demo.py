@@ -12,9 +12,9 @@ import pytest
 from clickhouse_driver import Client, errors
 
 from local import process
+from tests.shared import made_once, shared_folder
 
-# One process runs them all, so that the demo runs once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 COPIED = ("local", "xapi_etl_processor", "deployment")
@@ -49,8 +49,16 @@ def copied(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which the demo ran, beside data that a person loaded."""
-    folder = copied(tmp_path_factory.mktemp("checkout"))
+    """A checkout in which the demo ran, beside data that a person loaded; a copy for each process,
+    since a data folder has one user at a time.
+    """
+    original = made_once(shared_folder(tmp_path_factory, "demo"), "checkout", with_a_demo)
+    return Path(shutil.copytree(original, tmp_path_factory.mktemp("demo") / "checkout"))
+
+
+def with_a_demo(folder: Path) -> None:
+    """Make a checkout with data of a person's own, and run the demo in it."""
+    copied(folder)
     with process.clickhouse(folder / ".local/clickhouse") as port, Client("127.0.0.1", port) as own:
         own.execute("CREATE TABLE default.mine (a UInt8) ENGINE = MergeTree ORDER BY a")
         own.execute("INSERT INTO default.mine SELECT 42")
@@ -69,7 +77,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (folder / "shown").write_text(done.stdout)
-    return folder
 
 
 def test_the_demo_keeps_what_a_person_loaded(checkout: Path) -> None:

@@ -148,8 +148,8 @@ def test_memory_does_not_grow_with_the_object(
             # An object without a single statement fails.
             body += lines["other"]
     else:
-        count = 40 * MEGABYTE
-        body = gzip.compress(b"\n" * (4 * MEGABYTE), 9) * 10
+        count = 16 * MEGABYTE
+        body = gzip.compress(b"\n" * (4 * MEGABYTE), 9) * 4
     # S3 in a separate process, so that only the loader is measured.
     with process.s3() as variables:
         client = boto3.client("s3", endpoint_url=variables["AWS_ENDPOINT_URL"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,17 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
 def made_once(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
     """The file or folder of this name; the first process that needs it makes it."""
     path = folder / name
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path):
         if not path.exists():
             unfinished = folder / f"unfinished-{name}"
             make(unfinished)
             unfinished.rename(path)
     return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time gets past this, for each path."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from clickhouse_driver import Client, errors
 
 from local import process
-from tests.shared import made_once, shared_folder
+from tests.shared import locked, shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -47,13 +48,18 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout in which the demo ran, beside data that a person loaded; a copy for each process,
-    since a data folder has one user at a time.
+@pytest.fixture
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkout in which the demo ran, beside data that a person loaded.
+
+    All processes of the test run have the same one, and use it in turn: a data folder has one user
+    at a time.
     """
-    original = made_once(shared_folder(tmp_path_factory, "demo"), "checkout", with_a_demo)
-    return Path(shutil.copytree(original, tmp_path_factory.mktemp("demo") / "checkout"))
+    folder = shared_folder(tmp_path_factory, "demo")
+    with locked(folder):
+        if not (folder / "shown").exists():
+            with_a_demo(folder)
+        yield folder
 
 
 def with_a_demo(folder: Path) -> None:

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from moto.server import ThreadedMotoServer
-
 from local.lifetime import StopRequest
 
 PORT = 5000
@@ -65,6 +63,9 @@ def without_real_services(environ: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def serving(port: int = 0) -> Iterator[dict[str, str]]:
     """Serve in a thread of this process; gives the environment to use it with."""
+    # Most who import this module only need the environment, and moto takes half a second.
+    from moto.server import ThreadedMotoServer
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()

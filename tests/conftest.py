@@ -150,7 +150,7 @@ def template(clickhouse: ClickHouseServer) -> Template:
     migrate(Settings.from_env(variables))
     found = clickhouse.engine.query(
         f"SELECT create_table_query FROM system.tables WHERE database = '{database}'"
-        " ORDER BY engine = 'View'",
+        " AND name != 'schema_versions' ORDER BY engine = 'View'",
         "JSONCompactEachRow",
     )
     creates = [json.loads(line)[0] for line in found.bytes().decode().splitlines()]
@@ -159,12 +159,13 @@ def template(clickhouse: ClickHouseServer) -> Template:
 
 @pytest.fixture
 def settings(unmigrated: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
-    """Settings, also set in the environment, for a database with the current schema."""
-    database = unmigrated.clickhouse_database
+    """Settings, also set in the environment, for a database with the current tables and views.
+
+    It has no list of applied migrations: tests of migrations migrate `unmigrated`.
+    """
     for create in template.creates:
-        clickhouse.engine.query(create.replace(template.database, database))
-    applied = f"SELECT * FROM {template.database}.schema_versions"
-    clickhouse.engine.query(f"INSERT INTO {database}.schema_versions {applied}")
+        made = create.replace(template.database, unmigrated.clickhouse_database)
+        clickhouse.engine.query(made)
     return unmigrated
 
 

@@ -55,11 +55,12 @@ def test_migrate_without_a_server_fails_in_one_line(
 
 
 def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
-    settings: Settings,
+    unmigrated: Settings,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    migrations.migrate(unmigrated)
     edited = tmp_path / "schema"
     shutil.copytree(migrations.SCHEMA, edited)
     first = edited / "0001_tables.sql"
@@ -67,7 +68,7 @@ def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
     monkeypatch.setattr(migrations, "SCHEMA", edited)
     assert main(["migrate"]) == 1
     said = capsys.readouterr().err.strip().splitlines()
-    assert f"{settings.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
+    assert f"{unmigrated.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
 
 
 def test_migrate_takes_the_password_from_the_secret(

@@ -140,8 +140,9 @@ def test_migrations_are_sent_with_tls_too(
     terminators: list[Terminator],
 ) -> None:
     terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
-    there = replace(trusting, clickhouse_port=terminators[0].port)
-    assert migrate(there) == []  # They are applied already.
+    port, new = terminators[0].port, f"{trusting.clickhouse_database}_new"
+    there = replace(trusting, clickhouse_port=port, clickhouse_database=new)
+    assert migrate(there)
     with pytest.raises(errors.NetworkError):
         migrate(replace(there, clickhouse_ca_certs=""))
 

@@ -10,8 +10,8 @@ override SQL := $(value SQL)
 CMD :=
 override CMD := $(value CMD)
 export SQL CMD
-# Twice as many processes as cores: many tests wait for a time to pass.
-WORKERS ?= 4
+# More processes than two cores: many tests wait for a time to pass.
+WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
@@ -57,7 +57,7 @@ $(VENV)/mutants/ready: $(VENV)/ready
 run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
 	@$(BIN)/python test_unified_lambda.py
 
-test: $(VENV)/ready ## run all tests, in random order: about three minutes
+test: $(VENV)/ready ## run all tests, in random order: about four minutes
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change

@@ -270,39 +270,6 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
     assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
 
 
-def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
-    token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
-    put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")
-    for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
-        assert invoke({"continuation_token": token, **other_request}).status == 400
-    for same_request in ({"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}):
-        assert invoke({"continuation_token": token, **same_request})["files_found"] == 2
-
-
-@pytest.mark.check("S14")
-@pytest.mark.parametrize(
-    ("token", "beside"),
-    [
-        ({"after": ""}, {"section_id": 0}),  # A missing section is not section 0.
-        ({"after": "zzzz"}, {}),
-        ({"after": "section/10/x", "section_id": 1}, {}),
-        ({"after": "", "dryrun": True}, {}),
-    ],
-)
-def test_a_token_that_would_skip_objects_is_refused(
-    bucket: Bucket, invoke: Invoke, token: dict[str, Any], beside: dict[str, Any]
-) -> None:
-    put(bucket, "section/1/video/a.jsonl")
-    text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
-    assert invoke({"continuation_token": text, **beside}).status == 400
-
-
-def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: Invoke) -> None:
-    token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
-    assert invoke({"continuation_token": token})["dry_run"] is True
-    assert invoke({"continuation_token": token, "dry_run": False}).status == 400
-
-
 def test_a_listing_that_fails_half_way_keeps_what_was_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,13 +288,6 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
     answer = invoke({"continuation_token": answer["continuation_token"]})
     assert (answer["complete"], answer["files_processed"]) == (True, 2)
     assert ask(COUNT) == [[6]]
-
-
-@pytest.mark.fault(11, 14, caught_by="an exception that Lambda sees")
-def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
-    put(bucket, "section/1/video/a.jsonl")
-    with pytest.raises(NothingDone, match="time ran out"):
-        invoke({"section_id": 1}, seconds_left=0)
 
 
 @pytest.mark.fault(23, caught_by="an exception that Lambda sees")

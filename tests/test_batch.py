@@ -82,7 +82,7 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
 def test_objects_without_lines_do_not_pile_up(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, skipped: bool
 ) -> None:
-    """What became of them is known, and given, before all the others have been listed."""
+    """Their outcomes are given before the others have been listed."""
     monkeypatch.setattr(batch, "MAX_OBJECTS", 2)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     listed = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(6)]

@@ -184,7 +184,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
         assert [outcome.status for outcome in process([obj], run)] == ["processed"]
     else:
         assert health.check(settings, connections(settings), deadline)["healthy"]
-    # One for connecting and one for the query itself, at the least for four queries.
+    # At least four queries, each with a call for connecting and one for the query itself.
     assert len(ends) >= 8
     assert max(ends) < deadline.at
 

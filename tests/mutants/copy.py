@@ -18,7 +18,7 @@ RUN_SECONDS = 900
 """A run of the tests that takes longer counts as one that fails. Our limit."""
 
 MEMORY_KB = 8 * 1024**2
-"""What a process of the tests may allocate: some faults do so without end. Our limit."""
+"""How much memory the tests may allocate: some faults allocate without end. Our limit."""
 
 FAST = ("-m", "not slow")
 """Chooses the tests of `make test-fast`."""
@@ -87,7 +87,7 @@ class Copy:
         return f"pytest ends with {status}: {output.strip()[-80:]}" if status else None
 
     def stop(self) -> None:
-        """End what runs, and run nothing more; for other threads."""
+        """Stop the tests that run and start no more; called from another thread."""
         self._stopped = True
         self._end_processes()
 

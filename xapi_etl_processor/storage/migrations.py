@@ -115,4 +115,4 @@ def _drop_if_empty(connection: Connection, database: str) -> None:
 
 
 BEFORE: dict[int, Callable[[Connection, str], None]] = {2: _undo_exchange, 3: _wait_for_inserts}
-"""What is done before a file is applied, by its number."""
+"""By a file's number: what to do before the file is applied."""

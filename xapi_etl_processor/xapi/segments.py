@@ -44,7 +44,7 @@ def _written(value: object) -> str:
 
 
 def _all_in_notation(values: Sequence[str]) -> bool:
-    """Whether no text begins as a JSON array does."""
+    """Whether no text begins like a JSON array."""
     return "\n[" not in "\n".join(("", *values))
 
 

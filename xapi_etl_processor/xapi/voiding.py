@@ -41,7 +41,7 @@ def voided(statement: Any, line: bytes, number: int, source: Source) -> Voided |
 
 
 def _happened_at(statement: Any, source: Source) -> int:
-    """By the same rule as the column `timestamp`."""
+    """When it happened, by the same rule as the column `timestamp`."""
     for value in (statement.timestamp, statement.stored):
         if (found := milliseconds(value)) is not None:
             return found

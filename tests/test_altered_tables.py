@@ -17,6 +17,7 @@ from xapi_etl_processor.errors import EventFailed, NothingDone
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.fault(38, caught_by="column names in every insert; health check")
 def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_stored(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
@@ -36,6 +37,7 @@ def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_st
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(41, caught_by="row identity")
 @pytest.mark.parametrize("across", [0, 1])
 def test_a_statement_sent_again_in_another_month_counts_once(
@@ -53,6 +55,7 @@ def test_a_statement_sent_again_in_another_month_counts_once(
     assert ask(f"{parts} AND database = currentDatabase() AND active") == [["202401"]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(42, caught_by="deduplication window of the view's table")
 @pytest.mark.parametrize(("window", "counted"), [(10_000, 5), (0, 10)])
 def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_window(
@@ -129,6 +132,7 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
     assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(45, caught_by="no writing query is sent")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
 def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(

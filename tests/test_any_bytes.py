@@ -97,6 +97,7 @@ def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
         assert row == alone
 
 
+@pytest.mark.slow
 @given(st.lists(_changed | _damaged() | st.binary(max_size=20), min_size=1, max_size=4))
 def test_a_line_that_the_standard_library_cannot_parse_is_not_a_statement(
     lines: list[bytes],

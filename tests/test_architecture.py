@@ -27,6 +27,7 @@ def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
     assert violations() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("low", "high"), [("storage", "common"), ("sources", "storage"), ("errors", "config")]
 )

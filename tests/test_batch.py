@@ -42,6 +42,7 @@ def _voiding(number: int) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "limit", "table"),
     [
@@ -78,6 +79,7 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     assert len(stored) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skipped", [False, True], ids=["empty", "in the ledger"])
 def test_objects_without_lines_do_not_pile_up(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, skipped: bool
@@ -143,6 +145,7 @@ def test_the_same_lines_further_down_in_an_object_are_rows_too(
     assert ask("SELECT source_line FROM video_events ORDER BY 1") == [[1], [2], [3], [4]]
 
 
+@pytest.mark.slow
 def test_what_a_new_version_reads_is_stored_beside_what_the_old_one_read(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -216,6 +216,7 @@ def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> Non
     assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
@@ -236,6 +237,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     assert ask(COUNT) == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(46, caught_by="paginated listing")
 def test_a_listing_of_several_pages_is_processed_completely(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -262,6 +264,7 @@ def test_a_bad_object_is_named_and_the_others_are_processed(
     assert ask(COUNT) == [[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(16, caught_by="caps on the lists in an answer")
 def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
     for number in range(25):
@@ -270,6 +273,7 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
     assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
 
 
+@pytest.mark.slow
 def test_a_listing_that_fails_half_way_keeps_what_was_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,7 @@ def test_when_time_runs_out_a_token_resumes_where_it_stopped(
         assert ask("SELECT count() FROM processed_files") == [[60]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, 49, caught_by="continuation token")
 def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     bucket: Bucket,
@@ -89,6 +90,7 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(36, 49, caught_by="a failed insert is never an ordinary pause")
 def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     bucket: Bucket,
@@ -182,6 +184,7 @@ def list_slowly(settings: Settings) -> Clock:
     return clock
 
 
+@pytest.mark.slow
 def test_the_deadline_is_checked_while_nothing_is_found(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
@@ -198,6 +201,7 @@ def test_the_deadline_is_checked_while_nothing_is_found(
     assert 1 < rounds < 10
 
 
+@pytest.mark.slow
 def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings
 ) -> None:

@@ -37,6 +37,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate"]) == 0
     assert "applied 0001_tables.sql to test_" in capsys.readouterr().out
@@ -71,6 +72,7 @@ def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
     assert f"{unmigrated.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
 
 
+@pytest.mark.slow
 def test_migrate_takes_the_password_from_the_secret(
     unmigrated: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +84,7 @@ def test_migrate_takes_the_password_from_the_secret(
     assert main(["migrate"]) == 0
 
 
+@pytest.mark.slow
 def test_event_processes_the_named_objects(
     bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +116,7 @@ def test_event_with_a_missing_object_fails_and_says_so(
     assert "does not exist" in answer(capsys)["failures"][0]["error"]
 
 
+@pytest.mark.slow
 def test_bulk_prints_only_its_answer_on_standard_output(
     bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,7 @@ def test_the_servers_error_code_decides_whether_to_retry(
     assert len(pauses) == tries - 1
 
 
+@pytest.mark.slow
 @pytest.mark.check("S10")
 def test_only_texts_that_can_quote_no_value_are_passed_on(
     client: ClickHouse, clickhouse: ClickHouseServer
@@ -278,6 +279,7 @@ def test_a_secret_that_cannot_be_used_is_named(
         ClickHouse(replace(settings, clickhouse_password_secret_arn=missing)).query("SELECT 1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -298,6 +300,7 @@ def test_a_secret_that_holds_no_password_is_named_and_not_shown(
     assert text not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_secret_without_a_region_is_named(
     settings: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +336,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         warm.disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(63, caught_by="one re-read of the secret")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
@@ -395,6 +399,7 @@ def test_a_password_in_a_secret_keeps_its_blanks(
         assert secrets.password(replace(settings, clickhouse_password_secret_arn=arn)) == " p "
 
 
+@pytest.mark.slow
 def test_a_binary_secret_is_named_and_not_shown(
     settings: Settings, aws_environment: dict[str, str]
 ) -> None:

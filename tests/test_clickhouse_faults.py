@@ -47,6 +47,7 @@ def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     assert ask(LEDGER) == [[151, 150, 1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(24, caught_by="all-or-nothing block; then the message is delivered again")
 def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
@@ -62,6 +63,7 @@ def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     assert ask(IDS) == ids(range(150))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(25, caught_by="insert token; ledger written last")
 def test_a_connection_cut_between_batches_repeats_no_batch(
     bucket: Bucket,
@@ -128,6 +130,7 @@ def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(
     assert ask(IDS) == ids(range(20)) + ids(range(100, 104))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(27, caught_by="insert token made of the rows; row identity")
 def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     bucket: Bucket,
@@ -158,6 +161,7 @@ def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     assert ask(LEDGER) == [[200, 200, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(28, caught_by="lines rejected one by one")
 def test_a_bad_line_in_a_batch_does_not_affect_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
@@ -256,6 +260,7 @@ def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     assert ask(ROWS) == [[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(34, caught_by="backoff with jitter; then the message is delivered again")
 def test_too_many_parts_are_retried_with_growing_pauses(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, pauses: list[float]

@@ -88,6 +88,7 @@ def test_gzip_over_a_limit_fails_and_within_it_is_stored(
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
 
+@pytest.mark.slow
 @pytest.mark.check("S13")
 def test_an_object_that_is_too_large_fails_before_it_is_read(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -102,6 +103,7 @@ def test_an_object_that_is_too_large_fails_before_it_is_read(
     assert ask("SELECT event_id FROM video_events") == [[event_id(2)]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(54, caught_by="line length limit")
 @pytest.mark.check("S13")
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
@@ -119,6 +121,7 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     assert ask("SELECT max(length(line)) FROM rejected_statements") == [[4096]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(53, caught_by="nesting limit")
 @pytest.mark.check("S13")
 @pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
@@ -138,6 +141,7 @@ def test_nesting_has_a_limit(
     assert ask(REASONS) == [[n, "nested more than 128 deep"] for n in (2, 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.check("S13")
 def test_a_batch_of_long_lines_is_limited_in_bytes(
     bucket: Bucket,
@@ -157,6 +161,7 @@ def test_a_batch_of_long_lines_is_limited_in_bytes(
     assert ask("SELECT count() FROM video_events FINAL") == [[20]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(59, caught_by="error if no line is a statement")
 @pytest.mark.parametrize(
     "body",
@@ -238,6 +243,7 @@ def test_an_object_without_video_statements_succeeds_with_its_counts(
     assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.check("S14")
 @pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
 @pytest.mark.parametrize("value", ["false", "true", 0, 1, "", [], "no"])

@@ -58,6 +58,7 @@ def _statements(draw: st.DrawFn) -> Any:
     return with_values(base, *((path, draw(_values[path])) for path in chosen))
 
 
+@pytest.mark.slow
 @given(_statements())
 def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
     # A registration at the top counts only where the context has none.

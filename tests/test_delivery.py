@@ -61,6 +61,7 @@ def deliver(
     return {name: body for name, body in messages.items() if name in failed}
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, caught_by="partial batch response; ledger")
 def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
     bucket: Bucket, invoke: Invoke, ask: Ask
@@ -79,6 +80,7 @@ def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
     assert ask(ROWS) == [[20]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, caught_by="error isolation per object")
 def test_a_defect_that_one_object_triggers_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +123,7 @@ def short_token(chunk: Chunk) -> dict[str, Any]:
     return columns
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, 65, caught_by="error isolation per object")
 @pytest.mark.parametrize("short", [short_columns, short_token])
 def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
@@ -149,6 +152,7 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
     assert ask(IDS) == ids(range(4))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, caught_by="error isolation per batch")
 def test_a_defect_while_storing_fails_only_what_was_not_stored(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -174,6 +178,7 @@ def test_a_defect_while_storing_fails_only_what_was_not_stored(
     assert ask(IDS) == ids(range(4))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(9, caught_by="partial batch response; ledger")
 def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
     bucket: Bucket, settings: Settings, ask: Ask
@@ -204,6 +209,7 @@ def test_a_batch_response_names_exactly_the_messages_that_failed(
     assert answer == {"batchItemFailures": [{"itemIdentifier": f"m{n}"} for n in range(good, 3)]}
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, 14, caught_by="deadline; partial batch response")
 @pytest.mark.parametrize("seconds_left", [0.001, 0])
 def test_with_hardly_any_time_left_everything_is_delivered_again(
@@ -219,6 +225,7 @@ def test_with_hardly_any_time_left_everything_is_delivered_again(
     assert ask(IDS) == ids(range(6))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, caught_by="deadline; partial batch response")
 def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     bucket: Bucket,
@@ -238,6 +245,7 @@ def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     assert ask(ROWS) == [[6]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, caught_by="deadline")
 def test_an_object_unfinished_when_time_runs_out_is_not_in_the_ledger(
     bucket: Bucket,
@@ -421,6 +429,7 @@ def test_answers_stay_small_whatever_is_sent(
         assert (answer["statusCode"], len(json.dumps(answer)) < 10_000) == (400, True)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(5, caught_by="decoding once, at the edge")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
@@ -456,6 +465,7 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
             yield message["MessageId"], json.loads(message["Body"])
 
 
+@pytest.mark.slow
 @pytest.mark.fault(33, caught_by="no state but connections between invocations")
 def test_an_abandoned_invocation_does_not_affect_the_next_one(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -111,6 +111,7 @@ def in_a_clone(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "message"),
     [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
@@ -151,6 +152,7 @@ def test_a_python_that_cannot_build_the_package_is_refused(
     assert done.stderr.startswith(f"deploy.sh: {message}")
 
 
+@pytest.mark.slow
 def test_the_package_is_built_as_asked_and_tested_and_uncommitted_changes_are_named(
     tmp_path: Path,
 ) -> None:

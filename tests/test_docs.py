@@ -77,6 +77,7 @@ def test_the_migrated_table_has_the_columns_types_and_comments_of_the_column_tab
     assert found == [[column.name, column.type, column.comment] for column in COLUMNS]
 
 
+@pytest.mark.slow
 def test_migrating_says_what_it_did_and_the_second_time_does_nothing(
     unmigrated: Settings, ask: Ask
 ) -> None:
@@ -278,6 +279,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 260
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing_that_the_deployment_lacks() -> None:
     """Only what pyproject.toml calls dependencies, and boto3, may be imported at the top."""
     code = (

@@ -71,6 +71,7 @@ def test_every_record_of_a_notification_is_processed(
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(55, caught_by="gzip recognized by content")
 def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))

@@ -128,6 +128,7 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     assert ask(f"{COUNT} FINAL") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(25, 26, caught_by="retry with the same bytes and token")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
@@ -242,6 +243,7 @@ def test_statements_from_hundreds_of_months_are_one_insert(
     assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[300, 300]]
 
 
+@pytest.mark.slow
 def test_a_batch_fills_across_objects_and_ends_inside_one(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_batch_fills_across_objects_and_ends_inside_one(
     assert ask(COUNT) == [[120]]
 
 
+@pytest.mark.slow
 def test_an_object_is_in_the_ledger_only_after_its_last_row(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
     assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.check("S9")
 def test_rights_that_can_destroy_events_cause_a_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
@@ -143,6 +144,7 @@ def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) 
     assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(38, caught_by="health check")
 @pytest.mark.parametrize(
     ("change", "said"),

@@ -181,6 +181,7 @@ def test_a_query_by_hand_is_answered_without_a_server(tmp_path: Path) -> None:
     assert b"nope" in failed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sql",
     [

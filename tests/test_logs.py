@@ -72,6 +72,7 @@ def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
     assert metrics(printed(capfd))["success"] == [success]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
 @pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
 def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
@@ -127,6 +128,7 @@ def test_a_log_line_has_request_mode_section_and_counts(
     assert line["summary"]["files_processed"] == 1
 
 
+@pytest.mark.slow
 def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +181,7 @@ def test_the_log_has_no_list_of_all_objects(
     assert "files" not in ended["summary"]
 
 
+@pytest.mark.slow
 def test_a_failed_connection_is_logged_once_and_without_a_traceback(
     invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.quantities import speed
 from xapi_etl_processor.xapi.values import section
 
+pytestmark = pytest.mark.slow
+
 IDS = "SELECT event_id FROM video_statements ORDER BY event_id"
 
 

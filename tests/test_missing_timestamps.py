@@ -14,6 +14,7 @@ NO_TIME = "section/1/video/merged.jsonl"
 ROWS = "SELECT timestamp, timestamp_source FROM video_statements ORDER BY event_id"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
@@ -41,6 +42,7 @@ def test_an_object_that_is_written_anew_doubles_none_of_them(
     assert ask("SELECT count() FROM video_statements") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("payload", "counted"),
     [

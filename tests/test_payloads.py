@@ -298,6 +298,7 @@ def test_a_name_longer_than_s3_allows_is_refused() -> None:
             parse_payload(payload)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(16, caught_by="cap on the errors reported per message")
 @pytest.mark.check("S13")
 def test_many_bad_records_in_a_message_are_counted_and_only_some_are_described() -> None:

@@ -58,6 +58,7 @@ def test_the_event_payloads_load_their_object(invoke: Invoke, ask: Ask, payload:
     assert ask(COUNT) == [[1]]
 
 
+@pytest.mark.slow
 def test_the_health_check_payload_is_answered(invoke: Invoke) -> None:
     answer = invoke(json.loads(HEALTH_CHECK))
     assert (answer.status, answer["healthy"]) == (200, True)

@@ -57,6 +57,7 @@ def test_a_number_may_be_sent_as_text_and_with_zeros(
     assert ask(STORED) == [[7, "7"]]
 
 
+@pytest.mark.slow
 def test_a_section_of_text_filters_below_other_folders(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_section_of_text_filters_below_other_folders(
     assert found(invoke, section_id="BIO", s3_prefix="archive") == keys[:1]
 
 
+@pytest.mark.slow
 def test_a_token_continues_a_section_of_text(
     bucket: Bucket,
     invoke: Invoke,
@@ -126,6 +128,7 @@ def test_what_cannot_be_a_section_is_answered_with_400(
     assert named in answer["error"]
 
 
+@pytest.mark.slow
 def test_an_events_answer_and_log_name_a_section_of_text(
     bucket: Bucket,
     invoke: Invoke,

@@ -19,6 +19,8 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.storage.migrations import migrate
 
+pytestmark = pytest.mark.slow
+
 NUMBER = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 TEXT = "section/BIO101/video/2024-01-02T12-00-00Z_2.jsonl"
 NO_TIME = "section/7/video/merged.jsonl"

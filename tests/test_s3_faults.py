@@ -75,6 +75,7 @@ def test_reading_resumes_where_a_body_was_cut_short(
         assert int(rest[0].removeprefix("bytes=").removesuffix("-")) >= 1024**2
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
 def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
@@ -139,6 +140,7 @@ def test_a_tls_error_in_a_body_is_retried_or_fails_only_that_object(
     assert ask(IDS) == ([] if failed else ids(range(200))) + ids(range(1000, 1001))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="S3 checksum; ledger written last")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_a_body_damaged_in_transit_fails_and_is_read_again(
@@ -273,6 +275,7 @@ def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
     assert len(store.asked("GET")) == 1
 
 
+@pytest.mark.slow
 def test_an_object_is_described_only_if_its_notification_does_not(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:
@@ -375,6 +378,7 @@ def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
     assert ask(IDS) == [[event_id(0)], [event_id(2)]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(22, caught_by="ranged GET of the rest (If-Match)")
 def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     bucket: Bucket,

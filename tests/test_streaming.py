@@ -49,6 +49,7 @@ def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
     assert [len(chunk) for chunk in found["large.jsonl"]] == [READ_BYTES, READ_BYTES, 1]
 
 
+@pytest.mark.slow
 def test_objects_come_in_order_whatever_their_size(
     bucket: Bucket, aws_environment: dict[str, str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_objects_come_in_order_whatever_their_size(
     assert keys == [f"{number:02}.jsonl" for number in range(20)]
 
 
+@pytest.mark.slow
 def test_no_more_small_objects_are_fetched_ahead_than_allowed(
     bucket: Bucket, aws_environment: dict[str, str]
 ) -> None:
@@ -78,6 +80,7 @@ def test_no_more_small_objects_are_fetched_ahead_than_allowed(
     assert taken == len(started) == 30
 
 
+@pytest.mark.slow
 def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     bucket: Bucket,
     settings: Settings,

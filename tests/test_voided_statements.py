@@ -82,6 +82,7 @@ def test_repeats_and_a_second_voiding_void_once(bucket: Bucket, invoke: Invoke, 
     assert ask(READ) == [[event_id(1)]]
 
 
+@pytest.mark.slow
 def test_a_statement_that_is_sent_again_stays_voided(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -113,6 +114,7 @@ def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
     assert set(tables[:-1]) == {"video_events", "rejected_statements", "voided_statements"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["rows", "bytes"])
 def test_a_batch_of_voided_ids_is_bounded(
     bucket: Bucket,
@@ -151,6 +153,7 @@ def test_an_insert_of_voided_ids_whose_reply_is_lost_is_repeated_and_stored_once
     assert ask("SELECT count() FROM voided_statements") == [[1]]
 
 
+@pytest.mark.slow
 def test_a_filter_on_the_view_uses_the_primary_key_and_the_indexes_of_the_table(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

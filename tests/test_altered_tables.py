@@ -77,6 +77,7 @@ def test_a_repeated_insert_reaches_a_materialized_view_once_if_its_table_has_a_w
     assert ask("SELECT sum(n) FROM per_video") == [[counted]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(43, caught_by="`async_insert=0` and `insert_deduplicate=1` in every insert")
 @pytest.mark.parametrize(
     "setting",
@@ -94,6 +95,7 @@ def test_every_insert_is_synchronous_and_deduplicated_whatever_the_users_profile
     assert wire.sent.count(setting) == inserts
 
 
+@pytest.mark.slow
 def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke) -> None:
     bucket.put(KEY, *(b"not a statement" * 100 for _ in range(500)), video(1))
     wire.sent.clear()

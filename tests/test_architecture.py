@@ -23,6 +23,7 @@ def violations(*arguments: str) -> str:
     return done.stdout if done.returncode else ""
 
 
+@pytest.mark.slow
 def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
     assert violations() == ""
 

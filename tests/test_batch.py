@@ -98,6 +98,7 @@ def test_objects_without_lines_do_not_pile_up(
     outcomes.close()
 
 
+@pytest.mark.slow
 def test_nothing_more_is_listed_after_a_failed_insert(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_nothing_more_is_listed_after_a_failed_insert(
     assert len(list(coming)) == 4
 
 
+@pytest.mark.slow
 def test_the_same_line_in_two_sections_is_two_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

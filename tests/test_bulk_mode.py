@@ -60,6 +60,7 @@ def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
     return list(answer["files"])
 
 
+@pytest.mark.slow
 def test_a_section_is_loaded_and_the_answer_reports_it(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
 
+@pytest.mark.slow
 def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
     bucket: Bucket,
     invoke: Invoke,
@@ -138,6 +139,7 @@ def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
         invoke({"section_id": 1}, clock=clock)
 
 
+@pytest.mark.slow
 def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
     put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")

@@ -130,6 +130,7 @@ def test_bulk_prints_only_its_answer_on_standard_output(
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
+@pytest.mark.slow
 def test_bulk_with_force_loads_what_the_ledger_knows(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,6 +256,7 @@ def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Sett
     assert PASSWORD not in repr(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.check("S4")
 @pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
 def test_the_password_comes_from_a_secret(
@@ -375,6 +376,7 @@ def test_a_refused_login_is_not_tried_again_without_a_secret(
     assert (tried, pauses) == (["SELECT 1"], [])
 
 
+@pytest.mark.slow
 def test_a_secret_is_read_once_until_a_login_is_refused(
     settings: Settings, aws_environment: dict[str, str]
 ) -> None:
@@ -389,6 +391,7 @@ def test_a_secret_is_read_once_until_a_login_is_refused(
     assert secrets.password(with_secret) == "second"
 
 
+@pytest.mark.slow
 def test_a_password_in_a_secret_keeps_its_blanks(
     settings: Settings, aws_environment: dict[str, str]
 ) -> None:
@@ -474,6 +477,7 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
     assert blocks == ["block"]
 
 
+@pytest.mark.slow
 def test_importing_the_driver_builds_no_table_of_dates() -> None:
     code = (
         "from xapi_etl_processor import clickhouse_client\n"

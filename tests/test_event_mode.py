@@ -61,6 +61,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
     ]
 
 
+@pytest.mark.slow
 def test_every_record_of_a_notification_is_processed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
+@pytest.mark.slow
 def test_one_failed_object_does_not_hold_back_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -151,6 +153,7 @@ def test_one_failed_object_does_not_hold_back_the_others(
     assert ask("SELECT count() FROM video_events") == [[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(8, 10, caught_by="partial batch response")
 def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
@@ -279,6 +282,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
         invoke(notification(name, "section/x.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(7, caught_by="other records processed; event delivered again")
 def test_a_record_from_another_service_fails_the_event_and_is_named(
     bucket: Bucket, invoke: Invoke, ask: Ask

@@ -93,6 +93,7 @@ def test_the_ledger_is_queried_once_for_many_objects(
     assert verbs == ["processed_files", "video_events", "processed_files"]
 
 
+@pytest.mark.slow
 def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
     bucket: Bucket, settings: Settings
 ) -> None:
@@ -105,6 +106,7 @@ def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
     assert ledger.already_processed(known, page, FOREVER) == {ledger.identity(page[7])}
 
 
+@pytest.mark.slow
 @pytest.mark.fault(3, caught_by="ETag in the ledger's key")
 def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1))
@@ -116,6 +118,7 @@ def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke
     assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(3, caught_by="current version is read; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
@@ -153,6 +156,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(26, caught_by="the message is delivered again; insert token")
 @pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(

@@ -32,6 +32,7 @@ def check() -> tuple[int, dict[str, object]]:
     return answer["statusCode"], json.loads(answer["body"])
 
 
+@pytest.mark.slow
 def test_a_healthy_system_is_answered_with_200_and_its_details(
     bucket: Bucket, invoke: Invoke
 ) -> None:
@@ -125,6 +126,7 @@ def test_rights_that_can_destroy_events_cause_a_warning(
     assert invoke(CHECK)["clickhouse"]["warning"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.check("S9")
 def test_a_server_that_cannot_check_rights_causes_no_warning(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
@@ -203,11 +205,13 @@ def test_the_latency_is_that_of_a_query_and_not_of_connecting(
     assert 0 < found["latency_ms"] < 500
 
 
+@pytest.mark.slow
 def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     ask("ALTER TABLE video_events ADD COLUMN cohort String")
     assert check()[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.fault(39, caught_by="health check")
 def test_a_table_without_a_deduplication_window_is_not_healthy(
     settings: Settings, ask: Ask
@@ -237,6 +241,7 @@ def windows_of(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], list[str
     monkeypatch.setattr(health, "UNNEEDED_RIGHTS", ())  # Many queries, about something else.
 
 
+@pytest.mark.slow
 @pytest.mark.fault(39, caught_by="health check")
 @pytest.mark.parametrize(
     ("engine", "found"),

@@ -53,6 +53,7 @@ def expected_lines(body: bytes, limit: int) -> list[bytes]:
     return [line[: limit + 2] for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(50, caught_by="own splitter, on \\n only")
 @given(_bodies, _cuts, st.sampled_from([1, 2, 5, 1000]))
 @example(BOM + b"a\n", [1, 2, 3], 1000)
@@ -63,6 +64,7 @@ def test_lines_do_not_depend_on_how_the_body_is_chunked(
     assert lines_of(*cut(body, cuts), limit=limit) == expected_lines(body, limit)
 
 
+@pytest.mark.slow
 @given(_bodies, _cuts, _cuts, st.integers(0, 9))
 @example(b"a\n", [1], [1], 9)
 def test_gzip_is_recognized_by_content_in_any_chunking(
@@ -72,6 +74,7 @@ def test_gzip_is_recognized_by_content_in_any_chunking(
     assert unzipped(*cut(b"".join(members), cuts)) == body
 
 
+@pytest.mark.slow
 @given(_bodies.filter(lambda body: not body.startswith(b"\x1f\x8b")), _cuts)
 def test_bytes_that_are_not_gzip_pass_unchanged(body: bytes, cuts: list[int]) -> None:
     assert unzipped(*cut(body, cuts)) == body

@@ -33,6 +33,7 @@ def test_they_get_the_time_when_they_were_stored_or_the_keys(
     assert ask(ROWS) == [*expected, ["2024-01-01 12:00:00.000", "statement"]]
 
 
+@pytest.mark.slow
 def test_an_object_that_is_written_anew_doubles_none_of_them(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -50,6 +50,7 @@ def test_the_bulk_payload_loads_its_section(invoke: Invoke, ask: Ask) -> None:
     assert ask(COUNT) == [[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("payload", [DIRECT, S3_EVENT], ids=["direct", "S3 event"])
 def test_the_event_payloads_load_their_object(invoke: Invoke, ask: Ask, payload: str) -> None:
     answer = invoke(json.loads(payload))

@@ -32,6 +32,7 @@ def found(invoke: Invoke, **request: Any) -> list[str]:
     return list(answer["files"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["BIO101", "Médecine 1+2", "20x1", "1e3", "a" * 256])
 def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
     bucket: Bucket, invoke: Invoke, ask: Ask, section: str
@@ -44,6 +45,7 @@ def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
     assert ask(STORED) == [[0, section]]
 
 
+@pytest.mark.slow
 def test_a_number_may_be_sent_as_text_and_with_zeros(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -144,6 +146,7 @@ def test_an_events_answer_and_log_name_a_section_of_text(
     assert invoke(both)["section_id"] is None
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_section_of_text(
     bucket: Bucket, invoke: Invoke, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def modified(settings: Settings) -> Clock:
     return Clock(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(3, caught_by="row version")
 @pytest.mark.parametrize("order", [("v1", "v2"), ("v2", "v1")])
 def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loaded(
@@ -55,6 +56,7 @@ def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loade
     assert ask("SELECT user_id FROM video_events") == [["v2"]]
 
 
+@pytest.mark.slow
 def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
     bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
 ) -> None:

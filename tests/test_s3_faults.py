@@ -116,6 +116,7 @@ def test_reading_resumes_where_a_gzip_body_was_cut_short(
     assert ask(IDS) == ids(range(300))
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_tls_error_in_a_body_is_retried_or_fails_only_that_object(
@@ -229,6 +230,7 @@ def test_a_stalled_body_does_not_outlast_the_invocation(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(20, caught_by="check of the range in the answer")
 def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, settings: Settings
@@ -262,6 +264,7 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     assert [request.method for request in store.requests] == ["HEAD"]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12, caught_by="deadline")
 def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
     bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer

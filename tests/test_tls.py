@@ -132,6 +132,7 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     client.disconnect()
 
 
+@pytest.mark.slow
 @pytest.mark.check("S6")
 def test_migrations_are_sent_with_tls_too(
     trusting: Settings,

@@ -31,6 +31,7 @@ def voiding(number: int, voided: str, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(KEY, OTHER), (OTHER, KEY)])
 def test_a_voided_statement_is_left_out_whatever_arrives_first(
     bucket: Bucket, invoke: Invoke, ask: Ask, order: tuple[str, ...]
@@ -72,6 +73,7 @@ def test_the_voided_id_may_be_spelled_in_another_way_than_the_statements(
     assert ask(READ) == [[event_id(11)]]
 
 
+@pytest.mark.slow
 def test_repeats_and_a_second_voiding_void_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), video(2), voiding(1, event_id(2)), voiding(2, event_id(2)))
     bucket.put(OTHER, voiding(1, event_id(2)))

@@ -70,7 +70,7 @@ def tried(faults: list[Fault], copies: list[Copy]) -> Iterator[tuple[Fault, str 
 
 def failing_without(faults: list[Fault], copy: Copy) -> str | None:
     """A test that fails although there is no fault; None if there is none."""
-    named = sorted({test for fault in faults if not fault.others for test in fault.tests})
+    named = sorted({test for fault in faults for test in fault.tests})
     found = copy.failing(*named) if named else None
     return found or (copy.failing(*FAST) if any(fault.others for fault in faults) else None)
 

@@ -14,23 +14,25 @@ ROOT = Path(__file__).parent.parent.parent
 FIRST_TESTS = {
     "": "test_event_mode test_bulk_mode test_health",
     "cli": "test_cli",
-    "clickhouse": "test_clickhouse_client",
+    "clickhouse": "test_clickhouse_client test_clickhouse_faults",
     "common": "test_event_mode test_bulk_mode test_exactly_once",
     "config": "test_config",
-    "deadlines": "test_clickhouse_client test_bulk_mode",
+    "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming",
     "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads",
-    "modes/bulk": "test_bulk_mode",
+    "modes/bulk": "test_bulk_mode test_bulk_resuming test_bulk_token test_requested_sections",
     "modes/health": "test_health",
     "sources/objects": "test_objects",
     "sources/payloads": "test_payloads test_event_mode",
-    "sources/s3": "test_streaming test_bulk_mode test_event_mode",
-    "storage/": "test_exactly_once test_event_mode test_docs",
+    "sources/s3": "test_streaming test_s3_faults test_bulk_mode test_event_mode",
+    "storage/": "test_batch test_exactly_once test_event_mode test_voided_statements test_docs",
+    "storage/migrations": "test_migration test_cli",
     "telemetry": "test_logs",
     "xapi/": "test_statements test_leniency test_column_order test_event_ids",
     "xapi/lines": "test_lines",
 }
 """Which test files are tried first with a fault that names none, by the start of its module's name.
-The longest start that fits counts. Only speed depends on it: the others follow."""
+The longest start that fits counts. Of these files the slow tests are tried too; after them all of
+`make test-fast`."""
 
 
 class Fault(NamedTuple):

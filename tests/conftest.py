@@ -24,7 +24,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.packages import Packages
-from tests.samples import context
+from tests.samples import context, video
 from tests.shared import shared_folder
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -83,6 +83,11 @@ class Bucket:
         content = b"".join(line + b"\n" for line in made) if body is None else body
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
         return key
+
+    def put_each(self, *keys: str) -> None:
+        """Upload a bundle with one video statement, a different one for each key."""
+        for number, key in enumerate(keys):
+            self.put(key, video(number))
 
     def uri(self, key: str) -> str:
         """The object's URI, as in the column source_file."""

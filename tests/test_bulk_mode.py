@@ -42,12 +42,6 @@ BODY = {
 }
 
 
-def put(bucket: Bucket, *keys: str) -> None:
-    """Upload a bundle with one video statement, a different one for each key."""
-    for number, key in enumerate(keys):
-        bucket.put(key, video(number))
-
-
 def _token(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode()
 
@@ -97,7 +91,9 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
 
 @pytest.mark.fault(46, caught_by="prefixes matched as whole folders")
 def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
-    put(bucket, "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl")
+    bucket.put_each(
+        "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl"
+    )
     assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
     assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
     assert found(bucket, invoke, s3_prefix="section/1") == ["section/1/video/a.jsonl"]
@@ -109,7 +105,7 @@ def test_a_prefix_narrows_and_a_section_filters(
 ) -> None:
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
-    put(bucket, *archived, "section/1/video/c.jsonl", "section/1/page_viewed/d.jsonl")
+    bucket.put_each(*archived, "section/1/video/c.jsonl", "section/1/page_viewed/d.jsonl")
     assert found(bucket, invoke, s3_prefix="archive") == archived
     assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
     assert found(bucket, invoke, s3_prefix="section/1/video") == ["section/1/video/c.jsonl"]
@@ -120,7 +116,7 @@ def test_the_folder_of_the_bundles_is_configurable(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
-    put(bucket, *moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
+    bucket.put_each(*moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
     assert len(found(bucket, invoke, mode="bulk")) == 3
     assert found(bucket, invoke, section_id=1) == moved[:1]
@@ -130,8 +126,10 @@ def test_the_folder_of_the_bundles_is_configurable(
 
 @pytest.mark.fault(46, caught_by="file extension")
 def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
-    put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL")
-    put(bucket, "section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
+    bucket.put_each(
+        "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL"
+    )
+    bucket.put_each("section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
     assert found(bucket, invoke, mode="bulk") == [
         "section/1/video/C.JSONL",
         "section/1/video/a.jsonl",
@@ -154,8 +152,7 @@ def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
 def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
     bucket: Bucket, invoke: Invoke, start: str | None, end: str | None, expected: list[str]
 ) -> None:
-    put(
-        bucket,
+    bucket.put_each(
         "section/1/video/2024-02-28T23-59-59.999999Z_0.jsonl",
         "section/1/video/2024-02-29T00-00-00Z_1.jsonl",
         "section/1/video/2024-02-29T12:30:00.123Z_2.jsonl",
@@ -169,7 +166,7 @@ def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
 def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
     bucket: Bucket, invoke: Invoke
 ) -> None:
-    put(bucket, "section/1/video/merged.jsonl")
+    bucket.put_each("section/1/video/merged.jsonl")
     today = datetime.now(UTC)
     around = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
     assert found(bucket, invoke, start_date=around[0], end_date=around[1])
@@ -223,7 +220,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     keys = [f"section/1/video/{n:02}.jsonl" for n in range(15)]
-    put(bucket, *keys)
+    bucket.put_each(*keys)
     invoke({"bucket": bucket.name, "key": keys[0]})
     asked: list[str] = []
     clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
@@ -245,7 +242,7 @@ def test_a_listing_of_several_pages_is_processed_completely(
 ) -> None:
     # The local S3 gives as many keys at once; the real one gives 1,000.
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
-    put(bucket, *(f"section/1/video/{number:04}.jsonl" for number in range(53)))
+    bucket.put_each(*(f"section/1/video/{number:04}.jsonl" for number in range(53)))
     assert bucket.client.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 10
     answer = invoke({"section_id": 1})
     assert (answer["files_processed"], answer["complete"]) == (53, True)
@@ -255,7 +252,7 @@ def test_a_listing_of_several_pages_is_processed_completely(
 def test_a_bad_object_is_named_and_the_others_are_processed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    put(bucket, "section/1/video/a.jsonl", "section/1/video/c.jsonl")
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/c.jsonl")
     bucket.put("section/1/video/b.jsonl.gz", body=b"\x1f\x8b broken")
     answer = invoke({"section_id": 1})
     assert answer.status == 200
@@ -278,7 +275,7 @@ def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: In
 def test_a_listing_that_fails_half_way_keeps_what_was_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(bucket, *(f"section/1/video/{number}.jsonl" for number in range(6)))
+    bucket.put_each(*(f"section/1/video/{number}.jsonl" for number in range(6)))
     original = s3.listing
 
     def broken(*arguments: Any) -> Iterator[S3Object]:
@@ -299,7 +296,7 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
-    put(bucket, "section/1/video/a.jsonl")
+    bucket.put_each("section/1/video/a.jsonl")
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
         invoke({"section_id": 1})

@@ -22,12 +22,6 @@ from xapi_etl_processor.xapi.parse import parse
 COUNT = "SELECT count() FROM video_events"
 
 
-def put(bucket: Bucket, *keys: str) -> None:
-    """Upload a bundle with one video statement, a different one for each key."""
-    for number, key in enumerate(keys):
-        bucket.put(key, video(number))
-
-
 @pytest.mark.slow
 @pytest.mark.fault(49, caught_by="continuation token")
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -41,7 +35,7 @@ def test_when_time_runs_out_a_token_resumes_where_it_stopped(
 ) -> None:
     monkeypatch.setattr(bulk, "PAGE_OBJECTS", 7)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 7)
-    put(bucket, *(f"section/1/video/{number:03}.jsonl" for number in range(60)))
+    bucket.put_each(*(f"section/1/video/{number:03}.jsonl" for number in range(60)))
     request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
     seen, rounds = 0, 0
     clock = Clock()
@@ -78,7 +72,7 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "500")
-    put(bucket, "section/1/video/a.jsonl")
+    bucket.put_each("section/1/video/a.jsonl")
     # Several chunks, and so several batches.
     bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
     clock = run_out_of_time_after(clickhouse, inserts=1)
@@ -99,7 +93,7 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put(bucket, "section/1/video/a.jsonl")
+    bucket.put_each("section/1/video/a.jsonl")
     assert invoke({"section_id": 1})["files_processed"] == 1
     bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
     clock = Clock()
@@ -142,7 +136,7 @@ def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
 @pytest.mark.slow
 def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
-    put(bucket, "section/1/video/a.jsonl", "section/1/video/b.jsonl")
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
     for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
         assert invoke({"continuation_token": token, **other_request}).status == 400
     for same_request in ({"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}):
@@ -162,7 +156,7 @@ def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Inv
 def test_a_token_that_would_skip_objects_is_refused(
     bucket: Bucket, invoke: Invoke, token: dict[str, Any], beside: dict[str, Any]
 ) -> None:
-    put(bucket, "section/1/video/a.jsonl")
+    bucket.put_each("section/1/video/a.jsonl")
     text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
     assert invoke({"continuation_token": text, **beside}).status == 400
 
@@ -191,7 +185,7 @@ def test_the_deadline_is_checked_while_nothing_is_found(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
     clock = list_slowly(settings)
-    put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
+    bucket.put_each(*(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
     request: dict[str, Any] = {"start_date": "2025-01-01"}
     rounds = 0
     while request:
@@ -210,7 +204,7 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     """Keys that are not covered are progress too, or a sparse backfill would never advance."""
     clock = list_slowly(settings)
     day = "2025-06-01T00-00-00Z"
-    put(bucket, *(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
+    bucket.put_each(*(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
     bucket.put(f"section/1/video/{day}_1.jsonl", video(100))
     request: dict[str, Any] = {"start_date": "2025-01-01"}
     while request:
@@ -222,6 +216,6 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
 
 @pytest.mark.fault(11, 14, caught_by="an exception that Lambda sees")
 def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
-    put(bucket, "section/1/video/a.jsonl")
+    bucket.put_each("section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)

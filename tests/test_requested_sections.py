@@ -19,12 +19,6 @@ STORED = "SELECT section_id, section FROM video_statements"
 OLI_SECTION = "http://oli.cmu.edu/extensions/section_id"
 
 
-def put(bucket: Bucket, *keys: str) -> None:
-    """Upload a bundle with one video statement, a different one for each key."""
-    for number, key in enumerate(keys):
-        bucket.put(key, video(number))
-
-
 def found(invoke: Invoke, **request: Any) -> list[str]:
     """The keys that a request covers."""
     answer = invoke({**request, "dry_run": True})
@@ -37,8 +31,8 @@ def found(invoke: Invoke, **request: Any) -> list[str]:
 def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
     bucket: Bucket, invoke: Invoke, ask: Ask, section: str
 ) -> None:
-    put(bucket, f"section/{section}/video/a.jsonl", f"section/{section}x/video/b.jsonl")
-    put(bucket, "section/101/video/c.jsonl")
+    bucket.put_each(f"section/{section}/video/a.jsonl", f"section/{section}x/video/b.jsonl")
+    bucket.put_each("section/101/video/c.jsonl")
     answer = invoke({"section_id": section})
     assert (answer["section_id"], answer["s3_prefix"]) == (section, f"section/{section}/")
     assert answer["files_processed"] == 1
@@ -49,7 +43,7 @@ def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
 def test_a_number_may_be_sent_as_text_and_with_zeros(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    put(bucket, "section/7/video/a.jsonl", "section/007/video/b.jsonl")
+    bucket.put_each("section/7/video/a.jsonl", "section/007/video/b.jsonl")
     for number in (7, "7", "007"):
         assert found(invoke, section_id=number) == ["section/7/video/a.jsonl"]
     # A folder with zeros has the same section, but another name.
@@ -65,7 +59,7 @@ def test_a_section_of_text_filters_below_other_folders(
 ) -> None:
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     keys = ["archive/section/BIO/a.jsonl", "archive/section/MAT/b.jsonl", "archive/BIO/c.jsonl"]
-    put(bucket, *keys)
+    bucket.put_each(*keys)
     assert found(invoke, section_id="BIO", s3_prefix="archive") == keys[:1]
 
 
@@ -79,7 +73,7 @@ def test_a_token_continues_a_section_of_text(
 ) -> None:
     monkeypatch.setattr(bulk, "PAGE_OBJECTS", 2)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
-    put(bucket, *(f"section/BIO101/video/{number}.jsonl" for number in range(8)))
+    bucket.put_each(*(f"section/BIO101/video/{number}.jsonl" for number in range(8)))
     clock = Clock()
 
     def look_up_slowly(point: str, sql: str) -> None:
@@ -137,11 +131,11 @@ def test_an_events_answer_and_log_name_a_section_of_text(
     capfd: pytest.CaptureFixture[str],
     logged_to_standard_output: None,
 ) -> None:
-    put(bucket, "section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
+    bucket.put_each("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
     keys = ("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
     assert invoke(notification(bucket.name, *keys))["section_id"] == "BIO101"
     assert '"section_id":"BIO101"' in capfd.readouterr().out
-    put(bucket, "section/MAT/video/a.jsonl")
+    bucket.put_each("section/MAT/video/a.jsonl")
     both = notification(bucket.name, keys[0], "section/MAT/video/a.jsonl")
     assert invoke(both)["section_id"] is None
 
@@ -150,7 +144,7 @@ def test_an_events_answer_and_log_name_a_section_of_text(
 def test_the_command_line_takes_a_section_of_text(
     bucket: Bucket, invoke: Invoke, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    put(bucket, "section/BIO101/video/a.jsonl", "section/101/video/b.jsonl")
+    bucket.put_each("section/BIO101/video/a.jsonl", "section/101/video/b.jsonl")
     assert main(["bulk", "--section", "BIO101"]) == 0
     assert json.loads(capsys.readouterr().out)["section_id"] == "BIO101"
     assert ask(STORED) == [[0, "BIO101"]]

@@ -45,22 +45,24 @@ find_python() {
 find_aws() {
     command -v aws >/dev/null ||
         fail "the aws command is missing: https://docs.aws.amazon.com/cli/"
-    local answer
-    answer=$(aws sts get-caller-identity --query Account --output text 2>&1) ||
-        fail "the aws command has no access to an account: log in, or set AWS_PROFILE and\
- AWS_REGION ($(last_line "$answer"))"
 }
 
 last_line() {
     printf '%s\n' "$1" | awk 'NF { last = $0 } END { print last }'
 }
 
-# Runs an aws command and prints its answer as text; fails with the message and aws's own error.
+# Runs an aws command and prints its answer, as text by default; fails with the message and aws's
+# own error.
 aws_or_fail() {
-    local message=$1
+    local message=$1 error
     shift
-    aws "$@" --output text 2>"$scratch/error" ||
-        fail "$message: $(last_line "$(cat "$scratch/error")")"
+    if ! aws --output text "$@" 2>"$scratch/error"; then
+        error=$(last_line "$(cat "$scratch/error")")
+        aws sts get-caller-identity >/dev/null 2>&1 ||
+            fail "the aws command has no access to an account: log in, or set AWS_PROFILE and\
+ AWS_REGION ($error)"
+        fail "$message: $error"
+    fi
 }
 
 # --- Build ---------------------------------------------------------------------------------------
@@ -179,19 +181,16 @@ rollback() {
 
 # --- Buckets -------------------------------------------------------------------------------------
 
-stack_output() {
-    aws_or_fail "cannot read the stack $1" cloudformation describe-stacks --stack-name "$1" \
-        --query "Stacks[0].Outputs[?OutputKey=='$2'].OutputValue | [0]"
-}
-
 connect() {
     find_python
     find_aws
-    local bucket=$1 stack=$2 stack_bucket connected queue prefix
-    stack_bucket=$(stack_output "$stack" BucketName)
-    connected=$(stack_output "$stack" BucketIsConnected)
-    queue=$(stack_output "$stack" QueueArn)
-    prefix=$(stack_output "$stack" BundlePrefix)
+    local bucket=$1 stack=$2 outputs stack_bucket connected queue prefix
+    outputs=$(aws_or_fail "cannot read the stack $stack" cloudformation describe-stacks \
+        --stack-name "$stack" --query "Stacks[0].Outputs[].[OutputKey, OutputValue]")
+    stack_bucket=$(stack_output BucketName)
+    connected=$(stack_output BucketIsConnected)
+    queue=$(stack_output QueueArn)
+    prefix=$(stack_output BundlePrefix)
     [ "$stack_bucket" = "$bucket" ] || fail "stack $stack is for the bucket $stack_bucket, and its\
  queue accepts no other: deploy it with ExistingBucketName=$bucket first"
     if [ "$connected" = "by the stack" ]; then
@@ -200,6 +199,10 @@ connect() {
     fi
     change_notifications "$bucket" connect "$stack" "$queue" "$prefix"
     echo "$bucket notifies the queue of $stack about new bundles"
+}
+
+stack_output() {
+    printf '%s\n' "$outputs" | awk -F '\t' -v key="$1" '$1 == key { print $2 }'
 }
 
 disconnect() {
@@ -212,9 +215,9 @@ disconnect() {
 change_notifications() {
     local bucket=$1
     shift
-    aws s3api get-bucket-notification-configuration --bucket "$bucket" --output json \
-        >"$scratch/current.json" 2>"$scratch/error" ||
-        fail "cannot read the notifications of $bucket: $(last_line "$(cat "$scratch/error")")"
+    aws_or_fail "cannot read the notifications of $bucket" \
+        s3api get-bucket-notification-configuration --bucket "$bucket" --output json \
+        >"$scratch/current.json"
     "$python" -m deployment.notifications "$@" <"$scratch/current.json" >"$scratch/changed.json" \
         2>"$scratch/error" ||
         fail "cannot $1 $bucket: $(last_line "$(cat "$scratch/error")")"

@@ -18,14 +18,17 @@ import time
 import zipfile
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from deployment.package import PYTHONS
 
-RUNTIME_PACKAGES = ("awslambdaric", "boto3")
-"""What Lambda's Python runtime includes; the package must include everything else."""
+_CLIENT = "awslambdaric"
+_SDK = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
+"""What Lambda's Python runtime includes; the package must include everything else. The SDK is the
+same for every Python."""
 
 _ROOT = Path(__file__).parent.parent
 
@@ -88,22 +91,36 @@ def interpreters() -> dict[str, str]:
 
 
 def install_runtime(folder: Path, python: str) -> None:
-    """Install what Lambda's runtime includes into a folder, for that Python on this machine."""
+    """Put what Lambda's runtime includes into a folder, for that Python on this machine.
+
+    The SDK is linked from this environment. Raises RuntimeFailed if pip fails.
+    """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--root-user-action", "ignore", "--only-binary", ":all:"]
     command += ["--python-version", python, "--constraint", str(_ROOT / "requirements.txt")]
-    command += ["--target", str(folder), *RUNTIME_PACKAGES]
+    command += ["--target", str(folder), _CLIENT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # pip
     if done.returncode:
         raise RuntimeFailed(
             f"Lambda's runtime for Python {python} cannot be installed: {done.stderr}"
         )
+    for name in _SDK:
+        package = distribution(name)
+        for top in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
+            (folder / top).symlink_to(Path(str(package.locate_file(top))).absolute())
 
 
-def unpack(package: Path, folder: Path) -> None:
-    """Unpack the package as Lambda does: everyone may read it, nobody may write."""
+def unpack(package: Path, folder: Path, compile_with: str | None = None) -> None:
+    """Unpack the package as Lambda does: everyone may read it, nobody may write.
+
+    With an interpreter to compile with, its bytecode is there too: it then starts sooner than in
+    Lambda.
+    """
     with zipfile.ZipFile(package) as file:
         file.extractall(folder)
+    if compile_with:
+        command = [compile_with, "-m", "compileall", "-qq", str(folder)]
+        subprocess.run(command, check=False)  # noqa: S603  # an interpreter of this machine
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
 

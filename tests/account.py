@@ -28,7 +28,8 @@ from moto.s3.models import FakeBucket
 from moto.secretsmanager.models import secretsmanager_backends
 from moto.sqs.models import Queue, sqs_backends
 
-from local.lambda_runtime import LambdaRuntime, RuntimeFailed, unpack
+from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from tests.packages import Packages
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -122,9 +123,9 @@ _TYPES = [
 class Functions:
     """Runs the code of moto's functions, each in an environment that stays warm."""
 
-    def __init__(self, folder: Path, runtime: Path, endpoint: dict[str, str]) -> None:
+    def __init__(self, folder: Path, packages: Packages, endpoint: dict[str, str]) -> None:
         self.folder = folder
-        self.runtime = runtime
+        self.packages = packages
         self.endpoint = endpoint
         self._warm: dict[str, LambdaRuntime] = {}
 
@@ -132,13 +133,10 @@ class Functions:
         """The answer, whether it is an error, and the log, as moto's own method returns them."""
         name = f"{function.function_name}-{function.code_sha_256}-{function.environment_vars}"
         if name not in self._warm:
-            folder = Path(tempfile.mkdtemp(dir=self.folder))
-            (scratch := folder / "tmp").mkdir()
-            unpack(self._package(function), folder / "task")
             self._warm[name] = LambdaRuntime(
-                folder / "task",
-                self.runtime,
-                scratch,
+                self.packages.unpacked(self._package(function), PYTHON),
+                self.packages.runtime(PYTHON),
+                Path(tempfile.mkdtemp(dir=self.folder)),
                 # A number in the template is text in a function's environment.
                 {**self.endpoint, **{k: str(v) for k, v in function.environment_vars.items()}},
                 handler=function.handler,
@@ -166,10 +164,10 @@ class Functions:
 
 @contextmanager
 def running_functions(
-    folder: Path, runtime: Path, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, packages: Packages, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Functions]:
     """Make moto run functions, and behave like AWS where it does not."""
-    functions = Functions(folder, runtime, endpoint)
+    functions = Functions(folder, packages, endpoint)
     get_code = LambdaFunction.get_code
 
     def code_that_can_be_downloaded(self: Any) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def functions(
         pytest.skip("moto creates every function of a stack for x86_64")
     boto3.client("s3")  # creates boto3's default session here, not in a later test
     reset(aws_environment)
-    with running_functions(
-        tmp_path, packages.runtime(PYTHON), aws_environment, monkeypatch
-    ) as running:
+    with running_functions(tmp_path, packages, aws_environment, monkeypatch) as running:
         yield running
     reset(aws_environment)
 

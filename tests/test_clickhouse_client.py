@@ -28,6 +28,7 @@ from xapi_etl_processor.errors import (
     ClickHouseError,
     ClickHouseRefused,
     ClickHouseUnavailable,
+    ClickHouseWaking,
     ConfigurationError,
     OutcomeUnknown,
 )
@@ -109,7 +110,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         client.insert("rejected_statements", ROWS, "t")
 
 
-@pytest.mark.fault(34, 35, 36, 37, caught_by="one table of error codes")
+@pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")
 @pytest.mark.parametrize(
     ("code", "text", "kind", "tries"),
     [
@@ -120,6 +121,9 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         (242, "Table is in readonly mode", ClickHouseUnavailable, 4),
         (319, "Unknown status of insert", OutcomeUnknown, 4),
         (159, "Timeout exceeded", OutcomeUnknown, 4),
+        (439, "Cannot schedule a task: no free thread", ClickHouseUnavailable, 4),
+        (499, "Message: Please reduce your request rate", OutcomeUnknown, 4),
+        (9999, "a code that ClickHouse adds tomorrow", OutcomeUnknown, 4),
         (60, "Table does not exist", ClickHouseRefused, 1),
         (497, "Not enough privileges", ClickHouseRefused, 1),
     ],
@@ -142,7 +146,7 @@ def test_the_servers_error_code_decides_whether_to_retry(
 
     clickhouse.hook = refuse
     # Only the texts of these codes are passed on: others may quote a value of a statement.
-    said = text if code in (60, 252, 497) else f"code {code} [A-Z_]+: "
+    said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
     with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
         client.insert("rejected_statements", ROWS, "t")
     assert type(caught.value) is kind
@@ -174,13 +178,14 @@ def test_only_texts_that_can_quote_no_value_are_passed_on(
 @pytest.mark.fault(36, 37, caught_by="one table of error codes")
 def test_every_known_error_code_has_the_right_verdict() -> None:
     # From ClickHouse's ErrorCodes.cpp: temporary errors, unknown outcomes, permanent errors.
-    retry = {202, 203, 225, 241, 242, 285}
-    uncertain = {159, 209, 210, 236, 319, 394, 425, 999}
-    fatal = {16, 36, 47, 50, 53, 60, 81, 115, 164, 192, 193, 194, 497, 516}
+    retry = {202, 203, 225, 241, 242, 285, 286, 439, 745}
+    uncertain = {159, 209, 210, 236, 244, 319, 394, 425, 499, 999}
+    fatal = {16, 36, 46, 47, 50, 53, 60, 62, 81, 115, 164, 192, 193, 194, 469, 497, 516}
     expected = dict.fromkeys(retry, "retry") | dict.fromkeys(uncertain, "uncertain")
     expected |= dict.fromkeys(fatal, "fatal")
     assert {code: found.verdict for code, found in CODES.items()} == expected
-    assert meaning(4711, "no such code yet").verdict == "fatal"
+    # Unknown, so it may be any of them; a repeat with the same token is safe.
+    assert meaning(4711, "no such code yet").verdict == "uncertain"
 
 
 def test_the_table_of_error_codes_is_sorted_by_number() -> None:
@@ -221,15 +226,15 @@ def test_a_lost_connection_is_replaced_at_the_next_query(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(32, caught_by="connect timeout")
-def test_a_silent_server_is_given_up_within_the_connect_timeout(
-    settings: Settings, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.fault(32, caught_by="limit for the greeting")
+def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
+    settings: Settings, pauses: list[float]
 ) -> None:
-    monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        port = silent.getsockname()[1]
+        quiet = replace(settings, clickhouse_port=port, clickhouse_wake_seconds=1)
         started = time.monotonic()
-        with pytest.raises(ClickHouseUnavailable, match="no connection"):
+        with pytest.raises(ClickHouseWaking, match="is waking"):
             ClickHouse(quiet).query("SELECT 1")
         # A query's answer may take a minute.
         assert time.monotonic() - started < 10
@@ -243,9 +248,8 @@ def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
     """So nothing was sent, and the outcome is not unknown."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
-        with pytest.raises(ClickHouseUnavailable, match="no connection") as caught:
+        with pytest.raises(ClickHouseWaking):
             ClickHouse(quiet).insert("t", {}, "t", deadline=FOREVER.within(0.5))
-    assert type(caught.value) is ClickHouseUnavailable
 
 
 @pytest.mark.check("S4")

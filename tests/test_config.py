@@ -20,6 +20,8 @@ def test_a_host_alone_is_enough() -> None:
         clickhouse_password_secret_arn="",
         clickhouse_secure=False,
         clickhouse_ca_certs="",
+        clickhouse_cluster="",
+        clickhouse_wake_seconds=120,
         bucket="",
         other_buckets=(),
         bucket_owner="",
@@ -32,6 +34,7 @@ def test_a_host_alone_is_enough() -> None:
         max_unpacked_mb=10_240,
         max_unpacked_ratio=200,
         s3_concurrency=16,
+        redelivery_seconds=2100,
         log_level="INFO",
     )
 
@@ -46,6 +49,8 @@ def test_every_variable_reaches_its_field() -> None:
         "CLICKHOUSE_PASSWORD_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:1:secret:x",
         "CLICKHOUSE_SECURE": "true",
         "CLICKHOUSE_CA_CERTS": "/var/task/ca.pem",
+        "CLICKHOUSE_CLUSTER": "pair",
+        "CLICKHOUSE_WAKE_SECONDS": "90",
         "S3_XAPI_BUCKET_NAME": "xapi-prod",
         "S3_XAPI_PREFIX": "exports/section/",
         "S3_XAPI_OTHER_BUCKETS": "xapi-old, xapi-older",
@@ -58,6 +63,7 @@ def test_every_variable_reaches_its_field() -> None:
         "MAX_UNPACKED_MB": "1000",
         "MAX_UNPACKED_RATIO": "50",
         "S3_CONCURRENCY": "4",
+        "SQS_VISIBILITY_SECONDS": "5700",
         "LOG_LEVEL": "DEBUG",
     }
     assert environ.keys() == {item.metadata["env"] for item in dataclasses.fields(Settings)}
@@ -70,6 +76,8 @@ def test_every_variable_reaches_its_field() -> None:
         clickhouse_password_secret_arn="arn:aws:secretsmanager:us-east-1:1:secret:x",
         clickhouse_secure=True,
         clickhouse_ca_certs="/var/task/ca.pem",
+        clickhouse_cluster="pair",
+        clickhouse_wake_seconds=90,
         bucket="xapi-prod",
         prefix="exports/section/",
         other_buckets=("xapi-old", "xapi-older"),
@@ -82,6 +90,7 @@ def test_every_variable_reaches_its_field() -> None:
         max_unpacked_mb=1000,
         max_unpacked_ratio=50,
         s3_concurrency=4,
+        redelivery_seconds=5700,
         log_level="DEBUG",
     )
 

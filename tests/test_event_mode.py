@@ -11,9 +11,11 @@ import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import mode_of
 from xapi_etl_processor.modes.answer import Summary
+from xapi_etl_processor.run import Run, connections
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
@@ -36,6 +38,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "rejected_lines": 1,
         "blank_lines": 2,
         "timestamps_replaced": 0,
+        "uncertain_inserts": 0,
         "files_found": 1,
         "files_processed": 1,
         "files_skipped": 0,
@@ -117,10 +120,10 @@ def test_an_answer_names_the_section_that_all_objects_have(
     assert invoke(notification(bucket.name, *names))["section_id"] == named
 
 
-def test_an_answer_has_its_duration_in_milliseconds_and_short_errors() -> None:
+def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: Settings) -> None:
     summary = Summary(started=time.monotonic() - 2)
     summary.fail("k", "e" * 3000)
-    body = summary.body("event", None, dry_run=False)
+    body = summary.body(None, Run(settings, connections(settings), "event"))
     assert 2000 <= body["duration_ms"] < 60_000
     assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 

@@ -97,7 +97,7 @@ def test_the_stacks_defaults_are_the_codes_defaults() -> None:
             default = PARAMETERS[value["Ref"]]["Default"]
             assert as_text(default) == as_text(defaults[variable]), variable
             compared += 1
-    assert compared == 14
+    assert compared == 16
     assert PARAMETERS["ClickHouseSecure"]["Default"] == "true"
 
 

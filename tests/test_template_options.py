@@ -19,6 +19,7 @@ ACCEPTED = {
     "ClickHousePasswordSecretArn": ["", SECRET, SECRET.replace("aws", "aws-us-gov", 1)],
     "ClickHousePort": ["", "9000", "65535"],
     "ClickHouseDatabase": ["xapi_analytics", "_Lake2"],
+    "ClickHouseCluster": ["", "default", "replicas_2"],
     "ExistingBucketName": ["", "abc", "a.b-c.1", "a" * 63],
     "BundlePrefix": ["section/", "exports/section/"],
     "OtherBuckets": ["", "old-one, older.1,oldest"],
@@ -32,6 +33,7 @@ REFUSED = {
     "ClickHousePasswordSecretArn": ["clickhouse", KEY],
     "ClickHousePort": ["native", "-1", "123456"],
     "ClickHouseDatabase": ["", "xapi-analytics", "1st", "a b"],
+    "ClickHouseCluster": ["my-cluster", "{cluster}", "a b"],
     "ExistingBucketName": ["ab", "Upper", "-a-b", "a-b-", "a" * 64, "s3://abc"],
     "BundlePrefix": ["", "/", "section", "/section/", "*/", "?/", "${x}/"],
     "OtherBuckets": ["Upper", "s3://old"],
@@ -102,11 +104,19 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
     by_name = {name.lower(): name for name in PARAMETERS}
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
-    for variable in variables.keys() - {"S3_XAPI_BUCKET_NAME", "S3_XAPI_BUCKET_OWNER"}:
+    others = {"S3_XAPI_BUCKET_NAME", "S3_XAPI_BUCKET_OWNER", "SQS_VISIBILITY_SECONDS"}
+    for variable in variables.keys() - others:
         parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
         given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]
         assert given[variable] == "1234", variable
         assert list(given.values()).count("1234") == 1
+
+
+@pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
+def test_the_function_knows_when_the_queue_delivers_again(timeout: str) -> None:
+    stack = Stack(Timeout=timeout)
+    variables = stack["Function"]["Environment"]["Variables"]
+    assert variables["SQS_VISIBILITY_SECONDS"] == stack["Queue"]["VisibilityTimeout"]
 
 
 def test_the_function_reads_only_buckets_of_this_account() -> None:

@@ -24,13 +24,14 @@ from xapi_etl_processor.errors import (
     ClickHouseError,
     ClickHouseRefused,
     ClickHouseUnavailable,
+    ClickHouseWaking,
     DeadlinePassed,
     OutcomeUnknown,
 )
 from xapi_etl_processor.telemetry import logger
 
 CONNECT_SECONDS = 5
-"""How long connecting, the greeting, and a ping on an idle connection may take. Our limit."""
+"""How long connecting, and a ping on an idle connection, may take. Our limit."""
 
 REPLY_SECONDS = 60
 """The longest silence while a query runs. Our limit; the driver's own is 300 s."""
@@ -45,17 +46,26 @@ MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query. Our limit; the server's own default is 256 KiB."""
 
 _QUERY = "query"
+_INSERT = MappingProxyType({"async_insert": 0, "insert_deduplicate": 1})
+"""Settings of every insert: answered when it is stored, and a repeat is recognized, whatever the
+user's profile says."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Result = TypeVar("_Result")
+
+
+class _NoGreeting(DeadlinePassed):
+    """The deadline passed between connecting and the server's greeting."""
 
 
 class ClickHouse:
     """A connection that is made when it is first needed, and again when it was lost.
 
-    Not for use by several threads at once.
+    `uncertain` counts the attempts at inserts whose outcome is unknown. Not for use by several
+    threads at once.
     """
 
     def __init__(self, settings: Settings) -> None:
+        self.uncertain = 0
         self.database = settings.clickhouse_database
         self._where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
         self._settings = settings
@@ -94,12 +104,7 @@ class ClickHouse:
         """
         names = ", ".join(columns)
         sql = f"INSERT INTO {self.database}.{table} ({names}) VALUES"
-        query_settings = {
-            "async_insert": 0,
-            "insert_deduplicate": 1,
-            "insert_deduplication_token": token,
-            **settings,
-        }
+        query_settings = {**_INSERT, "insert_deduplication_token": token, **settings}
 
         def store(client: Client) -> None:
             # The driver overwrites NULLs in the lists it is given, so each attempt needs copies.
@@ -111,10 +116,16 @@ class ClickHouse:
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
         """Raises what an insert into these columns would raise if a right or a column is missing.
 
-        Sends an insert without rows: the server checks it like any other, and stores nothing.
+        Sends an insert without rows: the server checks it, and its settings, like any other, and
+        stores nothing.
         """
         sql = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) VALUES"
-        self._attempt(lambda client: client.execute(sql, []), f"insert into {table}", deadline)
+        settings = {**_INSERT, "insert_deduplication_token": "no rows"}
+        self._attempt(
+            lambda client: client.execute(sql, [], settings=settings),
+            f"insert into {table}",
+            deadline,
+        )
 
     def _attempt(
         self, call: Callable[[Client], _Result], doing: str, deadline: Deadline
@@ -127,13 +138,18 @@ class ClickHouse:
             try:
                 client = self._opened(deadline)
                 end = _attempt_deadline(deadline)
+                opened = end.within(self._settings.clickhouse_wake_seconds)
                 try:
-                    self._call(end, client, self._connect)
+                    self._call(opened, client, self._connect)
+                except _NoGreeting:
+                    raise
                 except DeadlinePassed as error:
                     raise errors.SocketTimeoutError(str(error)) from error
                 return self._call(end, client, call)
             except (errors.Error, EOFError, OSError, DeadlinePassed) as error:
                 failure = self._translated(error, doing)
+                if isinstance(failure, OutcomeUnknown) and doing != _QUERY:
+                    self.uncertain += 1
                 # If the connection still works, what is left in it belongs to no query.
                 self.disconnect()
                 if self._login_was_refused(error) and not password_was_reread:
@@ -157,10 +173,12 @@ class ClickHouse:
         """The result by the deadline; else raises DeadlinePassed and gives up the connection."""
         try:
             return call_with_deadline(deadline, partial(call, client), client.disconnect)
-        except DeadlinePassed:
+        except DeadlinePassed as error:
             self._client = None
-            interrupt(client.connection.socket)
-            raise
+            connection = client.connection
+            greeted = not connection.connected or connection.server_info is not None
+            interrupt(connection.socket)
+            raise (error if greeted else _NoGreeting(str(error))) from None
 
     def _login_was_refused(self, error: Exception) -> bool:
         return (
@@ -198,8 +216,8 @@ class ClickHouse:
                 compression="lz4",
                 connect_timeout=CONNECT_SECONDS,
                 sync_request_timeout=CONNECT_SECONDS,
-                # For the greeting; `_connect` gives the answers to queries more time.
-                send_receive_timeout=CONNECT_SECONDS,
+                # `_attempt` bounds the wait for the greeting, and `_connect` that for answers.
+                send_receive_timeout=None,
                 client_name="xapi-etl-processor",
                 # `_connect` reconnects. The driver must not: an abandoned call would start over.
                 disable_reconnect=True,
@@ -221,6 +239,12 @@ class ClickHouse:
         """One of our errors: what was tried, where, and what to do."""
         if isinstance(error, errors.ServerException):
             return self._server_error(error, doing)
+        if isinstance(error, _NoGreeting):
+            return ClickHouseWaking(
+                f"{self._where} is waking: it accepts connections and does not greet yet. A"
+                " sleeping ClickHouse Cloud service takes a minute or two; if it lasts longer,"
+                " check that this is its native port"
+            )
         if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
             return ClickHouseUnavailable(
                 f"{self._where}: no connection ({_reason(error)}): is the server up, is this its"

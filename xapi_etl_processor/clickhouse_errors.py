@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 Verdict = Literal["retry", "uncertain", "fatal"]
 """retry: nothing was done, and it can work later. uncertain: it may have been done, and the same
-rows with the same token may be sent again. fatal: somebody must change something first."""
+rows with the same token may be sent again. fatal: somebody must change something first. In doubt a
+code is uncertain: a needless repeat costs seconds, a needless end costs a visit at night."""
 
 
 class Meaning(NamedTuple):
@@ -18,17 +19,22 @@ class Meaning(NamedTuple):
 
 
 _WAIT = "nothing: it is tried again"
+_REPLICAS = "if it lasts, check that the replicas are up"
+_KEEPER = "if it lasts, check that Keeper is up"
+_VERSION = "use ClickHouse 22.2 or later"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 CODES = {
     16: Meaning("NO_SUCH_COLUMN_IN_TABLE", "fatal", f"a column is missing: {MIGRATE}"),
-    36: Meaning("BAD_ARGUMENTS", "fatal", "use ClickHouse 22.2 or later"),
+    36: Meaning("BAD_ARGUMENTS", "fatal", _VERSION),
+    46: Meaning("UNKNOWN_FUNCTION", "fatal", _VERSION),
     47: Meaning("UNKNOWN_IDENTIFIER", "fatal", f"a column is missing: {MIGRATE}"),
-    50: Meaning("UNKNOWN_TYPE", "fatal", "use ClickHouse 22.2 or later"),
+    50: Meaning("UNKNOWN_TYPE", "fatal", _VERSION),
     53: Meaning("TYPE_MISMATCH", "fatal", "compare the table with docs/tables.md: it was changed"),
     60: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
+    62: Meaning("SYNTAX_ERROR", "fatal", _VERSION),
     81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
-    115: Meaning("UNKNOWN_SETTING", "fatal", "use ClickHouse 22.2 or later"),
+    115: Meaning("UNKNOWN_SETTING", "fatal", _VERSION),
     159: Meaning("TIMEOUT_EXCEEDED", "uncertain", _WAIT),
     164: Meaning("READONLY", "fatal", "give the user a profile without `readonly`"),
     192: Meaning("UNKNOWN_USER", "fatal", "check CLICKHOUSE_USERNAME"),
@@ -40,24 +46,32 @@ CODES = {
     203: Meaning("NO_FREE_CONNECTION", "retry", _WAIT),
     209: Meaning("SOCKET_TIMEOUT", "uncertain", _WAIT),
     210: Meaning("NETWORK_ERROR", "uncertain", _WAIT),
-    225: Meaning("NO_ZOOKEEPER", "retry", "if it lasts, check that Keeper is up"),
+    225: Meaning("NO_ZOOKEEPER", "retry", _KEEPER),
     236: Meaning("ABORTED", "uncertain", _WAIT),
     241: Meaning("MEMORY_LIMIT_EXCEEDED", "retry", "lower BATCH_ROWS if it happens often"),
-    242: Meaning("TABLE_IS_READ_ONLY", "retry", "if it lasts, check that Keeper is up"),
-    285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", "if it lasts, check that the replicas are up"),
+    242: Meaning("TABLE_IS_READ_ONLY", "retry", _KEEPER),
+    244: Meaning("UNEXPECTED_ZOOKEEPER_ERROR", "uncertain", _KEEPER),
+    285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", _REPLICAS),
+    286: Meaning("UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "retry", _REPLICAS),
     319: Meaning("UNKNOWN_STATUS_OF_INSERT", "uncertain", _WAIT),
     394: Meaning("QUERY_WAS_CANCELLED", "uncertain", _WAIT),
     425: Meaning("SYSTEM_ERROR", "uncertain", _WAIT),
+    439: Meaning("CANNOT_SCHEDULE_TASK", "retry", _WAIT),
+    469: Meaning(
+        "VIOLATED_CONSTRAINT", "fatal", "compare the table with docs/tables.md: it was changed"
+    ),
     497: Meaning("ACCESS_DENIED", "fatal", "grant the rights listed in docs/operations.md"),
+    499: Meaning("S3_ERROR", "uncertain", "if it lasts, check the server's own object storage"),
     516: Meaning("AUTHENTICATION_FAILED", "fatal", "check CLICKHOUSE_USERNAME and the password"),
+    745: Meaning("SERVER_OVERLOADED", "retry", "lower MaximumConcurrency if it happens often"),
     999: Meaning("KEEPER_EXCEPTION", "uncertain", _WAIT),
 }
-"""By code, as in ClickHouse's ErrorCodes.cpp. A code that is not here is fatal."""
+"""By code, as in ClickHouse's ErrorCodes.cpp. A code that is not here is uncertain."""
 
 TOO_MANY_PARTS = 252
 MERGES_LAG = Meaning("TOO_MANY_PARTS", "retry", "raise BatchingWindow if it happens often")
 TOO_MANY_PARTITIONS = Meaning("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
-UNLISTED = Meaning("", "fatal", "see the server's log")
+UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
 
 SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 497)
 """Codes whose text about an insert may be logged: it names tables, columns, rights and counts. The

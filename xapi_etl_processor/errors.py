@@ -109,6 +109,10 @@ class ClickHouseUnavailable(ClickHouseError):
     retryable = True
 
 
+class ClickHouseWaking(ClickHouseUnavailable):
+    """The server accepted the connection and has not greeted yet, as a sleeping one does."""
+
+
 class OutcomeUnknown(ClickHouseUnavailable):
     """The reply is missing or ambiguous: the insert may or may not have been stored.
 

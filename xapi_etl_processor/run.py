@@ -53,15 +53,22 @@ class Run:
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     read_until: Deadline = field(init=False)
+    _uncertain_before: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Keep RESERVE_SECONDS, or a third of a shorter time, for storing."""
         self.read_until = self.deadline.earlier(RESERVE_SECONDS, share=1 / 3)
+        self._uncertain_before = self.connections.clickhouse.uncertain
 
     @property
     def out_of_time(self) -> bool:
         """Whether no new work may begin."""
         return self.read_until.has_passed
+
+    @property
+    def uncertain_inserts(self) -> int:
+        """How many attempts at inserts had an unknown outcome; repeating them is safe."""
+        return self.connections.clickhouse.uncertain - self._uncertain_before
 
 
 class Status(StrEnum):

@@ -18,7 +18,13 @@ NAMESPACE = "XapiEtlProcessor"
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-COUNTERS = ("events_processed", "video_events_processed", "rejected_lines", "timestamps_replaced")
+COUNTERS = (
+    "events_processed",
+    "video_events_processed",
+    "rejected_lines",
+    "timestamps_replaced",
+    "uncertain_inserts",
+)
 """The counters of an answer that are metrics too."""
 
 SHOWN_VALUE = 80

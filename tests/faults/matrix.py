@@ -86,6 +86,10 @@ FAULTS = {
     64: "Time zones of the process and of the server; milliseconds",
     65: "Too little memory",
     66: "The health check: each cause",
+    67: "A sleeping ClickHouse takes a minute to wake, and holds the connection meanwhile",
+    68: "Servers of one cluster, and tables that are not replicated",
+    69: "A replica dies during an insert, and another one answers",
+    72: "An error code that ClickHouse adds tomorrow",
 }
 
 NOT_HERE = {

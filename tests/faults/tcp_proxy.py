@@ -18,6 +18,7 @@ class Fault:
     cut_after: both ends are closed once the client has sent this many bytes. mute_after: from then
     on the client receives nothing more, while the server still receives everything. Both count
     from the end of `since` in what the client sends. delay: seconds before each piece of a reply.
+    hold: seconds between accepting the connection and passing anything on.
     swallow: nothing is passed on, in either direction, and nothing is closed. `seen` counts the
     connections that have the fault, `fired` those on which it took effect.
     """
@@ -25,6 +26,7 @@ class Fault:
     cut_after: int | None = None
     mute_after: int | None = None
     delay: float = 0
+    hold: float = 0
     swallow: bool = False
     since: bytes = b""
     times: int = 1
@@ -84,6 +86,9 @@ class TcpProxy:
             fault.fired += 1
             self.ended.wait()
             return
+        if fault.hold:
+            fault.fired += 1
+            self.ended.wait(fault.hold)
         server = socket.create_connection(("127.0.0.1", self.upstream))
         self._open.append(server)
         muted = threading.Event()

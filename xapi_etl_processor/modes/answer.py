@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor.run import Outcome, Status
+from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.xapi.parse import Counts
 
 SHOWN_FAILURES = 20
@@ -44,11 +44,11 @@ class Summary:
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
 
-    def body(self, mode: str, section_id: int | str | None, dry_run: bool) -> dict[str, Any]:
+    def body(self, section_id: int | str | None, run: Run) -> dict[str, Any]:
         """The part of an answer's body that event and bulk mode share."""
         return {
             "success": not self.failures,
-            "processing_mode": mode,
+            "processing_mode": run.mode,
             "section_id": section_id,
             "events_processed": self.counts.video + self.counts.other,
             "video_events_processed": self.counts.video,
@@ -56,6 +56,7 @@ class Summary:
             "rejected_lines": self.counts.rejected,
             "blank_lines": self.counts.blank,
             "timestamps_replaced": self.timestamps_replaced,
+            "uncertain_inserts": run.uncertain_inserts,
             "files_found": self.found,
             "files_processed": self.by_status.get(Status.PROCESSED, 0),
             "files_skipped": sum(
@@ -64,5 +65,5 @@ class Summary:
             "files_failed": self.failed,
             "failures": self.failures,
             "duration_ms": round((time.monotonic() - self.started) * 1000),
-            "dry_run": dry_run,
+            "dry_run": run.dry_run,
         }

@@ -60,7 +60,7 @@ def run_bulk(
         raise NothingDone(f"bulk: no object could be processed: {stop.text}")
     if stop and stop.reason is not StopReason.OUT_OF_TIME and not summary.failures:
         summary.fail(stopped_at, stop.text)
-    body = summary.body("bulk", request.section_id, request.dry_run)
+    body = summary.body(request.section_id, run)
     body["s3_prefix"] = request.prefix
     body["complete"] = stop is None
     body["continuation_token"] = request.token_after(after) if stop else None

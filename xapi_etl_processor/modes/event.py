@@ -56,7 +56,7 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
     for message in delivery.messages:
         if message.error:
             summary.fail(f"message {message.id}".strip(), message.error)
-    body = summary.body("event", _section(named), run.dry_run)
+    body = summary.body(_section(named), run)
     body["s3_bucket"] = named[0].bucket if named else None
     body["s3_key"] = named[0].key if named else None
     if len(named) > 1:

@@ -1,0 +1,202 @@
+"""Questions about the tables: are they ours, do they recognize repeats, are they replicated, and
+may the user do more than it should? Each function answers what it found, or what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xapi_etl_processor.clickhouse_errors import MIGRATE
+from xapi_etl_processor.errors import ClickHouseRefused
+from xapi_etl_processor.storage.tables import EVENTS, TYPES, VIEWS
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+"""Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
+
+_DESTRUCTIVE = (
+    *("ALL", "ALL PRIVILEGES", "ALTER", "ALTER COLUMN", "ALTER DELETE", "ALTER DROP COLUMN"),
+    *("ALTER TABLE", "ALTER UPDATE", "DROP", "DROP DATABASE", "DROP TABLE", "TRUNCATE"),
+)
+"""Rights that the function never uses, and that could destroy what is stored."""
+
+_PLAIN = "non_replicated_deduplication_window"
+_REPLICATED = "replicated_deduplication_window"
+_EXAMPLES = r"test\_%"
+"""How the clusters are named that ClickHouse's own example configuration defines."""
+
+Engines = dict[str, str]
+"""Table -> its engine with arguments and settings, as `system.tables` shows it."""
+
+
+def schema(ask: Ask, database: str) -> tuple[str, str | None]:
+    """One of "current", "missing" and "behind", by comparing columns; and what is wrong."""
+    rows = ask(
+        "SELECT table, name, type FROM system.columns WHERE database = %(database)s",
+        {"database": database},
+    )
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind in rows:
+        found.setdefault(table, {})[name] = kind
+    needed = TYPES | VIEWS
+    missing = [table for table in needed if table not in found]
+    if missing:
+        status = "missing" if EVENTS in missing else "behind"
+        what = f"{database} lacks {', '.join(missing)}, or its user may not see it"
+        return status, f"{what}: {MIGRATE}, and grant what docs/operations.md lists"
+    differing = [
+        f"{table}.{name} is {found[table].get(name, 'not there')}, not {kind}"
+        for table, columns in needed.items()
+        for name, kind in columns.items()
+        if found[table].get(name) != kind
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        return "behind", f"{'; '.join(differing[:3])}{more}: {MIGRATE}"
+    return "current", None
+
+
+def engines(ask: Ask, database: str) -> Engines:
+    """The engines of our tables, as far as the user may see them."""
+    rows = ask(
+        "SELECT name, engine_full FROM system.tables"
+        " WHERE database = %(database)s AND name IN %(names)s",
+        {"database": database, "names": tuple(TYPES)},
+    )
+    return dict(rows)
+
+
+def deduplication(
+    ask: Ask, found: Engines, redelivery_seconds: int
+) -> tuple[str, str | None, str | None]:
+    """The smallest window in which the tables recognize a repeated insert; an error and a warning.
+
+    Windows are those of the table or, where it has none of its own, of the server. A window of
+    replicated tables also has a length in time, which must be longer than `redelivery_seconds`,
+    after which SQS delivers a message again.
+    """
+    knows_token = ask(
+        "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
+    )[0][0]
+    if not knows_token:
+        return "none", "this ClickHouse has no insert_deduplication_token: use 22.2 or later", None
+    inserts, seconds = {}, []
+    defaults = _defaults(ask, any(map(_is_replicated, found.values())))
+    for table, engine in found.items():
+        of = defaults | _settings(engine)
+        inserts[table] = of.get(_REPLICATED if _is_replicated(engine) else _PLAIN, 0)
+        if _is_replicated(engine):
+            seconds.append(of.get(f"{_REPLICATED}_seconds", 0))
+    if without := [table for table in TYPES if not inserts.get(table)]:
+        return "none", f"{', '.join(without)} has no deduplication window: {MIGRATE}", None
+    window = f"window of {min(inserts.values())} inserts"
+    if not seconds:
+        return window, None, None
+    warning = None
+    if min(seconds) < redelivery_seconds:
+        warning = (
+            f"repeats are recognized for {min(seconds)} seconds, and SQS delivers a message again"
+            f" after {redelivery_seconds}: later repeats count once only with FINAL; raise"
+            f" {_REPLICATED}_seconds of the tables"
+        )
+    return f"{window} within {min(seconds)} seconds", None, warning
+
+
+def _is_replicated(engine: str) -> bool:
+    """Whether an engine keeps its data on all replicas; Shared engines are ClickHouse Cloud's."""
+    return engine.startswith(("Replicated", "Shared"))
+
+
+def _settings(engine: str) -> dict[str, int]:
+    """The deduplication settings of one table."""
+    found = re.findall(rf"\b({_PLAIN}|{_REPLICATED}(?:_seconds)?)\s*=\s*([0-9]+)", engine)
+    return {name: int(value) for name, value in found}
+
+
+def _defaults(ask: Ask, replicated: bool) -> dict[str, int]:
+    """The server's deduplication settings, for tables that have none of their own."""
+    table = "replicated_merge_tree_settings" if replicated else "merge_tree_settings"
+    rows = ask(
+        f"SELECT name, value FROM system.{table} WHERE name IN %(names)s",
+        {"names": (_PLAIN, _REPLICATED, f"{_REPLICATED}_seconds")},
+    )
+    return {name: int(value) for name, value in rows}
+
+
+def replication(ask: Ask, found: Engines, wanted: str) -> str | None:
+    """What is wrong if the server belongs to a cluster of replicas; None if nothing is.
+
+    `wanted` is the cluster's name in the settings; without one, any cluster counts in which this
+    server has another replica beside it. Servers that do not tell are not asked again.
+    """
+    try:
+        rows = ask(
+            "SELECT cluster, max(replicas) FROM"
+            " (SELECT cluster, shard_num, count() AS replicas, max(is_local) AS here"
+            " FROM system.clusters GROUP BY cluster, shard_num)"
+            " WHERE here = 1 AND (cluster = %(wanted)s OR cluster NOT LIKE %(examples)s)"
+            " GROUP BY cluster ORDER BY cluster",
+            {"wanted": wanted, "examples": _EXAMPLES},
+        )
+    except ClickHouseRefused:
+        return None
+    sizes: dict[str, int] = dict(rows)
+    if wanted and wanted not in sizes:
+        return (
+            f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER, or see"
+            " system.clusters"
+        )
+    several = [name for name, size in sizes.items() if size > 1 and wanted in ("", name)]
+    alone = [table for table, engine in found.items() if not _is_replicated(engine)]
+    if not (several or wanted) or not alone:
+        return None
+    cluster = wanted or several[0]
+    return (
+        f"{', '.join(alone)} is not replicated, but this server is one of {sizes[cluster]} replicas"
+        f" of the cluster {cluster!r}, and each would hold other rows: see docs/operations.md,"
+        ' "Clusters"'
+    )
+
+
+def missing_replicas(ask: Ask, database: str) -> str | None:
+    """A warning about replicas that do not answer; None if all do, or there are none."""
+    rows = ask(
+        "SELECT table, active_replicas, total_replicas FROM system.replicas"
+        " WHERE database = %(database)s AND active_replicas < total_replicas ORDER BY table",
+        {"database": database},
+    )
+    if not rows:
+        return None
+    table, active, total = rows[0]
+    return (
+        f"{table} has {active} of {total} replicas: inserts wait on the others' return only to be"
+        " copied there"
+    )
+
+
+def unneeded_rights(ask: Ask, database: str) -> str | None:
+    """A warning about rights that could destroy data; None from servers that do not tell."""
+    try:
+        # FINAL: with the rights that come from roles.
+        grants = ask("SHOW GRANTS FINAL")
+    except ClickHouseRefused:
+        return None
+    has = {right for (grant,) in grants for right in _rights(grant, database)}
+    if not (unneeded := [right for right in _DESTRUCTIVE if right in has]):
+        return None
+    return (
+        f"the user has rights it does not need: {', '.join(unneeded)}; GRANT SELECT, INSERT is"
+        " enough"
+    )
+
+
+def _rights(grant: str, database: str) -> Sequence[str]:
+    """What a line of SHOW GRANTS allows on one of our tables."""
+    found = re.match(r"GRANT (.+?) ON (\S+)\.(\S+) TO ", grant)
+    if not found:
+        return ()
+    rights, of_database, table = found[1], found[2].strip("`"), found[3].strip("`")
+    if of_database not in ("*", database) or table not in ("*", *TYPES):
+        return ()
+    return re.sub(r"\([^)]*\)", "", rights).split(", ")

@@ -32,6 +32,7 @@ _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/cli.py"),
     Path("xapi_etl_processor/reference.py"),
     Path("xapi_etl_processor/storage/migrations.py"),
+    Path("xapi_etl_processor/storage/replication.py"),
     Path("xapi_etl_processor/storage/schema"),
 )
 """The command line, migrations and docs: the handler does not use them, and some need libraries

@@ -2,20 +2,23 @@
 
 clickhouse-migrations does the work: it is maintained, takes plain SQL and uses the same driver. It
 is not in the deployment package, so it is imported inside functions. What SQL cannot express, such
-as a condition, is a function in BEFORE.
+as a condition, is a function in BEFORE. On a cluster, `replication.py` changes each statement just
+before it is sent: the files, whose hashes are remembered, stay the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import ClickHouseUnavailable
+from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.storage.replication import on_cluster
 from xapi_etl_processor.storage.tables import EVENTS
 
 if TYPE_CHECKING:
@@ -37,12 +40,37 @@ _POLL_SECONDS = 0.5
 def migrate(settings: Settings) -> list[str]:
     """Create the database, or bring it to the newest schema; returns the files that were applied.
 
-    Safe to repeat, also after it was interrupted. Raises MigrationException if an applied file was
-    edited, ClickHouseUnavailable if inserts do not end, and the driver's errors.
+    With CLICKHOUSE_CLUSTER, on every server of that cluster, with replicated tables. Safe to
+    repeat, also after it was interrupted. Raises MigrationException if an applied file was edited,
+    ClickHouseRefused if tables are there that should be replicated and are not,
+    ClickHouseUnavailable if inserts do not end, and the driver's errors.
     """
+    server = _server(settings)
+    cluster = settings.clickhouse_cluster or None
+    database = settings.clickhouse_database
+    names = {int(path.name.split("_")[0]): path.name for path in sorted(SCHEMA.glob("*.sql"))}
+    if cluster:
+        with server.connection("") as connection:
+            _refuse_unreplicated(connection, database, cluster)
+    before = _applied(server, database)
+    # A new database needs none of the steps between the files.
+    for version in sorted(BEFORE.keys() - before) if before else ():
+        server.migrate(database, SCHEMA, cluster, to_version=version - 1)
+        with server.connection("") as connection:
+            BEFORE[version](connection, database)
+    server.migrate(database, SCHEMA, cluster)
+    applied = sorted(_applied(server, database) - before)
+    if applied:
+        with server.connection("") as connection:
+            _drop_if_empty(connection, database)
+    return [names[version] for version in applied]
+
+
+def _server(settings: Settings) -> ClickhouseCluster:
+    """The connections for migrating; on a cluster, they change each statement for it."""
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
 
-    cluster = ClickhouseCluster(
+    server = ClickhouseCluster(
         settings.clickhouse_host,
         settings.clickhouse_username,
         secrets.password(settings),
@@ -50,27 +78,42 @@ def migrate(settings: Settings) -> list[str]:
         secure=settings.clickhouse_secure,
         ca_cert=settings.clickhouse_ca_certs or None,
         connect_timeout=CONNECT_SECONDS,
-        query_timeout=REPLY_SECONDS,
+        # The wait for the greeting, and for each packet of an answer.
+        query_timeout=max(REPLY_SECONDS, settings.clickhouse_wake_seconds),
         compression="lz4",
     )
-    database = settings.clickhouse_database
-    names = {int(path.name.split("_")[0]): path.name for path in sorted(SCHEMA.glob("*.sql"))}
-    before = _applied(cluster, database)
-    # A new database needs none of the steps between the files.
-    for version in sorted(BEFORE.keys() - before) if before else ():
-        cluster.migrate(database, SCHEMA, to_version=version - 1)
-        with cluster.connection("") as connection:
-            BEFORE[version](connection, database)
-    cluster.migrate(database, SCHEMA)
-    applied = sorted(_applied(cluster, database) - before)
-    if applied:
-        with cluster.connection("") as connection:
-            _drop_if_empty(connection, database)
-    return [names[version] for version in applied]
+    if settings.clickhouse_cluster:
+        server.connection = partial(_connected, server.connection, settings.clickhouse_cluster)
+    return server
 
 
-def _applied(cluster: ClickhouseCluster, database: str) -> set[int]:
-    return {row.version for row in cluster.status(database, SCHEMA) if row.state == "applied"}
+def _connected(
+    connect: Callable[[str | None], Connection], cluster: str, database: str | None = None
+) -> Connection:
+    """A connection whose statements are for the whole cluster."""
+    connection = connect(database)
+    command, query = connection.command, connection.query
+    connection.command = lambda sql, *shown: command(on_cluster(sql, cluster), *shown)
+    connection.query = lambda sql: query(on_cluster(sql, cluster))
+    return connection
+
+
+def _refuse_unreplicated(connection: Connection, database: str, cluster: str) -> None:
+    """A table that is there stays as it is, so its rows would stay on this server alone."""
+    alone = connection.query(
+        f"SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree'"
+        " AND engine NOT LIKE 'Replicated%' AND engine NOT LIKE 'Shared%' ORDER BY name"
+    )
+    if alone:
+        raise ClickHouseRefused(
+            f"{', '.join(row['name'] for row in alone)} in {database} is not replicated, and"
+            f" CLICKHOUSE_CLUSTER is {cluster}: convert it, or take a new database, as"
+            ' docs/operations.md, "Clusters", says'
+        )
+
+
+def _applied(server: ClickhouseCluster, database: str) -> set[int]:
+    return {row.version for row in server.status(database, SCHEMA) if row.state == "applied"}
 
 
 def _undo_exchange(connection: Connection, database: str) -> None:
@@ -89,7 +132,8 @@ def _undo_exchange(connection: Connection, database: str) -> None:
 def _wait_for_inserts(connection: Connection, database: str) -> None:
     """Wait for inserts that began before the exchange: they end in the old table, which 0003 reads.
 
-    Only this server's inserts are seen. Raises ClickHouseUnavailable after INSERT_SECONDS.
+    Without CLICKHOUSE_CLUSTER only this server's inserts are seen. Raises ClickHouseUnavailable
+    after INSERT_SECONDS.
     """
     end = time.monotonic() + INSERT_SECONDS
     while connection.query(

@@ -1,0 +1,36 @@
+"""Statements of the migrations, as a cluster of replicas needs them."""
+
+from __future__ import annotations
+
+import re
+
+WINDOW_SECONDS = 7 * 86_400
+"""How long replicas remember an insert. Our choice: ClickHouse's default became an hour, which is
+less than some queues wait before they deliver a message again."""
+
+_NAME = r"[\w.`]+"
+
+
+def on_cluster(statement: str, cluster: str) -> str:
+    """The statement, done on every server of the cluster, with a replicated table.
+
+    The engine gets no path: ClickHouse's default, `/clickhouse/tables/{uuid}/{shard}`, stays right
+    when tables are exchanged. Anything but CREATE, DROP and EXCHANGE is left as it is: what one
+    replica inserts, the others copy.
+    """
+    there = f"ON CLUSTER '{cluster}'"
+    for pattern, replacement in (
+        (rf"^CREATE TABLE IF NOT EXISTS {_NAME}$", rf"\g<0> {there}"),
+        (r"^ENGINE = ReplacingMergeTree\(", "ENGINE = ReplicatedReplacingMergeTree("),
+        (
+            r"\bnon_(replicated_deduplication_window) = (\d+)",
+            rf"\1 = \2, \1_seconds = {WINDOW_SECONDS}",
+        ),
+        (rf"^(CREATE OR REPLACE VIEW {_NAME}) AS$", rf"\1 {there} AS"),
+        (rf"^EXCHANGE TABLES {_NAME} AND {_NAME}", rf"\g<0> {there}"),
+        # SYNC: the name, and its place in Keeper, are free at once.
+        (rf"^DROP TABLE {_NAME}", rf"\g<0> {there} SYNC"),
+        (r"\bFROM (system\.processes)\b", rf"FROM clusterAllReplicas('{cluster}', \1)"),
+    ):
+        statement = re.sub(pattern, replacement, statement, flags=re.MULTILINE)
+    return statement

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from clickhouse_driver import Client, errors
 
+from xapi_etl_processor.storage import tables
+
 BINARY = shutil.which("clickhouse-server")
 PASSWORD = "real-server-secret"
 
@@ -24,6 +26,7 @@ _CONFIG = """<yandex>
   <default_profile>default</default_profile>
   <default_database>default</default_database>
   <mark_cache_size>100000000</mark_cache_size>
+  {more}
 </yandex>
 """
 _USERS = """<yandex>
@@ -40,14 +43,39 @@ _USERS = """<yandex>
 """
 
 
-class RealServer:
-    """A server with a folder of its own, on a port that stays the same after a restart."""
+def free_port() -> int:
+    """A port on loopback that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
-    def __init__(self, folder: Path) -> None:
+
+OLDER = {
+    "DateTime64(3, 'UTC')": "Int64",
+    "LowCardinality(String)": "String",
+    "Nullable(Bool)": "Nullable(UInt8)",
+}
+"""Our types, and those that a server of 2018 has instead."""
+
+_KEYS = {
+    tables.EVENTS: ("section_id, section, video_url, timestamp, event_id", "row_version"),
+    tables.FILES: ("bucket, key, etag", "processed_at"),
+    tables.REJECTED: ("source_file, source_line", "rejected_at"),
+    tables.VOIDED: ("voided_id, voided_by", "inserted_at"),
+}
+"""Table -> its sorting key and the column with its rows' version."""
+
+
+class RealServer:
+    """A server with a folder of its own, on a port that stays the same after a restart.
+
+    `more` is further configuration, as XML.
+    """
+
+    def __init__(self, folder: Path, port: int = 0, more: str = "") -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        (folder / "config.xml").write_text(_CONFIG.format(folder=folder, port=self.port))
+        self.port = port or free_port()
+        config = _CONFIG.format(folder=folder, port=self.port, more=more)
+        (folder / "config.xml").write_text(config)
         (folder / "users.xml").write_text(_USERS.format(password=PASSWORD))
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -65,17 +93,36 @@ class RealServer:
             try:
                 self.ask("SELECT 1")
             except (errors.Error, OSError, EOFError):
-                assert time.monotonic() < end, (self.folder / "errors").read_text()
-                assert self.process.poll() is None, (self.folder / "errors").read_text()
+                assert time.monotonic() < end, self._log()
+                code = self.process.poll()
+                assert code is None, f"it ended with {code}\n{self._log()}"
                 time.sleep(0.05)
             else:
                 return
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text()[-3000:]
 
     def kill(self) -> None:
         """End it as a crash would, without a shutdown."""
         if self.process:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
+
+    def create_tables(self, database: str, engine: str, on_cluster: str = "") -> None:
+        """A database with our tables; in `engine`, NAME and VERSION stand for each table's own."""
+        self.ask(f"CREATE DATABASE {database} {on_cluster}")
+        for name, (key, version) in _KEYS.items():
+            types = {c: OLDER.get(kind, kind) for c, kind in tables.TYPES[name].items()}
+            if name == tables.EVENTS:
+                # The server fills it in each time, so that a repeat is another block.
+                types["inserted_at"] = "DateTime DEFAULT now()"
+            columns = ", ".join(f"{column} {kind}" for column, kind in types.items())
+            self.ask(
+                f"CREATE TABLE {database}.{name} {on_cluster} ({columns})"
+                f" ENGINE = {engine.replace('NAME', name).replace('VERSION', version)}"
+                f" ORDER BY ({key})"
+            )
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
         """The rows of a query, over a new connection."""

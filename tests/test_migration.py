@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -29,6 +30,7 @@ from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.storage.migrations import SCHEMA, migrate
+from xapi_etl_processor.storage.replication import on_cluster
 from xapi_etl_processor.storage.tables import EVENTS
 from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.quantities import speed
@@ -361,3 +363,33 @@ def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
         "JSONCompactEachRow",
     )
     return json.loads(answer.bytes())[0]
+
+
+@pytest.mark.fault(68, caught_by="migrations for a cluster")
+def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
+    unmigrated: Settings,
+) -> None:
+    migrate(unmigrated)
+    with pytest.raises(ClickHouseRefused, match=r"video_events.* is not replicated.*\"Clusters\""):
+        migrate(replace(unmigrated, clickhouse_cluster="pair"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "changed"),
+    [
+        ("DROP TABLE a.b", "DROP TABLE a.b ON CLUSTER 'pair' SYNC"),
+        (
+            "EXCHANGE TABLES a.b AND a.c;",
+            "EXCHANGE TABLES a.b AND a.c ON CLUSTER 'pair';",
+        ),
+        (
+            "SELECT 1 FROM system.processes WHERE query ILIKE 'INSERT INTO%'",
+            "SELECT 1 FROM clusterAllReplicas('pair', system.processes)"
+            " WHERE query ILIKE 'INSERT INTO%'",
+        ),
+        ("INSERT INTO a SELECT * FROM b", "INSERT INTO a SELECT * FROM b"),
+        ("-- EXCHANGE TABLES a AND b", "-- EXCHANGE TABLES a AND b"),
+    ],
+)
+def test_a_step_of_a_migration_is_for_the_whole_cluster(statement: str, changed: str) -> None:
+    assert on_cluster(statement, "pair") == changed

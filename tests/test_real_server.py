@@ -27,11 +27,6 @@ from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.storage import tables
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-OLDER = {
-    "DateTime64(3, 'UTC')": "Int64",
-    "LowCardinality(String)": "String",
-    "Nullable(Bool)": "Nullable(UInt8)",
-}
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,17 +56,7 @@ def old(
     """Settings, also set in the environment, for a database on the real server."""
     logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
     database = unmigrated.clickhouse_database
-    server.ask(f"CREATE DATABASE {database}")
-    for name, key, version in (
-        (tables.EVENTS, "section_id, section, video_url, timestamp, event_id", "row_version"),
-        (tables.FILES, "bucket, key, etag", "processed_at"),
-        (tables.REJECTED, "source_file, source_line", "rejected_at"),
-        (tables.VOIDED, "voided_id, voided_by", "inserted_at"),
-    ):
-        columns = tables.TYPES[name]
-        lines = ", ".join(f"{column} {OLDER.get(kind, kind)}" for column, kind in columns.items())
-        engine = f"ReplacingMergeTree({version}) ORDER BY ({key})"
-        server.ask(f"CREATE TABLE {database}.{name} ({lines}) ENGINE = {engine}")
+    server.create_tables(database, "ReplacingMergeTree(VERSION)")
     made = replace(
         unmigrated,
         clickhouse_port=server.port,

@@ -56,6 +56,11 @@ OLDER = {
 }
 """Our types, and those that a server of 2018 has instead."""
 
+REPLICATED = (
+    "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/DATABASE/NAME', '{replica}', VERSION)"
+)
+"""The engine of a replicated table, for `create_tables`."""
+
 _KEYS = {
     tables.EVENTS: ("section_id, section, video_url, timestamp, event_id", "row_version"),
     tables.FILES: ("bucket, key, etag", "processed_at"),

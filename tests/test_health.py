@@ -310,7 +310,7 @@ def waking(
     """A ClickHouse that accepts connections and greets after the seconds that are set."""
     with tcp_proxy(clickhouse.port) as proxy:
         monkeypatch.setenv("CLICKHOUSE_PORT", str(proxy.port))
-        monkeypatch.setattr(health, "SERVICE_SECONDS", 1)
+        monkeypatch.setattr(health, "SERVICE_SECONDS", 3)
         forget_connections()
         yield proxy
         forget_connections()
@@ -319,7 +319,7 @@ def waking(
 @pytest.mark.slow
 @pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
 def test_a_sleeping_server_is_waited_for(waking: TcpProxy) -> None:
-    waking.fault = Fault(hold=1.5, times=2)
+    waking.fault = Fault(hold=3.5, times=2)
     status, body = check()
     assert waking.fault.fired == 2
     assert (status, body["healthy"]) == (200, True)

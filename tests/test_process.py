@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Ask, Bucket
 from tests.faults import child
-from tests.faults.drill import Server
+from tests.faults.drill_servers import Server
 from tests.samples import event_id, video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate

@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import Bucket, forget_connections
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
-from tests.real_server import PASSWORD, RealServer
-from tests.replicas import CLUSTER, INSTALLED, pair, wait_for, zookeeper
+from tests.real_server import PASSWORD, REPLICATED, RealServer
+from tests.replicas import CLUSTER, NEEDED, pair, wait_for, zookeeper
 from tests.samples import BAD_LINE, context, notification, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -26,19 +26,7 @@ from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.storage import inspection, tables
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-REPLICATED = (
-    "ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/DATABASE/NAME', '{replica}', VERSION)"
-)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not INSTALLED and "REQUIRE_REAL_SERVER" not in os.environ,
-        reason="NOT TESTED: replicas; install Debian's clickhouse-server and zookeeper",
-    ),
-    # The driver warns about each setting that it leaves out because the server is too old for it.
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = [pytest.mark.slow, *NEEDED]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +137,7 @@ def test_tables_that_are_not_replicated_are_an_error_on_a_server_of_a_cluster(
     for wanted in ("", CLUSTER):
         assert inspection.replication(client.query, engines, wanted) == (
             "video_events is not replicated, but this server is one of 2 replicas of the cluster"
-            " 'pair', and each would hold other rows: see docs/operations.md, \"Clusters\""
+            " 'pair', and each would hold other rows: see docs/clickhouse.md"
         )
     nowhere = inspection.replication(client.query, engines, "triple")
     assert nowhere is not None

@@ -1,6 +1,6 @@
 """Kill loaders and ClickHouse at random moments; nothing may be lost or doubled.
 
-    python -m tests.faults.drill --client-kills 200 --server-kills 200 [--seed 7]
+    python -m tests.faults.drill --client-kills 200 --server-kills 200 [--seed 7] [--replicas]
 
 Live deliveries, repeated ones and backfills overlap in several processes until everything is
 acknowledged. The seed decides bundles, deliveries and kills, so that a drill can be repeated.
@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,21 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from clickhouse_driver import Client, errors
 
 from local import process
 from local.aws import loader_environment
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
 from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judge, kills
+from tests.faults.drill_servers import DATABASE, Target, one_server, replicas
 from tests.samples import sqs
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-BUCKET, DATABASE = "drill", "xapi_analytics"
+BUCKET = "drill"
 WORKERS = 3
 WAVE = 6
 PATIENCE = 300
@@ -60,43 +57,6 @@ class Figures:
     statements: int = 0
     rows: int = 0
     seconds: float = 0
-
-
-class Server:
-    """The local ClickHouse as a process that keeps its port and folder when it is restarted."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self._folder = folder
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [sys.executable, "-m", "local.clickhouse_server", "--port", str(self.port)]
-        self._process = subprocess.Popen(
-            [*command, "--data", str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        end = time.monotonic() + 60
-        while True:
-            try:
-                self.ask("SELECT 1")
-            except (errors.Error, OSError, EOFError):
-                assert time.monotonic() < end, "ClickHouse did not start"
-                time.sleep(0.05)  # Polls a condition, up to a limit.
-            else:
-                return
-
-    def kill(self) -> None:
-        """Kill it, like a crash."""
-        self._process.kill()
-        self._process.wait()
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, over a new connection."""
-        with Client("127.0.0.1", self.port, connect_timeout=2) as client:
-            rows: list[tuple[Any, ...]] = client.execute(sql)
-        return rows
 
 
 @dataclass
@@ -209,7 +169,7 @@ class Drill:
     """One drill while it runs."""
 
     seed: int
-    server: Server
+    server: Target
     s3: S3Client
     figures: Figures = field(default_factory=Figures)
     bundles: list[PlannedBundle] = field(default_factory=list)
@@ -287,14 +247,19 @@ class Drill:
         return judge(self.bundles, etags, rows, rejected, ledger)
 
 
-def drill(seed: int, client_kills: int, server_kills: int) -> tuple[Verdict, Figures]:
-    """Run a whole drill, with its own S3 and ClickHouse."""
+def drill(
+    seed: int, client_kills: int, server_kills: int, *, replicated: bool = False
+) -> tuple[Verdict, Figures]:
+    """Run a whole drill, with its own S3 and ClickHouse: one server, or two replicas."""
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory() as folder, process.s3() as variables:
-        server = Server(Path(folder))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        process.s3() as variables,
+        replicas(Path(name), seed) if replicated else one_server(Path(name)) as server,
+    ):
         try:
             os.environ.update(loader_environment(server.port, variables, BUCKET))
-            migrate(Settings.from_env(os.environ))
+            server.create_tables()
             s3 = boto3.client("s3")
             s3.create_bucket(Bucket=BUCKET)
             done = Drill(seed, server, s3)
@@ -302,7 +267,6 @@ def drill(seed: int, client_kills: int, server_kills: int) -> tuple[Verdict, Fig
             s3.close()
             return verdict, done.figures
         finally:
-            server.kill()
             os.environ.clear()
             os.environ.update(before)
 
@@ -315,9 +279,14 @@ def main() -> int:
     parser.add_argument("--client-kills", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--server-kills", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="(random)")
+    parser.add_argument(
+        "--replicas", action="store_true", help="kill one of two old servers that are replicas"
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    verdict, figures = drill(options.seed, options.client_kills, options.server_kills)
+    verdict, figures = drill(
+        options.seed, options.client_kills, options.server_kills, replicated=options.replicas
+    )
     for name, value in {**vars(figures), **verdict._asdict()}.items():
         print(f"{name.replace('_', ' '):16} {value}")
     if any(verdict):

@@ -154,8 +154,7 @@ def replication(ask: Ask, found: Engines, wanted: str) -> str | None:
     cluster = wanted or several[0]
     return (
         f"{', '.join(alone)} is not replicated, but this server is one of {sizes[cluster]} replicas"
-        f" of the cluster {cluster!r}, and each would hold other rows: see docs/operations.md,"
-        ' "Clusters"'
+        f" of the cluster {cluster!r}, and each would hold other rows: see docs/clickhouse.md"
     )
 
 

@@ -108,7 +108,7 @@ def _refuse_unreplicated(connection: Connection, database: str, cluster: str) ->
         raise ClickHouseRefused(
             f"{', '.join(row['name'] for row in alone)} in {database} is not replicated, and"
             f" CLICKHOUSE_CLUSTER is {cluster}: convert it, or take a new database, as"
-            ' docs/operations.md, "Clusters", says'
+            " docs/clickhouse.md says"
         )
 
 

@@ -1,0 +1,141 @@
+"""What the drill kills: a current ClickHouse, or two old ones that are replicas of each other."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from clickhouse_driver import Client, errors
+
+from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
+from tests.real_server import PASSWORD, REPLICATED, RealServer, free_port
+from tests.replicas import CLUSTER, pair, wait_for
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.storage.tables import TYPES
+
+DATABASE = "xapi_analytics"
+
+
+class Target(Protocol):
+    """A ClickHouse that the loaders reach at a port, and that can be killed and started again."""
+
+    port: int
+
+    def kill(self) -> None:
+        """Kill it, or a part of it, like a crash."""
+
+    def start(self) -> None:
+        """Start again what was killed."""
+
+    def create_tables(self) -> None:
+        """Make the database and its tables, for the settings in the environment."""
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+
+
+class Server:
+    """The local ClickHouse as a process that keeps its port and folder when it is restarted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "local.clickhouse_server", "--port", str(self.port)]
+        self._process = subprocess.Popen(
+            [*command, "--data", str(self._folder)], stdout=subprocess.DEVNULL
+        )
+        end = time.monotonic() + 60
+        while True:
+            try:
+                self.ask("SELECT 1")
+            except (errors.Error, OSError, EOFError):
+                assert time.monotonic() < end, "ClickHouse did not start"
+                time.sleep(0.05)  # Polls a condition, up to a limit.
+            else:
+                return
+
+    def kill(self) -> None:
+        """Kill it, like a crash."""
+        self._process.kill()
+        self._process.wait()
+
+    def create_tables(self) -> None:
+        """Make the database and its tables, for the settings in the environment."""
+        migrate(Settings.from_env(os.environ))
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, over a new connection."""
+        with Client("127.0.0.1", self.port, connect_timeout=2) as client:
+            rows: list[tuple[Any, ...]] = client.execute(sql)
+        return rows
+
+
+class Replicas:
+    """Two replicas behind one port; new connections lead to one of those that are alive.
+
+    Of what each has, only what both have is answered: they must agree in the end.
+    """
+
+    def __init__(
+        self, servers: tuple[RealServer, RealServer], address: TcpProxy, seed: int
+    ) -> None:
+        self.port = address.port
+        self._servers = servers
+        self._address = address
+        self._random = random.Random(seed)
+        self._dead = servers[0]
+
+    def kill(self) -> None:
+        """Kill one of them, like a crash; the other takes over."""
+        self._dead, alive = self._random.sample(self._servers, 2)
+        self._address.upstream = alive.port
+        self._dead.kill()
+
+    def start(self) -> None:
+        """Start it again; it may also get connections."""
+        self._dead.start()
+        self._address.upstream = self._random.choice(self._servers).port
+
+    def create_tables(self) -> None:
+        """Make the replicated tables; the loaders find the password in the environment."""
+        os.environ["CLICKHOUSE_PASSWORD"] = PASSWORD
+        engine = REPLICATED.replace("DATABASE", DATABASE)
+        self._servers[0].create_tables(DATABASE, engine, f"ON CLUSTER {CLUSTER}")
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query, once both have the same number of rows in each table."""
+        wait_for(lambda: self._counts(0) == self._counts(1), 120)
+        return self._servers[0].ask(sql)
+
+    def _counts(self, which: int) -> list[object]:
+        counts = [f"SELECT count() FROM {DATABASE}.{table} FINAL" for table in TYPES]
+        return [self._servers[which].ask(sql)[0][0] for sql in counts]
+
+
+@contextmanager
+def replicas(folder: Path, seed: int) -> Iterator[Replicas]:
+    """Two running replicas in this folder, while the block runs."""
+    with pair(folder) as servers, tcp_proxy(servers[0].port) as address:
+        yield Replicas(servers, address, seed)
+
+
+@contextmanager
+def one_server(folder: Path) -> Iterator[Server]:
+    """One running server with its data in this folder, while the block runs."""
+    server = Server(folder)
+    try:
+        yield server
+    finally:
+        server.kill()

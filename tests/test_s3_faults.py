@@ -349,7 +349,7 @@ def test_throttling_that_does_not_end_fails_the_object(
 ) -> None:
     bucket.put(KEY, video(1))
     store.rule = Once(Answer("SlowDown"), times=1000)
-    with pytest.raises(EventFailed, match=rf"{KEY} cannot be read \(SlowDown\)"):
+    with pytest.raises(EventFailed, match=rf"{KEY} cannot be read \(SlowDown: injected\)"):
         invoke(notification(bucket.name, KEY))
     assert len(store.asked("GET", KEY[-10:])) == s3.ATTEMPTS
     assert ask("SELECT count() FROM processed_files") == [[0]]
@@ -362,7 +362,7 @@ def test_an_object_that_may_not_be_read_is_requested_once_and_named(
 ) -> None:
     bucket.put(KEY, video(1))
     store.rule = Once(Answer(code, 403), times=1000)
-    with pytest.raises(EventFailed, match=rf"s3://{bucket.name}/{KEY} .*\({code}\)"):
+    with pytest.raises(EventFailed, match=rf"s3://{bucket.name}/{KEY} .*\({code}: injected\)"):
         invoke(notification(bucket.name, KEY))
     assert len(store.asked("GET", KEY[-10:])) == 1
     assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import urllib3
 
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"}
-_ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>"
+_ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
 
 
 @dataclass
@@ -28,13 +28,15 @@ class Request:
 class Answer:
     """What the proxy does with a request.
 
-    code, status: answer with this S3 error. cut: bytes of the body to send before closing the
-    connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to send
-    before falling silent. do: called before the request is passed on. change: applied to the body.
+    code, status, message: answer with this S3 error. cut: bytes of the body to send before closing
+    the connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to
+    send before falling silent. do: called before the request is passed on. change: applied to the
+    body.
     """
 
     code: str = ""
     status: int = 503
+    message: str = "injected"
     cut: int | None = None
     stall: int | None = None
     do: Callable[[], object] = lambda: None
@@ -83,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.rule(request) or Answer()
         sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if answer.code:
-            self._send(answer.status, {}, _ERROR.format(code=answer.code).encode(), Answer())
+            error = _ERROR.format(code=answer.code, message=answer.message).encode()
+            self._send(answer.status, {}, error, Answer())
             return
         answer.do()
         passed = self.server.pool.request(

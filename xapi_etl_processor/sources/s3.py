@@ -15,29 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    FlexibleChecksumError,
-    NoCredentialsError,
-    ParamValidationError,
-)
-from urllib3.exceptions import HTTPError  # boto3 lets some of these through
 
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
-from xapi_etl_processor.errors import (
-    DeadlinePassed,
-    S3Damaged,
-    S3Denied,
-    S3Error,
-    S3InvalidName,
-    S3Late,
-    S3Missing,
-    S3NoSuchBucket,
-    S3Unusable,
-)
+from xapi_etl_processor.errors import DeadlinePassed, S3Damaged, S3Error, S3Late
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_errors import ignoring, translated
 from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.lines import MIB, READ_BYTES
 
@@ -57,29 +39,12 @@ as long as many a function's timeout."""
 ATTEMPTS = 4
 """How often one request is tried, and how often one body is begun. Our limit."""
 
-_DENIED = (
-    "cannot be read, access denied: allow s3:GetObject and s3:ListBucket (without the latter a"
-    " missing object looks like this too)"
-)
-_MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
-_ERRORS: dict[str, tuple[type[S3Error], str]] = {
-    "NoSuchKey": (S3Missing, _MISSING),
-    "404": (S3Missing, _MISSING),
-    "NoSuchBucket": (
-        S3NoSuchBucket,
-        "cannot be read, its bucket does not exist: check the bucket's name",
-    ),
-    "AccessDenied": (S3Denied, _DENIED),
-    "403": (S3Denied, _DENIED),
-    "InvalidObjectState": (S3Unusable, "is archived: restore it from Glacier first"),
-    "PreconditionFailed": (
-        S3Error,
-        "was replaced while it was read: the new content is read at the next attempt",
-    ),
-}
-"""What S3's error codes mean, and what to do."""
-
 _MISSING_OBJECT = "health-check/is-not-there.jsonl"
+_CHECKED_KEYS = 100
+"""How many keys the health check lists to find a bundle. Our limit; it is one request."""
+
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+"""S3's storage classes whose objects cannot be read before they are restored."""
 _Item = TypeVar("_Item")
 
 
@@ -148,7 +113,7 @@ def listing(
     paginator = s3.get_paginator("list_objects_v2")
     pages = paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after)
     uri = f"s3://{bucket}/{prefix}"
-    with _translated(uri):
+    with translated(uri):
         for page in _in_time(iter(pages), deadline, uri):
             for found in page.get("Contents", ()):
                 yield S3Object(
@@ -161,22 +126,33 @@ def listing(
 
 
 def check_bucket(s3: S3Client, bucket: str, prefix: str, deadline: Deadline = FOREVER) -> None:
-    """Raises S3Error unless the bucket exists, and the prefix may be listed and read."""
+    """Raises S3Error unless the bucket exists, and the prefix may be listed and read.
+
+    If there is a bundle among the first keys, one byte of it is read: only reading decrypts.
+    """
+    uri = f"s3://{bucket}/{prefix}"
 
     def check() -> None:
-        s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-        try:
-            s3.head_object(Bucket=bucket, Key=f"{prefix}{_MISSING_OBJECT}")
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "404":
-                raise
+        with translated(uri):
+            found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=_CHECKED_KEYS)
+            with ignoring("404"):
+                s3.head_object(Bucket=bucket, Key=f"{prefix}{_MISSING_OBJECT}")
+        for item in found.get("Contents", ()):
+            obj = S3Object(bucket, item["Key"])
+            if obj.is_bundle and item["Size"] and item.get("StorageClass") not in _ARCHIVES:
+                _read_a_byte(s3, obj)
+                break
 
-    uri = f"s3://{bucket}/{prefix}"
-    with _translated(uri):
-        try:
-            call_with_deadline(deadline, check)
-        except DeadlinePassed:
-            raise S3Late(f"{uri} cannot be checked, S3 did not answer in time") from None
+    try:
+        call_with_deadline(deadline, check)
+    except DeadlinePassed:
+        raise S3Late(f"{uri} cannot be checked, S3 did not answer in time") from None
+
+
+def _read_a_byte(s3: S3Client, obj: S3Object) -> None:
+    # It may have been archived by S3 itself, or deleted since it was listed.
+    with translated(obj.uri), ignoring("InvalidObjectState", "NoSuchKey"):
+        s3.get_object(Bucket=obj.bucket, Key=obj.key, Range="bytes=0-0")["Body"].read()
 
 
 def bodies(
@@ -234,7 +210,7 @@ def _raising(error: Exception) -> Iterator[bytes]:
 
 def _get(reading: _Reading, obj: S3Object) -> _Opened:
     """The object as it is now, with its body; a small body has been read already."""
-    with _translated(obj.uri):
+    with translated(obj.uri):
         answer = reading.s3.get_object(Bucket=obj.bucket, Key=obj.key)
     try:
         obj = _described(obj, answer)
@@ -259,7 +235,7 @@ def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
         try:
             if reading.is_over:
                 raise _late(obj.uri)
-            with _translated(obj.uri):
+            with translated(obj.uri):
                 # This compares the length with Content-Length; reading the raw stream does not.
                 for chunk in body.iter_chunks(READ_BYTES):
                     read += len(chunk)
@@ -283,7 +259,7 @@ def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
 
 
 def _rest(s3: S3Client, obj: S3Object, start: int) -> Any:
-    with _translated(obj.uri):
+    with translated(obj.uri):
         answer = s3.get_object(
             Bucket=obj.bucket, Key=obj.key, Range=f"bytes={start}-", IfMatch=f'"{obj.etag}"'
         )
@@ -320,26 +296,3 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Raises boto3's errors as S3Error, with the object's name and what to do."""
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        kind, text = _ERRORS.get(code, (S3Error, "cannot be read"))
-        raise kind(f"{what} {text} ({code})") from error
-    except ParamValidationError as error:
-        raise S3InvalidName(f"{what} is not a valid S3 name: check bucket and key") from error
-    except NoCredentialsError as error:
-        raise S3Error(f"{what} cannot be requested: {error}: set AWS credentials") from error
-    except EndpointConnectionError as error:
-        raise S3Error(f"{what} cannot be requested, S3 is out of reach: {error}") from error
-    except FlexibleChecksumError as error:
-        raise S3Damaged(f"{what}: checksum mismatch: try again") from error
-    except (BotoCoreError, HTTPError, OSError) as error:
-        raise S3Error(
-            f"{what} could not be read to its end ({type(error).__name__}): try again"
-        ) from error

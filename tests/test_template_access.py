@@ -54,9 +54,11 @@ def test_the_role_reaches_what_the_function_is_told_to_use_and_nothing_else() ->
 def test_the_role_decrypts_and_uses_a_network_only_where_that_is_asked_for() -> None:
     key = "arn:aws:kms:us-east-1:123456789012:key/0d9f"
     usual = rights(MADE).keys()
-    encrypted, in_vpc = rights(Stack(KmsKeyArn=key)), rights(Stack(SubnetIds="subnet-1"))
+    keys = Stack(KmsKeyArns=f"{key},{key}77")
+    encrypted, in_vpc = rights(keys), rights(Stack(SubnetIds="subnet-1"))
     assert encrypted.keys() - usual == {"Decrypt"}
-    assert encrypted["Decrypt"]["Resource"] == key
+    assert encrypted["Decrypt"]["Action"] == "kms:Decrypt"
+    assert encrypted["Decrypt"]["Resource"] == [key, f"{key}77"]
     assert in_vpc.keys() - usual == {"Network"}
     assert not usual & {"Decrypt", "Network"}
 

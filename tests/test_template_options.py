@@ -12,6 +12,8 @@ from xapi_etl_processor.config import Settings
 
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickhouse-AbCdEf"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/0d9f"
+MULTI_REGION_KEY = KEY.replace("0d9f", "mrk-1f0c")
+ALIAS = KEY.replace("key/0d9f", "alias/mine")
 BUNDLES = f"dev-xapi-bundles-{END}"
 ACCEPTED = {
     "Environment": ["dev", "prod-2", "a" * 20],
@@ -23,7 +25,7 @@ ACCEPTED = {
     "ExistingBucketName": ["", "abc", "a.b-c.1", "a" * 63],
     "BundlePrefix": ["section/", "exports/section/"],
     "OtherBuckets": ["", "old-one, older.1,oldest"],
-    "KmsKeyArn": ["", KEY, KEY.replace("aws", "aws-cn", 1)],
+    "KmsKeyArns": ["", KEY, KEY.replace("aws", "aws-cn", 1), f"{KEY},{KEY}9,{MULTI_REGION_KEY}"],
     "ReservedConcurrency": ["", "0", "100"],
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:on-call"],
 }
@@ -37,7 +39,7 @@ REFUSED = {
     "ExistingBucketName": ["ab", "Upper", "-a-b", "a-b-", "a" * 64, "s3://abc"],
     "BundlePrefix": ["", "/", "section", "/section/", "*/", "?/", "${x}/"],
     "OtherBuckets": ["Upper", "s3://old"],
-    "KmsKeyArn": ["alias/mine", SECRET],
+    "KmsKeyArns": ["alias/mine", ALIAS, f"{KEY},{ALIAS}", f"{KEY}/", f"{KEY}*", "*", SECRET],
     "ReservedConcurrency": ["-1", "many"],
     "AlarmTopicArn": ["on-call", SECRET],
 }
@@ -47,13 +49,22 @@ def numbers() -> dict[str, dict[str, Any]]:
     return {name: p for name, p in PARAMETERS.items() if p["Type"] == "Number"}
 
 
+def accepts(name: str, value: str) -> bool:
+    """Whether the pattern matches all of the value or, for a list, all of each item.
+
+    As CloudFormation does it (its user guide, "Parameters", AllowedPattern).
+    """
+    parameter = PARAMETERS[name]
+    items = value.split(",") if parameter["Type"] == "CommaDelimitedList" else [value]
+    return all(re.fullmatch(parameter["AllowedPattern"], item) for item in items)
+
+
 def test_every_pattern_accepts_what_is_usual_and_refuses_what_is_usually_mistaken() -> None:
-    patterns = {n: p["AllowedPattern"] for n, p in PARAMETERS.items() if "AllowedPattern" in p}
-    assert patterns.keys() == ACCEPTED.keys() == REFUSED.keys()
-    for name, pattern in patterns.items():
-        # CloudFormation compares the whole value.
-        assert [v for v in ACCEPTED[name] if not re.fullmatch(pattern, v)] == [], name
-        assert [v for v in REFUSED[name] if re.fullmatch(pattern, v)] == [], name
+    patterns = {name for name, parameter in PARAMETERS.items() if "AllowedPattern" in parameter}
+    assert patterns == ACCEPTED.keys() == REFUSED.keys()
+    for name in patterns:
+        assert [v for v in ACCEPTED[name] if not accepts(name, v)] == [], name
+        assert [v for v in REFUSED[name] if accepts(name, v)] == [], name
 
 
 @pytest.mark.parametrize("name", [n for n in PARAMETERS if "Default" in PARAMETERS[n]])

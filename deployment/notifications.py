@@ -37,8 +37,9 @@ def connected(
         if any(_overlaps(other, prefix, ending) for ending in ENDINGS):
             raise Overlap(
                 f"its notification {other.get('Id', 'without a name')!r} covers the same objects,"
-                " and S3 allows only one receiver: send that notification to an SNS topic or to"
-                " EventBridge, and subscribe both receivers there"
+                " and S3 allows only one receiver: let an EventBridge rule send to the stack's"
+                " queue (parameter FanOutRuleArn), or an SNS topic to both (FanOutTopicArn);"
+                ' docs/operations.md, "Share a bucket\'s notifications", has the steps'
             )
     changed.setdefault("QueueConfigurations", []).extend(
         {

@@ -14,6 +14,8 @@ SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickhouse-AbCdEf
 KEY = "arn:aws:kms:us-east-1:123456789012:key/0d9f"
 MULTI_REGION_KEY = KEY.replace("0d9f", "mrk-1f0c")
 ALIAS = KEY.replace("key/0d9f", "alias/mine")
+TOPIC = "arn:aws:sns:us-east-1:123456789012:uploads"
+RULE = "arn:aws:events:us-east-1:123456789012:rule/uploads"
 BUNDLES = f"dev-xapi-bundles-{END}"
 ACCEPTED = {
     "Environment": ["dev", "prod-2", "a" * 20],
@@ -26,6 +28,8 @@ ACCEPTED = {
     "BundlePrefix": ["section/", "exports/section/"],
     "OtherBuckets": ["", "old-one, older.1,oldest"],
     "KmsKeyArns": ["", KEY, KEY.replace("aws", "aws-cn", 1), f"{KEY},{KEY}9,{MULTI_REGION_KEY}"],
+    "FanOutTopicArn": ["", TOPIC, TOPIC.replace("aws", "aws-us-gov", 1)],
+    "FanOutRuleArn": ["", RULE, RULE.replace("rule/", "rule/a-bus/")],
     "ReservedConcurrency": ["", "0", "100"],
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:on-call"],
 }
@@ -40,6 +44,15 @@ REFUSED = {
     "BundlePrefix": ["", "/", "section", "/section/", "*/", "?/", "${x}/"],
     "OtherBuckets": ["Upper", "s3://old"],
     "KmsKeyArns": ["alias/mine", ALIAS, f"{KEY},{ALIAS}", f"{KEY}/", f"{KEY}*", "*", SECRET],
+    # In a policy's ArnEquals, * and ? stand for any text. S3 sends to no FIFO topic.
+    "FanOutTopicArn": [
+        "uploads",
+        RULE,
+        f"{TOPIC}*",
+        "arn:aws:sns:*:123456789012:u",
+        f"{TOPIC}.fifo",
+    ],
+    "FanOutRuleArn": ["uploads", TOPIC, f"{RULE}?", RULE.replace("uploads", "*")],
     "ReservedConcurrency": ["-1", "many"],
     "AlarmTopicArn": ["on-call", SECRET],
 }

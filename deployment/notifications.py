@@ -17,7 +17,8 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 """How a bundle's key ends. S3 allows one ending per notification."""
 
 _EVENTS = "s3:ObjectCreated:*"
-_KINDS = ("QueueConfigurations", "TopicConfigurations", "LambdaFunctionConfigurations")
+_QUEUES = "QueueConfigurations"
+_KINDS = (_QUEUES, "TopicConfigurations", "LambdaFunctionConfigurations")
 
 
 class Overlap(Exception):
@@ -29,19 +30,25 @@ def connected(
 ) -> dict[str, Any]:
     """The configuration with notifications to the stack's queue for bundles under the prefix.
 
-    They replace the stack's earlier ones. Raises Overlap, naming the other notification: S3 allows
-    one receiver for each kind of event on a key.
+    They replace the stack's earlier ones, and any other that names the queue and overlaps, whoever
+    made it. Raises Overlap, naming a notification to another receiver: S3 allows one receiver for
+    each kind of event on a key.
     """
     changed = disconnected(configuration, stack)
+    changed[_QUEUES] = [
+        other
+        for other in changed.get(_QUEUES, ())
+        if other["QueueArn"] != queue or not _overlaps(other, prefix)
+    ]
     for other in _notifications(changed):
-        if any(_overlaps(other, prefix, ending) for ending in ENDINGS):
+        if _overlaps(other, prefix):
             raise Overlap(
                 f"its notification {other.get('Id', 'without a name')!r} covers the same objects,"
                 " and S3 allows only one receiver: let an EventBridge rule send to the stack's"
                 " queue (parameter FanOutRuleArn), or an SNS topic to both (FanOutTopicArn);"
                 ' docs/operations.md, "Share a bucket\'s notifications", has the steps'
             )
-    changed.setdefault("QueueConfigurations", []).extend(
+    changed[_QUEUES].extend(
         {
             "Id": _id(stack, ending),
             "QueueArn": queue,
@@ -64,8 +71,8 @@ def disconnected(configuration: Mapping[str, Any], stack: str) -> dict[str, Any]
     """The configuration without what `connected` added for the stack."""
     ours = {_id(stack, ending) for ending in ENDINGS}
     changed = {name: value for name, value in configuration.items() if name != "ResponseMetadata"}
-    queues = [c for c in changed.pop(_KINDS[0], []) if c.get("Id") not in ours]
-    return changed | ({_KINDS[0]: queues} if queues else {})
+    queues = [c for c in changed.pop(_QUEUES, []) if c.get("Id") not in ours]
+    return changed | ({_QUEUES: queues} if queues else {})
 
 
 def _id(stack: str, ending: str) -> str:
@@ -77,15 +84,15 @@ def _notifications(configuration: Mapping[str, Any]) -> Iterator[Mapping[str, An
         yield from configuration.get(kind, ())
 
 
-def _overlaps(other: Mapping[str, Any], prefix: str, ending: str) -> bool:
-    """S3's rule: the same kind of event, and filters that can match the same key."""
+def _overlaps(other: Mapping[str, Any], prefix: str) -> bool:
+    """S3's rule: the same kind of event, and filters that can match the same bundle."""
     if not any(event.startswith("s3:ObjectCreated:") for event in other.get("Events", ())):
         return False
     rules = other.get("Filter", {}).get("Key", {}).get("FilterRules", ())
     filters = {rule["Name"].lower(): rule["Value"] for rule in rules}
     start, end = filters.get("prefix", ""), filters.get("suffix", "")
-    return (start.startswith(prefix) or prefix.startswith(start)) and (
-        end.endswith(ending) or ending.endswith(end)
+    return (start.startswith(prefix) or prefix.startswith(start)) and any(
+        end.endswith(ending) or ending.endswith(end) for ending in ENDINGS
     )
 
 

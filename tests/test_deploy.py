@@ -31,6 +31,13 @@ def notification(
     return item | ({"Filter": {"Key": {"FilterRules": list(rules)}}} if rules else {})
 
 
+def queue_notification(name: str, queue: str, prefix: str) -> dict[str, Any]:
+    """A notification to a queue about new objects in a folder."""
+    item = notification(name, rule("prefix", prefix))
+    del item["TopicArn"]
+    return item | {"QueueArn": queue}
+
+
 def test_help_shows_the_usage() -> None:
     done = deploy_sh("--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -190,7 +197,7 @@ def test_other_notifications_stay_and_disconnecting_undoes_connecting() -> None:
     before: dict[str, Any] = {
         "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
         "LambdaFunctionConfigurations": [notification("pictures", rule("Suffix", ".png"))],
-        "QueueConfigurations": [notification("others", rule("prefix", "other/"))],
+        "QueueConfigurations": [queue_notification("others", f"{QUEUE}-of-others", "other/")],
         "EventBridgeConfiguration": {},
     }
     original = deepcopy(before)
@@ -214,6 +221,43 @@ def test_each_stack_has_its_own_notifications() -> None:
 def test_a_moved_prefix_replaces_the_old_one() -> None:
     moved = connected(connected({}, "a", QUEUE, "old/"), "a", QUEUE, "new/")
     assert moved == connected({}, "a", QUEUE, "new/")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (rule("Prefix", "section/"), rule("Suffix", ".jsonl")),
+        (rule("prefix", "section/"),),
+        (),
+    ],
+    ids=["the same objects", "the folder", "the whole bucket"],
+)
+def test_a_notification_that_names_the_stacks_queue_already_is_replaced(
+    rules: tuple[dict[str, str], ...],
+) -> None:
+    by_hand = queue_notification("made by hand", QUEUE, "")
+    by_hand["Events"] = ["s3:ObjectCreated:Put"]
+    by_hand["Filter"]["Key"]["FilterRules"] = list(rules)
+    others = {
+        "QueueConfigurations": [queue_notification("pictures", QUEUE, "pictures/")],
+        "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
+    }
+    before = deepcopy(others)
+    before["QueueConfigurations"].append(by_hand)
+    assert connected(before, "prod", QUEUE, "section/") == connected(
+        others, "prod", QUEUE, "section/"
+    )
+
+
+def test_a_notification_to_the_queue_of_another_stack_is_not_replaced() -> None:
+    other = queue_notification("x", QUEUE.replace("dev-", "prod-"), "section/")
+    with pytest.raises(Overlap, match="'x' covers the same objects"):
+        connected({"QueueConfigurations": [other]}, "dev", QUEUE, "section/")
+
+
+def test_disconnecting_leaves_a_notification_that_somebody_else_made() -> None:
+    by_hand = {"QueueConfigurations": [queue_notification("made by hand", QUEUE, "section/")]}
+    assert disconnected(by_hand, "prod") == by_hand
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _PSEUDO = {
     "AWS::AccountId": "123456789012",
     "AWS::Partition": "aws",
     "AWS::Region": "us-east-1",
+    "AWS::StackName": "s",
     "AWS::StackId": f"arn:aws:cloudformation:us-east-1:123456789012:stack/s/0-0-0-0-{END}",
 }
 _NOTHING = object()
@@ -58,8 +59,12 @@ class Stack:
         return self.resources()[name]
 
     def outputs(self) -> dict[str, Any]:
-        """Values of the outputs."""
-        return {name: self.resolve(output["Value"]) for name, output in TEMPLATE["Outputs"].items()}
+        """Values of the outputs that the stack has."""
+        return {
+            name: self.resolve(output["Value"])
+            for name, output in TEMPLATE["Outputs"].items()
+            if "Condition" not in output or self.condition(output["Condition"])
+        }
 
     def refusals(self) -> list[str]:
         """What CloudFormation answers to these parameters, because of the template's rules."""

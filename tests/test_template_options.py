@@ -188,6 +188,7 @@ def test_a_new_stack_makes_a_bucket_and_a_secret() -> None:
     assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == "Secret"
     assert made["Secret"]["SecretString"] == REQUIRED["ClickHousePassword"]
     assert stack.outputs()["BucketIsConnected"] == "by the stack"
+    assert "BeforeDeletion" not in stack.outputs()
 
 
 def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
@@ -198,6 +199,7 @@ def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
     assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "platform"
     assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == SECRET
     assert stack.outputs()["BucketIsConnected"] == "by deploy.sh --connect"
+    assert stack.outputs()["BeforeDeletion"] == "./deploy.sh --disconnect platform s"
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,9 @@ def test_connecting_an_existing_bucket_keeps_its_other_notifications(
     EventSourceMapping(outputs["EventSourceMappingId"]).run()
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
-    done = deploy_sh("--disconnect", "platform", "prod")
+    script, *arguments = outputs["BeforeDeletion"].split()
+    assert script == "./deploy.sh"
+    done = deploy_sh(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert notifications("platform") == before
 

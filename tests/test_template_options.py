@@ -25,7 +25,7 @@ ACCEPTED = {
     "ClickHouseDatabase": ["xapi_analytics", "_Lake2"],
     "ClickHouseCluster": ["", "default", "replicas_2"],
     "ExistingBucketName": ["", "abc", "a.b-c.1", "a" * 63],
-    "BundlePrefix": ["section/", "exports/section/"],
+    "BundlePrefix": ["section/", "exports/section/", "2024-25/Exports_v1.2/(a!'b')/"],
     "OtherBuckets": ["", "old-one, older.1,oldest"],
     "KmsKeyArns": ["", KEY, KEY.replace("aws", "aws-cn", 1), f"{KEY},{KEY}9,{MULTI_REGION_KEY}"],
     "FanOutTopicArn": ["", TOPIC, TOPIC.replace("aws", "aws-us-gov", 1)],
@@ -41,7 +41,11 @@ REFUSED = {
     "ClickHouseDatabase": ["", "xapi-analytics", "1st", "a b"],
     "ClickHouseCluster": ["my-cluster", "{cluster}", "a b"],
     "ExistingBucketName": ["ab", "Upper", "-a-b", "a-b-", "a" * 64, "s3://abc"],
-    "BundlePrefix": ["", "/", "section", "/section/", "*/", "?/", "${x}/"],
+    "BundlePrefix": [
+        *("", "/", "section", "/section/", "section//", "*/", "?/", "${x}/"),
+        # A policy or a notification's filter would read these otherwise than they are written.
+        *("a*/", "a?b/", "a$b/", "a b/", "a+b/", "a%20b/", "é/", "year=2024/", "a\n/", "a&b/"),
+    ],
     "OtherBuckets": ["Upper", "s3://old"],
     "KmsKeyArns": ["alias/mine", ALIAS, f"{KEY},{ALIAS}", f"{KEY}/", f"{KEY}*", "*", SECRET],
     # In a policy's ArnEquals, * and ? stand for any text. S3 sends to no FIFO topic.

@@ -154,6 +154,7 @@ deploy() {
 
 # Restores the last version before the running one that has other code. Versions for another Python
 # or architecture are skipped, and so is the stack's placeholder: it is smaller than any package.
+# AWS promises no order of versions.
 rollback() {
     local previous location
     find_python
@@ -162,7 +163,7 @@ rollback() {
     previous=$(aws_or_fail "cannot list the versions of $1" lambda list-versions-by-function \
         --function-name "$1" --query "Versions[?Version!='\$LATEST' && CodeSize>\`100000\` &&
             Runtime=='python$function_python' && Architectures[0]=='$function_arch'
-        ].[Version, CodeSha256]" | awk -v running="$function_hash" '
+        ].[Version, CodeSha256]" | sort -n | awk -v running="$function_hash" '
             { version[NR] = $1; hash[NR] = $2; if ($2 == running) current = NR }
             END {
                 for (i = current ? current - 1 : NR; i > 0; i--)

@@ -243,6 +243,25 @@ def test_a_rollback_skips_placeholders_and_versions_for_another_python(account: 
     assert account.running == hash_of(OLD)
 
 
+def test_a_rollback_goes_back_by_the_number_of_versions_in_whatever_order_aws_lists_them(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.create(PLACEHOLDER)
+    versions = [package_of(f"version = {number}", LARGE) for number in range(1, 11)]
+    for code in versions:
+        account.publish(code)
+    listed = LambdaBackend.list_versions_by_function
+
+    def as_texts(self: Any, name: str) -> Any:
+        """In the order of 9, 8, ... 2, 10, 1: AWS promises none."""
+        return sorted(listed(self, name), key=lambda one: str(one.version), reverse=True)
+
+    monkeypatch.setattr(LambdaBackend, "list_versions_by_function", as_texts)
+    done = deploy_sh("--rollback", NAME)
+    assert f"{NAME} runs the code of version 9 again\n" in done.stdout
+    assert account.running == hash_of(versions[8])
+
+
 def test_a_rollback_of_code_that_is_no_version_restores_the_newest_one(account: Account) -> None:
     account.create(PLACEHOLDER)
     account.publish(OLDER)

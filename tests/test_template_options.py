@@ -242,7 +242,7 @@ def test_code_comes_from_a_bucket_that_is_named() -> None:
     stack, versioned = Stack(**code), Stack(**code, CodeVersion="v7")
     assert stack["Function"]["Code"] == where
     assert versioned["Function"]["Code"] == {**where, "S3ObjectVersion": "v7"}
-    assert stack.outputs()["NextStep"].startswith("aws lambda invoke --function-name Function")
+    assert "| aws lambda invoke --function-name Function " in stack.outputs()["NextStep"]
     assert Stack().outputs()["NextStep"] == "./deploy.sh --deploy Function"
 
 

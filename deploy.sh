@@ -11,7 +11,7 @@ usage: ./deploy.sh [--python VERSION] [--arch ARCH]    build xapi-etl-processor.
        ./deploy.sh --connect BUCKET STACK              make the bucket notify the stack's queue
        ./deploy.sh --disconnect BUCKET STACK           undo only that
 
-  --python    3.13 (default), 3.12 or 3.11; with --deploy, the function's own version
+  --python    3.13 (default), 3.14, 3.12 or 3.11; with --deploy, the function's own version
   --arch      x86_64 (default) or arm64; with --deploy, the function's own architecture
   --zip       deploy this package instead of building one
 
@@ -277,8 +277,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-case ${python_version:-3.13} in 3.11 | 3.12 | 3.13) ;; *)
-    usage_error "--python must be 3.11, 3.12 or 3.13, not $python_version"
+case ${python_version:-3.13} in 3.11 | 3.12 | 3.13 | 3.14) ;; *)
+    usage_error "--python must be 3.11, 3.12, 3.13 or 3.14, not $python_version"
     ;;
 esac
 case ${arch:-x86_64} in x86_64 | arm64) ;; *)

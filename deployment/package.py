@@ -18,7 +18,10 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+DEFAULT_PYTHON = "3.13"
+"""The newest Python that our tests run the package with."""
+
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Lambda's names of its architectures, and the names that wheels use."""
 
@@ -137,7 +140,7 @@ def _belongs(path: Path) -> bool:
 def main() -> int:
     """Build the package and print what is in it."""
     parser = argparse.ArgumentParser(prog="python3 -m deployment.package", description=__doc__)
-    parser.add_argument("--python", choices=PYTHONS, default=PYTHONS[-1])
+    parser.add_argument("--python", choices=PYTHONS, default=DEFAULT_PYTHON)
     parser.add_argument("--arch", choices=ARCHITECTURES, default="x86_64")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()

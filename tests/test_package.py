@@ -16,7 +16,7 @@ import boto3
 import pytest
 
 from deployment import package as packaging
-from deployment.package import MAX_BYTES, PYTHONS, PackageError, build, contents
+from deployment.package import DEFAULT_PYTHON, MAX_BYTES, PYTHONS, PackageError, build, contents
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
 from tests.account import PYTHON, package_of
 from tests.conftest import Ask, Bucket
@@ -178,7 +178,7 @@ def test_the_summary_lists_every_package_and_the_total(packages: Packages) -> No
     assert any(line.endswith("  xapi_etl_processor") for line in lines)
 
 
-def test_the_command_line_builds_for_the_newest_python_and_names_errors(
+def test_the_command_line_builds_for_the_default_python_and_names_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "requirements.txt").write_text("# none, to be quick\n")
@@ -187,7 +187,7 @@ def test_the_command_line_builds_for_the_newest_python_and_names_errors(
     monkeypatch.setattr("sys.argv", ["package", "--output", str(built)])
     assert packaging.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"p.zip for Python {PYTHONS[-1]} on x86_64"
+    assert lines[0] == f"p.zip for Python {DEFAULT_PYTHON} on x86_64"
     assert lines[-1] == f"  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}"
 
     monkeypatch.setattr("sys.argv", ["package", "--output", str(tmp_path / "nowhere" / "p.zip")])

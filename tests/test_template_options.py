@@ -116,11 +116,11 @@ def test_no_threshold_or_limit_can_be_zero() -> None:
 
 
 def test_choices_are_what_lambda_and_the_code_know() -> None:
-    from deployment.package import ARCHITECTURES, PYTHONS
+    from deployment.package import ARCHITECTURES, DEFAULT_PYTHON, PYTHONS
 
     assert PARAMETERS["Architecture"]["AllowedValues"] == list(ARCHITECTURES)
     assert PARAMETERS["PythonVersion"]["AllowedValues"] == [f"python{v}" for v in PYTHONS]
-    assert PARAMETERS["PythonVersion"]["Default"] == f"python{PYTHONS[-1]}"
+    assert PARAMETERS["PythonVersion"]["Default"] == f"python{DEFAULT_PYTHON}"
     assert PARAMETERS["ClickHouseSecure"]["AllowedValues"] == ["true", "false"]
     assert max(map(int, PARAMETERS["Timeout"]["AllowedValues"])) == 900  # Lambda's limit
     for level in PARAMETERS["LogLevel"]["AllowedValues"]:

@@ -100,7 +100,7 @@ NOT_HERE = {
 
 CHECKS = {
     "S1": "The role allows what is used, and nothing else",
-    "S2": "Only this account's bucket can send to the queue",
+    "S2": "Only this account's bucket can send to the queue, and a topic or rule that is named",
     "S3": "Only allowed buckets and folders are read, and only of the expected owner",
     "S4": "The password is in no log, answer, error or template",
     "S5": "NoEcho is not the password's only protection",

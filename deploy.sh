@@ -116,8 +116,10 @@ publish_version() {
 check_health() {
     local function_error
     printf '{"health_check": true}' >"$scratch/check.json"
+    # A sleeping ClickHouse takes longer to wake than the aws command waits by default.
     function_error=$(aws_or_fail "cannot invoke $1" lambda invoke --function-name "$1" \
-        --payload "fileb://$scratch/check.json" --query FunctionError "$scratch/answer.json")
+        --cli-read-timeout 900 --payload "fileb://$scratch/check.json" \
+        --query FunctionError "$scratch/answer.json")
     "$python" - "$scratch/answer.json" "$function_error" <<'END' || fail "$1 is not healthy; $2"
 import json, sys
 answer = json.load(open(sys.argv[1]))

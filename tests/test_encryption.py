@@ -37,7 +37,7 @@ def without_the_key(request: Request) -> Answer | None:
     return Answer("AccessDenied", 403, DENIED) if reads(request) else None
 
 
-@pytest.mark.fault(18, caught_by="health check reads a byte")
+@pytest.mark.fault(18, 71, caught_by="health check reads a byte")
 def test_the_health_check_names_the_key_that_it_may_not_use(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:
@@ -50,7 +50,7 @@ def test_the_health_check_names_the_key_that_it_may_not_use(
     assert f"(AccessDenied: {DENIED})" in answer["s3"]["error"]
 
 
-@pytest.mark.fault(18, caught_by="error with key, code and S3's own message")
+@pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
 def test_an_object_that_cannot_be_decrypted_fails_with_the_words_of_s3(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:
@@ -62,7 +62,7 @@ def test_an_object_that_cannot_be_decrypted_fails_with_the_words_of_s3(
     assert WHAT_TO_DO in str(failed.value)
 
 
-@pytest.mark.fault(18, caught_by="error with key, code and S3's own message")
+@pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
 @pytest.mark.parametrize(
     ("code", "message", "said"),
     [
@@ -81,7 +81,7 @@ def test_other_refusals_are_not_taken_for_a_missing_right_to_decrypt(
     assert "KmsKeyArns" not in error
 
 
-@pytest.mark.fault(18, caught_by="error with key, code and S3's own message")
+@pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
 def test_a_long_message_of_s3_is_cut(bucket: Bucket, store: S3Proxy, invoke: Invoke) -> None:
     bucket.put(KEY, video(1))
     store.rule = lambda request: Answer("Odd", 400, "x" * 5000) if reads(request) else None

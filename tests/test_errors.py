@@ -15,6 +15,7 @@ RETRY_CAN_HELP = {
     "S3Late",
     "S3Damaged",
     "ClickHouseUnavailable",
+    "ClickHouseWaking",
     "OutcomeUnknown",
 }
 BAD_REQUESTS = {
@@ -46,4 +47,4 @@ def test_every_exception_of_the_module_is_in_the_one_hierarchy() -> None:
     found = {e for e in vars(errors).values() if isinstance(e, type)}
     assert found == set(below(XapiEtlError))
     assert all(e.__name__.startswith("S3") for e in below(S3Error))
-    assert len(set(below(ClickHouseError))) == 4
+    assert len(set(below(ClickHouseError))) == 5

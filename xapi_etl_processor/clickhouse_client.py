@@ -53,7 +53,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Result = TypeVar("_Result")
 
 
-class _NoGreeting(DeadlinePassed):
+class _NoGreeting(TimeoutError):
     """The deadline passed between connecting and the server's greeting."""
 
 
@@ -141,8 +141,6 @@ class ClickHouse:
                 opened = end.within(self._settings.clickhouse_wake_seconds)
                 try:
                     self._call(opened, client, self._connect)
-                except _NoGreeting:
-                    raise
                 except DeadlinePassed as error:
                     raise errors.SocketTimeoutError(str(error)) from error
                 return self._call(end, client, call)
@@ -178,7 +176,7 @@ class ClickHouse:
             connection = client.connection
             greeted = not connection.connected or connection.server_info is not None
             interrupt(connection.socket)
-            raise (error if greeted else _NoGreeting(str(error))) from None
+            raise (error if greeted else _NoGreeting) from None
 
     def _login_was_refused(self, error: Exception) -> bool:
         return (

@@ -89,6 +89,7 @@ FAULTS = {
     67: "A sleeping ClickHouse takes a minute to wake, and holds the connection meanwhile",
     68: "Servers of one cluster, and tables that are not replicated",
     69: "A replica dies during an insert, and another one answers",
+    71: "The role lacks the right to use the key that encrypts the objects",
     72: "An error code that ClickHouse adds tomorrow",
 }
 

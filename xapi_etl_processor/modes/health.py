@@ -68,7 +68,7 @@ def _check_clickhouse(
     found: dict[str, Any] = dict.fromkeys(_CLICKHOUSE_FIELDS)
     warnings: list[str | None] = []
     try:
-        answering = _wake(clickhouse, deadline)
+        answering = _wake(settings, clickhouse, deadline)
 
         def ask(sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
             return clickhouse.query(sql, params, answering)
@@ -95,7 +95,7 @@ def _check_clickhouse(
     return {**found, "ok": found["error"] is None}
 
 
-def _wake(clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
+def _wake(settings: Settings, clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
     """Connect; returns the deadline for all further questions.
 
     A server that accepts the connection and does not greet is asleep: it is waited for as long as
@@ -104,7 +104,8 @@ def _wake(clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
     try:
         clickhouse.query("SELECT 1", deadline=_service_deadline(deadline))
     except ClickHouseWaking:
-        clickhouse.query("SELECT 1", deadline=deadline.within(deadline.seconds_left * 2 / 3))
+        seconds = min(settings.clickhouse_wake_seconds, deadline.seconds_left * 2 / 3)
+        clickhouse.query("SELECT 1", deadline=deadline.within(seconds))
     return _service_deadline(deadline)
 
 

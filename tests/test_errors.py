@@ -1,4 +1,4 @@
-"""Which errors a retry can help, and which are the request's own fault."""
+"""Which errors a retry can help, which are the request's own fault, and which are poison."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ RETRY_CAN_HELP = {
     "ClickHouseWaking",
     "OutcomeUnknown",
 }
+POISON = {
+    "UnknownPayload",
+    "Defect",
+    "S3Damaged",
+    "S3Missing",
+    "S3Unusable",
+    "S3NotAllowed",
+    "S3InvalidName",
+}
 BAD_REQUESTS = {
     "BadRequest",
     "UnknownPayload",
@@ -36,6 +45,10 @@ def below(kind: type[XapiEtlError]) -> Iterator[type[XapiEtlError]]:
 
 def test_every_error_says_whether_a_retry_can_help() -> None:
     assert {e.__name__ for e in below(XapiEtlError) if e.retryable} == RETRY_CAN_HELP
+
+
+def test_only_the_faults_of_a_message_or_its_object_are_poison() -> None:
+    assert {e.__name__ for e in below(XapiEtlError) if e.poison} == POISON
 
 
 def test_what_is_answered_with_400_cannot_be_helped_by_a_retry() -> None:

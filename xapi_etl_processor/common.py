@@ -121,7 +121,8 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
     except (DeadlinePassed, S3Late):
         outcome.mark_stopped(Status.WAITING, _out_of_time_in(outcome))
     except (S3Error, BrokenGzip) as error:
-        outcome.mark_failed(error if obj.uri in str(error) else f"{obj.uri}: {error}")
+        text = error if obj.uri in str(error) else f"{obj.uri}: {error}"
+        outcome.mark_failed(text, poison=isinstance(error, BrokenGzip) or error.poison)
         outcome.bad_request = isinstance(error, BadRequest)
     except Exception as error:  # noqa: BLE001  # a defect must not fail the objects beside it
         outcome.mark_failed(f"{obj.uri}: {describe_defect(error)}")

@@ -14,6 +14,10 @@ class XapiEtlError(Exception):
     retryable = False
     """Whether the same call can succeed if it is simply made again later."""
 
+    poison = False
+    """Whether the fault lies in the message or its object, or is a bug: then the message becomes a
+    dead letter soon. Where a service or the configuration is at fault, it waits."""
+
 
 class ConfigurationError(XapiEtlError):
     """An environment variable, or the secret it names, is missing or invalid; the text names it."""
@@ -25,6 +29,8 @@ class BadRequest(XapiEtlError):
 
 class UnknownPayload(BadRequest):
     """The payload, or the message, names no S3 object in any known form."""
+
+    poison = True
 
 
 class EventFailed(XapiEtlError):
@@ -41,6 +47,8 @@ class NothingDone(XapiEtlError):
 
 class Defect(XapiEtlError):
     """A bug: the text gives the exception's type and the lines of code, and nothing of the data."""
+
+    poison = True
 
 
 class DeadlinePassed(XapiEtlError):
@@ -62,11 +70,14 @@ class S3Late(S3Error):
 class S3Damaged(S3Error):
     """A body does not match the checksum that S3 stored for it."""
 
+    poison = True
+
 
 class S3Missing(S3Error):
     """There is no such object."""
 
     retryable = False
+    poison = True
 
 
 class S3Denied(S3Error):
@@ -79,12 +90,14 @@ class S3Unusable(S3Error):
     """The object cannot be processed as it is: archived, or larger than the limit."""
 
     retryable = False
+    poison = True
 
 
 class S3NotAllowed(S3Error, BadRequest):
     """The settings do not allow this bucket or folder to be read."""
 
     retryable = False
+    poison = True
 
 
 class S3NoSuchBucket(S3Error, BadRequest):
@@ -97,6 +110,7 @@ class S3InvalidName(S3Error, BadRequest):
     """No S3 bucket or key can have this name."""
 
     retryable = False
+    poison = True
 
 
 class ClickHouseError(XapiEtlError):

@@ -108,7 +108,8 @@ class Outcome:
 
     `timestamps_replaced` counts the video statements whose timestamp is not their own.
     `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that lies in the
-    request itself; a direct invocation answers it with status 400.
+    request itself; a direct invocation answers it with status 400. `poison` marks a failure that
+    lies in the object (see errors.py).
     """
 
     obj: S3Object
@@ -118,15 +119,16 @@ class Outcome:
     timestamps_replaced: int = 0
     stop: Stop | None = None
     bad_request: bool = False
+    poison: bool = False
 
     @property
     def failed(self) -> bool:
         """Whether it must be delivered again."""
         return self.status in (Status.FAILED, Status.UNSTORED, Status.WAITING)
 
-    def mark_failed(self, error: object) -> None:
+    def mark_failed(self, error: object, *, poison: bool = True) -> None:
         """Note that the object itself cannot be read or processed."""
-        self.status, self.error = Status.FAILED, str(error)
+        self.status, self.error, self.poison = Status.FAILED, str(error), poison
 
     def mark_stopped(self, status: Status, stop: Stop) -> None:
         """Note that work stopped before the object was finished (WAITING) or stored (UNSTORED)."""

@@ -9,7 +9,7 @@ import pytest
 from tests.samples import notification
 from xapi_etl_processor.errors import UnknownPayload
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, parse_payload
+from xapi_etl_processor.sources.payloads import Delivery, Receipt, parse_payload
 
 EVENTS = Path(__file__).parent / "events"
 ETAG = "d41d8cd98f00b204e9800998ecf8427e"
@@ -66,6 +66,35 @@ def test_each_sample_payload_names_its_objects(name: str) -> None:
     assert delivery.objects == objects
     assert delivery.from_sqs is from_sqs
     assert [message.error for message in delivery.messages if message.error] == []
+
+
+def test_a_message_of_sqs_has_the_receipt_of_its_delivery() -> None:
+    records = sample("s3_in_sqs")["Records"]
+    records[0]["attributes"]["ApproximateReceiveCount"] = "12"
+    first, second = parse_payload({"Records": records}).messages
+    queue, handle = "arn:aws:sqs:us-east-1:123456789012:xapi-bundles", records[0]["receiptHandle"]
+    assert first.receipt == Receipt(queue, handle, 12, records[0]["body"])
+    assert second.receipt == Receipt(queue, handle, 1, records[1]["body"])
+    assert parse_payload(sample("s3_put")).messages[0].receipt is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"attributes": None},
+        {"attributes": []},
+        {"attributes": {}},
+        {"attributes": {"ApproximateReceiveCount": []}},
+        *({"attributes": {"ApproximateReceiveCount": n}} for n in ("", "0", "-1", "1e3", "9" * 20)),
+        *({name: None} for name in ("receiptHandle", "eventSourceARN")),
+        *({name: ""} for name in ("receiptHandle", "eventSourceARN")),
+    ],
+)
+def test_a_record_that_sqs_cannot_have_sent_has_no_receipt(odd: dict[str, Any]) -> None:
+    record = sample("s3_in_sqs")["Records"][0] | odd
+    (message,) = parse_payload({"Records": [record]}).messages
+    assert message.objects == (FIRST,)
+    assert message.receipt is None
 
 
 def test_every_sample_is_used() -> None:

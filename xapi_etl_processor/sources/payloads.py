@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from xapi_etl_processor.errors import UnknownPayload
@@ -40,13 +40,28 @@ _INSIDE = 1
 _FLAGS = {"dry_run", "force_reprocess"}
 
 
+class Receipt(NamedTuple):
+    """What SQS knows a delivered message by: its queue's ARN, the handle of this delivery, how
+    often it has been delivered, and its body.
+    """
+
+    queue_arn: str
+    handle: str
+    receives: int
+    body: str
+
+
 @dataclass(frozen=True)
 class Message:
-    """What succeeds or fails as one: an SQS message, or the whole payload (id '')."""
+    """What succeeds or fails as one: an SQS message, or the whole payload (id '').
+
+    Only a message from SQS has a receipt, and only if its record is one that SQS can have sent.
+    """
 
     id: str
     objects: tuple[S3Object, ...] = ()
     error: str = ""
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +105,21 @@ def _is_sqs(record: Any) -> bool:
 def _sqs_message(record: Mapping[str, Any]) -> Message:
     name = str(record.get("messageId", ""))
     try:
-        return _message(name, _json(record.get("body"), "SQS message body"), _INSIDE)
+        message = _message(name, _json(record.get("body"), "SQS message body"), _INSIDE)
     except UnknownPayload as error:
-        return Message(name, error=str(error))
+        message = Message(name, error=str(error))
+    return replace(message, receipt=_receipt(record))
+
+
+def _receipt(record: Mapping[str, Any]) -> Receipt | None:
+    attributes = record.get("attributes")
+    count = attributes.get("ApproximateReceiveCount") if isinstance(attributes, Mapping) else None
+    receives = int(str(count)) if re.fullmatch(r"[0-9]{1,9}", str(count), re.ASCII) else 0
+    texts = [record.get(name) for name in ("eventSourceARN", "receiptHandle", "body")]
+    if not receives or not all(isinstance(text, str) and text for text in texts):
+        return None
+    queue_arn, handle, body = map(str, texts)
+    return Receipt(queue_arn, handle, receives, body)
 
 
 def _message(name: str, payload: Any, depth: int) -> Message:

@@ -18,7 +18,7 @@ from local.lifetime import StopRequest
 PORT = 5000
 REGION = "us-east-1"
 
-_PREFIXES = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "POWERTOOLS_")
+_PREFIXES = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "SQS_", "POWERTOOLS_")
 _LOOPBACK = "127.0.0.1,localhost"
 
 

@@ -30,6 +30,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import connections
+from xapi_etl_processor.sources import queue
 from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.telemetry import logger
 
@@ -113,7 +114,7 @@ def unmigrated(
 ) -> Iterator[Settings]:
     """Settings, also set in the environment, for a database that does not exist yet."""
     for name in list(os.environ):
-        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC")):
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC", "SQS_")):
             monkeypatch.delenv(name)
     variables = {
         "CLICKHOUSE_HOST": "127.0.0.1",
@@ -182,6 +183,7 @@ def forget_connections() -> None:
     while _made:
         _made.pop().disconnect()
     connections.cache_clear()
+    queue.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)

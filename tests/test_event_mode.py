@@ -45,6 +45,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "files_failed": 0,
         "failures": [],
         "dry_run": False,
+        "dead_letters": 0,
         "s3_bucket": bucket.name,
         "s3_key": KEY,
     }

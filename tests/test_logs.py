@@ -45,6 +45,7 @@ def test_metrics_have_environment_and_mode_as_their_only_dimensions(
         "rejected_lines",
         "timestamps_replaced",
         "uncertain_inserts",
+        "dead_letters",
         "success",
     }
     assert (found["environment"], found["processing_mode"]) == ("test", "event")

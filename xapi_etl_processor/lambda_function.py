@@ -6,6 +6,7 @@ import gc
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.config import Settings
@@ -17,7 +18,7 @@ from xapi_etl_processor.errors import (
     EventFailed,
     XapiEtlError,
 )
-from xapi_etl_processor.modes import health
+from xapi_etl_processor.modes import health, redelivery
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
@@ -121,10 +122,13 @@ def _event(event: Any, context: Any) -> _Reply:
         return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     run = _run("event", settings, context, force, dry_run)
-    body, failed, not_retryable = run_event(delivery, run)
+    end = run.deadline
+    if delivery.from_sqs:
+        run = replace(run, deadline=end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6))
+    body, failed, not_retryable = run_event(delivery, run, end)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]
-        return _Reply({"batchItemFailures": items}, body, not failed)
+        return _Reply({"batchItemFailures": items}, body, success=body["success"])
     if delivery.direct and not_retryable:
         return _bad_request("event", body["failures"][0]["error"])
     failure = EventFailed(_what_failed(delivery, body)) if failed else None

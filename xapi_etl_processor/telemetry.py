@@ -24,6 +24,7 @@ COUNTERS = (
     "rejected_lines",
     "timestamps_replaced",
     "uncertain_inserts",
+    "dead_letters",
 )
 """The counters of an answer that are metrics too."""
 

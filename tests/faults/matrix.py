@@ -79,7 +79,7 @@ FAULTS = {
     57: "A gzip bomb",
     58: "An object that is empty or has no video statements",
     59: "An object without a single statement",
-    60: "The dead letter cannot be sent",
+    60: "A dead letter cannot be sent, or a message not be given back",
     61: "A dead letter is moved back to the queue",
     62: "The function triggers itself",
     63: "The password was rotated",
@@ -89,14 +89,12 @@ FAULTS = {
     67: "A sleeping ClickHouse takes a minute to wake, and holds the connection meanwhile",
     68: "Servers of one cluster, and tables that are not replicated",
     69: "A replica dies during an insert, and another one answers",
+    70: "ClickHouse is away for twelve hours",
     71: "The role lacks the right to use the key that encrypts the objects",
     72: "An error code that ClickHouse adds tomorrow",
 }
 
-NOT_HERE = {
-    60: "The function sends no dead letters: SQS moves the message itself, and Lambda passes on the"
-    " event. If that fails, the alarm `lost-dead-letters` is raised.",
-}
+NOT_HERE: dict[int, str] = {}
 """Faults that cannot happen here, and why."""
 
 CHECKS = {

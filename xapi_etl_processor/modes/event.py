@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.common import process
+from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import S3NotAllowed
+from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.access import check_allowed
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery
+from xapi_etl_processor.sources.payloads import Delivery, Message
 from xapi_etl_processor.telemetry import logger
 
 SHOWN_OBJECTS = 100
@@ -20,8 +24,8 @@ SHOWN_OBJECTS = 100
 
 
 class EventResult(NamedTuple):
-    """The answer's body, the ids of the messages that must be delivered again, and whether
-    something failed and no retry can help any of it.
+    """The answer's body, the ids of the messages that must be delivered again (dead letters are
+    not among them), and whether something failed and no retry can help any of it.
     """
 
     body: dict[str, Any]
@@ -29,8 +33,9 @@ class EventResult(NamedTuple):
     not_retryable: bool
 
 
-def run_event(delivery: Delivery, run: Run) -> EventResult:
-    """Process every object that the delivery names, each once.
+def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventResult:
+    """Process every object that the delivery names, each once; then, by `end`, tell SQS what is to
+    become of the messages that failed.
 
     An object that a notification names and that is no bundle is skipped: a notification's filter
     may be wider than ours. One that a person names is read whatever its key ends in. One that the
@@ -42,21 +47,19 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
     readable = [o for o in named if outcomes[o].status is Status.WAITING]
     if ignored := [o.uri for o in named if outcomes[o].status is Status.IGNORED]:
         logger.warning("ignored, not bundles", extra={"objects": ignored[:SHOWN_FAILURES]})
-    with closing(process(readable, run)) as processed:
-        # Outcomes come in the order of the objects, but hold them as they were when read.
-        for obj, outcome in zip(readable, processed, strict=False):
-            outcomes[obj] = outcome
+    suspects = {o for m in delivery.messages if redelivery.is_suspect(m, run) for o in m.objects}
+    poisoned = _poisoned([o for o in readable if o in suspects], run)
+    outcomes.update(_processed(readable, run))
+    outcomes.update({o: found for o, found in poisoned.items() if outcomes[o].failed})
     for outcome in outcomes.values():
         summary.add(outcome)
-    failed = [
-        message.id
-        for message in delivery.messages
-        if message.error or any(outcomes[o].failed for o in message.objects)
-    ]
+    failed = [one for m in delivery.messages if (one := _failure(m, outcomes))]
     for message in delivery.messages:
         if message.error:
             summary.fail(f"message {message.id}".strip(), message.error)
+    dead = redelivery.settle(failed, run, end)
     body = summary.body(_section(named), run)
+    body["dead_letters"] = len(dead)
     body["s3_bucket"] = named[0].bucket if named else None
     body["s3_key"] = named[0].key if named else None
     if len(named) > 1:
@@ -66,7 +69,36 @@ def run_event(delivery: Delivery, run: Run) -> EventResult:
         ]
     failures = [outcome for outcome in outcomes.values() if outcome.failed]
     not_retryable = bool(failures) and all(outcome.bad_request for outcome in failures)
-    return EventResult(body, failed, not_retryable)
+    again = [one.message.id for one in failed if one.message.id not in dead]
+    return EventResult(body, again, not_retryable)
+
+
+def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
+    """The outcomes that processing comes to, by the objects as they were named."""
+    with closing(process(objects, run)) as outcomes:
+        # Outcomes come in the order of the objects, but hold them as they were when read.
+        return dict(zip(objects, outcomes, strict=False))
+
+
+def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
+    """Those of the objects that no retry can help, found without ClickHouse.
+
+    It may be away, and waiting for it may take all the time: a missing object would then never be
+    found missing. Half of the time is left for processing.
+    """
+    half = run.deadline.earlier(run.deadline.seconds_left, share=1 / 2)
+    look = replace(run, deadline=half, dry_run=True, force=True)
+    return {o: found for o, found in _processed(objects, look).items() if found.poison}
+
+
+def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelivery.Failure | None:
+    """What failed of a message; it is poison if nothing in it can be helped by waiting."""
+    failed = [outcomes[o] for o in message.objects if outcomes[o].failed]
+    if not message.error and not failed:
+        return None
+    reasons = [message.error] * bool(message.error) + [outcome.error for outcome in failed]
+    poison = all(outcome.poison for outcome in failed)
+    return redelivery.Failure(message, "; ".join(reasons), poison)
 
 
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
@@ -74,7 +106,7 @@ def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
     try:
         check_allowed(run.settings, obj.bucket, obj.key)
     except S3NotAllowed as error:
-        return Outcome(obj, Status.FAILED, str(error), bad_request=True)
+        return Outcome(obj, Status.FAILED, str(error), bad_request=True, poison=error.poison)
     if direct or obj.is_bundle:
         return Outcome(obj, Status.WAITING, "not begun, because processing stopped before it")
     return Outcome(obj, Status.IGNORED)

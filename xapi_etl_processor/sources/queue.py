@@ -1,0 +1,147 @@
+"""The two calls to SQS: give failed messages back to their queue, and send dead letters.
+
+Neither is needed for a message to be safe. Where SQS does not take one, the queue's own visibility
+timeout and redrive policy apply to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from xapi_etl_processor.deadlines import Deadline, call_with_deadline
+from xapi_etl_processor.errors import DeadlinePassed
+from xapi_etl_processor.sources.payloads import Receipt
+from xapi_etl_processor.telemetry import logger
+
+PAUSE_MINUTES = (1, 2, 4, 8, 10)
+"""Minutes until a message is delivered again after its first, second, ... delivery; the last one
+for all that follow. Most failures are over within a minute; the longest pause is what an outage
+lasts longer for a bundle. Our choice."""
+
+CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 3, 2
+"""Limits for one call. Ours, and short: a function in a VPC may have no way to SQS."""
+
+CALL_MESSAGES = 10
+"""Messages in one call. SQS's limit."""
+
+CALL_BYTES = 256 * 1024
+"""Bytes of messages in one call, unless a single message has more. Our limit; SQS's is 1 MiB."""
+
+REASON_CHARACTERS = 1000
+"""Characters of a dead letter's reason. Our limit."""
+
+# What SQS does not allow in a message or an attribute (SendMessage, "Important").
+_NOT_ALLOWED = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_Entry = dict[str, Any]
+
+
+class Letter(NamedTuple):
+    """A message that no retry can help, and why."""
+
+    receipt: Receipt
+    reason: str
+
+
+def pause_seconds(receives: int) -> int:
+    """Seconds until a message is delivered again that has been delivered `receives` times."""
+    return 60 * PAUSE_MINUTES[min(max(receives, 1), len(PAUSE_MINUTES)) - 1]
+
+
+def give_back(url: str, receipts: Sequence[Receipt], deadline: Deadline) -> None:
+    """Have SQS deliver the messages again after `pause_seconds`."""
+    entries = [
+        {"ReceiptHandle": one.handle, "VisibilityTimeout": pause_seconds(one.receives)}
+        for one in receipts
+    ]
+    _taken("change_message_visibility_batch", url, entries, deadline)
+
+
+def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set[int]:
+    """Send the messages as they were, with the attribute `reason`; returns the positions of those
+    that SQS has acknowledged.
+    """
+    entries = [
+        {
+            "MessageBody": letter.receipt.body,
+            "MessageAttributes": {
+                "reason": {"DataType": "String", "StringValue": _attribute(letter.reason)}
+            },
+        }
+        for letter in letters
+    ]
+    return _taken("send_message_batch", url, entries, deadline)
+
+
+def _attribute(text: str) -> str:
+    return _NOT_ALLOWED.sub("?", text)[:REASON_CHARACTERS] or "unknown"
+
+
+def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> set[int]:
+    """The positions of the entries that SQS acknowledged; one warning says why not all."""
+    taken: set[int] = set()
+    reasons: set[str] = set()
+    for part in _parts(entries):
+        if deadline.has_passed:
+            reasons.add("no time is left")
+            break
+        try:
+            call = partial(_call, operation, url, part)
+            answer = call_with_deadline(deadline, call)
+        except ClientError as error:
+            reasons.add(error.response.get("Error", {}).get("Code", type(error).__name__))
+            continue
+        except (BotoCoreError, OSError, DeadlinePassed) as error:
+            # The next call would wait as long for nothing.
+            reasons.add(f"{type(error).__name__}: is there a way to SQS from the function's VPC?")
+            break
+        taken.update(int(one["Id"]) for one in answer.get("Successful", ()))
+        reasons.update(str(one.get("Code")) for one in answer.get("Failed", ()))
+    if reasons:
+        left = {"call": operation, "queue": url, "messages": len(entries) - len(taken)}
+        logger.warning(
+            "SQS did not take messages: its own timeout and redrive policy apply to them",
+            extra={**left, "error": "; ".join(sorted(reasons))},
+        )
+    return taken
+
+
+def _parts(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """The entries, each with its position as its Id, in parts that fit into one call."""
+    part: list[_Entry] = []
+    size = 0
+    for position, entry in enumerate(entries):
+        body = entry.get("MessageBody", "").encode(errors="surrogatepass")
+        more = len(body) + 4 * REASON_CHARACTERS
+        if part and (len(part) == CALL_MESSAGES or size + more > CALL_BYTES):
+            yield part
+            part, size = [], 0
+        part.append({"Id": str(position), **entry})
+        size += more
+    if part:
+        yield part
+
+
+def _call(operation: str, url: str, part: list[_Entry]) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = getattr(client(), operation)(QueueUrl=url, Entries=part)
+    return answer
+
+
+@lru_cache(maxsize=1)
+def client() -> Any:
+    """The process's client for SQS, made at the first call: most invocations need none."""
+    return boto3.client(
+        "sqs",
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        ),
+    )

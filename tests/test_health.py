@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
@@ -95,6 +96,26 @@ def test_the_health_check_changes_nothing(
     written = ("video_events", "processed_files", "rejected_statements", "voided_statements")
     for table in written:
         assert ask(f"SELECT count() FROM {table}") == [[0]]
+
+
+def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile may forbid one of them."""
+    sent: list[dict[str, Any]] = []
+    execute = Client.execute
+
+    def note(self: Any, sql: str, *more: Any, **named: Any) -> Any:
+        if sql.startswith("INSERT"):
+            sent.append(named["settings"])
+        return execute(self, sql, *more, **named)
+
+    monkeypatch.setattr(Client, "execute", note)
+    assert check()[0] == 200
+    assert len(sent) == len(TYPES)
+    for found in sent:
+        assert (found["async_insert"], found["insert_deduplicate"]) == (0, 1)
+        assert found["insert_deduplication_token"]
 
 
 @pytest.mark.fault(66, caught_by="health check")

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from local.clickhouse_server import ClickHouseServer
 from tests import version_0_1
 from tests.conftest import Ask, Bucket, Template
+from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.rows import NOON
 from tests.samples import VIDEO, context, event_id, notification, sqs, video
 from tests.version_0_1 import row
@@ -395,3 +396,16 @@ def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
 )
 def test_a_step_of_a_migration_is_for_the_whole_cluster(statement: str, changed: str) -> None:
     assert on_cluster(statement, "pair") == changed
+
+
+@pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
+def test_migrating_waits_for_a_sleeping_server(
+    unmigrated: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "REPLY_SECONDS", 0.5)
+    with tcp_proxy(clickhouse.port) as wire:
+        wire.fault = Fault(hold=1.5, times=1)
+        assert len(migrate(replace(unmigrated, clickhouse_port=wire.port))) == len(
+            list(SCHEMA.glob("*.sql"))
+        )
+        assert wire.fault.fired == 1

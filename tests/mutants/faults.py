@@ -20,6 +20,7 @@ FIRST_TESTS = {
     "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming",
     "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads",
     "modes/bulk": "test_bulk_mode test_bulk_resuming test_bulk_token test_requested_sections",
+    "modes/event": "test_event_mode test_redelivery",
     "modes/health": "test_health",
     "modes/redelivery": "test_redelivery",
     "sources/objects": "test_objects",

@@ -61,7 +61,7 @@ REPLICATED = (
 )
 """The engine of a replicated table, for `create_tables`."""
 
-_KEYS = {
+KEYS = {
     tables.EVENTS: ("section_id, section, video_url, timestamp, event_id", "row_version"),
     tables.FILES: ("bucket, key, etag", "processed_at"),
     tables.REJECTED: ("source_file, source_line", "rejected_at"),
@@ -117,7 +117,7 @@ class RealServer:
     def create_tables(self, database: str, engine: str, on_cluster: str = "") -> None:
         """A database with our tables; in `engine`, NAME and VERSION stand for each table's own."""
         self.ask(f"CREATE DATABASE {database} {on_cluster}")
-        for name, (key, version) in _KEYS.items():
+        for name, (key, version) in KEYS.items():
             types = {c: OLDER.get(kind, kind) for c, kind in tables.TYPES[name].items()}
             if name == tables.EVENTS:
                 # The server fills it in each time, so that a repeat is another block.

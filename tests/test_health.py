@@ -321,7 +321,43 @@ def test_a_window_that_ends_before_sqs_delivers_again_causes_a_warning(
         clickhouse = body["clickhouse"]
         assert isinstance(clickhouse, dict)
         assert status == 200
-        assert ("SQS delivers a message again after" in clickhouse["warning"]) is warned
+        assert (
+            "SQS delivers the messages of a killed invocation again" in clickhouse["warning"]
+        ) is warned
+
+
+@pytest.mark.fault(66, 68, caught_by="health check")
+def test_a_user_who_may_not_read_all_of_system_is_told_what_to_grant(
+    invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ClickHouse's default: only a few tables of `system` can be read without a grant."""
+
+    def refuse(point: str, sql: str) -> None:
+        if re.search(r"FROM system\.(clusters|replicas|\w*merge_tree_settings)", sql):
+            raise RuntimeError("Code: 497. DB::Exception: loader: Not enough privileges.")
+
+    clickhouse.hook = refuse
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    assert answer["clickhouse"]["deduplication"] == "window of 10000 inserts"
+    assert "cannot be seen: GRANT SELECT ON system.clusters" in answer["clickhouse"]["warning"]
+
+    # With a cluster in the settings, not knowing is an error.
+    monkeypatch.setenv("CLICKHOUSE_CLUSTER", "pair")
+    status, body = check()
+    found = body["clickhouse"]
+    assert isinstance(found, dict)
+    assert status == 503
+    assert "cannot be seen: GRANT SELECT ON system.clusters" in found["error"]
+
+    # The window of Cloud's tables is the server's, and so it is not known.
+    monkeypatch.delenv("CLICKHOUSE_CLUSTER")
+    monkeypatch.setattr(inspection, "engines", lambda *_: dict.fromkeys(TYPES, SHARED))
+    status, body = check()
+    found = body["clickhouse"]
+    assert isinstance(found, dict)
+    assert (status, found["deduplication"]) == (200, "unknown")
+    assert "window cannot be read: GRANT SELECT ON system.clusters" in found["warning"]
 
 
 @pytest.fixture

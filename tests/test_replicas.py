@@ -127,19 +127,20 @@ def test_tables_that_are_not_replicated_are_an_error_on_a_server_of_a_cluster(
     client = ClickHouse(replicas.settings)
     engines = inspection.engines(client.query, database)
     assert engines.keys() == tables.TYPES.keys()
-    assert inspection.replication(client.query, engines, "") is None
-    assert inspection.replication(client.query, engines, CLUSTER) is None
+    assert inspection.replication(client.query, engines, "") == (None, None)
+    assert inspection.replication(client.query, engines, CLUSTER) == (None, None)
 
     replicas.servers[0].ask(f"DROP TABLE {database}.video_events")
     create = f"CREATE TABLE {database}.video_events (a UInt8) ENGINE = MergeTree ORDER BY a"
     replicas.servers[0].ask(create)
     engines = inspection.engines(client.query, database)
     for wanted in ("", CLUSTER):
-        assert inspection.replication(client.query, engines, wanted) == (
+        error, _ = inspection.replication(client.query, engines, wanted)
+        assert error == (
             "video_events is not replicated, but this server is one of 2 replicas of the cluster"
             " 'pair', and each would hold other rows: see docs/clickhouse.md"
         )
-    nowhere = inspection.replication(client.query, engines, "triple")
+    nowhere, _ = inspection.replication(client.query, engines, "triple")
     assert nowhere is not None
     assert nowhere.startswith("this server belongs to no cluster 'triple'")
     client.disconnect()
@@ -153,7 +154,9 @@ def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     assert inspection.missing_replicas(client.query, database) is None
     other.kill()
     wait_for(lambda: inspection.missing_replicas(client.query, database) is not None, 30)
-    assert "has 1 of 2 replicas" in str(inspection.missing_replicas(client.query, database))
+    assert "has 1 of 2 replicas: what is" in str(
+        inspection.missing_replicas(client.query, database)
+    )
     other.start()
     client.disconnect()
 

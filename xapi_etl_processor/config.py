@@ -111,7 +111,7 @@ class Settings:
     other_buckets: tuple[str, ...] = _variable("S3_XAPI_OTHER_BUCKETS", "more buckets that may be read, separated by commas; objects in other buckets are not read", (), names)
     bucket_owner: str = _variable("S3_XAPI_BUCKET_OWNER", "AWS account (12 digits) that must own those buckets; S3 refuses others", "", ACCOUNT)
     prefix: str = _variable("S3_XAPI_PREFIX", "folder of the bundles: objects outside it are not read; bulk mode lists it unless `s3_prefix` is given; `/` is the whole bucket", "section/", folder)
-    queue_url: str = _variable("SQS_QUEUE_URL", "queue that invokes the function: failed messages are given back to it, to be tried again after minutes that grow", "")
+    queue_url: str = _variable("SQS_QUEUE_URL", "queue that invokes the function: failed messages are given back to it, to be tried again after growing pauses", "")
     dead_letter_queue_url: str = _variable("SQS_DEAD_LETTER_QUEUE_URL", "where a message goes that no retry can help; without both URLs, failed messages are left to SQS", "")
     environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")
     batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 20_000, whole_number(1_000_000))

@@ -16,6 +16,7 @@ from xapi_etl_processor.errors import (
     ConfigurationError,
     Defect,
     EventFailed,
+    NothingDone,
     XapiEtlError,
 )
 from xapi_etl_processor.modes import health, redelivery
@@ -109,6 +110,9 @@ def _bulk(event: Any, context: Any) -> _Reply:
         body = run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
+    except NothingDone as error:
+        failed = {"error": str(error), "uncertain_inserts": run.uncertain_inserts}
+        return _Reply({}, failed, success=False, error=error)
     return _response(200, body, success=body["success"])
 
 

@@ -87,8 +87,9 @@ def _check_clickhouse(
                 clickhouse.check_insert(table, columns, answering)
             warnings.append(inspection.unneeded_rights(ask, clickhouse.database))
             warnings.append(inspection.missing_replicas(ask, clickhouse.database))
-            apart = inspection.replication(ask, engines, settings.clickhouse_cluster)
+            apart, warning = inspection.replication(ask, engines, settings.clickhouse_cluster)
             found["error"] = apart or found["error"]
+            warnings.append(warning)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["warning"] = "; ".join(filter(None, warnings)) or None

@@ -23,6 +23,11 @@ _DESTRUCTIVE = (
 
 _PLAIN = "non_replicated_deduplication_window"
 _REPLICATED = "replicated_deduplication_window"
+_SYSTEM = ("clusters", "replicas", "merge_tree_settings", "replicated_merge_tree_settings")
+"""What a user may read only with a grant, unless the server allows all of `system` to everybody
+(`select_from_system_db_requires_grant`)."""
+
+_GRANT = "; ".join(f"GRANT SELECT ON system.{table}" for table in _SYSTEM)
 _EXAMPLES = r"test\_%"
 """How the clusters are named that ClickHouse's own example configuration defines."""
 
@@ -82,7 +87,10 @@ def deduplication(
     if not knows_token:
         return "none", "this ClickHouse has no insert_deduplication_token: use 22.2 or later", None
     inserts, seconds = {}, []
-    defaults = _defaults(ask, any(map(_is_replicated, found.values())))
+    try:
+        defaults = _defaults(ask, found)
+    except ClickHouseRefused:
+        return "unknown", None, f"the deduplication window cannot be read: {_GRANT}"
     for table, engine in found.items():
         of = defaults | _settings(engine)
         inserts[table] = of.get(_REPLICATED if _is_replicated(engine) else _PLAIN, 0)
@@ -96,9 +104,9 @@ def deduplication(
     warning = None
     if min(seconds) < redelivery_seconds:
         warning = (
-            f"repeats are recognized for {min(seconds)} seconds, and SQS delivers a message again"
-            f" after {redelivery_seconds}: later repeats count once only with FINAL; raise"
-            f" {_REPLICATED}_seconds of the tables"
+            f"repeats are recognized for {min(seconds)} seconds, and SQS delivers the messages of"
+            f" a killed invocation again after {redelivery_seconds}: later repeats count once only"
+            f" with FINAL; raise {_REPLICATED}_seconds of the tables"
         )
     return f"{window} within {min(seconds)} seconds", None, warning
 
@@ -114,8 +122,12 @@ def _settings(engine: str) -> dict[str, int]:
     return {name: int(value) for name, value in found}
 
 
-def _defaults(ask: Ask, replicated: bool) -> dict[str, int]:
-    """The server's deduplication settings, for tables that have none of their own."""
+def _defaults(ask: Ask, found: Engines) -> dict[str, int]:
+    """The server's deduplication settings, if a table has not all of its own."""
+    replicated = any(map(_is_replicated, found.values()))
+    needed = {_REPLICATED, f"{_REPLICATED}_seconds"} if replicated else {_PLAIN}
+    if all(needed <= _settings(engine).keys() for engine in found.values()):
+        return {}
     table = "replicated_merge_tree_settings" if replicated else "merge_tree_settings"
     rows = ask(
         f"SELECT name, value FROM system.{table} WHERE name IN %(names)s",
@@ -124,11 +136,11 @@ def _defaults(ask: Ask, replicated: bool) -> dict[str, int]:
     return {name: int(value) for name, value in rows}
 
 
-def replication(ask: Ask, found: Engines, wanted: str) -> str | None:
-    """What is wrong if the server belongs to a cluster of replicas; None if nothing is.
+def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str | None]:
+    """What is wrong if the server belongs to a cluster of replicas; an error and a warning.
 
     `wanted` is the cluster's name in the settings; without one, any cluster counts in which this
-    server has another replica beside it. Servers that do not tell are not asked again.
+    server has another replica beside it.
     """
     try:
         rows = ask(
@@ -140,37 +152,41 @@ def replication(ask: Ask, found: Engines, wanted: str) -> str | None:
             {"wanted": wanted, "examples": _EXAMPLES},
         )
     except ClickHouseRefused:
-        return None
+        hidden = f"whether the server belongs to a cluster cannot be seen: {_GRANT}"
+        return (hidden, None) if wanted else (None, hidden)
     sizes: dict[str, int] = dict(rows)
     if wanted and wanted not in sizes:
-        return (
-            f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER, or see"
-            " system.clusters"
-        )
+        unknown = f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER"
+        return f"{unknown}, or see system.clusters", None
     several = [name for name, size in sizes.items() if size > 1 and wanted in ("", name)]
     alone = [table for table, engine in found.items() if not _is_replicated(engine)]
     if not (several or wanted) or not alone:
-        return None
+        return None, None
     cluster = wanted or several[0]
-    return (
+    apart = (
         f"{', '.join(alone)} is not replicated, but this server is one of {sizes[cluster]} replicas"
         f" of the cluster {cluster!r}, and each would hold other rows: see docs/clickhouse.md"
     )
+    return apart, None
 
 
 def missing_replicas(ask: Ask, database: str) -> str | None:
-    """A warning about replicas that do not answer; None if all do, or there are none."""
-    rows = ask(
-        "SELECT table, active_replicas, total_replicas FROM system.replicas"
-        " WHERE database = %(database)s AND active_replicas < total_replicas ORDER BY table",
-        {"database": database},
-    )
+    """A warning about replicas that do not answer; None if all do, or there are none to see."""
+    try:
+        rows = ask(
+            "SELECT table, active_replicas, total_replicas FROM system.replicas"
+            " WHERE database = %(database)s"
+            " AND (active_replicas < total_replicas OR is_readonly = 1) ORDER BY table",
+            {"database": database},
+        )
+    except ClickHouseRefused:
+        return None  # `replication` names the grant.
     if not rows:
         return None
     table, active, total = rows[0]
     return (
-        f"{table} has {active} of {total} replicas: inserts wait on the others' return only to be"
-        " copied there"
+        f"{table} has {active} of {total} replicas: what is inserted now is copied to the others"
+        " when they are back; check that they and Keeper are up"
     )
 
 

@@ -395,6 +395,24 @@ def test_a_server_that_does_not_wake_in_time_is_said_to_be_waking(waking: TcpPro
 
 
 @pytest.mark.fault(39, caught_by="health check")
+def test_a_server_that_does_not_know_insert_tokens_is_not_healthy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: the local engine knows them."""
+    original = ClickHouse.query
+
+    def query(self: ClickHouse, sql: str, *more: Any) -> list[tuple[Any, ...]]:
+        return [(0,)] if "insert_deduplication_token" in sql else original(self, sql, *more)
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["ok"], clickhouse["deduplication"]) == (503, False, "none")
+    assert "insert_deduplication_token: use 22.2 or later" in clickhouse["error"]
+
+
+@pytest.mark.fault(39, caught_by="health check")
 def test_the_smallest_deduplication_window_is_the_one_that_counts(
     settings: Settings, ask: Ask
 ) -> None:
@@ -436,3 +454,17 @@ def test_each_cause_has_its_own_message(
     assert body["environment"] == "test"
     assert said in found["error"]
     assert value == "" or "wrong-4242" not in json.dumps(body)
+
+
+@pytest.mark.fault(66, caught_by="health check")
+def test_a_secret_that_cannot_be_read_says_nothing_against_s3(
+    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:is-not-there"
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["ok"]) == (503, False)
+    assert f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read" in clickhouse["error"]
+    assert body["s3"] == {"ok": True, "bucket": bucket.name, "error": None}

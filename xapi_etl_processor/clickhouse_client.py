@@ -107,9 +107,7 @@ class ClickHouse:
         query_settings = {**_INSERT, "insert_deduplication_token": token, **settings}
 
         def store(client: Client) -> None:
-            # The driver overwrites NULLs in the lists it is given, so each attempt needs copies.
-            block = [list(column) for column in columns.values()]
-            client.execute(sql, block, columnar=True, settings=query_settings)
+            client.execute(sql, list(columns.values()), columnar=True, settings=query_settings)
 
         self._attempt(store, f"insert into {table}", deadline)
 

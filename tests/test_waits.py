@@ -11,10 +11,11 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import Any
 
 import pytest
+from clickhouse_driver import Client
 from clickhouse_driver.connection import Connection
 
 from local.clickhouse_server import ClickHouseServer
@@ -28,7 +29,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline
-from xapi_etl_processor.errors import ConfigurationError, EventFailed
+from xapi_etl_processor.errors import ClickHouseUnavailable, ConfigurationError, EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Run, connections
@@ -163,6 +164,30 @@ def test_an_abandoned_insert_does_not_start_over(
         assert b"INSERT INTO" not in wire.sent
         time.sleep(0.1)  # Polls for what must not happen.
     assert ask(ROWS) == [[0]]
+
+
+@pytest.mark.fault(32, caught_by="deadline")
+def test_a_connection_that_is_given_up_is_closed_soon_and_by_the_thread_that_uses_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another thread closed TLS, the thread that uses it could send the rest unencrypted."""
+    closed_by: list[Thread] = []
+    closed, disconnect = Event(), Client.disconnect
+
+    def note_and_disconnect(client: Client) -> None:
+        disconnect(client)
+        closed_by.append(current_thread())
+        closed.set()
+
+    monkeypatch.setattr(Client, "disconnect", note_and_disconnect)
+    # The driver by itself would wait for so long.
+    monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 60)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        with pytest.raises(ClickHouseUnavailable):
+            ClickHouse(quiet).query("SELECT 1", deadline=FOREVER.within(0.5))
+        assert closed.wait(10)
+    assert current_thread() not in closed_by
 
 
 @pytest.mark.fault(14, caught_by="deadline")

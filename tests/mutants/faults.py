@@ -12,26 +12,31 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent.parent
 
 FIRST_TESTS = {
-    "": "test_event_mode test_bulk_mode test_health",
+    "": "test_event_mode test_bulk_mode test_health test_delivery",
     "cli": "test_cli",
-    "clickhouse": "test_clickhouse_client test_clickhouse_faults",
-    "common": "test_event_mode test_bulk_mode test_exactly_once",
+    "clickhouse": "test_clickhouse_client test_clickhouse_faults test_tls test_waits"
+    " test_exactly_once test_altered_tables",
+    "common": "test_event_mode test_bulk_mode test_exactly_once test_content test_clickhouse_faults"
+    " test_s3_faults",
     "config": "test_config",
-    "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming",
-    "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads",
+    "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming test_waits",
+    "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads test_delivery"
+    " test_logs test_privacy",
     "modes/bulk": "test_bulk_mode test_bulk_resuming test_bulk_token test_requested_sections",
-    "modes/event": "test_event_mode test_redelivery",
-    "modes/health": "test_health",
+    "modes/event": "test_event_mode test_redelivery test_delivery",
+    "modes/health": "test_health test_waits",
     "modes/redelivery": "test_redelivery",
+    "secrets": "test_clickhouse_client test_waits",
     "sources/objects": "test_objects",
     "sources/payloads": "test_payloads test_event_mode",
     "sources/queue": "test_redelivery",
-    "sources/s3": "test_streaming test_s3_faults test_bulk_mode test_event_mode",
-    "storage/": "test_batch test_exactly_once test_event_mode test_voided_statements test_docs",
+    "sources/s3": "test_streaming test_s3_faults test_bulk_mode test_event_mode test_waits",
+    "storage/": "test_batch test_exactly_once test_event_mode test_voided_statements test_docs"
+    " test_clickhouse_faults test_altered_tables test_content",
     "storage/inspection": "test_health test_replicas",
     "storage/migrations": "test_migration test_cli",
     "storage/replication": "test_migration test_replicas",
-    "telemetry": "test_logs",
+    "telemetry": "test_logs test_privacy",
     "xapi/": "test_statements test_leniency test_column_order test_event_ids",
     "xapi/lines": "test_lines",
 }

@@ -11,11 +11,13 @@ import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, notification, other, sqs, video
+from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import mode_of
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.xapi.parse import Parsed, parse
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
 
@@ -302,3 +304,20 @@ def test_a_record_from_another_service_fails_the_event_and_is_named(
     text = "^1 of 1 objects failed and records of the event name no S3 object: .*does not exist.*;"
     with pytest.raises(EventFailed, match=text):
         invoke(event)
+
+
+def test_an_object_whose_counts_do_not_add_up_fails_and_never_counts_as_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: no line is known that is counted twice or not at all."""
+
+    def lose_a_line(*arguments: Any) -> Parsed:
+        parsed = parse(*arguments)
+        parsed.counts.other -= 1
+        return parsed
+
+    monkeypatch.setattr(common, "parse", lose_a_line)
+    bucket.put(KEY, video(1), other(1))
+    with pytest.raises(EventFailed, match=r"lines do not add up, .*lines=2, video=1, other=0"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -125,6 +125,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "a value that the driver refuses": {
         "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
     },
+    "a value that the driver cannot convert": {
+        "sql": "ALTER TABLE video_events MODIFY COLUMN video_title UUID"
+    },
     "text that UTF-8 cannot encode": {
         "patch": (batch, "to_columns", lambda _: {"volume": ["\ud800"]})
     },
@@ -157,6 +160,8 @@ def test_no_fault_reveals_personal_data_or_secrets(
         )
     if "wire" in injected:
         wire.fault = injected["wire"]
+    if "sql" in injected:
+        ask(injected["sql"])
     if "server" in injected:
         injected["server"](clickhouse)
     if "patch" in injected:

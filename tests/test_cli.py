@@ -190,6 +190,19 @@ def test_bulk_with_a_bad_object_has_exit_code_1(
     assert answer(capsys)["success"] is False
 
 
+def test_bulk_without_a_server_has_exit_code_1(
+    bucket: Bucket,
+    settings: Settings,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    bucket.put_each("section/1/video/a.jsonl")
+    assert main(["bulk"]) == 1
+    assert "no object could be processed: ClickHouse at 127.0.0.1:1" in capsys.readouterr().err
+
+
 def test_health_has_exit_code_0_when_healthy_and_1_when_not(
     settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:

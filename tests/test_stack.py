@@ -327,6 +327,28 @@ def test_connecting_an_existing_bucket_keeps_its_other_notifications(
     assert notifications("platform") == before
 
 
+def test_a_bucket_that_notifies_somebody_else_of_bundles_is_not_connected(
+    functions: Functions, parameters: dict[str, str]
+) -> None:
+    s3: Any = boto3.client("s3")
+    s3.create_bucket(Bucket="platform")
+    boto3.client("sns").create_topic(Name="audit")
+    topic = "arn:aws:sns:us-east-1:123456789012:audit"
+    audit = {"Id": "audit", "TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}
+    s3.put_bucket_notification_configuration(
+        Bucket="platform",
+        NotificationConfiguration={"TopicConfigurations": [audit]},
+        SkipDestinationValidation=True,
+    )
+    before = notifications("platform")
+    create_stack("prod", **parameters, ExistingBucketName="platform")
+    done = deploy_sh("--connect", "platform", "prod")
+    assert done.returncode == 1
+    said = "deploy.sh: cannot connect platform: its notification 'audit' covers the same objects"
+    assert done.stderr.startswith(said)
+    assert notifications("platform") == before
+
+
 def test_only_the_stacks_own_bucket_can_be_connected(
     functions: Functions, parameters: dict[str, str]
 ) -> None:

@@ -150,6 +150,22 @@ def test_the_progress_of_bulk_is_told_about_every_object(
     assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
 
 
+def test_the_progress_bar_of_bulk_is_gone_at_the_end(
+    bucket: Bucket,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As if standard error were a terminal.
+    monkeypatch.setenv("TERM", "xterm")
+    bucket.put_each("section/1/video/a.jsonl")
+    assert main(["bulk"]) == 0
+    shown = capsys.readouterr().err
+    assert "1 objects" in shown
+    line_up, erase_line = "\x1b[1A", "\x1b[2K"
+    assert shown.endswith(f"{line_up}{erase_line}")
+
+
 def test_bulk_that_finds_nothing_says_where_it_looked(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

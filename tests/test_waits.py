@@ -253,6 +253,23 @@ def test_an_unreachable_secret_is_named_in_time(
     assert f"{arn} cannot be read" in said
 
 
+@pytest.mark.fault(63, caught_by="timeouts for the secret; deadline")
+def test_a_silent_secrets_manager_is_given_up_without_any_deadline(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line has none."""
+    monkeypatch.setattr(secrets, "TIMEOUT_SECONDS", 0.1)
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
+    there = replace(settings, clickhouse_password_secret_arn=arn)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", url)
+        started = time.monotonic()
+        with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
+            secrets.password(there, FOREVER.within(20))
+    assert time.monotonic() - started < 10
+
+
 @pytest.mark.fault(63, caught_by="bounded retries")
 def test_a_secret_that_cannot_be_read_is_asked_for_twice(
     store: S3Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -16,8 +16,8 @@ FIRST_TESTS = {
     "cli": "test_cli",
     "clickhouse": "test_clickhouse_client test_clickhouse_faults test_tls test_waits"
     " test_exactly_once test_altered_tables",
-    "common": "test_event_mode test_bulk_mode test_exactly_once test_content test_clickhouse_faults"
-    " test_s3_faults",
+    "common": "test_event_mode test_batch test_bulk_mode test_exactly_once test_altered_tables"
+    " test_content test_clickhouse_faults test_s3_faults",
     "config": "test_config",
     "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming test_waits",
     "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads test_delivery"

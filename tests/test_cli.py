@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from tests.conftest import PASSWORD, Ask, Bucket
-from tests.samples import BAD_LINE, video
+from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes.bulk import run_bulk
@@ -150,7 +150,7 @@ def test_the_progress_of_bulk_is_told_about_every_object(
     assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
 
 
-def test_the_progress_bar_of_bulk_is_gone_at_the_end(
+def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_the_end(
     bucket: Bucket,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,10 +158,10 @@ def test_the_progress_bar_of_bulk_is_gone_at_the_end(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # As if standard error were a terminal.
     monkeypatch.setenv("TERM", "xterm")
-    bucket.put_each("section/1/video/a.jsonl")
+    bucket.put("section/1/video/a.jsonl", video(1), other(1))
     assert main(["bulk"]) == 0
     shown = capsys.readouterr().err
-    assert "1 objects" in shown
+    assert "1 objects 2 statements" in shown
     line_up, erase_line = "\x1b[1A", "\x1b[2K"
     assert shown.endswith(f"{line_up}{erase_line}")
 

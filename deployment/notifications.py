@@ -70,7 +70,7 @@ def connected(
 def disconnected(configuration: Mapping[str, Any], stack: str) -> dict[str, Any]:
     """The configuration without what `connected` added for the stack."""
     ours = {_id(stack, ending) for ending in ENDINGS}
-    changed = {name: value for name, value in configuration.items() if name != "ResponseMetadata"}
+    changed = dict(configuration)
     queues = [c for c in changed.pop(_QUEUES, []) if c.get("Id") not in ours]
     return changed | ({_QUEUES: queues} if queues else {})
 

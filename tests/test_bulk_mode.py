@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -262,6 +263,17 @@ def test_a_bad_object_is_named_and_the_others_are_processed(
     assert [failure["key"] for failure in answer["failures"]] == ["section/1/video/b.jsonl.gz"]
     assert "damaged" in answer["failures"][0]["error"]
     assert ask(COUNT) == [[2]]
+
+
+def test_lines_of_an_object_that_fails_half_way_are_not_counted(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put("section/1/video/a.jsonl", video(1), other(1))
+    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(500))
+    bucket.put("section/1/video/b.jsonl.gz", body=gzip.compress(lines)[:-8])
+    answer = invoke({"mode": "bulk"})
+    assert (answer["files_processed"], answer["files_failed"]) == (1, 1)
+    assert (answer["events_processed"], answer["video_events_processed"]) == (2, 1)
 
 
 @pytest.mark.slow

@@ -306,6 +306,16 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
     assert ask(COUNT) == [[6]]
 
 
+def test_a_bucket_that_does_not_exist_is_a_bad_request(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", "no-such-bucket-here")
+    answer = invoke({"mode": "bulk"})
+    assert answer.status == 400
+    assert "no-such-bucket-here" in answer["error"]
+    assert "does not exist: check the bucket's name" in answer["error"]
+
+
 @pytest.mark.fault(23, caught_by="an exception that Lambda sees")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]

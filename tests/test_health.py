@@ -16,6 +16,7 @@ from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
 from tests.samples import context
 from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
@@ -401,8 +402,9 @@ def test_a_server_that_does_not_know_insert_tokens_is_not_healthy(
     """Simulated: the local engine knows them."""
     original = ClickHouse.query
 
-    def query(self: ClickHouse, sql: str, *more: Any) -> list[tuple[Any, ...]]:
-        return [(0,)] if "insert_deduplication_token" in sql else original(self, sql, *more)
+    def query(self: ClickHouse, sql: str, *more: Any, **named: Any) -> list[tuple[Any, ...]]:
+        unknown = "insert_deduplication_token" in sql
+        return [(0,)] if unknown else original(self, sql, *more, **named)
 
     monkeypatch.setattr(ClickHouse, "query", query)
     status, body = check()

@@ -47,6 +47,7 @@ def _voiding(number: int) -> dict[str, Any]:
     ("line", "limit", "table"),
     [
         (video, {"rows": 2}, "video_events"),
+        (lambda n: video(n, padding="x" * 600_000), {"mb": 1}, "video_events"),
         (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
         (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
         (_voiding, {"rows": 2}, "voided_statements"),
@@ -54,7 +55,7 @@ def _voiding(number: int) -> dict[str, Any]:
         (other, {"objects": 2}, "processed_files"),
     ],
     ids=[
-        *("rows", "rejected lines", "bytes of rejected lines"),
+        *("rows", "bytes", "rejected lines", "bytes of rejected lines"),
         *("voided ids", "bytes of voided ids", "objects"),
     ],
 )
@@ -70,7 +71,9 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     """Each object fills half a batch, whatever it is that the limit bounds."""
     monkeypatch.setattr(batch, "MAX_OBJECTS", limit.get("objects", 100))
     monkeypatch.setattr(batch, "MAX_NOTED_BYTES", limit.get("bytes", 10_000))
-    settings = replace(settings, batch_rows=limit.get("rows", 100))
+    settings = replace(
+        settings, batch_rows=limit.get("rows", 100), batch_mb=limit.get("mb", settings.batch_mb)
+    )
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
     stored = inserts(clickhouse, table)
     run = Run(settings, connections(settings), "bulk")

@@ -73,7 +73,7 @@ def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_
     queue.run_until(1 * HOUR)
     assert sorted(queue.reasons()) == [
         f"{bucket.uri(key(50))} does not exist: check the key; if it was deleted, restore it, or"
-        " drop the message (NoSuchKey)",
+        " drop the message (NoSuchKey: The specified key does not exist.)",
         f"{bucket.uri(key(51))}: gzip stream is cut short: upload it again",
     ]
     queue.run_until(5 * HOUR)

@@ -191,7 +191,7 @@ def _bulk(options: argparse.Namespace, settings: Settings) -> int:
     _print(body)
     if not body["files_found"]:
         print(f"xapi_etl_processor: nothing found under {body['s3_prefix']!r}", file=sys.stderr)
-    return OK if body["success"] else FAILED
+    return OK if body["success"] and body["complete"] else FAILED
 
 
 def _health(_: argparse.Namespace, settings: Settings) -> int:

@@ -102,14 +102,8 @@ class ClickHouse:
         the table's deduplication window). Raises OutcomeUnknown if the last attempt's outcome is
         unknown, else ClickHouseUnavailable or ClickHouseRefused.
         """
-        names = ", ".join(columns)
-        sql = f"INSERT INTO {self.database}.{table} ({names}) VALUES"
-        query_settings = {**_INSERT, "insert_deduplication_token": token, **settings}
-
-        def store(client: Client) -> None:
-            client.execute(sql, list(columns.values()), columnar=True, settings=query_settings)
-
-        self._attempt(store, f"insert into {table}", deadline)
+        with_token = {"insert_deduplication_token": token, **settings}
+        self._insert(table, columns, list(columns.values()), with_token, deadline)
 
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
         """Raises what an insert into these columns would raise if a right or a column is missing.
@@ -117,13 +111,22 @@ class ClickHouse:
         Sends an insert without rows: the server checks it, and its settings, like any other, and
         stores nothing.
         """
-        sql = f"INSERT INTO {self.database}.{table} ({', '.join(columns)}) VALUES"
-        settings = {**_INSERT, "insert_deduplication_token": "no rows"}
-        self._attempt(
-            lambda client: client.execute(sql, [], settings=settings),
-            f"insert into {table}",
-            deadline,
-        )
+        self._insert(table, columns, [], {"insert_deduplication_token": "no rows"}, deadline)
+
+    def _insert(
+        self,
+        table: str,
+        names: Iterable[str],
+        block: list[list[Any]],
+        settings: Mapping[str, Any],
+        deadline: Deadline,
+    ) -> None:
+        sql = f"INSERT INTO {self.database}.{table} ({', '.join(names)}) VALUES"
+
+        def send(client: Client) -> None:
+            client.execute(sql, block, columnar=True, settings={**_INSERT, **settings})
+
+        self._attempt(send, f"insert into {table}", deadline)
 
     def _attempt(
         self, call: Callable[[Client], _Result], doing: str, deadline: Deadline

@@ -158,11 +158,10 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
     if wanted and wanted not in sizes:
         unknown = f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER"
         return f"{unknown}, or see system.clusters", None
-    several = [name for name, size in sizes.items() if size > 1 and wanted in ("", name)]
+    cluster = wanted or next((name for name, size in sizes.items() if size > 1), None)
     alone = [table for table, engine in found.items() if not _is_replicated(engine)]
-    if not (several or wanted) or not alone:
+    if cluster is None or not alone:
         return None, None
-    cluster = wanted or several[0]
     apart = (
         f"{', '.join(alone)} is not replicated, but this server is one of {sizes[cluster]} replicas"
         f" of the cluster {cluster!r}, and each would hold other rows: see docs/clickhouse.md"

@@ -86,5 +86,5 @@ def meaning(code: int, text: str) -> Meaning:
     one insert into too many partitions, which does not.
     """
     if code == TOO_MANY_PARTS:
-        return TOO_MANY_PARTITIONS if "partitions for single" in text else MERGES_LAG
+        return TOO_MANY_PARTITIONS if "partitions for single" in text.lower() else MERGES_LAG
     return CODES.get(code, UNLISTED)

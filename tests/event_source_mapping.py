@@ -49,22 +49,13 @@ class EventSourceMapping:
         self._deliver(self._receive())
 
     def _receive(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        while len(messages) < self.mapping["BatchSize"]:
-            received = self.sqs.receive_message(
-                QueueUrl=self.queue,
-                MaxNumberOfMessages=min(10, self.mapping["BatchSize"] - len(messages)),
-                AttributeNames=["All"],
-            ).get("Messages", [])
-            if not received:
-                break
-            messages += received
-        return messages
+        return receive(self.sqs, self.queue, self.mapping["BatchSize"])
 
     def _deliver(self, messages: list[dict[str, Any]]) -> Delivered:
+        records = [as_record(message, self.mapping["EventSourceArn"]) for message in messages]
         answer = self.functions.invoke(
             FunctionName=self.mapping["FunctionArn"],
-            Payload=json.dumps({"Records": [self._record(message) for message in messages]}),
+            Payload=json.dumps({"Records": records}),
         )
         ids = [message["MessageId"] for message in messages]
         failed = failed_messages(ids, answer, reports=self.reports)
@@ -81,18 +72,35 @@ class EventSourceMapping:
                 deleted.append(message["MessageId"])
         return Delivered(ids, deleted)
 
-    def _record(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "messageId": message["MessageId"],
-            "receiptHandle": message["ReceiptHandle"],
-            "body": message["Body"],
-            "attributes": message["Attributes"],
-            "messageAttributes": {},
-            "md5OfBody": message["MD5OfBody"],
-            "eventSource": "aws:sqs",
-            "eventSourceARN": self.mapping["EventSourceArn"],
-            "awsRegion": self.sqs.meta.region_name,
-        }
+
+def receive(sqs: Any, url: str, most: int) -> list[dict[str, Any]]:
+    """Up to this many messages of a queue that are visible now."""
+    messages: list[dict[str, Any]] = []
+    while len(messages) < most:
+        received = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=min(10, most - len(messages)),
+            AttributeNames=["All"],
+        ).get("Messages", [])
+        if not received:
+            break
+        messages += received
+    return messages
+
+
+def as_record(message: dict[str, Any], queue_arn: str) -> dict[str, Any]:
+    """A message as Lambda passes it to the function."""
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "messageAttributes": {},
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
+        "awsRegion": queue_arn.split(":")[3],
+    }
 
 
 def failed_messages(ids: list[str], answer: Any, *, reports: bool) -> set[str]:

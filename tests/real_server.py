@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from clickhouse_driver import Client, errors
 
 from xapi_etl_processor.storage import tables
@@ -70,6 +73,26 @@ KEYS = {
 """Table -> its sorting key and the column with its rows' version."""
 
 
+def answers(ask: Callable[[str], object]) -> bool:
+    """Whether a server answers a query."""
+    try:
+        ask("SELECT 1")
+    except (errors.Error, OSError, EOFError):
+        return False
+    return True
+
+
+def needs(installed: object, what: str) -> list[pytest.MarkDecorator]:
+    """The marks of tests that need real servers: skipped, and said so, where they are missing."""
+    return [
+        pytest.mark.skipif(
+            not installed and "REQUIRE_REAL_SERVER" not in os.environ, reason=f"NOT TESTED: {what}"
+        ),
+        # The driver warns about each setting that it leaves out, the server being too old for it.
+        pytest.mark.filterwarnings("ignore"),
+    ]
+
+
 class RealServer:
     """A server with a folder of its own, on a port that stays the same after a restart.
 
@@ -94,16 +117,11 @@ class RealServer:
             stderr=subprocess.DEVNULL,
         )
         end = time.monotonic() + 60
-        while True:
-            try:
-                self.ask("SELECT 1")
-            except (errors.Error, OSError, EOFError):
-                assert time.monotonic() < end, self._log()
-                code = self.process.poll()
-                assert code is None, f"it ended with {code}\n{self._log()}"
-                time.sleep(0.05)
-            else:
-                return
+        while not answers(self.ask):
+            assert time.monotonic() < end, self._log()
+            code = self.process.poll()
+            assert code is None, f"it ended with {code}\n{self._log()}"
+            time.sleep(0.05)
 
     def _log(self) -> str:
         return (self.folder / "log").read_text()[-3000:]

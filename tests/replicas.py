@@ -5,7 +5,6 @@ Debian's `zookeeper` and `clickhouse-server` 18.16, each in a folder of its own.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -14,22 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from tests.real_server import BINARY, PASSWORD, RealServer, free_port
 
 CLUSTER = "pair"
 _JAVA = shutil.which("java")
 _ZOOKEEPER = Path("/usr/share/java/zookeeper.jar")
-NEEDED = [
-    pytest.mark.skipif(
-        not (BINARY and _JAVA and _ZOOKEEPER.exists()) and "REQUIRE_REAL_SERVER" not in os.environ,
-        reason="NOT TESTED: replicas; install Debian's clickhouse-server and zookeeper",
-    ),
-    # The driver warns about each setting that it leaves out because the server is too old for it.
-    pytest.mark.filterwarnings("ignore"),
-]
-"""Marks of the tests that need them."""
+INSTALLED = BINARY and _JAVA and _ZOOKEEPER.exists()
 
 _CONFIG = """
   <interserver_http_port>{fetch_port}</interserver_http_port>

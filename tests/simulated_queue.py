@@ -18,7 +18,7 @@ import pytest
 from moto.sqs import models
 from moto.sqs.exceptions import ReceiptHandleIsInvalid
 
-from tests.event_source_mapping import failed_messages
+from tests.event_source_mapping import as_record, failed_messages, receive
 from tests.samples import context
 from tests.template import TEMPLATE
 from xapi_etl_processor.config import Settings
@@ -75,25 +75,7 @@ class SimulatedQueue:
 
     def receive(self, most: int = 100) -> list[dict[str, Any]]:
         """The records of what is visible now, as Lambda passes them to the function."""
-        found: list[dict[str, Any]] = []
-        while len(found) < most:
-            got = self.sqs.receive_message(
-                QueueUrl=self.url, MaxNumberOfMessages=10, AttributeNames=["All"]
-            ).get("Messages")
-            if not got:
-                break
-            found += [self._record(message) for message in got]
-        return found
-
-    def _record(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "messageId": message["MessageId"],
-            "receiptHandle": message["ReceiptHandle"],
-            "body": message["Body"],
-            "attributes": message["Attributes"],
-            "eventSource": "aws:sqs",
-            "eventSourceARN": self.arn,
-        }
+        return [as_record(message, self.arn) for message in receive(self.sqs, self.url, most)]
 
     def invoke(
         self,

@@ -6,7 +6,6 @@ import pytest
 
 from tests.faults.drill import drill
 from tests.faults.drill_plan import SHARED, PlannedBundle, bundle, deliveries, judge, kills
-from tests.replicas import NEEDED
 from tests.samples import event_id
 
 pytestmark = pytest.mark.slow
@@ -19,17 +18,6 @@ def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:
     assert verdict == (0, 0, 0, 0, 0)
     assert (figures.client_kills, figures.server_kills) == (8, 4)
     assert figures.statements > 1000
-    assert figures.repeated > 0
-
-
-@NEEDED[0]
-@NEEDED[1]
-@pytest.mark.fault(13, 69, caught_by="ledger; replicated tables; row identity")
-@pytest.mark.timeout(300)
-def test_killed_loaders_and_replicas_lose_and_double_nothing() -> None:
-    verdict, figures = drill(seed=5, client_kills=4, server_kills=3, replicated=True)
-    assert verdict == (0, 0, 0, 0, 0)
-    assert (figures.client_kills, figures.server_kills) == (4, 3)
     assert figures.repeated > 0
 
 

@@ -7,7 +7,6 @@ older types, and only the sorting key prevents duplicates.
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ import pytest
 
 from tests.conftest import Bucket, forget_connections
 from tests.faults.tcp_proxy import Fault, tcp_proxy
-from tests.real_server import BINARY, PASSWORD, RealServer
+from tests.real_server import BINARY, PASSWORD, RealServer, needs
 from tests.samples import BAD_LINE, context, event_id, notification, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -30,12 +29,7 @@ KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        BINARY is None and "REQUIRE_REAL_SERVER" not in os.environ,
-        reason="NOT TESTED: a real server process; install Debian's clickhouse-server",
-    ),
-    # The driver warns about each setting that it leaves out because the server is too old for it.
-    pytest.mark.filterwarnings("ignore"),
+    *needs(BINARY, "a real server process; install Debian's clickhouse-server"),
 ]
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bucket, forget_connections
+from tests.faults.drill import drill
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
-from tests.real_server import PASSWORD, REPLICATED, RealServer
-from tests.replicas import CLUSTER, NEEDED, pair, wait_for, zookeeper
+from tests.real_server import PASSWORD, REPLICATED, RealServer, needs
+from tests.replicas import CLUSTER, INSTALLED, pair, wait_for, zookeeper
 from tests.samples import BAD_LINE, context, notification, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -26,7 +27,10 @@ from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.storage import inspection, tables
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-pytestmark = [pytest.mark.slow, *NEEDED]
+pytestmark = [
+    pytest.mark.slow,
+    *needs(INSTALLED, "replicas; install Debian's clickhouse-server and zookeeper"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +163,15 @@ def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     )
     other.start()
     client.disconnect()
+
+
+@pytest.mark.fault(13, 69, caught_by="ledger; replicated tables; row identity")
+@pytest.mark.timeout(300)
+def test_killed_loaders_and_replicas_lose_and_double_nothing() -> None:
+    verdict, figures = drill(seed=5, client_kills=4, server_kills=3, replicated=True)
+    assert verdict == (0, 0, 0, 0, 0)
+    assert (figures.client_kills, figures.server_kills) == (4, 3)
+    assert figures.repeated > 0
 
 
 IN_A_PROCESS = """

@@ -6,16 +6,15 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from clickhouse_driver import Client, errors
+from clickhouse_driver import Client
 
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
-from tests.real_server import KEYS, PASSWORD, REPLICATED, RealServer, free_port
+from tests.real_server import KEYS, PASSWORD, REPLICATED, RealServer, answers, free_port
 from tests.replicas import CLUSTER, pair, wait_for
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate
@@ -55,15 +54,7 @@ class Server:
         self._process = subprocess.Popen(
             [*command, "--data", str(self._folder)], stdout=subprocess.DEVNULL
         )
-        end = time.monotonic() + 60
-        while True:
-            try:
-                self.ask("SELECT 1")
-            except (errors.Error, OSError, EOFError):
-                assert time.monotonic() < end, "ClickHouse did not start"
-                time.sleep(0.05)  # Polls a condition, up to a limit.
-            else:
-                return
+        wait_for(lambda: answers(self.ask), 60)
 
     def kill(self) -> None:
         """Kill it, like a crash."""

@@ -109,7 +109,7 @@ class SimulatedQueue:
         return [record["body"] for record in records if record["messageId"] in failed]
 
     def run_until(self, end: float) -> None:
-        """Deliver all that becomes visible by then, each at its moment; then it is that time."""
+        """Deliver each message when it becomes visible, until `end`; then set the clock to it."""
         while self.now < end:
             self.deliver()
             self.now = min(end, self.next_visible())

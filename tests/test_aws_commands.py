@@ -20,7 +20,7 @@ from tests.test_docs import PAGES, blocks
 pytestmark = pytest.mark.slow
 
 AS_BEFORE = "..."
-"""Stands in the pages for options that another command there has: such a command is not whole."""
+"""In the pages, this stands for the options of an earlier command. It cannot be run like that."""
 
 
 class Asked(Exception):

@@ -387,7 +387,7 @@ def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
         )
         answer = queue.invoke(records)
     assert len(answer["batchItemFailures"]) == 25
-    # One call to send and one to give back, with two attempts each: the next would fail too.
+    # Two attempts to send and two to give back. After that it gives up: more would fail too.
     assert len(attempts) == 4
     queue.now = 36 * MINUTE
     assert len(queue.receive()) == 25

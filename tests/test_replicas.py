@@ -93,7 +93,7 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
         handler({**again, "force_reprocess": True}, context())
     later = bucket.put(KEY.replace("_1", "_2"), video(3))
     handler(notification(bucket.name, later), context())
-    # Replication keeps the order, so the repeats have arrived with the third statement.
+    # Replicas copy in order: when the third statement is there, the repeats are there too.
     wait_for(lambda: replicas.counts() == [3, 3], 30)
     assert replicas.counts(tables.REJECTED) == [1, 1]
 
@@ -188,7 +188,7 @@ engine.query("USE events")
 for number, path in enumerate(sorted(SCHEMA.glob("*.sql"))):
     for place, sql in enumerate(Migrator.script_to_statements(path.read_text(), True)):
         sql = on_cluster(sql, "pair")
-        # As the cluster's task queue does, which this engine lacks: each table gets a UUID.
+        # A cluster's task queue gives each table a UUID. This engine has no task queue.
         uuid = f"UUID '00000000-0000-4000-8000-0000{os.getpid():06d}{number}{place}'"
         sql = re.sub(r"^(CREATE TABLE.*) ON CLUSTER 'pair'$", rf"\\1 {uuid}", sql, flags=re.M)
         engine.query(sql.replace(" ON CLUSTER 'pair'", ""))

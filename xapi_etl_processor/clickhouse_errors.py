@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 Verdict = Literal["retry", "uncertain", "fatal"]
 """retry: nothing was done, and it can work later. uncertain: it may have been done, and the same
-rows with the same token may be sent again. fatal: somebody must change something first. In doubt a
-code is uncertain: a needless repeat costs seconds, a needless end costs a visit at night."""
+rows with the same token may be sent again. fatal: somebody must change something first. A code
+that we do not know counts as uncertain: a repeat is safe."""
 
 
 class Meaning(NamedTuple):

@@ -73,7 +73,7 @@ class Server:
 
 
 class Replicas:
-    """Two replicas behind one port; new connections lead to one of those that are alive.
+    """Two replicas behind one port; a new connection reaches one that is alive.
 
     Questions are answered when both have the same rows.
     """

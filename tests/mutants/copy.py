@@ -46,7 +46,7 @@ class Copy:
         path.write_text(fault.code)
         try:
             if fault.others:
-                # Of the module's own tests the slow ones too: some faults are caught by no other.
+                # The module's own slow tests run too: only they catch some faults.
                 return self.failing(*fault.tests) or self.failing(*FAST)
             return self.failing(*fault.tests)
         finally:

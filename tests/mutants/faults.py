@@ -41,8 +41,8 @@ FIRST_TESTS = {
     "xapi/lines": "test_lines",
 }
 """Which test files are tried first with a fault that names none, by the start of its module's name.
-The longest start that fits counts. Of these files the slow tests are tried too; after them all of
-`make test-fast`."""
+If several starts fit, the longest counts. The slow tests of these files run too, and after them all
+of `make test-fast`."""
 
 
 class Fault(NamedTuple):

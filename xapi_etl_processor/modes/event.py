@@ -74,7 +74,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
 
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
-    """The outcomes that processing comes to, by the objects as they were named."""
+    """Process the objects; gives the outcome of each, under the object as it was named."""
     with closing(process(objects, run)) as outcomes:
         # Outcomes come in the order of the objects, but hold them as they were when read.
         return dict(zip(objects, outcomes, strict=False))
@@ -92,7 +92,7 @@ def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
 
 
 def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelivery.Failure | None:
-    """What failed of a message; it is poison if nothing in it can be helped by waiting."""
+    """What failed of a message; it is poison if waiting can help no part of it."""
     failed = [outcomes[o] for o in message.objects if outcomes[o].failed]
     if not message.error and not failed:
         return None

@@ -38,7 +38,7 @@ class Failure(NamedTuple):
 
 
 def is_suspect(message: Message, run: Run) -> bool:
-    """Whether the message may be poison that only ClickHouse's absence keeps from being found.
+    """Whether the message may be poison that is not found because ClickHouse is away.
 
     At every fifth delivery only, since looking costs time that processing may need.
     """

@@ -41,8 +41,8 @@ _FLAGS = {"dry_run", "force_reprocess"}
 
 
 class Receipt(NamedTuple):
-    """What SQS knows a delivered message by: its queue's ARN, the handle of this delivery, how
-    often it has been delivered, and its body.
+    """What is needed to tell SQS about a message: its queue's ARN, the handle of this delivery,
+    how often it has been delivered, and its body.
     """
 
     queue_arn: str

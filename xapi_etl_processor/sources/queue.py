@@ -22,8 +22,8 @@ from xapi_etl_processor.telemetry import logger
 
 PAUSE_MINUTES = (1, 2, 4, 8, 10)
 """Minutes until a message is delivered again after its first, second, ... delivery; the last one
-for all that follow. Most failures are over within a minute; the longest pause is what an outage
-lasts longer for a bundle. Our choice."""
+for all that follow. Most failures are over within a minute; after an outage, a bundle waits for the
+longest pause at most. Our choice."""
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 3, 2
 """Limits for one call. Ours, and short: a function in a VPC may have no way to SQS."""
@@ -51,7 +51,7 @@ class Letter(NamedTuple):
 
 
 def pause_seconds(receives: int) -> int:
-    """Seconds until a message is delivered again that has been delivered `receives` times."""
+    """Seconds until the next delivery of a message that has been delivered `receives` times."""
     return 60 * PAUSE_MINUTES[min(max(receives, 1), len(PAUSE_MINUTES)) - 1]
 
 

@@ -29,7 +29,7 @@ _SYSTEM = ("clusters", "replicas", "merge_tree_settings", "replicated_merge_tree
 
 _GRANT = "; ".join(f"GRANT SELECT ON system.{table}" for table in _SYSTEM)
 _EXAMPLES = r"test\_%"
-"""How the clusters are named that ClickHouse's own example configuration defines."""
+"""The names of the clusters in ClickHouse's own example configuration."""
 
 Engines = dict[str, str]
 """Table -> its engine with arguments and settings, as `system.tables` shows it."""
@@ -123,7 +123,7 @@ def _settings(engine: str) -> dict[str, int]:
 
 
 def _defaults(ask: Ask, found: Engines) -> dict[str, int]:
-    """The server's deduplication settings, if a table has not all of its own."""
+    """The server's deduplication settings; none if each table has all of its own."""
     replicated = any(map(_is_replicated, found.values()))
     needed = {_REPLICATED, f"{_REPLICATED}_seconds"} if replicated else {_PLAIN}
     if all(needed <= _settings(engine).keys() for engine in found.values()):

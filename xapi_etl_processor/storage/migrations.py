@@ -67,7 +67,7 @@ def migrate(settings: Settings) -> list[str]:
 
 
 def _server(settings: Settings) -> ClickhouseCluster:
-    """The connections for migrating; on a cluster, they change each statement for it."""
+    """Connects for migrating; on a cluster, each statement is changed to fit it."""
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
 
     server = ClickhouseCluster(
@@ -99,7 +99,7 @@ def _connected(
 
 
 def _refuse_unreplicated(connection: Connection, database: str, cluster: str) -> None:
-    """A table that is there stays as it is, so its rows would stay on this server alone."""
+    """Migrating leaves an existing table as it is: its rows would stay on this server alone."""
     alone = connection.query(
         f"SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree'"
         " AND engine NOT LIKE 'Replicated%' AND engine NOT LIKE 'Shared%' ORDER BY name"

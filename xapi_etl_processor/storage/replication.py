@@ -1,18 +1,18 @@
-"""Statements of the migrations, as a cluster of replicas needs them."""
+"""Changes the statements of the migrations for a cluster of replicas."""
 
 from __future__ import annotations
 
 import re
 
 WINDOW_SECONDS = 7 * 86_400
-"""How long replicas remember an insert. Our choice: ClickHouse's default became an hour, which is
-less than some queues wait before they deliver a message again."""
+"""How long replicas remember an insert. Our choice: in current versions ClickHouse's default is an
+hour, and a queue may wait longer before it delivers a message again."""
 
 _NAME = r"[\w.`]+"
 
 
 def on_cluster(statement: str, cluster: str) -> str:
-    """The statement, done on every server of the cluster, with a replicated table.
+    """The statement, changed to run on every server of the cluster and to replicate its table.
 
     The engine gets no path: ClickHouse's default, `/clickhouse/tables/{uuid}/{shard}`, stays right
     when tables are exchanged. Anything but CREATE, DROP and EXCHANGE is left as it is: what one

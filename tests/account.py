@@ -29,6 +29,7 @@ from moto.secretsmanager.models import secretsmanager_backends
 from moto.sqs.models import Queue, sqs_backends
 
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from tests import preloaded_aws
 from tests.packages import Packages
 
 ROOT = Path(__file__).parent.parent
@@ -244,7 +245,8 @@ def package_of(handler: str, size: int = 0) -> bytes:
 
 def run(*command: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a command with this project's aws and Python first in the PATH."""
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **more.pop("env", {})}
+    path = f"{preloaded_aws.folder()}:{BIN}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **more.pop("env", {})}
     return subprocess.run(
         list(map(str, command)),
         capture_output=True,

@@ -72,7 +72,7 @@ def test_the_migrated_table_has_the_columns_types_and_comments_of_the_column_tab
 ) -> None:
     found = ask(
         "SELECT name, type, comment FROM system.columns WHERE table = 'video_events'"
-        " AND database = currentDatabase() ORDER BY position"
+        " AND database = currentDatabase() AND default_kind != 'MATERIALIZED' ORDER BY position"
     )
     assert found == [[column.name, column.type, column.comment] for column in COLUMNS]
 
@@ -85,6 +85,7 @@ def test_migrating_says_what_it_did_and_the_second_time_does_nothing(
         "0001_tables.sql",
         "0002_versions_sections_voiding.sql",
         "0003_late_rows_and_view.sql",
+        "0004_watching.sql",
     ]
     assert migrate(unmigrated) == []
     assert ask("EXISTS TABLE video_events") == ask("EXISTS VIEW video_statements") == [[1]]

@@ -58,7 +58,11 @@ def insert(clickhouse: ClickHouseServer, old: Settings) -> Any:
 def test_a_migrated_table_is_like_that_of_a_new_database(
     old: Settings, ask: Ask, template: Template
 ) -> None:
-    assert migrate(old) == ["0002_versions_sections_voiding.sql", "0003_late_rows_and_view.sql"]
+    assert migrate(old) == [
+        "0002_versions_sections_voiding.sql",
+        "0003_late_rows_and_view.sql",
+        "0004_watching.sql",
+    ]
     made = {
         sql
         for (sql,) in ask(
@@ -247,7 +251,7 @@ def test_inserts_that_do_not_end_stop_the_migration_and_it_says_what_to_do(
     with pytest.raises(ClickHouseUnavailable, match="pause the function"):
         migrate(old)
     slow.end()
-    assert migrate(old) == ["0003_late_rows_and_view.sql"]
+    assert migrate(old) == ["0003_late_rows_and_view.sql", "0004_watching.sql"]
     assert ask(IDS) == [["0"], ["1"], ["2"]]
 
 
@@ -380,6 +384,7 @@ def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
 @pytest.mark.parametrize(
     ("statement", "changed"),
     [
+        ("ALTER TABLE a.b\nADD COLUMN c", "ALTER TABLE a.b ON CLUSTER 'pair'\nADD COLUMN c"),
         ("DROP TABLE a.b", "DROP TABLE a.b ON CLUSTER 'pair' SYNC"),
         (
             "EXCHANGE TABLES a.b AND a.c;",

@@ -185,7 +185,8 @@ folder, config = sys.argv[1:]
 engine = chdb.connect(f"file:{folder}?config-file={config}")
 engine.query("CREATE DATABASE events")
 engine.query("USE events")
-for number, path in enumerate(sorted(SCHEMA.glob("*.sql"))):
+# What alters a table cannot run here: without a task queue, a replica stays read-only.
+for number, path in enumerate(sorted(SCHEMA.glob("000[123]_*.sql"))):
     for place, sql in enumerate(Migrator.script_to_statements(path.read_text(), True)):
         sql = on_cluster(sql, "pair")
         # A cluster's task queue gives each table a UUID. This engine has no task queue.

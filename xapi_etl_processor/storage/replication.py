@@ -15,7 +15,7 @@ def on_cluster(statement: str, cluster: str) -> str:
     """The statement, changed to run on every server of the cluster and to replicate its table.
 
     The engine gets no path: ClickHouse's default, `/clickhouse/tables/{uuid}/{shard}`, stays right
-    when tables are exchanged. Anything but CREATE, DROP and EXCHANGE is left as it is: what one
+    when tables are exchanged. Anything but CREATE, ALTER, DROP and EXCHANGE is left as it is: what one
     replica inserts, the others copy.
     """
     there = f"ON CLUSTER '{cluster}'"
@@ -27,6 +27,7 @@ def on_cluster(statement: str, cluster: str) -> str:
             rf"\1 = \2, \1_seconds = {WINDOW_SECONDS}",
         ),
         (rf"^(CREATE OR REPLACE VIEW {_NAME}) AS$", rf"\1 {there} AS"),
+        (rf"^ALTER TABLE {_NAME}$", rf"\g<0> {there}"),
         (rf"^EXCHANGE TABLES {_NAME} AND {_NAME}", rf"\g<0> {there}"),
         # SYNC: the name, and its place in Keeper, are free at once.
         (rf"^DROP TABLE {_NAME}", rf"\g<0> {there} SYNC"),

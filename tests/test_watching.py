@@ -1,0 +1,413 @@
+"""What was watched: the views, against sets of seconds, for each kind of player."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.samples import VIDEO, notification, video
+from xapi_etl_processor.config import Settings
+
+LENGTH = 60
+MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
+URL = "https://videos.example.edu/1"
+
+Row = dict[str, Any]
+Insert = Callable[..., None]
+
+_sections = count(1)
+_numbers = count()
+
+
+def row(at: int, verb: str, **more: Any) -> Row:
+    """A row of video_events, `at` seconds after midnight."""
+    number = next(_numbers)
+    return {
+        "event_id": f"00000000-0000-4000-8000-{number:012}",
+        "timestamp": MIDNIGHT + at,
+        "timestamp_source": "statement",
+        "user_id": "ada",
+        "home_page": "https://lms.example.edu",
+        "session_id": "s",
+        "verb": verb,
+        "video_url": URL,
+        "video_length": LENGTH,
+        **more,
+    }
+
+
+@pytest.fixture
+def insert(clickhouse: ClickHouseServer, settings: Settings) -> Insert:
+    """Inserts rows of a section in one insert."""
+
+    def insert(section: int, *rows: Row) -> None:
+        lines = "\n".join(
+            json.dumps({"section_id": section, "section": str(section), **row}) for row in rows
+        )
+        clickhouse.engine.query(
+            f"INSERT INTO {settings.clickhouse_database}.video_events FORMAT JSONEachRow {lines}"
+        )
+
+    return insert
+
+
+@dataclass
+class Player:
+    """Plays a video in one session, and keeps what it played and what it sends."""
+
+    kind: str
+    session: str
+    user: str
+    at: int
+    rows: list[Row] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    position: int = 0
+    playing: bool = False
+    begun: int = 0
+    seeks: list[tuple[int, int]] = field(default_factory=list)
+    """Seeks that were sent."""
+    stopped_at: int | None = None
+
+    def send(self, verb: str, **more: Any) -> None:
+        pairs = [*self.pieces, *([(self.begun, self.position)] if self.playing else [])]
+        told = {"all": pairs, "last": pairs[-1:], "none": []}[self.kind]
+        if told:
+            more["video_played_segments"] = "[,]".join(f"{a}[.]{b}" for a, b in told)
+        self.rows.append(row(self.at, verb, session_id=self.session, user_id=self.user, **more))
+        self.at += 1
+
+    def play(self, seconds: int) -> None:
+        if not self.playing:
+            self.playing, self.begun = True, self.position
+            self.send("played", video_time=self.position)
+        passed = min(seconds, LENGTH - self.position)
+        self.position += passed
+        self.at += passed
+
+    def stop(self) -> None:
+        if self.playing and self.position > self.begun:
+            self.pieces.append((self.begun, self.position))
+        self.playing = False
+
+    def say(self, verb: str) -> None:
+        """A statement that does not end playing."""
+        self.send(verb, video_time=self.position)
+        self.stopped_at = self.position
+        if self.kind == "none" and self.playing and self.position > self.begun:
+            # Proved up to here, whatever follows; it is played in two pieces, next to each other.
+            self.pieces.append((self.begun, self.position))
+            self.begun = self.position
+
+    def pause(self) -> None:
+        self.stop()
+        self.send("paused", video_time=self.position)
+        self.stopped_at = self.position
+
+    def seek(self, to: int) -> None:
+        was_playing, start = self.playing, self.position
+        self.stop()
+        self.position = to
+        self.seeks.append((start, to))
+        self.stopped_at = to
+        self.send("seeked", video_seek_from=start, video_seek_to=to)
+        self.playing, self.begun = was_playing, to
+
+    def played(self) -> list[tuple[int, int]]:
+        """What counts as played: of a player that sends stretches, distinct starts."""
+        if self.kind == "none":
+            return self.pieces
+        longest: dict[int, int] = {}
+        for start, end in self.pieces:
+            longest[start] = max(end, longest.get(start, 0))
+        return list(longest.items())
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("play"), st.integers(1, 30)),
+    st.tuples(st.just("pause"), st.none()),
+    st.tuples(st.just("seek"), st.integers(0, LENGTH - 1)),
+    st.tuples(st.just("say"), st.sampled_from(["interacted", "completed"])),
+)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> list[Player]:
+    """Sessions of two viewers, one after another, each with its kind of player."""
+    made = []
+    for number in range(draw(st.integers(1, 5))):
+        kind, user = draw(st.sampled_from(["all", "last", "none"])), draw(st.sampled_from("ab"))
+        player = Player(kind, f"s{number}", user, number * 40_000)
+        for name, value in draw(st.lists(STEPS, min_size=1, max_size=8)):
+            getattr(player, name)(*([] if value is None else [value]))
+        if draw(st.booleans()) or kind != "none":
+            player.pause()
+        # Else the tab is closed: what played since the last statement is proved by nothing.
+        if player.rows:
+            made.append(player)
+    return made
+
+
+def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
+    return {second for start, end in pieces for second in range(start, end)}
+
+
+@hypothesis_settings(
+    max_examples=int(os.environ.get("WATCHING_EXAMPLES", "15")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data(), made=sessions())
+@pytest.mark.slow
+def test_each_view_agrees_with_sets_of_seconds(
+    clickhouse: ClickHouseServer,
+    settings: Settings,
+    insert: Insert,
+    ask: Ask,
+    data: st.DataObject,
+    made: list[Player],
+) -> None:
+    section = next(_sections)
+    rows = data.draw(st.permutations([row for player in made for row in player.rows]))
+    again = data.draw(st.lists(st.sampled_from(rows), max_size=4)) if rows else []
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
+    for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+        if start < end:
+            insert(section, *rows[start:end])
+    for one in again:
+        insert(section, {**one, "row_version": 1})
+    if data.draw(st.booleans()):
+        clickhouse.engine.query(f"OPTIMIZE TABLE {settings.clickhouse_database}.video_events FINAL")
+
+    users = sorted({player.user for player in made})
+    pieces = {
+        user: [piece for player in made if player.user == user for piece in player.played()]
+        for user in users
+    }
+    watched = {user: seconds(iter(pieces[user])) for user in users}
+    played = {user: sum(end - start for start, end in pieces[user]) for user in users}
+    completed = {
+        user: len(watched[user]) == LENGTH
+        or any(r["verb"] == "completed" for p in made if p.user == user for r in p.rows)
+        for user in users
+    }
+    here = f"WHERE section_id = {section}"
+    assert ask(
+        "SELECT user_id, minutes_watched * 60, minutes_played * 60, share_watched, is_completed"
+        f" FROM viewer_progress {here} ORDER BY user_id"
+    ) == [
+        [u, pytest.approx(len(watched[u])), pytest.approx(played[u]), len(watched[u]) / LENGTH, c]
+        for u, c in completed.items()
+    ]
+    assert ask(
+        "SELECT viewers, sessions, completions, minutes_watched * 60, minutes_played * 60"
+        f" FROM video_engagement {here}"
+    ) == [
+        [
+            len(users),
+            len(made),
+            sum(completed.values()),
+            pytest.approx(sum(map(len, watched.values()))),
+            pytest.approx(sum(played.values())),
+        ]
+    ]
+    middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
+    assert ask(f"SELECT bucket, viewers, plays FROM video_retention {here} ORDER BY bucket") == [
+        [
+            bucket,
+            sum(int(middle) in watched[user] for user in users),
+            sum(start <= middle < end for user in users for start, end in pieces[user]),
+        ]
+        for bucket, middle in enumerate(middles)
+    ]
+    seeks = Counter(
+        (min(start * 100 // LENGTH, 99), to * 100 // LENGTH)
+        for player in made
+        for start, to in player.seeks
+    )
+    seeks_here = f"SELECT from_bucket, to_bucket, seeks FROM video_seeks {here} ORDER BY 1, 2"
+    assert ask(seeks_here) == [[*ends, number] for ends, number in sorted(seeks.items())]
+    days = Counter(player.rows[0]["timestamp"] // 86_400 for player in made)
+    statements = {
+        day: sum(len(p.rows) for p in made if p.rows[0]["timestamp"] // 86_400 == day)
+        for day in days
+    }
+    assert ask(
+        f"SELECT toUInt32(day), sessions, statements FROM section_daily {here} ORDER BY day"
+    ) == [[day, number, statements[day]] for day, number in sorted(days.items())]
+
+
+PAGE = (Path(__file__).parent.parent / "docs/watching.md").read_text()
+
+
+def statements_of(example: str) -> Iterator[dict[str, Any]]:
+    """The statements in the example of that title in docs/watching.md."""
+    lines = PAGE.split(f"### {example}\n")[1].split("```\n")[1].splitlines()
+    for number, line in enumerate(lines):
+        at, verb, *words = line.split()
+        result: dict[str, Any] = {VIDEO + "length": 100}
+        if verb == "seeked":
+            result |= {VIDEO + "time-from": int(words[0]), VIDEO + "time-to": int(words[2])}
+        else:
+            result[VIDEO + "time"] = int(words[0])
+            if len(words) > 1:
+                result[VIDEO + "played-segments"] = words[1]
+        yield video(
+            number,
+            actor={"account": {"name": "ada", "homePage": "https://lms.example.edu"}},
+            verb={"id": f"https://w3id.org/xapi/video/verbs/{verb}"},
+            result={"extensions": result},
+            timestamp=f"2024-03-01T12:{int(at) // 60:02}:{int(at) % 60:02}Z",
+        )
+
+
+@pytest.mark.parametrize(
+    ("example", "watched", "played", "reached"),
+    [
+        ("A player that repeats all its stretches", 40, 50, 40),
+        ("A player that sends the last one only", 30, 40, 30),
+        ("A player that sends none, and a tab that is closed", 45, 45, 95),
+        ("A seek while playing", 25, 25, 85),
+    ],
+)
+def test_the_examples_of_the_page_are_counted_as_it_says(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    example: str,
+    watched: int,
+    played: int,
+    reached: int,
+) -> None:
+    # Each statement in an object of its own, in any order: nothing depends on the insert.
+    keys = [
+        bucket.put(f"section/7/video/{number}.jsonl", statement)
+        for number, statement in enumerate(statements_of(example))
+    ]
+    invoke(notification(bucket.name, *reversed(keys)))
+    assert ask(
+        "SELECT video_length, round(minutes_watched * 60), round(minutes_played * 60), reached,"
+        " is_completed FROM viewer_progress WHERE section_id = 7"
+    ) == [[100, watched, played, reached, False]]
+
+
+def progress(ask: Ask, section: int, columns: str) -> list[list[Any]]:
+    return ask(f"SELECT {columns} FROM viewer_progress WHERE section_id = {section} ORDER BY 1")
+
+
+def test_open_reversed_and_unreadable_stretches_count_for_nothing(insert: Insert, ask: Ask) -> None:
+    sent = "5[.]9[,]20[.]10[,]30[.][,]x[.]40[,]-3[.]2[,]50[.]inf[,]9[.]12.3456"
+    insert(1, row(0, "paused", video_played_segments=sent))
+    assert progress(ask, 1, "round(minutes_watched * 60, 4)") == [[7.346]]
+
+
+def test_stretches_are_cut_at_the_length(insert: Insert, ask: Ask) -> None:
+    insert(1, row(0, "paused", video_played_segments="50[.]70[,]80[.]90", video_time=90))
+    found = progress(ask, 1, "round(minutes_watched * 60), reached, stopped_at")
+    assert found == [[10, LENGTH, LENGTH]]
+
+
+def test_the_length_is_the_one_that_most_statements_send(insert: Insert, ask: Ask) -> None:
+    insert(1, row(0, "played", video_length=61), row(1, "paused"), row(2, "paused", user_id="bob"))
+    assert progress(ask, 1, "user_id, video_length") == [["ada", LENGTH], ["bob", LENGTH]]
+    insert(1, row(3, "played", video_length=61))
+    assert progress(ask, 1, "user_id, video_length") == [["ada", 61], ["bob", 61]]
+
+
+def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(
+    insert: Insert, ask: Ask
+) -> None:
+    sent = {"video_length": None, "video_played_segments": "0[.]10"}
+    insert(1, row(0, "paused", **sent))
+    assert progress(ask, 1, "share_watched, is_completed, video_length") == [[None, False, 10]]
+    assert ask("SELECT count(), sum(viewers) FROM video_retention") == [[100, 100]]
+
+
+@pytest.mark.parametrize(
+    ("more", "completed"),
+    [
+        ({"video_played_segments": "0[.]59"}, False),
+        ({"video_played_segments": "0[.]30[,]30[.]60"}, True),
+        ({"video_played_segments": "0[.]30", "completion_threshold": 0.5}, True),
+        ({"video_played_segments": "0[.]29", "completion_threshold": 0.5}, False),
+        ({"verb": "completed"}, True),
+        ({"completion": True}, True),
+        ({"completion": False}, False),
+    ],
+)
+def test_completed_is_what_a_statement_says_else_the_share_needed(
+    insert: Insert, ask: Ask, more: Row, completed: bool
+) -> None:
+    insert(1, {**row(0, "paused"), **more})
+    assert progress(ask, 1, "is_completed") == [[completed]]
+
+
+def test_voided_statements_do_not_count(settings: Settings, insert: Insert, ask: Ask) -> None:
+    kept = row(0, "paused", video_played_segments="0[.]10")
+    voided = row(5, "paused", video_played_segments="0[.]50")
+    insert(1, kept, voided)
+    ask(f"INSERT INTO voided_statements (voided_id) VALUES ('{voided['event_id']}')")
+    assert progress(ask, 1, "round(minutes_watched * 60)") == [[10]]
+
+
+def test_statements_without_a_time_of_their_own_are_not_put_in_order(
+    insert: Insert, ask: Ask
+) -> None:
+    by_key = {"timestamp_source": "key"}
+    insert(1, row(0, "played", video_time=0, **by_key), row(0, "paused", video_time=30, **by_key))
+    assert progress(ask, 1, "minutes_watched, reached") == [[0, 30]]
+    unknown = {"timestamp_source": "none", "user_id": "bob"}
+    insert(1, row(-MIDNIGHT, "played", video_time=0, **unknown))
+    assert ask("SELECT toString(day), viewers FROM section_daily") == [["2024-03-01", 1]]
+
+
+def test_a_viewer_stopped_for_good_at_the_last_position_of_the_last_session(
+    insert: Insert, ask: Ask
+) -> None:
+    insert(1, row(0, "paused", video_time=50), row(9, "interacted", user_id="bob"))
+    insert(
+        1, row(5_000, "paused", video_time=6, session_id="t"), row(5_001, "said", session_id="t")
+    )
+    dropoff = "SELECT bucket, from_second, viewers, completed FROM video_dropoff"
+    assert ask(dropoff) == [[10, 6, 1, 0]]
+
+
+def test_players_whose_stretches_and_statements_disagree_are_shown(
+    insert: Insert, ask: Ask
+) -> None:
+    insert(1, row(0, "played", video_time=0))
+    insert(1, row(10, "paused", video_time=10, video_played_segments="5[.]20"))
+    insert(1, row(20, "paused", video_time=10, session_id="without"))
+    # Together they cover 0 to 20; 5 to 10 is in both.
+    assert ask(
+        "SELECT sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement"
+        " FROM stretch_disagreement"
+    ) == [[1, 15, 10, 15, 0.75]]
+
+
+def test_the_same_user_id_of_two_home_pages_is_two_viewers(insert: Insert, ask: Ask) -> None:
+    insert(1, row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
+    assert ask("SELECT viewers FROM video_engagement") == [[2]]
+
+
+def test_a_section_is_read_by_the_tables_key(settings: Settings, insert: Insert, ask: Ask) -> None:
+    for section in (1, 2):
+        insert(section, row(0, "played"))
+    views = ask(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
+    )
+    for (view,) in views:
+        plan = ask(f"EXPLAIN indexes = 1 SELECT * FROM {view} WHERE section_id = 2")
+        assert "section_id in [2, 2]" in json.dumps(plan), view

@@ -129,11 +129,11 @@ def _event(event: Any, context: Any) -> _Reply:
     end = run.deadline
     if delivery.from_sqs:
         run = replace(run, deadline=end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6))
-    body, failed, not_retryable = run_event(delivery, run, end)
+    body, failed, bad_request = run_event(delivery, run, end)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]
         return _Reply({"batchItemFailures": items}, body, success=body["success"])
-    if delivery.direct and not_retryable:
+    if delivery.direct and bad_request:
         return _bad_request("event", body["failures"][0]["error"])
     failure = EventFailed(_what_failed(delivery, body)) if failed else None
     return _response(200, body, success=not failed, error=failure)

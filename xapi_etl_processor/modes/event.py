@@ -25,12 +25,12 @@ SHOWN_OBJECTS = 100
 
 class EventResult(NamedTuple):
     """The answer's body, the ids of the messages that must be delivered again (dead letters are
-    not among them), and whether something failed and no retry can help any of it.
+    not among them), and whether an object is named that can never be read.
     """
 
     body: dict[str, Any]
     failed_messages: list[str]
-    not_retryable: bool
+    bad_request: bool
 
 
 def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventResult:
@@ -67,10 +67,9 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
             for o, outcome in islice(outcomes.items(), SHOWN_OBJECTS)
         ]
-    failures = [outcome for outcome in outcomes.values() if outcome.failed]
-    not_retryable = bool(failures) and all(outcome.bad_request for outcome in failures)
     again = [one.message.id for one in failed if one.message.id not in dead]
-    return EventResult(body, again, not_retryable)
+    bad_request = any(outcome.bad_request for outcome in outcomes.values())
+    return EventResult(body, again, bad_request)
 
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:

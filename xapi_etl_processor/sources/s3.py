@@ -247,8 +247,6 @@ def _chunks(reading: _Reading, obj: S3Object, body: Any) -> Iterator[bytes]:
             attempts += 1
             if attempts == ATTEMPTS or reading.is_over or isinstance(error, S3Damaged):
                 raise
-            if read == obj.size:
-                return
             logger.warning(
                 "reading the rest of an object", extra={"error": str(error), "byte": read}
             )

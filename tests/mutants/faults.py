@@ -34,7 +34,7 @@ FIRST_TESTS = {
     "storage/": "test_batch test_exactly_once test_event_mode test_voided_statements test_docs"
     " test_clickhouse_faults test_altered_tables test_content",
     "storage/inspection": "test_health test_replicas",
-    "storage/migrations": "test_migration test_cli",
+    "storage/migrations": "test_migration test_cli test_tls",
     "storage/replication": "test_migration test_replicas",
     "telemetry": "test_logs test_privacy",
     "xapi/": "test_statements test_leniency test_column_order test_event_ids",

@@ -101,6 +101,7 @@ def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> 
     assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
     assert found(bucket, invoke, s3_prefix="section/1") == ["section/1/video/a.jsonl"]
     assert found(bucket, invoke, s3_prefix="section/1/") == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, s3_prefix="/section/1") == ["section/1/video/a.jsonl"]
 
 
 def test_a_prefix_narrows_and_a_section_filters(
@@ -113,6 +114,15 @@ def test_a_prefix_narrows_and_a_section_filters(
     assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
     assert found(bucket, invoke, s3_prefix="section/1/video") == ["section/1/video/c.jsonl"]
     assert len(found(bucket, invoke, s3_prefix="")) == 4
+
+
+def test_a_section_is_looked_for_in_folders_named_section_alone(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    bucket.put_each("subsection/1/video/a.jsonl", "subsection/section/1/video/b.jsonl")
+    expected = ["subsection/section/1/video/b.jsonl"]
+    assert found(bucket, invoke, s3_prefix="subsection", section_id=1) == expected
 
 
 def test_the_folder_of_the_bundles_is_configurable(

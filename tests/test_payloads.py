@@ -1,6 +1,7 @@
 """Which S3 objects a payload names, and what is an error of one message or of the whole payload."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +207,30 @@ def test_a_direct_payload_inside_a_message_is_read_without_decoding_its_key() ->
     assert not delivery.direct
 
 
-def test_nested_envelopes_have_a_depth_limit() -> None:
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        lambda text: {"Type": "Notification", "Message": text},
+        lambda text: {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": text}}]},
+    ],
+    ids=["SNS to SQS", "SNS to Lambda"],
+)
+def test_nested_envelopes_have_a_depth_limit(envelope: Callable[[str], Any]) -> None:
     payload = sample("s3_put")
     for _ in range(4):
-        payload = {"Type": "Notification", "Message": json.dumps(payload)}
+        payload = envelope(json.dumps(payload))
     assert parse_payload(payload).objects == [FIRST]
     with pytest.raises(UnknownPayload):
-        parse_payload({"Type": "Notification", "Message": json.dumps(payload)})
+        parse_payload(envelope(json.dumps(payload)))
+
+
+def test_an_sqs_record_among_those_of_s3_does_not_hold_them_back() -> None:
+    payload = sample("s3_put")
+    payload["Records"].append(sample("s3_in_sqs")["Records"][0])
+    delivery = parse_payload(payload)
+    assert (delivery.objects, delivery.from_sqs) == ([FIRST], False)
+    (message,) = delivery.messages
+    assert message.error == "a record is not from S3 but from aws:sqs"
 
 
 def test_each_object_is_given_once_in_the_order_of_first_mention() -> None:

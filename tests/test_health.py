@@ -425,6 +425,26 @@ def test_the_smallest_deduplication_window_is_the_one_that_counts(
     assert (status, clickhouse["deduplication"]) == (200, "window of 500 inserts")
 
 
+@pytest.mark.fault(39, caught_by="health check")
+def test_a_table_whose_deduplication_window_is_unknown_counts_as_one_without(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: a user that may see the columns of all tables, and one of the tables not."""
+    original = inspection.engines
+
+    def engines(*arguments: Any) -> inspection.Engines:
+        found = original(*arguments)
+        del found["processed_files"]
+        return found
+
+    monkeypatch.setattr(inspection, "engines", engines)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["deduplication"]) == (503, "none")
+    assert clickhouse["error"].startswith("processed_files has no deduplication window: ")
+
+
 @pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize(
     ("variable", "value", "service", "said"),

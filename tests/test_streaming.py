@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
@@ -22,10 +23,11 @@ from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import run_out_of_time_after
 from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.http_proxy import Answer, S3Proxy
 from tests.samples import notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
@@ -109,6 +111,54 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     next(abandoned)
     abandoned.close()
     assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2
+
+
+def test_a_thread_that_nobody_waits_for_any_more_reads_no_body(
+    bucket: Bucket, store: S3Proxy
+) -> None:
+    """S3 falls silent in the body. The command line would wait for the thread when it ends."""
+    obj = S3Object(bucket.name, bucket.put(KEY, video(1)), size=1000)
+    answering, go_on = threading.Event(), threading.Event()
+
+    def answer_late() -> None:
+        answering.set()
+        go_on.wait(30)
+
+    store.rule = lambda _: Answer(stall=10, do=answer_late)
+    before = set(threading.enumerate())
+    bodies = s3.bodies(connections(Settings.from_env(os.environ)).s3, [obj], 1, FOREVER.within(0.2))
+    assert len(list(bodies)) == 1
+    assert answering.wait(30)
+    (reader,) = (t for t in set(threading.enumerate()) - before if "ThreadPool" in t.name)
+    go_on.set()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_as_many_objects_are_requested_at_a_time_as_s3_concurrency_says(
+    bucket: Bucket, store: S3Proxy, settings: Settings, method: str
+) -> None:
+    """S3 answers none of the requests before all have arrived."""
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(4)]
+    together = threading.Barrier(4)
+    wait = Answer(do=lambda: together.wait(5))
+    store.rule = lambda request: wait if request.method == method else None
+    four = replace(settings, s3_concurrency=4)
+    outcomes = common.process(objects, Run(four, connections(four), "event"))
+    assert [outcome.status for outcome in outcomes] == ["processed"] * 4
+    assert not together.broken
+
+
+def test_as_many_connections_are_kept_as_are_used_at_a_time(
+    bucket: Bucket, aws_environment: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any more would be opened anew for each object, and each time a warning logged."""
+    client = s3.client(concurrency=2)
+    bucket.put(KEY, video(1))
+    opened = [client.get_object(Bucket=bucket.name, Key=KEY)["Body"] for _ in range(3)]
+    assert len({body.read() for body in opened}) == 1
+    assert [r.message for r in caplog.records if r.name == "urllib3.connectionpool"] == []
 
 
 @pytest.mark.slow

@@ -237,14 +237,15 @@ def test_different_rows_have_different_tokens(
 
 @pytest.mark.slow
 @pytest.mark.fault(35, caught_by="partition limit lifted for that insert")
-def test_statements_from_hundreds_of_months_are_one_insert(
+def test_statements_from_more_than_a_hundred_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    years, months_of_year = range(1990, 2015), range(1, 13)
+    """ClickHouse's default is to refuse an insert into more than 100 partitions."""
+    years, months_of_year = range(2000, 2009), range(1, 13)
     months = [f"{year}-{month:02}-01T00:00:00Z" for year in years for month in months_of_year]
     bucket.put(KEY, *(video(n, timestamp=month) for n, month in enumerate(months)))
     assert invoke(notification(bucket.name, KEY))["success"] is True
-    assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[300, 300]]
+    assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[108, 108]]
 
 
 @pytest.mark.slow

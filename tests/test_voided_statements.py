@@ -54,6 +54,8 @@ def test_a_voiding_statement_is_recorded_with_its_time_and_source_and_counts_as_
     assert ask(f"SELECT {columns} FROM voided_statements") == [
         [event_id(7), event_id(1002), "2024-01-02 08:00:00.000", bucket.uri(OTHER), 2]
     ]
+    etag = bucket.client.head_object(Bucket=bucket.name, Key=OTHER)["ETag"].strip('"')
+    assert ask("SELECT source_etag FROM voided_statements") == [[etag]]
 
 
 @pytest.mark.parametrize(

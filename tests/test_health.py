@@ -77,6 +77,11 @@ def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
     assert all(name.startswith("exports/") for name in asked)
 
 
+def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -> None:
+    answer = invoke(CHECK, seconds_left=0)
+    assert (answer.status, answer["clickhouse"]["ok"], answer["s3"]["ok"]) == (503, False, False)
+
+
 def test_the_health_check_changes_nothing(
     invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:

@@ -124,6 +124,12 @@ def test_what_cannot_be_a_section_is_answered_with_400(
     assert named in answer["error"]
 
 
+def test_a_long_value_is_cut_in_the_answer(invoke: Invoke) -> None:
+    """At 80 characters, of which one is the quotation mark."""
+    error = invoke({"section_id": "a" * 257})["error"]
+    assert error.startswith(f"section_id is '{'a' * 79}...: ")
+
+
 @pytest.mark.slow
 def test_an_events_answer_and_log_name_a_section_of_text(
     bucket: Bucket,

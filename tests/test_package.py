@@ -178,6 +178,21 @@ def test_the_summary_lists_every_package_and_the_total(packages: Packages) -> No
     assert any(line.endswith("  xapi_etl_processor") for line in lines)
 
 
+def test_the_summary_adds_up_what_belongs_to_a_package(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+        file.writestr("big/a.py", "x" * 2_000)
+        file.writestr("big/b.py", "x" * 1_000)
+        file.writestr("big-1.5.dist-info/RECORD", "x" * 10)
+        file.writestr("small.py", "x" * 100)
+    size = (tmp_path / "p.zip").stat().st_size
+    # Nothing is compressed; the zip has a directory besides.
+    assert [line.split() for line in contents(tmp_path / "p.zip").splitlines()[1:]] == [
+        ["3,010", "3,010", "big", "1.5"],
+        ["100", "100", "small"],
+        [f"{size:,}", "3,110", "total"],
+    ]
+
+
 def test_the_command_line_builds_for_the_default_python_and_names_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,6 @@ from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.storage.migrations import migrate
-from xapi_etl_processor.telemetry import logger
 
 
 @pytest.fixture
@@ -189,9 +188,8 @@ def test_any_other_certificate_and_no_tls_are_refused(
 
 @pytest.mark.check("S6")
 def test_an_unencrypted_network_connection_causes_a_warning(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(logger, "propagate", True)
     for host, secure in (("localhost", False), ("a.invalid", True), ("nowhere.invalid", False)):
         client = ClickHouse(Settings(host, clickhouse_port=1, clickhouse_secure=secure))
         with pytest.raises(ClickHouseError):

@@ -34,8 +34,6 @@ SHOWN_VALUE = 80
 # Settings checks and sets the level; Powertools would refuse a wrong one at import.
 logger = Logger(service="xapi-etl-processor", level="INFO", use_rfc3339=True)
 
-# A handler on the root logger, such as Lambda's own, would print every line a second time.
-logging.getLogger("xapi-etl-processor").propagate = False
 # The driver logs a traceback for every failed connection; our own error says it once.
 logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 

@@ -15,8 +15,8 @@ def on_cluster(statement: str, cluster: str) -> str:
     """The statement, changed to run on every server of the cluster and to replicate its table.
 
     The engine gets no path: ClickHouse's default, `/clickhouse/tables/{uuid}/{shard}`, stays right
-    when tables are exchanged. Anything but CREATE, ALTER, DROP and EXCHANGE is left as it is: what one
-    replica inserts, the others copy.
+    when tables are exchanged. Anything but CREATE, ALTER, DROP and EXCHANGE is left as it is: what
+    one replica inserts, the others copy.
     """
     there = f"ON CLUSTER '{cluster}'"
     for pattern, replacement in (

@@ -32,6 +32,7 @@ from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.sources import queue
 from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.storage.tables import STATEMENTS
 from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ class Template:
 
     database: str
     creates: list[str]
+    watching: list[str]
+    """Those of the views of what was watched, in the order in which they need each other."""
 
 
 @pytest.fixture(scope="session")
@@ -155,24 +158,40 @@ def template(clickhouse: ClickHouseServer) -> Template:
     }
     migrate(Settings.from_env(variables))
     found = clickhouse.engine.query(
-        f"SELECT create_table_query FROM system.tables WHERE database = '{database}'"
-        " AND name != 'schema_versions' ORDER BY engine = 'View'",
+        f"SELECT create_table_query, name = '{STATEMENTS}' OR engine != 'View' FROM system.tables"
+        f" WHERE database = '{database}' AND name != 'schema_versions'"
+        " ORDER BY engine = 'View', indexOf(['video_viewers', 'video_sessions'], name) DESC",
         "JSONCompactEachRow",
     )
-    creates = [json.loads(line)[0] for line in found.bytes().decode().splitlines()]
-    return Template(database, [f"CREATE DATABASE {database}", *creates])
+    creates = [json.loads(line) for line in found.bytes().decode().splitlines()]
+    return Template(
+        database,
+        [f"CREATE DATABASE {database}", *(create for create, loaded in creates if loaded)],
+        [create for create, loaded in creates if not loaded],
+    )
 
 
 @pytest.fixture
 def settings(unmigrated: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
-    """Settings, also set in the environment, for a database with the current tables and views.
+    """Settings, also set in the environment, for a database with the current tables.
 
-    It has no list of applied migrations: tests of migrations migrate `unmigrated`.
+    It has no list of applied migrations (tests of migrations migrate `unmigrated`), and of the
+    views only `video_statements`: the others, which no code of ours reads, are in `watching`.
     """
-    for create in template.creates:
-        made = create.replace(template.database, unmigrated.clickhouse_database)
-        clickhouse.engine.query(made)
+    _create(clickhouse, template.creates, template.database, unmigrated.clickhouse_database)
     return unmigrated
+
+
+@pytest.fixture
+def watching(settings: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
+    """`settings`, and the views of what was watched."""
+    _create(clickhouse, template.watching, template.database, settings.clickhouse_database)
+    return settings
+
+
+def _create(server: ClickHouseServer, creates: list[str], template: str, database: str) -> None:
+    for create in creates:
+        server.engine.query(create.replace(template, database))
 
 
 _made: list[ClickHouse] = []

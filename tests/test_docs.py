@@ -141,7 +141,7 @@ def test_the_queries_of_all_pages_run(unmigrated: Settings, ask: Ask) -> None:
         for sql in block.split(";")
         if sql.strip()
     ]
-    assert len(queries) == 8
+    assert len(queries) == 21
     queries += of_every_page(r'make query SQL="([^"]+)"')
     for sql in queries:
         # A new database has no table of version 0.1; tests/test_migration.py compares with it.
@@ -150,7 +150,7 @@ def test_the_queries_of_all_pages_run(unmigrated: Settings, ask: Ask) -> None:
 
 
 def test_the_sample_query_counts_each_viewer_once_and_no_voided_statement(
-    bucket: Bucket, invoke: Invoke, settings: Settings, ask: Ask
+    bucket: Bucket, invoke: Invoke, watching: Settings, ask: Ask
 ) -> None:
     """A video of 46 seconds, two viewers of the same name, one of them in two sessions."""
 
@@ -178,8 +178,8 @@ def test_the_sample_query_counts_each_viewer_once_and_no_voided_statement(
     )
     invoke({"mode": "bulk"})
     sql = blocks("sql", PAGES["docs/tables.md"])[0].strip().rstrip(";")
-    sql = sql.replace("xapi_analytics", settings.clickhouse_database)
-    assert ask(f"SELECT viewers, completed FROM ({sql})") == [[2, 1]]
+    sql = sql.replace("xapi_analytics", watching.clickhouse_database)
+    assert ask(f"SELECT viewers, completions FROM ({sql})") == [[2, 1]]
 
 
 def test_no_page_reads_events_without_the_view_or_final() -> None:

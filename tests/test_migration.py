@@ -71,7 +71,8 @@ def test_a_migrated_table_is_like_that_of_a_new_database(
         )
     }
     expected = {
-        sql.replace(template.database, old.clickhouse_database) for sql in template.creates[1:]
+        sql.replace(template.database, old.clickhouse_database)
+        for sql in (*template.creates[1:], *template.watching)
     }
     assert made == expected
     assert migrate(old) == []

@@ -50,7 +50,7 @@ def row(at: int, verb: str, **more: Any) -> Row:
 
 
 @pytest.fixture
-def insert(clickhouse: ClickHouseServer, settings: Settings) -> Insert:
+def insert(clickhouse: ClickHouseServer, watching: Settings) -> Insert:
     """Inserts rows of a section in one insert."""
 
     def insert(section: int, *rows: Row) -> None:
@@ -58,7 +58,7 @@ def insert(clickhouse: ClickHouseServer, settings: Settings) -> Insert:
             json.dumps({"section_id": section, "section": str(section), **row}) for row in rows
         )
         clickhouse.engine.query(
-            f"INSERT INTO {settings.clickhouse_database}.video_events FORMAT JSONEachRow {lines}"
+            f"INSERT INTO {watching.clickhouse_database}.video_events FORMAT JSONEachRow {lines}"
         )
 
     return insert
@@ -284,6 +284,7 @@ def statements_of(example: str) -> Iterator[dict[str, Any]]:
 )
 def test_the_examples_of_the_page_are_counted_as_it_says(
     bucket: Bucket,
+    watching: Settings,
     invoke: Invoke,
     ask: Ask,
     example: str,
@@ -354,7 +355,7 @@ def test_completed_is_what_a_statement_says_else_the_share_needed(
     assert progress(ask, 1, "is_completed") == [[completed]]
 
 
-def test_voided_statements_do_not_count(settings: Settings, insert: Insert, ask: Ask) -> None:
+def test_voided_statements_do_not_count(insert: Insert, ask: Ask) -> None:
     kept = row(0, "paused", video_played_segments="0[.]10")
     voided = row(5, "paused", video_played_segments="0[.]50")
     insert(1, kept, voided)
@@ -402,7 +403,7 @@ def test_the_same_user_id_of_two_home_pages_is_two_viewers(insert: Insert, ask: 
     assert ask("SELECT viewers FROM video_engagement") == [[2]]
 
 
-def test_a_section_is_read_by_the_tables_key(settings: Settings, insert: Insert, ask: Ask) -> None:
+def test_a_section_is_read_by_the_tables_key(insert: Insert, ask: Ask) -> None:
     for section in (1, 2):
         insert(section, row(0, "played"))
     views = ask(

@@ -40,7 +40,8 @@ INSERT INTO video_events (event_id, timestamp, timestamp_source, user_id, home_p
 WITH intDiv(number, 10) AS s, number % 10 AS k, cityHash64(s, {part}, {section}) AS h,
     intDiv(h, 4000) % 40 AS video, 300 + video * 20 AS length,
     round(intDiv(h, 160000) % 100 / 100 * length * 0.6, 1) AS p, intDiv(h, 16000000) % 60 AS d,
-    '0[.]' || toString(p) AS first, first || '[,]' || toString(p) || '[.]' || toString(p + d) AS two,
+    '0[.]' || toString(p) AS first,
+    first || '[,]' || toString(p) || '[.]' || toString(p + d) AS two,
     two || '[,]' || toString(p / 2) || '[.]' || toString(p / 2 + d) AS three,
     ['initialized', 'played', 'paused', 'played', 'interacted', 'paused', 'seeked', 'played',
      'paused', 'terminated'] AS verbs
@@ -57,9 +58,10 @@ FROM numbers({rows})
 
 
 def main() -> None:
+    """Measure and print."""
     with TemporaryDirectory() as folder:
-        server = ClickHouseServer(Path(folder), user="default", password="none").start()
-        migrate(Settings("127.0.0.1", server.port, clickhouse_password="none"))
+        server = ClickHouseServer(Path(folder), user="default", password="").start()
+        migrate(Settings("127.0.0.1", server.port))
         query = server.engine.query
         query("USE xapi_analytics")
         for part in range(4):

@@ -250,6 +250,7 @@ def test_failures_are_reported_to_lambda(python: str, start: Start, bucket: Buck
         assert answer == ({"batchItemFailures": [{"itemIdentifier": "poison"}]}, False)
 
 
+@pytest.mark.parametrize("python", [PYTHON], indirect=True)
 def test_the_password_can_come_from_a_secret(python: str, start: Start, settings: Settings) -> None:
     secret = boto3.client("secretsmanager").create_secret(
         Name=f"clickhouse-{python}", SecretString=settings.clickhouse_password

@@ -178,18 +178,19 @@ def settings(unmigrated: Settings, clickhouse: ClickHouseServer, template: Templ
     It has no list of applied migrations (tests of migrations migrate `unmigrated`), and of the
     views only `video_statements`: the others, which no code of ours reads, are in `watching`.
     """
-    _create(clickhouse, template.creates, template.database, unmigrated.clickhouse_database)
+    create(clickhouse, template.creates, template.database, unmigrated.clickhouse_database)
     return unmigrated
 
 
 @pytest.fixture
 def watching(settings: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
     """`settings`, and the views of what was watched."""
-    _create(clickhouse, template.watching, template.database, settings.clickhouse_database)
+    create(clickhouse, template.watching, template.database, settings.clickhouse_database)
     return settings
 
 
-def _create(server: ClickHouseServer, creates: list[str], template: str, database: str) -> None:
+def create(server: ClickHouseServer, creates: list[str], template: str, database: str) -> None:
+    """Run statements of a Template, with another database's name."""
     for create in creates:
         server.engine.query(create.replace(template, database))
 

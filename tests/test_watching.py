@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -17,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, Template, create
 from tests.samples import VIDEO, notification, video
 from xapi_etl_processor.config import Settings
 
@@ -26,7 +27,6 @@ MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
 URL = "https://videos.example.edu/1"
 
 Row = dict[str, Any]
-Insert = Callable[..., None]
 
 _sections = count(1)
 _numbers = count()
@@ -49,19 +49,44 @@ def row(at: int, verb: str, **more: Any) -> Row:
     }
 
 
+@dataclass
+class Watched:
+    """A section of the database that these tests share, and the views of it."""
+
+    server: ClickHouseServer
+    database: str
+    section: int
+
+    def insert(self, *rows: Row) -> None:
+        """Insert rows in one insert."""
+        here = {"section_id": self.section, "section": str(self.section)}
+        lines = "\n".join(json.dumps({**here, **row}) for row in rows)
+        self.server.engine.query(
+            f"INSERT INTO {self.database}.video_events FORMAT JSONEachRow {lines}"
+        )
+
+    def view(self, name: str, columns: str) -> list[list[Any]]:
+        """The section's rows in a view, sorted."""
+        answer = self.server.engine.query(
+            f"SELECT {columns} FROM {self.database}.{name} WHERE section_id = {self.section}"
+            " ORDER BY ALL",
+            "JSONCompactEachRow",
+        )
+        return [json.loads(line) for line in answer.bytes().decode().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def database(clickhouse: ClickHouseServer, template: Template) -> Iterator[str]:
+    """A database with all views, for the whole module: creating them takes longer than a test."""
+    made = f"watched_{uuid4().hex[:12]}"
+    create(clickhouse, [*template.creates, *template.watching], template.database, made)
+    yield made
+    clickhouse.engine.query(f"DROP DATABASE {made}")
+
+
 @pytest.fixture
-def insert(clickhouse: ClickHouseServer, watching: Settings) -> Insert:
-    """Inserts rows of a section in one insert."""
-
-    def insert(section: int, *rows: Row) -> None:
-        lines = "\n".join(
-            json.dumps({"section_id": section, "section": str(section), **row}) for row in rows
-        )
-        clickhouse.engine.query(
-            f"INSERT INTO {watching.clickhouse_database}.video_events FORMAT JSONEachRow {lines}"
-        )
-
-    return insert
+def watched(clickhouse: ClickHouseServer, database: str) -> Watched:
+    return Watched(clickhouse, database, next(_sections))
 
 
 @dataclass
@@ -172,62 +197,56 @@ def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
 @given(data=st.data(), made=sessions())
 @pytest.mark.slow
 def test_each_view_agrees_with_sets_of_seconds(
-    clickhouse: ClickHouseServer,
-    settings: Settings,
-    insert: Insert,
-    ask: Ask,
-    data: st.DataObject,
-    made: list[Player],
+    clickhouse: ClickHouseServer, database: str, data: st.DataObject, made: list[Player]
 ) -> None:
-    section = next(_sections)
+    here = Watched(clickhouse, database, next(_sections))
     rows = data.draw(st.permutations([row for player in made for row in player.rows]))
     again = data.draw(st.lists(st.sampled_from(rows), max_size=4)) if rows else []
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
     for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
         if start < end:
-            insert(section, *rows[start:end])
+            here.insert(*rows[start:end])
     for one in again:
-        insert(section, {**one, "row_version": 1})
+        here.insert({**one, "row_version": 1})
     if data.draw(st.booleans()):
-        clickhouse.engine.query(f"OPTIMIZE TABLE {settings.clickhouse_database}.video_events FINAL")
+        clickhouse.engine.query(f"OPTIMIZE TABLE {database}.video_events FINAL")
 
     users = sorted({player.user for player in made})
     pieces = {
         user: [piece for player in made if player.user == user for piece in player.played()]
         for user in users
     }
-    watched = {user: seconds(iter(pieces[user])) for user in users}
+    seen = {user: seconds(iter(pieces[user])) for user in users}
     played = {user: sum(end - start for start, end in pieces[user]) for user in users}
     completed = {
-        user: len(watched[user]) == LENGTH
+        user: len(seen[user]) == LENGTH
         or any(r["verb"] == "completed" for p in made if p.user == user for r in p.rows)
         for user in users
     }
-    here = f"WHERE section_id = {section}"
-    assert ask(
-        "SELECT user_id, minutes_watched * 60, minutes_played * 60, share_watched, is_completed"
-        f" FROM viewer_progress {here} ORDER BY user_id"
+    assert here.view(
+        "viewer_progress",
+        "user_id, minutes_watched * 60, minutes_played * 60, share_watched, is_completed",
     ) == [
-        [u, pytest.approx(len(watched[u])), pytest.approx(played[u]), len(watched[u]) / LENGTH, c]
+        [u, pytest.approx(len(seen[u])), pytest.approx(played[u]), len(seen[u]) / LENGTH, c]
         for u, c in completed.items()
     ]
-    assert ask(
-        "SELECT viewers, sessions, completions, minutes_watched * 60, minutes_played * 60"
-        f" FROM video_engagement {here}"
+    assert here.view(
+        "video_engagement",
+        "viewers, sessions, completions, minutes_watched * 60, minutes_played * 60",
     ) == [
         [
             len(users),
             len(made),
             sum(completed.values()),
-            pytest.approx(sum(map(len, watched.values()))),
+            pytest.approx(sum(map(len, seen.values()))),
             pytest.approx(sum(played.values())),
         ]
     ]
     middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
-    assert ask(f"SELECT bucket, viewers, plays FROM video_retention {here} ORDER BY bucket") == [
+    assert here.view("video_retention", "bucket, viewers, plays") == [
         [
             bucket,
-            sum(int(middle) in watched[user] for user in users),
+            sum(int(middle) in seen[user] for user in users),
             sum(start <= middle < end for user in users for start, end in pieces[user]),
         ]
         for bucket, middle in enumerate(middles)
@@ -237,16 +256,16 @@ def test_each_view_agrees_with_sets_of_seconds(
         for player in made
         for start, to in player.seeks
     )
-    seeks_here = f"SELECT from_bucket, to_bucket, seeks FROM video_seeks {here} ORDER BY 1, 2"
-    assert ask(seeks_here) == [[*ends, number] for ends, number in sorted(seeks.items())]
+    found = here.view("video_seeks", "from_bucket, to_bucket, seeks")
+    assert found == [[*ends, number] for ends, number in sorted(seeks.items())]
     days = Counter(player.rows[0]["timestamp"] // 86_400 for player in made)
     statements = {
         day: sum(len(p.rows) for p in made if p.rows[0]["timestamp"] // 86_400 == day)
         for day in days
     }
-    assert ask(
-        f"SELECT toUInt32(day), sessions, statements FROM section_daily {here} ORDER BY day"
-    ) == [[day, number, statements[day]] for day, number in sorted(days.items())]
+    assert here.view("section_daily", "toUInt32(day), sessions, statements") == [
+        [day, number, statements[day]] for day, number in sorted(days.items())
+    ]
 
 
 PAGE = (Path(__file__).parent.parent / "docs/watching.md").read_text()
@@ -273,6 +292,7 @@ def statements_of(example: str) -> Iterator[dict[str, Any]]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "watched", "played", "reached"),
     [
@@ -304,36 +324,37 @@ def test_the_examples_of_the_page_are_counted_as_it_says(
     ) == [[100, watched, played, reached, False]]
 
 
-def progress(ask: Ask, section: int, columns: str) -> list[list[Any]]:
-    return ask(f"SELECT {columns} FROM viewer_progress WHERE section_id = {section} ORDER BY 1")
-
-
-def test_open_reversed_and_unreadable_stretches_count_for_nothing(insert: Insert, ask: Ask) -> None:
+def test_open_reversed_and_unreadable_stretches_count_for_nothing(watched: Watched) -> None:
     sent = "5[.]9[,]20[.]10[,]30[.][,]x[.]40[,]-3[.]2[,]50[.]inf[,]9[.]12.3456"
-    insert(1, row(0, "paused", video_played_segments=sent))
-    assert progress(ask, 1, "round(minutes_watched * 60, 4)") == [[7.346]]
+    watched.insert(row(0, "paused", video_played_segments=sent))
+    assert watched.view("viewer_progress", "round(minutes_watched * 60, 4)") == [[7.346]]
 
 
-def test_stretches_are_cut_at_the_length(insert: Insert, ask: Ask) -> None:
-    insert(1, row(0, "paused", video_played_segments="50[.]70[,]80[.]90", video_time=90))
-    found = progress(ask, 1, "round(minutes_watched * 60), reached, stopped_at")
+def test_stretches_are_cut_at_the_length(watched: Watched) -> None:
+    watched.insert(row(0, "paused", video_played_segments="50[.]70[,]80[.]90", video_time=90))
+    found = watched.view("viewer_progress", "round(minutes_watched * 60), reached, stopped_at")
     assert found == [[10, LENGTH, LENGTH]]
 
 
-def test_the_length_is_the_one_that_most_statements_send(insert: Insert, ask: Ask) -> None:
-    insert(1, row(0, "played", video_length=61), row(1, "paused"), row(2, "paused", user_id="bob"))
-    assert progress(ask, 1, "user_id, video_length") == [["ada", LENGTH], ["bob", LENGTH]]
-    insert(1, row(3, "played", video_length=61))
-    assert progress(ask, 1, "user_id, video_length") == [["ada", 61], ["bob", 61]]
+def test_the_length_is_the_one_that_most_statements_send(watched: Watched) -> None:
+    watched.insert(
+        row(0, "played", video_length=61), row(1, "paused"), row(2, "paused", user_id="bob")
+    )
+    assert watched.view("viewer_progress", "user_id, video_length") == [
+        ["ada", LENGTH],
+        ["bob", LENGTH],
+    ]
+    watched.insert(row(3, "played", video_length=61))
+    assert watched.view("viewer_progress", "user_id, video_length") == [["ada", 61], ["bob", 61]]
 
 
-def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(
-    insert: Insert, ask: Ask
-) -> None:
+def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(watched: Watched) -> None:
     sent = {"video_length": None, "video_played_segments": "0[.]10"}
-    insert(1, row(0, "paused", **sent))
-    assert progress(ask, 1, "share_watched, is_completed, video_length") == [[None, False, 10]]
-    assert ask("SELECT count(), sum(viewers) FROM video_retention") == [[100, 100]]
+    watched.insert(row(0, "paused", **sent))
+    assert watched.view("viewer_progress", "share_watched, is_completed, video_length") == [
+        [None, False, 10]
+    ]
+    assert watched.view("video_retention", "count(), sum(viewers)") == [[100, 100]]
 
 
 @pytest.mark.parametrize(
@@ -349,66 +370,68 @@ def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(
     ],
 )
 def test_completed_is_what_a_statement_says_else_the_share_needed(
-    insert: Insert, ask: Ask, more: Row, completed: bool
+    watched: Watched, more: Row, completed: bool
 ) -> None:
-    insert(1, {**row(0, "paused"), **more})
-    assert progress(ask, 1, "is_completed") == [[completed]]
+    watched.insert({**row(0, "paused"), **more})
+    assert watched.view("viewer_progress", "is_completed") == [[completed]]
 
 
-def test_voided_statements_do_not_count(insert: Insert, ask: Ask) -> None:
+def test_voided_statements_do_not_count(watched: Watched) -> None:
     kept = row(0, "paused", video_played_segments="0[.]10")
     voided = row(5, "paused", video_played_segments="0[.]50")
-    insert(1, kept, voided)
-    ask(f"INSERT INTO voided_statements (voided_id) VALUES ('{voided['event_id']}')")
-    assert progress(ask, 1, "round(minutes_watched * 60)") == [[10]]
+    watched.insert(kept, voided)
+    table = f"{watched.database}.voided_statements"
+    watched.server.engine.query(f"INSERT INTO {table} (voided_id) VALUES ('{voided['event_id']}')")
+    assert watched.view("viewer_progress", "round(minutes_watched * 60)") == [[10]]
 
 
-def test_statements_without_a_time_of_their_own_are_not_put_in_order(
-    insert: Insert, ask: Ask
-) -> None:
+def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Watched) -> None:
     by_key = {"timestamp_source": "key"}
-    insert(1, row(0, "played", video_time=0, **by_key), row(0, "paused", video_time=30, **by_key))
-    assert progress(ask, 1, "minutes_watched, reached") == [[0, 30]]
+    watched.insert(
+        row(0, "played", video_time=0, **by_key), row(0, "paused", video_time=30, **by_key)
+    )
+    assert watched.view("viewer_progress", "minutes_watched, reached") == [[0, 30]]
     unknown = {"timestamp_source": "none", "user_id": "bob"}
-    insert(1, row(-MIDNIGHT, "played", video_time=0, **unknown))
-    assert ask("SELECT toString(day), viewers FROM section_daily") == [["2024-03-01", 1]]
+    watched.insert(row(-MIDNIGHT, "played", video_time=0, **unknown))
+    assert watched.view("section_daily", "toString(day), viewers") == [["2024-03-01", 1]]
 
 
 def test_a_viewer_stopped_for_good_at_the_last_position_of_the_last_session(
-    insert: Insert, ask: Ask
+    watched: Watched,
 ) -> None:
-    insert(1, row(0, "paused", video_time=50), row(9, "interacted", user_id="bob"))
-    insert(
-        1, row(5_000, "paused", video_time=6, session_id="t"), row(5_001, "said", session_id="t")
-    )
-    dropoff = "SELECT bucket, from_second, viewers, completed FROM video_dropoff"
-    assert ask(dropoff) == [[10, 6, 1, 0]]
+    watched.insert(row(0, "paused", video_time=50), row(9, "interacted", user_id="bob"))
+    later = row(5_000, "paused", video_time=6, session_id="t")
+    watched.insert(later, row(5_001, "said", session_id="t"))
+    assert watched.view("video_dropoff", "bucket, from_second, viewers, completed") == [
+        [10, 6, 1, 0]
+    ]
 
 
-def test_players_whose_stretches_and_statements_disagree_are_shown(
-    insert: Insert, ask: Ask
-) -> None:
-    insert(1, row(0, "played", video_time=0))
-    insert(1, row(10, "paused", video_time=10, video_played_segments="5[.]20"))
-    insert(1, row(20, "paused", video_time=10, session_id="without"))
+def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watched) -> None:
+    watched.insert(row(0, "played", video_time=0))
+    watched.insert(row(10, "paused", video_time=10, video_played_segments="5[.]20"))
+    watched.insert(row(20, "paused", video_time=10, session_id="without"))
     # Together they cover 0 to 20; 5 to 10 is in both.
-    assert ask(
-        "SELECT sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement"
-        " FROM stretch_disagreement"
+    assert watched.view(
+        "stretch_disagreement",
+        "sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
     ) == [[1, 15, 10, 15, 0.75]]
 
 
-def test_the_same_user_id_of_two_home_pages_is_two_viewers(insert: Insert, ask: Ask) -> None:
-    insert(1, row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
-    assert ask("SELECT viewers FROM video_engagement") == [[2]]
+def test_the_same_user_id_of_two_home_pages_is_two_viewers(watched: Watched) -> None:
+    watched.insert(row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
+    assert watched.view("video_engagement", "viewers") == [[2]]
 
 
-def test_a_section_is_read_by_the_tables_key(insert: Insert, ask: Ask) -> None:
-    for section in (1, 2):
-        insert(section, row(0, "played"))
-    views = ask(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
-    )
-    for (view,) in views:
-        plan = ask(f"EXPLAIN indexes = 1 SELECT * FROM {view} WHERE section_id = 2")
-        assert "section_id in [2, 2]" in json.dumps(plan), view
+@pytest.mark.slow
+def test_a_section_is_read_by_the_tables_key(watched: Watched, template: Template) -> None:
+    watched.insert(row(0, "played"))
+    for create_view in template.watching:
+        view = create_view.split(" (")[0].rpartition(".")[2]
+        plan = str(
+            watched.server.engine.query(
+                f"EXPLAIN indexes = 1 SELECT * FROM {watched.database}.{view}"
+                f" WHERE section_id = {watched.section}"
+            )
+        )
+        assert f"section_id in [{watched.section}, {watched.section}]" in plan, view

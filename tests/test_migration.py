@@ -133,6 +133,26 @@ def test_every_column_of_version_0_1_is_copied(old: Settings, ask: Ask) -> None:
     assert ask("SELECT count() FROM video_events FINAL") == [[130]]
 
 
+def test_rows_are_filled_with_stretches_after_the_migration_not_during_it(
+    old: Settings, insert: Any, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    """All parts are written anew for it, which may take hours."""
+    insert(row(1, video_played_segments="0[.]10"))
+
+    def hold(point: str, sql: str) -> None:
+        if point == "query" and "MATERIALIZE COLUMN" in sql:
+            ask("SYSTEM STOP MERGES")
+
+    clickhouse.hook = hold
+    try:
+        migrate(old)
+        unfinished = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
+        assert "MATERIALIZE COLUMN" in str(ask(f"{unfinished} AND NOT is_done"))
+        assert ask("SELECT played_stretches FROM video_statements") == [[[[0, 10]]]]
+    finally:
+        ask("SYSTEM START MERGES")
+
+
 def test_of_repeated_rows_the_one_inserted_last_is_copied(
     old: Settings, insert: Any, ask: Ask
 ) -> None:
@@ -151,6 +171,9 @@ STEPS = (
     "INSERT INTO video_events\n",
     "CREATE OR REPLACE VIEW",
     "0003 is recorded",
+    "ADD COLUMN IF NOT EXISTS",
+    "MATERIALIZE COLUMN",
+    "0004 is recorded",
 )
 """What migrating does to a database of version 0.1."""
 

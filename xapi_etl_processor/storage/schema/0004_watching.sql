@@ -18,9 +18,10 @@ ADD COLUMN IF NOT EXISTS `played_stretches` Array(Tuple(Float64, Float64)) MATER
     )
 ) COMMENT 'video_played_segments as pairs of seconds: from, to';
 
--- Rows from before have it computed at each query until this is done in the background.
+-- Rows from before have it computed at each query until this is done. It is done in the background:
+-- current versions of ClickHouse would otherwise wait until all parts are written anew.
 ALTER TABLE video_events
-MATERIALIZE COLUMN `played_stretches`;
+MATERIALIZE COLUMN `played_stretches` SETTINGS mutations_sync = 0;
 
 CREATE OR REPLACE VIEW video_statements AS
 SELECT *, played_stretches FROM video_events FINAL
@@ -61,7 +62,7 @@ SELECT
     greatest(max(up_to), max(on_from), max(arrayMax(played_stretches.2)), 0) AS furthest
 FROM (
     SELECT
-        *, played_stretches,
+        *,
         if(session_id != '', session_id, registration) AS session,
         verb IN ('seeked', 'skipped') AS is_seek,
         multiIf(

@@ -178,21 +178,31 @@ def settings(unmigrated: Settings, clickhouse: ClickHouseServer, template: Templ
     It has no list of applied migrations (tests of migrations migrate `unmigrated`), and of the
     views only `video_statements`: the others, which no code of ours reads, are in `watching`.
     """
-    create(clickhouse, template.creates, template.database, unmigrated.clickhouse_database)
+    run_all(clickhouse, template.creates, template.database, unmigrated.clickhouse_database)
     return unmigrated
 
 
 @pytest.fixture
 def watching(settings: Settings, clickhouse: ClickHouseServer, template: Template) -> Settings:
     """`settings`, and the views of what was watched."""
-    create(clickhouse, template.watching, template.database, settings.clickhouse_database)
+    run_all(clickhouse, template.watching, template.database, settings.clickhouse_database)
     return settings
 
 
-def create(server: ClickHouseServer, creates: list[str], template: str, database: str) -> None:
+def run_all(server: ClickHouseServer, statements: list[str], template: str, database: str) -> None:
     """Run statements of a Template, with another database's name."""
-    for create in creates:
-        server.engine.query(create.replace(template, database))
+    for sql in statements:
+        server.engine.query(sql.replace(template, database))
+
+
+def before_ledger_lookups(server: ClickHouseServer, act: Callable[[], object]) -> None:
+    """Call `act` before each query that asks the ledger which objects are done."""
+
+    def hook(point: str, sql: str) -> None:
+        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
+            act()
+
+    server.hook = hook
 
 
 _made: list[ClickHouse] = []

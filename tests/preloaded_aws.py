@@ -1,4 +1,4 @@
-"""The aws command without its start, which takes longer than most of what tests ask of it.
+"""The aws command, loaded once: its start takes longer than most of what tests ask of it.
 
 A server that has loaded the command's modules forks a process for each call. The script `aws` in
 the PATH hands it the arguments, the environment and the open files, and ends as that process does.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
 from tests.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor import common
@@ -172,7 +173,7 @@ def _out_of_memory(*_: object) -> None:
 
 
 def _finished(status: Status) -> Outcome:
-    """The outcome of the object of `_fill`."""
+    """The outcome of the object whose statements `_fill` adds."""
     found = Outcome(S3Object("bucket", KEY, "etag"))
     if status is Status.WAITING:
         found.mark_stopped(status, TIME_RAN_OUT)
@@ -217,15 +218,13 @@ def test_what_was_read_before_the_ledger_failed_is_stored(
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
     objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(3)]
-    asked: list[str] = []
+    lookups = count(1)
 
-    def refuse_the_second_question(point: str, sql: str) -> None:
-        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
-            asked.append(sql)
-            if len(asked) == 2:
-                raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+    def refuse_the_second_lookup() -> None:
+        if next(lookups) == 2:
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
 
-    clickhouse.hook = refuse_the_second_question
+    before_ledger_lookups(clickhouse, refuse_the_second_lookup)
     run = Run(settings, connections(settings), "bulk")
     assert [outcome.status for outcome in common.process(objects, run)] == [
         "processed",

@@ -17,7 +17,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import run_out_of_time_after
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
 from tests.reader import IDS, ROWS, ids
@@ -376,13 +376,8 @@ def test_objects_delivered_to_eight_processes_at_once_count_once(
         body = b"".join(line(1000 * n + m) for m in range(300)) + BAD_LINE + b"\n"
         bucket.put(key, body=body)
     asked = threading.Barrier(8)
-
-    def together(point: str, sql: str) -> None:
-        # All eight query the ledger, which is empty, before any may go on.
-        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
-            asked.wait(60)
-
-    clickhouse.hook = together
+    # All eight query the ledger, which is empty, before any may go on.
+    before_ledger_lookups(clickhouse, lambda: asked.wait(60))
     crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(8)]
     assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 8
     assert ask("SELECT count() FROM video_events FINAL") == [[1200]]

@@ -434,7 +434,7 @@ def test_the_smallest_deduplication_window_is_the_one_that_counts(
 def test_a_table_whose_deduplication_window_is_unknown_counts_as_one_without(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Simulated: a user that may see the columns of all tables, and one of the tables not."""
+    """Simulated: a user that may see the columns of every table, but not one of the tables."""
     original = inspection.engines
 
     def engines(*arguments: Any) -> inspection.Engines:

@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, Template, create
+from tests.conftest import Ask, Bucket, Invoke, Template, run_all
 from tests.samples import VIDEO, notification, video
 from xapi_etl_processor.config import Settings
 
@@ -77,9 +77,9 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def database(clickhouse: ClickHouseServer, template: Template) -> Iterator[str]:
-    """A database with all views, for the whole module: creating them takes longer than a test."""
+    """A database with all views, which the tests share: creating it takes longer than a test."""
     made = f"watched_{uuid4().hex[:12]}"
-    create(clickhouse, [*template.creates, *template.watching], template.database, made)
+    run_all(clickhouse, [*template.creates, *template.watching], template.database, made)
     yield made
     clickhouse.engine.query(f"DROP DATABASE {made}")
 
@@ -91,7 +91,7 @@ def watched(clickhouse: ClickHouseServer, database: str) -> Watched:
 
 @dataclass
 class Player:
-    """Plays a video in one session, and keeps what it played and what it sends."""
+    """Plays a video in one session, and remembers what it played and sent."""
 
     kind: str
     session: str
@@ -104,7 +104,6 @@ class Player:
     begun: int = 0
     seeks: list[tuple[int, int]] = field(default_factory=list)
     """Seeks that were sent."""
-    stopped_at: int | None = None
 
     def send(self, verb: str, **more: Any) -> None:
         pairs = [*self.pieces, *([(self.begun, self.position)] if self.playing else [])]
@@ -130,7 +129,6 @@ class Player:
     def say(self, verb: str) -> None:
         """A statement that does not end playing."""
         self.send(verb, video_time=self.position)
-        self.stopped_at = self.position
         if self.kind == "none" and self.playing and self.position > self.begun:
             # Proved up to here, whatever follows; it is played in two pieces, next to each other.
             self.pieces.append((self.begun, self.position))
@@ -139,14 +137,12 @@ class Player:
     def pause(self) -> None:
         self.stop()
         self.send("paused", video_time=self.position)
-        self.stopped_at = self.position
 
     def seek(self, to: int) -> None:
         was_playing, start = self.playing, self.position
         self.stop()
         self.position = to
         self.seeks.append((start, to))
-        self.stopped_at = to
         self.send("seeked", video_seek_from=start, video_seek_to=to)
         self.playing, self.begun = was_playing, to
 
@@ -297,7 +293,7 @@ def statements_of(example: str) -> Iterator[dict[str, Any]]:
     ("example", "watched", "played", "reached"),
     [
         ("A player that repeats all its stretches", 40, 50, 40),
-        ("A player that sends the last one only", 30, 40, 30),
+        ("A player that sends only its last stretch", 30, 40, 30),
         ("A player that sends none, and a tab that is closed", 45, 45, 95),
         ("A seek while playing", 25, 25, 85),
     ],
@@ -426,8 +422,8 @@ def test_the_same_user_id_of_two_home_pages_is_two_viewers(watched: Watched) -> 
 @pytest.mark.slow
 def test_a_section_is_read_by_the_tables_key(watched: Watched, template: Template) -> None:
     watched.insert(row(0, "played"))
-    for create_view in template.watching:
-        view = create_view.split(" (")[0].rpartition(".")[2]
+    for sql in template.watching:
+        view = sql.split(" (")[0].rpartition(".")[2]
         plan = str(
             watched.server.engine.query(
                 f"EXPLAIN indexes = 1 SELECT * FROM {watched.database}.{view}"

@@ -239,11 +239,16 @@ def test_each_view_agrees_with_sets_of_seconds(
         ]
     ]
     middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
-    assert here.view("video_retention", "bucket, viewers, plays") == [
+    plays = [
+        [sum(start <= middle < end for start, end in pieces[user]) for user in users]
+        for middle in middles
+    ]
+    assert here.view("video_retention", "bucket, viewers, rewatchers, plays") == [
         [
             bucket,
             sum(int(middle) in seen[user] for user in users),
-            sum(start <= middle < end for user in users for start, end in pieces[user]),
+            sum(times > 1 for times in plays[bucket]),
+            sum(plays[bucket]),
         ]
         for bucket, middle in enumerate(middles)
     ]

@@ -175,6 +175,7 @@ SELECT
     bucket * video_length / 100 AS from_second,
     (bucket + 1) * video_length / 100 AS to_second,
     countIf(nth = 1) AS viewers,
+    countIf(nth = 2) AS rewatchers,
     countIf(nth > 0) AS plays
 FROM (
     SELECT

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -18,16 +19,20 @@ _OLI = "http://oli.cmu.edu/extensions/"
 _ADL = "http://adlnet.gov/expapi/verbs/"
 _PLAYER_VERBS = "https://w3id.org/xapi/video/verbs/"
 _VIDEO_TYPE = "https://w3id.org/xapi/video/activity-type/video"
-_TITLES = (
-    "Cell division",
-    "Supply and demand",
-    "La conjugaison française",
-    "Newton's second law",
-    "Photosynthèse",
-    "Confidence intervals",
-    "細胞分裂",
-    "Chemical bonds",
+# Title, seconds, where many leave, a chapter that many play again, how far anybody goes; places as
+# parts of the length.
+_VIDEOS = (
+    ("Chemical bonds", 197.0, 0.0, (0.4, 0.5), 1.0),
+    ("Cell division", 782.0, 0.07, (0.31, 0.38), 1.0),
+    ("Supply and demand", 431.5, 0.0, (0.55, 0.64), 1.0),
+    ("La conjugaison française", 268.0, 0.0, (0.2, 0.3), 1.0),
+    ("Newton's second law", 126.4, 0.0, (0.0, 0.0), 1.0),
+    ("Photosynthèse", 864.2, 0.12, (0.0, 0.0), 0.8),
+    ("Confidence intervals", 612.3, 0.0, (0.7, 0.76), 1.0),
+    ("細胞分裂", 344.0, 0.25, (0.0, 0.0), 1.0),
 )
+_WEIGHTS = (5, 4, 4, 3, 3)
+"""How often the videos of a section are begun, in their order."""
 
 
 @dataclass
@@ -66,6 +71,9 @@ class _Video:
     url: str
     title: str
     seconds: float
+    leave_at: float
+    chapter: tuple[float, float]
+    furthest: float
     page: int
 
 
@@ -96,11 +104,10 @@ def generate(
     videos = [
         _Video(
             f"https://www.youtube.com/watch?v=v{rng.getrandbits(40):010x}",
-            title,
-            rng.randrange(900, 9000) / 10,
+            *about,
             rng.randrange(70_000, 80_000),
         )
-        for title in _TITLES
+        for about in _VIDEOS
     ]
     for day in range(days):
         for section in sections:
@@ -119,11 +126,13 @@ def _bundle(
     ending = ".jsonl.gz" if rng.random() < 0.05 else ".jsonl"
     key = f"section/{section}/{category}/{stamp}_{UUID(int=rng.getrandbits(128))}{ending}"
     bundle = Bundle(key)
-    for _ in range(rng.randrange(2, 6)):
+    for _ in range(rng.randrange(3, 9)):
         viewer = rng.randrange(1, 40)
         if category == "video":
             session = str(UUID(int=rng.getrandbits(128), version=4))
-            viewing = _Viewing(rng, section, viewer, rng.choice(videos), session)
+            (number,) = rng.choices(range(len(_WEIGHTS)), _WEIGHTS)
+            video = videos[(section + number) % len(videos)]
+            viewing = _Viewing(rng, section, viewer, video, session)
             for statement in _session(viewing, when):
                 bundle.add("video", _line(statement))
         bundle.add("other", _line(_other(rng, section, viewer, when, category)))
@@ -150,28 +159,51 @@ def _line(statement: dict[str, Any]) -> bytes:
 
 
 def _session(viewing: _Viewing, when: datetime) -> Iterator[dict[str, Any]]:
-    """Plays and pauses with seeks between them; some sessions reach the end of the video."""
+    """Plays a video's pieces, with pauses and seeks between them, and completes it at its end."""
     rng, seconds = viewing.rng, viewing.video.seconds
     make = _profile_statement if rng.random() < 0.1 else _torus_statement
     at, clock = 0.0, when
     segments: list[str] = []
-    for _ in range(rng.randrange(1, 5)):
-        yield make(viewing, clock, "played", {"time": at})
-        watched = round(min(rng.uniform(5, 240), seconds - at), 3)
-        segments.append(f"{at:g}[.]{at + watched:g}")
-        at = round(at + watched, 3)
-        clock += timedelta(seconds=watched)
+    for start, end in _pieces(rng, viewing.video):
+        if start != at:
+            yield make(viewing, clock, "seeked", {"time-from": at, "time-to": start})
+        yield make(viewing, clock, "played", {"time": start})
+        segments.append(f"{start:g}[.]{end:g}")
+        at = end
+        clock += timedelta(seconds=end - start)
         progress = round(min(1.0, at / seconds), 3)
         result = {"played-segments": "[,]".join(segments), "progress": progress, "time": at}
         if at >= seconds:
             yield make(viewing, clock, "completed", result)
             return
         yield make(viewing, clock, "paused", result)
-        if rng.random() < 0.4:
-            target = round(rng.uniform(0, seconds), 3)
-            yield make(viewing, clock, "seeked", {"time-from": at, "time-to": target})
-            at = target
         clock += timedelta(seconds=rng.randrange(2, 90))
+
+
+def _pieces(rng: random.Random, video: _Video) -> Iterator[tuple[float, float]]:
+    """The stretches, in seconds, that a viewer plays until they leave or the video ends.
+
+    A third leave early where the video invites it, half of the others go as far as anybody does.
+    Of those who come to the end of its chapter, two of five go back and play it again.
+    """
+    if video.leave_at and rng.random() < 0.35:
+        until = video.leave_at + rng.uniform(-0.015, 0.015)
+    elif rng.random() < 0.5:
+        until = video.furthest * (1 if video.furthest == 1 else rng.uniform(0.9, 1))
+    else:
+        until = rng.uniform(0.02, video.furthest)
+    begin, end = video.chapter
+    pieces = [(0.0, until)]
+    if end and until > end and rng.random() < 0.4:
+        pieces = [(0.0, end), (begin, until)]
+    for start, stop in pieces:
+        pauses = [rng.uniform(start, stop)] if rng.random() < 0.5 else []
+        for piece in pairwise([start, *pauses, stop]):
+            yield _seconds(video, piece[0]), _seconds(video, piece[1])
+
+
+def _seconds(video: _Video, part: float) -> float:
+    return round(part * video.seconds, 3)
 
 
 def _torus_statement(

@@ -26,6 +26,7 @@ from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.packages import Packages
 from tests.samples import context, video
 from tests.shared import shared_folder
+from tests.watched import Watched
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
@@ -187,6 +188,19 @@ def watching(settings: Settings, clickhouse: ClickHouseServer, template: Templat
     """`settings`, and the views of what was watched."""
     run_all(clickhouse, template.watching, template.database, settings.clickhouse_database)
     return settings
+
+
+@pytest.fixture(scope="session")
+def watched_database(clickhouse: ClickHouseServer, template: Template) -> str:
+    """A database with all views, which tests share: creating it takes longer than a test."""
+    made = f"watched_{uuid4().hex[:12]}"
+    run_all(clickhouse, [*template.creates, *template.watching], template.database, made)
+    return made
+
+
+@pytest.fixture
+def watched(clickhouse: ClickHouseServer, watched_database: str) -> Watched:
+    return Watched(clickhouse, watched_database)
 
 
 def run_all(server: ClickHouseServer, statements: list[str], template: str, database: str) -> None:

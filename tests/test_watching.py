@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -18,75 +15,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, Template, run_all
+from tests.conftest import Ask, Bucket, Invoke, Template
 from tests.samples import VIDEO, notification, video
+from tests.watched import LENGTH, MIDNIGHT, Row, Watched, row
 from xapi_etl_processor.config import Settings
-
-LENGTH = 60
-MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
-URL = "https://videos.example.edu/1"
-
-Row = dict[str, Any]
-
-_sections = count(1)
-_numbers = count()
-
-
-def row(at: int, verb: str, **more: Any) -> Row:
-    """A row of video_events, `at` seconds after midnight."""
-    number = next(_numbers)
-    return {
-        "event_id": f"00000000-0000-4000-8000-{number:012}",
-        "timestamp": MIDNIGHT + at,
-        "timestamp_source": "statement",
-        "user_id": "ada",
-        "home_page": "https://lms.example.edu",
-        "session_id": "s",
-        "verb": verb,
-        "video_url": URL,
-        "video_length": LENGTH,
-        **more,
-    }
-
-
-@dataclass
-class Watched:
-    """A section of the database that these tests share, and the views of it."""
-
-    server: ClickHouseServer
-    database: str
-    section: int
-
-    def insert(self, *rows: Row) -> None:
-        """Insert rows in one insert."""
-        here = {"section_id": self.section, "section": str(self.section)}
-        lines = "\n".join(json.dumps({**here, **row}) for row in rows)
-        self.server.engine.query(
-            f"INSERT INTO {self.database}.video_events FORMAT JSONEachRow {lines}"
-        )
-
-    def view(self, name: str, columns: str) -> list[list[Any]]:
-        """The section's rows in a view, sorted."""
-        answer = self.server.engine.query(
-            f"SELECT {columns} FROM {self.database}.{name} WHERE section_id = {self.section}"
-            " ORDER BY ALL",
-            "JSONCompactEachRow",
-        )
-        return [json.loads(line) for line in answer.bytes().decode().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def database(clickhouse: ClickHouseServer, template: Template) -> Iterator[str]:
-    """A database with all views, which the tests share: creating it takes longer than a test."""
-    made = f"watched_{uuid4().hex[:12]}"
-    run_all(clickhouse, [*template.creates, *template.watching], template.database, made)
-    yield made
-    clickhouse.engine.query(f"DROP DATABASE {made}")
-
-
-@pytest.fixture
-def watched(clickhouse: ClickHouseServer, database: str) -> Watched:
-    return Watched(clickhouse, database, next(_sections))
 
 
 @dataclass
@@ -193,9 +125,9 @@ def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
 @given(data=st.data(), made=sessions())
 @pytest.mark.slow
 def test_each_view_agrees_with_sets_of_seconds(
-    clickhouse: ClickHouseServer, database: str, data: st.DataObject, made: list[Player]
+    clickhouse: ClickHouseServer, watched_database: str, data: st.DataObject, made: list[Player]
 ) -> None:
-    here = Watched(clickhouse, database, next(_sections))
+    here = Watched(clickhouse, watched_database)
     rows = data.draw(st.permutations([row for player in made for row in player.rows]))
     again = data.draw(st.lists(st.sampled_from(rows), max_size=4)) if rows else []
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
@@ -205,7 +137,7 @@ def test_each_view_agrees_with_sets_of_seconds(
     for one in again:
         here.insert({**one, "row_version": 1})
     if data.draw(st.booleans()):
-        clickhouse.engine.query(f"OPTIMIZE TABLE {database}.video_events FINAL")
+        clickhouse.engine.query(f"OPTIMIZE TABLE {watched_database}.video_events FINAL")
 
     users = sorted({player.user for player in made})
     pieces = {

@@ -1,4 +1,4 @@
-"""The same functions for people: python -m xapi_etl_processor migrate | event | bulk | health."""
+"""The command line, for people: migrate, event, bulk, report and health."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clickhouse_driver import errors
 
 from xapi_etl_processor import __version__
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.modes import health
@@ -42,6 +45,7 @@ examples:
   python -m xapi_etl_processor migrate
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
@@ -123,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_flags(backfill, "list and count what would be processed, but read and write nothing")
     backfill.set_defaults(command=_bulk)
 
+    _add_report(commands)
+
     check = commands.add_parser(
         "health",
         help="check that the bucket can be read and the tables are current",
@@ -130,6 +136,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command=_health)
     return parser
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write a page that shows what was watched",
+        description="Write what was watched as a page that any browser opens, without a network."
+        " docs/watching.md says what the numbers mean. Only ClickHouse is read.",
+    )
+    of = report.add_mutually_exclusive_group(required=True)
+    of.add_argument("--section", metavar="ID", help="one section")
+    of.add_argument("--all", action="store_true", help="each section, and an index of them")
+    report.add_argument(
+        "--since",
+        type=date.fromisoformat,
+        metavar="DAY",
+        help="only statements on or after this UTC day, such as 2024-01-01",
+    )
+    report.add_argument(
+        "-o", "--output", type=Path, required=True, help="the file to write; with --all, the folder"
+    )
+    report.add_argument(
+        "--csv", type=Path, metavar="FOLDER", help="also write the numbers as CSV files"
+    )
+    who = report.add_mutually_exclusive_group()
+    who.add_argument(
+        "--learners", action="store_true", help="name who has not watched a video (personal data)"
+    )
+    who.add_argument(
+        "--hide-below",
+        type=int,
+        default=0,
+        metavar="N",
+        help="hide the numbers of groups of fewer than N viewers",
+    )
+    report.set_defaults(command=_report)
 
 
 def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
@@ -192,6 +234,32 @@ def _bulk(options: argparse.Namespace, settings: Settings) -> int:
     if not body["files_found"]:
         print(f"xapi_etl_processor: nothing found under {body['s3_prefix']!r}", file=sys.stderr)
     return OK if body["success"] and body["complete"] else FAILED
+
+
+def _report(options: argparse.Namespace, settings: Settings) -> int:
+    from xapi_etl_processor.report.write import Options, write_all, write_section
+
+    clickhouse = ClickHouse(settings)
+    chosen = Options(options.since, options.hide_below, options.learners)
+    try:
+        if options.all:
+            for path in write_all(clickhouse, options.output, chosen, options.csv):
+                print(path)
+            return OK
+        section = write_section(clickhouse, options.section, options.output, chosen, options.csv)
+    except OSError as error:
+        print(f"xapi_etl_processor: cannot write the report: {error}", file=sys.stderr)
+        return FAILED
+    finally:
+        clickhouse.disconnect()
+    print(options.output)
+    if not section.videos:
+        print(
+            f"xapi_etl_processor: no video statements of section {options.section!r} are stored:"
+            " the report is empty",
+            file=sys.stderr,
+        )
+    return OK
 
 
 def _health(_: argparse.Namespace, settings: Settings) -> int:

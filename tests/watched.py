@@ -1,0 +1,62 @@
+"""Rows of viewers, put into a database with the views of what was watched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from local.clickhouse_server import ClickHouseServer
+
+MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
+LENGTH = 60
+URL = "https://videos.example.edu/1"
+
+Row = dict[str, Any]
+
+_numbers = count()
+_sections = count(1)
+
+
+def row(at: int, verb: str, **more: Any) -> Row:
+    """A row of video_events, `at` seconds after midnight."""
+    number = next(_numbers)
+    return {
+        "event_id": f"00000000-0000-4000-8000-{number:012}",
+        "timestamp": MIDNIGHT + at,
+        "timestamp_source": "statement",
+        "user_id": "ada",
+        "home_page": "https://lms.example.edu",
+        "session_id": "s",
+        "verb": verb,
+        "video_url": URL,
+        "video_length": LENGTH,
+        **more,
+    }
+
+
+@dataclass
+class Watched:
+    """A section of its own in a database that tests share, and the views of it."""
+
+    server: ClickHouseServer
+    database: str
+    section: int = field(default_factory=lambda: next(_sections))
+
+    def insert(self, *rows: Row) -> None:
+        """Insert rows in one insert."""
+        here = {"section_id": self.section, "section": str(self.section)}
+        lines = "\n".join(json.dumps({**here, **row}) for row in rows)
+        self.server.engine.query(
+            f"INSERT INTO {self.database}.video_events FORMAT JSONEachRow {lines}"
+        )
+
+    def view(self, name: str, columns: str) -> list[list[Any]]:
+        """The section's rows in a view, sorted."""
+        answer = self.server.engine.query(
+            f"SELECT {columns} FROM {self.database}.{name} WHERE section_id = {self.section}"
+            " ORDER BY ALL",
+            "JSONCompactEachRow",
+        )
+        return [json.loads(line) for line in answer.bytes().decode().splitlines()]

@@ -1,0 +1,22 @@
+"""What the report's words mean: sentences of docs/watching.md, which a test compares."""
+
+from __future__ import annotations
+
+DEFINITIONS = {
+    "viewers": "An account that sent a statement about a video.",
+    "sessions": "One viewing of a video, as its player tells them apart.",
+    "watched": "Each second of a video that a viewer played, counted once, over all sessions.",
+    "played": "The same with repeats.",
+    "share": "Watched, as a part of the video's length.",
+    "completed": "A statement says so, or the share watched is at least the completion threshold.",
+    "first watch": "A viewer's first play of a place.",
+    "rewatch": "Each further one.",
+    "stopped": "The position of a viewer's last statement that has one, in their last session.",
+    "seek": "A jump from one place to another that the player reports.",
+    "length": "The length that most statements about the video in the section send.",
+}
+
+LIMITS = (
+    "The numbers say what a player played. They cannot say whether anybody looked.",
+    "They do not prove that something was not watched: a player may not have sent it.",
+)

@@ -1,0 +1,276 @@
+"""Reads what the report shows of a section, from the views of docs/watching.md."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+
+BUCKETS = 100
+"""Into how many equal parts `video_retention` cuts a video."""
+
+MOST_DAYS = 60
+"""Of more days than this, sessions are counted by week. Our limit: what a chart can show."""
+
+Count = int | None
+"""A number of people or of what they did; None if it is hidden, since the group is small."""
+
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A hundredth of a video: who played it, who did so more than once, how often it was played."""
+
+    viewers: Count
+    rewatchers: Count
+    plays: Count
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A hundredth of a video in which viewers stopped for good, and how many had completed it."""
+
+    bucket: int
+    viewers: int
+    completed: int
+
+
+@dataclass(frozen=True)
+class Seek:
+    """Jumps from one hundredth of a video to another; seconds are where the two begin."""
+
+    from_second: float
+    to_second: float
+    seeks: int
+    viewers: int
+
+
+@dataclass(frozen=True)
+class Period:
+    """A day, or the week that begins on it, in which sessions began."""
+
+    day: date
+    viewers: Count
+    sessions: Count
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Whom the statements name: an account, which is unique within its home page."""
+
+    home_page: str
+    user_id: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of the section. Minutes and shares are None if hidden or, a share, not known."""
+
+    url: str
+    title: str
+    seconds: float
+    viewers: Count
+    sessions: Count
+    completions: Count
+    minutes_watched: float | None
+    minutes_played: float | None
+    average_share: float | None
+    places: tuple[Place, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    seeks: tuple[Seek, ...] = ()
+    periods: tuple[Period, ...] = ()
+    not_watched_by: tuple[Learner, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its title, or its address if no statement has one."""
+        return self.title or self.url
+
+
+@dataclass(frozen=True)
+class Producer:
+    """How far the stretches that a producer sends and those derived from its statements differ."""
+
+    home_page: str
+    platform: str
+    sessions: int
+    disagreement: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the report of a section shows. Videos are sorted by minutes watched."""
+
+    name: str
+    since: date | None
+    until: datetime | None
+    statements: int
+    without_time: int
+    viewers: Count
+    weekly: bool
+    videos: tuple[Video, ...]
+    periods: tuple[Period, ...] = ()
+    producers: tuple[Producer, ...] = ()
+    learners: tuple[Learner, ...] = field(default=(), repr=False)
+
+
+def sections(clickhouse: ClickHouse, since: date | None = None) -> list[str]:
+    """The sections that have video statements, by number and then by name."""
+    ask = _asking(clickhouse, "", since)
+    return [
+        name
+        for _, name in ask(
+            "SELECT DISTINCT section_id, section FROM {db}.video_events"
+            " ORDER BY section_id, section"
+        )
+    ]
+
+
+def read_section(
+    clickhouse: ClickHouse, name: str, since: date | None = None, *, with_learners: bool = False
+) -> Section:
+    """What the views say of a section; with `since`, of statements on or after that UTC day.
+
+    Learners, and who of them has not watched a video, are read only if asked for, since they name
+    people. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
+    """
+    ask = _asking(clickhouse, name, since)
+    statements, without_time, until, days = ask(_STATEMENTS)[0]
+    weekly = days > MOST_DAYS
+    periods: dict[str | None, list[Period]] = defaultdict(list)
+    viewers = 0
+    for kind, url, day, people, count in ask(
+        _PERIODS, to_period="toMonday" if weekly else "toDate"
+    ):
+        if kind == _TOTAL:
+            viewers = people
+        elif day > _EPOCH:  # else a session without a usable time
+            periods[url if kind == _OF_VIDEO else None].append(Period(day, people, count))
+    places = _by_video(ask(_PLACES), Place)
+    stops = _by_video(ask(_STOPS), Stop)
+    seeks = _by_video(ask(_SEEKS), Seek)
+    learners, watched = _learners(ask) if with_learners else ((), {})
+    videos = tuple(
+        replace(
+            Video(*figures),
+            places=tuple(places[figures[0]]),
+            stops=tuple(stops[figures[0]]),
+            seeks=tuple(seeks[figures[0]]),
+            periods=tuple(periods[figures[0]]),
+            not_watched_by=tuple(who for who in learners if who not in watched.get(figures[0], ())),
+        )
+        for figures in ask(_VIDEOS)
+    )
+    return Section(
+        name,
+        since,
+        until if statements > without_time else None,
+        statements,
+        without_time,
+        viewers,
+        weekly,
+        videos,
+        tuple(periods[None]),
+        tuple(Producer(*row) for row in ask(_PRODUCERS)),
+        learners,
+    )
+
+
+_Rows = list[tuple[Any, ...]]
+_Ask = Callable[..., _Rows]
+
+# section_id leads the key: without it, some versions of ClickHouse read all sections.
+_HERE = "WHERE section_id IN (0, toUInt64OrZero(%(section)s)) AND section = %(section)s"
+
+_STATEMENTS = f"""
+SELECT count(), countIf(NOT has_time), maxIf(timestamp, has_time),
+    dateDiff('day', minIf(timestamp, has_time), maxIf(timestamp, has_time))
+FROM (
+    SELECT timestamp, timestamp_source NOT IN ('key', 'none') AS has_time
+    FROM {{db}}.video_statements {_HERE}
+)
+"""
+
+_VIDEOS = f"""
+SELECT video_url, title, video_length, viewers, sessions, completions, minutes_watched,
+    minutes_played, average_share
+FROM {{db}}.video_engagement {_HERE}
+ORDER BY minutes_watched DESC, viewers DESC, video_url
+"""
+
+_PLACES = f"""
+SELECT video_url, viewers, rewatchers, plays FROM {{db}}.video_retention {_HERE}
+ORDER BY video_url, bucket
+"""
+
+_STOPS = f"""
+SELECT video_url, bucket, viewers, completed FROM {{db}}.video_dropoff {_HERE}
+ORDER BY video_url, bucket
+"""
+
+_SEEKS = f"""
+SELECT video_url, from_second, to_second, seeks, viewers FROM {{db}}.video_seeks {_HERE}
+ORDER BY video_url, seeks DESC, from_second, to_second
+"""
+
+# What grouping() gives: the section, a period of it, a period of a video.
+_TOTAL, _OF_SECTION, _OF_VIDEO = 3, 2, 0
+_PERIODS = f"""
+SELECT grouping(video_url, day) AS kind, video_url, {{to_period}}(session.1) AS day,
+    uniqExact(home_page, user_id), count()
+FROM {{db}}.video_viewers AS v ARRAY JOIN v.sessions AS session {_HERE}
+GROUP BY GROUPING SETS ((), (day), (video_url, day))
+ORDER BY day
+"""
+
+_PRODUCERS = f"""
+SELECT home_page, platform, sessions, disagreement FROM {{db}}.stretch_disagreement {_HERE}
+ORDER BY sessions DESC, home_page, platform
+"""
+
+_LEARNERS = f"""
+SELECT home_page, user_id, groupArrayIf(video_url, minutes_watched > 0)
+FROM {{db}}.viewer_progress {_HERE}
+GROUP BY home_page, user_id
+ORDER BY home_page, user_id
+"""
+
+
+def _asking(clickhouse: ClickHouse, section: str, since: date | None) -> _Ask:
+    # A filter of the table itself: no view has the time of a statement.
+    only = (
+        f" SETTINGS additional_table_filters = {{'{clickhouse.database}.video_events':"
+        f" 'timestamp >= toDateTime64(''{since:%Y-%m-%d}'', 3, ''UTC'')'}}"
+        if since
+        else ""
+    )
+
+    def ask(sql: str, **parts: str) -> _Rows:
+        text = sql.format(db=clickhouse.database, **parts)
+        return clickhouse.query(text + only, {"section": section})
+
+    return ask
+
+
+def _by_video(rows: Iterable[tuple[Any, ...]], kind: type) -> dict[str, list[Any]]:
+    found = defaultdict(list)
+    for url, *values in rows:
+        found[url].append(kind(*values))
+    return found
+
+
+def _learners(ask: _Ask) -> tuple[tuple[Learner, ...], dict[str, set[Learner]]]:
+    """All who have a statement in the section, and who has watched which video."""
+    everybody = []
+    watched = defaultdict(set)
+    for home_page, user_id, urls in ask(_LEARNERS):
+        learner = Learner(home_page, user_id)
+        everybody.append(learner)
+        for url in urls:
+            watched[url].add(learner)
+    return tuple(everybody), watched

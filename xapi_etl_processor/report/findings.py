@@ -1,0 +1,189 @@
+"""Finds places of a video to look at: where many viewers stop for good, or play again.
+
+Only what is unlikely to be chance is a finding, and none says why viewers did it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+
+from xapi_etl_processor.report.figures import BUCKETS, Count, Video
+
+LEAST_VIEWERS = 20
+"""With fewer viewers, nothing is marked. Our limit."""
+
+LEAST_GROUP = 5
+"""Fewer viewers than this are no finding, however unlikely. Our limit."""
+
+CHANCE = 0.05
+"""In how many videos, at most, chance alone may mark a place, where viewers stop (or play again)
+everywhere alike. Our limit."""
+
+_FIRST_SECONDS = 60
+"""Where stops begin no later than this, all from the beginning of the video on are counted."""
+
+_WINDOW = BUCKETS // 20
+"""How many buckets of a video are looked at together for stops, which scatter."""
+
+_END = BUCKETS * 95 // 100
+"""From this bucket on, to stop is to have finished."""
+
+RULE = (
+    f"A place is marked if the video has at least {LEAST_VIEWERS} viewers, at least {LEAST_GROUP}"
+    " of them stopped there (within a twentieth of the video) or played it again, and so many"
+    f" would meet by chance in fewer than {CHANCE:.0%} of videos in which viewers stop, or play"
+    " again, everywhere alike. Stops of viewers who have completed the video, and stops in its last"
+    " twentieth, are not counted. A"
+    " marked place is one to look at. It does not say why viewers did this."
+)
+
+_IN_WORDS = {
+    1 / 10: "A tenth",
+    1 / 5: "A fifth",
+    1 / 4: "A quarter",
+    1 / 3: "A third",
+    1 / 2: "Half",
+    2 / 3: "Two thirds",
+    3 / 4: "Three quarters",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A place, in seconds of the video, and what it is: "stop" or "replay"."""
+
+    kind: str
+    from_second: float
+    to_second: float
+    sentence: str
+
+
+def find(video: Video, hide_below: int = 0) -> list[Finding]:
+    """The places of a video that stand out, in its order, and not of fewer than `hide_below`."""
+    if video.viewers is None or video.viewers < max(LEAST_VIEWERS, hide_below):
+        return []
+    least = max(LEAST_GROUP, hide_below)
+    return sorted(
+        (*_stops(video, least), *_replays(video, least)), key=lambda finding: finding.from_second
+    )
+
+
+def chance_of(count: int, of: int, rate: float) -> float:
+    """How likely at least `count` of `of` people do what each does at this rate (binomial)."""
+    if count <= 0:
+        return 1.0
+    if count > of or rate <= 0:
+        return 0.0
+    if rate >= 1:
+        return 1.0
+    term = math.exp(
+        math.lgamma(of + 1)
+        - math.lgamma(count + 1)
+        - math.lgamma(of - count + 1)
+        + count * math.log(rate)
+        + (of - count) * math.log1p(-rate)
+    )
+    total = 0.0
+    for people in range(count, of + 1):
+        total += term
+        term *= (of - people) / (people + 1) * rate / (1 - rate)
+        if term < total * 1e-9:
+            break
+    return min(total, 1.0)
+
+
+def clock(seconds: float) -> str:
+    """A place in a video: 2:05, or 1:02:05."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _stops(video: Video, least: int) -> list[Finding]:
+    """Windows in which too many stop: the least likely first, then those that do not overlap it."""
+    leaving = [0] * BUCKETS
+    last_here = [0] * BUCKETS
+    for stop in video.stops:
+        leaving[stop.bucket] = stop.viewers - stop.completed
+        last_here[stop.bucket] = stop.viewers
+    # Who is still there at a place may stop there.
+    still_there = list(accumulate(reversed(last_here)))[::-1]
+    rate = sum(leaving[:_END]) / max(sum(still_there[:_END]), 1)
+    rate_of_window = 1 - (1 - rate) ** _WINDOW
+    windows = [
+        (chance_of(people, still_there[first], rate_of_window), first, people)
+        for first in range(_END - _WINDOW + 1)
+        if (people := sum(leaving[first : first + _WINDOW])) >= least
+    ]
+    found: dict[int, Finding] = {}
+    for chance, first, people_here in sorted(windows):
+        if chance * (_END - _WINDOW + 1) >= CHANCE:
+            break
+        if any(abs(first - other) < _WINDOW for other in found):
+            continue
+        people = people_here
+        with_stops = [at for at in range(first, first + _WINDOW) if leaving[at]]
+        begin, end = _seconds(video, with_stops[0]), _seconds(video, with_stops[-1] + 1)
+        where = f"between {clock(begin)} and {clock(end)}"
+        if begin <= _FIRST_SECONDS:
+            begin, where = 0.0, f"in the first {_length(end)}"
+            people = sum(leaving[: with_stops[-1] + 1])
+        sentence = f"{_share(people, video.viewers or 0)} stop for good {where}."
+        found[first] = Finding("stop", begin, end, sentence)
+    return list(found.values())
+
+
+def _replays(video: Video, least: int) -> list[Finding]:
+    again = [place.rewatchers for place in video.places]
+    viewers = [place.viewers or 0 for place in video.places]
+    known = [(a, v) for a, v in zip(again, viewers, strict=True) if a is not None]
+    found = []
+    for first, last in _unlikely(again, viewers, least):
+        top = max(range(first, last + 1), key=lambda bucket: again[bucket] or 0)
+        usual = sum(a for a, _ in known) / sum(v for _, v in known) * viewers[top]
+        on_average = f"{usual:.0f}" if usual >= 1 else "fewer than one"
+        begin, end = _seconds(video, first), _seconds(video, last + 1)
+        sentence = (
+            f"{again[top]} of {viewers[top]} viewers play {clock(begin)} to {clock(end)} more than"
+            f" once. On average over the video, {on_average} would."
+        )
+        found.append(Finding("replay", begin, end, sentence))
+    return found
+
+
+def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[int, int]]:
+    """First and last of each run of buckets with a count that is too large for chance."""
+    known = [(count, of) for count, of in zip(counts, groups, strict=True) if count is not None]
+    people = sum(of for _, of in known)
+    rate = sum(count for count, _ in known) / people if people else 0.0
+    marked = [
+        bucket
+        for bucket, (count, of) in enumerate(zip(counts, groups, strict=True))
+        if count is not None
+        and count >= least
+        and chance_of(count, of, rate) * len(counts) < CHANCE
+    ]
+    runs = [
+        [bucket for _, bucket in run]
+        for _, run in groupby(enumerate(marked), key=lambda pair: pair[1] - pair[0])
+    ]
+    return [(run[0], run[-1]) for run in runs]
+
+
+def _seconds(video: Video, bucket: int) -> float:
+    return bucket * video.seconds / BUCKETS
+
+
+def _share(people: int, of: int) -> str:
+    for part, words in _IN_WORDS.items():
+        if abs(people / of - part) <= 0.02:
+            return f"{words} of viewers ({people} of {of})"
+    return f"{people} of {of} viewers"
+
+
+def _length(seconds: float) -> str:
+    if round(seconds) == 60:
+        return "minute"
+    return f"{round(seconds)} seconds" if seconds < 90 else f"{clock(seconds)} minutes"

@@ -1,0 +1,63 @@
+"""Hides what could show a single person: the numbers of groups with few people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xapi_etl_processor.report.figures import Count, Period, Place, Section, Video
+
+
+def hide(section: Section, below: int) -> Section:
+    """The section without numbers of fewer than `below` viewers; 0 and 1 hide nothing.
+
+    A place, stop, seek or period of a small group goes, and so do all numbers of a video or a
+    section with few viewers. That nobody did something is shown.
+    """
+    if section.viewers is None or 0 < section.viewers < below:
+        section = replace(section, viewers=None, producers=())
+    return replace(
+        section,
+        videos=tuple(_video(video, below) for video in section.videos),
+        periods=_periods(section.periods, below),
+    )
+
+
+def _video(video: Video, below: int) -> Video:
+    if _is_small(video.viewers, below):
+        return Video(video.url, video.title, video.seconds, *(None,) * 6)
+    completions = video.completions
+    others = video.viewers - completions if video.viewers and completions is not None else 0
+    if _is_small(completions, below) or _is_small(others, below):
+        completions = None
+    return replace(
+        video,
+        completions=completions,
+        places=tuple(_place(place, below) for place in video.places),
+        stops=tuple(
+            stop
+            for stop in video.stops
+            if not _is_small(stop.viewers - stop.completed, below)
+            and not _is_small(stop.completed, below)
+        ),
+        seeks=tuple(seek for seek in video.seeks if not _is_small(seek.viewers, below)),
+        periods=_periods(video.periods, below),
+    )
+
+
+def _place(place: Place, below: int) -> Place:
+    if _is_small(place.viewers, below):
+        return Place(None, None, None)
+    if _is_small(place.rewatchers, below):
+        return Place(place.viewers, None, None)
+    return place
+
+
+def _periods(periods: tuple[Period, ...], below: int) -> tuple[Period, ...]:
+    return tuple(
+        Period(period.day, None, None) if _is_small(period.viewers, below) else period
+        for period in periods
+    )
+
+
+def _is_small(count: Count, below: int) -> bool:
+    return count is not None and 0 < count < below

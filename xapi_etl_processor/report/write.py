@@ -1,0 +1,59 @@
+"""Writes reports to files: of one section, or of all with an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from urllib.parse import quote
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.report.figures import Section, read_section, sections
+from xapi_etl_processor.report.findings import find
+from xapi_etl_processor.report.page import index_page, section_page
+from xapi_etl_processor.report.small_groups import hide
+from xapi_etl_processor.report.tables import write_tables
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a report is of: statements on or after a UTC day, groups from a size on, with names."""
+
+    since: date | None = None
+    hide_below: int = 0
+    learners: bool = False
+
+
+def write_section(
+    clickhouse: ClickHouse, name: str, page: Path, options: Options, tables: Path | None = None
+) -> Section:
+    """Write a section's page and, into a folder, its tables; what they show. Raises OSError."""
+    read = read_section(clickhouse, name, options.since, with_learners=options.learners)
+    findings = {video.url: find(video, options.hide_below) for video in read.videos}
+    section = hide(read, options.hide_below)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(section_page(section, findings, options.hide_below), encoding="utf-8")
+    if tables:
+        write_tables(section, tables)
+    return section
+
+
+def write_all(
+    clickhouse: ClickHouse, folder: Path, options: Options, tables: Path | None = None
+) -> Iterator[Path]:
+    """Write a page for each section and an index of them, last; their paths, as they are written.
+
+    With tables, each section's are in a folder of its name.
+    """
+    written = []
+    for name in sections(clickhouse, options.since):
+        file = f"section-{quote(name, safe='')}.html"
+        into = tables / quote(name, safe="") if tables else None
+        section = write_section(clickhouse, name, folder / file, options, into)
+        written.append((quote(file), section))
+        yield folder / file
+    folder.mkdir(parents=True, exist_ok=True)
+    index = folder / "index.html"
+    index.write_text(index_page(written, options.hide_below), encoding="utf-8")
+    yield index

@@ -30,9 +30,14 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "dashboards/README.md",
+        *sorted(ROOT.glob("docs/*.md")),
+    )
 }
-PLACES = ("xapi_etl_processor", "tests", "local", "deployment", "benchmarks", "docs")
+PLACES = ("xapi_etl_processor", "tests", "local", "deployment", "benchmarks", "dashboards", "docs")
 UNITS = {"MiB": 1024**2}
 
 

@@ -1,0 +1,7 @@
+-- Viewers, sessions and minutes of a section by day (UTC); a session counts on the day it began.
+-- Show it as: bars by day.
+SELECT day, viewers, sessions, minutes_watched, minutes_played
+FROM section_daily
+WHERE section_id = toUInt64OrZero({{section}})
+    AND section = {{section}}
+ORDER BY day

@@ -421,6 +421,8 @@ def test_a_dashboard_works_with_any_data_source_and_all_its_panels_are_seen(name
         taken |= cells
         if panel["type"] != "row":
             assert panel["description"].endswith("."), panel["title"]
+            # Without it, Grafana takes the panel for one of version 6.1, and changes it.
+            assert panel["pluginVersion"] == dashboard["__requires"][0]["version"]
         references = [target["refId"] for target in panel.get("targets", [])]
         assert len(set(references)) == len(references)
         assert references or panel["type"] in {"row", "text"}, panel["title"]

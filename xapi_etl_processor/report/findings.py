@@ -22,7 +22,7 @@ CHANCE = 0.05
 everywhere alike. Our limit."""
 
 _FIRST_SECONDS = 60
-"""Where stops begin no later than this, all from the beginning of the video on are counted."""
+"""Where stops begin no later than this, and in the first tenth, all from the start are counted."""
 
 _WINDOW = BUCKETS // 20
 """How many buckets of a video are looked at together for stops, which scatter."""
@@ -127,7 +127,7 @@ def _stops(video: Video, least: int) -> list[Finding]:
         with_stops = [at for at in range(first, first + _WINDOW) if leaving[at]]
         begin, end = _seconds(video, with_stops[0]), _seconds(video, with_stops[-1] + 1)
         where = f"between {clock(begin)} and {clock(end)}"
-        if begin <= _FIRST_SECONDS:
+        if begin <= min(_FIRST_SECONDS, video.seconds / 10):
             begin, where = 0.0, f"in the first {_length(end)}"
             people = sum(leaving[: with_stops[-1] + 1])
         sentence = f"{_share(people, video.viewers or 0)} stop for good {where}."

@@ -13,5 +13,8 @@ DATA = _FOLDER / "clickhouse"
 DEMO = _FOLDER / "demo"
 """The demo's ClickHouse data: every `make run` deletes it and makes it again."""
 
+DEMO_REPORT = _FOLDER / "demo-report"
+"""The demo's report, as pages for a browser: every `make run` writes it again."""
+
 PORT_VARIABLE = "MAKE_LOCAL_CLICKHOUSE_PORT"
 """The port of the ClickHouse of `make local`; this variable is set there only."""

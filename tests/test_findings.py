@@ -108,6 +108,16 @@ def test_places_in_the_order_of_the_video_whatever_they_are() -> None:
     assert [finding.kind for finding in found] == ["stop", "replay"]
 
 
+def test_the_three_highest_of_each_kind_are_marked() -> None:
+    places = list(QUIET)
+    for at, number in ((10, 30), (30, 25), (50, 40), (70, 35)):
+        places[at] = Place(60, number, 60 + number)
+    found = find(video(places=tuple(places), stops=stops((5, 12), (25, 9), (45, 9), (65, 9))))
+    assert [f.from_second for f in found if f.kind == "replay"] == [10, 50, 70]
+    # Of equal numbers, the fewer viewers are still there the less likely it is.
+    assert [f.to_second for f in found if f.kind == "stop"] == [6, 46, 66]
+
+
 @pytest.mark.parametrize(("viewers", "found"), [(19, 0), (20, 1)])
 def test_a_small_audience_has_no_findings(viewers: int, found: int) -> None:
     places = rewatchers(40, 41, 12, viewers=viewers)

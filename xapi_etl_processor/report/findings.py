@@ -17,6 +17,9 @@ LEAST_VIEWERS = 20
 LEAST_GROUP = 5
 """Fewer viewers than this are no finding, however unlikely. Our limit."""
 
+MOST_FINDINGS = 3
+"""How many places of each kind are marked in a video. Our limit."""
+
 CHANCE = 0.05
 """In how many videos, at most, chance alone may mark a place, where viewers stop (or play again)
 everywhere alike. Our limit."""
@@ -35,7 +38,8 @@ RULE = (
     " of them stopped there (within a twentieth of the video) or played it again, and so many"
     f" would meet by chance in fewer than {CHANCE:.0%} of videos in which viewers stop, or play"
     " again, everywhere alike. Stops of viewers who have completed the video, and stops in its last"
-    " twentieth, are not counted. A"
+    " twentieth, are not counted. At most"
+    f" {MOST_FINDINGS} of each are marked. A"
     " marked place is one to look at. It does not say why viewers did this."
 )
 
@@ -119,7 +123,7 @@ def _stops(video: Video, least: int) -> list[Finding]:
     ]
     found: dict[int, Finding] = {}
     for chance, first, people_here in sorted(windows):
-        if chance * (_END - _WINDOW + 1) >= CHANCE:
+        if chance * (_END - _WINDOW + 1) >= CHANCE or len(found) == MOST_FINDINGS:
             break
         if any(abs(first - other) < _WINDOW for other in found):
             continue
@@ -140,8 +144,7 @@ def _replays(video: Video, least: int) -> list[Finding]:
     viewers = [place.viewers or 0 for place in video.places]
     known = [(a, v) for a, v in zip(again, viewers, strict=True) if a is not None]
     found = []
-    for first, last in _unlikely(again, viewers, least):
-        top = max(range(first, last + 1), key=lambda bucket: again[bucket] or 0)
+    for first, last, top in _unlikely(again, viewers, least)[:MOST_FINDINGS]:
         usual = sum(a for a, _ in known) / sum(v for _, v in known) * viewers[top]
         on_average = f"{usual:.0f}" if usual >= 1 else "fewer than one"
         begin, end = _seconds(video, first), _seconds(video, last + 1)
@@ -153,8 +156,8 @@ def _replays(video: Video, least: int) -> list[Finding]:
     return found
 
 
-def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[int, int]]:
-    """First and last of each run of buckets with a count that is too large for chance."""
+def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[int, int, int]]:
+    """First, last and highest bucket of each run of counts too large for chance; highest first."""
     known = [(count, of) for count, of in zip(counts, groups, strict=True) if count is not None]
     people = sum(of for _, of in known)
     rate = sum(count for count, _ in known) / people if people else 0.0
@@ -169,7 +172,8 @@ def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[
         [bucket for _, bucket in run]
         for _, run in groupby(enumerate(marked), key=lambda pair: pair[1] - pair[0])
     ]
-    return [(run[0], run[-1]) for run in runs]
+    found = [(run[0], run[-1], max(run, key=lambda at: counts[at] or 0)) for run in runs]
+    return sorted(found, key=lambda run: -(counts[run[2]] or 0))
 
 
 def _seconds(video: Video, bucket: int) -> float:

@@ -5,6 +5,10 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 // A fixed colour scheme is none of Vega's business: the page's variables give the colours. The
 // expression interpreter (ast) needs no eval, which the page forbids.
 const draw = (element, chart, datasets, sentence, params = {}) => {
+  if (!datasets.rows.length) {
+    element.textContent = "Nothing to show.";
+    return null;
+  }
   const spec = structuredClone(charts[chart]);
   spec.datasets = datasets;
   if (datasets.marks?.length === 0) spec.layer.pop();
@@ -66,7 +70,9 @@ const open = (details) => {
   const at = (bucket, parts) => (bucket * video.seconds) / parts;
   const place = (bucket, parts) => ({ from_second: at(bucket, parts), to_second: at(bucket + 1, parts) });
   const buckets = video.viewers.map((viewers, bucket) => ({ ...place(bucket, 100), "first watch": viewers, rewatch: video.again[bucket] }));
-  const stops = video.stops.map(([bucket, others, completed]) => ({ ...place(bucket, 100), "not completed": others, completed }));
+  const [others, completed] = video.stops;
+  const stops = others.map((number, bucket) => ({ ...place(bucket, 100), "not completed": number, completed: completed[bucket] }))
+    .filter((stop) => stop["not completed"] || stop.completed);
   const seeks = video.seeks.map(([bin, away, to]) => ({ ...place(bin, 20), "from here": away, "to here": to }));
   const marks = video.marks.map(([from_second, to_second, kind]) => ({
     from_second, to_second, kind: kind === "stop" ? "many stop for good" : "many play again",
@@ -94,7 +100,7 @@ const open = (details) => {
 const spark = (cell) => {
   const video = data.videos[cell.dataset.video];
   const rows = video.viewers.map((viewers, bucket) => ({ bucket, viewers }));
-  return rows.length ? draw(cell, "spark", { rows }, video.retention) : null;
+  if (rows.length) draw(cell, "spark", { rows }, video.retention);
 };
 
 const sort = (heading) => {

@@ -5,8 +5,9 @@
 
 Starts S3 (moto) and the current ClickHouse engine (chDB) on loopback, uploads generated bundles,
 sends the handler the payloads that AWS would send, in every mode, and checks the answers and the
-tables against what was generated. The tables stay in .local/demo until the next run, which deletes
-them. Exit code 0: everything matched.
+tables against what was generated. Then it writes a report of what was watched. The tables stay in
+.local/demo, and the report in .local/demo-report, until the next run, which makes them again. Exit
+code 0: everything matched.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ try:
     from rich.markup import escape
     from rich.table import Table
 
-    from local import DEMO, aws
+    from local import DEMO, DEMO_REPORT, aws
     from local.bundles import Bundle, generate
     from local.clickhouse_server import ClickHouseServer, FolderUnusable
     from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -221,6 +222,7 @@ def _set_environment(port: int, variables: dict[str, str]) -> None:
 def _run(console: Console) -> list[str]:
     """Upload, migrate, send the payloads; what was not as expected."""
     from xapi_etl_processor.config import Settings
+    from xapi_etl_processor.report.write import Options, write_all
     from xapi_etl_processor.storage.migrations import migrate
 
     bundles = list(generate())
@@ -239,7 +241,12 @@ def _run(console: Console) -> list[str]:
     demo.expect("healthy", body["healthy"], True)
     demo.events()
     demo.history()
-    demo.landed(ClickHouse(settings))
+    clickhouse = ClickHouse(settings)
+    demo.landed(clickhouse)
+    shutil.rmtree(DEMO_REPORT, ignore_errors=True)
+    *_, index = write_all(clickhouse, DEMO_REPORT, Options())
+    console.print("\n[bold]What was watched[/]: open this in a browser")
+    console.print(" ", os.path.relpath(index))
     return demo.wrong
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from chdb.state.sqlitelike import Connection
 
 from local import DATA
-from local.lifetime import StopRequest
+from local.lifetime import POLL_SECONDS, StopRequest
 from local.native_protocol import ProtocolError, Query, Wire
 
 PORT = 9000
@@ -104,7 +104,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
 
     def start(self) -> ClickHouseServer:
         """Serve in a thread of this process."""
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
         return self
 
     def stop(self) -> None:

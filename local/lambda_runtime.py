@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from deployment.package import PYTHONS
+from local.lifetime import POLL_SECONDS
 
 _CLIENT = "awslambdaric"
 _SDK = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
@@ -158,7 +159,7 @@ class LambdaRuntime:
         self._events: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
         self._answers: queue.Queue[tuple[str, Answer]] = queue.Queue()
         self._api = _Api(("127.0.0.1", 0), self._request_handler())
-        threading.Thread(target=self._api.serve_forever, daemon=True).start()
+        threading.Thread(target=self._api.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # an interpreter of this machine
                 [
@@ -238,6 +239,8 @@ class LambdaRuntime:
             """The four requests of Lambda's runtime API that the client makes."""
 
             protocol_version = "HTTP/1.1"
+            # Else an event waits 40 ms for the acknowledgement of its headers.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 """invocation/next: wait for an event."""

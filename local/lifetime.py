@@ -7,6 +7,10 @@ import select
 import signal
 import sys
 
+POLL_SECONDS = 0.02
+"""How often a server looks whether it should stop: whoever stops it waits that long. Our limit; the
+library's is 0.5."""
+
 
 class StopRequest:
     """Waits for SIGINT or SIGTERM or, with_parent, for the end of standard input.

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
 
+from local.lifetime import POLL_SECONDS
+
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"}
 _ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
 
@@ -78,6 +80,8 @@ class S3Proxy(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: S3Proxy
     protocol_version = "HTTP/1.1"
+    # Else a body waits 40 ms for the acknowledgement of its headers.
+    disable_nagle_algorithm = True
 
     def _serve(self) -> None:
         request = Request(self.command, self.path, self.headers.get("Range", ""))
@@ -133,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
 def s3_proxy(upstream: str) -> Iterator[S3Proxy]:
     """A proxy in front of S3's address, while the block runs."""
     proxy = S3Proxy(upstream)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    threading.Thread(target=proxy.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
     try:
         yield proxy
     finally:

@@ -3,7 +3,12 @@
 Never in the deployment package.
 """
 
+import os
 from pathlib import Path
+
+# Without this, importing clickhouse-driver builds a table of all days from 1900 to 2299. It must be
+# set before the import.
+os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 
 _FOLDER = Path(__file__).parents[1] / ".local"
 

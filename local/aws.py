@@ -12,8 +12,12 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from local.lifetime import StopRequest
+
+if TYPE_CHECKING:
+    from moto.server import ThreadedMotoServer
 
 PORT = 5000
 REGION = "us-east-1"
@@ -63,17 +67,29 @@ def without_real_services(environ: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def serving(port: int = 0) -> Iterator[dict[str, str]]:
     """Serve in a thread of this process; gives the environment to use it with."""
+    server = _started(port)
+    try:
+        yield environment(_port_of(server))
+    finally:
+        server.stop()
+
+
+def _started(port: int) -> ThreadedMotoServer:
     # Most who import this module only need the environment, and moto takes half a second.
+    from moto import backends
     from moto.server import ThreadedMotoServer
 
+    # moto lists its own folder for each request, which takes as long as the answer.
+    modules = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
-    try:
-        _, found = server.get_host_and_port()
-        yield environment(found)
-    finally:
-        server.stop()
+    return server
+
+
+def _port_of(server: ThreadedMotoServer) -> int:
+    return int(server.get_host_and_port()[1])
 
 
 def main() -> int:
@@ -93,10 +109,11 @@ def main() -> int:
         if options.port and probe.connect_ex(("127.0.0.1", options.port)) == 0:
             print(f"aws: port {options.port} is in use: name another", file=sys.stderr)
             return 1
-    with serving(options.port) as variables:
-        print(f"# S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
-        print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
-        stop.wait()
+    # Never stopped: that takes up to half a second, and its thread ends with the process.
+    variables = environment(_port_of(_started(options.port)))
+    print(f"# S3 (moto) on {variables['AWS_ENDPOINT_URL']}", flush=True)
+    print("\n".join(f"export {name}={value}" for name, value in variables.items()), flush=True)
+    stop.wait()
     return 0
 
 

@@ -57,6 +57,9 @@ $(VENV)/mutants/ready: $(VENV)/ready
 run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
 	@$(BIN)/python test_unified_lambda.py
 
+# Without bytecode, each of the hundreds of processes that the tests start would compile all modules.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/ready ## run all tests, in random order: about four minutes
 	$(BIN)/python -m pytest $(PARALLEL)
 

@@ -97,7 +97,7 @@ def install_runtime(folder: Path, python: str) -> None:
     The SDK is linked from this environment. Raises RuntimeFailed if pip fails.
     """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    command += ["--root-user-action", "ignore", "--only-binary", ":all:"]
+    command += ["--root-user-action", "ignore", "--only-binary", ":all:", "--no-warn-conflicts"]
     command += ["--python-version", python, "--constraint", str(_ROOT / "requirements.txt")]
     command += ["--target", str(folder), _CLIENT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # pip

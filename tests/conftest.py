@@ -48,6 +48,13 @@ for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
 Ask = Callable[[str], list[list[Any]]]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that at the end no process runs one while the others wait."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
     """The current engine behind its native protocol, in this process: tests can set its hook."""

@@ -11,6 +11,7 @@ from tests.samples import event_id
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 @pytest.mark.fault(13, 15, 32, 44, 48, caught_by="ledger; insert token; row identity")
 @pytest.mark.timeout(300)
 def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:

@@ -98,6 +98,7 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
     assert replicas.counts(tables.REJECTED) == [1, 1]
 
 
+@pytest.mark.long
 @pytest.mark.fault(69, caught_by="replicated tables; row identity")
 def test_a_replica_that_dies_during_an_insert_loses_and_doubles_nothing(
     replicas: Replicas, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
@@ -165,6 +166,7 @@ def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     client.disconnect()
 
 
+@pytest.mark.long
 @pytest.mark.fault(13, 69, caught_by="ledger; replicated tables; row identity")
 @pytest.mark.timeout(300)
 def test_killed_loaders_and_replicas_lose_and_double_nothing() -> None:

@@ -122,6 +122,7 @@ def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@pytest.mark.long
 @given(data=st.data(), made=sessions())
 @pytest.mark.slow
 def test_each_view_agrees_with_sets_of_seconds(

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-
 from local.aws import environment, loader_environment, without_real_services
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate
@@ -52,6 +50,9 @@ def cloud(bucket: str) -> Iterator[S3Client]:
 
     ClickHouse's data is deleted afterwards.
     """
+    # Not all who import this module need boto3, which takes 0.2 s.
+    import boto3
+
     with (
         tempfile.TemporaryDirectory() as folder,
         clickhouse(Path(folder)) as port,

@@ -28,7 +28,7 @@ def take(picture: str) -> None:
         end = page.locator("#v1 [data-chart=retention]").bounding_box()
         if not top or not end:
             raise SystemExit(f"{page_file} has no second video: run make run")
-        height = end["y"] + end["height"] + 8 - top["y"]
+        height = end["y"] + end["height"] - top["y"]
         clip = {"x": 0, "y": top["y"], "width": 960, "height": height}
         page.screenshot(path=picture, clip=clip, full_page=True)  # type: ignore[arg-type]
         browser.close()

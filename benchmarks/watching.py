@@ -5,7 +5,8 @@
 Fills a table with ten sections of a million statements each, in sessions of ten. Each statement
 repeats all stretches of its session.
 Reads each view for the first section, three times, and prints the median in seconds, the least
-memory that is enough, and the granules that the plan reads.
+memory that is enough, and the granules that the plan reads. Then writes the report of that section,
+which has 40 videos and 4,000 viewers, and of one with 500 videos and 10,000 viewers.
 """
 
 import re
@@ -17,10 +18,13 @@ from tempfile import TemporaryDirectory
 from chdb.state.sqlitelike import Connection
 
 from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.report.write import Options, write_section
 from xapi_etl_processor.storage.migrations import migrate
 
 SECTION = 2001
+LARGE = 2002
 VIEWS = {
     "video_engagement": "sum(minutes_watched)",
     "video_retention": "sum(plays)",
@@ -38,7 +42,7 @@ INSERT INTO video_events (event_id, timestamp, timestamp_source, user_id, home_p
     section, session_id, verb, video_url, video_title, video_time, video_length,
     video_played_segments, video_seek_from, video_seek_to)
 WITH intDiv(number, 10) AS s, number % 10 AS k, cityHash64(s, {part}, {section}) AS h,
-    intDiv(h, 4000) % 40 AS video, 300 + video * 20 AS length,
+    intDiv(h, {viewers}) % {videos} AS video, 300 + video % 40 * 20 AS length,
     round(intDiv(h, 160000) % 100 / 100 * length * 0.6, 1) AS p, intDiv(h, 16000000) % 60 AS d,
     '0[.]' || toString(p) AS first,
     first || '[,]' || toString(p) || '[.]' || toString(p + d) AS two,
@@ -47,7 +51,7 @@ WITH intDiv(number, 10) AS s, number % 10 AS k, cityHash64(s, {part}, {section})
      'paused', 'terminated'] AS verbs
 SELECT toString(UUIDNumToString(toFixedString(sipHash128(number, {part}, {section}), 16))),
     toDateTime64('2024-02-01', 3, 'UTC') + (h % 100) * 86400 + intDiv(h, 97) % 80000 + k * 30,
-    'statement', 'student' || toString(h % 4000), 'https://lms.example.edu', {section},
+    'statement', 'student' || toString(h % {viewers}), 'https://lms.example.edu', {section},
     '{section}', toString(s) || '-' || toString({part}), verbs[k + 1],
     'https://videos.example.edu/{section}/' || toString(video), 'Video ' || toString(video),
     [0, 0, p, p, p + d / 2, p + d, p + d, p / 2, p / 2 + d, p / 2 + d][k + 1], length,
@@ -61,13 +65,14 @@ def main() -> None:
     """Measure and print."""
     with TemporaryDirectory() as folder:
         server = ClickHouseServer(Path(folder), user="default", password="").start()
-        migrate(Settings("127.0.0.1", server.port))
+        settings = Settings("127.0.0.1", server.port)
+        migrate(settings)
         query = server.engine.query
         query("USE xapi_analytics")
         for part in range(4):
-            query(ROWS.format(section=SECTION, part=part, rows=250_000))
+            _fill(server.engine, SECTION, part, 250_000)
         for section in range(3000, 3009):
-            query(ROWS.format(section=section, part=0, rows=1_000_000))
+            _fill(server.engine, section, 0, 1_000_000)
         print(f"{'view':<22}{'seconds':>8}{'MB':>7}  granules read")
         for view, value in VIEWS.items():
             sql = f"SELECT count(), {value} FROM {view} WHERE section_id = {SECTION}"
@@ -75,7 +80,22 @@ def main() -> None:
             plan = str(query(f"EXPLAIN indexes = 1 {sql}", "TSVRaw"))
             granules = re.findall(r"Granules: (\d+/\d+)", plan)[-1]
             print(f"{view:<22}{took:>8.2f}{_enough(server.engine, sql):>7}  {granules}")
+        _fill(server.engine, LARGE, 0, 1_000_000, videos=500, viewers=10_000)
+        clickhouse = ClickHouse(settings)
+        for section in (SECTION, LARGE):
+            page = Path(folder) / f"{section}.html"
+            start = time.monotonic()
+            write_section(clickhouse, str(section), page, Options())
+            took, size = time.monotonic() - start, page.stat().st_size
+            print(f"report of {section:<12}{took:>8.2f} s, {size / 1e6:.1f} MB")
+        clickhouse.disconnect()
         server.stop()
+
+
+def _fill(
+    engine: Connection, section: int, part: int, rows: int, *, videos: int = 40, viewers: int = 4000
+) -> None:
+    engine.query(ROWS.format(section=section, part=part, rows=rows, videos=videos, viewers=viewers))
 
 
 def _seconds(engine: Connection, sql: str) -> float:

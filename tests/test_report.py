@@ -299,6 +299,7 @@ def test_all_sections_have_a_page_and_an_index(
     [
         (["--section", "1", "--all"], "not allowed with argument"),
         (["--section", "1", "--since", "yesterday"], "invalid"),
+        (["--section", "1", "--hide-below", "-1"], "use 0 or more"),
         (["--section", "1", "--learners", "--hide-below", "5"], "not allowed with argument"),
         ([], "one of the arguments --section --all is required"),
     ],

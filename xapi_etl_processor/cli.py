@@ -166,12 +166,18 @@ def _add_report(commands: Any) -> None:
     )
     who.add_argument(
         "--hide-below",
-        type=int,
+        type=_number_of_viewers,
         default=0,
         metavar="N",
         help="hide the numbers of groups of fewer than N viewers",
     )
     report.set_defaults(command=_report)
+
+
+def _number_of_viewers(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of viewers: use 0 or more")
+    return int(text)
 
 
 def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -86,6 +87,11 @@ def no_finding(video: Video) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
     # Titles and names come from statements: whatever markup they have is shown, not followed.
     environment = Environment(
         loader=PackageLoader("xapi_etl_processor.report"),
@@ -109,7 +115,7 @@ def _render(template: str, **values: Any) -> str:
         "no_finding": no_finding,
         "share": share,
     }
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def _data(section: Section, findings: Findings) -> dict[str, Any]:

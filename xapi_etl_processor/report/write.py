@@ -32,8 +32,7 @@ def write_section(
     read = read_section(clickhouse, name, options.since, with_learners=options.learners)
     findings = {video.url: find(video, options.hide_below) for video in read.videos}
     section = hide(read, options.hide_below)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(section_page(section, findings, options.hide_below), encoding="utf-8")
+    _write(page, section_page(section, findings, options.hide_below))
     if tables:
         write_tables(section, tables)
     return section
@@ -53,7 +52,14 @@ def write_all(
         section = write_section(clickhouse, name, folder / file, options, into)
         written.append((quote(file), section))
         yield folder / file
-    folder.mkdir(parents=True, exist_ok=True)
     index = folder / "index.html"
-    index.write_text(index_page(written, options.hide_below), encoding="utf-8")
+    _write(index, index_page(written, options.hide_below))
     yield index
+
+
+def _write(page: Path, text: str) -> None:
+    # Written beside it and then renamed, so that whoever opens the page never sees half of it.
+    page.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = page.with_name(f"{page.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -290,8 +291,28 @@ def test_all_sections_have_a_page_and_an_index(
     assert "<b>" not in index
     assert f'href="section-{name.replace("%", "%25")}.html"' in index
     assert "2001 1 1 1 1.7 2024-03-02" in text(paths[-1])
-    assert table(tables / "2001", "videos")[0]["viewers"] == "1"
-    assert table(tables / name, "videos")[0]["viewers"] == "1"
+    assert table(tables / "section-2001", "videos")[0]["viewers"] == "1"
+    assert table(tables / f"section-{name}", "videos")[0]["viewers"] == "1"
+
+
+@pytest.mark.parametrize("section", ["..", ".", "", "章" * 90])
+def test_whatever_a_section_is_called_its_files_are_in_their_folders(
+    section: str,
+    watching: Settings,
+    clickhouse: ClickHouseServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
+    here = Watched(clickhouse, watching.clickhouse_database)
+    odd = {"section_id": 0, "section": section}
+    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    folder, tables = tmp_path / "pages", tmp_path / "tables"
+    assert main(["report", "--all", "-o", str(folder), "--csv", str(tables)]) == 0
+    assert sorted(tmp_path.iterdir()) == [folder, tables]
+    assert len(list(folder.iterdir())) == 2
+    (of_section,) = tables.iterdir()
+    assert table(of_section, "videos")[0]["viewers"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -321,6 +342,28 @@ def test_a_file_that_cannot_be_written_is_named(
     said = capsys.readouterr().err
     assert "cannot write the report" in said
     assert str(blocked.parent) in said
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(["report", "--section", "1", "-o", str(pipe)]) == 0
+        assert os.read(reader, 100).startswith(b"<!DOCTYPE html>")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_folder_in_place_of_the_file_is_named_and_nothing_stays_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    assert main(["report", "--section", "1", "-o", str(folder)]) == 1
+    assert str(folder) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_missing_views_are_named(

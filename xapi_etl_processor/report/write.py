@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,9 @@ from xapi_etl_processor.report.findings import find
 from xapi_etl_processor.report.page import index_page, section_page
 from xapi_etl_processor.report.small_groups import hide
 from xapi_etl_processor.report.tables import write_tables
+
+_LONGEST_STEM = 200
+"""Of a file's name, in bytes. Our limit; most file systems' is 255, with the ending."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,13 @@ def write_all(
 ) -> Iterator[Path]:
     """Write a page for each section and an index of them, last; their paths, as they are written.
 
-    With tables, each section's are in a folder of its name.
+    With tables, each section's are in a folder that is named as its page.
     """
     written = []
     for name in sections(clickhouse, options.since):
-        file = f"section-{quote(name, safe='')}.html"
-        into = tables / quote(name, safe="") if tables else None
+        stem = _stem(name)
+        file = f"{stem}.html"
+        into = tables / stem if tables else None
         section = write_section(clickhouse, name, folder / file, options, into)
         written.append((quote(file), section))
         yield folder / file
@@ -57,9 +62,24 @@ def write_all(
     yield index
 
 
+def _stem(section: str) -> str:
+    # Not the name alone, which may be "..", or longer than a file's name can be.
+    stem = f"section-{quote(section, safe='')}"
+    if len(stem) <= _LONGEST_STEM:
+        return stem
+    digest = sha256(section.encode()).hexdigest()[:16]
+    return f"{stem[: _LONGEST_STEM - len(digest) - 1]}-{digest}"
+
+
 def _write(page: Path, text: str) -> None:
-    # Written beside it and then renamed, so that whoever opens the page never sees half of it.
     page.parent.mkdir(parents=True, exist_ok=True)
+    if page.exists() and not page.is_file():  # such as /dev/stdout, which must not be replaced
+        page.write_text(text, encoding="utf-8")
+        return
+    # Written beside it and then renamed, so that whoever opens the page never sees half of it.
     unfinished = page.with_name(f"{page.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(page)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(page)
+    finally:
+        unfinished.unlink(missing_ok=True)

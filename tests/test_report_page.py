@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -127,10 +127,22 @@ def test_days_with_few_viewers_are_hidden() -> None:
 
 def test_a_section_with_few_viewers_shows_nothing_of_them() -> None:
     producer = Producer("https://lms.example.edu", "LMS", 3, 0.5)
-    hidden = hide(replace(section(RARE), viewers=1, producers=(producer,)), 2)
+    seen = datetime(2024, 3, 2, 12, 34, tzinfo=UTC)
+    few = replace(section(RARE), viewers=1, producers=(producer,), until=seen, statements=987)
+    hidden = hide(few, 2)
     assert hidden.viewers is None
     assert hidden.producers == ()
+    assert hidden.periods == ()
+    written = section_page(hidden, {RARE.url: []}, 2) + index_page([("x.html", hidden)], 2)
+    for shown in ("2024-03-", "12:34", "987", "No data"):
+        assert shown not in written
     assert totals(hidden)["minutes_watched"] is None
+
+
+def test_a_producer_with_few_sessions_is_hidden() -> None:
+    few, many = (Producer("https://lms.example.edu", "LMS", sessions, 0.5) for sessions in (3, 4))
+    of_both = replace(section(VIDEO), producers=(few, many))
+    assert hide(of_both, 4).producers == (many,)
 
 
 def test_a_page_says_that_numbers_are_hidden_and_from_where_on() -> None:

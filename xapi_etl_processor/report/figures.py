@@ -109,8 +109,8 @@ class Section:
     name: str
     since: date | None
     until: datetime | None
-    statements: int
-    without_time: int
+    statements: Count
+    without_time: Count
     viewers: Count
     weekly: bool
     videos: tuple[Video, ...]

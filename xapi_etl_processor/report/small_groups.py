@@ -11,14 +11,25 @@ def hide(section: Section, below: int) -> Section:
     """The section without numbers of fewer than `below` viewers; 0 and 1 hide nothing.
 
     A place, stop, seek or period of a small group goes, and so do all numbers of a video or a
-    section with few viewers. That nobody did something is shown.
+    section with few viewers, when they watched, and a producer with few sessions. That
+    nobody did something is shown.
     """
-    if section.viewers is None or 0 < section.viewers < below:
-        section = replace(section, viewers=None, producers=())
+    if _is_small(section.viewers, below):
+        section = replace(
+            section,
+            viewers=None,
+            until=None,
+            statements=None,
+            without_time=None,
+            periods=(),
+            producers=(),
+        )
     return replace(
         section,
         videos=tuple(_video(video, below) for video in section.videos),
         periods=_periods(section.periods, below),
+        # How many viewers a producer has is not read: at most as many as sessions.
+        producers=tuple(one for one in section.producers if one.sessions >= below),
     )
 
 

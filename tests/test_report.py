@@ -195,6 +195,14 @@ def test_since_leaves_out_what_was_before(lesson: Watched, report: Report) -> No
     assert "The lesson 12 14 14 70% 8 " in found
 
 
+def test_since_leaves_out_statements_without_a_time_and_says_so(
+    lesson: Watched, report: Report
+) -> None:
+    lesson.insert(row(0, "played", timestamp=0, timestamp_source="none", video_url=LESSON))
+    found = text(report("--since", "2024-03-01"))
+    assert "66 statements, without those that had no time at all." in found
+
+
 def test_nobody_is_named_unless_asked_for(lesson: Watched, report: Report) -> None:
     lesson.insert(*viewing("learner 99", 0, (0, 10), video_url="https://videos.example.edu/rare"))
     assert "learner 9" not in report().read_text(encoding="utf-8")

@@ -223,11 +223,31 @@ def test_places_that_stand_out_are_marked_and_said(show: Callable[..., Opened]) 
     expect(page.locator('#v0 [data-chart="retention"] .layer_1_marks line')).to_have_count(2)
 
 
+def test_a_phone_shows_the_whole_legend(show: Callable[..., Opened]) -> None:
+    page = show(fragment="#v0", viewport={"width": 360, "height": 800}, is_mobile=True).page
+    chart = page.locator('#v0 [data-chart="retention"] svg')
+    expect(chart).to_be_visible()
+    inside = chart.evaluate(
+        "svg => [...svg.querySelectorAll('.role-legend-label text')].map(label =>"
+        " label.getBoundingClientRect().right <= svg.getBoundingClientRect().right)"
+    )
+    assert inside == [True] * 4
+
+
 def test_long_videos_have_hours(show: Callable[..., Opened]) -> None:
     page = show(fragment="#v1").page
     labels = page.locator('#v1 [data-chart="retention"] .role-axis-label text').all_text_contents()
     assert "2:00:00" in labels
     assert "10:00:00" in labels
+
+
+def test_an_absurd_length_is_drawn_too(show: Callable[..., Opened], tmp_path: Path) -> None:
+    file = tmp_path / "absurd.html"
+    endless = replace(SECTION, videos=(replace(LESSON, seconds=1e30),))
+    file.write_text(section_page(endless, {LESSON.url: []}), encoding="utf-8")
+    shown = show(file, "#v0")
+    expect(shown.page.locator("#v0 svg")).to_have_count(4)
+    assert shown.messages == []
 
 
 def test_videos_are_sorted_and_opened_by_keyboard(show: Callable[..., Opened]) -> None:

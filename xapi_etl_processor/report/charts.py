@@ -93,7 +93,8 @@ def _retention() -> alt.LayerChart:
                 scale=alt.Scale(
                     domain=["many play again", "many stop for good"], range=[_AGAIN, _STOP]
                 ),
-                legend=alt.Legend(title="marked", orient="top"),
+                # One below the other: side by side they are wider than a phone.
+                legend=alt.Legend(title="marked", orient="top", columns=1),
             ),
         )
     )

@@ -28,7 +28,7 @@ const clock = (seconds) => {
 
 const ticks = (seconds) => {
   const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 36000];
-  const step = steps.find((one) => seconds / one <= 8) ?? 86400;
+  const step = steps.find((one) => seconds / one <= 8) ?? Math.ceil(seconds / 8 / 86400) * 86400;
   return Array.from({ length: Math.floor(seconds / step) + 1 }, (_, at) => at * step);
 };
 

@@ -191,7 +191,17 @@ def test_a_video_shows_its_figures_charts_and_tables(show: Callable[..., Opened]
     assert len(places) == 100
     assert places[39:41] == [["0:39", "0:40", "24", "0"], ["0:40", "0:41", "16", "6"]]
     assert rows("stops") == [["0:10", "0:11", "8", "0"], ["1:39", "1:40", "0", "16"]]
-    assert rows("seeks") == [["1:39", "0:40", "7", "6"]]
+    assert rows("seeks") == [["0:40", "0:45", "0", "7"], ["1:35", "1:40", "7", "0"]]
+    assert rows("top_seeks") == [["1:39", "0:40", "7", "6"]]
+    sentences = {
+        "stops": "Most of those who had not completed the video (8) stopped between 0:10 and 0:11.",
+        "seeks": "The most frequent seek goes from 1:39 to 0:40, 7 times.",
+        "periods": "Most sessions (20) began on 2024-03-01.",
+    }
+    for name, sentence in sentences.items():
+        assert video.locator(f'[data-text="{name}"]').inner_text() == sentence
+        label = video.locator(f'[data-chart="{name}"]').get_attribute("aria-label")
+        assert label == f"{sentence} The table below has the numbers."
     assert rows("periods") == [["2024-03-01", "20", "12"], ["2024-03-02", "hidden", "hidden"]]
     assert video.locator('[data-list="learners"] li').all_text_contents() == [
         "somebody (https://lms.example.edu)"
@@ -315,5 +325,6 @@ def test_five_hundred_videos_fit_in_three_megabytes(
     shown = show(file)
     expect(shown.page.locator("#videos tbody tr")).to_have_count(500)
     # Only the curves in sight are drawn.
-    expect(shown.page.locator('.spark[data-video="0"] svg')).to_be_attached()
+    shown.page.locator('.spark[data-video="0"]').scroll_into_view_if_needed()
+    shown.page.wait_for_selector('.spark[data-video="0"] svg')
     assert shown.page.locator(".spark svg").count() < 100

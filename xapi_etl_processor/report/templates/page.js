@@ -48,6 +48,9 @@ const fill = (root, name, rows) => {
   }));
 };
 
+// The item with the highest number above 0, if there is one.
+const highest = (items, number) => items.reduce((most, one) => (number(one) > (most ? number(most) : 0) ? one : most), null);
+
 const drawPeriods = (root, element, periods) => {
   const length = (data.weekly ? 7 : 1) * 86400000;
   const rows = periods.filter(([, sessions]) => sessions !== null).map(([day, sessions]) => {
@@ -55,7 +58,10 @@ const drawPeriods = (root, element, periods) => {
     return { day: from.getTime(), until: from.getTime() + length, sessions };
   });
   fill(root, "periods", periods.map(([day, sessions, viewers]) => [day, shown(sessions), shown(viewers)]));
-  return draw(element, "periods", { rows }, `Sessions over time, in ${periods.length} periods; the table below has the numbers.`);
+  const most = highest(periods, ([, sessions]) => sessions);
+  const sentence = most ? `Most sessions (${shown(most[1])}) began ${data.weekly ? "in the week from" : "on"} ${most[0]}.` : "";
+  root.querySelector('[data-text="periods"]').textContent = sentence;
+  return draw(element, "periods", { rows }, `${sentence} The table below has the numbers.`);
 };
 
 const open = (details) => {
@@ -79,7 +85,8 @@ const open = (details) => {
   }));
   fill(root, "retention", video.viewers.map((viewers, bucket) => [clock(at(bucket, 100)), clock(at(bucket + 1, 100)), shown(viewers), shown(video.again[bucket])]));
   fill(root, "stops", stops.map((stop) => [clock(stop.from_second), clock(stop.to_second), shown(stop["not completed"]), shown(stop.completed)]));
-  fill(root, "seeks", video.top_seeks.map(([from, to, count, viewers]) => [from, to, shown(count), shown(viewers)]));
+  fill(root, "seeks", seeks.map((seek) => [clock(seek.from_second), clock(seek.to_second), shown(seek["from here"]), shown(seek["to here"])]));
+  fill(root, "top_seeks", video.top_seeks.map(([from, to, count, viewers]) => [from, to, shown(count), shown(viewers)]));
   const list = root.querySelector('[data-list="learners"]');
   list?.replaceChildren(...video.not_watched_by.map((number) => {
     const item = document.createElement("li");
@@ -92,8 +99,14 @@ const open = (details) => {
   const tables = [...root.children].reduce((holder, child) => (holder.append(child), holder), document.createElement("div"));
   details.append(tables);
   draw(elements.retention, "retention", { rows: buckets, marks }, `${video.retention} The table below has the numbers.`, scale);
-  draw(elements.stops, "stops", { rows: stops }, "Where viewers stopped; the table below has the numbers.", scale);
-  draw(elements.seeks, "seeks", { rows: seeks }, "Seeks, from and to each place; the table below has the most frequent.", scale);
+  const most = highest(stops, (stop) => stop["not completed"]);
+  const stopped = most ? `Most of those who had not completed the video (${shown(most["not completed"])}) stopped between ${clock(most.from_second)} and ${clock(most.to_second)}.` : "";
+  const [top] = video.top_seeks;
+  const sought = top ? `The most frequent seek goes from ${top[0]} to ${top[1]}, ${shown(top[2])} times.` : "";
+  tables.querySelector('[data-text="stops"]').textContent = stopped;
+  tables.querySelector('[data-text="seeks"]').textContent = sought;
+  draw(elements.stops, "stops", { rows: stops }, `${stopped} The table below has the numbers.`, scale);
+  draw(elements.seeks, "seeks", { rows: seeks }, `${sought} The table below has the numbers.`, scale);
   drawPeriods(tables, elements.periods, video.periods);
 };
 

@@ -161,7 +161,8 @@ def test_each_place_shows_first_watch_and_rewatch(page: Path) -> None:
 
 def test_stops_seeks_and_days_are_drawn(page: Path) -> None:
     (video,) = drawn(page)["videos"]
-    # 8 at 10 seconds; who played again stopped at 50, having completed it; the others at the end.
+    # 8 stopped at 10 seconds. Those who played a part again stopped at 50, and had completed the
+    # video; the others stopped at the end.
     others, completed = video["stops"]
     assert others == [0] * 10 + [8] + [0] * 89
     assert completed == [0] * 50 + [6] + [0] * 48 + [10]

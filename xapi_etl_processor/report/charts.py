@@ -73,11 +73,7 @@ def _retention() -> alt.LayerChart:
             x=_position(),
             x2="to_second",
             y=alt.Y("plays:Q", title="plays", stack="zero"),
-            color=alt.Color(
-                "layer:N",
-                scale=alt.Scale(domain=["first watch", "rewatch"], range=[_FIRST, _AGAIN]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
+            color=_layers("first watch", _FIRST, "rewatch", _AGAIN),
             order="order:Q",
         )
     )
@@ -111,11 +107,7 @@ def _stops() -> alt.Chart:
             x=_position(),
             x2="to_second",
             y=alt.Y("viewers:Q", title="viewers", stack="zero"),
-            color=alt.Color(
-                "layer:N",
-                scale=alt.Scale(domain=["not completed", "completed"], range=[_STOP, _FIRST]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
+            color=_layers("not completed", _STOP, "completed", _FIRST),
             order="order:Q",
         )
     )
@@ -132,11 +124,7 @@ def _seeks() -> alt.Chart:
             x=_position(),
             x2="to_second",
             y=alt.Y("signed:Q", title="seeks", axis=alt.Axis(labelExpr="abs(datum.value)")),
-            color=alt.Color(
-                "layer:N",
-                scale=alt.Scale(domain=["from here", "to here"], range=[_STOP, _AGAIN]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
+            color=_layers("from here", _STOP, "to here", _AGAIN),
         )
     )
 
@@ -158,6 +146,14 @@ def _periods() -> alt.Chart:
 def _of_video(height: int) -> alt.Chart:
     return alt.Chart(alt.NamedData(DATA), width="container", height=height).add_params(
         alt.param("seconds", value=1), alt.param("ticks", value=[])
+    )
+
+
+def _layers(one: str, its_colour: str, other: str, others_colour: str) -> alt.Color:
+    return alt.Color(
+        "layer:N",
+        scale=alt.Scale(domain=[one, other], range=[its_colour, others_colour]),
+        legend=alt.Legend(title=None, orient="top"),
     )
 
 

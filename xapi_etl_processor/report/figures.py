@@ -91,6 +91,10 @@ class Video:
         """Its title, or its address if no statement has one."""
         return self.title or self.url
 
+    def second(self, bucket: int) -> float:
+        """Where a bucket begins, in seconds."""
+        return bucket * self.seconds / BUCKETS
+
 
 @dataclass(frozen=True)
 class Producer:

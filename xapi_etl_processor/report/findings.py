@@ -36,7 +36,7 @@ _END = BUCKETS * 95 // 100
 RULE = (
     f"A place is marked if the video has at least {LEAST_VIEWERS} viewers, at least {LEAST_GROUP}"
     " of them stopped there (within a twentieth of the video) or played it again, and so many"
-    f" would meet by chance in fewer than {CHANCE:.0%} of videos in which viewers stop, or play"
+    f" would do so by chance in fewer than {CHANCE:.0%} of videos in which viewers stop, or play"
     " again, everywhere alike. Stops of viewers who have completed the video, and stops in its last"
     " twentieth, are not counted. At most"
     f" {MOST_FINDINGS} of each are marked. A"
@@ -122,15 +122,14 @@ def _stops(video: Video, least: int) -> list[Finding]:
         if (people := sum(leaving[first : first + _WINDOW])) >= least
     ]
     found: dict[int, Finding] = {}
-    for chance, first, people_here in sorted(windows):
+    for chance, first, in_window in sorted(windows):
         if chance * (_END - _WINDOW + 1) >= CHANCE or len(found) == MOST_FINDINGS:
             break
         if any(abs(first - other) < _WINDOW for other in found):
             continue
-        people = people_here
         with_stops = [at for at in range(first, first + _WINDOW) if leaving[at]]
-        begin, end = _seconds(video, with_stops[0]), _seconds(video, with_stops[-1] + 1)
-        where = f"between {clock(begin)} and {clock(end)}"
+        begin, end = video.second(with_stops[0]), video.second(with_stops[-1] + 1)
+        people, where = in_window, f"between {clock(begin)} and {clock(end)}"
         if begin <= min(_FIRST_SECONDS, video.seconds / 10):
             begin, where = 0.0, f"in the first {_length(end)}"
             people = sum(leaving[: with_stops[-1] + 1])
@@ -147,7 +146,7 @@ def _replays(video: Video, least: int) -> list[Finding]:
     for first, last, top in _unlikely(again, viewers, least)[:MOST_FINDINGS]:
         usual = sum(a for a, _ in known) / sum(v for _, v in known) * viewers[top]
         on_average = f"{usual:.0f}" if usual >= 1 else "fewer than one"
-        begin, end = _seconds(video, first), _seconds(video, last + 1)
+        begin, end = video.second(first), video.second(last + 1)
         sentence = (
             f"{again[top]} of {viewers[top]} viewers play {clock(begin)} to {clock(end)} more than"
             f" once. On average over the video, {on_average} would."
@@ -174,10 +173,6 @@ def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[
     ]
     found = [(run[0], run[-1], max(run, key=lambda at: counts[at] or 0)) for run in runs]
     return sorted(found, key=lambda run: -(counts[run[2]] or 0))
-
-
-def _seconds(video: Video, bucket: int) -> float:
-    return bucket * video.seconds / BUCKETS
 
 
 def _share(people: int, of: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.report.figures import BUCKETS, Section
+from xapi_etl_processor.report.figures import Section
 
 _Rows = Iterable[tuple[Any, ...]]
 
@@ -36,7 +36,7 @@ def _tables(section: Section) -> dict[str, list[tuple[Any, ...]]]:
         "retention": [
             ("video_url", "from_second", "to_second", "viewers", "rewatchers", "plays"),
             *(
-                (v.url, at * v.seconds / BUCKETS, (at + 1) * v.seconds / BUCKETS,
+                (v.url, v.second(at), v.second(at + 1),
                  place.viewers, place.rewatchers, place.plays)
                 for v in videos
                 for at, place in enumerate(v.places)
@@ -45,7 +45,7 @@ def _tables(section: Section) -> dict[str, list[tuple[Any, ...]]]:
         "stops": [
             ("video_url", "from_second", "to_second", "viewers", "completed"),
             *(
-                (v.url, stop.bucket * v.seconds / BUCKETS, (stop.bucket + 1) * v.seconds / BUCKETS,
+                (v.url, v.second(stop.bucket), v.second(stop.bucket + 1),
                  stop.viewers, stop.completed)
                 for v in videos
                 for stop in v.stops

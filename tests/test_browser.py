@@ -14,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.watched import FIGURES
 from xapi_etl_processor.report.figures import (
     Learner,
     Period,
@@ -39,16 +40,8 @@ pytestmark = [
 
 FRIDAY = date(2024, 3, 1)
 SOMEBODY = Learner("https://lms.example.edu", "somebody")
-LESSON = Video(
-    "https://videos.example.edu/1",
-    "The lesson",
-    100.0,
-    24,
-    30,
-    16,
-    28.0,
-    29.0,
-    0.7,
+LESSON = replace(
+    FIGURES,
     places=(Place(24, 0, 24),) * 40 + (Place(16, 6, 22),) * 10 + (Place(16, 0, 16),) * 50,
     stops=(Stop(10, 8, 0), Stop(99, 16, 16)),
     seeks=(Seek(99.0, 40.0, 7, 6),),

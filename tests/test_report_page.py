@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.watched import FIGURES
 from xapi_etl_processor.report import charts
 from xapi_etl_processor.report.definitions import DEFINITIONS, LIMITS
 from xapi_etl_processor.report.figures import (
@@ -25,16 +26,8 @@ from xapi_etl_processor.report.page import index_page, no_finding, section_page,
 from xapi_etl_processor.report.small_groups import hide
 from xapi_etl_processor.report.tables import write_tables
 
-VIDEO = Video(
-    "https://videos.example.edu/1",
-    "The lesson",
-    100.0,
-    24,
-    30,
-    16,
-    28.0,
-    29.0,
-    0.7,
+VIDEO = replace(
+    FIGURES,
     places=(Place(24, 0, 24),) * 40 + (Place(16, 6, 22),) * 60,
     stops=(Stop(10, 8, 0), Stop(99, 0, 0), Stop(50, 16, 16)),
     seeks=(Seek(99.0, 40.0, 20, 6),),

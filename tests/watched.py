@@ -8,10 +8,14 @@ from itertools import count
 from typing import Any
 
 from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor.report.figures import Video
 
 MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
 LENGTH = 60
 URL = "https://videos.example.edu/1"
+
+FIGURES = Video(URL, "The lesson", 100.0, 24, 30, 16, 28.0, 29.0, 0.7)
+"""A video of a report, without its places, stops, seeks and periods."""
 
 Row = dict[str, Any]
 

@@ -33,6 +33,7 @@ _PINS = _ROOT / "deployment" / "requirements.txt"
 _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/__main__.py"),
     Path("xapi_etl_processor/cli.py"),
+    Path("xapi_etl_processor/commands"),
     Path("xapi_etl_processor/reference.py"),
     Path("xapi_etl_processor/report"),
     Path("xapi_etl_processor/storage/migrations.py"),

@@ -193,7 +193,7 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
     def press_ctrl_c(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("xapi_etl_processor.cli.run_bulk", press_ctrl_c)
+    monkeypatch.setattr("xapi_etl_processor.commands.load.run_bulk", press_ctrl_c)
     assert main(["bulk"]) == 1
     assert "run it again for what is not stored yet" in capsys.readouterr().err
 

@@ -95,7 +95,9 @@ def test_it_contains_only_what_runs_in_lambda(packages: Packages) -> None:
     ours = {name for name in names if name.startswith("xapi_etl_processor/")}
     assert "xapi_etl_processor/lambda_function.py" in ours
     assert "xapi_etl_processor/storage/ledger.py" in ours
-    not_for_lambda = re.compile(r"/(cli|__main__|migrations|reference|replication)\.py$|/schema/")
+    not_for_lambda = re.compile(
+        r"/(cli|__main__|migrations|reference|replication)\.py$|/(commands|report|schema)/"
+    )
     assert not [name for name in ours if not_for_lambda.search(name)]
     unwanted = re.compile(r"__pycache__|(^|/)tests?/|\.env$|\.git|\.pem$|/bin/|RECORD$|\.pyc$")
     assert not [name for name in names if unwanted.search(name)]

@@ -1,0 +1,29 @@
+"""The command health: the health check, as the function answers it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.run import connections
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    check = commands.add_parser(
+        "health",
+        help="check that the bucket can be read and the tables are current",
+        description="Check all that the function needs of S3 and ClickHouse; writes nothing.",
+    )
+    check.set_defaults(command=_health)
+
+
+def _health(_: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    body = health.check(settings, connections(settings))
+    print_json(body)
+    return OK if body["healthy"] else FAILED

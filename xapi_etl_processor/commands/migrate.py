@@ -1,0 +1,42 @@
+"""The command migrate: create the tables, or bring them up to date."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from clickhouse_driver import errors
+
+from xapi_etl_processor.commands.answers import FAILED, OK, say
+from xapi_etl_processor.config import Settings
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    migrate = commands.add_parser(
+        "migrate",
+        help="create the database and its tables, or bring them up to date",
+        description="Create the database and its tables, or bring them up to date. Safe to repeat.",
+    )
+    migrate.set_defaults(command=_migrate)
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    from clickhouse_migrations.exceptions import MigrationException
+
+    from xapi_etl_processor.storage.migrations import migrate
+
+    settings = Settings.from_env(os.environ)
+    where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"
+    try:
+        applied = migrate(settings)
+    except (errors.Error, MigrationException, EOFError, OSError) as error:
+        reason = str(error).partition("Stack trace")[0].strip()
+        say(f"{where} not migrated: {reason}")
+        return FAILED
+    for name in applied:
+        print(f"applied {name} to {where}")
+    if not applied:
+        print(f"{where} is up to date")
+    return OK

@@ -1,0 +1,78 @@
+"""The command report: pages that show what was watched."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.commands.answers import FAILED, OK, say
+from xapi_etl_processor.config import Settings
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    report = commands.add_parser(
+        "report",
+        help="write a page that shows what was watched",
+        description="Write what was watched as a page that any browser opens, without a network."
+        " docs/watching.md says what the numbers mean. Only ClickHouse is read.",
+    )
+    of = report.add_mutually_exclusive_group(required=True)
+    of.add_argument("--section", metavar="ID", help="one section")
+    of.add_argument("--all", action="store_true", help="each section, and an index of them")
+    report.add_argument(
+        "--since",
+        type=date.fromisoformat,
+        metavar="DAY",
+        help="only statements on or after this UTC day, such as 2024-01-01",
+    )
+    report.add_argument(
+        "-o", "--output", type=Path, required=True, help="the file to write; with --all, the folder"
+    )
+    report.add_argument(
+        "--csv", type=Path, metavar="FOLDER", help="also write the numbers as CSV files"
+    )
+    who = report.add_mutually_exclusive_group()
+    who.add_argument(
+        "--learners", action="store_true", help="name who has not watched a video (personal data)"
+    )
+    who.add_argument(
+        "--hide-below",
+        type=_number_of_viewers,
+        default=0,
+        metavar="N",
+        help="hide the numbers of groups of fewer than N viewers",
+    )
+    report.set_defaults(command=_report)
+
+
+def _number_of_viewers(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of viewers: use 0 or more")
+    return int(text)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from xapi_etl_processor.report.write import Options, write_all, write_section
+
+    clickhouse = ClickHouse(Settings.from_env(os.environ))
+    chosen = Options(options.since, options.hide_below, options.learners)
+    try:
+        if options.all:
+            for path in write_all(clickhouse, options.output, chosen, options.csv):
+                print(path)
+            return OK
+        section = write_section(clickhouse, options.section, options.output, chosen, options.csv)
+    except OSError as error:
+        say(f"cannot write the report: {error}")
+        return FAILED
+    finally:
+        clickhouse.disconnect()
+    print(options.output)
+    if not section.videos:
+        say(f"no video statements of section {options.section!r} are stored: the report is empty")
+    return OK

@@ -68,7 +68,7 @@ class ClickHouse:
         self.uncertain = 0
         self.database = settings.clickhouse_database
         self._where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
-        self._settings = settings
+        self.settings = settings
         self._client: Client | None = None
 
     def query(
@@ -86,6 +86,27 @@ class ClickHouse:
             return rows
 
         return self._attempt(ask, _QUERY, deadline)
+
+    def alter(
+        self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER
+    ) -> None:
+        """Begin to change a table's rows; its replicas follow.
+
+        Raises as `query` does. `change` must be safe to repeat.
+        """
+        sql = f"ALTER TABLE {self.database}.{table} {change}"
+
+        def send(client: Client) -> None:
+            # The reply must not wait for the change: that can take longer than REPLY_SECONDS.
+            settings = {"max_query_size": MAX_QUERY_BYTES, "mutations_sync": 0}
+            client.execute(sql, params, settings=settings)
+
+        self._attempt(send, f"ALTER TABLE {table}", deadline)
+
+    def everywhere(self, table: str) -> str:
+        """A system table to SELECT from: of all servers of CLICKHOUSE_CLUSTER, or of this one."""
+        cluster = self.settings.clickhouse_cluster
+        return f"clusterAllReplicas('{cluster}', {table})" if cluster else table
 
     def insert(
         self,
@@ -139,7 +160,7 @@ class ClickHouse:
             try:
                 client = self._opened(deadline)
                 end = _attempt_deadline(deadline)
-                opened = end.within(self._settings.clickhouse_wake_seconds)
+                opened = end.within(self.settings.clickhouse_wake_seconds)
                 try:
                     self._call(opened, client, self._connect)
                 except DeadlinePassed as error:
@@ -183,7 +204,7 @@ class ClickHouse:
         return (
             isinstance(error, errors.ServerException)
             and error.code in LOGIN_REFUSED
-            and bool(self._settings.clickhouse_password_secret_arn)
+            and bool(self.settings.clickhouse_password_secret_arn)
         )
 
     def disconnect(self) -> None:
@@ -195,7 +216,7 @@ class ClickHouse:
     def _opened(self, deadline: Deadline) -> Client:
         """The client, created if need be; it connects later."""
         if self._client is None:
-            settings = self._settings
+            settings = self.settings
             if not settings.clickhouse_secure and settings.clickhouse_host not in _LOOPBACK:
                 logger.warning(
                     "password and statements go to ClickHouse unencrypted: set CLICKHOUSE_SECURE",

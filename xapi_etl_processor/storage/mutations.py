@@ -1,0 +1,87 @@
+"""Remove or rewrite stored rows, and wait until every part has changed.
+
+ClickHouse calls this a mutation: it writes the parts anew in the background. Inserts go on
+meanwhile, and rows that are inserted after the mutation began are not changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+
+_POLL_SECONDS = 0.1
+_LONGEST_POLL_SECONDS = 2.0
+
+
+def remove(
+    clickhouse: ClickHouse,
+    table: str,
+    condition: str,
+    params: Mapping[str, Any],
+    deadline: Deadline = FOREVER,
+) -> int:
+    """Remove the rows for which a condition holds; returns how many there were, repeats included.
+
+    Returns when no part holds them any more, on every replica of CLICKHOUSE_CLUSTER. Raises
+    ClickHouseRefused if the user may not (it needs ALTER DELETE) or the server gives up, and
+    ClickHouseUnavailable if it is not done by the deadline; then the server goes on with it.
+    """
+    where = f"{clickhouse.database}.{table}"
+    [(rows,)] = clickhouse.query(f"SELECT count() FROM {where} WHERE {condition}", params, deadline)
+    if rows:
+        _mutate(clickhouse, table, f"DELETE WHERE {condition}", params, deadline)
+    return int(rows)
+
+
+def rewrite(
+    clickhouse: ClickHouse,
+    table: str,
+    assignment: str,
+    condition: str,
+    params: Mapping[str, Any],
+) -> None:
+    """Set a column of the rows for which a condition holds; waits and raises as `remove` does.
+
+    It needs ALTER UPDATE.
+    """
+    _mutate(clickhouse, table, f"UPDATE {assignment} WHERE {condition}", params, FOREVER)
+
+
+def _mutate(
+    clickhouse: ClickHouse, table: str, change: str, params: Mapping[str, Any], deadline: Deadline
+) -> None:
+    clickhouse.alter(table, change, params, deadline)
+    pause = _POLL_SECONDS
+    while unfinished := _unfinished(clickhouse, table, deadline):
+        if reason := next(filter(None, unfinished), None):
+            raise ClickHouseRefused(
+                f"{table}: the server cannot change the rows: {reason}: correct that, or see"
+                " system.mutations and KILL MUTATION, then try again"
+            )
+        if deadline.seconds_left < pause:
+            raise ClickHouseUnavailable(
+                f"{table}: the rows are not all changed yet; the server goes on: watch"
+                " system.mutations, then try again"
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+
+
+def _unfinished(clickhouse: ClickHouse, table: str, deadline: Deadline) -> list[str]:
+    """Why each mutation of the table that is not done failed last; '' for one that did not.
+
+    The text may quote a value, so only the error's name is kept.
+    """
+    rows = clickhouse.query(
+        f"SELECT extract(latest_fail_reason, '\\\\(([A-Z_]+)\\\\)') FROM"
+        f" {clickhouse.everywhere('system.mutations')}"
+        " WHERE database = %(database)s AND table = %(table)s AND NOT is_done",
+        {"database": clickhouse.database, "table": table},
+        deadline,
+    )
+    return [reason for (reason,) in rows]

@@ -39,6 +39,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "other_events": 3,
         "rejected_lines": 1,
         "blank_lines": 2,
+        "forgotten_events": 0,
         "timestamps_replaced": 0,
         "uncertain_inserts": 0,
         "files_found": 1,

@@ -81,7 +81,7 @@ def test_a_repeated_notification_is_skipped_without_reading_the_object(
 
 
 @pytest.mark.slow
-def test_the_ledger_is_queried_once_for_many_objects(
+def test_the_ledger_and_the_list_of_learners_are_queried_once_for_many_objects(
     bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
     for number in range(60):
@@ -90,7 +90,8 @@ def test_the_ledger_is_queried_once_for_many_objects(
     clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
     assert invoke({"section_id": 1})["files_processed"] == 60
     verbs = [sql.split(" (")[0].split(" WHERE")[0].split(".")[-1] for sql in asked]
-    assert verbs == ["processed_files", "video_events", "processed_files"]
+    asked_of = ["processed_files", "forgotten_learners", "video_events", "forgotten_learners"]
+    assert verbs == [*asked_of, "processed_files"]
 
 
 @pytest.mark.slow

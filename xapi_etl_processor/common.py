@@ -88,7 +88,10 @@ def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
     page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
-    return page, to_skip(page, run)
+    known = to_skip(page, run)
+    if any(ledger.identity(obj) not in known for obj in page):
+        run.connections.learners.refresh(run.deadline)
+    return page, known
 
 
 def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
@@ -111,8 +114,8 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
         chunks = _until_out_of_time(decompressed(body, limits), batch.run)
         for lines in split_lines(chunks, max_line):
             parsed = parse(lines, outcome.counts.lines + 1, source, max_line)
-            outcome.counts.add(parsed.counts)
             outcome.timestamps_replaced += batch.add(obj, parsed)
+            outcome.counts.add(parsed.counts)
             if batch.is_full:
                 yield from batch.flush()
             if failure := batch.insert_failure:
@@ -163,7 +166,7 @@ def _check_counts(outcome: Outcome) -> None:
     counts, uri = outcome.counts, outcome.obj.uri
     if not counts.add_up:
         outcome.mark_failed(f"{uri}: lines do not add up, {counts}: report this as a defect")
-    elif counts.rejected and not counts.video + counts.other:
+    elif counts.rejected and not counts.video + counts.other + counts.forgotten:
         outcome.mark_failed(
             f"{uri}: none of its lines is a statement, {counts.rejected} were rejected: see"
             " rejected_statements; it is not a bundle, or its writer is broken"

@@ -40,9 +40,10 @@ def one_of(choices: tuple[str, ...]) -> Converter:
     """One of a few words, in any case."""
 
     def read(text: str) -> str:
-        if text.upper() not in choices:
-            raise ValueError(f"use one of {', '.join(choices)}")
-        return text
+        for choice in choices:
+            if text.upper() == choice.upper():
+                return choice
+        raise ValueError(f"use one of {', '.join(choices)}")
 
     return read
 
@@ -74,6 +75,7 @@ IDENTIFIER = matching(
 ACCOUNT = matching(r"[0-9]{12}", "an AWS account has 12 digits")
 PORT = whole_number(65_535)
 COUNT = whole_number(10**9)
+LEARNER_IDS = ("plain", "pseudonyms")
 
 
 def _variable(
@@ -122,6 +124,10 @@ class Settings:
     max_object_mb: int = _variable("MAX_OBJECT_MB", "MiB of an object; a larger one fails without being read", 5120, COUNT)
     max_unpacked_mb: int = _variable("MAX_UNPACKED_MB", "MiB that a gzip object may unpack to; a larger one fails", 10_240, COUNT)
     max_unpacked_ratio: int = _variable("MAX_UNPACKED_RATIO", "bytes that one byte of gzip may unpack to, on average; an object with more fails", 200, COUNT)
+    learner_ids: str = _variable("LEARNER_IDS", "`plain`, or `pseudonyms`: user ids are stored as HMAC-SHA-256 under the learners' key, and rejected lines without the line", "plain", one_of(LEARNER_IDS))
+    learner_key: str = _variable("LEARNER_KEY", "the learners' key, for development: at least 32 random characters", "", secret=True)
+    learner_key_secret_arn: str = _variable("LEARNER_KEY_SECRET_ARN", "Secrets Manager secret that holds the learners' key (plain text, or JSON with a `key` key); wins over `LEARNER_KEY`", "")
+    rejected_days: int = _variable("REJECTED_DAYS", "days that rejected lines are kept, since they are raw; `migrate` sets it", 90, whole_number(36_500))
     log_level: str = _variable("LOG_LEVEL", "DEBUG, INFO, WARNING or ERROR", "INFO", one_of(LOG_LEVELS))
     # fmt: on
 

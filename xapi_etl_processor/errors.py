@@ -113,6 +113,12 @@ class S3InvalidName(S3Error, BadRequest):
     poison = True
 
 
+class LearnerForgotten(XapiEtlError):
+    """Somebody was forgotten between reading their statements and storing them."""
+
+    retryable = True
+
+
 class ClickHouseError(XapiEtlError):
     """ClickHouse did not do what it was asked to do; the text names the server."""
 

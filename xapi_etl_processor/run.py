@@ -11,6 +11,7 @@ from uuid import uuid4
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.xapi.parse import Counts
@@ -24,10 +25,17 @@ RESERVE_SECONDS = 15
 
 @dataclass
 class Connections:
-    """The two services, as the process keeps them between invocations."""
+    """The two services, and the list of forgotten learners, as the process keeps them between
+    invocations.
+    """
 
     s3: S3Client
     clickhouse: ClickHouse
+    learners: Learners = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The list belongs to this ClickHouse."""
+        self.learners = Learners(self.clickhouse)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""The ClickHouse password, from the environment or from AWS Secrets Manager."""
+"""The ClickHouse password and the learners' key, from the environment or AWS Secrets Manager."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ TIMEOUT_SECONDS = 5
 """How long one attempt may take to connect, and then to answer. Our limit."""
 
 
+MIN_KEY_CHARACTERS = 32
+"""The shortest key for learners' ids. Our limit: as many as the hash has bytes (RFC 2104, 3)."""
+
+
 def password(settings: Settings, deadline: Deadline = FOREVER) -> str:
     """The password; read from Secrets Manager if an ARN is set. Raises ConfigurationError.
 
@@ -21,10 +25,24 @@ def password(settings: Settings, deadline: Deadline = FOREVER) -> str:
     arn = settings.clickhouse_password_secret_arn
     if not arn:
         return settings.clickhouse_password
-    try:
-        return call_with_deadline(deadline, lambda: _read_secret(arn))
-    except DeadlinePassed as error:
-        raise _unreadable(arn) from error
+    return _secret("CLICKHOUSE_PASSWORD_SECRET_ARN", arn, "password", deadline)
+
+
+def learner_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
+    """The key for hashes of learners' ids, b"" if none is set; read as the password is.
+
+    Raises ConfigurationError, also for a short key.
+    """
+    name, key = "LEARNER_KEY", settings.learner_key
+    if arn := settings.learner_key_secret_arn:
+        name = "LEARNER_KEY_SECRET_ARN"
+        key = _secret(name, arn, "key", deadline)
+    if key and len(key) < MIN_KEY_CHARACTERS:
+        raise ConfigurationError(
+            f"{name}: the key has {len(key)} characters: use at least {MIN_KEY_CHARACTERS} random"
+            " ones, such as those of `openssl rand -hex 32`"
+        )
+    return key.encode()
 
 
 def forget() -> None:
@@ -32,17 +50,24 @@ def forget() -> None:
     _read_secret.cache_clear()
 
 
-def _unreadable(arn: str) -> ConfigurationError:
+def _secret(variable: str, arn: str, field: str, deadline: Deadline) -> str:
+    try:
+        return call_with_deadline(deadline, lambda: _read_secret(variable, arn, field))
+    except DeadlinePassed as error:
+        raise _unreadable(variable, arn) from error
+
+
+def _unreadable(variable: str, arn: str) -> ConfigurationError:
     return ConfigurationError(
-        f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read: check the ARN, that the function"
+        f"{variable}: {arn} cannot be read: check the ARN, that the function"
         " may call secretsmanager:GetSecretValue on it, and that its network reaches Secrets"
         " Manager"
     )
 
 
 @lru_cache(maxsize=4)
-def _read_secret(arn: str) -> str:
-    """The password in a secret: its text, or its `password` field if the text is a JSON object."""
+def _read_secret(variable: str, arn: str, field: str) -> str:
+    """The text of a secret, or the text of a field of it if it is a JSON object."""
     # Imported here, because it takes time and most local runs and tests have no secret.
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -57,19 +82,15 @@ def _read_secret(arn: str) -> str:
     try:
         text = SecretsProvider(boto_config=config).get(arn)
     except (GetParameterError, BotoCoreError) as error:
-        raise _unreadable(arn) from error
+        raise _unreadable(variable, arn) from error
     if not isinstance(text, str):
-        raise ConfigurationError(
-            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} holds binary data: store the password as text"
-        )
+        raise ConfigurationError(f"{variable}: {arn} holds binary data: store the {field} as text")
     if not text.lstrip().startswith("{"):
         return text
     try:
-        found = json.loads(text)["password"]
+        found = json.loads(text)[field]
     except (ValueError, KeyError, RecursionError):
         found = None
     if not isinstance(found, str):
-        raise ConfigurationError(
-            f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} is JSON without a `password` string"
-        )
+        raise ConfigurationError(f"{variable}: {arn} is JSON without a `{field}` string")
     return found

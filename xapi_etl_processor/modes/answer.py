@@ -55,6 +55,7 @@ class Summary:
             "other_events": self.counts.other,
             "rejected_lines": self.counts.rejected,
             "blank_lines": self.counts.blank,
+            "forgotten_events": self.counts.forgotten,
             "timestamps_replaced": self.timestamps_replaced,
             "uncertain_inserts": run.uncertain_inserts,
             "files_found": self.found,

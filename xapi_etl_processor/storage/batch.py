@@ -5,10 +5,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import compress
 from typing import Any
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.errors import XapiEtlError
+from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
+from xapi_etl_processor.learners import FRESH_SECONDS, Person
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
@@ -36,6 +38,10 @@ MANY_MONTHS_MS = 98 * 28 * 86_400_000
 partitions for one insert (max_partitions_per_insert_block)."""
 
 
+Columns = dict[str, Sequence[Any]]
+"""Values by the column's name."""
+
+
 class Batch:
     """Collects what objects' lines became, and stores it when it is full.
 
@@ -45,6 +51,7 @@ class Batch:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self._learners = run.connections.learners
         self.outcomes: list[Outcome] = []
         self.stop: Stop | None = None
         self._clear()
@@ -57,6 +64,8 @@ class Batch:
         self._rejected: list[tuple[S3Object, RejectedLine]] = []
         self._voided: list[tuple[S3Object, Voided]] = []
         self._noted_bytes = 0
+        self._people: set[Person] = set()
+        self._forgotten_list = self._learners.changes
 
     @property
     def _salt(self) -> str:
@@ -85,11 +94,12 @@ class Batch:
     def add(self, obj: S3Object, parsed: Parsed) -> int:
         """Add what some lines of an object became; in a dry run, only look at it.
 
-        Returns how many of their video statements have a timestamp that is not their own. If it
-        raises, no row of theirs is added.
+        Statements of forgotten learners are moved from `video` to `forgotten` in the counts, and
+        left out. Returns how many of the other video statements have a timestamp that is not their
+        own. If it raises, no row of theirs is added.
         """
         chunk = parsed.chunk
-        columns = to_columns(chunk)
+        columns = self._without_forgotten(parsed, to_columns(chunk))
         sources = columns.get("timestamp_source", ())
         replaced = len(sources) - sources.count(OWN_TIMESTAMP)
         if not self.run.dry_run:
@@ -97,16 +107,35 @@ class Batch:
             self._add_rows(chunk, columns)
         return replaced
 
+    def _without_forgotten(self, parsed: Parsed, columns: Columns) -> Columns:
+        """The columns without forgotten learners, and with user ids as they are stored."""
+        size = len(parsed.chunk.statements)
+        users = columns.get("user_id") or [""] * size
+        people = list(zip(users, columns.get("home_page") or [""] * size, strict=True))
+        present = set(people)
+        if forgotten := self._learners.forgotten(present):
+            rows = [person not in forgotten for person in people]
+            parsed.chunk.keep(rows)
+            parsed.counts.forgotten = size - sum(rows)
+            parsed.counts.video -= parsed.counts.forgotten
+            columns = {name: list(compress(values, rows)) for name, values in columns.items()}
+        self._people |= present - forgotten
+        if "user_id" in columns:
+            columns["user_id"] = self._learners.stored_ids(columns["user_id"])
+        return columns
+
     def _note(self, obj: S3Object, parsed: Parsed) -> None:
         for line in parsed.rejected:
             bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
+            if not self._learners.may_keep(bounded.line):
+                bounded = line._replace(line=b"")
             self._rejected.append((obj, bounded))
             self._noted_bytes += len(bounded.line)
         for found in parsed.voided:
             self._voided.append((obj, found))
             self._noted_bytes += len(found.voided_id) + len(found.event_id)
 
-    def _add_rows(self, chunk: Chunk, columns: dict[str, Sequence[Any]]) -> None:
+    def _add_rows(self, chunk: Chunk, columns: Columns) -> None:
         """Add rows to the batch and to its token: all of them or, if it raises, none."""
         if not chunk.statements:
             return
@@ -122,7 +151,7 @@ class Batch:
             raise
         self._bytes += sum(map(len, chunk.lines))
 
-    def _append(self, columns: dict[str, Sequence[Any]], rows: int) -> None:
+    def _append(self, columns: Columns, rows: int) -> None:
         """Add rows; a column that they or the batch lack is filled up with "absent"."""
         for name, values in columns.items():
             if name not in self._columns:
@@ -162,6 +191,8 @@ class Batch:
 
     def _store(self) -> None:
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        self._learners.refresh(deadline, FRESH_SECONDS)
+        self._check_forgotten(stored=False)
         if self._rows:
             timestamps = self._columns.get("timestamp", [0])
             # ClickHouse would refuse an archive of ten years, which makes a part for each month.
@@ -172,6 +203,30 @@ class Batch:
             ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
         if self._voided:
             ledger.record_voided(clickhouse, self._voided, self._salt, deadline)
+        if self._rows or self._rejected:
+            self._learners.refresh(deadline)
+            self._check_forgotten(stored=True)
         done = [(o.obj, o.counts) for o in self.outcomes if o.status is Status.PROCESSED]
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
+
+    def _check_forgotten(self, *, stored: bool) -> None:
+        """Raises LearnerForgotten if the batch has somebody who was forgotten since it was begun.
+
+        Whoever loads its objects again leaves them out. If the batch is stored already, that is
+        noted: their rows are there again (`forget --sweep` removes them).
+        """
+        if self._learners.changes == self._forgotten_list:
+            return
+        forgotten = self._learners.forgotten(self._people)
+        kept = all(self._learners.may_keep(line.line) for _, line in self._rejected if line.line)
+        if kept and not forgotten:
+            return
+        if stored:
+            ledger.record_forgotten_again(
+                self.run.connections.clickhouse, self.run.run_id, self.run.deadline
+            )
+        raise LearnerForgotten(
+            "a learner was forgotten while their statements were loaded: load the objects again,"
+            " which leaves those out"
+        )

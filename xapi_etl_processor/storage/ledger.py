@@ -13,7 +13,7 @@ from typing import Any
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES, VOIDED
+from xapi_etl_processor.storage.tables import FILES, FORGOTTEN, REJECTED, TYPES, VOIDED
 from xapi_etl_processor.xapi.parse import Counts, RejectedLine
 from xapi_etl_processor.xapi.timestamps import since_epoch
 from xapi_etl_processor.xapi.voiding import Voided
@@ -93,6 +93,12 @@ def record_voided(
         "source_line": [found.number for _, found in voided],
     }
     clickhouse.insert(VOIDED, columns, token_of(columns, salt), deadline)
+
+
+def record_forgotten_again(clickhouse: ClickHouse, run_id: str, deadline: Deadline) -> None:
+    """Note that rows of a learner were stored after the learner was forgotten."""
+    columns: dict[str, list[Any]] = {"again": [True]}
+    clickhouse.insert(FORGOTTEN, columns, token_of(columns, run_id), deadline)
 
 
 def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from xapi_etl_processor import learners
 from xapi_etl_processor.xapi.columns import COLUMNS
 
 EVENTS = "video_events"
 FILES = "processed_files"
 REJECTED = "rejected_statements"
 VOIDED = "voided_statements"
+FORGOTTEN = learners.TABLE
 STATEMENTS = "video_statements"
 """The view that people read with."""
 
@@ -23,6 +25,7 @@ TYPES: dict[str, dict[str, str]] = {
         "other": "UInt64",
         "blank": "UInt64",
         "rejected": "UInt64",
+        "forgotten": "UInt64",
         "mode": "LowCardinality(String)",
         "run_id": "String",
         "processed_at": "DateTime64(3, 'UTC')",
@@ -43,6 +46,14 @@ TYPES: dict[str, dict[str, str]] = {
         "source_etag": "String",
         "source_line": "UInt32",
         "inserted_at": "DateTime64(3, 'UTC')",
+    },
+    FORGOTTEN: {
+        "learner": "String",
+        "name": "String",
+        "salt": "String",
+        "key_id": "String",
+        "again": "Bool",
+        "forgotten_at": "DateTime64(3, 'UTC')",
     },
 }
 """Table -> column -> ClickHouse type; the tables that the function writes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 
@@ -35,6 +36,13 @@ class Chunk:
     lines: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+
+    def keep(self, rows: Sequence[bool]) -> None:
+        """Drop the statements for which `rows` is false."""
+        self.statements = list(compress(self.statements, rows))
+        self.lines = list(compress(self.lines, rows))
+        self.numbers = list(compress(self.numbers, rows))
+        self.digests = list(compress(self.digests, rows))
 
 
 Rows = Sequence[int]

@@ -26,13 +26,14 @@ class RejectedLine(NamedTuple):
 
 @dataclass
 class Counts:
-    """What became of lines; `lines == video + other + blank + rejected`, always."""
+    """What became of lines; `lines == video + other + blank + rejected + forgotten`, always."""
 
     lines: int = 0
     video: int = 0
     other: int = 0
     blank: int = 0
     rejected: int = 0
+    forgotten: int = 0
 
     def add(self, more: Counts) -> None:
         """Add the counts of other lines."""
@@ -41,11 +42,13 @@ class Counts:
         self.other += more.other
         self.blank += more.blank
         self.rejected += more.rejected
+        self.forgotten += more.forgotten
 
     @property
     def add_up(self) -> bool:
         """Whether every line became exactly one thing."""
-        return self.lines == self.video + self.other + self.blank + self.rejected
+        became = self.video + self.other + self.blank + self.rejected + self.forgotten
+        return self.lines == became
 
 
 @dataclass

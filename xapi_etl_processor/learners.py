@@ -1,0 +1,148 @@
+"""What may be stored of learners: nothing of those who were forgotten, and of the others their ids
+or, with LEARNER_IDS=pseudonyms, pseudonyms.
+
+The table of forgotten learners holds hashes. A load compares with it what it is about to store; it
+reads the table again before an insert, and after it, so that a learner who is forgotten at the same
+moment does not come back unseen (see docs/privacy.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from xapi_etl_processor import secrets
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.errors import ConfigurationError
+from xapi_etl_processor.xapi.learners import (
+    fingerprint,
+    key_id,
+    name_hash,
+    pseudonym,
+    texts_in,
+)
+
+TABLE = "forgotten_learners"
+
+FRESH_SECONDS = 1.0
+"""How long the list is taken for current before an insert. Our limit; after an insert it is always
+read."""
+
+Person = tuple[str, str]
+"""A user id and its home page, '' if there is none; a viewer, as the views count them."""
+
+
+@dataclass
+class Learners:
+    """The list of forgotten learners, as it was last read, and the key for pseudonyms.
+
+    `changes` goes up when the list has changed. Not for use by several threads at once.
+    """
+
+    clickhouse: ClickHouse
+    changes: int = 0
+    _version: tuple[object, ...] = (0,)
+    _read_at: float = -FRESH_SECONDS
+    _hashes: frozenset[str] = frozenset()
+    _keys: tuple[bytes, ...] = ()
+    _pseudonyms: dict[str, str] = field(default_factory=dict)
+
+    def refresh(self, deadline: Deadline = FOREVER, max_age: float = 0) -> None:
+        """Read the list, unless it was read in the last `max_age` seconds.
+
+        Raises ClickHouseError, and ConfigurationError if a learner was forgotten under a key that
+        is not set: nobody could tell whose statements must not be stored.
+        """
+        if time.monotonic() - self._read_at < max_age:
+            return
+        where = f"{self.clickhouse.database}.{TABLE}"
+        began = time.monotonic()
+        [version] = self.clickhouse.query(
+            f"SELECT count(), max(forgotten_at) FROM {where}", deadline=deadline
+        )
+        if version[0] and version != self._version:
+            rows = self.clickhouse.query(
+                f"SELECT DISTINCT salt, key_id, learner, name FROM {where} WHERE NOT again",
+                deadline=deadline,
+            )
+            secret = secrets.learner_key(self.clickhouse.settings, deadline)
+            known = {"": b"", key_id(secret): secret} if secret else {"": b""}
+            if unknown := {row[1] for row in rows} - known.keys():
+                raise ConfigurationError(
+                    f"LEARNER_KEY: {TABLE} has learners who were forgotten under the key"
+                    f" {min(unknown)}, which is not the one that is set: set that key again, or"
+                    " their statements would come back"
+                )
+            self._keys = tuple({hash_key(salt, known[used]) for salt, used, _, _ in rows})
+            self._hashes = frozenset(text for row in rows for text in row[2:])
+        if not version[0]:
+            self._hashes = frozenset()
+        if version != self._version:
+            self.changes += 1
+        self._version = version
+        self._read_at = began
+
+    def forgotten(self, people: Iterable[Person]) -> set[Person]:
+        """Which of these people were forgotten."""
+        if not self._hashes:
+            return set()
+        return {person for person in people if self._is_forgotten(*person)}
+
+    def _is_forgotten(self, user_id: str, home_page: str) -> bool:
+        return any(
+            fingerprint(user_id, page, key) in self._hashes
+            for key in self._keys
+            for page in (None, home_page)
+        )
+
+    def may_keep(self, line: bytes) -> bool:
+        """Whether a rejected line may be kept: never with pseudonyms, and not if it names a
+        forgotten learner.
+        """
+        if self.pseudonymous:
+            return False
+        return not self._hashes or not any(
+            name_hash(text, key) in self._hashes for text in texts_in(line) for key in self._keys
+        )
+
+    @property
+    def pseudonymous(self) -> bool:
+        """Whether user ids are stored as pseudonyms."""
+        return self.clickhouse.settings.learner_ids == "pseudonyms"
+
+    def stored_ids(self, user_ids: Iterable[str]) -> list[str]:
+        """The user ids as they are stored; raises ConfigurationError if pseudonyms need a key."""
+        if not self.pseudonymous:
+            return list(user_ids)
+        key = pseudonym_key(self.clickhouse.settings)
+        known = self._pseudonyms
+        if len(known) > MAX_KNOWN:
+            known.clear()
+        return [known.get(user) or known.setdefault(user, _stored(user, key)) for user in user_ids]
+
+
+MAX_KNOWN = 100_000
+"""Pseudonyms kept between invocations, about 25 MB. Our limit."""
+
+
+def _stored(user_id: str, key: bytes) -> str:
+    return pseudonym(user_id, key) if user_id else ""
+
+
+def pseudonym_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
+    """The key for pseudonyms; raises ConfigurationError if there is none."""
+    if key := secrets.learner_key(settings, deadline):
+        return key
+    raise ConfigurationError(
+        "LEARNER_IDS is pseudonyms, which needs a key: set LEARNER_KEY_SECRET_ARN"
+    )
+
+
+def hash_key(salt: str, secret: bytes) -> bytes:
+    """The key of the hashes of forgotten learners: the secret, if one is set, and a salt, which is
+    stored beside them.
+    """
+    return secret + salt.encode()

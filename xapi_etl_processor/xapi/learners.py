@@ -1,0 +1,69 @@
+"""What stands for a learner: pseudonyms, and the hashes by which forgotten ones are recognized.
+
+Both are HMAC-SHA-256 (RFC 2104, FIPS 198-1): without the key, nobody can find out whose they are by
+hashing names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from hashlib import sha1
+from hmac import digest
+
+PSEUDONYM = "hmac:"
+"""How a pseudonym begins, before 64 hexadecimal digits."""
+
+_IS_PSEUDONYM = re.compile(rf"{PSEUDONYM}[0-9a-f]{{64}}")
+_BETWEEN = re.compile(rb'"|[\s,;]+')
+
+
+def pseudonym(user_id: str, key: bytes) -> str:
+    """What is stored instead of a user id: always the same for the same id and key."""
+    return PSEUDONYM + digest(key, b"user\0" + user_id.encode(), "sha256").hex()
+
+
+def is_pseudonym(user_id: str) -> bool:
+    """Whether a stored user id looks like one of ours."""
+    return _IS_PSEUDONYM.fullmatch(user_id) is not None
+
+
+def fingerprint(user_id: str, home_page: str | None, key: bytes) -> str:
+    """The hash of a learner, 64 hexadecimal digits; without a home page, of the id on any."""
+    return digest(key, json.dumps([user_id, home_page]).encode(), "sha256").hex()
+
+
+def name_hash(user_id: str, key: bytes) -> str:
+    """The hash of a user id alone, which is all that can be found in a line that is no JSON."""
+    return digest(key, json.dumps([user_id]).encode(), "sha256").hex()
+
+
+def key_id(key: bytes) -> str:
+    """What tells one key from another without giving it away: 16 hexadecimal digits."""
+    return digest(key, b"key id", "sha256").hex()[:16]
+
+
+def spellings(mbox: str) -> tuple[str, str]:
+    """The user ids that a mail address can have: as mbox, and as mbox_sha1sum, which is the SHA-1
+    of the whole `mailto:` IRI (xAPI 1.0.3, part 2, section 2.4.2.3).
+    """
+    iri = mbox if mbox.lower().startswith("mailto:") else f"mailto:{mbox}"
+    return iri, sha1(iri.encode(), usedforsecurity=False).hexdigest()
+
+
+def texts_in(line: bytes) -> set[str]:
+    """What could be a user id in a line that is no statement: its texts in quotes, as JSON reads
+    them, and its words.
+
+    The line may be cut anywhere, so what stands between two quotes counts wherever they begin.
+    """
+    pieces = {*line.split(b'"'), *_BETWEEN.split(line)}
+    found = set()
+    for piece in pieces:
+        text = piece.decode(errors="replace")
+        found.add(text)
+        if "\\" in text:
+            with suppress(ValueError):
+                found.add(json.loads(f'"{text}"'))
+    return found

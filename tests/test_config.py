@@ -68,6 +68,10 @@ def test_every_variable_reaches_its_field() -> None:
         "MAX_UNPACKED_RATIO": "50",
         "S3_CONCURRENCY": "4",
         "SQS_VISIBILITY_SECONDS": "5700",
+        "LEARNER_IDS": "pseudonyms",
+        "LEARNER_KEY": "k" * 32,
+        "LEARNER_KEY_SECRET_ARN": "arn:key",
+        "REJECTED_DAYS": "30",
         "LOG_LEVEL": "DEBUG",
     }
     assert environ.keys() == {item.metadata["env"] for item in dataclasses.fields(Settings)}
@@ -97,6 +101,10 @@ def test_every_variable_reaches_its_field() -> None:
         max_unpacked_ratio=50,
         s3_concurrency=4,
         redelivery_seconds=5700,
+        learner_ids="pseudonyms",
+        learner_key="k" * 32,
+        learner_key_secret_arn="arn:key",
+        rejected_days=30,
         log_level="DEBUG",
     )
 
@@ -144,6 +152,8 @@ def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str,
         ("S3_XAPI_BUCKET_OWNER", "12345678901"),
         ("S3_XAPI_BUCKET_OWNER", "1234567890123"),
         ("LOG_LEVEL", "LOUD"),
+        ("LEARNER_IDS", "hashed"),
+        ("REJECTED_DAYS", "0"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_variable(variable: str, value: str) -> None:
@@ -185,7 +195,7 @@ def test_secure_accepts_the_usual_words_for_true_and_false(text: str, secure: bo
 
 @pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
 def test_a_log_level_may_be_in_any_case(level: str) -> None:
-    assert Settings.from_env({**HOST, "LOG_LEVEL": level}).log_level == level
+    assert Settings.from_env({**HOST, "LOG_LEVEL": level}).log_level == level.upper()
 
 
 def test_tls_does_not_change_a_port_that_is_set() -> None:

@@ -17,6 +17,7 @@ RETRY_CAN_HELP = {
     "ClickHouseUnavailable",
     "ClickHouseWaking",
     "OutcomeUnknown",
+    "LearnerForgotten",
 }
 POISON = {
     "UnknownPayload",

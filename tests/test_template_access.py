@@ -46,7 +46,7 @@ def test_the_role_reaches_what_the_function_is_told_to_use_and_nothing_else() ->
         assert listing == {"StringLikeIfExists": {"s3:prefix": f"{folder}*"}}
         assert resources["ReceiveNotifications"] == stack["EventSource"]["EventSourceArn"]
         assert resources["KeepWhatFailed"] == stack["Function"]["DeadLetterConfig"]["TargetArn"]
-        assert resources["ReadPassword"] == variables["CLICKHOUSE_PASSWORD_SECRET_ARN"]
+        assert resources["ReadSecrets"] == [variables["CLICKHOUSE_PASSWORD_SECRET_ARN"]]
         log_group = stack["Function"]["LoggingConfig"]["LogGroup"]
         assert resources["WriteLog"] == f"{log_group}.Arn"
 

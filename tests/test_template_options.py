@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.template import END, PARAMETERS, REQUIRED, Stack
+from tests.template import END, PARAMETERS, REQUIRED, TEMPLATE, Stack
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.secrets import MIN_KEY_CHARACTERS
 
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickhouse-AbCdEf"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/0d9f"
@@ -21,6 +22,7 @@ ACCEPTED = {
     "Environment": ["dev", "prod-2", "a" * 20],
     "ClickHouseHost": ["ch.example.org", "10.0.0.7", "fd00::7", "ClickHouse_1"],
     "ClickHousePasswordSecretArn": ["", SECRET, SECRET.replace("aws", "aws-us-gov", 1)],
+    "LearnerKeySecretArn": ["", SECRET],
     "ClickHousePort": ["", "9000", "65535"],
     "ClickHouseDatabase": ["xapi_analytics", "_Lake2"],
     "ClickHouseCluster": ["", "default", "replicas_2"],
@@ -37,6 +39,7 @@ REFUSED = {
     "Environment": ["", "Prod", "1st", "a_b", "a" * 21],
     "ClickHouseHost": ["", "https://ch.example.org", "ch.example.org/db", "two hosts"],
     "ClickHousePasswordSecretArn": ["clickhouse", KEY],
+    "LearnerKeySecretArn": ["key", KEY],
     "ClickHousePort": ["native", "-1", "123456"],
     "ClickHouseDatabase": ["", "xapi-analytics", "1st", "a b"],
     "ClickHouseCluster": ["my-cluster", "{cluster}", "a b"],
@@ -220,6 +223,34 @@ def test_parameters_that_contradict_each_other_are_refused(
     parameters: dict[str, str], refused: bool
 ) -> None:
     assert len(Stack(**parameters).refusals()) == refused
+
+
+def test_pseudonyms_get_a_key_that_outlives_the_stack() -> None:
+    stack = Stack(LearnerIds="pseudonyms")
+    variables = stack["Function"]["Environment"]["Variables"]
+    assert variables["LEARNER_IDS"] == "pseudonyms"
+    assert variables["LEARNER_KEY_SECRET_ARN"] == "LearnerKey"
+    assert stack.outputs()["LearnerKeySecretArn"] == "LearnerKey"
+    secrets = next(
+        s
+        for s in stack["Role"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if s["Sid"] == "ReadSecrets"
+    )
+    assert "LearnerKey" in secrets["Resource"]
+    assert stack["LearnerKey"]["GenerateSecretString"]["PasswordLength"] >= MIN_KEY_CHARACTERS
+    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "Retain"
+
+
+def test_a_key_that_exists_is_used_and_without_pseudonyms_none_is_made() -> None:
+    for ids in ("plain", "pseudonyms"):
+        stack = Stack(LearnerIds=ids, LearnerKeySecretArn=SECRET)
+        assert "LearnerKey" not in stack.resources()
+        variables = stack["Function"]["Environment"]["Variables"]
+        assert variables["LEARNER_KEY_SECRET_ARN"] == SECRET
+    made = Stack()
+    assert "LearnerKey" not in made.resources()
+    assert "LearnerKeySecretArn" not in made.outputs()
+    assert made["Function"]["Environment"]["Variables"]["LEARNER_KEY_SECRET_ARN"] == ""
 
 
 def test_what_is_not_asked_for_is_left_out() -> None:

@@ -85,6 +85,12 @@ class Learners:
         self._version = version
         self._read_at = began
 
+    def check(self, deadline: Deadline = FOREVER) -> None:
+        """Raises what loading would raise: ClickHouseError, or ConfigurationError for a key."""
+        self.refresh(deadline)
+        if self.pseudonymous:
+            pseudonym_key(self.clickhouse.settings, deadline)
+
     def forgotten(self, people: Iterable[Person]) -> set[Person]:
         """Which of these people were forgotten."""
         if not self._hashes:
@@ -102,9 +108,11 @@ class Learners:
         """Whether a rejected line may be kept: never with pseudonyms, and not if it names a
         forgotten learner.
         """
-        if self.pseudonymous:
-            return False
-        return not self._hashes or not any(
+        return not self.pseudonymous and not self.names_forgotten(line)
+
+    def names_forgotten(self, line: bytes) -> bool:
+        """Whether a line names a forgotten learner, as a text in quotes or as a word."""
+        return bool(self._hashes) and any(
             name_hash(text, key) in self._hashes for text in texts_in(line) for key in self._keys
         )
 

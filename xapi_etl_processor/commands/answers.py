@@ -11,8 +11,8 @@ OK, FAILED, USAGE = 0, 1, 2
 
 
 def print_json(body: Any) -> None:
-    """Print an answer on standard output, indented."""
-    print(json.dumps(body, indent=2, ensure_ascii=False))
+    """Print an answer on standard output, indented; times as text."""
+    print(json.dumps(body, indent=2, ensure_ascii=False, default=str))
 
 
 def say(text: str) -> None:

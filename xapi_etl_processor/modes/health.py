@@ -16,6 +16,7 @@ from xapi_etl_processor.errors import (
     ConfigurationError,
     S3Error,
 )
+from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.access import NO_BUCKET
@@ -87,6 +88,8 @@ def _check_clickhouse(
                 clickhouse.check_insert(table, columns, answering)
             warnings.append(inspection.unneeded_rights(ask, clickhouse.database))
             warnings.append(inspection.missing_replicas(ask, clickhouse.database))
+            Learners(clickhouse).check(answering)
+            warnings.append(inspection.stored_again(ask, clickhouse.database))
             apart, warning = inspection.replication(ask, engines, settings.clickhouse_cluster)
             found["error"] = apart or found["error"]
             warnings.append(warning)

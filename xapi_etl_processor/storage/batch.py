@@ -191,8 +191,10 @@ class Batch:
 
     def _store(self) -> None:
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
-        self._learners.refresh(deadline, FRESH_SECONDS)
-        self._check_forgotten(stored=False)
+        of_learners = bool(self._rows or self._rejected)
+        if of_learners:
+            self._learners.refresh(deadline, FRESH_SECONDS)
+            self._check_forgotten(stored=False)
         if self._rows:
             timestamps = self._columns.get("timestamp", [0])
             # ClickHouse would refuse an archive of ten years, which makes a part for each month.
@@ -203,7 +205,7 @@ class Batch:
             ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
         if self._voided:
             ledger.record_voided(clickhouse, self._voided, self._salt, deadline)
-        if self._rows or self._rejected:
+        if of_learners:
             self._learners.refresh(deadline)
             self._check_forgotten(stored=True)
         done = [(o.obj, o.counts) for o in self.outcomes if o.status is Status.PROCESSED]

@@ -10,7 +10,7 @@ from typing import Any
 
 from xapi_etl_processor.clickhouse_errors import MIGRATE
 from xapi_etl_processor.errors import ClickHouseRefused
-from xapi_etl_processor.storage.tables import EVENTS, TYPES, VIEWS
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, TYPES, VIEWS
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -186,6 +186,17 @@ def missing_replicas(ask: Ask, database: str) -> str | None:
     return (
         f"{table} has {active} of {total} replicas: what is inserted now is copied to the others"
         " when they are back; check that they and Keeper are up"
+    )
+
+
+def stored_again(ask: Ask, database: str) -> str | None:
+    """A warning if a load noted that it stored statements of a learner who was just forgotten."""
+    [(times,)] = ask(f"SELECT countIf(again) FROM {database}.{FORGOTTEN}")
+    if not times:
+        return None
+    return (
+        f"{times} loads stored statements of learners while these were forgotten: run `forget"
+        " --sweep`, which removes them"
     )
 
 

@@ -19,7 +19,7 @@ from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.storage.replication import on_cluster
-from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.storage.tables import EVENTS, REJECTED
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
@@ -40,10 +40,11 @@ _POLL_SECONDS = 0.5
 def migrate(settings: Settings) -> list[str]:
     """Create the database, or bring it to the newest schema; returns the files that were applied.
 
-    With CLICKHOUSE_CLUSTER, on every server of that cluster, with replicated tables. Safe to
-    repeat, also after it was interrupted. Raises MigrationException if an applied file was edited,
-    ClickHouseRefused if tables are there that should be replicated and are not,
-    ClickHouseUnavailable if inserts do not end, and the driver's errors.
+    Rejected lines are kept for REJECTED_DAYS. With CLICKHOUSE_CLUSTER, on every server of that
+    cluster, with replicated tables. Safe to repeat, also after it was interrupted. Raises
+    MigrationException if an applied file was edited, ClickHouseRefused if tables are there that
+    should be replicated and are not, ClickHouseUnavailable if inserts do not end, and the
+    driver's errors.
     """
     server = _server(settings)
     cluster = settings.clickhouse_cluster or None
@@ -60,9 +61,10 @@ def migrate(settings: Settings) -> list[str]:
             BEFORE[version](connection, database)
     server.migrate(database, SCHEMA, cluster)
     applied = sorted(_applied(server, database) - before)
-    if applied:
-        with server.connection("") as connection:
+    with server.connection("") as connection:
+        if applied:
             _drop_if_empty(connection, database)
+        _bound_rejected(connection, database, settings.rejected_days)
     return [names[version] for version in applied]
 
 
@@ -146,6 +148,17 @@ def _wait_for_inserts(connection: Connection, database: str) -> None:
                 " pause the function (docs/operations.md), then migrate again"
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _bound_rejected(connection: Connection, database: str, days: int) -> None:
+    """Let rejected lines be removed after so many days."""
+    life = f"toDateTime(rejected_at) + toIntervalDay({days})"
+    is_so = connection.query(
+        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{REJECTED}'"
+        f" AND position(engine_full, '{life}') > 0"
+    )
+    if not is_so:
+        connection.command(f"ALTER TABLE {database}.{REJECTED}\nMODIFY TTL {life}")
 
 
 def _drop_if_empty(connection: Connection, database: str) -> None:

@@ -1,0 +1,364 @@
+"""Learners are forgotten: nothing of them is stored any more, and no load brings them back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from hashlib import sha1
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.samples import BAD_LINE, notification, other, video
+from xapi_etl_processor import learners
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.rights import forget as forgetting
+from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.xapi.learners import fingerprint, name_hash
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
+PAGE = "https://lms.example.org"
+MAIL = "learner@example.org"
+
+
+def by_account(number: int, name: str = "learner-1", page: str = PAGE) -> dict[str, Any]:
+    return video(number, actor={"account": {"name": name, "homePage": page}})
+
+
+REJECTED = json.dumps({k: v for k, v in by_account(9).items() if k != "verb"}).encode()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are checked just before they are stored, so that a second need not pass."""
+    for module in (learners, forgetting):
+        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
+    monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+class Forget:
+    """The command line, with its answer."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *options: str, code: int = 0) -> Any:
+        self._capsys.readouterr()  # the log of what was loaded before
+        assert main(["forget", *options]) == code
+        self.said = self._capsys.readouterr()
+        if code or "--list-objects" in options:
+            return self.said.out.splitlines()
+        return json.loads(self.said.out)
+
+
+@pytest.fixture
+def forget(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
+    yield Forget(capsys)
+    forget_connections()
+
+
+def users(ask: Ask) -> list[str]:
+    return [user for (user,) in ask("SELECT user_id FROM video_events FINAL ORDER BY ALL")]
+
+
+def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: Any) -> Any:
+    return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
+
+
+def test_rows_and_rejected_lines_are_removed_and_others_stay(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), by_account(2), by_account(3, "learner-10"), REJECTED)
+    load(bucket, invoke, REJECTED.replace(b"learner-1", b"learner-10"), video(5), key=LATER)
+    answer = forget("--user", "learner-1")
+    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (2, 1)
+    assert users(ask) == ["learner-10", "viewer-5"]
+    assert ask("SELECT source_line FROM rejected_statements") == [[1]]
+    assert "--list-objects" in " ".join(answer["left_to_do"])
+    assert "learner-1" not in forget.said.out + forget.said.err
+
+
+def test_only_the_account_of_a_home_page_is_forgotten(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"))
+    assert forget("--user", "learner-1", "--home-page", PAGE)["rows_removed"] == 1
+    again = {"force_reprocess": True}
+    both = by_account(1), by_account(2, page="https://other.example.org")
+    assert load(bucket, invoke, *both, **again)["forgotten_events"] == 1
+    assert ask("SELECT home_page FROM video_events FINAL") == [["https://other.example.org"]]
+
+
+@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}"])
+def test_a_mail_address_is_found_as_it_is_and_hashed(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
+) -> None:
+    # xAPI 1.0.3, part 2, section 2.4.2.3
+    hashed = sha1(f"mailto:{MAIL}".encode(), usedforsecurity=False).hexdigest()
+    lines = [
+        video(1, actor={"mbox": f"mailto:{MAIL}"}),
+        video(2, actor={"mbox_sha1sum": hashed}),
+        video(3),
+    ]
+    load(bucket, invoke, *lines)
+    assert forget("--mbox", given)["rows_removed"] == 2
+    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 2
+    assert users(ask) == ["viewer-3"]
+
+
+def test_many_learners_of_a_file_are_forgotten_at_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, tmp_path: Path
+) -> None:
+    load(
+        bucket,
+        invoke,
+        by_account(1, "Ana, B."),
+        by_account(2, "ana", "https://other.example.org"),
+        by_account(3, "ana"),
+        video(4, actor={"mbox": f"mailto:{MAIL}"}),
+        video(5),
+    )
+    file = tmp_path / "learners.csv"
+    file.write_text(
+        f'\ufeffuser,home_page,mbox\r\n"Ana, B.",,\r\nana,{PAGE},\r\n,,{MAIL}\r\n', "utf-8"
+    )
+    assert forget("--file", str(file))["rows_removed"] == 3
+    assert ask("SELECT user_id, home_page FROM video_events ORDER BY ALL") == [
+        ["ana", "https://other.example.org"],
+        ["viewer-5", "https://example.org"],
+    ]
+
+
+def test_no_kind_of_reload_brings_a_learner_back(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    lines = [by_account(1), by_account(2), video(3), other(4), b"", REJECTED]
+    load(bucket, invoke, *lines)
+    forget("--user", "learner-1")
+    bucket.put(LATER, *lines)
+    event = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
+    for payload in (
+        notification(bucket.name, KEY),
+        event,
+        notification(bucket.name, LATER),
+        {"mode": "bulk"},
+        {"mode": "bulk", "force_reprocess": True},
+        event,
+    ):
+        invoke(payload)
+    assert users(ask) == ["viewer-3"]
+    assert ask("SELECT DISTINCT line FROM rejected_statements") == [[""]]
+    names = "lines, video, other, blank, rejected, forgotten"
+    assert ask(f"SELECT DISTINCT {names} FROM processed_files FINAL WHERE forgotten > 0") == [
+        [6, 1, 1, 1, 1, 2]
+    ]
+
+
+def test_an_object_that_holds_only_forgotten_statements_is_a_success(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    answer = load(bucket, invoke, by_account(1), BAD_LINE)
+    assert (answer.status, answer["success"], answer["files_processed"]) == (200, True, 1)
+    assert (answer["events_processed"], answer["forgotten_events"]) == (0, 1)
+    assert users(ask) == []
+
+
+def test_a_dry_run_counts_and_removes_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), REJECTED)
+    answer = forget("--user", "learner-1", "--dry-run")
+    assert answer == {"rows_removed": 1, "rejected_lines_removed": 1, "dry_run": True}
+    assert users(ask) == ["learner-1"]
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+def test_a_load_that_has_read_its_object_already_stores_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+) -> None:
+    """The learner is forgotten between the first and the second look at the list."""
+    looks = 0
+
+    def meanwhile(point: str, sql: str) -> None:
+        nonlocal looks
+        if point == "query" and "max(forgotten_at)" in sql:
+            looks += 1
+            if looks == 2:
+                clickhouse.hook = lambda *_: None
+                forgotten = Thread(target=forget_quietly, args=(settings,))
+                forgotten.start()
+                forgotten.join(30)
+
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    assert looks == 2
+    assert users(ask) == []
+    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert users(ask) == ["viewer-2"]
+
+
+def forget_quietly(settings: Settings) -> None:
+    clickhouse = ClickHouse(settings)
+    forgetting.forget([forgetting.Learner("learner-1")], clickhouse)
+    clickhouse.disconnect()
+
+
+def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+) -> None:
+    """The insert reaches the server only after everything of the learner was removed."""
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+
+    load(bucket, invoke, video(3), key=LATER)
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
+    health = invoke({"health_check": True})["clickhouse"]
+    assert "forget --sweep" in health["warning"]
+    assert forget("--sweep", "--dry-run")["rows_removed"] == 1
+    assert forget("--sweep")["rows_removed"] == 1
+    assert users(ask) == ["viewer-2", "viewer-3"]
+    assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
+
+
+def hashes() -> str:
+    salt = "5a17"
+    key = learners.hash_key(salt, b"")
+    made = (
+        fingerprint("learner-1", None, key),
+        name_hash("learner-1", key),
+        salt,
+    )
+    return str(made)
+
+
+def test_a_sweep_removes_what_a_backup_brought_back(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), video(2), REJECTED)
+    ask("CREATE TABLE backup AS video_events")
+    ask("INSERT INTO backup SELECT * FROM video_events")
+    lines = ask("SELECT line FROM rejected_statements")
+    forget("--user", "learner-1")
+    ask("INSERT INTO video_events SELECT * FROM backup")
+    escaped = lines[0][0].replace("'", "''")
+    ask(f"INSERT INTO rejected_statements (source_file, line) VALUES ('s3://b/k', '{escaped}')")
+    answer = forget("--sweep")
+    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (1, 1)
+    assert users(ask) == ["viewer-2"]
+    assert ask("SELECT count() FROM rejected_statements WHERE line != ''") == [[0]]
+
+
+def test_objects_that_hold_more_are_listed_also_those_without_a_video(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    read_page = {**other(1), "actor": {"account": {"name": "learner-1", "homePage": PAGE}}}
+    spelled = json.dumps(read_page).replace("learner-1", "learner\\u002d1").encode()
+    bucket.put("section/1/video/a.jsonl", by_account(1), video(2))
+    bucket.put("section/1/pages/b.jsonl", spelled)
+    bucket.put("section/1/pages/c.jsonl", REJECTED)
+    bucket.put("section/1/video/d.jsonl", by_account(1, "learner-10"), video(2), BAD_LINE)
+    bucket.put("section/2/video/e.jsonl", by_account(4))
+    keys = ["section/1/pages/b.jsonl", "section/1/pages/c.jsonl", "section/1/video/a.jsonl"]
+    found = forget("--user", "learner-1", "--list-objects", "--section", "1")
+    assert found == [bucket.uri(key) for key in keys]
+    everywhere = forget("--user", "learner-1", "--list-objects")
+    assert everywhere == [*found, bucket.uri("section/2/video/e.jsonl")]
+    assert forget("--user", "nobody", "--list-objects") == []
+
+
+def test_an_object_that_cannot_be_read_is_named_and_fails_the_listing(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    bucket.put("section/1/video/a.jsonl", body=b"\x1f\x8b is no gzip")
+    bucket.put("section/1/video/b.jsonl", by_account(1))
+    found = forget("--user", "learner-1", "--list-objects", code=1)
+    assert found == [bucket.uri("section/1/video/b.jsonl")]
+    assert "section/1/video/a.jsonl" in forget.said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--user", ""], "an empty user id is no learner"),
+        (["--mbox", MAIL, "--home-page", PAGE], "--home-page needs --user"),
+        (["--file", "/not/there.csv"], "/not/there.csv cannot be read"),
+        (["--sweep", "--list-objects"], "--list-objects needs a learner"),
+        (["--user", "a", "--section", "1"], "--section only narrows --list-objects"),
+    ],
+)
+def test_a_wrong_request_is_refused(forget: Forget, options: list[str], said: str) -> None:
+    forget(*options, code=2)
+    assert said in forget.said.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the first line must name the columns"),
+        ("learner-1\n", "the first line must name the columns"),
+        ("user,email\na,b\n", "the first line must name the columns"),
+        ("user\n", "names no learner"),
+        ("user,mbox\na,\n,\n", "line 3: a user or an mbox is needed"),
+        ("user\na,b\n", "line 2: a user or an mbox is needed"),
+    ],
+)
+def test_a_file_that_names_nobody_is_refused_before_anything_is_removed(
+    forget: Forget, ask: Ask, tmp_path: Path, content: str, said: str
+) -> None:
+    file = tmp_path / "learners.csv"
+    file.write_text(content)
+    forget("--file", str(file), code=2)
+    assert said in forget.said.err
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+def test_without_the_right_to_delete_the_learner_is_remembered_all_the_same(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1))
+
+    def refuse(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    forget("--user", "learner-1", code=1)
+    assert "ALTER TABLE video_events was refused" in forget.said.err
+    clickhouse.hook = lambda *_: None
+    assert load(bucket, invoke, by_account(2), key=LATER)["forgotten_events"] == 1
+    assert forget("--user", "learner-1")["rows_removed"] == 1
+    assert users(ask) == []
+
+
+def test_the_time_of_a_video_is_kept_right_when_a_neighbour_is_left_out(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    lines = [by_account(1), video(8), by_account(3), video(20, result=None), by_account(5)]
+    load(bucket, invoke, *lines)
+    assert ask(
+        "SELECT user_id, video_time, source_line FROM video_events ORDER BY source_line"
+    ) == [
+        ["viewer-8", 4.0, 2],  # half of its number
+        ["viewer-20", None, 4],
+    ]

@@ -1,0 +1,94 @@
+"""What is held of a learner, for a request of access; and which objects in S3 hold more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import S3Error
+from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.rights.learner import (
+    Learner,
+    condition,
+    rejected_lines,
+    tables_with_learners,
+)
+from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage.tables import REJECTED
+from xapi_etl_processor.xapi.chunk import Chunk, Source
+from xapi_etl_processor.xapi.decode import Rejected, decode
+from xapi_etl_processor.xapi.learners import texts_in
+from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, decompressed, split_lines
+from xapi_etl_processor.xapi.transpose import to_columns
+
+
+def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
+    """All that is stored of learners, by table, each row with the names of its columns."""
+    known = Learners(clickhouse)
+    known.refresh()
+    where, params = condition(learners, clickhouse)
+    stored: dict[str, list[dict[str, Any]]] = {}
+    for table in tables_with_learners(clickhouse):
+        columns = [
+            name
+            for (name,) in clickhouse.query(
+                "SELECT name FROM system.columns WHERE database = %(database)s"
+                " AND table = %(table)s ORDER BY position",
+                {"database": clickhouse.database, "table": table},
+            )
+        ]
+        rows = clickhouse.query(
+            f"SELECT {', '.join(columns)} FROM {clickhouse.database}.{table} FINAL WHERE {where}"
+            " ORDER BY timestamp, event_id",
+            params,
+        )
+        stored[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+    stored[REJECTED] = [line._asdict() for line in rejected_lines(learners, clickhouse)]
+    return {
+        "learners": [learner._asdict() for learner in learners],
+        "forgotten": bool(known.forgotten((of.user_id, of.home_page or "") for of in learners)),
+        "stored": stored,
+    }
+
+
+def objects_with(
+    learners: Sequence[Learner], objects: Iterator[S3Object], settings: Settings, client: Any
+) -> Iterator[tuple[S3Object, str]]:
+    """The objects that hold a statement of one of the learners, about a video or not, or a line
+    that names one; and, for an object that cannot be read, why.
+
+    Reads every object: the tables know only the video statements.
+    """
+    names = [learner.user_id.encode() for learner in learners]
+    with closing(s3.bodies(client, objects, settings.s3_concurrency)) as bodies:
+        for obj, body in bodies:
+            try:
+                if any(
+                    _is_of(line, learners)
+                    for lines in split_lines(decompressed(body), settings.max_line_mb * MIB)
+                    for line in lines
+                    # A line with a backslash may spell a name in another way.
+                    if b"\\" in line or any(name in line for name in names)
+                ):
+                    yield obj, ""
+            except (S3Error, BrokenGzip) as error:
+                yield obj, str(error) if obj.uri in str(error) else f"{obj.uri}: {error}"
+
+
+def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:
+    try:
+        chunk = Chunk(
+            Source("", "", "", None, 0), [decode(line.strip())], [line], [1], [b"\0" * 32]
+        )
+    except Rejected:
+        return not {learner.user_id for learner in learners}.isdisjoint(texts_in(line))
+    columns = to_columns(chunk)
+    [user] = columns.get("user_id", ("",))
+    [home_page] = columns.get("home_page", ("",))
+    return any(
+        user == learner.user_id and learner.home_page in (None, home_page) for learner in learners
+    )

@@ -1,0 +1,209 @@
+"""Forget learners: no load stores their statements any more, and what is stored is removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from secrets import token_hex
+from typing import Any
+
+from xapi_etl_processor import secrets
+from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, ClickHouse
+from xapi_etl_processor.errors import ClickHouseUnavailable
+from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
+from xapi_etl_processor.rights.learner import (
+    Learner,
+    as_bytes,
+    condition,
+    rejected_lines,
+    stored_ids,
+    tables_with_learners,
+)
+from xapi_etl_processor.storage.ledger import token_of
+from xapi_etl_processor.storage.mutations import remove
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
+from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
+
+LOAD_SECONDS = 2 * REPLY_SECONDS
+"""How long inserts that run already are waited for. Our limit: the loader gives an insert up after
+REPLY_SECONDS of silence."""
+
+ROUNDS = 5
+"""How often what was stored meanwhile is removed. Our limit."""
+
+_POLL_SECONDS = 0.2
+_NOTED_AT = "toUnixTimestamp64Milli(forgotten_at)"
+_KEYS = 1000
+_PEOPLE = 2000
+
+LEFT_TO_DO = (
+    "objects in S3 still hold the statements: find them with --list-objects, and delete the objects"
+    " or their lines; loading them again stores nothing of the learner",
+    "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
+    " them there too; after restoring a backup, run forget --sweep",
+)
+"""What this command cannot do."""
+
+
+def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
+    """How many rows and rejected lines forgetting would remove; changes nothing."""
+    where, params = condition(learners, clickhouse)
+    rows = 0
+    for table in tables_with_learners(clickhouse):
+        [(found,)] = clickhouse.query(
+            f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
+        )
+        rows += found
+    return {
+        "rows_removed": rows,
+        "rejected_lines_removed": sum(1 for _ in rejected_lines(learners, clickhouse)),
+        "dry_run": True,
+    }
+
+
+def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
+    """Forget learners; returns what was removed, and what is left for a person to do.
+
+    First they are remembered as hashes, so that no load that begins from now on stores anything of
+    them. Then loads that have begun are waited for, and what is stored is removed. Safe to repeat.
+    Raises ClickHouseRefused without the rights (docs/privacy.md), ClickHouseUnavailable if loads do
+    not end.
+    """
+    noted = _times_stored_again(clickhouse)
+    _remember(learners, clickhouse)
+    removed = {"rows_removed": 0, "rejected_lines_removed": 0}
+    for _ in range(ROUNDS):
+        wait_for_loads(clickhouse)
+        rows, lines = _remove(learners, clickhouse)
+        removed["rows_removed"] += rows
+        removed["rejected_lines_removed"] += lines
+        again = _times_stored_again(clickhouse)
+        if again == noted:
+            return {**removed, "dry_run": False, "left_to_do": list(LEFT_TO_DO)}
+        noted = again
+    raise ClickHouseUnavailable(
+        "statements of the learners are stored again and again: something writes to"
+        f" {clickhouse.database}.{EVENTS} that is older than this version; stop it, then forget"
+        " them again"
+    )
+
+
+def _times_stored_again(clickhouse: ClickHouse) -> int:
+    [(times,)] = clickhouse.query(f"SELECT countIf(again) FROM {clickhouse.database}.{FORGOTTEN}")
+    return int(times)
+
+
+def _remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
+    secret = secrets.learner_key(clickhouse.settings)
+    salt = _salt(clickhouse)
+    key = hash_key(salt, secret)
+    spelled = [
+        (user_id, learner.home_page)
+        for learner in learners
+        for user_id in stored_ids(learner, secret)
+    ]
+    columns: dict[str, list[Any]] = {
+        "learner": [fingerprint(user_id, page, key) for user_id, page in spelled],
+        "name": [name_hash(user_id, key) for user_id, _ in spelled],
+        "salt": [salt] * len(spelled),
+        "key_id": [key_id(secret) if secret else ""] * len(spelled),
+    }
+    # A token of its own: who was taken off the list by hand can be forgotten again.
+    clickhouse.insert(FORGOTTEN, columns, token_of(columns, token_hex(16)))
+
+
+def _salt(clickhouse: ClickHouse) -> str:
+    """The salt that is in use; a new one for the first learner."""
+    [(salt,)] = clickhouse.query(
+        f"SELECT max(salt) FROM {clickhouse.database}.{FORGOTTEN} WHERE NOT again"
+    )
+    return str(salt) or token_hex(32)
+
+
+def wait_for_loads(clickhouse: ClickHouse) -> None:
+    """Wait for inserts whose batch may have been checked before now.
+
+    A load that stores a batch later finds the learner in the list, and says so. Raises
+    ClickHouseUnavailable after LOAD_SECONDS.
+    """
+    time.sleep(FRESH_SECONDS)
+    began = time.monotonic()
+    where = clickhouse.everywhere("system.processes")
+    while True:
+        waited = time.monotonic() - began
+        running = clickhouse.query(
+            f"SELECT count() FROM {where} WHERE elapsed >= %(waited)s"
+            " AND query ILIKE 'INSERT INTO%%' AND position(query, %(table)s) > 0",
+            {"waited": waited, "table": f"{clickhouse.database}.{EVENTS} "},
+        )
+        if not running[0][0]:
+            return
+        if waited > LOAD_SECONDS:
+            raise ClickHouseUnavailable(
+                f"inserts into {clickhouse.database}.{EVENTS} have not ended for {LOAD_SECONDS}"
+                " seconds: see system.processes, then run this again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
+    where, params = condition(learners, clickhouse)
+    rows = sum(
+        remove(clickhouse, table, where, params) for table in tables_with_learners(clickhouse)
+    )
+    lines = _remove_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
+    return rows, lines
+
+
+def _remove_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
+    return sum(
+        remove(
+            clickhouse,
+            REJECTED,
+            "(source_file, source_etag, source_line) IN %(keys)s",
+            {"keys": tuple(keys[start : start + _KEYS])},
+        )
+        for start in range(0, len(keys), _KEYS)
+    )
+
+
+def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
+    """Remove what is stored of everybody who was ever forgotten: after a backup was restored, or a
+    load said that it stored their statements again.
+    """
+    known = Learners(clickhouse)
+    known.refresh()
+    [(noted,)] = clickhouse.query(
+        f"SELECT max({_NOTED_AT}) FROM {clickhouse.database}.{FORGOTTEN} WHERE again"
+    )
+    if not dry_run:
+        wait_for_loads(clickhouse)
+    rows = 0
+    for table in tables_with_learners(clickhouse):
+        people = clickhouse.query(
+            f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
+        )
+        found = sorted(known.forgotten(people))
+        for start in range(0, len(found), _PEOPLE):
+            where = "(user_id, toString(home_page)) IN %(people)s"
+            params = {"people": tuple(found[start : start + _PEOPLE])}
+            if dry_run:
+                [(more,)] = clickhouse.query(
+                    f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
+                )
+            else:
+                more = remove(clickhouse, table, where, params)
+            rows += more
+    lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
+    if not dry_run:
+        remove(clickhouse, FORGOTTEN, f"again AND {_NOTED_AT} <= %(noted)s", {"noted": noted})
+    return {"rows_removed": rows, "rejected_lines_removed": lines, "dry_run": dry_run}
+
+
+def _sweep_rejected(clickhouse: ClickHouse, known: Learners, *, dry_run: bool) -> int:
+    rows: Iterable[tuple[Any, ...]] = clickhouse.query(
+        "SELECT source_file, source_etag, source_line, line"
+        f" FROM {clickhouse.database}.{REJECTED} WHERE line != ''"
+    )
+    keys = [row[:3] for row in rows if known.names_forgotten(as_bytes(row[3]))]
+    return len(keys) if dry_run else _remove_lines(keys, clickhouse)

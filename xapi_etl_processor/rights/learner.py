@@ -1,0 +1,128 @@
+"""Learners as people name them, and what finds their rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xapi_etl_processor import secrets
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.storage.tables import EVENTS, REJECTED
+from xapi_etl_processor.xapi.learners import pseudonym, spellings, texts_in
+
+OLD_EVENTS = "video_events_old"
+"""The table of version 0.1, where it has not been dropped."""
+
+_FIELDS = {"user", "home_page", "mbox"}
+
+
+class Learner(NamedTuple):
+    """A user id as statements have it, and its home page; None stands for any home page."""
+
+    user_id: str
+    home_page: str | None = None
+
+
+def by_mail(mbox: str) -> list[Learner]:
+    """A learner by mail address, however statements give it."""
+    return [Learner(spelling) for spelling in spellings(mbox)]
+
+
+def read_file(path: Path) -> list[Learner]:
+    """The learners of a CSV file with a column `user` or `mbox`, and, if wanted, `home_page`.
+
+    Raises BadRequest for a file that cannot be read, or a line that names nobody.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            names = set(rows.fieldnames or ())
+            if not names & {"user", "mbox"} or names - _FIELDS:
+                raise BadRequest(
+                    f"{path}: the first line must name the columns: user or mbox, and home_page if"
+                    " it is needed"
+                )
+            found = [learner for row in rows for learner in _of_row(row, path, rows.line_num)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadRequest(f"{path} cannot be read: {error}") from error
+    if not found:
+        raise BadRequest(f"{path} names no learner")
+    return found
+
+
+def _of_row(row: dict[str, Any], path: Path, line: int) -> list[Learner]:
+    user, mbox = row.get("user") or "", row.get("mbox") or ""
+    if not (user or mbox) or None in row:
+        raise BadRequest(f"{path} line {line}: a user or an mbox is needed, and nothing else")
+    home_page = row.get("home_page") or None
+    return [*([Learner(user, home_page)] if user else []), *(by_mail(mbox) if mbox else [])]
+
+
+def stored_ids(learner: Learner, key: bytes) -> tuple[str, ...]:
+    """The user ids under which rows of a learner may be stored: as it is, and as a pseudonym."""
+    return (learner.user_id, pseudonym(learner.user_id, key)) if key else (learner.user_id,)
+
+
+def condition(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[str, dict[str, Any]]:
+    """What is true for the learners' rows, and its parameters."""
+    key = secrets.learner_key(clickhouse.settings)
+    anywhere, pages = [], []
+    for learner in learners:
+        for user_id in stored_ids(learner, key):
+            if learner.home_page is None:
+                anywhere.append(user_id)
+            else:
+                pages.append((user_id, learner.home_page))
+    parts = []
+    if anywhere:
+        parts.append("user_id IN %(anywhere)s")
+    if pages:
+        parts.append("(user_id, toString(home_page)) IN %(pages)s")
+    return f"({' OR '.join(parts)})", {"anywhere": tuple(anywhere), "pages": tuple(pages)}
+
+
+def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
+    """The tables with a user id in each row."""
+    rows = clickhouse.query(
+        "SELECT name FROM system.tables WHERE database = %(database)s AND name IN %(names)s"
+        " ORDER BY name",
+        {"database": clickhouse.database, "names": (EVENTS, OLD_EVENTS)},
+    )
+    return [name for (name,) in rows]
+
+
+class RejectedLine(NamedTuple):
+    """A row of rejected_statements: its key, the reason and the line."""
+
+    source_file: str
+    source_etag: str
+    source_line: int
+    reason: str
+    line: str
+
+
+def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
+    """The rejected lines that name one of the learners, as a text in quotes or as a word."""
+    names = {learner.user_id for learner in learners}
+    needles = sorted(names)
+    for start in range(0, len(needles), 100):
+        # A line with a backslash may spell a name in another way.
+        rows = clickhouse.query(
+            "SELECT source_file, source_etag, source_line, toString(reason), line"
+            f" FROM {clickhouse.database}.{REJECTED}"
+            " WHERE multiSearchAny(line, %(needles)s) OR position(line, '\\\\') > 0",
+            {"needles": needles[start : start + 100]},
+        )
+        part = set(needles[start : start + 100])
+        for row in rows:
+            if part & texts_in(as_bytes(row[4])):
+                text = as_bytes(row[4]).decode(errors="replace")
+                yield RejectedLine(row[0], row[1], row[2], row[3], text)
+
+
+def as_bytes(line: str | bytes) -> bytes:
+    """A rejected line: the driver gives bytes if it is no UTF-8."""
+    return line if isinstance(line, bytes) else line.encode()

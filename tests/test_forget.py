@@ -21,6 +21,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.rights import forget as forgetting
+from xapi_etl_processor.rights.learner import Learner
 from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
@@ -71,7 +72,7 @@ def users(ask: Ask) -> list[str]:
     return [user for (user,) in ask("SELECT user_id FROM video_events FINAL ORDER BY ALL")]
 
 
-def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: Any) -> Any:
+def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: bool) -> Any:
     return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
 
 
@@ -93,9 +94,8 @@ def test_only_the_account_of_a_home_page_is_forgotten(
 ) -> None:
     load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"))
     assert forget("--user", "learner-1", "--home-page", PAGE)["rows_removed"] == 1
-    again = {"force_reprocess": True}
     both = by_account(1), by_account(2, page="https://other.example.org")
-    assert load(bucket, invoke, *both, **again)["forgotten_events"] == 1
+    assert load(bucket, invoke, *both, force_reprocess=True)["forgotten_events"] == 1
     assert ask("SELECT home_page FROM video_events FINAL") == [["https://other.example.org"]]
 
 
@@ -142,7 +142,7 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
 def test_no_kind_of_reload_brings_a_learner_back(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
-    lines = [by_account(1), by_account(2), video(3), other(4), b"", REJECTED]
+    lines: list[Any] = [by_account(1), by_account(2), video(3), other(4), b"", REJECTED]
     load(bucket, invoke, *lines)
     forget("--user", "learner-1")
     bucket.put(LATER, *lines)
@@ -211,7 +211,7 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
 
 def forget_quietly(settings: Settings) -> None:
     clickhouse = ClickHouse(settings)
-    forgetting.forget([forgetting.Learner("learner-1")], clickhouse)
+    forgetting.forget([Learner("learner-1")], clickhouse)
     clickhouse.disconnect()
 
 

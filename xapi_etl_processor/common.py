@@ -90,7 +90,7 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
     known = to_skip(page, run)
     if any(ledger.identity(obj) not in known for obj in page):
-        run.connections.learners.refresh(run.deadline)
+        run.connections.learners.check(run.deadline)
     return page, known
 
 

@@ -91,6 +91,7 @@ def test_migrating_says_what_it_did_and_the_second_time_does_nothing(
         "0002_versions_sections_voiding.sql",
         "0003_late_rows_and_view.sql",
         "0004_watching.sql",
+        "0005_learners.sql",
     ]
     assert migrate(unmigrated) == []
     assert ask("EXISTS TABLE video_events") == ask("EXISTS VIEW video_statements") == [[1]]

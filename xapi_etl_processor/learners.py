@@ -86,7 +86,7 @@ class Learners:
         self._read_at = began
 
     def check(self, deadline: Deadline = FOREVER) -> None:
-        """Read the list and, for pseudonyms, the key; raises as `refresh` and `pseudonym_key` do."""
+        """Read the list and, for pseudonyms, the key; raises as `refresh` and `pseudonym_key`."""
         self.refresh(deadline)
         if self.pseudonymous:
             pseudonym_key(self.clickhouse.settings, deadline)

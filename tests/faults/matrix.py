@@ -92,6 +92,8 @@ FAULTS = {
     70: "ClickHouse is away for twelve hours",
     71: "The role lacks the right to use the key that encrypts the objects",
     72: "An error code that ClickHouse adds tomorrow",
+    73: "A statement is voided, before or after it",
+    74: "A learner is forgotten, and an object is loaded again, also at the same moment",
 }
 
 NOT_HERE: dict[int, str] = {}

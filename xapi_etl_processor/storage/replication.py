@@ -21,7 +21,7 @@ def on_cluster(statement: str, cluster: str) -> str:
     there = f"ON CLUSTER '{cluster}'"
     for pattern, replacement in (
         (rf"^CREATE TABLE IF NOT EXISTS {_NAME}$", rf"\g<0> {there}"),
-        (r"^ENGINE = ReplacingMergeTree\(", "ENGINE = ReplicatedReplacingMergeTree("),
+        (r"^ENGINE = (\w*MergeTree)\b", r"ENGINE = Replicated\1"),
         (
             r"\bnon_(replicated_deduplication_window) = (\d+)",
             rf"\1 = \2, \1_seconds = {WINDOW_SECONDS}",

@@ -61,7 +61,8 @@ def test_loading_everything_twice_leaves_the_same_counts(
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[rejected]]
     assert ask("SELECT count() FROM processed_files FINAL") == [[len(bundles)]]
     assert ask(
-        "SELECT sum(lines) = sum(video + other + blank + rejected + forgotten) FROM processed_files FINAL"
+        "SELECT sum(lines) = sum(video + other + blank + rejected + forgotten)"
+        " FROM processed_files FINAL"
     ) == [[1]]
 
 

@@ -56,6 +56,7 @@ OLDER = {
     "DateTime64(3, 'UTC')": "Int64",
     "LowCardinality(String)": "String",
     "Nullable(Bool)": "Nullable(UInt8)",
+    "Bool": "UInt8",
 }
 """Our types, and those that a server of 2018 has instead."""
 
@@ -69,6 +70,7 @@ KEYS = {
     tables.FILES: ("bucket, key, etag", "processed_at"),
     tables.REJECTED: ("source_file, source_line", "rejected_at"),
     tables.VOIDED: ("voided_id, voided_by", "inserted_at"),
+    tables.FORGOTTEN: ("learner", "forgotten_at"),
 }
 """Table -> its sorting key and the column with its rows' version."""
 

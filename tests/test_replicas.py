@@ -188,8 +188,10 @@ engine = chdb.connect(f"file:{folder}?config-file={config}")
 engine.query("CREATE DATABASE events")
 engine.query("USE events")
 # What alters a table cannot run here: without a task queue, a replica stays read-only.
-for number, path in enumerate(sorted(SCHEMA.glob("000[123]_*.sql"))):
+for number, path in enumerate(sorted(SCHEMA.glob("000[1235]_*.sql"))):
     for place, sql in enumerate(Migrator.script_to_statements(path.read_text(), True)):
+        if re.search("^ALTER TABLE", sql, re.M):
+            continue
         sql = on_cluster(sql, "pair")
         # A cluster's task queue gives each table a UUID. This engine has no task queue.
         uuid = f"UUID '00000000-0000-4000-8000-0000{os.getpid():06d}{number}{place}'"
@@ -220,9 +222,12 @@ def test_the_current_engine_takes_the_tables_of_a_cluster(tmp_path: Path) -> Non
     for table, name, kind in map(json.loads, rows.splitlines()):
         columns.setdefault(table, {})[name] = kind
     for table, types in (tables.TYPES | tables.VIEWS).items():
-        assert types.items() <= columns[table].items()
-    path = "ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}', "
+        added = {("forgotten", "UInt64")} if table == tables.FILES else set()  # by an ALTER
+        assert types.items() - added <= columns[table].items()
+    path = "MergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}'"
     assert engines.count(path) == len(tables.TYPES) + 1  # and video_events_old
+    assert engines.count(f"ReplicatedReplacing{path}, ") == len(tables.TYPES)
+    assert engines.count(f"Replicated{path})") == 1  # forgotten_learners
     window = (
         "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
     )

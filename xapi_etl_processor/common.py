@@ -89,14 +89,16 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     """The objects with their etags, and which of them the ledger knows."""
     page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
     known = to_skip(page, run)
-    if any(ledger.identity(obj) not in known for obj in page):
+    if not run.offline and any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)
     return page, known
 
 
 def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
-    """The objects that are in the ledger; none if the run is forced. Raises ClickHouseError."""
-    if run.force:
+    """The objects that are in the ledger; none if the run is forced or offline. Raises
+    ClickHouseError.
+    """
+    if run.force or run.offline:
         return set()
     return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
 

@@ -50,7 +50,8 @@ def connections(settings: Settings) -> Connections:
 class Run:
     """One invocation: its settings, connections, mode and deadline.
 
-    Reading stops at `read_until`; from then to `deadline`, what was read is stored.
+    An `offline` run, which is a dry run, asks ClickHouse nothing: it only finds out which objects
+    can be read. Reading stops at `read_until`; from then to `deadline`, what was read is stored.
     """
 
     settings: Settings
@@ -58,6 +59,7 @@ class Run:
     mode: str
     force: bool = False
     dry_run: bool = False
+    offline: bool = False
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     read_until: Deadline = field(init=False)

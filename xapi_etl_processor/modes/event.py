@@ -86,7 +86,7 @@ def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
     found missing. Half of the time is left for processing.
     """
     half = run.deadline.earlier(run.deadline.seconds_left, share=1 / 2)
-    look = replace(run, deadline=half, dry_run=True, force=True)
+    look = replace(run, deadline=half, dry_run=True, offline=True)
     return {o: found for o, found in _processed(objects, look).items() if found.poison}
 
 

@@ -180,6 +180,19 @@ def test_no_kind_of_reload_brings_a_learner_back(
     ]
 
 
+def test_a_warm_container_learns_who_is_forgotten_next_and_who_is_no_more(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    lines = by_account(1), by_account(2, "learner-2"), video(3)
+    for number, name in enumerate(("learner-1", "learner-2"), 1):
+        forget("--user", name)
+        answer = load(bucket, invoke, *lines, force_reprocess=True)
+        assert answer["forgotten_events"] == number
+    ask("TRUNCATE TABLE forgotten_learners")
+    assert load(bucket, invoke, *lines, force_reprocess=True)["forgotten_events"] == 0
+    assert users(ask) == ["learner-1", "learner-2", "viewer-3"]
+
+
 def test_an_object_that_holds_only_forgotten_statements_is_a_success(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:

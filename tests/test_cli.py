@@ -236,8 +236,10 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not(
         (["bulk", "--section", "x/y"], "section_id is 'x/y'"),
         (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
         (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
-        (["event", "folder/file.jsonl"], "use s3://bucket/key"),
+        (["event", "folder/file.jsonl"], "cannot be read (No such file or directory)"),
         (["event", "s3://bucket-only"], "use s3://bucket/key"),
+        (["event", "s3://bucket/section/2001/"], "bulk for a folder"),
+        (["event", "."], "is a folder"),
     ],
 )
 def test_an_invalid_request_has_exit_code_2_and_a_message(

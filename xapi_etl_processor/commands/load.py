@@ -15,18 +15,30 @@ from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Outcome, Run, connections
+from xapi_etl_processor.sources import files
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
+
+_EVENT_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+  python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
+"""
 
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser."""
     event = commands.add_parser(
         "event",
-        help="process named objects, as if they had just been uploaded",
-        description="Process named objects, as if they had just been uploaded.",
+        help="process named objects or files, as if they had just been uploaded",
+        description="Process named objects, as if they had just been uploaded, or files on this"
+        " machine: their paths say what keys say.",
+        epilog=_EVENT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    event.add_argument("uri", nargs="+", help="s3://bucket/key, the key as it is, not URL-encoded")
+    event.add_argument(
+        "uri", nargs="+", help="s3://bucket/key, not URL-encoded, or the path of a file"
+    )
     _add_flags(event, "read and count, but write nothing")
     event.set_defaults(command=_event)
 
@@ -87,10 +99,14 @@ def _event(options: argparse.Namespace) -> int:
 
 
 def object_of(uri: str) -> S3Object:
-    """The object that a URI names; raises BadRequest if it names none."""
+    """The object or file that a URI or a path names; raises BadRequest if it names none."""
+    if not uri.startswith("s3://"):
+        if "://" in uri.removeprefix("file://"):
+            raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or a file's path")
+        return files.named(uri)
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not uri.startswith("s3://") or not bucket or not key:
-        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key")
+    if not bucket or not key or key.endswith("/"):
+        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or bulk for a folder")
     return S3Object(bucket, key)
 
 

@@ -15,6 +15,7 @@ from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.access import check_allowed
+from xapi_etl_processor.sources.files import LocalFile
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
 from xapi_etl_processor.telemetry import logger
@@ -103,7 +104,9 @@ def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelive
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
     """What becomes of an object that processing does not reach."""
     try:
-        check_allowed(run.settings, obj.bucket, obj.key)
+        # Only the command line names files: no payload can.
+        if not isinstance(obj, LocalFile):
+            check_allowed(run.settings, obj.bucket, obj.key)
     except S3NotAllowed as error:
         return Outcome(obj, Status.FAILED, str(error), bad_request=True, poison=error.poison)
     if direct or obj.is_bundle:

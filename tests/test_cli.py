@@ -40,9 +40,11 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate"]) == 0
-    assert "applied 0001_tables.sql to test_" in capsys.readouterr().out
+    found = answer(capsys)
+    assert found["applied"][0] == "0001_tables.sql"
+    assert (found["database"], found["host"]) == (unmigrated.clickhouse_database, "127.0.0.1")
     assert main(["migrate"]) == 0
-    assert "is up to date" in capsys.readouterr().out
+    assert answer(capsys) == found | {"applied": []}
 
 
 def test_migrate_without_a_server_fails_in_one_line(

@@ -25,7 +25,8 @@ from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.telemetry import logger
 
-PORT_FOR_HTTP = r"is a port for HTTP: set CLICKHOUSE_PORT to the native one, usually 9000, or 9440"
+PORT_FOR_HTTP = "is a port for HTTP: set CLICKHOUSE_PORT to the native port, usually 9000, or 9440"
+NO_NATIVE_PORT = "does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port"
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def http_server(*, patient: bool, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A port for HTTP. A patient one, as ClickHouse's, waits for the end of the headers; the other
-    answers at once that it does not understand.
+    answers at once.
     """
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -50,7 +51,7 @@ def http_server(*, patient: bool, tls: ssl.SSLContext | None = None) -> Iterator
                     if not more:
                         return
                     received += more
-                found.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                found.sendall(b"HTTP/1.0 200 OK\r\n\r\nOk.\n")
         except OSError:
             return
 
@@ -78,7 +79,8 @@ def settings_for(port: int, **more: str) -> Settings:
 def test_a_port_for_http_is_named_and_not_tried_again(patient: bool, pauses: list[float]) -> None:
     with http_server(patient=patient) as port:
         client = ClickHouse(settings_for(port))
-        with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {PORT_FOR_HTTP}"):
+        expected = PORT_FOR_HTTP if patient else NO_NATIVE_PORT
+        with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {expected}"):
             client.query("SELECT 1")
     assert pauses == []
     assert client.uncertain == 0
@@ -107,7 +109,8 @@ def test_a_port_for_http_with_tls_is_named_too() -> None:
         http_server(patient=False, tls=context) as port,
     ):
         secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
-        with pytest.raises(ClickHouseRefused, match=PORT_FOR_HTTP):
+        assert native_port.http_fault(secure)
+        with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
             ClickHouse(secure).query("SELECT 1")
 
 
@@ -132,6 +135,10 @@ def test_a_silent_port_is_said_to_be_waking_and_one_without_a_server_to_be_away(
     assert native_port.http_fault(settings) is None
 
 
+def test_a_native_port_is_not_taken_for_one_for_http(settings: Settings) -> None:
+    assert native_port.http_fault(settings) is None
+
+
 @pytest.mark.parametrize("usual", [False, True])
 def test_migrate_names_a_port_for_http(
     unmigrated: Settings,
@@ -144,4 +151,4 @@ def test_migrate_names_a_port_for_http(
         if usual:
             monkeypatch.setattr(native_port, "HTTP_PORTS", (port,))
         assert main(["migrate"]) == 1
-    assert "is a port for HTTP" in capsys.readouterr().err
+    assert (PORT_FOR_HTTP if usual else NO_NATIVE_PORT) in capsys.readouterr().err

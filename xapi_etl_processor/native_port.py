@@ -15,6 +15,12 @@ PROBE_SECONDS = 0.5
 limit: a ClickHouse that answers takes a hundredth of it."""
 
 
+_NATIVE = (
+    "set CLICKHOUSE_PORT to the native port, usually 9000, or 9440 with CLICKHOUSE_SECURE (8123 and"
+    " 8443 are for HTTP)"
+)
+
+
 def fault(settings: Settings, error: Exception) -> str | None:
     """What is wrong and what to do, if the text of the error says so; else None."""
     text = str(error)
@@ -28,7 +34,12 @@ def fault(settings: Settings, error: Exception) -> str | None:
             "the port does not speak TLS: use the native port with TLS, usually 9440, or unset"
             " CLICKHOUSE_SECURE"
         )
-    return http_fault(settings) if "expected Hello" in text else None
+    if "expected Hello" in text:
+        return f"{settings.clickhouse_port} does not speak ClickHouse's protocol: {_NATIVE}"
+    return None
+
+
+_STATUS_BYTES = len("HTTP/1.0 400")
 
 
 def suspected(settings: Settings) -> str | None:
@@ -43,21 +54,21 @@ def http_fault(settings: Settings) -> str | None:
     """What to do if the port speaks HTTP; None if it does not, or does not answer in time."""
     if not _speaks_http(settings):
         return None
-    return (
-        f"{settings.clickhouse_port} is a port for HTTP: set CLICKHOUSE_PORT to the native one,"
-        " usually 9000, or 9440 with CLICKHOUSE_SECURE"
-    )
+    return f"{settings.clickhouse_port} is a port for HTTP: {_NATIVE}"
 
 
 def _speaks_http(settings: Settings) -> bool:
-    """Whether the port answers a request, which a native port does not understand."""
+    """Whether the port answers a request. A native one closes, or answers 400 as if it were HTTP,
+    with a text for people (ClickHouse's TCPHandler).
+    """
     where = (settings.clickhouse_host, settings.clickhouse_port)
     try:
         with socket.create_connection(where, PROBE_SECONDS) as plain:
             connection = _in_tls(plain) if settings.clickhouse_secure else plain
             with connection:
                 connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
-                return connection.recv(5) == b"HTTP/"
+                answer = connection.recv(_STATUS_BYTES)
+                return answer.startswith(b"HTTP/") and not answer.endswith(b" 400")
     except OSError:
         return False
 

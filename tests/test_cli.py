@@ -200,6 +200,40 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
     assert "run it again for what is not stored yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://another-bucket/section/1/a.jsonl"], ["bulk", "--bucket", "x-y"]]
+)
+def test_a_bucket_that_is_not_allowed_has_exit_code_2(
+    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "is not a bucket of bundles" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://my-bundles/section/1/a.jsonl"], ["bulk"], ["health"]]
+)
+def test_without_a_bucket_the_exit_code_is_2_and_the_variable_is_named(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    assert main(arguments) == 2
+    assert "S3_XAPI_BUCKET_NAME is not set" in "".join(capsys.readouterr())
+
+
+def test_bulk_that_finds_only_other_objects_says_so(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/7/video/a.json", video(1))
+    assert main(["bulk", "--section", "7"]) == 0
+    out, err = capsys.readouterr()
+    assert "'section/7/'; passed over, as they end in none of .jsonl, .jsonl.gz: 1" in err
+    assert json.loads(out)["files_ignored"] == 1
+
+
 def test_bulk_with_a_bad_object_has_exit_code_1(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.commands import explain, health, load, migrate, report
+from xapi_etl_processor.commands import explain, health, invoke, load, migrate, report
 from xapi_etl_processor.commands.answers import FAILED, USAGE, say
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.telemetry import logger, set_log_level
@@ -29,6 +29,7 @@ examples:
   python -m xapi_etl_processor explain bundle.jsonl --line 3
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
+  python -m xapi_etl_processor invoke '{"health_check": true}'
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
 configuration is wrong. Answers go to standard output, as JSON (explain: with --json); logs and
@@ -62,6 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
-    for module in (migrate, load, explain, report, health):
+    for module in (migrate, load, explain, report, health, invoke):
         module.add_to(commands)
     return parser

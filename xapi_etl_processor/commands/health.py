@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import connections
@@ -26,4 +26,6 @@ def _health(_: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     body = health.check(settings, connections(settings))
     print_json(body)
+    if not settings.bucket:
+        return USAGE
     return OK if body["healthy"] else FAILED

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json, say
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.modes.bulk import run_bulk
@@ -16,7 +16,7 @@ from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources import files
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
 
 _EVENT_EXAMPLES = """\
@@ -95,6 +95,8 @@ def _event(options: argparse.Namespace) -> int:
     )
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)
+    if result.bad_request:
+        return USAGE
     return FAILED if result.failed_messages else OK
 
 
@@ -119,8 +121,14 @@ def _bulk(options: argparse.Namespace) -> int:
         body = run_bulk(request, run, on_outcome)
     print_json(body)
     if not body["files_found"]:
-        say(f"nothing found under {body['s3_prefix']!r}")
+        say(f"nothing found under {body['s3_prefix']!r}{_passed_over(body['files_ignored'])}")
     return OK if body["success"] and body["complete"] else FAILED
+
+
+def _passed_over(ignored: int) -> str:
+    if not ignored:
+        return ""
+    return f"; passed over, as they end in none of {', '.join(BUNDLE_ENDINGS)}: {ignored}"
 
 
 @contextmanager

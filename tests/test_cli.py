@@ -311,6 +311,20 @@ def test_help_shows_commands_examples_and_exit_codes(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
+    "command", ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
+)
+def test_the_help_of_each_command_has_an_example(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"python -m xapi_etl_processor {command}" in shown.partition("example")[2]
+
+
+@pytest.mark.parametrize(
     ("given", "level"), [("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"), (None, "WARNING")]
 )
 def test_the_log_level_is_the_one_set_and_warning_by_default(

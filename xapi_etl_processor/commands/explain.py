@@ -26,6 +26,13 @@ from xapi_etl_processor.xapi.lines import (
     split_lines,
 )
 
+_DESCRIPTION = """\
+Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
+column holds and from where, and what no column uses. Without --line or --id, a summary of all lines.
+
+It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
+and user ids as they were sent; it does not know which learners were forgotten.
+"""
 _EXAMPLES = """\
 examples:
   python -m xapi_etl_processor explain bundle.jsonl
@@ -40,10 +47,7 @@ def add_to(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="show what loading makes of a bundle's lines, and why",
-        description="Show what loading makes of a bundle's lines: which are video statements, by"
-        " which rule, what each column holds and from where, and what no column uses. Without"
-        " --line or --id, a summary of all lines.\n\nIt writes nothing and needs no ClickHouse. It"
-        " shows what statements hold, names of people included, and user ids as they were sent.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

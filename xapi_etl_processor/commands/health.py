@@ -18,6 +18,7 @@ def add_to(commands: Any) -> None:
         "health",
         help="check that the bucket can be read and the tables are current",
         description="Check all that the function needs of S3 and ClickHouse; writes nothing.",
+        epilog="example: python -m xapi_etl_processor health",
     )
     check.set_defaults(command=_health)
 

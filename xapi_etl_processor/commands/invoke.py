@@ -12,6 +12,12 @@ from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.lambda_function import handler
 
+_DESCRIPTION = """\
+Send a payload through the function's handler, without a time limit, and print its answer.
+
+Exit code 0 means that all was done, 1 that something failed, 2 that the payload is no JSON or is
+answered with 400.
+"""
 _EXAMPLES = """\
 examples:
   python -m xapi_etl_processor invoke '{"health_check": true}'
@@ -25,9 +31,7 @@ def add_to(commands: Any) -> None:
     invoke = commands.add_parser(
         "invoke",
         help="send a payload through the handler and print its answer",
-        description="Send a payload through the function's handler, without a time limit, and print"
-        " its answer. Exit code 0 means that all was done, 1 that something failed, 2 that the"
-        " payload is no JSON or is answered with 400.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

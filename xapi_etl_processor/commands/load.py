@@ -19,10 +19,25 @@ from xapi_etl_processor.sources import files
 from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
 
+_EVENT = """\
+Process named objects, as if they had just been uploaded, or files on this machine: their paths say
+what keys say.
+"""
 _EVENT_EXAMPLES = """\
 examples:
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
+"""
+
+
+_BULK = """\
+Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
+it is safe to repeat and to overlap with live events.
+"""
+_BULK_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31
 """
 
 
@@ -31,8 +46,7 @@ def add_to(commands: Any) -> None:
     event = commands.add_parser(
         "event",
         help="process named objects or files, as if they had just been uploaded",
-        description="Process named objects, as if they had just been uploaded, or files on this"
-        " machine: their paths say what keys say.",
+        description=_EVENT,
         epilog=_EVENT_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,8 +59,9 @@ def add_to(commands: Any) -> None:
     backfill = commands.add_parser(
         "bulk",
         help="process history, by section, dates and prefix",
-        description="Process every bundle under a prefix that is not processed yet. Bundles in the"
-        " ledger are skipped, so it is safe to repeat and to overlap with live events.",
+        description=_BULK,
+        epilog=_BULK_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
     backfill.add_argument(

@@ -19,6 +19,7 @@ def add_to(commands: Any) -> None:
         "migrate",
         help="create the database and its tables, or bring them up to date",
         description="Create the database and its tables, or bring them up to date. Safe to repeat.",
+        epilog="example: python -m xapi_etl_processor migrate",
     )
     migrate.set_defaults(command=_migrate)
 

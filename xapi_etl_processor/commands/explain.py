@@ -28,7 +28,7 @@ from xapi_etl_processor.xapi.lines import (
 
 _DESCRIPTION = """\
 Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
-column holds and from where, and what no column uses. Without --line or --id, a summary of all lines.
+column holds and from where, and what no column uses. Without --line or --id, a summary of all.
 
 It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
 and user ids as they were sent; it does not know which learners were forgotten.

@@ -15,6 +15,7 @@ from tests.conftest import Bucket
 from tests.rows import OLI, VIDEO
 from tests.samples import BAD_LINE, event_id, other, video
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.telemetry import logger
 
 Printed = pytest.CaptureFixture[str]
@@ -24,7 +25,10 @@ ODD = {"result": {"extensions": {VIDEO + "quality": "hd", "urn:mood": "good"}}}
 
 @pytest.fixture(autouse=True)
 def _no_clickhouse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command needs none; and the log's stream, which it redirects, is restored."""
+    """The command needs none; and the log's stream, which it redirects, is restored.
+
+    A test that loads too asks for `settings`, which come later.
+    """
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
     monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
@@ -67,6 +71,7 @@ def test_a_summary_as_json_is_a_check_list(bundle: Path, capsys: Printed) -> Non
         "source": f"file://{bundle}",
         "lines": 5,
         "fates": {"video": 2, "other": 1, "blank": 1, "rejected": 1},
+        "fails": False,
         "verbs": {"https://w3id.org/xapi/video/verbs/played": 2},
         "types": {"none": 2},
         "other": [
@@ -98,6 +103,18 @@ def test_a_summary_as_json_is_a_check_list(bundle: Path, capsys: Printed) -> Non
             }
         ],
     }
+
+
+@pytest.mark.parametrize(("lines", "fails"), [((BAD_LINE, b""), True), ((b"",), False)])
+def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
+    settings: Settings, tmp_path: Path, capsys: Printed, lines: tuple[bytes, ...], fails: bool
+) -> None:
+    (tmp_path / "b").write_bytes(content(*lines))
+    assert main(["explain", str(tmp_path / "b"), "--json"]) == 0
+    assert answer(capsys)["fails"] is fails
+    assert main(["explain", str(tmp_path / "b")]) == 0
+    assert ("Loading it fails" in capsys.readouterr().out) is fails
+    assert main(["event", str(tmp_path / "b")]) == int(fails)
 
 
 def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Printed) -> None:

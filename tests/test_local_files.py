@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket
+from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
@@ -115,6 +115,19 @@ def test_nothing_is_done_if_one_of_the_names_is_none(
     assert main(["event", str(path), str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
     assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+def test_no_payload_can_name_a_file(
+    settings: Settings, invoke: Invoke, ask: Ask, tmp_path: Path
+) -> None:
+    path = bundle(tmp_path, content(video(1)))
+    for named in (
+        {"bucket": "", "key": str(path)},
+        {"bucket": "file:", "key": str(path)},
+        {"bucket": settings.bucket, "key": f"file://{path}"},
+    ):
+        assert invoke(named).status == 400
+    assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
 def test_a_broken_file_fails_and_is_named(

@@ -70,6 +70,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     return {
         "lines": summary.fates.total(),
         "fates": {fate: summary.fates[fate] for fate in Fate},
+        "fails": summary.fails,
         "verbs": dict(summary.verbs.most_common()),
         "types": dict(summary.types.most_common()),
         "other": groups(summary.other, "rule"),
@@ -101,6 +102,8 @@ def show_summary(console: Console, summary: Summary, one_line: str) -> None:
     """Print what many lines become, and `one_line`, the command that shows one of them."""
     fates = ", ".join(f"{summary.fates[fate]:,} {fate}" for fate in Fate)
     console.print(Text(f"{summary.fates.total():,} lines: {fates}", style="bold"))
+    if summary.fails:
+        console.print(Text("Loading it fails: none of its lines is a statement."))
     _counted(console, "Verbs of video statements", "verb", summary.verbs)
     _counted(console, "Object types of video statements", "type", summary.types)
     _groups(console, "Rejected", ("why",), summary.rejected)

@@ -37,6 +37,12 @@ class Summary:
     unused_extensions: dict[tuple[str, ...], Group] = field(default_factory=dict)
     refused: dict[tuple[str, ...], Group] = field(default_factory=dict)
 
+    @property
+    def fails(self) -> bool:
+        """Whether loading fails: lines were rejected, and none is a statement."""
+        statements = self.fates[Fate.VIDEO] + self.fates[Fate.OTHER]
+        return self.fates[Fate.REJECTED] > 0 and statements == 0
+
 
 def summarize(explanations: Iterable[Explanation]) -> Summary:
     """Count what became of the lines; verbs and object types are those of video statements."""

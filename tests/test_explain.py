@@ -137,6 +137,17 @@ def test_a_step_that_gave_a_column_its_value_is_its_origin() -> None:
     assert found.unused == []
 
 
+def test_a_step_that_gave_no_column_its_value_is_unused() -> None:
+    member = {"account": {"name": "a-1", "homePage": "https://lms"}}
+    host = (*CONTEXT, OLI + "host_name")
+    statement = with_values(minimal(actor={"member": [member]}), (host, "proton.oli.cmu.edu"))
+    found = explained(statement)
+    assert found.cells["home_page"] == ("https://lms", "the only member of the group")
+    assert unused(statement) == {host[-1]: "home_page needs nothing of it"}
+    dated = minimal(timestamp="2024-01-01T12:00:00Z")
+    assert origins(dated)["timestamp_source"] == "what timestamp was made of"
+
+
 def test_the_session_of_another_vocabulary_is_used() -> None:
     statement = with_values(minimal(), ((*CONTEXT, "https://p.example/session-id"), "s-1"))
     assert explained(statement).cells["session_id"].value == "s-1"

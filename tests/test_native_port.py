@@ -35,7 +35,9 @@ def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def http_server(*, patient: bool, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+def http_server(
+    *, patient: bool, tls: ssl.SSLContext | None = None, status: bytes = b"200 OK"
+) -> Iterator[int]:
     """A port for HTTP. A patient one, as ClickHouse's, waits for the end of the headers; the other
     answers at once.
     """
@@ -51,7 +53,7 @@ def http_server(*, patient: bool, tls: ssl.SSLContext | None = None) -> Iterator
                     if not more:
                         return
                     received += more
-                found.sendall(b"HTTP/1.0 200 OK\r\n\r\nOk.\n")
+                found.sendall(b"HTTP/1.0 %b\r\n\r\n" % status)
         except OSError:
             return
 
@@ -137,6 +139,11 @@ def test_a_silent_port_is_said_to_be_waking_and_one_without_a_server_to_be_away(
 
 def test_a_native_port_is_not_taken_for_one_for_http(settings: Settings) -> None:
     assert native_port.http_fault(settings) is None
+    # What a server's native port tells a browser: "Port 9000 is for clickhouse-client program".
+    with http_server(patient=True, status=b"400 Bad Request") as port:
+        assert native_port.http_fault(settings_for(port)) is None
+    with http_server(patient=True, status=b"403 Forbidden") as port:
+        assert native_port.http_fault(settings_for(port))
 
 
 @pytest.mark.parametrize("usual", [False, True])

@@ -34,6 +34,7 @@ _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/__main__.py"),
     Path("xapi_etl_processor/cli.py"),
     Path("xapi_etl_processor/commands"),
+    Path("xapi_etl_processor/explain"),
     Path("xapi_etl_processor/reference.py"),
     Path("xapi_etl_processor/report"),
     Path("xapi_etl_processor/rights"),

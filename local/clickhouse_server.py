@@ -3,7 +3,8 @@
     python -m local.clickhouse_server [--data DIR] [--read-only]    serve until Ctrl-C
 
 It stands in for a server, as moto does for AWS. The engine that stores, deduplicates and answers
-is ClickHouse's own; the handshake, login and packets are ours. For a laptop and for tests only.
+is ClickHouse's own; the handshake, login and packets are ours. For a laptop and for tests only. It
+has no port for HTTP, and takes blocks of rows only from clients that compress them.
 """
 
 from __future__ import annotations
@@ -280,6 +281,11 @@ def _version(engine: Connection) -> tuple[int, int, int]:
     return major, minor, patch
 
 
+def port_note(data: Path) -> Path:
+    """The file in a data folder that says on which port the folder is served."""
+    return data / "served_on_port"
+
+
 def main() -> int:
     """Serve a data folder until Ctrl-C, SIGTERM or, if asked, the end of standard input."""
     parser = argparse.ArgumentParser(
@@ -312,6 +318,8 @@ def main() -> int:
     except OSError as error:
         print(f"clickhouse: port {options.port}: {error.strerror}: try --port 0", file=sys.stderr)
         return 1
+    note = port_note(options.data)
+    note.write_text(f"{server.port}\n")
     version = ".".join(map(str, server.engine_version))
     print(
         f"ClickHouse {version} (chDB) on 127.0.0.1:{server.port}, data in {options.data}"
@@ -320,6 +328,7 @@ def main() -> int:
     )
     server.start()
     stop.wait()
+    note.unlink(missing_ok=True)
     server.stop()
     return 0
 

@@ -136,7 +136,10 @@ class Wire:
             return None if block == _EMPTY_BLOCK else block
         BlockInfo().read(self._in)
         if read_varint(self._in) or read_varint(self._in):
-            raise ProtocolError("inserts must be compressed: connect with compression")
+            raise ProtocolError(
+                "blocks of rows must be compressed: connect with compression (of clickhouse-driver,"
+                " Client(..., compression=True)), or write the rows into the INSERT"
+            )
         return None
 
     def write_block(self, native: bytes, compressed: bool) -> None:

@@ -2,14 +2,15 @@
 
     python -m local.query [--data DIR] "SELECT 1"
 
-Inside `make local` this asks the ClickHouse that runs there. Elsewhere it reads a data folder that
-nothing serves, the demo's unless another is named, and cannot change it.
+Inside `make local` this asks the ClickHouse that runs there. Elsewhere it asks whoever serves the
+data folder, the demo's unless another is named, or else reads the folder and cannot change it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,11 +42,14 @@ def _server(data: Path | None) -> Iterator[int]:
     if running and not data:
         yield int(running)
         return
-    from local.clickhouse_server import ClickHouseServer, FolderUnusable
+    from local.clickhouse_server import ClickHouseServer, FolderUnusable, port_note
 
     folder = data or DEMO
     if not folder.exists():
         raise NoServer(f"{folder} does not exist: make run first")
+    if port := _served_on(port_note(folder)):
+        yield port
+        return
     try:
         server = ClickHouseServer(folder, read_only=True).start()
     except FolderUnusable as error:
@@ -54,6 +58,16 @@ def _server(data: Path | None) -> Iterator[int]:
         yield server.port
     finally:
         server.stop()
+
+
+def _served_on(note: Path) -> int | None:
+    """The port in a note, if something listens there: a server that was killed leaves its note."""
+    try:
+        port = int(note.read_text())
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return port
+    except (OSError, ValueError):
+        return None
 
 
 def _ask(port: int, sql: str) -> tuple[list[tuple[str, str]], list[Sequence[Any]]]:

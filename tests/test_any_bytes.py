@@ -61,7 +61,7 @@ def _voiding(voided_id: Any) -> bytes:
     return encoded(minimal(verb={"id": ADL + "voided"}, object=reference))
 
 
-_lines = (
+LINES = (
     st.binary(max_size=20)
     | st.text(" \t\r", max_size=3).map(str.encode)
     | _json.map(lambda value: json.dumps(value).encode())
@@ -75,7 +75,7 @@ _lines = (
 @pytest.mark.slow
 @pytest.mark.fault(53, caught_by="line counts that must add up")
 @settings(max_examples=400)
-@given(st.lists(_lines, max_size=8))
+@given(st.lists(LINES, max_size=8))
 @example([with_more(b'"x":"\\ud800",' + FOREIGN_SESSION), encoded(full())])
 def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
     parsed = parse(lines, 11, SOURCE)

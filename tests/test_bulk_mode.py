@@ -35,6 +35,7 @@ BODY = {
     "files_found",
     "files_processed",
     "files_skipped",
+    "files_ignored",
     "files_failed",
     "failures",
     "duration_ms",
@@ -83,6 +84,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
         "files_found": 2,
         "files_processed": 2,
         "files_skipped": 0,
+        "files_ignored": 0,
         "files_failed": 0,
         "failures": [],
         "dry_run": False,
@@ -241,13 +243,28 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
     answer = invoke({"section_id": 1, "dry_run": True})
     assert answer.body.keys() == BODY | {"files", "bytes_found"}
-    assert answer["files"] == keys[:10]
+    assert answer["files"] == keys[1:11]
     assert (answer["files_found"], answer["files_skipped"]) == (15, 1)
     assert answer["files_processed"] == answer["events_processed"] == 0
     size = sum(len(json.dumps(video(n))) + 1 for n in range(15))
     assert answer["bytes_found"] == size
     assert all(sql.startswith("SELECT") for sql in asked)
     assert ask(COUNT) == [[1]]
+
+
+def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_them(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    other_names = ("a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "folder/")
+    for name in (*other_names, "2024-01-05T12-00-00Z_2.jsonl"):
+        bucket.put(f"section/1/video/{name}", body=b"")
+    bucket.put("section/2/video/c.json", body=b"")
+    for dry_run in (True, False):
+        answer = invoke({"section_id": 1, "dry_run": dry_run})
+        assert (answer["files_found"], answer["files_ignored"]) == (1, 3)
+    assert invoke({"mode": "bulk"})["files_ignored"] == 4
+    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
+    assert invoke(on_the_day)["files_ignored"] == 1
 
 
 @pytest.mark.slow

@@ -40,9 +40,11 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["migrate"]) == 0
-    assert "applied 0001_tables.sql to test_" in capsys.readouterr().out
+    found = answer(capsys)
+    assert found["applied"][0] == "0001_tables.sql"
+    assert (found["database"], found["host"]) == (unmigrated.clickhouse_database, "127.0.0.1")
     assert main(["migrate"]) == 0
-    assert "is up to date" in capsys.readouterr().out
+    assert answer(capsys) == found | {"applied": []}
 
 
 def test_migrate_without_a_server_fails_in_one_line(
@@ -198,6 +200,40 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
     assert "run it again for what is not stored yet" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://another-bucket/section/1/a.jsonl"], ["bulk", "--bucket", "x-y"]]
+)
+def test_a_bucket_that_is_not_allowed_has_exit_code_2(
+    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "is not a bucket of bundles" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://my-bundles/section/1/a.jsonl"], ["bulk"], ["health"]]
+)
+def test_without_a_bucket_the_exit_code_is_2_and_the_variable_is_named(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    assert main(arguments) == 2
+    assert "S3_XAPI_BUCKET_NAME is not set" in "".join(capsys.readouterr())
+
+
+def test_bulk_that_finds_only_other_objects_says_so(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/7/video/a.json", video(1))
+    assert main(["bulk", "--section", "7"]) == 0
+    out, err = capsys.readouterr()
+    assert "'section/7/'; passed over, as they end in none of .jsonl, .jsonl.gz: 1" in err
+    assert json.loads(out)["files_ignored"] == 1
+
+
 def test_bulk_with_a_bad_object_has_exit_code_1(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,8 +272,10 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not(
         (["bulk", "--section", "x/y"], "section_id is 'x/y'"),
         (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
         (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
-        (["event", "folder/file.jsonl"], "use s3://bucket/key"),
+        (["event", "folder/file.jsonl"], "cannot be read (No such file or directory)"),
         (["event", "s3://bucket-only"], "use s3://bucket/key"),
+        (["event", "s3://bucket/section/2001/"], "bulk for a folder"),
+        (["event", "."], "is a folder"),
     ],
 )
 def test_an_invalid_request_has_exit_code_2_and_a_message(
@@ -270,6 +308,20 @@ def test_help_shows_commands_examples_and_exit_codes(capsys: pytest.CaptureFixtu
         "CLICKHOUSE_HOST",
     ):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
+)
+def test_the_help_of_each_command_has_an_example(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"python -m xapi_etl_processor {command}" in shown.partition("example")[2]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ SEGMENTS = {VIDEO + "played-segments": "0[.]10[,]5[.]20"}
 
 
 def needs(name: str, *needed: str) -> Column:
-    return Column(name, "String", "", fallback=Fallback(lambda *_, **__: [], needed))
+    return Column(name, "String", "", fallback=Fallback(lambda *_, **__: [], "", needed))
 
 
 def test_the_play_time_is_computed_from_the_segments_wherever_they_stand() -> None:

@@ -45,6 +45,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "files_found": 1,
         "files_processed": 1,
         "files_skipped": 0,
+        "files_ignored": 0,
         "files_failed": 0,
         "failures": [],
         "dry_run": False,
@@ -90,12 +91,42 @@ def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke,
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
 
 
+def test_a_folder_that_is_named_by_hand_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    bucket.put("section/1/", body=b"")
+    answer = invoke({"bucket": bucket.name, "key": "section/1/"})
+    assert answer.status == 400
+    assert "section/1/ is a folder: name an object in it" in answer["error"]
+    # A notification names one whenever somebody makes a folder.
+    assert invoke(notification(bucket.name, "section/1/"))["files_ignored"] == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"mode": "blk"}, "mode is 'blk': did you mean 'bulk'?"),
+        ({"mode": 7}, "mode is 7: use one of bulk, event"),
+        ({"sektion_id": 1}, "unknown parameter 'sektion_id': did you mean 'section_id'?"),
+        ({"healthcheck": True}, "unknown parameter 'healthcheck': did you mean 'health_check'?"),
+        ({"dryrun": True, "buket": "b"}, "unknown parameter 'dryrun': did you mean 'dry_run'?"),
+        ({"a": 1}, "not an S3 event: it has no Records, no bucket and key"),
+        ([], "not an S3 event: a JSON object is needed"),
+    ],
+)
+def test_a_slip_in_a_payload_is_named(
+    settings: Settings, invoke: Invoke, payload: Any, said: str
+) -> None:
+    answer = invoke(payload)
+    assert answer.status == 400
+    assert answer["error"].startswith(said)
+    assert "Accepted: " in answer["error"]
+
+
 def test_a_notification_about_another_kind_of_object_is_skipped(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put("section/1/report.csv", b"a,b")
     answer = invoke(notification(bucket.name, "section/1/report.csv"))
-    assert (answer["success"], answer["files_skipped"]) == (True, 1)
+    assert (answer["success"], answer["files_ignored"]) == (True, 1)
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
@@ -113,7 +144,7 @@ def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
     names = [f"section/{n % 2}/{n}.csv" for n in range(103)]
     answer = invoke(notification(bucket.name, *names))
     assert [found["s3_key"] for found in answer["files"]] == names[:100]
-    assert (answer["files_found"], answer["files_skipped"]) == (103, 103)
+    assert (answer["files_found"], answer["files_ignored"]) == (0, 103)
 
 
 @pytest.mark.parametrize(("sections", "named"), [((7, 7), 7), ((7, 8), None)])

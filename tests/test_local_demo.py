@@ -196,6 +196,21 @@ def test_what_make_serve_starts_is_read_only(tmp_path: Path, sql: str) -> None:
         assert served.execute("SELECT count() FROM default.t") == [(0,)]
 
 
+@pytest.mark.slow
+def test_a_query_asks_the_server_that_serves_the_folder(tmp_path: Path) -> None:
+    with process.clickhouse(tmp_path) as port, Client("127.0.0.1", port) as own:
+        own.execute("CREATE TABLE default.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        own.execute("INSERT INTO default.t VALUES (41)")
+        options = ["--data", str(tmp_path)]
+        done = run(ROOT, sys.executable, "-m", "local.query", *options, "SELECT a + 1 FROM t")
+        assert (done.returncode, "42" in done.stdout) == (0, True), done.stderr
+        assert done.stderr == ""
+    # What a server that was killed leaves behind.
+    (tmp_path / "served_on_port").write_text("1")
+    done = run(ROOT, sys.executable, "-m", "local.query", *options, "SELECT a + 1 FROM t")
+    assert (done.returncode, "42" in done.stdout) == (0, True), done.stderr
+
+
 def test_make_clean_keeps_a_persons_own_data_and_says_where_it_is(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in (".venv", ".local/demo", ".local/clickhouse", ".pytest_cache"):

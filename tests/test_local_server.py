@@ -103,6 +103,7 @@ def test_a_select_is_answered_however_it_begins_and_ends(
 def test_a_folder_that_is_served_is_not_taken_and_the_reason_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local.clickhouse_server", "--data", str(tmp_path)]
     with process.clickhouse(tmp_path):
+        (tmp_path / "served_on_port").unlink()  # As if another program served it.
         ask = [sys.executable, "-m", "local.query", "--data", str(tmp_path), "SELECT 1"]
         for taken in ([*command, "--port", "0"], ask):
             done = subprocess.run(taken, cwd=ROOT, capture_output=True, check=False)

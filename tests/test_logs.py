@@ -181,7 +181,7 @@ def test_the_log_has_no_list_of_all_objects(
     names = [f"section/1/report-{n}.csv" for n in range(2)]
     assert len(invoke(notification(bucket.name, *names))["files"]) == 2
     (ended,) = (line for line in printed(capfd) if "summary" in line)
-    assert ended["summary"]["files_found"] == 2
+    assert ended["summary"]["files_ignored"] == 2
     assert "files" not in ended["summary"]
 
 
@@ -200,7 +200,7 @@ def test_objects_that_are_not_bundles_are_named_in_a_warning(
 ) -> None:
     """At most twenty of them, whatever else a bucket's notifications name."""
     names = [f"section/1/report-{n:02}.csv" for n in range(25)]
-    assert invoke(notification(bucket.name, *names))["files_skipped"] == 25
+    assert invoke(notification(bucket.name, *names))["files_ignored"] == 25
     (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
 

@@ -352,6 +352,22 @@ def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watc
     ) == [[1, 15, 10, 15, 0.75]]
 
 
+def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:
+    nobody = {"user_id": "", "home_page": ""}
+    watched.insert(
+        row(0, "paused", session_id="a", video_played_segments="0[.]20", **nobody),
+        row(9, "paused", session_id="b", video_played_segments="10[.]30", **nobody),
+        row(9, "paused", video_played_segments="0[.]30"),
+    )
+    # 0 to 20 and 10 to 30 are 30 seconds; with those of the known viewer, a minute.
+    engagement = "viewers, sessions, minutes_watched"
+    assert watched.view("video_engagement", engagement) == [[2, 3, 1.0]]
+    assert watched.view("viewer_progress", "user_id, minutes_watched * 60") == [
+        ["", 30.0],
+        ["ada", 30.0],
+    ]
+
+
 def test_the_same_user_id_of_two_home_pages_is_two_viewers(watched: Watched) -> None:
     watched.insert(row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
     assert watched.view("video_engagement", "viewers") == [[2]]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.commands import health, load, migrate, report, rights
+from xapi_etl_processor.commands import explain, health, invoke, load, migrate, report, rights
 from xapi_etl_processor.commands.answers import FAILED, USAGE, say
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.telemetry import logger, set_log_level
@@ -26,11 +26,14 @@ examples:
   python -m xapi_etl_processor migrate
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor explain bundle.jsonl --line 3
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
+  python -m xapi_etl_processor invoke '{"health_check": true}'
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers are JSON on standard output, logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain: with --json); logs and
+progress go to standard error.
 """
 
 
@@ -60,6 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
-    for module in (migrate, load, report, rights, health):
+    for module in (migrate, load, explain, report, rights, health, invoke):
         module.add_to(commands)
     return parser

@@ -16,7 +16,7 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 
 from clickhouse_driver import Client, errors
 
-from xapi_etl_processor import secrets
+from xapi_etl_processor import native_port, secrets
 from xapi_etl_processor.clickhouse_errors import LOGIN_REFUSED, SAFE_TO_LOG, meaning
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
@@ -28,6 +28,7 @@ from xapi_etl_processor.errors import (
     DeadlinePassed,
     OutcomeUnknown,
 )
+from xapi_etl_processor.native_port import PROBE_SECONDS
 from xapi_etl_processor.telemetry import logger
 
 CONNECT_SECONDS = 5
@@ -167,7 +168,7 @@ class ClickHouse:
                     raise errors.SocketTimeoutError(str(error)) from error
                 return self._call(end, client, call)
             except (errors.Error, EOFError, OSError, DeadlinePassed) as error:
-                failure = self._translated(error, doing)
+                failure = self._misdirected(error, deadline) or self._translated(error, doing)
                 if isinstance(failure, OutcomeUnknown) and doing != _QUERY:
                     self.uncertain += 1
                 # If the connection still works, what is left in it belongs to no query.
@@ -217,6 +218,8 @@ class ClickHouse:
         """The client, created if need be; it connects later."""
         if self._client is None:
             settings = self.settings
+            if fault := native_port.suspected(settings):
+                raise ClickHouseRefused(f"{self._where}: {fault}")
             if not settings.clickhouse_secure and settings.clickhouse_host not in _LOOPBACK:
                 logger.warning(
                     "password and statements go to ClickHouse unencrypted: set CLICKHOUSE_SECURE",
@@ -254,6 +257,16 @@ class ClickHouse:
         if not (connection.connected and connection.ping()):
             connection.connect()
         connection.socket.settimeout(REPLY_SECONDS)
+
+    def _misdirected(self, error: Exception, deadline: Deadline) -> ClickHouseRefused | None:
+        """Our error, if the port or the certificate is at fault; nothing was sent then."""
+        if isinstance(error, errors.ServerException):
+            return None
+        fault = native_port.fault(self.settings, error)
+        # A port for HTTP may wait for the rest of what it takes for a request.
+        if isinstance(error, _NoGreeting) and deadline.seconds_left > 2 * PROBE_SECONDS:
+            fault = native_port.http_fault(self.settings)
+        return ClickHouseRefused(f"{self._where}: {fault} ({_reason(error)})") if fault else None
 
     def _translated(self, error: Exception, doing: str) -> ClickHouseError:
         """One of our errors: what was tried, where, and what to do."""

@@ -22,7 +22,7 @@ from xapi_etl_processor.errors import (
     S3Unusable,
 )
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.batch import Batch
@@ -67,7 +67,7 @@ def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
         yield from (stopped(obj, Status.UNSTORED, stop) for obj in page)
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
-    fetched = s3.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.read_until)
+    fetched = reading.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.read_until)
     with closing(fetched) as bodies:
         for position, obj in enumerate(page):
             if run.out_of_time:
@@ -87,7 +87,7 @@ def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
 
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
-    page = s3.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
+    page = reading.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
     known = to_skip(page, run)
     if not run.offline and any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)

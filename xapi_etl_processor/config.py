@@ -132,8 +132,11 @@ class Settings:
     # fmt: on
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Settings from environment variables; raises ConfigurationError naming the variable."""
+    def from_env(cls, environ: Mapping[str, str], *, needs_clickhouse: bool = True) -> Settings:
+        """Settings from environment variables; raises ConfigurationError naming the variable.
+
+        Who needs no ClickHouse needs no host: it is then ''.
+        """
         values: dict[str, Any] = {}
         for item in fields(cls):
             text = environ.get(item.metadata["env"], "")
@@ -146,6 +149,8 @@ class Settings:
             except ValueError as error:
                 name = item.metadata["env"]
                 raise ConfigurationError(f"{name} is {text!r}: {error}") from None
+        if not needs_clickhouse:
+            values.setdefault("clickhouse_host", "")
         if "clickhouse_host" not in values:
             raise ConfigurationError(
                 "CLICKHOUSE_HOST is not set: name the ClickHouse server to load into"

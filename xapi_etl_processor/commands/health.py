@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import connections
@@ -18,6 +18,7 @@ def add_to(commands: Any) -> None:
         "health",
         help="check that the bucket can be read and the tables are current",
         description="Check all that the function needs of S3 and ClickHouse; writes nothing.",
+        epilog="example: python -m xapi_etl_processor health",
     )
     check.set_defaults(command=_health)
 
@@ -26,4 +27,6 @@ def _health(_: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     body = health.check(settings, connections(settings))
     print_json(body)
+    if not settings.bucket:
+        return USAGE
     return OK if body["healthy"] else FAILED

@@ -8,33 +8,60 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json, say
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Outcome, Run, connections
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources import files
+from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
+
+_EVENT = """\
+Process named objects, as if they had just been uploaded, or files on this machine: their paths say
+what keys say.
+"""
+_EVENT_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+  python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
+"""
+
+
+_BULK = """\
+Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
+it is safe to repeat and to overlap with live events.
+"""
+_BULK_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31
+"""
 
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser."""
     event = commands.add_parser(
         "event",
-        help="process named objects, as if they had just been uploaded",
-        description="Process named objects, as if they had just been uploaded.",
+        help="process named objects or files, as if they had just been uploaded",
+        description=_EVENT,
+        epilog=_EVENT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    event.add_argument("uri", nargs="+", help="s3://bucket/key, the key as it is, not URL-encoded")
+    event.add_argument(
+        "uri", nargs="+", help="s3://bucket/key, not URL-encoded, or the path of a file"
+    )
     _add_flags(event, "read and count, but write nothing")
     event.set_defaults(command=_event)
 
     backfill = commands.add_parser(
         "bulk",
         help="process history, by section, dates and prefix",
-        description="Process every bundle under a prefix that is not processed yet. Bundles in the"
-        " ledger are skipped, so it is safe to repeat and to overlap with live events.",
+        description=_BULK,
+        epilog=_BULK_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
     backfill.add_argument(
@@ -83,14 +110,20 @@ def _event(options: argparse.Namespace) -> int:
     )
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)
+    if result.bad_request:
+        return USAGE
     return FAILED if result.failed_messages else OK
 
 
 def object_of(uri: str) -> S3Object:
-    """The object that a URI names; raises BadRequest if it names none."""
+    """The object or file that a URI or a path names; raises BadRequest if it names none."""
+    if not uri.startswith("s3://"):
+        if "://" in uri.removeprefix("file://"):
+            raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or a file's path")
+        return files.named(uri)
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not uri.startswith("s3://") or not bucket or not key:
-        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key")
+    if not bucket or not key or key.endswith("/"):
+        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or bulk for a folder")
     return S3Object(bucket, key)
 
 
@@ -103,8 +136,14 @@ def _bulk(options: argparse.Namespace) -> int:
         body = run_bulk(request, run, on_outcome)
     print_json(body)
     if not body["files_found"]:
-        say(f"nothing found under {body['s3_prefix']!r}")
+        say(f"nothing found under {body['s3_prefix']!r}{_passed_over(body['files_ignored'])}")
     return OK if body["success"] and body["complete"] else FAILED
+
+
+def _passed_over(ignored: int) -> str:
+    if not ignored:
+        return ""
+    return f"; passed over, as they end in none of {', '.join(BUNDLE_ENDINGS)}: {ignored}"
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Any
 
 from clickhouse_driver import errors
 
-from xapi_etl_processor.commands.answers import FAILED, OK, say
+from xapi_etl_processor import native_port
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.config import Settings
 
 
@@ -18,6 +19,7 @@ def add_to(commands: Any) -> None:
         "migrate",
         help="create the database and its tables, or bring them up to date",
         description="Create the database and its tables, or bring them up to date. Safe to repeat.",
+        epilog="example: python -m xapi_etl_processor migrate",
     )
     migrate.set_defaults(command=_migrate)
 
@@ -29,14 +31,24 @@ def _migrate(_: argparse.Namespace) -> int:
 
     settings = Settings.from_env(os.environ)
     where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"
+    if fault := native_port.suspected(settings):
+        say(f"{where} not migrated: {fault}")
+        return FAILED
     try:
         applied = migrate(settings)
     except (errors.Error, MigrationException, EOFError, OSError) as error:
-        reason = str(error).partition("Stack trace")[0].strip()
+        reason = native_port.fault(settings, error) or _text(error)
         say(f"{where} not migrated: {reason}")
         return FAILED
-    for name in applied:
-        print(f"applied {name} to {where}")
-    if not applied:
-        print(f"{where} is up to date")
+    print_json(
+        {
+            "database": settings.clickhouse_database,
+            "host": settings.clickhouse_host,
+            "applied": applied,
+        }
+    )
     return OK
+
+
+def _text(error: Exception) -> str:
+    return str(error).partition("Stack trace")[0].strip()

@@ -20,6 +20,7 @@ def add_to(commands: Any) -> None:
         help="write a page that shows what was watched",
         description="Write what was watched as a page that any browser opens, without a network."
         " docs/watching.md says what the numbers mean. Only ClickHouse is read.",
+        epilog="example: python -m xapi_etl_processor report --section 2001 -o report.html",
     )
     of = report.add_mutually_exclusive_group(required=True)
     of.add_argument("--section", metavar="ID", help="one section")

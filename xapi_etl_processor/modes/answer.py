@@ -23,13 +23,19 @@ class Summary:
     counts: Counts = field(default_factory=Counts)
     timestamps_replaced: int = 0
     found: int = 0
+    ignored: int = 0
     failed: int = 0
     by_status: dict[Status, int] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
-        """Count one object; its lines count only if it was processed."""
+        """Count one object; its lines count only if it was processed, and it is not found if it is
+        no bundle.
+        """
+        if outcome.status is Status.IGNORED:
+            self.ignored += 1
+            return
         self.found += 1
         self.by_status[outcome.status] = self.by_status.get(outcome.status, 0) + 1
         if outcome.status is Status.PROCESSED:
@@ -60,9 +66,8 @@ class Summary:
             "uncertain_inserts": run.uncertain_inserts,
             "files_found": self.found,
             "files_processed": self.by_status.get(Status.PROCESSED, 0),
-            "files_skipped": sum(
-                self.by_status.get(s, 0) for s in (Status.SKIPPED, Status.IGNORED)
-            ),
+            "files_skipped": self.by_status.get(Status.SKIPPED, 0),
+            "files_ignored": self.ignored,
             "files_failed": self.failed,
             "failures": self.failures,
             "duration_ms": round((time.monotonic() - self.started) * 1000),

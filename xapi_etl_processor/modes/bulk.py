@@ -17,7 +17,7 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
 
 SHOWN_FILES = 10
-"""Keys that a dry run shows. Our limit."""
+"""Keys that a dry run shows, of objects that would be processed. Our limit."""
 
 
 def run_bulk(
@@ -47,8 +47,8 @@ def run_bulk(
                     after = key
             if outcome.status is not Status.WAITING:
                 summary.add(outcome)
-                files.append(key)
                 bytes_found += outcome.obj.size or 0
+                files += [key] * (outcome.status is Status.FOUND)
                 del files[SHOWN_FILES:]
     if objects.key_before:
         missing = next(iter(objects.key_before))
@@ -60,6 +60,7 @@ def run_bulk(
         raise NothingDone(f"bulk: no object could be processed: {stop.text}")
     if stop and stop.reason is not StopReason.OUT_OF_TIME and not summary.failures:
         summary.fail(stopped_at, stop.text)
+    summary.ignored = objects.ignored
     body = summary.body(request.section_id, run)
     body["s3_prefix"] = request.prefix
     body["complete"] = stop is None
@@ -75,13 +76,15 @@ class _Covered:
 
     `reached` is the last key that was passed on or passed over. `key_before` has, for each object
     that was passed on and has no outcome yet, the key before it. `stop` says what ended the listing
-    early. Iterating raises S3Error if the listing cannot even begin.
+    early. `ignored` counts the objects that would be covered if they were bundles. Iterating raises
+    S3Error if the listing cannot even begin.
     """
 
     def __init__(self, request: BulkRequest, run: Run) -> None:
         self.reached = request.after
         self.key_before: dict[str, str] = {}
         self.stop: Stop | None = None
+        self.ignored = 0
         self._request = request
         self._run = run
 
@@ -98,6 +101,8 @@ class _Covered:
                 if request.covers(obj):
                     self.key_before[obj.key] = self.reached
                     yield obj
+                elif request.passes_over(obj):
+                    self.ignored += 1
                 self.reached = obj.key
         except S3Late:
             self.stop = TIME_RAN_OUT

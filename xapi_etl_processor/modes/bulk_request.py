@@ -57,8 +57,13 @@ class BulkRequest:
 
     def covers(self, obj: S3Object) -> bool:
         """Whether the request is about this object."""
-        if not obj.is_bundle:
-            return False
+        return obj.is_bundle and self._spans(obj)
+
+    def passes_over(self, obj: S3Object) -> bool:
+        """Whether it would be about this object, were that a bundle and no folder's marker."""
+        return not obj.is_bundle and not obj.key.endswith("/") and self._spans(obj)
+
+    def _spans(self, obj: S3Object) -> bool:
         if self.section_id is not None and obj.section_id != self.section_id:
             return False
         if self.first_day is None and self.last_day is None:

@@ -15,6 +15,7 @@ from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.access import check_allowed
+from xapi_etl_processor.sources.files import LocalFile
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
 from xapi_etl_processor.telemetry import logger
@@ -38,8 +39,8 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     become of the messages that failed.
 
     An object that a notification names and that is no bundle is skipped: a notification's filter
-    may be wider than ours. One that a person names is read whatever its key ends in. One that the
-    settings do not allow to be read fails.
+    may be wider than ours. One that a person names is read whatever its key ends in, unless that
+    is a slash. One that the settings do not allow to be read fails.
     """
     summary = Summary()
     named = delivery.objects
@@ -103,9 +104,14 @@ def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelive
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
     """What becomes of an object that processing does not reach."""
     try:
-        check_allowed(run.settings, obj.bucket, obj.key)
+        # Only the command line names files: no payload can.
+        if not isinstance(obj, LocalFile):
+            check_allowed(run.settings, obj.bucket, obj.key)
     except S3NotAllowed as error:
         return Outcome(obj, Status.FAILED, str(error), bad_request=True, poison=error.poison)
+    if direct and obj.key.endswith("/"):
+        folder = f"{obj.uri} is a folder: name an object in it, or send a bulk request for all"
+        return Outcome(obj, Status.FAILED, folder, bad_request=True, poison=True)
     if direct or obj.is_bundle:
         return Outcome(obj, Status.WAITING, "not begun, because processing stopped before it")
     return Outcome(obj, Status.IGNORED)

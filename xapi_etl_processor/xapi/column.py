@@ -12,13 +12,15 @@ from xapi_etl_processor.xapi.values import TEXT, Kind
 class Fallback(NamedTuple):
     """Supplies the rows for which no path has a value.
 
-    `supply(chunk, rows, **columns)` gives one value for each of the rows. The columns that it
-    `needs` are passed to it by name, finished and as long as the chunk, wherever they stand in the
-    table. A fallback that needs a value of the column `where` is not asked for a chunk in which no
-    statement has one. A `complete` one has a value for every row.
+    `supply(chunk, rows, **columns)` gives one value for each of the rows, and `origin` says what
+    they are made of. The columns that it `needs` are passed to it by name, finished and as long as
+    the chunk, wherever they stand in the table. A fallback that needs a value of the column `where`
+    is not asked for a chunk in which no statement has one. A `complete` one has a value for every
+    row.
     """
 
     supply: Callable[..., Sequence[Any]]
+    origin: str
     needs: tuple[str, ...] = ()
     where: str = ""
     complete: bool = False

@@ -65,20 +65,28 @@ COLUMNS: tuple[Column, ...] = (
         "Identity of the statement: its id, a UUID in its canonical form; else a UUID of the line",
         STATEMENT_ID,
         (("id",),),
-        Fallback(derived.line_uuids, complete=True),
+        Fallback(derived.line_uuids, "a UUID of the line", complete=True),
     ),
     Column(
         "timestamp",
         "DateTime64(3, 'UTC')",
         "When it happened; else stored, the time in the object's key, 1970-01-01",
-        fallback=Fallback(derived.timestamps, needs=("stated_at", "stored_at"), complete=True),
+        fallback=Fallback(
+            derived.timestamps,
+            "the time in the object's key, else 1970-01-01",
+            needs=("stated_at", "stored_at"),
+            complete=True,
+        ),
     ),
     Column(
         "timestamp_source",
         "LowCardinality(String)",
         "Where timestamp comes from: statement, stored, key, or none",
         fallback=Fallback(
-            derived.timestamp_sources, needs=("stated_at", "stored_at"), complete=True
+            derived.timestamp_sources,
+            "what timestamp was made of",
+            needs=("stated_at", "stored_at"),
+            complete=True,
         ),
     ),
     Column(
@@ -91,20 +99,27 @@ COLUMNS: tuple[Column, ...] = (
             ("actor", "mbox_sha1sum"),
             ("actor", "openid"),
         ),
-        fallback=Fallback(derived.lone_members, complete=True),
+        fallback=Fallback(derived.lone_members, "the only member of the group", complete=True),
     ),
     Column(
         "home_page",
         "LowCardinality(String)",
         "Home page of the actor's account, else the OLI host_name",
         paths=(("actor", "account", "homePage"),),
-        fallback=Fallback(derived.home_pages, needs=("host_name",), complete=True),
+        fallback=Fallback(
+            derived.home_pages,
+            "the only member of the group",
+            needs=("host_name",),
+            complete=True,
+        ),
     ),
     Column(
         "section_id",
         "UInt64",
         "Course section, from the statement, else from the object's key; 0 is none or no number",
-        fallback=Fallback(derived.section_numbers, needs=("section",), complete=True),
+        fallback=Fallback(
+            derived.section_numbers, "the column section", needs=("section",), complete=True
+        ),
     ),
     Column(
         "section",
@@ -112,7 +127,7 @@ COLUMNS: tuple[Column, ...] = (
         "The same as text, also where it is no number",
         SECTION,
         _oli("section_id"),
-        Fallback(derived.key_sections, complete=True),
+        Fallback(derived.key_sections, "the object's key", complete=True),
     ),
     Column("project_id", "UInt64", "OLI project; 0 is none", UINT64, _oli("project_id")),
     Column(
@@ -170,7 +185,10 @@ COLUMNS: tuple[Column, ...] = (
             (*RESULT, VIDEO + "session-id"),
             *_oli("session_id"),
         ),
-        fallback=Fallback(derived.sessions_of_any_vocabulary),
+        fallback=Fallback(
+            derived.sessions_of_any_vocabulary,
+            "a context extension whose IRI ends in /session-id",
+        ),
     ),
     Column(
         "verb",
@@ -216,7 +234,12 @@ COLUMNS: tuple[Column, ...] = (
         "Seconds played as sent, else the seconds that the stretches cover, each once",
         SECONDS,
         tuple((*RESULT, prefix + "video_play_time") for prefix in ("", OLI, VIDEO)),
-        Fallback(derived.play_times, ("video_played_segments",), where="video_played_segments"),
+        Fallback(
+            derived.play_times,
+            "the column video_played_segments",
+            ("video_played_segments",),
+            where="video_played_segments",
+        ),
     ),
     Column(
         "video_seek_from",
@@ -224,7 +247,9 @@ COLUMNS: tuple[Column, ...] = (
         "Seconds: where a seek began",
         SECONDS,
         anywhere(VIDEO, "time-from"),
-        Fallback(derived.skips, ("verb", "starting_point"), where="starting_point"),
+        Fallback(
+            derived.skips, "a skip's start", ("verb", "starting_point"), where="starting_point"
+        ),
     ),
     Column(
         "video_seek_to",
@@ -232,7 +257,7 @@ COLUMNS: tuple[Column, ...] = (
         "Seconds: where a seek ended",
         SECONDS,
         anywhere(VIDEO, "time-to"),
-        Fallback(derived.skips, ("verb", "ending_point"), where="ending_point"),
+        Fallback(derived.skips, "a skip's end", ("verb", "ending_point"), where="ending_point"),
     ),
     _profile(
         "completion_threshold",
@@ -303,21 +328,23 @@ COLUMNS: tuple[Column, ...] = (
         "source_file",
         "String",
         "The object that the statement came in: s3://bucket/key",
-        fallback=from_source("file"),
+        fallback=from_source("file", "the object"),
     ),
-    Column("source_etag", "String", "That object's ETag", fallback=from_source("etag")),
+    Column(
+        "source_etag", "String", "That object's ETag", fallback=from_source("etag", "the object")
+    ),
     Column(
         "source_line",
         "UInt32",
         "Line in that object, from 1",
-        fallback=Fallback(derived.line_numbers, complete=True),
+        fallback=Fallback(derived.line_numbers, "the line's number", complete=True),
     ),
     Column(
         "row_version",
         "UInt64",
         "When the object was modified, in ms since 1970; of two rows of one statement, the larger"
         " counts",
-        fallback=from_source("modified_ms"),
+        fallback=from_source("modified_ms", "when the object was modified"),
     ),
     Column(
         "inserted_at",

@@ -17,9 +17,11 @@ SKIPS = ("skipped", "seeked")
 """Verbs of a seek, in Tin Can's vocabulary and the Video Profile's."""
 
 
-def from_source(name: str) -> Fallback:
+def from_source(name: str, origin: str) -> Fallback:
     """What the object itself supplies, for every row."""
-    return Fallback(lambda chunk, rows: [getattr(chunk.source, name)] * len(rows), complete=True)
+    return Fallback(
+        lambda chunk, rows: [getattr(chunk.source, name)] * len(rows), origin, complete=True
+    )
 
 
 def line_numbers(chunk: Chunk, rows: Rows) -> list[int]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
-from xapi_etl_processor.xapi.video import is_video
+from xapi_etl_processor.xapi.video import verdict
 from xapi_etl_processor.xapi.voiding import Voided, voided
 
 WHITESPACE = b" \t\r\n"
@@ -84,7 +84,7 @@ def parse(
         except Rejected as error:
             rejected.append(RejectedLine(number, str(error), line))
             continue
-        if is_video(statement):
+        if verdict(statement).video:
             chunk.statements.append(statement)
             chunk.lines.append(line)
             chunk.numbers.append(number)

@@ -110,8 +110,16 @@ def _all_shares(values: Sequence[float]) -> bool:
     return min(values) >= 0 and max(values) <= 1
 
 
-SECONDS = Kind(seconds, frozenset({float}))
-LENGTH = Kind(length, frozenset({float}), _all_positive, repeat=True)
-SHARE = Kind(share, frozenset({float}), _all_shares)
-SPEED = Kind(speed, frozenset({float}), repeat=True)
-QUALITY = Kind(quality, frozenset({float}), repeat=True)
+SECONDS = Kind(
+    seconds, frozenset({float}), wanted="a time: seconds, PT1M30S without months, or 1:30"
+)
+LENGTH = Kind(
+    length, frozenset({float}), _all_positive, repeat=True, wanted="a length above 0 seconds"
+)
+SHARE = Kind(
+    share, frozenset({float}), _all_shares, wanted="a share from 0 to 1, or from 0 to 100 percent"
+)
+SPEED = Kind(speed, frozenset({float}), repeat=True, wanted="a speed, such as 1.5 or 1.5x")
+QUALITY = Kind(
+    quality, frozenset({float}), repeat=True, wanted="a number of lines, such as 720 or 720p"
+)

@@ -136,4 +136,4 @@ def since_epoch(instant: datetime) -> int:
     return round(instant.timestamp() * 1e6) // 1000
 
 
-INSTANT = Kind(milliseconds)
+INSTANT = Kind(milliseconds, wanted="a time, as ISO 8601 or since 1970")

@@ -47,7 +47,7 @@ def to_columns(chunk: Chunk) -> dict[str, Values]:
     """
     if not chunk.statements:
         return {}
-    by_path = _values_by_path(chunk)
+    by_path = values_by_path(chunk)
     columns: dict[str, Values] = {}
     for column in _ORDERED:
         found = _from_paths(column, by_path)
@@ -70,9 +70,9 @@ def _from_paths(column: Column, by_path: dict[Path, Values]) -> Found:
         if found is None:
             continue
         if values is None:
-            values, gaps = _converted(found, column)
+            values, gaps = converted(found, column)
         else:
-            more, gaps = _converted(found, column)
+            more, gaps = converted(found, column)
             values = _first_present(values, more)
             gaps = gaps and None in values
         if not gaps:
@@ -80,7 +80,7 @@ def _from_paths(column: Column, by_path: dict[Path, Values]) -> Found:
     return values, gaps
 
 
-def _values_by_path(chunk: Chunk) -> dict[Path, Values]:
+def values_by_path(chunk: Chunk) -> dict[Path, Values]:
     """The values of every statement at each path, leaving out what no statement has.
 
     All values of a level are taken and transposed at once, which costs a third of asking each
@@ -104,7 +104,7 @@ def _are_all(empty: Any, structs: Values) -> bool:
     return structs[0] is empty and structs.count(empty) == len(structs)
 
 
-def _converted(values: Values, column: Column) -> tuple[Values, bool]:
+def converted(values: Values, column: Column) -> tuple[Values, bool]:
     """Values as ClickHouse stores them, None for those that cannot be used; and whether there are
     such.
 

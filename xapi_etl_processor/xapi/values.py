@@ -29,13 +29,15 @@ class Kind(NamedTuple):
     `convert` takes one JSON value other than null, and gives what ClickHouse stores, or None. A
     column whose values all have a type of `exact`, and pass `fits`, is stored as it is; `fits` is
     given those that are not None. Most columns of most bundles do, and so cost nothing extra. If
-    values usually `repeat` within a bundle, each different one is converted once.
+    values usually `repeat` within a bundle, each different one is converted once. `wanted` says
+    what a value that gives None is not.
     """
 
     convert: Callable[[Any], Any]
     exact: frozenset[type] = frozenset()
     fits: Callable[[Sequence[Any]], bool] | None = None
     repeat: bool = False
+    wanted: str = "text"
 
 
 def text(value: object) -> str | None:
@@ -78,7 +80,7 @@ def _unsigned(bits: int) -> Kind:
     def fits(values: Sequence[int]) -> bool:
         return min(values) >= 0 and max(values) < limit
 
-    return Kind(convert, frozenset({int}), fits)
+    return Kind(convert, frozenset({int}), fits, wanted=f"a whole number from 0 to 2^{bits} - 1")
 
 
 def boolean(value: object) -> bool | None:
@@ -159,13 +161,17 @@ def section(value: object) -> str | None:
 
 
 TEXT = Kind(text, frozenset({str}), repeat=True)
-NUMBER = Kind(number, frozenset({float}), repeat=True)
+NUMBER = Kind(number, frozenset({float}), repeat=True, wanted="a number")
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
-BOOLEAN = Kind(boolean, frozenset({bool}))
+BOOLEAN = Kind(boolean, frozenset({bool}), wanted="true or false")
 VERB_NAME = Kind(last_segment, repeat=True)
 TITLE = Kind(title)
-COURSE = Kind(course_id)
-FIRST_ID = Kind(first_id)
-SCORE = Kind(score, frozenset({float}), _all_scores)
-SECTION = Kind(section, repeat=True)
+COURSE = Kind(course_id, wanted="a list with a course in it")
+FIRST_ID = Kind(first_id, wanted="a list with an id in it")
+SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1")
+SECTION = Kind(
+    section,
+    repeat=True,
+    wanted=f"a number above 0, or a name of up to {MAX_SECTION_CHARACTERS} characters",
+)

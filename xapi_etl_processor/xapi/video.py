@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
 
@@ -34,32 +34,63 @@ EXPERIENCED = _spellings("adlnet.gov/expapi/verbs/experienced")
 NO_ACTIVITY = {"agent", "group", "statementref", "substatement"}
 """What an object may be instead of an activity (xAPI 1.0.3, part 2, section 2.4.4)."""
 
+
+class Verdict(NamedTuple):
+    """Whether a statement is about a video, and the rule that decided."""
+
+    video: bool
+    rule: str
+
+
+_TYPE = Verdict(True, "the type of its object is a video")
+_VERB = Verdict(True, "its verb is one of the Video Profile's")
+_CATEGORY = Verdict(True, "a category names the Video Profile")
+_EXPERIENCED = Verdict(
+    True, "its verb is experienced, and it has an extension of the Video Profile"
+)
+_NO_ACTIVITY = Verdict(False, "its object is no activity")
+_AUDIO_TYPE = Verdict(False, "the type of its object is audio")
+_AUDIO_CATEGORY = Verdict(False, "a category names the Audio Profile")
+_EXPERIENCED_ANYTHING = Verdict(
+    False, "its verb is experienced, without a video type or an extension of the Video Profile"
+)
+_NOTHING = Verdict(False, "neither object type, verb nor category says that it is about a video")
+
 # A category may be the profile or a version of it (xAPI Profiles, part 2).
 _PROFILE = re.compile(r"https?://w3id\.org/xapi/(video|audio)(/v[0-9].*|/?)", re.DOTALL)
 
 
-def is_video(statement: Any) -> bool:
+def verdict(statement: Any) -> Verdict:
     """Whether verb, object type or category say that a decoded statement is about a video."""
     thing = statement.object
     # The usual answers first: this runs for every statement.
     if thing.objectType != "Activity" and _names_no_activity(thing.objectType):
-        return False
+        return _NO_ACTIVITY
     kind = thing.definition.type
     if kind in TYPES:
-        about = True
+        about = _TYPE
     elif isinstance(kind, str) and last_segment(kind).lower() == "audio":
-        return False
+        return _AUDIO_TYPE
+    elif statement.verb.id.startswith(VERBS):
+        about = _VERB
     else:
-        about = statement.verb.id.startswith(VERBS)
+        about = None
     for activity in statement.context.contextActivities.category or ():
         if activity.id in PROFILE:
-            about = True
+            about = about or _CATEGORY
         elif (profile := _profile(activity.id)) == "audio":
             # The Audio Profile reuses the video verbs.
-            return False
-        else:
-            about = about or profile == "video"
-    return about or (statement.verb.id in EXPERIENCED and _has_extension(statement))
+            return _AUDIO_CATEGORY
+        elif profile == "video":
+            about = about or _CATEGORY
+    return about or _without_evidence(statement)
+
+
+def _without_evidence(statement: Any) -> Verdict:
+    """The verdict on a statement of which neither type, verb nor category says what it is about."""
+    if statement.verb.id not in EXPERIENCED:
+        return _NOTHING
+    return _EXPERIENCED if _has_extension(statement) else _EXPERIENCED_ANYTHING
 
 
 def _names_no_activity(object_type: object) -> bool:

@@ -1,0 +1,141 @@
+"""The command explain: what loading makes of lines, and why."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.load import object_of
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import S3Unusable
+from xapi_etl_processor.sources import reading, s3
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.identity import statement_id
+from xapi_etl_processor.xapi.lines import (
+    MIB,
+    READ_BYTES,
+    BrokenGzip,
+    Unpacking,
+    decompressed,
+    split_lines,
+)
+
+_DESCRIPTION = """\
+Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
+column holds and from where, and what no column uses. Without --line or --id, a summary of all.
+
+It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
+and user ids as they were sent; it does not know which learners were forgotten.
+"""
+_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor explain bundle.jsonl
+  python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
+  python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
+  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    explain = commands.add_parser(
+        "explain",
+        help="show what loading makes of a bundle's lines, and why",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explain.add_argument(
+        "source", metavar="SOURCE", help="s3://bucket/key, a file, or - for standard input"
+    )
+    which = explain.add_mutually_exclusive_group()
+    which.add_argument("--line", type=_line_number, metavar="N", help="only this line, from 1")
+    which.add_argument(
+        "--id",
+        type=_id,
+        metavar="STATEMENT_ID",
+        help="only the lines of this statement, a UUID in any spelling",
+    )
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    explain.set_defaults(command=_explain)
+
+
+def _line_number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no line: lines count from 1")
+    return int(text)
+
+
+def _id(text: str) -> str:
+    found = statement_id(text)
+    if found is None:
+        raise argparse.ArgumentTypeError("it is empty: use a statement's id")
+    return found
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from xapi_etl_processor.explain import show
+    from xapi_etl_processor.explain.line import explain_line, has_id, numbered
+    from xapi_etl_processor.explain.summary import summarize
+
+    settings = Settings.from_env(os.environ, needs_clickhouse=False)
+    max_line = settings.max_line_mb * MIB
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
+    with _opened(options.source, settings) as (source, chunks):
+        lines = numbered(split_lines(chunks, max_line))
+        if options.line is None and options.id is None:
+            summary = summarize(explain_line(raw, n, source, max_line) for n, raw in lines)
+            if options.json:
+                print_json({"source": source.file, **show.summary_json(summary)})
+            else:
+                command = f"python -m xapi_etl_processor explain {shlex.quote(options.source)}"
+                show.show_summary(console, summary, command)
+            return OK
+        found = []
+        last = 0
+        for last, raw in lines:
+            if last == options.line or (options.id is not None and has_id(raw, options.id)):
+                found.append(explain_line(raw, last, source, max_line))
+                if options.line is not None:
+                    break
+    if not found:
+        what = f"line {options.line}" if options.line else f"statement {options.id}"
+        say(f"{source.file} has no {what}: it has {last} lines")
+        return FAILED
+    if options.json:
+        shown = [show.explanation_json(one) for one in found]
+        print_json({"source": source.file, "explanations": shown})
+    else:
+        for one in found:
+            show.show_line(console, one)
+    return OK
+
+
+@contextmanager
+def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[bytes]]]:
+    """What a source says of itself, and its unpacked bytes; raises S3Unusable for broken gzip."""
+    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
+    try:
+        if name == "-":
+            chunks = iter(lambda: sys.stdin.buffer.read(READ_BYTES), b"")
+            yield Source("-", "", "", None, 0), decompressed(chunks, limits)
+            return
+        client = s3.client(1, settings.bucket_owner)
+        named = reading.describe(client, [object_of(name)], 1)
+        for obj, body in reading.bodies(client, named, 1):
+            source = Source(
+                obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0
+            )
+            yield source, decompressed(body, limits)
+    except BrokenGzip as error:
+        raise S3Unusable(f"{name}: {error}") from error

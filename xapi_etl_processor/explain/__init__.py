@@ -1,0 +1,1 @@
+"""What loading makes of lines, and why: for people who write bundles, or look for a value."""

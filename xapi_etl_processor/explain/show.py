@@ -1,0 +1,192 @@
+"""How explanations are shown: as tables for people, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from xapi_etl_processor.explain.line import NOT_SENT, Cell, Explanation, Fate
+from xapi_etl_processor.explain.summary import Group, Summary, by_frequency
+from xapi_etl_processor.explain.used import dotted
+from xapi_etl_processor.xapi.paths import OLI, OPENEDX, TINCAN, VIDEO
+
+_SHORT = {
+    f"{name}:": f"extensions.{iri}"
+    for name, iri in (("video", VIDEO), ("oli", OLI), ("openedx", OPENEDX), ("tincan", TINCAN))
+}
+"""What stands for the beginning of an extension in a table: most are longer than a column."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_GROUPS = 20
+"""Rows of a summary's table. Our limit; JSON has them all."""
+_MOST_CHARACTERS = 300
+"""Characters of a value in a table. Our limit; JSON has the whole value."""
+
+
+def visible(text: str) -> str:
+    """A text in which characters that steer a terminal are written as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def explanation_json(one: Explanation) -> dict[str, Any]:
+    """One line, for JSON; instants are milliseconds since 1970, as they are stored."""
+    found: dict[str, Any] = {"line": one.number, "fate": one.fate, "rule": one.rule}
+    if one.voids:
+        found["voids"] = one.voids
+    if one.fate is Fate.VIDEO:
+        found["columns"] = {
+            name: {"value": cell.value, "from": cell.origin} for name, cell in one.cells.items()
+        }
+        found["not_used"] = [
+            {
+                "path": dotted(u.path),
+                "value": u.value,
+                "reason": u.reason,
+                "column": u.column or None,
+            }
+            for u in one.unused
+        ]
+    return found
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """A summary, for JSON: in each list, the most frequent first."""
+
+    def groups(found: dict[tuple[str, ...], Group], *names: str) -> list[dict[str, Any]]:
+        return [
+            {**dict(zip(names, key, strict=True)), "lines": g.lines, "first_line": g.first_line}
+            | ({} if g.value is None else {"first_value": g.value})
+            for key, g in by_frequency(found)
+        ]
+
+    return {
+        "lines": summary.fates.total(),
+        "fates": {fate: summary.fates[fate] for fate in Fate},
+        "fails": summary.fails,
+        "verbs": dict(summary.verbs.most_common()),
+        "types": dict(summary.types.most_common()),
+        "other": groups(summary.other, "rule"),
+        "rejected": groups(summary.rejected, "reason"),
+        "refused_values": groups(summary.refused, "column", "path", "reason"),
+        "unused_extensions": groups(summary.unused_extensions, "path", "reason"),
+    }
+
+
+def show_line(console: Console, one: Explanation) -> None:
+    """Print what one line becomes."""
+    console.print(Text(f"Line {one.number}: {one.fate}", style="bold"), soft_wrap=True)
+    console.print(Text(f"because {visible(one.rule)}"), soft_wrap=True)
+    if one.voids:
+        console.print(Text(f"It voids the statement {visible(one.voids)}."), soft_wrap=True)
+    if one.fate is not Fate.VIDEO:
+        return
+    present = {name: cell for name, cell in one.cells.items() if cell.origin != NOT_SENT}
+    rows = [(name, _shown(name, cell), cell.origin) for name, cell in present.items()]
+    _table(console, "Its row", ("column", "value", "from"), rows)
+    if absent := [name for name in one.cells if name not in present]:
+        console.print(Text("Absent: " + ", ".join(absent)))
+    unused = [(dotted(u.path), _value(u.value), u.reason) for u in one.unused]
+    _table(console, "In the statement, and in no column", ("where", "value", "why"), unused)
+    _legend(console, [origin for _, _, origin in rows] + [path for path, _, _ in unused])
+
+
+def show_summary(console: Console, summary: Summary, one_line: str) -> None:
+    """Print what many lines become, and `one_line`, the command that shows one of them."""
+    fates = ", ".join(f"{summary.fates[fate]:,} {fate}" for fate in Fate)
+    console.print(Text(f"{summary.fates.total():,} lines: {fates}", style="bold"))
+    if summary.fails:
+        console.print(Text("Loading it fails: none of its lines is a statement."))
+    _counted(console, "Verbs of video statements", "verb", summary.verbs)
+    _counted(console, "Object types of video statements", "type", summary.types)
+    _groups(console, "Rejected", ("why",), summary.rejected)
+    _groups(console, "Other statements", ("why", "first verb"), summary.other)
+    _groups(console, "Values that their column cannot use", _REFUSED, summary.refused)
+    _groups(console, "Extensions that no column uses", _UNUSED, summary.unused_extensions)
+    paths = [path for _, path, _ in summary.refused] + [p for p, _ in summary.unused_extensions]
+    _legend(console, paths)
+    problems = [*summary.refused.values(), *summary.rejected.values(), *summary.other.values()]
+    number = min((group.first_line for group in problems), default=1)
+    console.print(Text(f"To see one line: {visible(one_line)} --line {number}"), soft_wrap=True)
+
+
+_REFUSED = ("column", "where", "why", "first value")
+_UNUSED = ("where", "why", "first value")
+
+
+def _counted(console: Console, title: str, name: str, counts: Counter[str]) -> None:
+    rows = [(key, f"{count:,}") for key, count in counts.most_common(_MOST_GROUPS)]
+    _table(console, title, (name, "lines"), rows, len(counts))
+
+
+def _groups(
+    console: Console, title: str, names: Sequence[str], groups: dict[tuple[str, ...], Group]
+) -> None:
+    """The groups, the largest first; the last name is that of the first value, if there is one."""
+    rows = []
+    for key, group in by_frequency(groups)[:_MOST_GROUPS]:
+        values = () if group.value is None else (_value(group.value),)
+        rows.append((*key, *values, f"{group.lines:,}", str(group.first_line)))
+    _table(console, title, (*names, "lines", "first"), rows, len(groups))
+
+
+def _table(
+    console: Console,
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    found: int = 0,
+) -> None:
+    """A table of plain texts; nothing if it has no rows."""
+    if not rows:
+        return
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold"
+    )
+    for name in names:
+        is_number = name in {"lines", "first"}
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=is_number or name == "column",
+        )
+    for row in rows:
+        table.add_row(*(Text(visible(_shortened(text))) for text in row))
+    console.print()
+    console.print(table)
+    if found > len(rows):
+        console.print(Text(f"and {found - len(rows):,} more: --json shows them all"))
+
+
+def _legend(console: Console, texts: Iterable[str]) -> None:
+    seen = [short for short, long in _SHORT.items() if any(long in text for text in texts)]
+    for short in seen:
+        console.print(Text(f"{short} stands for {_SHORT[short]}", style="dim"), soft_wrap=True)
+
+
+def _shortened(text: str) -> str:
+    for short, long in _SHORT.items():
+        text = text.replace(long, short)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
+
+
+def _shown(name: str, cell: Cell) -> str:
+    if name == "timestamp":
+        return (_EPOCH + timedelta(milliseconds=cell.value)).isoformat(" ", "milliseconds")
+    return _value(cell.value)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

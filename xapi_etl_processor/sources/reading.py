@@ -1,0 +1,36 @@
+"""Reads objects where they are: in S3, or on this machine's disk."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.sources import files, s3
+from xapi_etl_processor.sources.files import LocalFile
+from xapi_etl_processor.sources.objects import S3Object
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def describe(
+    client: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+) -> list[S3Object]:
+    """The objects, each as it is now; see `s3.describe` and `files.describe`."""
+    in_s3 = [obj for obj in objects if not isinstance(obj, LocalFile)]
+    described = iter(s3.describe(client, in_s3, concurrency, deadline))
+    return [
+        files.describe(obj) if isinstance(obj, LocalFile) else next(described) for obj in objects
+    ]
+
+
+def bodies(
+    client: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
+    """Each object as it is now, with its body in chunks, in order; see `s3.bodies`."""
+    in_s3 = (obj for obj in objects if not isinstance(obj, LocalFile))
+    with closing(s3.bodies(client, in_s3, concurrency, deadline)) as fetched:
+        for obj in objects:
+            yield (obj, files.body(obj)) if isinstance(obj, LocalFile) else next(fetched)

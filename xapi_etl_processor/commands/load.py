@@ -69,6 +69,12 @@ def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         action="store_true",
         help="also process objects that are in the ledger already",
     )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="also remove the rows of an object's earlier versions that its current one does not"
+        " hold; needs the right ALTER DELETE",
+    )
 
 
 def _event(options: argparse.Namespace) -> int:
@@ -80,7 +86,10 @@ def _event(options: argparse.Namespace) -> int:
         "event",
         force=options.force_reprocess,
         dry_run=options.dry_run,
+        replace=options.replace,
     )
+    if run.replace and run.dry_run:
+        raise BadRequest("--replace does not go with --dry-run, which writes nothing")
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)
     return FAILED if result.failed_messages else OK
@@ -96,9 +105,16 @@ def object_of(uri: str) -> S3Object:
 
 def _bulk(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
-    given = {name: getattr(options, name) for name in PARAMETERS}
+    given = {name: getattr(options, name, None) for name in PARAMETERS}
     request = read_request(given, settings)
-    run = Run(settings, connections(settings), "bulk", force=request.force, dry_run=request.dry_run)
+    run = Run(
+        settings,
+        connections(settings),
+        "bulk",
+        force=request.force,
+        dry_run=request.dry_run,
+        replace=request.replace,
+    )
     with _progress() as on_outcome:
         body = run_bulk(request, run, on_outcome)
     print_json(body)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.commands import health, load, migrate, report
+from xapi_etl_processor.commands import health, load, migrate, report, verify
 from xapi_etl_processor.commands.answers import FAILED, USAGE, say
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.telemetry import logger, set_log_level
@@ -26,6 +26,7 @@ examples:
   python -m xapi_etl_processor migrate
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor verify --section 2001 --content
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
 
@@ -60,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
-    for module in (migrate, load, report, health):
+    for module in (migrate, load, verify, report, health):
         module.add_to(commands)
     return parser

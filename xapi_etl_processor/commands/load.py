@@ -36,29 +36,34 @@ def add_to(commands: Any) -> None:
         description="Process every bundle under a prefix that is not processed yet. Bundles in the"
         " ledger are skipped, so it is safe to repeat and to overlap with live events.",
     )
-    backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
-    backfill.add_argument(
+    add_scope(backfill)
+    _add_flags(backfill, "list and count what would be processed, but read and write nothing")
+    backfill.set_defaults(command=_bulk)
+
+
+def add_scope(parser: argparse.ArgumentParser) -> None:
+    """Add what says which objects of a bucket a command is about."""
+    parser.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
+    parser.add_argument(
         "--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01"
     )
-    backfill.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
-    backfill.add_argument(
+    parser.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
+    parser.add_argument(
         "--prefix",
         dest="s3_prefix",
         metavar="FOLDER",
         help="what to list (default: S3_XAPI_PREFIX)",
     )
-    backfill.add_argument(
+    parser.add_argument(
         "--bucket",
         dest="s3_bucket",
         help="one of S3_XAPI_OTHER_BUCKETS instead of S3_XAPI_BUCKET_NAME",
     )
-    backfill.add_argument(
+    parser.add_argument(
         "--token",
         dest="continuation_token",
         help="continue where an answer of the function stopped",
     )
-    _add_flags(backfill, "list and count what would be processed, but read and write nothing")
-    backfill.set_defaults(command=_bulk)
 
 
 def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:

@@ -17,6 +17,9 @@ from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
+VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes")
+"""What a bulk request to compare has, instead of to load."""
+
 PARAMETERS = (
     "section_id",
     "start_date",
@@ -26,10 +29,7 @@ PARAMETERS = (
     "dry_run",
     "force_reprocess",
     "replace",
-    "verify",
-    "content",
-    "repair",
-    "min_age_minutes",
+    *VERIFY_PARAMETERS,
     "continuation_token",
 )
 """What makes a payload a bulk request, beside `mode`."""

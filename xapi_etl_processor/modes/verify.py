@@ -18,6 +18,7 @@ from xapi_etl_processor.modes.bulk import Covered
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.telemetry import OBJECTS_MISSING
 
 PAGE_OBJECTS = 5_000
 """Objects that are compared by one look at the ledger and one at the table, which is not sorted by
@@ -166,7 +167,7 @@ def _body(request: BulkRequest, run: Run, found: _Found, after: str) -> dict[str
         "section_id": request.section_id,
         "s3_prefix": request.prefix,
         "objects_checked": sum(kinds.values()),
-        "objects_missing": wrong,
+        OBJECTS_MISSING: wrong,
         **{kind: kinds[kind] for kind in (*WRONG, "unproven", "recent", "unreadable")},
         "gone": found.gone,
         "lines_missing": found.lines_missing,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.commands import health, load, migrate, report, verify
+from xapi_etl_processor.commands import health, load, migrate, rejects, report, status, verify
 from xapi_etl_processor.commands.answers import FAILED, USAGE, say
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.telemetry import logger, set_log_level
@@ -61,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
-    for module in (migrate, load, verify, report, health):
+    for module in (migrate, load, status, verify, rejects, report, health):
         module.add_to(commands)
     return parser

@@ -132,17 +132,22 @@ def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Par
     Raises S3Error and BrokenGzip if the body cannot be read to its end, S3Unusable if the object is
     larger than the limit, and DeadlinePassed when no new work may begin.
     """
-    settings = run.settings
     source = Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
-    max_line = settings.max_line_mb * MIB
+    max_line = run.settings.max_line_mb * MIB
+    first = 1
+    for lines in line_parts(obj, body, run):
+        yield parse(lines, first, source, max_line)
+        first += len(lines)
+
+
+def line_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[list[bytes]]:
+    """The object's lines, some at a time, in order; raises as `parsed_parts` does."""
+    settings = run.settings
     _check_size(obj, settings)
     limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
     # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
     chunks = _until_out_of_time(decompressed(body, limits), run)
-    first = 1
-    for lines in split_lines(chunks, max_line):
-        yield parse(lines, first, source, max_line)
-        first += len(lines)
+    yield from split_lines(chunks, settings.max_line_mb * MIB)
 
 
 def _until_out_of_time(chunks: Iterable[bytes], run: Run) -> Iterator[bytes]:

@@ -204,3 +204,8 @@ def test_without_rejected_lines_it_says_so(
 ) -> None:
     assert main(["rejects"]) == 0
     assert capsys.readouterr().out == "no rejected lines\n"
+
+
+def test_the_page_has_the_query_that_tells_which_lines_count() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "tables.md").read_text()
+    assert rejected.CURRENT.format(database="xapi_analytics") in page

@@ -26,6 +26,7 @@ examples:
   python -m xapi_etl_processor migrate
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor status
   python -m xapi_etl_processor verify --section 2001 --content
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health

@@ -127,6 +127,17 @@ def test_more_rows_than_the_ledger_counts_are_a_difference(
     assert found(answer) == {FIRST: "differing"}
 
 
+def test_rows_of_earlier_versions_are_not_more_than_the_ledger_counts(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    keys = [f"section/1/{number}.jsonl" for number in range(0, 50, 10)]
+    for kept in (2, 1):
+        for number, key in enumerate(keys):
+            bucket.put(key, *(video(10 * number + one) for one in range(kept)))
+        assert invoke({"mode": "bulk"})["success"]
+    assert found(verified(invoke)) == {}
+
+
 def test_a_row_that_was_stored_twice_is_not_more_than_the_ledger_counts(
     loaded: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

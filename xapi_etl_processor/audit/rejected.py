@@ -43,7 +43,7 @@ LEFT JOIN (
     FROM {{database}}.{FILES} GROUP BY bucket, key
 ) AS loaded ON source_file = file
 WHERE multiIf(
-    file = '', true,
+    ifNull(file, '') = '', true,
     source_etag = etag, newest <= rejected,
     rejected_at > loaded_at
 )"""

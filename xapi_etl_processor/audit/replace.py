@@ -42,15 +42,21 @@ def load(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None
     """Process the objects as `common.process` does; with `run.replace`, also remove what earlier
     versions of them left behind.
 
-    An object whose earlier rows cannot be removed has failed, and nothing of it was removed.
+    An object whose earlier rows cannot all be removed has failed, though it is loaded.
     """
     if not run.replace or run.dry_run:
         yield from process(objects, run)
         return
-    with closing(process(objects, run)) as outcomes:
-        while page := list(islice(outcomes, PAGE_OBJECTS)):
-            _replace(page, run)
-            yield from page
+    source = iter(objects)
+    while page := list(islice(source, PAGE_OBJECTS)):
+        # Each page is stored whole before anything is removed: the ledger does not know an object
+        # that is being loaded, whose rows may have been dropped in favor of those to be removed.
+        with closing(process(page, run)) as loading:
+            outcomes = list(loading)
+        _replace(outcomes, run)
+        yield from outcomes
+        if any(outcome.stop for outcome in outcomes):
+            return
 
 
 def _replace(page: Sequence[Outcome], run: Run) -> None:
@@ -81,9 +87,8 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
 
 
 def _not_removed(obj: S3Object, error: Exception) -> str:
-    return (
-        f"{obj.uri} is loaded, but what its earlier versions left behind was not removed: {error}"
-    )
+    why = str(error) or "time ran out"
+    return f"{obj.uri} is loaded, but not all that its earlier versions left was removed: {why}"
 
 
 def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
@@ -106,7 +111,7 @@ def _may_hold_more(run: Run) -> list[S3Object]:
         " LEFT JOIN (SELECT source_file, source_etag, uniqExact(source_line) AS lines"
         f" FROM {database}.{EVENTS} GROUP BY source_file, source_etag) AS stored"
         " ON concat('s3://', bucket, '/', key) = source_file AND etag = source_etag"
-        " WHERE video > lines ORDER BY bucket, key",
+        " WHERE video > ifNull(lines, 0) ORDER BY bucket, key",
         deadline=run.deadline,
     )
     return [S3Object(bucket, key) for bucket, key in rows]

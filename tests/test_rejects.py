@@ -64,9 +64,9 @@ def test_each_rejected_line_is_listed_with_its_place_and_reason(
 ) -> None:
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
-    assert f"{loaded.uri(FIRST)} line 2" in "".join(part.strip() for part in shown.splitlines())
+    assert f"{loaded.uri(FIRST)} line 2\n" in shown
     assert "3 rejected lines" in shown
-    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
     first, second = loaded.uri(FIRST), loaded.uri(SECOND)
     assert listed(capsys) == [(first, 2), (first, 3), (second, 1)]
 

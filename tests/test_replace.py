@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +12,9 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, event_id, video
 from xapi_etl_processor.audit import contents, replace
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.telemetry import logger
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OTHER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -25,6 +29,11 @@ def twice(bucket: Bucket, invoke: Invoke) -> Bucket:
     assert load(invoke, bucket, force_reprocess=True)["success"]
     bucket.put(KEY, video(1))
     return bucket
+
+
+@pytest.fixture(autouse=True)
+def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def load(invoke: Invoke, bucket: Bucket, key: str = KEY, **more: Any) -> Answer:
@@ -214,3 +223,15 @@ def test_an_object_whose_load_has_not_ended_loses_nothing(
     monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
     assert invoke({"mode": "bulk", "replace": True})["files_processed"] == 2
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+@pytest.mark.parametrize("command", ["event", "bulk"])
+def test_the_command_line_replaces_too(
+    twice: Bucket, ask: Ask, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    arguments = [command, *([twice.uri(KEY)] if command == "event" else []), "--replace"]
+    assert main([*arguments, "--dry-run"]) == 2
+    assert "replace does not go with" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import Bucket
+from tests.conftest import Ask, Bucket
 from tests.samples import video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
@@ -27,14 +27,14 @@ def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
     bucket.put(KEY, video(1))
     assert main(["verify"]) == 1
     shown = capsys.readouterr().out
-    assert "1 are not all stored" in " ".join(shown.split())
-    assert f"missing  {KEY}" in shown
+    assert "1 objects compared, 1 not all stored" in shown
+    assert f"missing    {KEY}" in shown
     assert "the same command with --repair" in shown
-    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
     assert main(["verify", "--repair", "--content"]) == 0
-    assert "1 were not, and are loaded now" in capsys.readouterr().out
+    assert "1 were not all stored, and are now" in capsys.readouterr().out
     assert main(["verify"]) == 0
-    assert "nothing is missing" in " ".join(capsys.readouterr().out.split())
+    assert "nothing missing" in capsys.readouterr().out
 
 
 def test_json_is_the_functions_answer(
@@ -61,3 +61,30 @@ def test_a_wrong_request_has_exit_code_2_and_one_line(
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert said in err
+
+
+def test_findings_say_which_lines_are_missing_and_what_cannot_be_told(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2))
+    assert main(["bulk"]) == 0
+    ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
+    assert main(["verify"]) == 0
+    assert "1 unproven" in capsys.readouterr().out
+    assert main(["verify", "--content"]) == 1
+    assert "; lines 2\n" in capsys.readouterr().out
+
+
+def test_if_clickhouse_is_away_it_fails_and_says_so(
+    bucket: Bucket,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    bucket.put(KEY, video(1))
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["verify"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "verify: no object could be compared: ClickHouse at 127.0.0.1:1" in err

@@ -112,18 +112,15 @@ def _list(chosen: Chosen, run: Run, *, as_json: bool) -> int:
 
 def _print(lines: list[Rejected], total: int) -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False, markup=False)
     if not lines:
         console.print("no rejected lines")
         return
-    table = Table("when (UTC)", "where, and why", box=None, padding=(0, 2, 0, 0))
     for one in lines:
-        what = Text(f"{one.source_file} line {one.source_line}\n{one.reason}", overflow="fold")
-        table.add_row(f"{one.rejected_at:%Y-%m-%d %H:%M}", what)
-    console.print(table)
+        # A name is never broken by us, so that it can be copied.
+        console.print(f"{one.source_file} line {one.source_line}", soft_wrap=True)
+        console.print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {one.reason}", soft_wrap=True)
     more = f", the first {len(lines)} are shown: --export has all" if total > len(lines) else ""
     console.print(f"{total:,} rejected lines{more}")
 

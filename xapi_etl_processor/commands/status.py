@@ -72,13 +72,16 @@ def _freshness(facts: dict[str, Any], console: Console) -> None:
         return
     newest, loaded = facts["newest"], facts["newest_loaded"]
     console.print(f"  {facts['objects']:,} bundles in S3")
-    console.print(f"  newest         {newest['modified'][:19]}  {newest['key']}")
+    for name, obj in (("newest", newest), ("newest loaded", loaded)):
+        if obj:
+            console.print(f"  {name:<14} {obj['modified'][:19]} UTC")
+            # A name is never broken by us, so that it can be copied.
+            console.print(f"    {obj['key']}", soft_wrap=True)
     if loaded:
-        console.print(f"  newest loaded  {loaded['modified'][:19]}  {loaded['key']}")
-        console.print(f"  lag            {facts['lag_seconds']:,} seconds")
+        console.print(f"  {'lag':<14} {facts['lag_seconds']:,} seconds")
     if facts["not_loaded"]:
         among = f" of the newest {facts['looked_up']:,}"
-        console.print(f"  {facts['not_loaded']:,}{among} are not loaded: verify names them")
+        console.print(f"  {facts['not_loaded']:,}{among} are not loaded; verify names them")
     elif facts["objects"] > NEWEST_OBJECTS:
         console.print(f"  the newest {facts['looked_up']:,} are loaded; verify compares all")
 
@@ -116,7 +119,7 @@ def _rejected(rows: list[dict[str, Any]], console: Console) -> None:
         console.print("  none")
     for row in rows:
         console.print(f"  {row['lines']:>14,}  {row['reason']}")
-        console.print(f"                  such as {row['example']}")
+        console.print(f"    {row['example']}", soft_wrap=True)
 
 
 _PARTS: dict[str, tuple[str, Callable[[Any, Console], None]]] = {

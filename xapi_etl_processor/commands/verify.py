@@ -80,26 +80,22 @@ def _verify(options: argparse.Namespace) -> int:
 def _print(body: dict[str, Any], where: str) -> None:
     """The answer for people: the verdict, the findings, and what to do next."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False, markup=False)
     wrong = body["objects_missing"]
-    verdict = f"{wrong:,} are not all stored." if wrong else "nothing is missing."
-    how = "and their content " if body["content"] else ""
-    console.print(f"{body['objects_checked']:,} objects {how}compared under {where}: {verdict}")
+    verdict = f"{wrong:,} not all stored" if wrong else "nothing missing"
+    how = " with their content" if body["content"] else ""
+    compared = f"{body['objects_checked']:,} objects compared{how}, {verdict}"
+    # Names are never broken by us, so that they can be copied.
+    console.print(f"{where}: {compared}", soft_wrap=True)
     if body["repaired"]:
-        console.print(f"{body['repaired']:,} were not, and are loaded now.")
-    if body["findings"]:
-        table = Table("finding", "object, and why", box=None, padding=(0, 2, 0, 0))
-        for one in body["findings"]:
-            what = Text(f"{one['key']}\n{one['why']}", overflow="fold")
-            if lines := one.get("lines"):
-                what.append(f"\nlines {', '.join(map(str, lines))}")
-            table.add_row(one["finding"], what)
-        console.print(table)
+        console.print(f"{body['repaired']:,} were not all stored, and are now")
+    for one in body["findings"]:
+        console.print(f"{one['finding']:<10} {one['key']}", soft_wrap=True)
+        lines = f"; lines {', '.join(map(str, one['lines']))}" if one.get("lines") else ""
+        console.print(f"           {one['why']}{lines}", soft_wrap=True)
     for one in body["failures"]:
-        console.print(f"failed: {one['key']}: {one['error']}")
+        console.print(f"failed     {one['key']}\n           {one['error']}", soft_wrap=True)
     for note in _notes(body):
         console.print(note)
 

@@ -268,12 +268,12 @@ def test_outputs_name_what_they_say() -> None:
     assert outputs["DashboardUrl"].endswith("region=us-east-1#dashboards:name=Dashboard")
 
 
-def test_a_verify_schedule_makes_a_rule_that_alone_may_invoke_the_function() -> None:
-    assert not Stack().resources("AWS::Events::Rule")
-    assert not Stack().resources("AWS::Lambda::Permission")
+def test_a_verify_schedule_enables_a_rule_that_alone_may_invoke_the_function() -> None:
+    (off,) = Stack().resources("AWS::Events::Rule").values()
+    assert off["State"] == "DISABLED"
     stack = Stack(VerifySchedule="cron(0 3 * * ? *)")
     (rule,) = stack.resources("AWS::Events::Rule").values()
-    assert rule["ScheduleExpression"] == "cron(0 3 * * ? *)"
+    assert (rule["ScheduleExpression"], rule["State"]) == ("cron(0 3 * * ? *)", "ENABLED")
     (target,) = rule["Targets"]
     assert target["Arn"] == "Function.Arn"
     (permission,) = stack.resources("AWS::Lambda::Permission").values()

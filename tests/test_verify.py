@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
+from xapi_etl_processor.audit import contents
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import verify
 
@@ -113,6 +115,31 @@ def test_statements_that_also_came_in_another_object_are_no_false_alarm(
     assert verified(invoke)["success"]
     assert verified(invoke, content=True)["objects_missing"] == 0
     assert found(verified(invoke, content=True)) == {}
+
+
+def test_the_statements_of_small_objects_are_looked_up_together_and_those_of_large_ones_in_parts(
+    loaded: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded.put(THIRD, video(5), video(6), video(7))
+    invoke({"mode": "bulk"})
+    remove_rows(ask, "event_id IN ('{}', '{}')".format(video(1)["id"], video(7)["id"]))
+    lookups: list[str] = []
+
+    def count(point: str, sql: str) -> None:
+        if point == "query" and "event_id IN" in sql:
+            lookups.append(sql)
+
+    clickhouse.hook = count
+    for rows, queries in ((5_000, 1), (3, 3), (1, 7)):
+        lookups.clear()
+        monkeypatch.setattr(contents, "LOOKUP_ROWS", rows)
+        answer = verified(invoke, content=True)
+        assert {one["key"]: one["lines"] for one in answer["findings"]} == {FIRST: [1], THIRD: [3]}
+        assert (answer["lines_missing"], len(lookups)) == (2, queries)
 
 
 def test_more_rows_than_the_ledger_counts_are_a_difference(

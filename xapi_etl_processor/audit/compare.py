@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Literal, NamedTuple
 
-from xapi_etl_processor.audit.contents import UNREADABLE, Reading, lines_not_stored, read
+from xapi_etl_processor.audit.contents import UNREADABLE, Reading, Row, parts, read, stored
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.errors import S3Late
@@ -62,19 +63,20 @@ def check(
     versions = _ledger_counts(objects, clickhouse, run.deadline)
     counted = [obj for obj in objects if identity(obj) in versions]
     lines = _stored_lines(counted, clickhouse, run.deadline)
-    readings = read(counted, run) if content and counted else None
     keys = {key for _, key, _ in versions}
     young = datetime.now(UTC) - timedelta(minutes=min_age_minutes)
-    for obj in objects:
+
+    def by_counts(obj: S3Object) -> Check:
         if identity(obj) in versions:
-            found = _by_counts(obj, versions[identity(obj)], lines.get(obj.uri, 0))
-            yield _by_content(obj, found, next(readings), run) if readings else found
-        elif min_age_minutes and obj.modified and obj.modified > young:
-            yield Check(obj, "recent", "not in the ledger yet")
-        elif obj.key in keys:
-            yield Check(obj, "changed", "the ledger knows only other versions of it")
-        else:
-            yield Check(obj, "missing", "not in the ledger")
+            return _by_counts(obj, versions[identity(obj)], lines.get(obj.uri, 0))
+        if min_age_minutes and obj.modified and obj.modified > young:
+            return Check(obj, "recent", "not in the ledger yet")
+        if obj.key in keys:
+            return Check(obj, "changed", "the ledger knows only other versions of it")
+        return Check(obj, "missing", "not in the ledger")
+
+    found = map(by_counts, objects)
+    yield from _by_content(found, read(counted, run), run) if content and counted else found
 
 
 def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
@@ -86,22 +88,70 @@ def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
     return Check(obj, "right")
 
 
-def _by_content(obj: S3Object, counts: Check, reading: Reading, run: Run) -> Check:
-    """What the object's content says; more than its counts do, unless there are too many rows."""
-    if reading.obj.etag != obj.etag:
-        return Check(reading.obj, "changed", "it was uploaded again while it was compared")
-    missing = lines_not_stored(reading.rows, run.connections.clickhouse, run.deadline)
-    try:
-        shown = tuple(islice(missing, SHOWN_LINES))
-        total = len(shown) + sum(1 for _ in missing)
-    except S3Late:
-        raise
-    except UNREADABLE as error:
-        return Check(obj, "unreadable", str(error))
-    if total:
-        why = f"statements of {total} lines are not in {EVENTS}, the first in line {shown[0]}"
-        return Check(obj, "differing", why, shown, total)
-    return counts if counts.kind == "differing" else Check(obj, "right")
+@dataclass
+class _Looking:
+    """An object whose statements are being looked for, and the lines whose statement was not found
+    so far; `check` is what its counts say or, once `is_over`, all that can be said.
+    """
+
+    check: Check
+    is_over: bool = False
+    shown: list[int] = field(default_factory=list)
+    missing: int = 0
+
+    def note(self, line: int) -> None:
+        """Note a line whose statement was not found."""
+        self.missing += 1
+        if len(self.shown) < SHOWN_LINES:
+            self.shown.append(line)
+
+    def result(self) -> Check:
+        """What the content says; more than the counts do, unless there are too many rows."""
+        found = self.check
+        if self.missing and found.kind != "unreadable":
+            why = f"{self.missing} statements are not in {EVENTS}, the first in line"
+            text = f"{why} {self.shown[0]}"
+            return Check(found.obj, "differing", text, tuple(self.shown), self.missing)
+        return found._replace(kind="right", why="") if found.kind == "unproven" else found
+
+
+def _by_content(checks: Iterator[Check], readings: Iterator[Reading], run: Run) -> Iterator[Check]:
+    """The comparisons, with the content of the objects that the ledger knows, in order.
+
+    The statements of many small objects are looked up together.
+    """
+    waiting: deque[_Looking] = deque()
+    for part in parts(_rows(checks, readings, waiting), lambda item: item[1].key):
+        keys = [row.key for _, row in part]
+        known = stored(keys, run.connections.clickhouse, run.deadline)
+        for looking, row in part:
+            if row.key not in known:
+                looking.note(row.line)
+        while waiting and waiting[0].is_over:
+            yield waiting.popleft().result()
+    yield from (looking.result() for looking in waiting)
+
+
+def _rows(
+    checks: Iterator[Check], readings: Iterator[Reading], waiting: deque[_Looking]
+) -> Iterator[tuple[_Looking, Row]]:
+    """The rows of the objects that the ledger knows; every object is added to `waiting`."""
+    for found in checks:
+        looking = _Looking(found)
+        waiting.append(looking)
+        if found.kind in ("right", "unproven", "differing"):
+            reading = next(readings)
+            try:
+                if reading.obj.etag == found.obj.etag:
+                    yield from ((looking, row) for row in reading.rows)
+                else:
+                    why = "it was uploaded again while it was compared"
+                    looking.check = Check(reading.obj, "changed", why)
+            except S3Late:
+                raise
+            except UNREADABLE as error:
+                looking.check = Check(found.obj, "unreadable", str(error))
+        looking.is_over = True
 
 
 def _ledger_counts(

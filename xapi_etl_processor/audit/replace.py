@@ -18,7 +18,6 @@ from xapi_etl_processor.audit.contents import (
     SELECTED_KEY,
     UNREADABLE,
     Key,
-    Row,
     key_texts,
     parts,
     read,
@@ -183,7 +182,7 @@ def _remove(obj: S3Object, rows: Sequence[_Earlier], run: Run) -> int:
     others = "bucket = %(bucket)s AND key = %(key)s AND etag != %(etag)s"
     remove(clickhouse, FILES, others, version, deadline)
     removed = 0
-    for part in parts(Row(row.place.line, row.key) for row in rows):
+    for part in parts(rows, lambda row: row.key):
         condition = (
             "source_file = %(file)s AND source_etag != %(etag)s"
             f" AND ({', '.join(KEY_COLUMNS)}) IN %(keys)s"

@@ -32,6 +32,8 @@ _ROOT = Path(__file__).parent.parent
 _PINS = _ROOT / "deployment" / "requirements.txt"
 _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/__main__.py"),
+    Path("xapi_etl_processor/audit/rejected.py"),
+    Path("xapi_etl_processor/audit/status.py"),
     Path("xapi_etl_processor/cli.py"),
     Path("xapi_etl_processor/commands"),
     Path("xapi_etl_processor/explain"),

@@ -163,6 +163,13 @@ def test_twenty_uncertain_inserts_of_both_modes_in_an_hour_raise_an_alarm(
     assert raised(*measured(HOUR + 1, "event", uncertain_inserts=20)) == set()
 
 
+def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measured) -> None:
+    assert raised(*measured(HOUR, "bulk", objects_missing=1)) == {"objects-missing"}
+    assert raised(*measured(1, "bulk", objects_missing=0)) == set()
+    assert raised(*measured(HOUR + 1, "bulk", objects_missing=1)) == set()
+    assert not [s for s in measured(1, "bulk") if s.name == "objects_missing"]
+
+
 def test_thresholds_follow_their_parameters() -> None:
     stack = Stack(RejectedLinesPerHour="7", OldestMessageSeconds="120", UncertainInsertsPerHour="3")
     assert stack["RejectedLinesAlarm"]["Threshold"] == "7"
@@ -217,7 +224,7 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
     emitted = {
         (sample.name, *sorted(sample.dimensions.items()))
         for mode in ("event", "bulk", "health_check")
-        for sample in measured(0, mode)
+        for sample in measured(0, mode, **({"objects_missing": 0} if mode == "bulk" else {}))
     }
     ours = [
         (name, *sorted(dimensions.items()))
@@ -225,7 +232,7 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
         if namespace == telemetry.NAMESPACE
     ]
     assert set(ours) <= emitted
-    assert len(ours) == len(set(ours)) == 14
+    assert len(ours) == len(set(ours)) == 15
     assert {name for name, *_ in ours} == {name for name, *_ in emitted}
 
 

@@ -102,9 +102,11 @@ def test_migrating_says_what_it_did_and_the_second_time_does_nothing(
 def test_every_bulk_parameter_is_in_the_readme_and_in_the_command_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["bulk", "--help"])
-    shown = capsys.readouterr().out
+    shown = ""
+    for command in ("bulk", "verify"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        shown += f"--{command} {capsys.readouterr().out}"
     for name in (*bulk_request.PARAMETERS, "bucket"):
         assert f"`{name}`" in README
         word = {"force_reprocess": "force", "continuation_token": "token"}.get(name, name)

@@ -97,7 +97,11 @@ def test_rows_and_rejected_lines_are_removed_and_others_stay(
     answer = forget("--user", "learner-1")
     assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (2, 1)
     assert users(ask) == ["learner-10", "viewer-5"]
-    assert ask("SELECT source_line FROM rejected_statements") == [[1]]
+    kept = ask("SELECT source_file, source_line, reason != '', line FROM rejected_statements")
+    assert sorted((file, number, told, line != "") for file, number, told, line in kept) == [
+        (bucket.uri(KEY), 4, 1, False),
+        (bucket.uri(LATER), 1, 1, True),
+    ]
     assert "--list-objects" in " ".join(answer["left_to_do"])
     assert "learner-1" not in forget.said.out + forget.said.err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.template import END, PARAMETERS, REQUIRED, TEMPLATE, Stack
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.lambda_function import mode_of
+from xapi_etl_processor.modes.bulk_request import read_request
 from xapi_etl_processor.secrets import MIN_KEY_CHARACTERS
 
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:clickhouse-AbCdEf"
@@ -33,6 +36,7 @@ ACCEPTED = {
     "FanOutTopicArn": ["", TOPIC, TOPIC.replace("aws", "aws-us-gov", 1)],
     "FanOutRuleArn": ["", RULE, RULE.replace("rule/", "rule/a-bus/")],
     "ReservedConcurrency": ["", "0", "100"],
+    "VerifySchedule": ["", "rate(1 day)", "cron(0 3 * * ? *)", "cron(0/15 8-17 ? * MON-FRI *)"],
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:on-call"],
 }
 REFUSED = {
@@ -61,6 +65,7 @@ REFUSED = {
     ],
     "FanOutRuleArn": ["uploads", TOPIC, f"{RULE}?", RULE.replace("uploads", "*")],
     "ReservedConcurrency": ["-1", "many"],
+    "VerifySchedule": ["daily", "0 3 * * *", "rate(1 day", "at(2024-01-01T00:00:00)"],
     "AlarmTopicArn": ["on-call", SECRET],
 }
 
@@ -292,3 +297,26 @@ def test_outputs_name_what_they_say() -> None:
         "LogGroupName": "LogGroup",
     }
     assert outputs["DashboardUrl"].endswith("region=us-east-1#dashboards:name=Dashboard")
+
+
+def test_a_verify_schedule_enables_a_rule_that_alone_may_invoke_the_function() -> None:
+    (off,) = Stack().resources("AWS::Events::Rule").values()
+    assert off["State"] == "DISABLED"
+    stack = Stack(VerifySchedule="cron(0 3 * * ? *)")
+    (rule,) = stack.resources("AWS::Events::Rule").values()
+    assert (rule["ScheduleExpression"], rule["State"]) == ("cron(0 3 * * ? *)", "ENABLED")
+    (target,) = rule["Targets"]
+    assert target["Arn"] == "Function.Arn"
+    (permission,) = stack.resources("AWS::Lambda::Permission").values()
+    assert permission["SourceArn"] == "VerifyRule.Arn"
+    assert permission["Principal"] == "events.amazonaws.com"
+
+
+def test_the_schedules_payload_is_a_verification_that_writes_nothing() -> None:
+    (rule,) = Stack(VerifySchedule="rate(1 day)").resources("AWS::Events::Rule").values()
+    payload = json.loads(rule["Targets"][0]["Input"])
+    assert mode_of(payload) == "bulk"
+    request = read_request(payload, Settings("ch.example.org", bucket="bundles"))
+    assert (request.verify, request.repair) == (True, False)
+    # Six times the longest pause between two tries of a message.
+    assert request.min_age_minutes == 60

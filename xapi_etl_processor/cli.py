@@ -8,7 +8,18 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.commands import explain, health, invoke, load, migrate, report, rights
+from xapi_etl_processor.commands import (
+    explain,
+    health,
+    invoke,
+    load,
+    migrate,
+    rejects,
+    report,
+    rights,
+    status,
+    verify,
+)
 from xapi_etl_processor.commands.answers import FAILED, USAGE, say
 from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
 from xapi_etl_processor.telemetry import logger, set_log_level
@@ -26,6 +37,8 @@ examples:
   python -m xapi_etl_processor migrate
   python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor status
+  python -m xapi_etl_processor verify --section 2001 --content
   python -m xapi_etl_processor explain bundle.jsonl --line 3
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
@@ -63,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
-    for module in (migrate, load, explain, report, rights, health, invoke):
+    for module in (
+        *(migrate, load, invoke, explain),
+        *(status, verify, rejects, report, rights, health),
+    ):
         module.add_to(commands)
     return parser

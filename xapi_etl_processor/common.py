@@ -29,7 +29,7 @@ from xapi_etl_processor.storage.batch import Batch
 from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, Unpacking, decompressed, split_lines
-from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.parse import Parsed, parse
 
 PAGE_OBJECTS = 500
 """Objects that one query looks up in the ledger. Our choice."""
@@ -106,16 +106,8 @@ def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
 def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator[Outcome]:
     """Read one object into the batch; gives the outcomes of batches that are stored meanwhile."""
     outcome = Outcome(obj)
-    settings = batch.run.settings
-    source = Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
-    max_line = settings.max_line_mb * MIB
     try:
-        _check_size(obj, settings)
-        limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
-        # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
-        chunks = _until_out_of_time(decompressed(body, limits), batch.run)
-        for lines in split_lines(chunks, max_line):
-            parsed = parse(lines, outcome.counts.lines + 1, source, max_line)
+        for parsed in parsed_parts(obj, body, batch.run):
             outcome.timestamps_replaced += batch.add(obj, parsed)
             outcome.counts.add(parsed.counts)
             if batch.is_full:
@@ -134,6 +126,30 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
     if not outcome.failed:
         _check_counts(outcome)
     batch.outcomes.append(outcome)
+
+
+def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Parsed]:
+    """What the object's lines became, some lines at a time, in order.
+
+    Raises S3Error and BrokenGzip if the body cannot be read to its end, S3Unusable if the object is
+    larger than the limit, and DeadlinePassed when no new work may begin.
+    """
+    source = Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
+    max_line = run.settings.max_line_mb * MIB
+    first = 1
+    for lines in line_parts(obj, body, run):
+        yield parse(lines, first, source, max_line)
+        first += len(lines)
+
+
+def line_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[list[bytes]]:
+    """The object's lines, some at a time, in order; raises as `parsed_parts` does."""
+    settings = run.settings
+    _check_size(obj, settings)
+    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
+    # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
+    chunks = _until_out_of_time(decompressed(body, limits), run)
+    yield from split_lines(chunks, settings.max_line_mb * MIB)
 
 
 def _until_out_of_time(chunks: Iterable[bytes], run: Run) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.modes.verify import run_verify
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.payloads import Delivery, parse_payload
 from xapi_etl_processor.telemetry import describe_defect, emit, logger, set_log_level, shown
@@ -37,7 +38,7 @@ ACCEPTED = (
 
 _MODE_NAMES = ("bulk", "event")
 _PARAMETERS = ("health_check", "mode", "bucket", "key", *PARAMETERS, "Records")
-_DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess"}
+_DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess", "replace"}
 
 # Imported objects live as long as the process; the garbage collector need not visit them again.
 gc.freeze()
@@ -109,7 +110,8 @@ def _bulk(event: Any, context: Any) -> _Reply:
     try:
         request = read_request(event, settings)
         run = _run("bulk", settings, context, request.force, request.dry_run)
-        body = run_bulk(request, run)
+        run.replace = request.replace
+        body = run_verify(request, run) if request.verify else run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
     except NothingDone as error:
@@ -124,10 +126,14 @@ def _event(event: Any, context: Any) -> _Reply:
         if delivery.direct:
             _check_direct(event)
         dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
+        replacing = flag(event, "replace")
+        if replacing and dry_run:
+            raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
     except BadRequest as error:
         return _bad_request("event", f"{misspelt(event) or error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     run = _run("event", settings, context, force, dry_run)
+    run.replace = replacing
     end = run.deadline
     if delivery.from_sqs:
         run = replace(run, deadline=end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6))

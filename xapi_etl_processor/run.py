@@ -50,8 +50,10 @@ def connections(settings: Settings) -> Connections:
 class Run:
     """One invocation: its settings, connections, mode and deadline.
 
-    An `offline` run, which is a dry run, asks ClickHouse nothing: it only finds out which objects
-    can be read. Reading stops at `read_until`; from then to `deadline`, what was read is stored.
+    `force` loads what the ledger knows already, and `replace` removes what earlier versions of the
+    objects left behind. An `offline` run, which is a dry run, asks ClickHouse nothing: it only
+    finds out which objects can be read. Reading stops at `read_until`; from then to `deadline`,
+    what was read is stored.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Run:
     force: bool = False
     dry_run: bool = False
     offline: bool = False
+    replace: bool = False
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     read_until: Deadline = field(init=False)
@@ -116,7 +119,8 @@ TIME_RAN_OUT = Stop(StopReason.OUT_OF_TIME, "time ran out")
 class Outcome:
     """What became of one object: its status, why it failed, what its lines became.
 
-    `timestamps_replaced` counts the video statements whose timestamp is not their own.
+    `timestamps_replaced` counts the video statements whose timestamp is not their own, and
+    `rows_removed` the rows of earlier versions that were removed.
     `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that lies in the
     request itself; a direct invocation answers it with status 400. `poison` marks a failure that
     lies in the object (see errors.py).
@@ -127,6 +131,7 @@ class Outcome:
     error: str = ""
     counts: Counts = field(default_factory=Counts)
     timestamps_replaced: int = 0
+    rows_removed: int = 0
     stop: Stop | None = None
     bad_request: bool = False
     poison: bool = False

@@ -28,6 +28,10 @@ COUNTERS = (
 )
 """The counters of an answer that are metrics too."""
 
+OBJECTS_MISSING = "objects_missing"
+"""Only the answer of a verification has it, and only then it is a metric: another answer's 0 would
+say that nothing is missing."""
+
 SHOWN_VALUE = 80
 """Characters of a caller's value that an error message repeats. Our limit."""
 
@@ -73,5 +77,7 @@ def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> No
     metrics.add_dimension("processing_mode", mode)
     for name in COUNTERS:
         metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
+    if OBJECTS_MISSING in body:
+        metrics.add_metric(OBJECTS_MISSING, MetricUnit.Count, body[OBJECTS_MISSING])
     metrics.add_metric("success", MetricUnit.Count, int(success))
     metrics.flush_metrics()

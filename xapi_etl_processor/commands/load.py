@@ -63,29 +63,34 @@ def add_to(commands: Any) -> None:
         epilog=_BULK_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    backfill.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
-    backfill.add_argument(
+    add_scope(backfill)
+    _add_flags(backfill, "list and count what would be processed, but read and write nothing")
+    backfill.set_defaults(command=_bulk)
+
+
+def add_scope(parser: argparse.ArgumentParser) -> None:
+    """Add what says which objects of a bucket a command is about."""
+    parser.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
+    parser.add_argument(
         "--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01"
     )
-    backfill.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
-    backfill.add_argument(
+    parser.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
+    parser.add_argument(
         "--prefix",
         dest="s3_prefix",
         metavar="FOLDER",
         help="what to list (default: S3_XAPI_PREFIX)",
     )
-    backfill.add_argument(
+    parser.add_argument(
         "--bucket",
         dest="s3_bucket",
         help="one of S3_XAPI_OTHER_BUCKETS instead of S3_XAPI_BUCKET_NAME",
     )
-    backfill.add_argument(
+    parser.add_argument(
         "--token",
         dest="continuation_token",
         help="continue where an answer of the function stopped",
     )
-    _add_flags(backfill, "list and count what would be processed, but read and write nothing")
-    backfill.set_defaults(command=_bulk)
 
 
 def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
@@ -95,6 +100,12 @@ def _add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         dest="force_reprocess",
         action="store_true",
         help="also process objects that are in the ledger already",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="also remove the rows of an object's earlier versions that its current one does not"
+        " hold; needs the right ALTER DELETE",
     )
 
 
@@ -107,7 +118,10 @@ def _event(options: argparse.Namespace) -> int:
         "event",
         force=options.force_reprocess,
         dry_run=options.dry_run,
+        replace=options.replace,
     )
+    if run.replace and run.dry_run:
+        raise BadRequest("--replace does not go with --dry-run, which writes nothing")
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)
     if result.bad_request:
@@ -129,9 +143,16 @@ def object_of(uri: str) -> S3Object:
 
 def _bulk(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
-    given = {name: getattr(options, name) for name in PARAMETERS}
+    given = {name: getattr(options, name, None) for name in PARAMETERS}
     request = read_request(given, settings)
-    run = Run(settings, connections(settings), "bulk", force=request.force, dry_run=request.dry_run)
+    run = Run(
+        settings,
+        connections(settings),
+        "bulk",
+        force=request.force,
+        dry_run=request.dry_run,
+        replace=request.replace,
+    )
     with _progress() as on_outcome:
         body = run_bulk(request, run, on_outcome)
     print_json(body)

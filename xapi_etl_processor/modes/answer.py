@@ -22,6 +22,7 @@ class Summary:
 
     counts: Counts = field(default_factory=Counts)
     timestamps_replaced: int = 0
+    rows_removed: int = 0
     found: int = 0
     ignored: int = 0
     failed: int = 0
@@ -38,6 +39,7 @@ class Summary:
             return
         self.found += 1
         self.by_status[outcome.status] = self.by_status.get(outcome.status, 0) + 1
+        self.rows_removed += outcome.rows_removed
         if outcome.status is Status.PROCESSED:
             self.counts.add(outcome.counts)
             self.timestamps_replaced += outcome.timestamps_replaced
@@ -52,7 +54,7 @@ class Summary:
 
     def body(self, section_id: int | str | None, run: Run) -> dict[str, Any]:
         """The part of an answer's body that event and bulk mode share."""
-        return {
+        body = {
             "success": not self.failures,
             "processing_mode": run.mode,
             "section_id": section_id,
@@ -73,3 +75,6 @@ class Summary:
             "duration_ms": round((time.monotonic() - self.started) * 1000),
             "dry_run": run.dry_run,
         }
+        if run.replace:
+            body["rows_removed"] = self.rows_removed
+        return body

@@ -7,7 +7,8 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor.common import PAGE_OBJECTS, process, to_skip
+from xapi_etl_processor.audit.replace import load
+from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
 from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Error, S3Late
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import BulkRequest
@@ -29,13 +30,13 @@ def run_bulk(
     ClickHouse, for a single object.
     """
     summary = Summary()
-    objects = _Covered(request, run)
+    objects = Covered(request, run)
     files: list[str] = []
     bytes_found = 0
     after = request.after
     stop: Stop | None = None
     stopped_at = request.prefix
-    with closing(_dry_run(objects, run) if request.dry_run else process(objects, run)) as outcomes:
+    with closing(_dry_run(objects, run) if request.dry_run else load(objects, run)) as outcomes:
         for outcome in outcomes:
             on_outcome(outcome)
             key = outcome.obj.key
@@ -71,7 +72,7 @@ def run_bulk(
     return body
 
 
-class _Covered:
+class Covered:
     """The objects that a request covers, in key order, as far as time and S3 allow.
 
     `reached` is the last key that was passed on or passed over. `key_before` has, for each object

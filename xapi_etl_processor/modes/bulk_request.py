@@ -17,6 +17,9 @@ from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
+VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes")
+"""What a bulk request to compare has, instead of to load."""
+
 PARAMETERS = (
     "section_id",
     "start_date",
@@ -25,9 +28,17 @@ PARAMETERS = (
     "s3_prefix",
     "dry_run",
     "force_reprocess",
+    "replace",
+    *VERIFY_PARAMETERS,
     "continuation_token",
 )
 """What makes a payload a bulk request, beside `mode`."""
+
+FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
+"""The parameters that are true or false."""
+
+MAX_AGE_MINUTES = 7 * 24 * 60
+"""The largest `min_age_minutes`, a week. Our limit."""
 
 _OTHER_SPELLING = "bucket"
 """Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
@@ -52,6 +63,11 @@ class BulkRequest:
     last_day: int | None
     dry_run: bool
     force: bool
+    replace: bool
+    verify: bool
+    content: bool
+    repair: bool
+    min_age_minutes: int
     after: str
     scope: dict[str, Any]
 
@@ -99,7 +115,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
-        whole = {"dry_run": False, "force_reprocess": False, **carried}
+        whole = {**dict.fromkeys(FLAGS, False), **carried}
         differing = [name for name, value in requested.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
@@ -107,6 +123,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
                 " send the token alone, or the same parameters with it"
             )
         requested = carried
+    _check_together(requested)
     bucket = requested.get("s3_bucket", settings.bucket)
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, requested.get("section_id"))
     check_allowed(settings, bucket, prefix)
@@ -126,6 +143,11 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         last_day=milliseconds(requested.get("end_date")),
         dry_run=requested.get("dry_run", False),
         force=requested.get("force_reprocess", False),
+        replace=requested.get("replace", False),
+        verify=requested.get("verify", False),
+        content=requested.get("content", False),
+        repair=requested.get("repair", False),
+        min_age_minutes=requested.get("min_age_minutes", 0),
         after=after,
         scope=requested,
     )
@@ -141,10 +163,7 @@ def flag(payload: Mapping[str, Any], name: str) -> bool:
 
 def _checked(given: dict[str, Any]) -> dict[str, Any]:
     """The parameters, each in one spelling so that they can be compared; raises BadRequest."""
-    requested: dict[str, Any] = {}
-    for name in ("dry_run", "force_reprocess"):
-        if name in given:
-            requested[name] = flag(given, name)
+    requested: dict[str, Any] = {name: flag(given, name) for name in FLAGS if name in given}
     for name in ("start_date", "end_date"):
         if name in given:
             requested[name] = _day(name, given[name])
@@ -155,9 +174,33 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         bucket = requested.pop(_OTHER_SPELLING)
         if requested.setdefault("s3_bucket", bucket) != bucket:
             raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
-    if "section_id" in given:
-        requested["section_id"] = _section(given["section_id"])
+    for name, read in (("min_age_minutes", _minutes), ("section_id", _section)):
+        if name in given:
+            requested[name] = read(given[name])
     return requested
+
+
+def _check_together(requested: Mapping[str, Any]) -> None:
+    """Raises BadRequest for parameters that say nothing, or contradict each other, together."""
+    verify, repair = requested.get("verify"), requested.get("repair")
+    for name in ("content", "repair", "min_age_minutes"):
+        if requested.get(name) and not verify:
+            raise BadRequest(f'{name} needs "verify": true beside it')
+    for name in ("dry_run", "force_reprocess"):
+        if requested.get(name) and verify:
+            raise BadRequest(f"{name} does not go with verify, which loads only for repair")
+    if requested.get("replace") and requested.get("dry_run"):
+        raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
+    if requested.get("replace") and verify and not repair:
+        raise BadRequest('replace with verify needs "repair": true beside it')
+
+
+def _minutes(value: Any) -> int:
+    if type(value) is int and 0 <= value <= MAX_AGE_MINUTES:
+        return value
+    raise BadRequest(
+        f"min_age_minutes is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
+    )
 
 
 def _section(value: Any) -> int | str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.common import process
+from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import S3NotAllowed
 from xapi_etl_processor.modes import redelivery
@@ -75,7 +75,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
     """Process the objects; gives the outcome of each, under the object as it was named."""
-    with closing(process(objects, run)) as outcomes:
+    with closing(load(objects, run)) as outcomes:
         # Outcomes come in the order of the objects, but hold them as they were when read.
         return dict(zip(objects, outcomes, strict=False))
 

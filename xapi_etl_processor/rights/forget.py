@@ -20,7 +20,7 @@ from xapi_etl_processor.rights.learner import (
     tables_with_learners,
 )
 from xapi_etl_processor.storage.ledger import token_of
-from xapi_etl_processor.storage.mutations import remove
+from xapi_etl_processor.storage.mutations import remove, rewrite
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
@@ -151,20 +151,21 @@ def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, i
     rows = sum(
         remove(clickhouse, table, where, params) for table in tables_with_learners(clickhouse)
     )
-    lines = _remove_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
+    lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
 
 
-def _remove_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
-    return sum(
-        remove(
+def _blank_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
+    """Remove the text of rejected lines. Reason and place stay, so that counts still add up."""
+    for start in range(0, len(keys), _KEYS):
+        rewrite(
             clickhouse,
             REJECTED,
+            "line = ''",
             "(source_file, source_etag, source_line) IN %(keys)s",
             {"keys": tuple(keys[start : start + _KEYS])},
         )
-        for start in range(0, len(keys), _KEYS)
-    )
+    return len(keys)
 
 
 def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
@@ -206,4 +207,4 @@ def _sweep_rejected(clickhouse: ClickHouse, known: Learners, *, dry_run: bool) -
         f" FROM {clickhouse.database}.{REJECTED} WHERE line != ''"
     )
     keys = [row[:3] for row in rows if known.names_forgotten(as_bytes(row[3]))]
-    return len(keys) if dry_run else _remove_lines(keys, clickhouse)
+    return len(keys) if dry_run else _blank_lines(keys, clickhouse)

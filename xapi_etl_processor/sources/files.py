@@ -57,8 +57,8 @@ def describe(file: LocalFile) -> LocalFile:
 
 
 def body(file: LocalFile) -> Iterator[bytes]:
-    """The file's bytes, in chunks; raises S3Error if it cannot be read, or is not the one that was
-    described.
+    """The file's bytes, in chunks; raises S3Error if it cannot be read, or if it was described and
+    is another one now.
     """
     hashed = md5(usedforsecurity=False)
     try:
@@ -67,7 +67,7 @@ def body(file: LocalFile) -> Iterator[bytes]:
             yield chunk
     except OSError as error:
         raise S3Error(f"{file.uri} cannot be read: {error.strerror}") from error
-    if hashed.hexdigest() != file.etag:
+    if file.etag and hashed.hexdigest() != file.etag:
         raise S3Error(f"{file.uri} was changed while it was read: try again")
 
 

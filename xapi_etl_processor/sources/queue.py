@@ -1,6 +1,6 @@
-"""The two calls to SQS: give failed messages back to their queue, and send dead letters.
+"""The calls to SQS: give failed messages back to their queue, send dead letters, and ask for depth.
 
-Neither is needed for a message to be safe. Where SQS does not take one, the queue's own visibility
+None is needed for a message to be safe. Where SQS does not take one, the queue's own visibility
 timeout and redrive policy apply to it.
 """
 
@@ -78,6 +78,19 @@ def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set
         for letter in letters
     ]
     return _taken("send_message_batch", url, entries, deadline)
+
+
+def depth(url: str) -> dict[str, int]:
+    """How many messages a queue has, about: waiting, and in progress or to be tried again.
+
+    Raises botocore's errors.
+    """
+    names = {
+        "waiting": "ApproximateNumberOfMessages",
+        "in_progress": "ApproximateNumberOfMessagesNotVisible",
+    }
+    answer = client().get_queue_attributes(QueueUrl=url, AttributeNames=list(names.values()))
+    return {name: int(answer["Attributes"][asked]) for name, asked in names.items()}
 
 
 def _attribute(text: str) -> str:

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
+def object_at(uri: str) -> S3Object:
+    """The object, or the file, of a `source_file`."""
+    if uri.startswith("file://"):
+        return object_in("", uri.removeprefix("file://"))
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return object_in(bucket, key)
+
+
+def object_in(bucket: str, key: str) -> S3Object:
+    """The object, or the file, that the ledger has under this bucket and key."""
+    return S3Object(bucket, key) if bucket else LocalFile("", key)
+
+
 def describe(
     client: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
 ) -> list[S3Object]:

@@ -13,6 +13,9 @@ FORGOTTEN = learners.TABLE
 STATEMENTS = "video_statements"
 """The view that people read with."""
 
+SOURCE_FILE = "if(bucket = '', concat('file://', key), concat('s3://', bucket, '/', key))"
+"""Of a row of FILES: what `source_file` holds in the other tables."""
+
 TYPES: dict[str, dict[str, str]] = {
     EVENTS: {column.name: column.type for column in COLUMNS},
     FILES: {

@@ -1,0 +1,237 @@
+"""Replacing: what an object's earlier versions left behind is removed, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.samples import BAD_LINE, event_id, video
+from xapi_etl_processor.audit import contents, replace
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.telemetry import logger
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+OTHER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
+
+
+@pytest.fixture
+def twice(bucket: Bucket, invoke: Invoke) -> Bucket:
+    """The object was loaded with statements 1, 2 and 3; now S3 has it with statement 1 only."""
+    bucket.put(KEY, video(1), video(2), video(3))
+    # Forced, for an insert token of its own: LastModified is to the second, and in a test the same
+    # version may come back within it.
+    assert load(invoke, bucket, force_reprocess=True)["success"]
+    bucket.put(KEY, video(1))
+    return bucket
+
+
+@pytest.fixture(autouse=True)
+def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+def load(invoke: Invoke, bucket: Bucket, key: str = KEY, **more: Any) -> Answer:
+    return invoke({"bucket": bucket.name, "key": key, **more})
+
+
+def stored(ask: Ask) -> list[str]:
+    return [found for (found,) in ask("SELECT event_id FROM video_statements ORDER BY event_id")]
+
+
+def test_without_it_what_was_removed_from_an_object_stays(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice)["success"]
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
+
+
+def test_rows_that_the_current_version_does_not_hold_are_removed(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    answer = load(invoke, twice, replace=True)
+    assert answer["success"]
+    assert answer["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]
+
+
+@pytest.mark.slow
+def test_bulk_removes_them_too_and_also_of_objects_that_are_loaded_already(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice)["success"]
+    answer = invoke({"mode": "bulk", "replace": True})
+    assert (answer["files_skipped"], answer["rows_removed"]) == (1, 2)
+    assert stored(ask) == [event_id(1)]
+
+
+def test_rows_of_other_objects_stay(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    load(invoke, twice, twice.put(OTHER, video(4)))
+    assert load(invoke, twice, replace=True)["success"]
+    assert stored(ask) == [event_id(1), event_id(4)]
+
+
+@pytest.mark.slow
+def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    twice.put(KEY, video(1, timestamp="2024-02-01T12:00:00Z"))
+    assert load(invoke, twice)["success"]
+    assert stored(ask).count(event_id(1)) == 2
+    assert load(invoke, twice, replace=True)["success"]
+    assert ask("SELECT event_id, toString(timestamp) FROM video_statements") == [
+        [event_id(1), "2024-02-01 12:00:00.000"]
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_statement_that_another_object_holds_stays(
+    bucket: Bucket, invoke: Invoke, ask: Ask, merged: bool
+) -> None:
+    # The other object is loaded first, so that its row is replaced by that of KEY.
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
+    if merged:
+        ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.put(KEY, video(1))
+    answer = load(invoke, bucket, replace=True)
+    assert answer["success"]
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+@pytest.mark.slow
+def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
+    ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.client.delete_object(Bucket=bucket.name, Key=OTHER)
+    bucket.put(KEY, video(1))
+    with pytest.raises(EventFailed, match="is loaded, but not all that its earlier") as failure:
+        load(invoke, bucket, replace=True)
+    assert OTHER in str(failure.value)
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3), event_id(4)]
+
+
+@pytest.mark.slow
+def test_an_earlier_version_that_comes_back_is_loaded_again(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice, replace=True)["success"]
+    twice.put(KEY, video(1), video(2), video(3))
+    assert load(invoke, twice)["files_processed"] == 1
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
+
+
+def test_without_the_right_the_error_names_the_grants_and_the_new_version_is_stored(
+    twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    with pytest.raises(EventFailed, match=r"GRANT ALTER DELETE ON \w+\.video_events TO loader"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+    assert ask("SELECT uniq(etag) FROM processed_files") == [[2]]
+
+
+def test_nothing_is_removed_if_the_new_version_cannot_be_stored(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    twice.put(KEY, BAD_LINE)
+    with pytest.raises(EventFailed, match="none of its lines is a statement"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+
+
+def test_an_object_that_changes_meanwhile_is_left_alone(
+    twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    def upload_again(_: str, sql: str) -> None:
+        if "LEFT JOIN" in sql:
+            twice.put(KEY, video(1), video(2))
+
+    clickhouse.hook = upload_again
+    with pytest.raises(EventFailed, match="was uploaded again meanwhile"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+
+
+@pytest.mark.slow
+def test_many_rows_are_removed_part_by_part(
+    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replace, "EARLIER_ROWS", 2)
+    monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
+    assert load(invoke, twice, replace=True)["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]
+
+
+@pytest.mark.slow
+def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    odd = {"id": "https://example.org/it's \\ a %s \U0001f600 \t video\u0000"}
+    load(invoke, bucket, bucket.put(KEY, video(1, object=odd), video(2, object=odd)))
+    assert invoke({"mode": "bulk", "verify": True, "content": True})["success"]
+    bucket.put(KEY, video(1, object=odd))
+    assert load(invoke, bucket, replace=True)["rows_removed"] == 1
+    assert stored(ask) == [event_id(1)]
+
+
+@pytest.mark.slow
+def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
+    assert answer["success"]
+    assert (answer["repaired"], answer["rows_removed"]) == (1, 2)
+    assert stored(ask) == [event_id(1)]
+
+
+@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"bucket": "b", "key": "k"}])
+def test_a_dry_run_cannot_replace(invoke: Invoke, payload: dict[str, Any]) -> None:
+    answer = invoke({**payload, "dry_run": True, "replace": True})
+    assert answer.status == 400
+    assert "replace does not go with dry_run" in answer["error"]
+
+
+@pytest.mark.slow
+def test_an_object_whose_load_has_not_ended_loses_nothing(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put("section/2001/video/2024-01-03T12-00-00Z_3.jsonl", video(2), video(4))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    bucket.put(KEY, video(1))
+
+    def merge(_: str, sql: str) -> None:
+        if "LEFT JOIN" in sql:
+            ask("OPTIMIZE TABLE video_events FINAL")
+
+    clickhouse.hook = merge
+    # The last batch that has KEY in it has rows of the late object too, if they are read together.
+    monkeypatch.setenv("BATCH_ROWS", "2")
+    monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
+    assert invoke({"mode": "bulk", "replace": True})["files_processed"] == 2
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+@pytest.mark.parametrize("command", ["event", "bulk"])
+def test_the_command_line_replaces_too(
+    twice: Bucket, ask: Ask, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    arguments = [command, *([twice.uri(KEY)] if command == "event" else []), "--replace"]
+    assert main([*arguments, "--dry-run"]) == 2
+    assert "replace does not go with" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]

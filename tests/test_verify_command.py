@@ -1,0 +1,90 @@
+"""The command verify: a page for people, JSON for scripts, exit codes for both."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.conftest import Ask, Bucket
+from tests.samples import video
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.telemetry import logger
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    assert main(["verify"]) == 1
+    shown = capsys.readouterr().out
+    assert "1 objects compared, 1 not all stored" in shown
+    assert f"missing    {KEY}" in shown
+    assert "the same command with --repair" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
+    assert main(["verify", "--repair", "--content"]) == 0
+    assert "1 were not all stored, and are now" in capsys.readouterr().out
+    assert main(["verify"]) == 0
+    assert "nothing missing" in capsys.readouterr().out
+
+
+def test_json_is_the_functions_answer(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    assert main(["verify", "--json", "--section", "2001", "--min-age-minutes", "60"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert (body["verify"], body["recent"], body["section_id"]) == (True, 1, 2001)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--start", "yesterday"], "start_date is 'yesterday'"),
+        (["--replace"], "replace with verify needs"),
+        (["--min-age-minutes", "-1"], "min_age_minutes is -1"),
+    ],
+)
+def test_a_wrong_request_has_exit_code_2_and_one_line(
+    settings: Settings, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert main(["verify", *options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert said in err
+
+
+def test_findings_say_which_lines_are_missing_and_what_cannot_be_told(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2))
+    assert main(["bulk"]) == 0
+    ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
+    assert main(["verify"]) == 0
+    assert "1 unproven" in capsys.readouterr().out
+    assert main(["verify", "--content"]) == 1
+    assert "; lines 2\n" in capsys.readouterr().out
+
+
+def test_if_clickhouse_is_away_it_fails_and_says_so(
+    bucket: Bucket,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    bucket.put(KEY, video(1))
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["verify"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "verify: no object could be compared: ClickHouse at 127.0.0.1:1" in err

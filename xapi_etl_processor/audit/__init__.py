@@ -1,0 +1,1 @@
+"""Is it all there: compares what S3 has with what is stored, and puts it right."""

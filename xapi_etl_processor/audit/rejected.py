@@ -1,0 +1,194 @@
+"""Rejected lines that still count: which they are, and the whole lines, read again from S3.
+
+A line that was rejected keeps its row when its object is loaded again and the line is accepted.
+`CURRENT` tells which rows still count, from the ledger's newest row of the object.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from xapi_etl_processor.audit.contents import UNREADABLE
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import line_parts
+from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.sources import reading
+from xapi_etl_processor.sources.objects import S3Object, section_id
+from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
+from xapi_etl_processor.storage.tables import FILES, REJECTED, SOURCE_FILE
+from xapi_etl_processor.xapi.lines import MIB
+from xapi_etl_processor.xapi.parse import WHITESPACE
+
+PAGE_LINES = 10_000
+"""Rejected lines that one query reads. Our choice."""
+
+CURRENT = f"""\
+SELECT source_file, source_etag, source_line, reason, line, rejected_at
+FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY source_file, source_etag ORDER BY rejected_at DESC, source_line
+    ) AS newest
+    FROM {{database}}.{REJECTED} FINAL
+) AS found
+LEFT JOIN (
+    SELECT {SOURCE_FILE} AS file,
+        max(processed_at) AS loaded_at,
+        argMax(etag, processed_at) AS etag, argMax(rejected, processed_at) AS rejected
+    FROM {{database}}.{FILES} GROUP BY bucket, key
+) AS loaded ON source_file = file
+WHERE multiIf(
+    ifNull(file, '') = '', true,
+    source_etag = etag, newest <= rejected,
+    rejected_at > loaded_at
+)"""
+"""The rejected lines that still count; docs/tables.md explains it.
+
+Of an object's newest load, as many of the newest rows as that load rejected. Of another version,
+those that were rejected after it: a load of it failed. Of an object that the ledger does not know,
+all."""
+
+
+class Rejected(NamedTuple):
+    """A rejected line: where it stands, why, when, and as much of it as the table keeps."""
+
+    source_file: str
+    source_etag: str
+    source_line: int
+    reason: str
+    rejected_at: datetime
+    kept: bytes
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which rejected lines are meant; all if nothing is given.
+
+    `section` is that of the object's key, `reason` a part of the reason in any case, `source` an
+    object's URI or the beginning of several.
+    """
+
+    section: str = ""
+    reason: str = ""
+    source: str = ""
+
+    @property
+    def condition(self) -> str:
+        """The condition in SQL; its parameters are in `params`."""
+        return (
+            "(%(section)s = '' OR"
+            " replaceRegexpOne(extract(source_file, '/section/([^/]+)/'), '^0+([0-9])', '\\\\1')"
+            " = %(section)s)"
+            " AND positionCaseInsensitiveUTF8(reason, %(reason)s) > 0"
+            " AND startsWith(source_file, %(source)s)"
+        )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The condition's parameters."""
+        section = str(section_id(self.section)) if self.section else ""
+        return {"section": section, "reason": self.reason, "source": self.source}
+
+
+def by_reason(clickhouse: ClickHouse, chosen: Chosen) -> list[tuple[str, int, str, int]]:
+    """Each reason with the number of its lines, and one of them: its object's URI and number."""
+    rows = clickhouse.query(
+        "SELECT reason, count(), argMax(source_file, at), argMax(source_line, at)"
+        f" FROM (SELECT *, rejected_at AS at FROM ({_current(clickhouse)}))"
+        f" WHERE {chosen.condition} GROUP BY reason ORDER BY count() DESC, reason",
+        chosen.params,
+    )
+    return [(reason, lines, file, line) for reason, lines, file, line in rows]
+
+
+def rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Iterator[Rejected]:
+    """The rejected lines that still count, by object and line."""
+    after = ("", "", 0)
+    while True:
+        rows = clickhouse.query(
+            "SELECT source_file, source_etag, source_line, reason, rejected_at, line"
+            f" FROM ({_current(clickhouse)}) WHERE {chosen.condition}"
+            " AND (source_file, source_etag, source_line) > %(after)s"
+            " ORDER BY source_file, source_etag, source_line LIMIT %(limit)s",
+            {**chosen.params, "after": after, "limit": PAGE_LINES},
+        )
+        for row in rows:
+            kept = row[-1].encode() if isinstance(row[-1], str) else row[-1]
+            yield Rejected._make((*row[:-1], kept))
+        if len(rows) < PAGE_LINES:
+            return
+        after = rows[-1][:3]
+
+
+def _current(clickhouse: ClickHouse) -> str:
+    return CURRENT.format(database=clickhouse.database)
+
+
+def whole_lines(lines: Iterator[Rejected], run: Run) -> Iterator[dict[str, Any]]:
+    """The lines for export: each as its object has it now.
+
+    If the object cannot be read, or is another version now, `line` is what the table keeps; `why`
+    says so, and `whole` whether that is all of it. A line that names a forgotten learner is None,
+    and so is any line where user ids are pseudonyms. One that is not UTF-8 is in `line_base64`.
+    """
+    run.connections.learners.refresh()
+    for (uri, etag), group in groupby(lines, lambda one: (one.source_file, one.source_etag)):
+        wanted = list(group)
+        texts, why = _read(uri, etag, {one.source_line for one in wanted}, run)
+        for one in wanted:
+            yield _exported(one, texts.get(one.source_line), why, run.connections.learners)
+
+
+def _read(uri: str, etag: str, numbers: set[int], run: Run) -> tuple[dict[int, bytes], str]:
+    """These lines of this version of the object, trimmed; or none, and why."""
+    found: dict[int, bytes] = {}
+    described = reading.describe(run.connections.s3, [reading.object_at(uri)], 1)
+    with closing(reading.bodies(run.connections.s3, described, 1)) as bodies:
+        for obj, body in bodies:
+            first = 1
+            try:
+                if obj.etag and obj.etag != etag:
+                    return {}, "the object was uploaded again since"
+                for part in line_parts(obj, body, run):
+                    for number in numbers.intersection(range(first, first + len(part))):
+                        found[number] = part[number - first].strip(WHITESPACE)
+                    first += len(part)
+            except UNREADABLE as error:
+                return {}, str(error)
+    return found, ""
+
+
+def _exported(one: Rejected, text: bytes | None, why: str, learners: Learners) -> dict[str, Any]:
+    whole = text is not None and len(text) <= learners.clickhouse.settings.max_line_mb * MIB
+    if text is None:
+        text = one.kept
+        whole = 0 < len(text) < MAX_REJECTED_BYTES
+    record: dict[str, Any] = {
+        "source_file": one.source_file,
+        "source_line": one.source_line,
+        "reason": one.reason,
+        "rejected_at": one.rejected_at.isoformat(timespec="milliseconds"),
+    }
+    if not learners.may_keep(text):
+        return {**record, "line": None, "whole": False, "why": "withheld: see docs/privacy.md"}
+    try:
+        record["line"] = text.decode()
+    except UnicodeDecodeError:
+        record["line_base64"] = base64.b64encode(text).decode()
+    return {**record, "whole": whole, "why": why}
+
+
+def objects_with_rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Sequence[S3Object]:
+    """The objects that have rejected lines which still count."""
+    rows = clickhouse.query(
+        f"SELECT DISTINCT source_file FROM ({_current(clickhouse)}) WHERE {chosen.condition}"
+        " ORDER BY source_file",
+        chosen.params,
+    )
+    return [reading.object_at(uri) for (uri,) in rows]

@@ -1,0 +1,183 @@
+"""The command rejects: list rejected lines, export them whole, and load their objects again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from xapi_etl_processor.audit.rejected import (
+    Chosen,
+    Rejected,
+    by_reason,
+    objects_with_rejected_lines,
+    rejected_lines,
+    whole_lines,
+)
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.common import process
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import S3NotAllowed
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources.access import check_allowed
+from xapi_etl_processor.sources.files import LocalFile
+from xapi_etl_processor.sources.objects import S3Object
+
+SHOWN_LINES = 100
+"""Rejected lines that the list shows; an export has all. Our limit."""
+
+_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor rejects --section 2001
+  python -m xapi_etl_processor rejects --reason "not JSON" --export rejected.jsonl
+  python -m xapi_etl_processor rejects --source s3://my-bundles/section/2001/ --reload
+
+An export holds what learners sent: only you can read the file. Exit code 0: done; 1: an object
+could not be loaded again; 2: the request or the configuration is wrong.
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    rejects = commands.add_parser(
+        "rejects",
+        help="list or export rejected lines, or load their objects again",
+        description="List the lines that were rejected and still count: not those that a newer load"
+        " of their object accepted.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    rejects.add_argument("--section", default="", metavar="ID", help="of objects of one section")
+    rejects.add_argument(
+        "--reason", default="", metavar="TEXT", help="with this text in their reason"
+    )
+    rejects.add_argument(
+        "--source",
+        default="",
+        metavar="URI",
+        help="of this object, or of those whose s3://bucket/key begins so",
+    )
+    do = rejects.add_mutually_exclusive_group()
+    do.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write them as JSON Lines, each line whole, as S3 has it now",
+    )
+    do.add_argument("--reload", action="store_true", help="load their objects again, after a fix")
+    rejects.add_argument("--json", action="store_true", help="print JSON")
+    rejects.set_defaults(command=_rejects)
+
+
+def _rejects(options: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    chosen = Chosen(options.section, options.reason, options.source)
+    run = Run(settings, connections(settings), "bulk", force=True)
+    if options.export:
+        return _export(rejected_lines(run.connections.clickhouse, chosen), options.export, run)
+    if options.reload:
+        return _reload(chosen, run, as_json=options.json)
+    return _list(chosen, run, as_json=options.json)
+
+
+def _list(chosen: Chosen, run: Run, *, as_json: bool) -> int:
+    clickhouse = run.connections.clickhouse
+    reasons = by_reason(clickhouse, chosen)
+    total = sum(lines for _, lines, _, _ in reasons)
+    lines = list(islice(rejected_lines(clickhouse, chosen), SHOWN_LINES))
+    if as_json:
+        print_json(
+            {
+                "rejected_lines": total,
+                "reasons": {reason: lines for reason, lines, _, _ in reasons},
+                "lines": [
+                    {
+                        "source_file": one.source_file,
+                        "source_line": one.source_line,
+                        "reason": one.reason,
+                        "rejected_at": one.rejected_at.isoformat(timespec="seconds"),
+                    }
+                    for one in lines
+                ],
+            }
+        )
+    else:
+        _print(lines, total)
+    return OK
+
+
+def _print(lines: list[Rejected], total: int) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not lines:
+        console.print("no rejected lines")
+        return
+    for one in lines:
+        # A name is never broken by us, so that it can be copied.
+        console.print(f"{one.source_file} line {one.source_line}", soft_wrap=True)
+        console.print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {one.reason}", soft_wrap=True)
+    more = f", the first {len(lines)} are shown: --export has all" if total > len(lines) else ""
+    console.print(f"{total:,} rejected lines{more}")
+
+
+def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
+    count = cut = 0
+    try:
+        # Only the user may read it: rejected lines are raw.
+        path.touch(0o600)
+        path.chmod(0o600)
+        with path.open("w") as file:
+            for record in whole_lines(lines, run):
+                file.write(json.dumps(record) + "\n")
+                count += 1
+                cut += not record["whole"]
+    except OSError as error:
+        say(f"cannot write {path}: {error.strerror or error}")
+        return FAILED
+    print(path)
+    say(f"{count:,} lines exported" + (f", {cut:,} of them not whole: see `why`" if cut else ""))
+    return OK
+
+
+def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
+    clickhouse = run.connections.clickhouse
+    before = sum(lines for _, lines, _, _ in by_reason(clickhouse, chosen))
+    objects = list(objects_with_rejected_lines(clickhouse, chosen))
+    failures = dict(filter(None, (_refusal(obj, run) for obj in objects)))
+    allowed = [obj for obj in objects if obj.uri not in failures]
+    with closing(process(allowed, run)) as outcomes:
+        failures.update((o.obj.uri, o.error) for o in outcomes if o.failed)
+    after = sum(lines for _, lines, _, _ in by_reason(clickhouse, chosen))
+    body = {
+        "success": not failures,
+        "objects": len(objects),
+        "rejected_before": before,
+        "rejected_now": after,
+        "failures": [{"source_file": uri, "error": error} for uri, error in failures.items()],
+    }
+    if as_json:
+        print_json(body)
+    else:
+        print(
+            f"{len(objects) - len(failures):,} of {len(objects):,} objects loaded again:"
+            f" {before:,} lines were rejected, {after:,} are now"
+        )
+        for uri, error in failures.items():
+            say(error if uri in error else f"{uri}: {error}")
+    return FAILED if failures else OK
+
+
+def _refusal(obj: S3Object, run: Run) -> tuple[str, str] | None:
+    """Why the settings do not allow the object to be read, if so."""
+    try:
+        if not isinstance(obj, LocalFile):
+            check_allowed(run.settings, obj.bucket, obj.key)
+    except S3NotAllowed as error:
+        return obj.uri, str(error)
+    return None

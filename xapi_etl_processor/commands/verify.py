@@ -1,0 +1,136 @@
+"""The command verify: is everything in S3 stored, and if not, load it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.commands.load import add_scope
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.bulk_request import MAX_AGE_MINUTES, PARAMETERS, read_request
+from xapi_etl_processor.modes.verify import run_verify
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources.objects import S3Object
+
+_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor verify --section 2001
+  python -m xapi_etl_processor verify --start 2024-01-01 --end 2024-01-31 --content --repair
+
+Exit code 0: nothing is missing, as far as was asked; 1: something is, or could not be compared;
+2: the request or the configuration is wrong. docs/operations.md says what each finding means.
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    compare = commands.add_parser(
+        "verify",
+        help="compare S3 with what is stored; with --repair, load what is missing",
+        description="Compare every bundle under a prefix with the ledger and with its rows. Writes"
+        " nothing without --repair.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_scope(compare)
+    compare.add_argument(
+        "--content",
+        action="store_true",
+        help="also read the objects again, and look for each of their statements",
+    )
+    compare.add_argument(
+        "--repair",
+        action="store_true",
+        help="load what is missing, changed or differing, and compare it again",
+    )
+    compare.add_argument(
+        "--replace",
+        action="store_true",
+        help="with --repair, also remove what earlier versions of these objects left behind",
+    )
+    compare.add_argument(
+        "--min-age-minutes",
+        type=int,
+        metavar="N",
+        help=f"do not call younger objects missing: they may be on their way (0 to"
+        f" {MAX_AGE_MINUTES}; default 0)",
+    )
+    compare.add_argument("--json", action="store_true", help="the answer as the function gives it")
+    compare.set_defaults(command=_verify, verify=True)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    given = {name: getattr(options, name, None) for name in PARAMETERS}
+    request = read_request(given, settings)
+    run = Run(settings, connections(settings), "bulk", replace=request.replace)
+    with _progress() as on_object:
+        body = run_verify(request, run, on_object)
+    if options.json:
+        print_json(body)
+    else:
+        _print(body, f"s3://{request.bucket}/{request.prefix}")
+    return OK if body["success"] and body["complete"] else FAILED
+
+
+def _print(body: dict[str, Any], where: str) -> None:
+    """The answer for people: the verdict, the findings, and what to do next."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    wrong = body["objects_missing"]
+    verdict = f"{wrong:,} not all stored" if wrong else "nothing missing"
+    how = " with their content" if body["content"] else ""
+    compared = f"{body['objects_checked']:,} objects compared{how}, {verdict}"
+    # Names are never broken by us, so that they can be copied.
+    console.print(f"{where}: {compared}", soft_wrap=True)
+    if body["repaired"]:
+        console.print(f"{body['repaired']:,} were not all stored, and are now")
+    for one in body["findings"]:
+        console.print(f"{one['finding']:<10} {one['key']}", soft_wrap=True)
+        lines = f"; lines {', '.join(map(str, one['lines']))}" if one.get("lines") else ""
+        console.print(f"           {one['why']}{lines}", soft_wrap=True)
+    for one in body["failures"]:
+        console.print(f"failed     {one['key']}\n           {one['error']}", soft_wrap=True)
+    for note in _notes(body):
+        console.print(note)
+
+
+def _notes(body: dict[str, Any]) -> Iterator[str]:
+    """What the numbers do not say by themselves, and what to do next."""
+    shown = len(body["findings"])
+    found = body["objects_missing"] + body["unproven"] + body["recent"]
+    if found > shown:
+        yield f"{found - shown:,} more findings are not shown: narrow --section, --start or --end."
+    if body["unproven"]:
+        yield (
+            f"{body['unproven']:,} unproven: they have fewer rows of their own than the ledger"
+            " counts. Their statements came twice, or are lost; --content tells which."
+        )
+    if body["recent"]:
+        yield f"{body['recent']:,} recent: they may be on their way. Verify again later."
+    if body["gone"]:
+        yield f"{body['gone']:,} objects in the ledger are no longer in S3; their rows stay."
+    if body["objects_missing"] and not body["repair"]:
+        yield "To load them: the same command with --repair."
+    if not body["complete"]:
+        yield f"Not all was compared. To go on: --token {body['continuation_token']}"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[S3Object], None]]:
+    """A count on standard error; gives a function to call with every object."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} objects"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("verify", total=None)
+        yield lambda _: bar.update(task, advance=1)

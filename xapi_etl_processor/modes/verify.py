@@ -1,0 +1,185 @@
+"""Verification: is everything that a request covers stored? And, if asked, loading what is not."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
+from xapi_etl_processor.audit.replace import load
+from xapi_etl_processor.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
+from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
+from xapi_etl_processor.modes.bulk import Covered
+from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.telemetry import OBJECTS_MISSING
+
+PAGE_OBJECTS = 5_000
+"""Objects that are compared by one look at the ledger and one at the table, which is not sorted by
+object. Our choice."""
+
+SHOWN_FINDINGS = 20
+"""Objects that an answer names for each kind of finding. Our limit."""
+
+
+@dataclass
+class _Found:
+    """What was found so far. Its timer starts when it is created."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    lines_missing: int = 0
+    repaired: int = 0
+    gone: int = 0
+    gone_keys: list[str] = field(default_factory=list)
+    rows_removed: int = 0
+    stop: Stop | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, one: Check) -> None:
+        self.kinds[one.kind] += 1
+        self.lines_missing += one.lines_missing
+        if one.kind == "unreadable":
+            self.fail(one.obj.key, one.why)
+        elif one.kind != "right" and self.kinds[one.kind] <= SHOWN_FINDINGS:
+            finding = {"key": one.obj.key, "finding": one.kind, "why": one.why}
+            self.findings.append({**finding, "lines": list(one.lines)} if one.lines else finding)
+
+    def fail(self, key: str, error: str) -> None:
+        if len(self.failures) < SHOWN_FAILURES:
+            self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
+
+
+def run_verify(
+    request: BulkRequest, run: Run, on_object: Callable[[S3Object], None] = lambda _: None
+) -> dict[str, Any]:
+    """Compare what the request covers with what is stored; returns the answer's body.
+
+    With `repair`, objects that are missing, changed or differing are loaded and compared again.
+    Raises S3Error if the bucket cannot be listed, and NothingDone if not a single object could be
+    compared.
+    """
+    found = _Found()
+    objects = Covered(request, run)
+    source = iter(objects)
+    after = request.after
+    while not found.stop and (page := list(islice(source, PAGE_OBJECTS))):
+        checks = _checked(page, request, run, found, on_object)
+        if request.repair:
+            checks = _repaired(checks, request, run, found)
+        for one in checks:
+            found.add(one)
+        if checks:
+            before, after = after, page[len(checks) - 1].key
+            _count_gone(page[: len(checks)], (before, after), request, run, found)
+    if objects.stop and not found.stop:
+        found.stop, after = objects.stop, objects.reached
+    if not found.stop:
+        _count_gone([], (after, ""), request, run, found)
+    if found.stop and after == request.after:
+        raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
+    return _body(request, run, found, after)
+
+
+def _checked(
+    page: Sequence[S3Object],
+    request: BulkRequest,
+    run: Run,
+    found: _Found,
+    on_object: Callable[[S3Object], None],
+) -> list[Check]:
+    """Comparisons of the page's objects from its first on; fewer than all if work must stop."""
+    checks: list[Check] = []
+    ages = request.min_age_minutes
+    try:
+        for one in check(page, run, content=request.content, min_age_minutes=ages):
+            checks.append(one)
+            on_object(one.obj)
+            if run.out_of_time:
+                raise DeadlinePassed
+    except (DeadlinePassed, S3Late):
+        found.stop = TIME_RAN_OUT
+    except ClickHouseError as error:
+        found.stop = Stop(StopReason.LEDGER_FAILED, str(error))
+        found.fail(page[len(checks)].key, str(error))
+    return checks
+
+
+def _repaired(checks: list[Check], request: BulkRequest, run: Run, found: _Found) -> list[Check]:
+    """The comparisons, with those of wrong objects made again after loading them."""
+    positions = [at for at, one in enumerate(checks) if one.kind in WRONG]
+    if not positions:
+        return checks
+    loading = replace(run, force=True, replace=request.replace)
+    outcomes: list[Outcome] = []
+    with closing(load([checks[at].obj for at in positions], loading)) as loaded:
+        outcomes.extend(loaded)
+    for outcome in outcomes:
+        found.rows_removed += outcome.rows_removed
+        if outcome.failed:
+            found.fail(outcome.obj.key, outcome.error)
+    done = [(at, o.obj) for at, o in zip(positions, outcomes, strict=False) if not o.failed]
+    ignore = _Found()
+    again = _checked([obj for _, obj in done], request, run, ignore, lambda _: None)
+    found.stop = found.stop or ignore.stop
+    for (at, _), one in zip(done, again, strict=False):
+        checks[at] = one
+        found.repaired += one.kind not in WRONG
+    return checks
+
+
+def _count_gone(
+    page: Sequence[S3Object], keys: tuple[str, str], request: BulkRequest, run: Run, found: _Found
+) -> None:
+    """Count what the ledger knows between two keys ('' for the end) and S3 no longer has."""
+    there = {obj.key for obj in page}
+    try:
+        for key in ledger_keys(
+            run.connections.clickhouse, request.bucket, request.prefix, keys, run.deadline
+        ):
+            if key not in there and request.covers(S3Object(request.bucket, key)):
+                found.gone += 1
+                if len(found.gone_keys) < SHOWN_FINDINGS:
+                    found.gone_keys.append(key)
+    except ClickHouseError as error:
+        found.stop = found.stop or Stop(StopReason.LEDGER_FAILED, str(error))
+        found.fail(request.prefix, str(error))
+
+
+def _body(request: BulkRequest, run: Run, found: _Found, after: str) -> dict[str, Any]:
+    kinds = found.kinds
+    wrong = sum(kinds[kind] for kind in WRONG)
+    if found.stop and found.stop.reason is StopReason.LISTING_FAILED:
+        found.fail(after, found.stop.text)
+    body: dict[str, Any] = {
+        "success": not wrong and not found.failures,
+        "processing_mode": run.mode,
+        "verify": True,
+        "content": request.content,
+        "repair": request.repair,
+        "section_id": request.section_id,
+        "s3_prefix": request.prefix,
+        "objects_checked": sum(kinds.values()),
+        OBJECTS_MISSING: wrong,
+        **{kind: kinds[kind] for kind in (*WRONG, "unproven", "recent", "unreadable")},
+        "gone": found.gone,
+        "lines_missing": found.lines_missing,
+        "repaired": found.repaired,
+        "findings": found.findings,
+        "gone_keys": found.gone_keys,
+        "failures": found.failures,
+        "uncertain_inserts": run.uncertain_inserts,
+        "duration_ms": round((time.monotonic() - found.started) * 1000),
+        "complete": found.stop is None,
+        "continuation_token": request.token_after(after) if found.stop else None,
+    }
+    if request.replace:
+        body["rows_removed"] = found.rows_removed
+    return body

@@ -210,10 +210,11 @@ def test_an_object_that_holds_only_forgotten_statements_is_a_success(
 def test_a_dry_run_counts_and_removes_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
-    load(bucket, invoke, by_account(1), REJECTED)
+    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"), REJECTED)
     answer = forget("--user", "learner-1", "--dry-run")
-    assert answer == {"rows_removed": 1, "rejected_lines_removed": 1, "dry_run": True}
-    assert users(ask) == ["learner-1"]
+    counted = {"rows_removed": 2, "rejected_lines_removed": 1, "dry_run": True}
+    assert answer == {"home_pages": [PAGE, "https://other.example.org"], **counted}
+    assert users(ask) == ["learner-1", "learner-1"]
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 
 

@@ -130,7 +130,8 @@ def _event(event: Any, context: Any) -> _Reply:
         if replacing and dry_run:
             raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
     except BadRequest as error:
-        return _bad_request("event", f"{misspelt(event) or error}. Accepted: {ACCEPTED}")
+        text = misspelt(event) or f"{error}."
+        return _bad_request("event", f"{text} Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     run = _run("event", settings, context, force, dry_run)
     run.replace = replacing
@@ -196,7 +197,7 @@ def misspelt(event: Any) -> str:
     if "mode" in event and event["mode"] not in _MODE_NAMES:
         meant = get_close_matches(str(event["mode"]), _MODE_NAMES, 1, 0.5)
         return f"mode is {shown(event['mode'])}: " + (
-            f"did you mean {meant[0]!r}?" if meant else f"use one of {', '.join(_MODE_NAMES)}"
+            f"did you mean {meant[0]!r}?" if meant else f"use one of {', '.join(_MODE_NAMES)}."
         )
     for name in event:
         if name not in _PARAMETERS and (meant := get_close_matches(name, _PARAMETERS, 1, 0.75)):

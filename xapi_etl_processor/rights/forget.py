@@ -16,6 +16,7 @@ from xapi_etl_processor.rights.learner import (
     as_bytes,
     condition,
     rejected_lines,
+    rows_by_home_page,
     stored_ids,
     tables_with_learners,
 )
@@ -47,15 +48,10 @@ LEFT_TO_DO = (
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
     """How many rows and rejected lines forgetting would remove; changes nothing."""
-    where, params = condition(learners, clickhouse)
-    rows = 0
-    for table in tables_with_learners(clickhouse):
-        [(found,)] = clickhouse.query(
-            f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
-        )
-        rows += found
+    found = rows_by_home_page(learners, clickhouse)
     return {
-        "rows_removed": rows,
+        "home_pages": sorted(found),
+        "rows_removed": sum(found.values()),
         "rejected_lines_removed": sum(1 for _ in rejected_lines(learners, clickhouse)),
         "dry_run": True,
     }
@@ -70,6 +66,7 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
     not end.
     """
     noted = _times_stored_again(clickhouse)
+    pages = sorted(rows_by_home_page(learners, clickhouse))
     _remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
     for _ in range(ROUNDS):
@@ -79,7 +76,8 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         removed["rejected_lines_removed"] += lines
         again = _times_stored_again(clickhouse)
         if again == noted:
-            return {**removed, "dry_run": False, "left_to_do": list(LEFT_TO_DO)}
+            done = {"home_pages": pages, **removed, "dry_run": False}
+            return {**done, "left_to_do": list(LEFT_TO_DO)}
         noted = again
     raise ClickHouseUnavailable(
         "statements of the learners are stored again and again: something writes to"

@@ -94,6 +94,20 @@ def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
     return [name for (name,) in rows]
 
 
+def rows_by_home_page(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, int]:
+    """How many rows the learners have, by the home page of their accounts; repeats count."""
+    where, params = condition(learners, clickhouse)
+    found: dict[str, int] = {}
+    for table in tables_with_learners(clickhouse):
+        for page, rows in clickhouse.query(
+            f"SELECT toString(home_page), count() FROM {clickhouse.database}.{table}"
+            f" WHERE {where} GROUP BY 1",
+            params,
+        ):
+            found[page] = found.get(page, 0) + rows
+    return found
+
+
 class RejectedLine(NamedTuple):
     """A row of rejected_statements: its key, the reason and the line."""
 

@@ -204,6 +204,39 @@ def test_without_the_key_that_was_used_nothing_is_loaded(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [["forget", "--user", NAME], ["forget", "--user", NAME, "--dry-run"], ["access", "--user", NAME]],
+)
+def test_without_the_key_of_pseudonyms_no_request_seems_to_find_nothing(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    capsys: pytest.CaptureFixture[str],
+    set_variables: Set,
+    command: list[str],
+) -> None:
+    set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
+    load(bucket, invoke, by(1))
+    set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
+    assert main(command) == 2
+    assert "LEARNER_KEY_SECRET_ARN is not set, and video_events has" in capsys.readouterr().err
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+@pytest.mark.usefixtures("pseudonyms")
+@pytest.mark.parametrize("command", [["forget", "--user", "another"], ["pseudonymize"]])
+def test_a_key_that_is_not_the_functions_changes_nothing(
+    ask: Ask, run: Run, capsys: pytest.CaptureFixture[str], set_variables: Set, command: list[str]
+) -> None:
+    """The function would refuse to load after it."""
+    run("forget", "--user", NAME)
+    set_variables(LEARNER_KEY="f" * 32)
+    assert main(command) == 2
+    assert "set that key again" in capsys.readouterr().err
+    assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
+
+
+@pytest.mark.parametrize(
     ("variables", "said"),
     [
         ({}, "set LEARNER_KEY_SECRET_ARN"),

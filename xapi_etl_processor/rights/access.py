@@ -12,6 +12,7 @@ from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.rights.learner import (
     Learner,
+    check_key,
     condition,
     rejected_lines,
     tables_with_learners,
@@ -27,7 +28,11 @@ from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """All that is stored of learners, by table, each row with the names of its columns."""
+    """All that is stored of learners, by table, each row with the names of its columns.
+
+    Raises ConfigurationError as `check_key` does.
+    """
+    check_key(clickhouse)
     known = Learners(clickhouse)
     known.refresh()
     where, params = condition(learners, clickhouse)

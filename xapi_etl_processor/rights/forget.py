@@ -14,6 +14,7 @@ from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.rights.learner import (
     Learner,
     as_bytes,
+    check_key,
     condition,
     rejected_lines,
     stored_ids,
@@ -46,7 +47,11 @@ LEFT_TO_DO = (
 
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """How many rows and rejected lines forgetting would remove; changes nothing."""
+    """How many rows and rejected lines forgetting would remove; changes nothing.
+
+    Raises ConfigurationError as `check_key` does.
+    """
+    check_key(clickhouse)
     where, params = condition(learners, clickhouse)
     rows = 0
     for table in tables_with_learners(clickhouse):
@@ -66,9 +71,10 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
 
     First they are remembered as hashes, so that no load that begins from now on stores anything of
     them. Then loads that have begun are waited for, and what is stored is removed. Safe to repeat.
-    Raises ClickHouseRefused without the rights (docs/privacy.md), ClickHouseUnavailable if loads do
-    not end.
+    Raises ConfigurationError as `check_key` does, ClickHouseRefused without the rights
+    (docs/privacy.md), ClickHouseUnavailable if loads do not end.
     """
+    check_key(clickhouse)
     noted = _times_stored_again(clickhouse)
     _remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 
 from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.errors import BadRequest, ConfigurationError
+from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.storage.tables import EVENTS, REJECTED
 from xapi_etl_processor.xapi.learners import pseudonym, spellings, texts_in
 
 OLD_EVENTS = "video_events_old"
 """The table of version 0.1, where it has not been dropped."""
+
+IS_PSEUDONYM = "match(user_id, '^hmac:[0-9a-f]{64}$')"
+"""What is true for rows with a pseudonym, in SQL."""
 
 _FIELDS = {"user", "home_page", "mbox"}
 
@@ -92,6 +96,25 @@ def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
         {"database": clickhouse.database, "names": (EVENTS, OLD_EVENTS)},
     )
     return [name for (name,) in rows]
+
+
+def check_key(clickhouse: ClickHouse) -> None:
+    """Make sure that the key which is set is the one that rows and the list need.
+
+    Raises ConfigurationError if somebody was forgotten under another key, or if rows have
+    pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there.
+    """
+    Learners(clickhouse).refresh()
+    if secrets.learner_key(clickhouse.settings):
+        return
+    for table in tables_with_learners(clickhouse):
+        if clickhouse.query(
+            f"SELECT 1 FROM {clickhouse.database}.{table} WHERE {IS_PSEUDONYM} LIMIT 1"
+        ):
+            raise ConfigurationError(
+                f"LEARNER_KEY_SECRET_ARN is not set, and {table} has pseudonyms: set it as the"
+                " function has it, or rows of the learner would not be found"
+            )
 
 
 class RejectedLine(NamedTuple):

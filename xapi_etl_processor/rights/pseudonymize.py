@@ -8,7 +8,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import ConfigurationError
 from xapi_etl_processor.learners import pseudonym_key
 from xapi_etl_processor.rights.forget import wait_for_loads
-from xapi_etl_processor.rights.learner import tables_with_learners
+from xapi_etl_processor.rights.learner import IS_PSEUDONYM, check_key, tables_with_learners
 from xapi_etl_processor.storage.mutations import rewrite
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.learners import pseudonym
@@ -16,14 +16,14 @@ from xapi_etl_processor.xapi.learners import pseudonym
 _AT_ONCE = 2000
 """User ids in one change: Keeper keeps it, and takes at most 1 MB."""
 
-_PLAIN = "user_id != '' AND NOT match(user_id, '^hmac:[0-9a-f]{64}$')"
+_PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 
 
 def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
     Safe to repeat, also after it was interrupted. Raises ConfigurationError unless LEARNER_IDS is
-    pseudonyms and there is a key, ClickHouseRefused without the right ALTER UPDATE.
+    pseudonyms and there is the key that was always used, ClickHouseRefused without the right ALTER UPDATE.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":
@@ -32,6 +32,7 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
             " ids again; then here"
         )
     key = pseudonym_key(settings)
+    check_key(clickhouse)
     if not dry_run:
         wait_for_loads(clickhouse)
     rewritten = 0

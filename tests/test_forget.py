@@ -102,6 +102,22 @@ def test_rows_and_rejected_lines_are_removed_and_others_stay(
     assert "learner-1" not in forget.said.out + forget.said.err
 
 
+@pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])
+def test_a_rejected_line_is_found_however_it_spells_the_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, name: str
+) -> None:
+    """The first name is a number, as some platforms write it."""
+    written = json.loads(REJECTED)
+    written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
+    compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+    lines = json.dumps(written).encode(), compact.encode()
+    load(bucket, invoke, *lines, BAD_LINE, video(2))
+    assert forget("--user", name)["rejected_lines_removed"] == 2
+    load(bucket, invoke, *lines, video(2), key=LATER)
+    texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
+    assert texts == [[BAD_LINE.decode()], [""], [""]]
+
+
 def test_only_the_account_of_a_home_page_is_forgotten(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:

@@ -16,6 +16,8 @@ PSEUDONYM = "hmac:"
 """How a pseudonym begins, before 64 hexadecimal digits."""
 
 _IS_PSEUDONYM = re.compile(rf"{PSEUDONYM}[0-9a-f]{{64}}")
+_UNQUOTED = re.compile(rb'(?:[^"\\]|\\.)+', re.DOTALL)
+_NUMBERED = re.compile(rb'"name"\s*:\s*(-?[0-9][0-9.eE+-]*)')
 _BETWEEN = re.compile(rb'"|[\s,;]+')
 
 
@@ -54,11 +56,16 @@ def spellings(mbox: str) -> tuple[str, str]:
 
 def texts_in(line: bytes) -> set[str]:
     """What could be a user id in a line that is no statement: its texts in quotes, as JSON reads
-    them, and its words.
+    them, its words, and a number that is a name.
 
     The line may be cut anywhere, so what stands between two quotes counts wherever they begin.
     """
-    pieces = {*line.split(b'"'), *_BETWEEN.split(line)}
+    pieces = {
+        *line.split(b'"'),
+        *_UNQUOTED.findall(line),
+        *_BETWEEN.split(line),
+        *_NUMBERED.findall(line),
+    }
     found = set()
     for piece in pieces:
         text = piece.decode(errors="replace")

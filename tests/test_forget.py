@@ -465,3 +465,16 @@ def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten
         clickhouse.disconnect()
     assert ask("SELECT count() FROM video_events WHERE user_id = 'learner-1'") == [[0]]
     assert ask("SELECT uniqExact(user_id) FROM video_events") == [[6]]
+
+
+def test_an_error_that_repeats_the_query_names_no_learner(
+    ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ClickHouse's errors about a column end with `In scope SELECT ... IN ('learner-1')`."""
+    monkeypatch.setenv("LEARNER_KEY", "0" * 32)
+    ask("RENAME TABLE video_events TO kept")
+    ask("CREATE TABLE video_events (name String) ENGINE = MergeTree ORDER BY name")
+    forget("--user", "learner-1", "--dry-run", code=1)
+    assert "UNKNOWN_IDENTIFIER" in forget.said.err
+    assert "identifier `user_id`" in forget.said.err
+    assert "learner-1" not in forget.said.err

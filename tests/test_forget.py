@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha1
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -16,9 +15,9 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.forgetting import KEY, LATER, MAIL, PAGE, REJECTED, Forget, by_account, load, users
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import learners
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
@@ -31,18 +30,6 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
-KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
-PAGE = "https://lms.example.org"
-MAIL = "learner@example.org"
-
-
-def by_account(number: int, name: str = "learner-1", page: str = PAGE) -> dict[str, Any]:
-    return video(number, actor={"account": {"name": name, "homePage": page}})
-
-
-REJECTED = json.dumps({k: v for k, v in by_account(9).items() if k != "verb"}).encode()
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,21 +38,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
     monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
-
-
-class Forget:
-    """The command line, with its answer."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *options: str, code: int = 0) -> Any:
-        self._capsys.readouterr()  # the log of what was loaded before
-        assert main(["forget", *options]) == code
-        self.said = self._capsys.readouterr()
-        if code or "--list-objects" in options:
-            return self.said.out.splitlines()
-        return json.loads(self.said.out)
 
 
 @pytest.fixture
@@ -81,14 +53,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def users(ask: Ask) -> list[str]:
-    return [user for (user,) in ask("SELECT user_id FROM video_events FINAL ORDER BY ALL")]
-
-
-def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: bool) -> Any:
-    return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
-
-
 def test_rows_and_rejected_lines_are_removed_and_others_stay(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
@@ -102,22 +66,6 @@ def test_rows_and_rejected_lines_are_removed_and_others_stay(
     assert "learner-1" not in forget.said.out + forget.said.err
 
 
-@pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])
-def test_a_rejected_line_is_found_however_it_spells_the_name(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, name: str
-) -> None:
-    """The first name is a number, as some platforms write it."""
-    written = json.loads(REJECTED)
-    written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
-    compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-    lines = json.dumps(written).encode(), compact.encode()
-    load(bucket, invoke, *lines, BAD_LINE, video(2))
-    assert forget("--user", name)["rejected_lines_removed"] == 2
-    load(bucket, invoke, *lines, video(2), key=LATER)
-    texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
-    assert texts == [[BAD_LINE.decode()], [""], [""]]
-
-
 def test_only_the_account_of_a_home_page_is_forgotten(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
@@ -126,23 +74,6 @@ def test_only_the_account_of_a_home_page_is_forgotten(
     both = by_account(1), by_account(2, page="https://other.example.org")
     assert load(bucket, invoke, *both, force_reprocess=True)["forgotten_events"] == 1
     assert ask("SELECT home_page FROM video_events FINAL") == [["https://other.example.org"]]
-
-
-@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}"])
-def test_a_mail_address_is_found_as_it_is_and_hashed(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
-) -> None:
-    # xAPI 1.0.3, part 2, section 2.4.2.3
-    hashed = sha1(f"mailto:{MAIL}".encode(), usedforsecurity=False).hexdigest()
-    lines = [
-        video(1, actor={"mbox": f"mailto:{MAIL}"}),
-        video(2, actor={"mbox_sha1sum": hashed}),
-        video(3),
-    ]
-    load(bucket, invoke, *lines)
-    assert forget("--mbox", given)["rows_removed"] == 2
-    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 2
-    assert users(ask) == ["viewer-3"]
 
 
 def test_many_learners_of_a_file_are_forgotten_at_once(
@@ -388,6 +319,7 @@ def test_a_wrong_request_is_refused(forget: Forget, options: list[str], said: st
         ("user\n", "names no learner"),
         ("user,mbox\na,\n,\n", "line 3: a user or an mbox is needed"),
         ("user\na,b\n", "line 2: a user or an mbox is needed"),
+        (f"home_page,mbox\n{PAGE},{MAIL}\n", "line 2: a home_page needs a user"),
     ],
 )
 def test_a_file_that_names_nobody_is_refused_before_anything_is_removed(

@@ -205,7 +205,11 @@ def test_without_the_key_that_was_used_nothing_is_loaded(
 
 @pytest.mark.parametrize(
     "command",
-    [["forget", "--user", NAME], ["forget", "--user", NAME, "--dry-run"], ["access", "--user", NAME]],
+    [
+        ["forget", "--user", NAME],
+        ["forget", "--user", NAME, "--dry-run"],
+        ["access", "--user", NAME],
+    ],
 )
 def test_without_the_key_of_pseudonyms_no_request_seems_to_find_nothing(
     bucket: Bucket,

@@ -22,7 +22,7 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
-from xapi_etl_processor.xapi.learners import texts_in
+from xapi_etl_processor.xapi.learners import comparable, texts_in
 from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.transpose import to_columns
 
@@ -68,7 +68,7 @@ def objects_with(
 
     Reads every object: the tables know only the video statements.
     """
-    names = [learner.user_id.encode() for learner in learners]
+    names = [learner.user_id.encode().lower() for learner in learners]
     with closing(s3.bodies(client, objects, settings.s3_concurrency)) as bodies:
         for obj, body in bodies:
             try:
@@ -77,7 +77,7 @@ def objects_with(
                     for lines in split_lines(decompressed(body), settings.max_line_mb * MIB)
                     for line in lines
                     # A line with a backslash may spell a name in another way.
-                    if b"\\" in line or any(name in line for name in names)
+                    if b"\\" in line or any(name in line.lower() for name in names)
                 ):
                     yield obj, ""
             except (S3Error, BrokenGzip) as error:
@@ -90,10 +90,12 @@ def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:
             Source("", "", "", None, 0), [decode(line.strip())], [line], [1], [b"\0" * 32]
         )
     except Rejected:
-        return not {learner.user_id for learner in learners}.isdisjoint(texts_in(line))
+        names = {comparable(learner.user_id) for learner in learners}
+        return not names.isdisjoint(map(comparable, texts_in(line)))
     columns = to_columns(chunk)
     [user] = columns.get("user_id", ("",))
     [home_page] = columns.get("home_page", ("",))
     return any(
-        user == learner.user_id and learner.home_page in (None, home_page) for learner in learners
+        comparable(user) == comparable(learner.user_id) and learner.home_page in (None, home_page)
+        for learner in learners
     )

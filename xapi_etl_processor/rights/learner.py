@@ -12,10 +12,19 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import BadRequest, ConfigurationError
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.storage.tables import EVENTS, REJECTED
-from xapi_etl_processor.xapi.learners import pseudonym, spellings, texts_in
+from xapi_etl_processor.xapi.learners import (
+    comparable,
+    has_any_capitals,
+    pseudonym,
+    spellings,
+    texts_in,
+)
 
 OLD_EVENTS = "video_events_old"
 """The table of version 0.1, where it has not been dropped."""
+
+_COMPARABLE = "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40})$'), lower(user_id), user_id)"
+"""`comparable`, in SQL."""
 
 IS_PSEUDONYM = "match(user_id, '^hmac:[0-9a-f]{64}$')"
 """What is true for rows with a pseudonym, in SQL."""
@@ -62,6 +71,8 @@ def _of_row(row: dict[str, Any], path: Path, line: int) -> list[Learner]:
     if not (user or mbox) or None in row:
         raise BadRequest(f"{path} line {line}: a user or an mbox is needed, and nothing else")
     home_page = row.get("home_page") or None
+    if home_page and not user:
+        raise BadRequest(f"{path} line {line}: a home_page needs a user: an mbox has none")
     return [*([Learner(user, home_page)] if user else []), *(by_mail(mbox) if mbox else [])]
 
 
@@ -73,18 +84,20 @@ def stored_ids(learner: Learner, key: bytes) -> tuple[str, ...]:
 def condition(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[str, dict[str, Any]]:
     """What is true for the learners' rows, and its parameters."""
     key = secrets.learner_key(clickhouse.settings)
+    any_capitals = any(has_any_capitals(learner.user_id) for learner in learners)
+    column = _COMPARABLE if any_capitals else "user_id"
     anywhere, pages = [], []
     for learner in learners:
         for user_id in stored_ids(learner, key):
             if learner.home_page is None:
-                anywhere.append(user_id)
+                anywhere.append(comparable(user_id))
             else:
-                pages.append((user_id, learner.home_page))
+                pages.append((comparable(user_id), learner.home_page))
     parts = []
     if anywhere:
-        parts.append("user_id IN %(anywhere)s")
+        parts.append(f"{column} IN %(anywhere)s")
     if pages:
-        parts.append("(user_id, toString(home_page)) IN %(pages)s")
+        parts.append(f"({column}, toString(home_page)) IN %(pages)s")
     return f"({' OR '.join(parts)})", {"anywhere": tuple(anywhere), "pages": tuple(pages)}
 
 
@@ -129,19 +142,19 @@ class RejectedLine(NamedTuple):
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
     """The rejected lines that name one of the learners, as a text in quotes or as a word."""
-    names = {learner.user_id for learner in learners}
+    names = {comparable(learner.user_id) for learner in learners}
     needles = sorted(names)
     for start in range(0, len(needles), 100):
         # A line with a backslash may spell a name in another way.
         rows = clickhouse.query(
             "SELECT source_file, source_etag, source_line, toString(reason), line"
             f" FROM {clickhouse.database}.{REJECTED}"
-            " WHERE multiSearchAny(line, %(needles)s) OR position(line, '\\\\') > 0",
+            " WHERE multiSearchAnyCaseInsensitive(line, %(needles)s) OR position(line, '\\\\') > 0",
             {"needles": needles[start : start + 100]},
         )
         part = set(needles[start : start + 100])
         for row in rows:
-            if part & texts_in(as_bytes(row[4])):
+            if not part.isdisjoint(map(comparable, texts_in(as_bytes(row[4])))):
                 text = as_bytes(row[4]).decode(errors="replace")
                 yield RejectedLine(row[0], row[1], row[2], row[3], text)
 

@@ -23,7 +23,8 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
     Safe to repeat, also after it was interrupted. Raises ConfigurationError unless LEARNER_IDS is
-    pseudonyms and there is the key that was always used, ClickHouseRefused without the right ALTER UPDATE.
+    pseudonyms and there is a key, the one that was always used; ClickHouseRefused without the right
+    ALTER UPDATE.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":

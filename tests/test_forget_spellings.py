@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import KEY, LATER, MAIL, REJECTED, Forget, by_account, load, users
-from tests.samples import BAD_LINE, video
+from tests.forgetting import KEY, LATER, MAIL, PAGE, REJECTED, Forget, by_account, load, users
+from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor import learners
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.rights import forget as forgetting
@@ -91,3 +91,23 @@ def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
     assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 3
     assert users(ask) == ["LEARNER-1"]
     assert ask("SELECT DISTINCT line FROM rejected_statements") == [[""]]
+
+
+def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_too(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    learner, another = {"mbox": f"mailto:{MAIL}"}, {"mbox": "mailto:another@example.org"}
+    account = {"name": "learner-1", "homePage": PAGE}
+    actors = [
+        {"objectType": "Group", "member": [another, learner]},
+        {**learner, "account": account},
+        {"objectType": "Group", "member": [another]},
+        another,
+    ]
+    for number, actor in enumerate(actors):
+        bucket.put(f"section/1/video/{number}.jsonl", {**other(number), "actor": actor})
+    found = forget("--mbox", MAIL, "--list-objects")
+    assert found == [bucket.uri(f"section/1/video/{number}.jsonl") for number in (0, 1)]
+    account_alone = forget("--user", "learner-1", "--home-page", PAGE, "--list-objects")
+    assert account_alone == [bucket.uri("section/1/video/1.jsonl")]

@@ -22,6 +22,7 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
+from xapi_etl_processor.xapi.derived import all_ids
 from xapi_etl_processor.xapi.learners import comparable, texts_in
 from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.transpose import to_columns
@@ -95,7 +96,9 @@ def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:
     columns = to_columns(chunk)
     [user] = columns.get("user_id", ("",))
     [home_page] = columns.get("home_page", ("",))
+    people = [(user, home_page), *all_ids(chunk.statements[0].actor)]
     return any(
-        comparable(user) == comparable(learner.user_id) and learner.home_page in (None, home_page)
+        comparable(user) == comparable(learner.user_id) and learner.home_page in (None, page)
         for learner in learners
+        for user, page in people
     )

@@ -140,6 +140,29 @@ def test_a_warm_container_learns_who_is_forgotten_next_and_who_is_no_more(
     assert users(ask) == ["learner-1", "learner-2", "viewer-3"]
 
 
+@pytest.mark.slow
+def test_thousands_are_forgotten_in_changes_that_keeper_takes(
+    ask: Ask, clickhouse: ClickHouseServer, forget: Forget, tmp_path: Path
+) -> None:
+    """ZooKeeper takes 1 MB at most (jute.maxbuffer)."""
+    changes: list[int] = []
+
+    def measure(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            changes.append(len(sql))
+
+    ask(
+        "INSERT INTO video_events (event_id, user_id)"
+        " SELECT toString(number), leftPad(toString(number), 400, 'x') FROM numbers(3000)"
+    )
+    names = [str(number).rjust(400, "x") for number in range(3000)]
+    (tmp_path / "learners.csv").write_text("\n".join(["user", *names]))
+    clickhouse.hook = measure
+    assert forget("--file", str(tmp_path / "learners.csv"))["rows_removed"] == 3000
+    assert max(changes) < 1_000_000
+    assert ask("SELECT count() FROM video_events") == [[0]]
+
+
 def test_nobody_is_compared_with_the_list_twice(
     bucket: Bucket, invoke: Invoke, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:

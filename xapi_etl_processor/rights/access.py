@@ -13,7 +13,7 @@ from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.rights.learner import (
     Learner,
     check_key,
-    condition,
+    conditions,
     rejected_lines,
     tables_with_learners,
 )
@@ -36,7 +36,6 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
     check_key(clickhouse)
     known = Learners(clickhouse)
     known.refresh()
-    where, params = condition(learners, clickhouse)
     stored: dict[str, list[dict[str, Any]]] = {}
     for table in tables_with_learners(clickhouse):
         columns = [
@@ -47,12 +46,15 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
                 {"database": clickhouse.database, "table": table},
             )
         ]
-        rows = clickhouse.query(
-            f"SELECT {', '.join(columns)} FROM {clickhouse.database}.{table} FINAL WHERE {where}"
-            " ORDER BY timestamp, event_id",
-            params,
-        )
-        stored[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+        stored[table] = [
+            dict(zip(columns, row, strict=True))
+            for where, params in conditions(learners, clickhouse)
+            for row in clickhouse.query(
+                f"SELECT {', '.join(columns)} FROM {clickhouse.database}.{table} FINAL"
+                f" WHERE {where} ORDER BY timestamp, event_id",
+                params,
+            )
+        ]
     stored[REJECTED] = [line._asdict() for line in rejected_lines(learners, clickhouse)]
     return {
         "learners": [learner._asdict() for learner in learners],

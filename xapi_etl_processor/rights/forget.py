@@ -12,10 +12,11 @@ from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, ClickHouse
 from xapi_etl_processor.errors import ClickHouseUnavailable
 from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.rights.learner import (
+    AT_ONCE,
     Learner,
     as_bytes,
     check_key,
-    condition,
+    conditions,
     rejected_lines,
     stored_ids,
     tables_with_learners,
@@ -35,7 +36,6 @@ ROUNDS = 5
 _POLL_SECONDS = 0.2
 _NOTED_AT = "toUnixTimestamp64Milli(forgotten_at)"
 _KEYS = 1000
-_PEOPLE = 2000
 
 LEFT_TO_DO = (
     "objects in S3 still hold the statements: find them with --list-objects, and delete the objects"
@@ -52,13 +52,13 @@ def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]
     Raises ConfigurationError as `check_key` does.
     """
     check_key(clickhouse)
-    where, params = condition(learners, clickhouse)
     rows = 0
     for table in tables_with_learners(clickhouse):
-        [(found,)] = clickhouse.query(
-            f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
-        )
-        rows += found
+        for where, params in conditions(learners, clickhouse):
+            [(found,)] = clickhouse.query(
+                f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
+            )
+            rows += found
     return {
         "rows_removed": rows,
         "rejected_lines_removed": sum(1 for _ in rejected_lines(learners, clickhouse)),
@@ -153,9 +153,10 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    where, params = condition(learners, clickhouse)
     rows = sum(
-        remove(clickhouse, table, where, params) for table in tables_with_learners(clickhouse)
+        remove(clickhouse, table, where, params)
+        for table in tables_with_learners(clickhouse)
+        for where, params in conditions(learners, clickhouse)
     )
     lines = _remove_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
@@ -190,9 +191,9 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
             f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
         )
         found = sorted(known.forgotten(people))
-        for start in range(0, len(found), _PEOPLE):
+        for start in range(0, len(found), AT_ONCE):
             where = "(user_id, toString(home_page)) IN %(people)s"
-            params = {"people": tuple(found[start : start + _PEOPLE])}
+            params = {"people": tuple(found[start : start + AT_ONCE])}
             if dry_run:
                 [(more,)] = clickhouse.query(
                     f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params

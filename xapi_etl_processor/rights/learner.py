@@ -29,6 +29,9 @@ _COMPARABLE = "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40})$'), lower(user_
 IS_PSEUDONYM = "match(user_id, '^hmac:[0-9a-f]{64}$')"
 """What is true for rows with a pseudonym, in SQL."""
 
+AT_ONCE = 2000
+"""Learners in one change: Keeper keeps it, and takes at most 1 MB."""
+
 _FIELDS = {"user", "home_page", "mbox"}
 
 
@@ -81,9 +84,16 @@ def stored_ids(learner: Learner, key: bytes) -> tuple[str, ...]:
     return (learner.user_id, pseudonym(learner.user_id, key)) if key else (learner.user_id,)
 
 
-def condition(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[str, dict[str, Any]]:
-    """What is true for the learners' rows, and its parameters."""
+def conditions(
+    learners: Sequence[Learner], clickhouse: ClickHouse
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is true for the learners' rows, and its parameters, for at most AT_ONCE of them each."""
     key = secrets.learner_key(clickhouse.settings)
+    for start in range(0, len(learners), AT_ONCE):
+        yield _condition(learners[start : start + AT_ONCE], key)
+
+
+def _condition(learners: Sequence[Learner], key: bytes) -> tuple[str, dict[str, Any]]:
     any_capitals = any(has_any_capitals(learner.user_id) for learner in learners)
     column = _COMPARABLE if any_capitals else "user_id"
     anywhere, pages = [], []

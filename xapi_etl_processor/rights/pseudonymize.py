@@ -8,13 +8,10 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import ConfigurationError
 from xapi_etl_processor.learners import pseudonym_key
 from xapi_etl_processor.rights.forget import wait_for_loads
-from xapi_etl_processor.rights.learner import IS_PSEUDONYM, check_key, tables_with_learners
+from xapi_etl_processor.rights.learner import AT_ONCE, IS_PSEUDONYM, check_key, tables_with_learners
 from xapi_etl_processor.storage.mutations import rewrite
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.learners import pseudonym
-
-_AT_ONCE = 2000
-"""User ids in one change: Keeper keeps it, and takes at most 1 MB."""
 
 _PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 
@@ -41,8 +38,8 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
         where = f"{clickhouse.database}.{table} WHERE {_PLAIN}"
         plain = [user for (user,) in clickhouse.query(f"SELECT DISTINCT user_id FROM {where}")]
         rewritten += len(plain)
-        for start in range(0, 0 if dry_run else len(plain), _AT_ONCE):
-            users = plain[start : start + _AT_ONCE]
+        for start in range(0, 0 if dry_run else len(plain), AT_ONCE):
+            users = plain[start : start + AT_ONCE]
             rewrite(
                 clickhouse,
                 table,

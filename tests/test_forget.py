@@ -66,6 +66,19 @@ def test_rows_and_rejected_lines_are_removed_and_others_stay(
     assert "learner-1" not in forget.said.out + forget.said.err
 
 
+@pytest.mark.parametrize("who", [["--user", "learner-1"], ["--sweep"]])
+def test_clickhouses_list_of_changes_names_nobody(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, who: list[str]
+) -> None:
+    """ClickHouse keeps the text of the last hundred changes of a table."""
+    load(bucket, invoke, by_account(1), video(2))
+    ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+    assert forget(*who)["rows_removed"] == 1
+    commands = ask("SELECT command FROM system.mutations WHERE database = currentDatabase()")
+    assert "DELETE WHERE" in str(commands)
+    assert "learner-1" not in str(commands)
+
+
 def test_only_the_account_of_a_home_page_is_forgotten(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:

@@ -84,6 +84,9 @@ def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: An
     return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
 
 
+COMMANDS = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
+
+
 def holding(name: str, ask: Ask) -> set[str]:
     """Each table.column that has the name somewhere, of all that are there."""
     columns = ask(
@@ -160,6 +163,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     assert holding(NAME, ask) != set()
     assert run("pseudonymize")["user_ids"] == 2
     assert holding(NAME, ask) == holding("tricky", ask) == set()
+    assert NAME not in str(ask(COMMANDS))
     load(bucket, invoke, by(1), by(2, tricky), BAD, force_reprocess=True)
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert rows[0] == [PSEUDONYM]

@@ -12,7 +12,6 @@ from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, ClickHouse
 from xapi_etl_processor.errors import ClickHouseUnavailable
 from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.rights.learner import (
-    AT_ONCE,
     Learner,
     as_bytes,
     check_key,
@@ -190,10 +189,8 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
         people = clickhouse.query(
             f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
         )
-        found = sorted(known.forgotten(people))
-        for start in range(0, len(found), AT_ONCE):
-            where = "(user_id, toString(home_page)) IN %(people)s"
-            params = {"people": tuple(found[start : start + AT_ONCE])}
+        found = [Learner(*person) for person in sorted(known.forgotten(people))]
+        for where, params in conditions(found, clickhouse):
             if dry_run:
                 [(more,)] = clickhouse.query(
                     f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from xapi_etl_processor import secrets
@@ -95,20 +97,33 @@ def conditions(
 
 def _condition(learners: Sequence[Learner], key: bytes) -> tuple[str, dict[str, Any]]:
     any_capitals = any(has_any_capitals(learner.user_id) for learner in learners)
-    column = _COMPARABLE if any_capitals else "user_id"
+    column = hashed_column(_COMPARABLE if any_capitals else "user_id")
+    salt = token_hex(16)
     anywhere, pages = [], []
     for learner in learners:
         for user_id in stored_ids(learner, key):
+            found = hashed(comparable(user_id), salt)
             if learner.home_page is None:
-                anywhere.append(comparable(user_id))
+                anywhere.append(found)
             else:
-                pages.append((comparable(user_id), learner.home_page))
+                pages.append((found, learner.home_page))
     parts = []
     if anywhere:
         parts.append(f"{column} IN %(anywhere)s")
     if pages:
         parts.append(f"({column}, toString(home_page)) IN %(pages)s")
-    return f"({' OR '.join(parts)})", {"anywhere": tuple(anywhere), "pages": tuple(pages)}
+    params = {"anywhere": tuple(anywhere), "pages": tuple(pages), "salt": salt}
+    return f"({' OR '.join(parts)})", params
+
+
+def hashed_column(column: str) -> str:
+    """`hashed` in SQL, of a column, with the parameter `salt`."""
+    return f"hex(SHA256(concat(%(salt)s, {column})))"
+
+
+def hashed(user_id: str, salt: str) -> str:
+    """What stands for a user id in queries: system.mutations and the query log keep their text."""
+    return sha256((salt + user_id).encode()).hexdigest().upper()
 
 
 def tables_with_learners(clickhouse: ClickHouse) -> list[str]:

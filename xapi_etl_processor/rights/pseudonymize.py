@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import ConfigurationError
 from xapi_etl_processor.learners import pseudonym_key
 from xapi_etl_processor.rights.forget import wait_for_loads
-from xapi_etl_processor.rights.learner import AT_ONCE, IS_PSEUDONYM, check_key, tables_with_learners
+from xapi_etl_processor.rights.learner import (
+    AT_ONCE,
+    IS_PSEUDONYM,
+    check_key,
+    hashed,
+    hashed_column,
+    tables_with_learners,
+)
 from xapi_etl_processor.storage.mutations import rewrite
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.learners import pseudonym
@@ -40,12 +48,18 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
         rewritten += len(plain)
         for start in range(0, 0 if dry_run else len(plain), AT_ONCE):
             users = plain[start : start + AT_ONCE]
+            salt = token_hex(16)
+            column = hashed_column("user_id")
             rewrite(
                 clickhouse,
                 table,
-                "user_id = transform(user_id, %(users)s, %(pseudonyms)s, user_id)",
-                "user_id IN %(users)s",
-                {"users": users, "pseudonyms": [pseudonym(user, key) for user in users]},
+                f"user_id = transform({column}, %(users)s, %(pseudonyms)s, user_id)",
+                f"{column} IN %(users)s",
+                {
+                    "salt": salt,
+                    "users": [hashed(user, salt) for user in users],
+                    "pseudonyms": [pseudonym(user, key) for user in users],
+                },
             )
     [(lines,)] = clickhouse.query(
         f"SELECT countIf(line != '') FROM {clickhouse.database}.{REJECTED}"

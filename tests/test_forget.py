@@ -103,7 +103,7 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
     )
     file = tmp_path / "learners.csv"
     file.write_text(
-        f'\ufeffuser,home_page,mbox\r\n"Ana, B.",,\r\nana,{PAGE},\r\n,,{MAIL}\r\n', "utf-8"
+        f'\ufeffuser,home_page,mbox\r\n"Ana, B.",,\r\nana, {PAGE},\r\n,, {MAIL} \r\n', "utf-8"
     )
     assert forget("--file", str(file))["rows_removed"] == 3
     assert ask("SELECT user_id, home_page FROM video_events ORDER BY ALL") == [

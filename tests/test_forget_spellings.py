@@ -16,6 +16,7 @@ from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor import learners
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.rights import forget as forgetting
+from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 from xapi_etl_processor.telemetry import logger
 
 
@@ -46,6 +47,18 @@ def test_a_rejected_line_is_found_however_it_spells_the_name(
     load(bucket, invoke, *lines, video(2), key=LATER)
     texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
     assert texts == [[BAD_LINE.decode()], [""], [""]]
+
+
+def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    before = b'{"actor": {"account": {"name": "'
+    line = (
+        b" " * (MAX_REJECTED_BYTES - len(before) - 5) + before + b'learner-1", "homePage": "x"}}}'
+    )
+    load(bucket, invoke, b'"' + line, video(2))
+    assert ask("SELECT line FROM rejected_statements") == [[""]]
 
 
 @pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}"])

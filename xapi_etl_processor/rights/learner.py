@@ -72,10 +72,11 @@ def read_file(path: Path) -> list[Learner]:
 
 
 def _of_row(row: dict[str, Any], path: Path, line: int) -> list[Learner]:
-    user, mbox = row.get("user") or "", row.get("mbox") or ""
+    # Spreadsheets leave blanks, and neither an address nor a URL has any; a name may.
+    user, mbox = row.get("user") or "", (row.get("mbox") or "").strip()
     if not (user or mbox) or None in row:
         raise BadRequest(f"{path} line {line}: a user or an mbox is needed, and nothing else")
-    home_page = row.get("home_page") or None
+    home_page = (row.get("home_page") or "").strip() or None
     if home_page and not user:
         raise BadRequest(f"{path} line {line}: a home_page needs a user: an mbox has none")
     return [*([Learner(user, home_page)] if user else []), *(by_mail(mbox) if mbox else [])]

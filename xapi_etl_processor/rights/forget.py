@@ -41,6 +41,7 @@ LEFT_TO_DO = (
     " or their lines; loading them again stores nothing of the learner",
     "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
     " them there too; after restoring a backup, run forget --sweep",
+    "ClickHouse's query log, if it is kept for long, and the platform that writes the statements",
 )
 """What this command cannot do."""
 

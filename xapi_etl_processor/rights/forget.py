@@ -76,7 +76,7 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
     """
     check_key(clickhouse)
     noted = _times_stored_again(clickhouse)
-    _remember(learners, clickhouse)
+    remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
     for _ in range(ROUNDS):
         wait_for_loads(clickhouse)
@@ -99,7 +99,10 @@ def _times_stored_again(clickhouse: ClickHouse) -> int:
     return int(times)
 
 
-def _remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
+def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
+    """Put learners on the list; returns when all replicas of CLICKHOUSE_CLUSTER have it, since a
+    load may ask any of them. Raises ClickHouseUnavailable if one is away.
+    """
     secret = secrets.learner_key(clickhouse.settings)
     salt = _salt(clickhouse)
     key = hash_key(salt, secret)
@@ -115,7 +118,20 @@ def _remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
         "key_id": [key_id(secret) if secret else ""] * len(spelled),
     }
     # A token of its own: who was taken off the list by hand can be forgotten again.
-    clickhouse.insert(FORGOTTEN, columns, token_of(columns, token_hex(16)))
+    token = token_of(columns, token_hex(16))
+    clickhouse.insert(FORGOTTEN, columns, token, settings=_on_all_replicas(clickhouse))
+
+
+def _on_all_replicas(clickhouse: ClickHouse) -> dict[str, int]:
+    """Settings of an insert that is done when every replica has it."""
+    if not clickhouse.settings.clickhouse_cluster:
+        return {}
+    rows = clickhouse.query(
+        "SELECT total_replicas FROM system.replicas"
+        " WHERE database = %(database)s AND table = %(table)s",
+        {"database": clickhouse.database, "table": FORGOTTEN},
+    )
+    return {"insert_quorum": replicas for (replicas,) in rows}
 
 
 def _salt(clickhouse: ClickHouse) -> str:

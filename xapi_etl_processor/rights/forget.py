@@ -131,7 +131,7 @@ def _on_all_replicas(clickhouse: ClickHouse) -> dict[str, int]:
         " WHERE database = %(database)s AND table = %(table)s",
         {"database": clickhouse.database, "table": FORGOTTEN},
     )
-    return {"insert_quorum": replicas for (replicas,) in rows}
+    return {"insert_quorum": rows[0][0]} if rows else {}
 
 
 def _salt(clickhouse: ClickHouse) -> str:

@@ -84,6 +84,9 @@ def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: An
     return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
 
 
+COMMANDS = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
+
+
 def holding(name: str, ask: Ask) -> set[str]:
     """Each table.column that has the name somewhere, of all that are there."""
     columns = ask(
@@ -160,6 +163,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     assert holding(NAME, ask) != set()
     assert run("pseudonymize")["user_ids"] == 2
     assert holding(NAME, ask) == holding("tricky", ask) == set()
+    assert NAME not in str(ask(COMMANDS))
     load(bucket, invoke, by(1), by(2, tricky), BAD, force_reprocess=True)
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert rows[0] == [PSEUDONYM]
@@ -201,6 +205,43 @@ def test_without_the_key_that_was_used_nothing_is_loaded(
     assert ask("SELECT count() FROM video_events") == [[0]]
     set_variables(LEARNER_KEY=LEARNER_KEY)
     assert load(bucket, invoke, by(1))["success"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["forget", "--user", NAME],
+        ["forget", "--user", NAME, "--dry-run"],
+        ["access", "--user", NAME],
+    ],
+)
+def test_without_the_key_of_pseudonyms_no_request_seems_to_find_nothing(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    capsys: pytest.CaptureFixture[str],
+    set_variables: Set,
+    command: list[str],
+) -> None:
+    set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
+    load(bucket, invoke, by(1))
+    set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
+    assert main(command) == 2
+    assert "LEARNER_KEY_SECRET_ARN is not set, and video_events has" in capsys.readouterr().err
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+@pytest.mark.usefixtures("pseudonyms")
+@pytest.mark.parametrize("command", [["forget", "--user", "another"], ["pseudonymize"]])
+def test_a_key_that_is_not_the_functions_changes_nothing(
+    ask: Ask, run: Run, capsys: pytest.CaptureFixture[str], set_variables: Set, command: list[str]
+) -> None:
+    """The function would refuse to load after it."""
+    run("forget", "--user", NAME)
+    set_variables(LEARNER_KEY="f" * 32)
+    assert main(command) == 2
+    assert "set that key again" in capsys.readouterr().err
+    assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
 
 
 @pytest.mark.parametrize(

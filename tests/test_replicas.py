@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from tests.samples import BAD_LINE, context, notification, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.rights import forget
+from xapi_etl_processor.rights.learner import Learner
 from xapi_etl_processor.storage import inspection, tables
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -96,6 +99,27 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
     # Replicas copy in order: when the third statement is there, the repeats are there too.
     wait_for(lambda: replicas.counts() == [3, 3], 30)
     assert replicas.counts(tables.REJECTED) == [1, 1]
+
+
+@pytest.mark.long
+def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load could ask the other one, and would bring the learner back."""
+    monkeypatch.setenv("CLICKHOUSE_CLUSTER", CLUSTER)
+    clickhouse = ClickHouse(Settings.from_env(os.environ))
+    database, other = clickhouse.database, replicas.servers[1]
+    known = f"SELECT count() FROM {database}.{tables.FORGOTTEN}"
+    to_copy = f"SELECT count() FROM system.replication_queue WHERE database = '{database}'"
+    other.ask(f"SYSTEM STOP FETCHES {database}.{tables.FORGOTTEN}")
+    with ThreadPoolExecutor(1) as pool:
+        remembered = pool.submit(forget.remember, [Learner("learner-1")], clickhouse)
+        wait_for(lambda: other.ask(to_copy) != [(0,)], 15)
+        assert not remembered.done()
+        other.ask(f"SYSTEM START FETCHES {database}.{tables.FORGOTTEN}")
+        remembered.result(30)
+    assert other.ask(known) == [(1,)]
+    clickhouse.disconnect()
 
 
 @pytest.mark.long

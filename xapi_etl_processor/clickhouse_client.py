@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -47,6 +48,7 @@ MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query. Our limit; the server's own default is 256 KiB."""
 
 _QUERY = "query"
+_REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IGNORECASE)
 _INSERT = MappingProxyType({"async_insert": 0, "insert_deduplicate": 1})
 """Settings of every insert: answered when it is stored, and a repeat is recognized, whatever the
 user's profile says."""
@@ -296,8 +298,8 @@ class ClickHouse:
     def _server_error(self, error: errors.ServerException, doing: str) -> ClickHouseError:
         code = error.code
         # The first line only: the server's stack trace follows, and, for a value that it could
-        # not read, the value.
-        text = str(error.message).partition("\n")[0].partition("Stack trace")[0].strip()[:300]
+        # not read, the value. The query is repeated behind the others, with the ids in it.
+        text = _REPEATS.split(str(error.message), maxsplit=1)[0].strip()[:300]
         name, verdict, remedy = meaning(code, text)
         reason = f"code {code} {name}".strip()
         # Other texts may quote a value of a statement, for example from a view's function.

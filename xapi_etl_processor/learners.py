@@ -48,6 +48,7 @@ class Learners:
     _read_at: float = -FRESH_SECONDS
     _hashes: frozenset[str] = frozenset()
     _keys: tuple[bytes, ...] = ()
+    _named: dict[str, bool] = field(default_factory=dict)
     _pseudonyms: dict[str, str] = field(default_factory=dict)
 
     def refresh(self, deadline: Deadline = FOREVER, max_age: float = 0) -> None:
@@ -82,6 +83,7 @@ class Learners:
             self._hashes = frozenset()
         if version != self._version:
             self.changes += 1
+            self._named.clear()
         self._version = version
         self._read_at = began
 
@@ -98,11 +100,23 @@ class Learners:
         return {person for person in people if self._is_forgotten(*person)}
 
     def _is_forgotten(self, user_id: str, home_page: str) -> bool:
-        return any(
+        return self._is_named(user_id) and any(
             fingerprint(user_id, page, key) in self._hashes
             for key in self._keys
             for page in (None, home_page)
         )
+
+    def _is_named(self, text: str) -> bool:
+        """Whether a text is the user id of a forgotten learner, on whatever home page."""
+        known = self._named.get(text)
+        if known is None:
+            known = any(name_hash(text, key) in self._hashes for key in self._keys)
+            # Hashing everybody again for each statement would take half as long as the load itself.
+            if len(text) <= MAX_KNOWN_LENGTH:
+                if len(self._named) >= MAX_KNOWN:
+                    self._named.clear()
+                self._named[text] = known
+        return known
 
     def may_keep(self, line: bytes) -> bool:
         """Whether a rejected line may be kept: never with pseudonyms, and not if it names a
@@ -112,9 +126,7 @@ class Learners:
 
     def names_forgotten(self, line: bytes) -> bool:
         """Whether a line names a forgotten learner, as a text in quotes or as a word."""
-        return bool(self._hashes) and any(
-            name_hash(text, key) in self._hashes for text in texts_in(line) for key in self._keys
-        )
+        return bool(self._hashes) and any(map(self._is_named, texts_in(line)))
 
     @property
     def pseudonymous(self) -> bool:
@@ -133,7 +145,11 @@ class Learners:
 
 
 MAX_KNOWN = 100_000
-"""Pseudonyms kept between invocations, about 25 MB. Our limit."""
+"""Pseudonyms kept between invocations, about 25 MB, and texts that were compared with the list,
+about 15 MB. Our limit."""
+
+MAX_KNOWN_LENGTH = 200
+"""Characters of the longest text that is kept so. Our limit."""
 
 
 def _stored(user_id: str, key: bytes) -> str:

@@ -12,7 +12,8 @@ from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.rights.learner import (
     Learner,
-    condition,
+    check_key,
+    conditions,
     rejected_lines,
     tables_with_learners,
 )
@@ -21,16 +22,20 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
-from xapi_etl_processor.xapi.learners import texts_in
+from xapi_etl_processor.xapi.derived import all_ids
+from xapi_etl_processor.xapi.learners import comparable, texts_in
 from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """All that is stored of learners, by table, each row with the names of its columns."""
+    """All that is stored of learners, by table, each row with the names of its columns.
+
+    Raises ConfigurationError as `check_key` does.
+    """
+    check_key(clickhouse)
     known = Learners(clickhouse)
     known.refresh()
-    where, params = condition(learners, clickhouse)
     stored: dict[str, list[dict[str, Any]]] = {}
     for table in tables_with_learners(clickhouse):
         columns = [
@@ -41,12 +46,15 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
                 {"database": clickhouse.database, "table": table},
             )
         ]
-        rows = clickhouse.query(
-            f"SELECT {', '.join(columns)} FROM {clickhouse.database}.{table} FINAL WHERE {where}"
-            " ORDER BY timestamp, event_id",
-            params,
-        )
-        stored[table] = [dict(zip(columns, row, strict=True)) for row in rows]
+        stored[table] = [
+            dict(zip(columns, row, strict=True))
+            for where, params in conditions(learners, clickhouse)
+            for row in clickhouse.query(
+                f"SELECT {', '.join(columns)} FROM {clickhouse.database}.{table} FINAL"
+                f" WHERE {where} ORDER BY timestamp, event_id",
+                params,
+            )
+        ]
     stored[REJECTED] = [line._asdict() for line in rejected_lines(learners, clickhouse)]
     return {
         "learners": [learner._asdict() for learner in learners],
@@ -63,7 +71,7 @@ def objects_with(
 
     Reads every object: the tables know only the video statements.
     """
-    names = [learner.user_id.encode() for learner in learners]
+    names = [learner.user_id.encode().lower() for learner in learners]
     with closing(s3.bodies(client, objects, settings.s3_concurrency)) as bodies:
         for obj, body in bodies:
             try:
@@ -72,7 +80,7 @@ def objects_with(
                     for lines in split_lines(decompressed(body), settings.max_line_mb * MIB)
                     for line in lines
                     # A line with a backslash may spell a name in another way.
-                    if b"\\" in line or any(name in line for name in names)
+                    if b"\\" in line or any(name in line.lower() for name in names)
                 ):
                     yield obj, ""
             except (S3Error, BrokenGzip) as error:
@@ -85,10 +93,14 @@ def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:
             Source("", "", "", None, 0), [decode(line.strip())], [line], [1], [b"\0" * 32]
         )
     except Rejected:
-        return not {learner.user_id for learner in learners}.isdisjoint(texts_in(line))
+        names = {comparable(learner.user_id) for learner in learners}
+        return not names.isdisjoint(map(comparable, texts_in(line)))
     columns = to_columns(chunk)
     [user] = columns.get("user_id", ("",))
     [home_page] = columns.get("home_page", ("",))
+    people = [(user, home_page), *all_ids(chunk.statements[0].actor)]
     return any(
-        user == learner.user_id and learner.home_page in (None, home_page) for learner in learners
+        comparable(user) == comparable(learner.user_id) and learner.home_page in (None, page)
+        for learner in learners
+        for user, page in people
     )

@@ -14,7 +14,8 @@ from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.rights.learner import (
     Learner,
     as_bytes,
-    condition,
+    check_key,
+    conditions,
     rejected_lines,
     rows_by_home_page,
     stored_ids,
@@ -35,19 +36,23 @@ ROUNDS = 5
 _POLL_SECONDS = 0.2
 _NOTED_AT = "toUnixTimestamp64Milli(forgotten_at)"
 _KEYS = 1000
-_PEOPLE = 2000
 
 LEFT_TO_DO = (
     "objects in S3 still hold the statements: find them with --list-objects, and delete the objects"
     " or their lines; loading them again stores nothing of the learner",
     "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
     " them there too; after restoring a backup, run forget --sweep",
+    "ClickHouse's query log, if it is kept for long, and the platform that writes the statements",
 )
 """What this command cannot do."""
 
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """How many rows and rejected lines forgetting would remove; changes nothing."""
+    """How many rows and rejected lines forgetting would remove; changes nothing.
+
+    Raises ConfigurationError as `check_key` does.
+    """
+    check_key(clickhouse)
     found = rows_by_home_page(learners, clickhouse)
     return {
         "home_pages": sorted(found),
@@ -62,12 +67,13 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
 
     First they are remembered as hashes, so that no load that begins from now on stores anything of
     them. Then loads that have begun are waited for, and what is stored is removed. Safe to repeat.
-    Raises ClickHouseRefused without the rights (docs/privacy.md), ClickHouseUnavailable if loads do
-    not end.
+    Raises ConfigurationError as `check_key` does, ClickHouseRefused without the rights
+    (docs/privacy.md), ClickHouseUnavailable if loads do not end.
     """
+    check_key(clickhouse)
     noted = _times_stored_again(clickhouse)
     pages = sorted(rows_by_home_page(learners, clickhouse))
-    _remember(learners, clickhouse)
+    remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
     for _ in range(ROUNDS):
         wait_for_loads(clickhouse)
@@ -91,7 +97,10 @@ def _times_stored_again(clickhouse: ClickHouse) -> int:
     return int(times)
 
 
-def _remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
+def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
+    """Put learners on the list; returns when all replicas of CLICKHOUSE_CLUSTER have it, since a
+    load may ask any of them. Raises ClickHouseUnavailable if one is away.
+    """
     secret = secrets.learner_key(clickhouse.settings)
     salt = _salt(clickhouse)
     key = hash_key(salt, secret)
@@ -107,7 +116,20 @@ def _remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
         "key_id": [key_id(secret) if secret else ""] * len(spelled),
     }
     # A token of its own: who was taken off the list by hand can be forgotten again.
-    clickhouse.insert(FORGOTTEN, columns, token_of(columns, token_hex(16)))
+    token = token_of(columns, token_hex(16))
+    clickhouse.insert(FORGOTTEN, columns, token, settings=_on_all_replicas(clickhouse))
+
+
+def _on_all_replicas(clickhouse: ClickHouse) -> dict[str, int]:
+    """Settings of an insert that is done when every replica has it."""
+    if not clickhouse.settings.clickhouse_cluster:
+        return {}
+    rows = clickhouse.query(
+        "SELECT total_replicas FROM system.replicas"
+        " WHERE database = %(database)s AND table = %(table)s",
+        {"database": clickhouse.database, "table": FORGOTTEN},
+    )
+    return {"insert_quorum": rows[0][0]} if rows else {}
 
 
 def _salt(clickhouse: ClickHouse) -> str:
@@ -145,9 +167,10 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    where, params = condition(learners, clickhouse)
     rows = sum(
-        remove(clickhouse, table, where, params) for table in tables_with_learners(clickhouse)
+        remove(clickhouse, table, where, params)
+        for table in tables_with_learners(clickhouse)
+        for where, params in conditions(learners, clickhouse)
     )
     lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
@@ -182,10 +205,8 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
         people = clickhouse.query(
             f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
         )
-        found = sorted(known.forgotten(people))
-        for start in range(0, len(found), _PEOPLE):
-            where = "(user_id, toString(home_page)) IN %(people)s"
-            params = {"people": tuple(found[start : start + _PEOPLE])}
+        found = [Learner(*person) for person in sorted(known.forgotten(people))]
+        for where, params in conditions(found, clickhouse):
             if dry_run:
                 [(more,)] = clickhouse.query(
                     f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params

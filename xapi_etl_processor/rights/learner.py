@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NamedTuple
 
 from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.errors import BadRequest, ConfigurationError
+from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.storage.tables import EVENTS, REJECTED
-from xapi_etl_processor.xapi.learners import pseudonym, spellings, texts_in
+from xapi_etl_processor.xapi.learners import (
+    comparable,
+    has_any_capitals,
+    pseudonym,
+    spellings,
+    texts_in,
+)
 
 OLD_EVENTS = "video_events_old"
 """The table of version 0.1, where it has not been dropped."""
+
+_COMPARABLE = "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40})$'), lower(user_id), user_id)"
+"""`comparable`, in SQL."""
+
+IS_PSEUDONYM = "match(user_id, '^hmac:[0-9a-f]{64}$')"
+"""What is true for rows with a pseudonym, in SQL."""
+
+AT_ONCE = 2000
+"""Learners in one change: Keeper keeps it, and takes at most 1 MB."""
 
 _FIELDS = {"user", "home_page", "mbox"}
 
@@ -54,10 +72,13 @@ def read_file(path: Path) -> list[Learner]:
 
 
 def _of_row(row: dict[str, Any], path: Path, line: int) -> list[Learner]:
-    user, mbox = row.get("user") or "", row.get("mbox") or ""
+    # Spreadsheets leave blanks, and neither an address nor a URL has any; a name may.
+    user, mbox = row.get("user") or "", (row.get("mbox") or "").strip()
     if not (user or mbox) or None in row:
         raise BadRequest(f"{path} line {line}: a user or an mbox is needed, and nothing else")
-    home_page = row.get("home_page") or None
+    home_page = (row.get("home_page") or "").strip() or None
+    if home_page and not user:
+        raise BadRequest(f"{path} line {line}: a home_page needs a user: an mbox has none")
     return [*([Learner(user, home_page)] if user else []), *(by_mail(mbox) if mbox else [])]
 
 
@@ -66,22 +87,44 @@ def stored_ids(learner: Learner, key: bytes) -> tuple[str, ...]:
     return (learner.user_id, pseudonym(learner.user_id, key)) if key else (learner.user_id,)
 
 
-def condition(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[str, dict[str, Any]]:
-    """What is true for the learners' rows, and its parameters."""
+def conditions(
+    learners: Sequence[Learner], clickhouse: ClickHouse
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is true for the learners' rows, and its parameters, for at most AT_ONCE of them each."""
     key = secrets.learner_key(clickhouse.settings)
+    for start in range(0, len(learners), AT_ONCE):
+        yield _condition(learners[start : start + AT_ONCE], key)
+
+
+def _condition(learners: Sequence[Learner], key: bytes) -> tuple[str, dict[str, Any]]:
+    any_capitals = any(has_any_capitals(learner.user_id) for learner in learners)
+    column = hashed_column(_COMPARABLE if any_capitals else "user_id")
+    salt = token_hex(16)
     anywhere, pages = [], []
     for learner in learners:
         for user_id in stored_ids(learner, key):
+            found = hashed(comparable(user_id), salt)
             if learner.home_page is None:
-                anywhere.append(user_id)
+                anywhere.append(found)
             else:
-                pages.append((user_id, learner.home_page))
+                pages.append((found, learner.home_page))
     parts = []
     if anywhere:
-        parts.append("user_id IN %(anywhere)s")
+        parts.append(f"{column} IN %(anywhere)s")
     if pages:
-        parts.append("(user_id, toString(home_page)) IN %(pages)s")
-    return f"({' OR '.join(parts)})", {"anywhere": tuple(anywhere), "pages": tuple(pages)}
+        parts.append(f"({column}, toString(home_page)) IN %(pages)s")
+    params = {"anywhere": tuple(anywhere), "pages": tuple(pages), "salt": salt}
+    return f"({' OR '.join(parts)})", params
+
+
+def hashed_column(column: str) -> str:
+    """`hashed` in SQL, of a column, with the parameter `salt`."""
+    return f"hex(SHA256(concat(%(salt)s, {column})))"
+
+
+def hashed(user_id: str, salt: str) -> str:
+    """What stands for a user id in queries: system.mutations and the query log keep their text."""
+    return sha256((salt + user_id).encode()).hexdigest().upper()
 
 
 def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
@@ -96,16 +139,35 @@ def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
 
 def rows_by_home_page(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, int]:
     """How many rows the learners have, by the home page of their accounts; repeats count."""
-    where, params = condition(learners, clickhouse)
     found: dict[str, int] = {}
     for table in tables_with_learners(clickhouse):
-        for page, rows in clickhouse.query(
-            f"SELECT toString(home_page), count() FROM {clickhouse.database}.{table}"
-            f" WHERE {where} GROUP BY 1",
-            params,
-        ):
-            found[page] = found.get(page, 0) + rows
+        for where, params in conditions(learners, clickhouse):
+            for page, rows in clickhouse.query(
+                f"SELECT toString(home_page), count() FROM {clickhouse.database}.{table}"
+                f" WHERE {where} GROUP BY 1",
+                params,
+            ):
+                found[page] = found.get(page, 0) + rows
     return found
+
+
+def check_key(clickhouse: ClickHouse) -> None:
+    """Make sure that the key which is set is the one that rows and the list need.
+
+    Raises ConfigurationError if somebody was forgotten under another key, or if rows have
+    pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there.
+    """
+    Learners(clickhouse).refresh()
+    if secrets.learner_key(clickhouse.settings):
+        return
+    for table in tables_with_learners(clickhouse):
+        if clickhouse.query(
+            f"SELECT 1 FROM {clickhouse.database}.{table} WHERE {IS_PSEUDONYM} LIMIT 1"
+        ):
+            raise ConfigurationError(
+                f"LEARNER_KEY_SECRET_ARN is not set, and {table} has pseudonyms: set it as the"
+                " function has it, or rows of the learner would not be found"
+            )
 
 
 class RejectedLine(NamedTuple):
@@ -120,19 +182,19 @@ class RejectedLine(NamedTuple):
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
     """The rejected lines that name one of the learners, as a text in quotes or as a word."""
-    names = {learner.user_id for learner in learners}
+    names = {comparable(learner.user_id) for learner in learners}
     needles = sorted(names)
     for start in range(0, len(needles), 100):
         # A line with a backslash may spell a name in another way.
         rows = clickhouse.query(
             "SELECT source_file, source_etag, source_line, toString(reason), line"
             f" FROM {clickhouse.database}.{REJECTED}"
-            " WHERE multiSearchAny(line, %(needles)s) OR position(line, '\\\\') > 0",
+            " WHERE multiSearchAnyCaseInsensitive(line, %(needles)s) OR position(line, '\\\\') > 0",
             {"needles": needles[start : start + 100]},
         )
         part = set(needles[start : start + 100])
         for row in rows:
-            if part & texts_in(as_bytes(row[4])):
+            if not part.isdisjoint(map(comparable, texts_in(as_bytes(row[4])))):
                 text = as_bytes(row[4]).decode(errors="replace")
                 yield RejectedLine(row[0], row[1], row[2], row[3], text)
 

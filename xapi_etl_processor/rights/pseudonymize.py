@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import ConfigurationError
 from xapi_etl_processor.learners import pseudonym_key
 from xapi_etl_processor.rights.forget import wait_for_loads
-from xapi_etl_processor.rights.learner import tables_with_learners
+from xapi_etl_processor.rights.learner import (
+    AT_ONCE,
+    IS_PSEUDONYM,
+    check_key,
+    hashed,
+    hashed_column,
+    tables_with_learners,
+)
 from xapi_etl_processor.storage.mutations import rewrite
 from xapi_etl_processor.storage.tables import REJECTED
 from xapi_etl_processor.xapi.learners import pseudonym
 
-_AT_ONCE = 2000
-"""User ids in one change: Keeper keeps it, and takes at most 1 MB."""
-
-_PLAIN = "user_id != '' AND NOT match(user_id, '^hmac:[0-9a-f]{64}$')"
+_PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 
 
 def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
     Safe to repeat, also after it was interrupted. Raises ConfigurationError unless LEARNER_IDS is
-    pseudonyms and there is a key, ClickHouseRefused without the right ALTER UPDATE.
+    pseudonyms and there is a key, the one that was always used; ClickHouseRefused without the right
+    ALTER UPDATE.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":
@@ -32,6 +38,7 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
             " ids again; then here"
         )
     key = pseudonym_key(settings)
+    check_key(clickhouse)
     if not dry_run:
         wait_for_loads(clickhouse)
     rewritten = 0
@@ -39,14 +46,20 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
         where = f"{clickhouse.database}.{table} WHERE {_PLAIN}"
         plain = [user for (user,) in clickhouse.query(f"SELECT DISTINCT user_id FROM {where}")]
         rewritten += len(plain)
-        for start in range(0, 0 if dry_run else len(plain), _AT_ONCE):
-            users = plain[start : start + _AT_ONCE]
+        for start in range(0, 0 if dry_run else len(plain), AT_ONCE):
+            users = plain[start : start + AT_ONCE]
+            salt = token_hex(16)
+            column = hashed_column("user_id")
             rewrite(
                 clickhouse,
                 table,
-                "user_id = transform(user_id, %(users)s, %(pseudonyms)s, user_id)",
-                "user_id IN %(users)s",
-                {"users": users, "pseudonyms": [pseudonym(user, key) for user in users]},
+                f"user_id = transform({column}, %(users)s, %(pseudonyms)s, user_id)",
+                f"{column} IN %(users)s",
+                {
+                    "salt": salt,
+                    "users": [hashed(user, salt) for user in users],
+                    "pseudonyms": [pseudonym(user, key) for user in users],
+                },
             )
     [(lines,)] = clickhouse.query(
         f"SELECT countIf(line != '') FROM {clickhouse.database}.{REJECTED}"

@@ -127,7 +127,8 @@ class Batch:
     def _note(self, obj: S3Object, parsed: Parsed) -> None:
         for line in parsed.rejected:
             bounded = line._replace(line=line.line[: ledger.MAX_REJECTED_BYTES])
-            if not self._learners.may_keep(bounded.line):
+            # A name may be cut off at the bound.
+            if not self._learners.may_keep(line.line[: 2 * ledger.MAX_REJECTED_BYTES]):
                 bounded = line._replace(line=b"")
             self._rejected.append((obj, bounded))
             self._noted_bytes += len(bounded.line)

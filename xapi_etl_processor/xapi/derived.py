@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xapi_etl_processor.xapi.chunk import Chunk, Rows
@@ -61,6 +61,14 @@ def _who(party: Any) -> str | None:
         return None
     ids = (party.account.name, party.mbox, party.mbox_sha1sum, party.openid)
     return next(filter(None, map(text, ids)), None)
+
+
+def all_ids(actor: Any) -> Iterator[tuple[str, str]]:
+    """Every identifier of an actor, and of a Group's members, with the home page of an account."""
+    for party in filter(None, (actor, *(actor.member or ()))):
+        yield text(party.account.name) or "", text(party.account.homePage) or ""
+        for found in (party.mbox, party.mbox_sha1sum, party.openid):
+            yield text(found) or "", ""
 
 
 def timestamps(

@@ -16,6 +16,9 @@ PSEUDONYM = "hmac:"
 """How a pseudonym begins, before 64 hexadecimal digits."""
 
 _IS_PSEUDONYM = re.compile(rf"{PSEUDONYM}[0-9a-f]{{64}}")
+_ANY_CAPITALS = re.compile(r"mailto:.*|[0-9a-f]{40}", re.IGNORECASE | re.DOTALL)
+_UNQUOTED = re.compile(rb'(?:[^"\\]|\\.)+', re.DOTALL)
+_NUMBERED = re.compile(rb'"name"\s*:\s*(-?[0-9][0-9.eE+-]*)')
 _BETWEEN = re.compile(rb'"|[\s,;]+')
 
 
@@ -29,14 +32,28 @@ def is_pseudonym(user_id: str) -> bool:
     return _IS_PSEUDONYM.fullmatch(user_id) is not None
 
 
+def comparable(user_id: str) -> str:
+    """A user id as learners are compared by it: mail addresses and SHA-1 in lower case (A to Z, as
+    ClickHouse's `lower` has it), all others as they are.
+    """
+    if not has_any_capitals(user_id):
+        return user_id
+    return user_id.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+def has_any_capitals(user_id: str) -> bool:
+    """Whether capitals make no difference in a user id, so that `comparable` may change it."""
+    return _ANY_CAPITALS.fullmatch(user_id) is not None
+
+
 def fingerprint(user_id: str, home_page: str | None, key: bytes) -> str:
     """The hash of a learner, 64 hexadecimal digits; without a home page, of the id on any."""
-    return digest(key, json.dumps([user_id, home_page]).encode(), "sha256").hex()
+    return digest(key, json.dumps([comparable(user_id), home_page]).encode(), "sha256").hex()
 
 
 def name_hash(user_id: str, key: bytes) -> str:
     """The hash of a user id alone, which is all that can be found in a line that is no JSON."""
-    return digest(key, json.dumps([user_id]).encode(), "sha256").hex()
+    return digest(key, json.dumps([comparable(user_id)]).encode(), "sha256").hex()
 
 
 def key_id(key: bytes) -> str:
@@ -44,21 +61,27 @@ def key_id(key: bytes) -> str:
     return digest(key, b"key id", "sha256").hex()[:16]
 
 
-def spellings(mbox: str) -> tuple[str, str]:
+def spellings(mbox: str) -> list[str]:
     """The user ids that a mail address can have: as mbox, and as mbox_sha1sum, which is the SHA-1
-    of the whole `mailto:` IRI (xAPI 1.0.3, part 2, section 2.4.2.3).
+    of the whole `mailto:` IRI (xAPI 1.0.3, part 2, section 2.4.2.3); both also in lower case.
     """
     iri = mbox if mbox.lower().startswith("mailto:") else f"mailto:{mbox}"
-    return iri, sha1(iri.encode(), usedforsecurity=False).hexdigest()
+    iris = dict.fromkeys((iri, comparable(iri)))
+    return [*iris, *(sha1(each.encode(), usedforsecurity=False).hexdigest() for each in iris)]
 
 
 def texts_in(line: bytes) -> set[str]:
     """What could be a user id in a line that is no statement: its texts in quotes, as JSON reads
-    them, and its words.
+    them, its words, and a number that is a name.
 
     The line may be cut anywhere, so what stands between two quotes counts wherever they begin.
     """
-    pieces = {*line.split(b'"'), *_BETWEEN.split(line)}
+    pieces = {
+        *line.split(b'"'),
+        *_UNQUOTED.findall(line),
+        *_BETWEEN.split(line),
+        *_NUMBERED.findall(line),
+    }
     found = set()
     for piece in pieces:
         text = piece.decode(errors="replace")

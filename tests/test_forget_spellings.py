@@ -19,6 +19,8 @@ from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.slow
+
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
 NAME = "canary7f3e"

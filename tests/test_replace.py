@@ -16,6 +16,8 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.slow
+
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OTHER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
 
@@ -60,7 +62,6 @@ def test_rows_that_the_current_version_does_not_hold_are_removed(
     assert stored(ask) == [event_id(1)]
 
 
-@pytest.mark.slow
 def test_bulk_removes_them_too_and_also_of_objects_that_are_loaded_already(
     twice: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -76,7 +77,6 @@ def test_rows_of_other_objects_stay(twice: Bucket, invoke: Invoke, ask: Ask) -> 
     assert stored(ask) == [event_id(1), event_id(4)]
 
 
-@pytest.mark.slow
 def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(
     twice: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -89,7 +89,6 @@ def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_rem
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_statement_that_another_object_holds_stays(
     bucket: Bucket, invoke: Invoke, ask: Ask, merged: bool
@@ -105,7 +104,6 @@ def test_a_statement_that_another_object_holds_stays(
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
-@pytest.mark.slow
 def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -120,7 +118,6 @@ def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_remove
     assert stored(ask) == [event_id(1), event_id(2), event_id(3), event_id(4)]
 
 
-@pytest.mark.slow
 def test_an_earlier_version_that_comes_back_is_loaded_again(
     twice: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -166,7 +163,6 @@ def test_an_object_that_changes_meanwhile_is_left_alone(
     assert len(stored(ask)) == 3
 
 
-@pytest.mark.slow
 def test_many_rows_are_removed_part_by_part(
     twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +172,6 @@ def test_many_rows_are_removed_part_by_part(
     assert stored(ask) == [event_id(1)]
 
 
-@pytest.mark.slow
 def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     odd = {"id": "https://example.org/it's \\ a %s \U0001f600 \t video\u0000"}
     load(invoke, bucket, bucket.put(KEY, video(1, object=odd), video(2, object=odd)))
@@ -186,7 +181,6 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
     assert stored(ask) == [event_id(1)]
 
 
-@pytest.mark.slow
 def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
     answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
     assert answer["success"]
@@ -201,7 +195,6 @@ def test_a_dry_run_cannot_replace(invoke: Invoke, payload: dict[str, Any]) -> No
     assert "replace does not go with dry_run" in answer["error"]
 
 
-@pytest.mark.slow
 def test_an_object_whose_load_has_not_ended_loses_nothing(
     bucket: Bucket,
     invoke: Invoke,

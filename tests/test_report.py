@@ -21,6 +21,8 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.report import charts
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.slow
+
 LESSON = "https://videos.example.edu/lesson"
 DAY = 86_400
 

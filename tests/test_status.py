@@ -18,6 +18,8 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.slow
+
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
 
@@ -118,7 +120,6 @@ def test_without_a_bucket_that_is_said_and_the_tables_are_shown(
     assert found["days"]
 
 
-@pytest.mark.slow
 def test_queues_are_asked_if_they_are_set(
     loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

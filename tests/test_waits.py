@@ -121,6 +121,17 @@ def unanswering_port(addresses: list[str], open_sockets: ExitStack) -> int:
     return port
 
 
+def test_an_insert_that_found_no_connection_in_time_was_not_stored_for_sure(
+    settings: Settings,
+) -> None:
+    with ExitStack() as open_sockets:
+        port = unanswering_port(["127.0.0.1"], open_sockets)
+        clickhouse = ClickHouse(replace(settings, clickhouse_port=port))
+        with pytest.raises(ClickHouseUnavailable, match="no connection"):
+            clickhouse.insert("video_events", {"event_id": ["1"]}, "token", FOREVER.within(1))
+    assert clickhouse.uncertain == 0
+
+
 @pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
 def test_a_warm_connection_that_the_network_forgot_is_replaced(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -45,8 +45,8 @@ examples:
   python -m xapi_etl_processor invoke '{"health_check": true}'
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain: with --json); logs and
-progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain, status, verify and rejects:
+with --json); logs and progress go to standard error.
 """
 
 

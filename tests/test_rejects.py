@@ -19,6 +19,8 @@ from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
+pytestmark = pytest.mark.slow
+
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
 LONG = b"x" * 10_000

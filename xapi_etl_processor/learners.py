@@ -93,6 +93,11 @@ class Learners:
         if self.pseudonymous:
             pseudonym_key(self.clickhouse.settings, deadline)
 
+    @property
+    def anybody(self) -> bool:
+        """Whether anybody was forgotten."""
+        return bool(self._hashes)
+
     def forgotten(self, people: Iterable[Person]) -> set[Person]:
         """Which of these people were forgotten."""
         if not self._hashes:
@@ -133,10 +138,8 @@ class Learners:
         """Whether user ids are stored as pseudonyms."""
         return self.clickhouse.settings.learner_ids == "pseudonyms"
 
-    def stored_ids(self, user_ids: Iterable[str]) -> list[str]:
-        """The user ids as they are stored; raises ConfigurationError if pseudonyms need a key."""
-        if not self.pseudonymous:
-            return list(user_ids)
+    def pseudonyms(self, user_ids: Iterable[str]) -> list[str]:
+        """What is stored instead of user ids; raises ConfigurationError if there is no key."""
         key = pseudonym_key(self.clickhouse.settings)
         known = self._pseudonyms
         if len(known) > MAX_KNOWN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import compress
 from typing import Any
@@ -64,7 +64,6 @@ class Batch:
         self._rejected: list[tuple[S3Object, RejectedLine]] = []
         self._voided: list[tuple[S3Object, Voided]] = []
         self._noted_bytes = 0
-        self._people: set[Person] = set()
         self._forgotten_list = self._learners.changes
 
     @property
@@ -109,19 +108,15 @@ class Batch:
 
     def _without_forgotten(self, parsed: Parsed, columns: Columns) -> Columns:
         """The columns without forgotten learners, and with user ids as they are stored."""
-        size = len(parsed.chunk.statements)
-        users = columns.get("user_id") or [""] * size
-        people = list(zip(users, columns.get("home_page") or [""] * size, strict=True))
-        present = set(people)
-        if forgotten := self._learners.forgotten(present):
+        people = _people(columns, len(parsed.chunk.statements)) if self._learners.anybody else []
+        if forgotten := self._learners.forgotten(set(people)):
             rows = [person not in forgotten for person in people]
             parsed.chunk.keep(rows)
-            parsed.counts.forgotten = size - sum(rows)
+            parsed.counts.forgotten = len(rows) - sum(rows)
             parsed.counts.video -= parsed.counts.forgotten
             columns = {name: list(compress(values, rows)) for name, values in columns.items()}
-        self._people |= present - forgotten
-        if "user_id" in columns:
-            columns["user_id"] = self._learners.stored_ids(columns["user_id"])
+        if self._learners.pseudonymous and "user_id" in columns:
+            columns["user_id"] = self._learners.pseudonyms(columns["user_id"])
         return columns
 
     def _note(self, obj: S3Object, parsed: Parsed) -> None:
@@ -221,7 +216,8 @@ class Batch:
         """
         if self._learners.changes == self._forgotten_list:
             return
-        forgotten = self._learners.forgotten(self._people)
+        # Who was forgotten is on the list by name and by pseudonym.
+        forgotten = self._learners.forgotten(set(_people(self._columns, self._rows)))
         kept = all(self._learners.may_keep(line.line) for _, line in self._rejected if line.line)
         if kept and not forgotten:
             return
@@ -233,3 +229,10 @@ class Batch:
             "a learner was forgotten while their statements were loaded: load the objects again,"
             " which leaves those out"
         )
+
+
+def _people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
+    """The viewer of each row."""
+    nobody = [""] * rows
+    users, pages = columns.get("user_id") or nobody, columns.get("home_page") or nobody
+    return list(zip(users, pages, strict=True))

@@ -9,8 +9,9 @@ moment does not come back unseen (see docs/privacy.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -31,8 +32,22 @@ FRESH_SECONDS = 1.0
 """How long the list is taken for current before an insert. Our limit; after an insert it is always
 read."""
 
+MAX_KNOWN = 100_000
+"""Pseudonyms kept between invocations, about 25 MB, and texts that were compared with the list,
+about 15 MB. Our limit."""
+
+MAX_KNOWN_LENGTH = 200
+"""Characters of the longest text that is kept so. Our limit."""
+
 Person = tuple[str, str]
 """A user id and its home page, '' if there is none; a viewer, as the views count them."""
+
+
+def people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
+    """Who each row is about; a column that is not there is empty in all rows."""
+    nobody = [""] * rows
+    users, pages = columns.get("user_id") or nobody, columns.get("home_page") or nobody
+    return list(zip(users, pages, strict=True))
 
 
 @dataclass
@@ -145,14 +160,6 @@ class Learners:
         if len(known) > MAX_KNOWN:
             known.clear()
         return [known.get(user) or known.setdefault(user, _stored(user, key)) for user in user_ids]
-
-
-MAX_KNOWN = 100_000
-"""Pseudonyms kept between invocations, about 25 MB, and texts that were compared with the list,
-about 15 MB. Our limit."""
-
-MAX_KNOWN_LENGTH = 200
-"""Characters of the longest text that is kept so. Our limit."""
 
 
 def _stored(user_id: str, key: bytes) -> str:

@@ -11,7 +11,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import parsed_parts
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.errors import S3Error
-from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.learners import Learners, people
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object
@@ -94,13 +94,13 @@ def would_be_stored(parsed: Parsed, learners: Learners) -> list[Row]:
     def values(name: str) -> Sequence[Any]:
         return columns.get(name) or [ABSENT[name]] * size
 
-    people = list(zip(values("user_id"), values("home_page"), strict=True))
-    forgotten = learners.forgotten(set(people))
+    viewers = people(columns, size)
+    forgotten = learners.forgotten(set(viewers))
     keys = zip(*map(values, KEY_COLUMNS), strict=True)
     return [
         Row(line, Key(*key))
-        for line, key, person in zip(parsed.chunk.numbers, keys, people, strict=True)
-        if person not in forgotten
+        for line, key, viewer in zip(parsed.chunk.numbers, keys, viewers, strict=True)
+        if viewer not in forgotten
     ]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import compress
 from typing import Any
 
 from xapi_etl_processor import __version__
 from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
-from xapi_etl_processor.learners import FRESH_SECONDS, Person
+from xapi_etl_processor.learners import FRESH_SECONDS, people
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
@@ -108,9 +108,9 @@ class Batch:
 
     def _without_forgotten(self, parsed: Parsed, columns: Columns) -> Columns:
         """The columns without forgotten learners, and with user ids as they are stored."""
-        people = _people(columns, len(parsed.chunk.statements)) if self._learners.anybody else []
-        if forgotten := self._learners.forgotten(set(people)):
-            rows = [person not in forgotten for person in people]
+        viewers = people(columns, len(parsed.chunk.statements)) if self._learners.anybody else []
+        if forgotten := self._learners.forgotten(set(viewers)):
+            rows = [viewer not in forgotten for viewer in viewers]
             parsed.chunk.keep(rows)
             parsed.counts.forgotten = len(rows) - sum(rows)
             parsed.counts.video -= parsed.counts.forgotten
@@ -217,7 +217,7 @@ class Batch:
         if self._learners.changes == self._forgotten_list:
             return
         # Who was forgotten is on the list by name and by pseudonym.
-        forgotten = self._learners.forgotten(set(_people(self._columns, self._rows)))
+        forgotten = self._learners.forgotten(set(people(self._columns, self._rows)))
         kept = all(self._learners.may_keep(line.line) for _, line in self._rejected if line.line)
         if kept and not forgotten:
             return
@@ -229,10 +229,3 @@ class Batch:
             "a learner was forgotten while their statements were loaded: load the objects again,"
             " which leaves those out"
         )
-
-
-def _people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
-    """The viewer of each row."""
-    nobody = [""] * rows
-    users, pages = columns.get("user_id") or nobody, columns.get("home_page") or nobody
-    return list(zip(users, pages, strict=True))

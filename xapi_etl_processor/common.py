@@ -134,12 +134,17 @@ def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Par
     Raises S3Error and BrokenGzip if the body cannot be read to its end, S3Unusable if the object is
     larger than the limit, and DeadlinePassed when no new work may begin.
     """
-    source = Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
+    source = source_of(obj)
     max_line = run.settings.max_line_mb * MIB
     first = 1
     for lines in line_parts(obj, body, run):
         yield parse(lines, first, source, max_line)
         first += len(lines)
+
+
+def source_of(obj: S3Object) -> Source:
+    """What an object says of itself, and supplies where its statements are silent."""
+    return Source(obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0)
 
 
 def line_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[list[bytes]]:

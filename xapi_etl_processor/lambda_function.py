@@ -109,8 +109,14 @@ def _bulk(event: Any, context: Any) -> _Reply:
     settings = Settings.from_env(os.environ)
     try:
         request = read_request(event, settings)
-        run = _run("bulk", settings, context, request.force, request.dry_run)
-        run.replace = request.replace
+        run = _run(
+            "bulk",
+            settings,
+            context,
+            force=request.force,
+            dry_run=request.dry_run,
+            replacing=request.replace,
+        )
         body = run_verify(request, run) if request.verify else run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
@@ -133,8 +139,7 @@ def _event(event: Any, context: Any) -> _Reply:
         text = misspelt(event) or f"{error}."
         return _bad_request("event", f"{text} Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
-    run = _run("event", settings, context, force, dry_run)
-    run.replace = replacing
+    run = _run("event", settings, context, force=force, dry_run=dry_run, replacing=replacing)
     end = run.deadline
     if delivery.from_sqs:
         run = replace(run, deadline=end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6))
@@ -161,13 +166,16 @@ def _what_failed(delivery: Delivery, body: Mapping[str, Any]) -> str:
 _MODES = {"health_check": _health, "bulk": _bulk, "event": _event}
 
 
-def _run(mode: str, settings: Settings, context: Any, force: bool, dry_run: bool) -> Run:
+def _run(
+    mode: str, settings: Settings, context: Any, *, force: bool, dry_run: bool, replacing: bool
+) -> Run:
     return Run(
         settings,
         connections(settings),
         mode,
         force=force,
         dry_run=dry_run,
+        replace=replacing,
         deadline=_deadline(context),
     )
 

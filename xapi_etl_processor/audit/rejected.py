@@ -21,7 +21,7 @@ from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object, section_id
-from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
+from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES, as_bytes
 from xapi_etl_processor.storage.tables import FILES, REJECTED, SOURCE_FILE
 from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import WHITESPACE
@@ -119,8 +119,7 @@ def rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Iterator[Rejected]
             {**chosen.params, "after": after, "limit": PAGE_LINES},
         )
         for row in rows:
-            kept = row[-1].encode() if isinstance(row[-1], str) else row[-1]
-            yield Rejected._make((*row[:-1], kept))
+            yield Rejected._make((*row[:-1], as_bytes(row[-1])))
         if len(rows) < PAGE_LINES:
             return
         after = rows[-1][:3]

@@ -12,6 +12,7 @@ from typing import Any
 
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.commands.load import object_of
+from xapi_etl_processor.common import source_of
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Unusable
 from xapi_etl_processor.sources import reading, s3
@@ -133,9 +134,6 @@ def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[by
         client = s3.client(1, settings.bucket_owner)
         named = reading.describe(client, [object_of(name)], 1)
         for obj, body in reading.bodies(client, named, 1):
-            source = Source(
-                obj.uri, obj.etag, obj.section, obj.key_timestamp_ms, obj.modified_ms or 0
-            )
-            yield source, decompressed(body, limits)
+            yield source_of(obj), decompressed(body, limits)
     except BrokenGzip as error:
         raise S3Unusable(f"{name}: {error}") from error

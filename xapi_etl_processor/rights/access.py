@@ -9,7 +9,6 @@ from typing import Any
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Error
-from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.rights.learner import (
     Learner,
     check_key,
@@ -33,9 +32,7 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
 
     Raises ConfigurationError as `check_key` does.
     """
-    check_key(clickhouse)
-    known = Learners(clickhouse)
-    known.refresh()
+    known = check_key(clickhouse)
     stored: dict[str, list[dict[str, Any]]] = {}
     for table in tables_with_learners(clickhouse):
         columns = [

@@ -13,7 +13,6 @@ from xapi_etl_processor.errors import ClickHouseUnavailable
 from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.rights.learner import (
     Learner,
-    as_bytes,
     check_key,
     conditions,
     rejected_lines,
@@ -21,7 +20,7 @@ from xapi_etl_processor.rights.learner import (
     stored_ids,
     tables_with_learners,
 )
-from xapi_etl_processor.storage.ledger import token_of
+from xapi_etl_processor.storage.ledger import as_bytes, token_of
 from xapi_etl_processor.storage.mutations import remove, rewrite
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash

@@ -13,7 +13,8 @@ from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import BadRequest, ConfigurationError
 from xapi_etl_processor.learners import Learners
-from xapi_etl_processor.storage.tables import EVENTS, REJECTED
+from xapi_etl_processor.storage.ledger import as_bytes
+from xapi_etl_processor.storage.tables import EVENTS, OLD_EVENTS, REJECTED
 from xapi_etl_processor.xapi.learners import (
     comparable,
     has_any_capitals,
@@ -21,9 +22,6 @@ from xapi_etl_processor.xapi.learners import (
     spellings,
     texts_in,
 )
-
-OLD_EVENTS = "video_events_old"
-"""The table of version 0.1, where it has not been dropped."""
 
 _COMPARABLE = "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40})$'), lower(user_id), user_id)"
 """`comparable`, in SQL."""
@@ -151,15 +149,16 @@ def rows_by_home_page(learners: Sequence[Learner], clickhouse: ClickHouse) -> di
     return found
 
 
-def check_key(clickhouse: ClickHouse) -> None:
-    """Make sure that the key which is set is the one that rows and the list need.
+def check_key(clickhouse: ClickHouse) -> Learners:
+    """Check that the right key is set, for the stored rows and for the list; returns the list.
 
     Raises ConfigurationError if somebody was forgotten under another key, or if rows have
     pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there.
     """
-    Learners(clickhouse).refresh()
+    known = Learners(clickhouse)
+    known.refresh()
     if secrets.learner_key(clickhouse.settings):
-        return
+        return known
     for table in tables_with_learners(clickhouse):
         if clickhouse.query(
             f"SELECT 1 FROM {clickhouse.database}.{table} WHERE {IS_PSEUDONYM} LIMIT 1"
@@ -168,6 +167,7 @@ def check_key(clickhouse: ClickHouse) -> None:
                 f"LEARNER_KEY_SECRET_ARN is not set, and {table} has pseudonyms: set it as the"
                 " function has it, or rows of the learner would not be found"
             )
+    return known
 
 
 class RejectedLine(NamedTuple):
@@ -194,11 +194,6 @@ def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Itera
         )
         part = set(needles[start : start + 100])
         for row in rows:
-            if not part.isdisjoint(map(comparable, texts_in(as_bytes(row[4])))):
-                text = as_bytes(row[4]).decode(errors="replace")
-                yield RejectedLine(row[0], row[1], row[2], row[3], text)
-
-
-def as_bytes(line: str | bytes) -> bytes:
-    """A rejected line: the driver gives bytes if it is no UTF-8."""
-    return line if isinstance(line, bytes) else line.encode()
+            line = as_bytes(row[4])
+            if not part.isdisjoint(map(comparable, texts_in(line))):
+                yield RejectedLine._make((*row[:4], line.decode(errors="replace")))

@@ -77,6 +77,11 @@ def record_rejected(
     clickhouse.insert(REJECTED, columns, token_of(columns, salt), deadline)
 
 
+def as_bytes(line: str | bytes) -> bytes:
+    """A rejected line that was read: the driver gives bytes if it is no UTF-8."""
+    return line if isinstance(line, bytes) else line.encode()
+
+
 def record_voided(
     clickhouse: ClickHouse,
     voided: Sequence[tuple[S3Object, Voided]],

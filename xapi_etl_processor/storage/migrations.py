@@ -19,16 +19,13 @@ from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.storage.replication import on_cluster
-from xapi_etl_processor.storage.tables import EVENTS, REJECTED
+from xapi_etl_processor.storage.tables import EVENTS, OLD_EVENTS, REJECTED
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
     from clickhouse_migrations.connection import Connection
 
 SCHEMA = Path(__file__).parent / "schema"
-
-OLD_EVENTS = "video_events_old"
-"""The table of version 0.1, with its rows; before the exchange in 0002, the table that is new."""
 
 INSERT_SECONDS = 2 * REPLY_SECONDS
 """How long inserts that run during an exchange are waited for. Our limit: the loader gives an

@@ -6,6 +6,9 @@ from xapi_etl_processor import learners
 from xapi_etl_processor.xapi.columns import COLUMNS
 
 EVENTS = "video_events"
+OLD_EVENTS = "video_events_old"
+"""The table of version 0.1, with its rows, where it was not dropped yet; while 0002 is applied, the
+table that is new until both are exchanged."""
 FILES = "processed_files"
 REJECTED = "rejected_statements"
 VOIDED = "voided_statements"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import video
+from xapi_etl_processor import learners
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.rights import forget as forgetting
+from xapi_etl_processor.telemetry import logger
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -45,3 +52,32 @@ def users(ask: Ask) -> list[str]:
 
 def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: bool) -> Any:
     return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
+
+
+def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `forget` wait for no second, and restore the log's stream after the test."""
+    for module in (learners, forgetting):
+        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+def check_before_each_insert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let loads read the list again just before they store a batch, however fresh it is."""
+    monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
+
+
+def at_the_second_look(clickhouse: ClickHouseServer, act: Callable[[], None]) -> list[str]:
+    """Call `act` when a load looks at the list for the second time; returns the looks so far."""
+    looks: list[str] = []
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "query" and "max(forgotten_at)" in sql:
+            looks.append(sql)
+            if len(looks) == 2:
+                clickhouse.hook = lambda *_: None
+                acting = Thread(target=act)
+                acting.start()
+                acting.join(30)
+
+    clickhouse.hook = meanwhile
+    return looks

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import KEY, LATER, MAIL, PAGE, REJECTED, Forget, by_account, load, users
+from tests.forgetting import (
+    KEY,
+    LATER,
+    MAIL,
+    PAGE,
+    REJECTED,
+    Forget,
+    at_the_second_look,
+    be_quick,
+    by_account,
+    check_before_each_insert,
+    load,
+    users,
+)
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import learners
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -27,17 +39,13 @@ from xapi_etl_processor.rights.learner import Learner
 from xapi_etl_processor.run import Connections, Run, Status
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches are checked just before they are stored, so that a second need not pass."""
-    for module in (learners, forgetting):
-        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
-    monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+    be_quick(monkeypatch)
+    check_before_each_insert(monkeypatch)
 
 
 @pytest.fixture
@@ -225,22 +233,10 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The learner is forgotten between the first and the second look at the list."""
-    looks = 0
-
-    def meanwhile(point: str, sql: str) -> None:
-        nonlocal looks
-        if point == "query" and "max(forgotten_at)" in sql:
-            looks += 1
-            if looks == 2:
-                clickhouse.hook = lambda *_: None
-                forgotten = Thread(target=forget_quietly, args=(settings,))
-                forgotten.start()
-                forgotten.join(30)
-
-    clickhouse.hook = meanwhile
+    looks = at_the_second_look(clickhouse, lambda: forget_quietly(settings))
     with pytest.raises(EventFailed, match="a learner was forgotten"):
         load(bucket, invoke, by_account(1), video(2))
-    assert looks == 2
+    assert len(looks) == 2
     assert users(ask) == []
     assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from hashlib import sha1
 from typing import Any
@@ -11,22 +10,28 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import KEY, LATER, MAIL, PAGE, REJECTED, Forget, by_account, load, users
+from tests.forgetting import (
+    KEY,
+    LATER,
+    MAIL,
+    PAGE,
+    REJECTED,
+    Forget,
+    be_quick,
+    by_account,
+    load,
+    users,
+)
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor import learners
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
-from xapi_etl_processor.telemetry import logger
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (learners, forgetting):
-        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+    be_quick(monkeypatch)
 
 
 @pytest.fixture

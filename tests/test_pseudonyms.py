@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from threading import Thread
 from typing import Any
 
 import boto3
@@ -17,15 +15,15 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.forgetting import at_the_second_look, be_quick, check_before_each_insert
 from tests.samples import video
-from xapi_etl_processor import learners, secrets
+from xapi_etl_processor import secrets
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError, EventFailed
 from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.rights.learner import Learner
-from xapi_etl_processor.telemetry import logger
 
 pytestmark = pytest.mark.slow
 
@@ -56,10 +54,8 @@ BAD = json.dumps({k: v for k, v in by(9).items() if k != "verb"}).encode()
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (learners, forgetting):
-        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
-    monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+    be_quick(monkeypatch)
+    check_before_each_insert(monkeypatch)
 
 
 @pytest.fixture
@@ -162,25 +158,17 @@ def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The batch has pseudonyms only when the list is read the second time."""
-    looks = 0
 
-    def meanwhile(point: str, sql: str) -> None:
-        nonlocal looks
-        if point == "query" and "max(forgotten_at)" in sql:
-            looks += 1
-            if looks == 2:
-                clickhouse.hook = lambda *_: None
-                with_key = replace(settings, learner_ids="pseudonyms", learner_key=LEARNER_KEY)
-                other = ClickHouse(with_key)
-                forgotten = Thread(target=forgetting.forget, args=([Learner(NAME)], other))
-                forgotten.start()
-                forgotten.join(30)
-                other.disconnect()
+    def forget_with_the_key() -> None:
+        with_key = replace(settings, learner_ids="pseudonyms", learner_key=LEARNER_KEY)
+        other = ClickHouse(with_key)
+        forgetting.forget([Learner(NAME)], other)
+        other.disconnect()
 
-    clickhouse.hook = meanwhile
+    looks = at_the_second_look(clickhouse, forget_with_the_key)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
         load(bucket, invoke, by(1), by(2, "another"))
-    assert looks == 2
+    assert len(looks) == 2
     assert load(bucket, invoke, by(1), by(2, "another"))["forgotten_events"] == 1
     assert ask(f"SELECT countIf(user_id = '{PSEUDONYM}'), count() FROM video_events") == [[0, 1]]
 

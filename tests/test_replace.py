@@ -211,7 +211,7 @@ def test_an_object_whose_load_has_not_ended_loses_nothing(
             ask("OPTIMIZE TABLE video_events FINAL")
 
     clickhouse.hook = merge
-    # The last batch that has KEY in it has rows of the late object too, if they are read together.
+    # If both objects are read together, the last batch of KEY also has rows of the late one.
     monkeypatch.setenv("BATCH_ROWS", "2")
     monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
     assert invoke({"mode": "bulk", "replace": True})["files_processed"] == 2

@@ -34,7 +34,7 @@ class Connections:
     learners: Learners = field(init=False)
 
     def __post_init__(self) -> None:
-        """The list belongs to this ClickHouse."""
+        """Make the list of forgotten learners, which is read from this ClickHouse."""
         self.learners = Learners(self.clickhouse)
 
 

@@ -1,4 +1,4 @@
-"""What is held of a learner, for a request of access; and which objects in S3 hold more."""
+"""What is stored about a learner, for a request for access; and which objects in S3 have more."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """All that is stored of learners, by table, each row with the names of its columns.
+    """All that is stored about learners: for each table its rows, with the names of the columns.
 
     Raises ConfigurationError as `check_key` does.
     """

@@ -26,11 +26,11 @@ from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
 LOAD_SECONDS = 2 * REPLY_SECONDS
-"""How long inserts that run already are waited for. Our limit: the loader gives an insert up after
+"""How long to wait for inserts that are running. Our limit: the loader gives up on an insert after
 REPLY_SECONDS of silence."""
 
 ROUNDS = 5
-"""How often what was stored meanwhile is removed. Our limit."""
+"""How many times rows that were stored in the meantime are removed. Our limit."""
 
 _POLL_SECONDS = 0.2
 _NOTED_AT = "toUnixTimestamp64Milli(forgotten_at)"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def object_at(uri: str) -> S3Object:
-    """The object, or the file, of a `source_file`."""
+    """The object or file that a row's `source_file` names."""
     if uri.startswith("file://"):
         return object_in("", uri.removeprefix("file://"))
     bucket, _, key = uri.removeprefix("s3://").partition("/")

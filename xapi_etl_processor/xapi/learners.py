@@ -36,7 +36,7 @@ def comparable(user_id: str) -> str:
 
 
 def has_any_capitals(user_id: str) -> bool:
-    """Whether capitals make no difference in a user id, so that `comparable` may change it."""
+    """Whether a user id is the same in any mix of capital and small letters."""
     return _ANY_CAPITALS.fullmatch(user_id) is not None
 
 

@@ -287,6 +287,12 @@ class _StandardOutput:
 
 
 @pytest.fixture
+def own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line redirects the log to standard error; restore the stream after the test."""
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+@pytest.fixture
 def logged_to_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """The log goes to standard output, as in Lambda, so that capfd sees it."""
     monkeypatch.setattr(logger.handlers[0], "stream", _StandardOutput())

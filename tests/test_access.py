@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -13,15 +12,11 @@ from tests.samples import video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.tables import TYPES
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 BAD = b'{"actor": {"account": {"name": "viewer-1"}}, "verb": "\xff'
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def access(capsys: pytest.CaptureFixture[str], *options: str) -> Any:

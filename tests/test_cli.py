@@ -23,13 +23,9 @@ from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.telemetry import logger
 
+pytestmark = pytest.mark.usefixtures("own_stream")
+
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line redirects the log to standard error; restore the stream after each test."""
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

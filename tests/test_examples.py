@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,12 @@ import pytest
 from tests.conftest import Ask
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BUNDLES = sorted(EXAMPLES.glob("*/section/*/video/*.jsonl"))
 FATES = ("video", "other", "blank", "rejected")
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def table(page: Path) -> list[list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -13,15 +12,11 @@ from tests.conftest import Bucket
 from tests.samples import notification, sqs, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 Printed = pytest.CaptureFixture[str]
 KEY = "section/1/video/a.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def invoke(payload: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import sys
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,12 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.sources import files, reading
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 Printed = pytest.CaptureFixture[str]
 NAME = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 AT_NOON = 1_704_110_400_000
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def content(*lines: Any) -> bytes:

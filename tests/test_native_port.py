@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,15 +22,11 @@ from xapi_etl_processor.errors import ClickHouseError, ClickHouseRefused, ClickH
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import s3
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 PORT_FOR_HTTP = "is a port for HTTP: set CLICKHOUSE_PORT to the native port, usually 9000, or 9440"
 NO_NATIVE_PORT = "does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port"
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,14 @@ from tests.samples import BAD_LINE, video
 from xapi_etl_processor.audit import rejected
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
 LONG = b"x" * 10_000
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 @pytest.fixture

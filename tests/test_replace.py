@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -14,9 +13,8 @@ from tests.samples import BAD_LINE, event_id, video
 from xapi_etl_processor.audit import contents, replace
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.errors import EventFailed
-from xapi_etl_processor.telemetry import logger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OTHER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -31,11 +29,6 @@ def twice(bucket: Bucket, invoke: Invoke) -> Bucket:
     assert load(invoke, bucket, force_reprocess=True)["success"]
     bucket.put(KEY, video(1))
     return bucket
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def load(invoke: Invoke, bucket: Bucket, key: str = KEY, **more: Any) -> Answer:

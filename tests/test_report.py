@@ -21,7 +21,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.report import charts
 from xapi_etl_processor.telemetry import logger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
 
 LESSON = "https://videos.example.edu/lesson"
 DAY = 86_400
@@ -79,12 +79,6 @@ def _environment(clickhouse: ClickHouseServer, watched_database: str) -> Iterato
         patch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
         patch.setattr(charts, "script", lambda: "")
         yield
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line redirects the log to standard error; restore the stream after each test."""
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 @pytest.fixture

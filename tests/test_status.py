@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,17 +15,11 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.telemetry import logger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 @pytest.fixture

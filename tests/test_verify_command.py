@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
@@ -11,14 +10,10 @@ from tests.conftest import Ask, Bucket
 from tests.samples import video
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.telemetry import logger
+
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-
-
-@pytest.fixture(autouse=True)
-def _own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
 
 
 def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(

@@ -70,10 +70,19 @@ def test_what_a_call_raises_is_raised_at_once(kind: type[BaseException]) -> None
 
 
 def test_a_late_call_is_abandoned_and_cleaned_up_when_it_ends() -> None:
-    go_on, cleaned = threading.Event(), threading.Event()
+    began, go_on, cleaned = threading.Event(), threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def wait() -> None:
+        threads.append(threading.current_thread())
+        began.set()
+        go_on.wait(30)
+
     with pytest.raises(DeadlinePassed):
-        call_with_deadline(FOREVER.within(0.01), lambda: go_on.wait(30), cleaned.set)
-    (late,) = (t for t in threading.enumerate() if t.daemon and "(run)" in t.name)
+        call_with_deadline(FOREVER.within(0.01), wait, cleaned.set)
+    assert began.wait(30)
+    (late,) = threads
+    assert late.daemon
     assert not cleaned.is_set()
     go_on.set()
     assert cleaned.wait(30)

@@ -25,7 +25,7 @@ DEFAULT_PYTHON = "3.13"
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 """Lambda's names of its architectures, and the names that wheels use."""
 
-MAX_BYTES = 6 * 1024**2
+MAX_BYTES = 12_000_000
 """The largest zip, as every byte is fetched at a cold start. Our limit; Lambda's is 50 MB."""
 
 _ROOT = Path(__file__).parent.parent
@@ -108,7 +108,8 @@ def _install(folder: Path, python: str, arch: str) -> None:
     command += ["--root-user-action", "ignore", "--no-compile", "--no-deps", "--require-hashes"]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
     # The oldest system among Lambda's runtimes, Amazon Linux 2, has glibc 2.26.
-    command += ["--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_17_{machine}"]
+    for system in ("manylinux2014", "manylinux_2_17", "manylinux_2_24"):
+        command += ["--platform", f"{system}_{machine}"]
     command += ["--target", str(folder), "--requirement", str(_PINS)]
     try:
         subprocess.run(command, check=True)  # noqa: S603  # pip, and our own pins

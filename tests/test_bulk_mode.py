@@ -16,7 +16,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.errors import NothingDone, S3Error
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import s3_listing
 from xapi_etl_processor.sources.objects import S3Object
 
 COUNT = "SELECT count() FROM video_events"
@@ -319,17 +319,17 @@ def test_a_listing_that_fails_half_way_keeps_what_was_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put_each(*(f"section/1/video/{number}.jsonl" for number in range(6)))
-    original = s3.listing
+    original = s3_listing.listing
 
     def broken(*arguments: Any) -> Iterator[S3Object]:
         yield from islice(original(*arguments), 4)
         raise S3Error("s3://bucket is out of reach")
 
-    monkeypatch.setattr(s3, "listing", broken)
+    monkeypatch.setattr(s3_listing, "listing", broken)
     answer = invoke({"section_id": 1})
     assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
     assert answer["failures"] == [{"key": "section/1/", "error": "s3://bucket is out of reach"}]
-    monkeypatch.setattr(s3, "listing", original)
+    monkeypatch.setattr(s3_listing, "listing", original)
     answer = invoke({"continuation_token": answer["continuation_token"]})
     assert (answer["complete"], answer["files_processed"]) == (True, 2)
     assert ask(COUNT) == [[6]]

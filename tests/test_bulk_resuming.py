@@ -174,7 +174,7 @@ def list_slowly(settings: Settings) -> Clock:
         params["MaxKeys"] = 5
         clock.now += 5
 
-    events = connections(settings).s3.meta.events
+    events = connections(settings).s3.boto3.meta.events
     events.register("before-parameter-build.s3.ListObjectsV2", page)
     return clock
 

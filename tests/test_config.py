@@ -35,7 +35,7 @@ def test_a_host_alone_is_enough() -> None:
         max_object_mb=5120,
         max_unpacked_mb=10_240,
         max_unpacked_ratio=200,
-        s3_concurrency=16,
+        s3_concurrency=32,
         redelivery_seconds=2100,
         log_level="INFO",
     )

@@ -27,8 +27,8 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Connections, Run, Status
-from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -168,7 +168,7 @@ def loaded(
             "S3_XAPI_BUCKET_NAME": bucket.name,
         }
     )
-    connections = Connections(s3.client(), ClickHouse(settings))
+    connections = Connections(Stores(), ClickHouse(settings))
 
     def load(mode: str, *keys: str, force: bool = False) -> list[Status]:
         run = Run(settings, connections, mode, force=force)

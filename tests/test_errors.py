@@ -13,7 +13,6 @@ RETRY_CAN_HELP = {
     "DeadlinePassed",
     "S3Error",
     "S3Late",
-    "S3Damaged",
     "ClickHouseUnavailable",
     "ClickHouseWaking",
     "OutcomeUnknown",
@@ -22,7 +21,6 @@ RETRY_CAN_HELP = {
 POISON = {
     "UnknownPayload",
     "Defect",
-    "S3Damaged",
     "S3Missing",
     "S3Unusable",
     "S3NotAllowed",

@@ -37,8 +37,8 @@ from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.rights.learner import Learner
 from xapi_etl_processor.run import Connections, Run, Status
-from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
 
@@ -410,7 +410,7 @@ def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten
     enough, loads = Event(), [0, 0, 0]
 
     def reload(worker: int) -> None:
-        connections = Connections(s3.client(), ClickHouse(settings))
+        connections = Connections(Stores(), ClickHouse(settings))
         while not enough.is_set():
             run = Run(settings, connections, "event", force=True)
             statuses = {o.status for o in process([S3Object(bucket.name, k) for k in keys], run)}

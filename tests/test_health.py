@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 from typing import Any
@@ -13,14 +12,14 @@ from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
+from tests.faults.http_proxy import S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
-from tests.samples import context
+from tests.samples import context, video
 from xapi_etl_processor import __version__
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
-from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage import inspection
 from xapi_etl_processor.storage.tables import TYPES
 
@@ -62,19 +61,14 @@ def test_a_healthy_system_is_answered_with_200_and_its_details(
 
 
 def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
-    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports")
-    asked: list[str] = []
-    forget_connections()
-    events = connections(Settings.from_env(os.environ)).s3.meta.events
-    events.register(
-        "before-parameter-build.s3",
-        lambda params, **_: asked.append(params.get("Prefix") or params.get("Key")),
-    )
+    bucket.put("exports/1.jsonl", video(1))
+    bucket.put("imports/1.jsonl", video(1))
     assert handler(CHECK, context())["statusCode"] == 200
-    assert len(asked) == 2
-    assert all(name.startswith("exports/") for name in asked)
+    assert [request.method for request in store.requests] == ["GET", "HEAD", "GET"]
+    assert all("exports%2F" in r.path or "/exports/" in r.path for r in store.requests)
 
 
 def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -> None:

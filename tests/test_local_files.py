@@ -18,6 +18,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.sources import files, reading
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -152,9 +153,9 @@ def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) ->
     for number in range(3):
         mixed.append(files.named(str(bundle(tmp_path, b"%d" % number, f"{number}.jsonl"))))
         mixed.append(S3Object(bucket.name, f"{number}.jsonl"))
-    described = reading.describe(bucket.client, mixed, 2)
+    described = reading.describe(Stores(), mixed, 2)
     assert [o.key for o in described] == [o.key for o in mixed]
     assert all(o.etag and o.size for o in described)
-    read = [(o.uri, b"".join(body)) for o, body in reading.bodies(bucket.client, described, 2)]
+    read = [(o.uri, b"".join(body)) for o, body in reading.bodies(Stores(), described, 2)]
     assert [uri for uri, _ in read] == [o.uri for o in mixed]
     assert [body for _, body in read][::2] == [b"0", b"1", b"2"]

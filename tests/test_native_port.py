@@ -21,7 +21,7 @@ from xapi_etl_processor.deadlines import FOREVER
 from xapi_etl_processor.errors import ClickHouseError, ClickHouseRefused, ClickHouseWaking
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources.stores import Stores
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -92,7 +92,7 @@ def test_the_usual_port_for_http_is_named_before_anything_waits(
         started = time.monotonic()
         with pytest.raises(ClickHouseRefused, match=PORT_FOR_HTTP):
             ClickHouse(settings).query("SELECT 1")
-        body = health.check(settings, Connections(s3.client(), ClickHouse(settings)))
+        body = health.check(settings, Connections(Stores(), ClickHouse(settings)))
         assert time.monotonic() - started < 10
         assert "is a port for HTTP" in body["clickhouse"]["error"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from email.utils import format_datetime
 
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.samples import notification, video
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.run import connections
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 MARCH, APRIL = datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC)
@@ -19,24 +18,22 @@ STORED = "SELECT row_version FROM video_statements"
 
 
 class Clock:
-    """What S3 says of when an object was modified; None: nothing."""
+    """What S3 says of when an object was modified."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.now: datetime | None = MARCH
-        self.asked: list[str] = []
-        events = connections(settings).s3.meta.events
-        events.register("after-call.s3.GetObject", self._answer)
-        events.register("before-call.s3", lambda model, **_: self.asked.append(model.name))
+    def __init__(self, store: S3Proxy) -> None:
+        self.now = MARCH
+        self.store = store
+        store.rule = self._answer
 
-    def _answer(self, parsed: dict[str, Any], **_: Any) -> None:
-        parsed.pop("LastModified", None)
-        if self.now:
-            parsed["LastModified"] = self.now
+    def _answer(self, request: Request) -> Answer | None:
+        if request.method != "GET" or "list-type" in request.path:
+            return None
+        return Answer(headers={"Last-Modified": format_datetime(self.now, usegmt=True)})
 
 
 @pytest.fixture
-def modified(settings: Settings) -> Clock:
-    return Clock(settings)
+def modified(store: S3Proxy) -> Clock:
+    return Clock(store)
 
 
 @pytest.mark.slow
@@ -75,7 +72,7 @@ def test_the_version_costs_no_request(
     event = notification(bucket.name, KEY)
     event["Records"][0]["s3"]["object"] |= {"eTag": etag, "size": 300}
     invoke(event)
-    assert modified.asked == ["GetObject"]
+    assert [request.method for request in modified.store.requests] == ["GET"]
     assert ask(STORED) == [[MARCH_MS]]
 
 
@@ -86,12 +83,3 @@ def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
     bucket.put(KEY, video(1))
     invoke({"mode": "bulk"})
     assert ask(STORED) == [[MARCH_MS]]
-
-
-def test_without_lastmodified_the_version_is_0(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
-) -> None:
-    modified.now = None
-    bucket.put(KEY, video(1))
-    assert invoke({"bucket": bucket.name, "key": KEY})["success"] is True
-    assert ask(STORED) == [[0]]

@@ -27,11 +27,11 @@ from tests.faults.http_proxy import Answer, S3Proxy
 from tests.samples import notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import s3, s3_listing
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.xapi.lines import READ_BYTES
+from xapi_etl_processor.sources.stores import Stores
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 MEGABYTE = 1024**2
@@ -45,10 +45,10 @@ def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
 ) -> None:
     bucket.put("small.jsonl", body=b"x" * 1000)
     bucket.put("large.jsonl", body=b"y" * (s3.SMALL_BYTES + 1))
-    objects = list(s3.listing(s3.client(), bucket.name, ""))
-    found = {o.key: list(body) for o, body in s3.bodies(s3.client(), objects, concurrency=4)}
+    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
+    found = {o.key: list(body) for o, body in s3.bodies(Stores(), objects, concurrency=4)}
     assert [len(chunk) for chunk in found["small.jsonl"]] == [1000]
-    assert [len(chunk) for chunk in found["large.jsonl"]] == [READ_BYTES, READ_BYTES, 1]
+    assert b"".join(found["large.jsonl"]) == b"y" * (s3.SMALL_BYTES + 1)
 
 
 @pytest.mark.slow
@@ -58,28 +58,23 @@ def test_objects_come_in_order_whatever_their_size(
     for number in range(20):
         size = s3.SMALL_BYTES + 1 if number % 5 == 0 else number
         bucket.put(f"{number:02}.jsonl", body=b"z" * size)
-    objects = list(s3.listing(s3.client(), bucket.name, ""))
-    keys = [o.key for o, _ in s3.bodies(s3.client(), objects, concurrency=3)]
+    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
+    keys = [o.key for o, _ in s3.bodies(Stores(), objects, concurrency=3)]
     assert keys == [f"{number:02}.jsonl" for number in range(20)]
 
 
 @pytest.mark.slow
 def test_no_more_small_objects_are_fetched_ahead_than_allowed(
-    bucket: Bucket, aws_environment: dict[str, str]
+    bucket: Bucket, store: S3Proxy
 ) -> None:
-    started: list[str] = []
-    client = s3.client()
-    client.meta.events.register(
-        "before-parameter-build.s3.GetObject", lambda params, **_: started.append(params["Key"])
-    )
     for number in range(30):
         bucket.put(f"{number:02}.jsonl", body=b"z")
-    objects = list(s3.listing(s3.client(), bucket.name, ""))
+    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
     taken = 0
-    for _ in s3.bodies(client, objects, concurrency=5):
+    for _ in s3.bodies(Stores(), objects, concurrency=5):
         taken += 1
-        assert len(started) <= taken + 5
-    assert taken == len(started) == 30
+        assert len(store.asked("GET", ".jsonl")) <= taken + 5
+    assert taken == len(store.asked("GET", ".jsonl")) == 30
 
 
 @pytest.mark.slow
@@ -113,28 +108,6 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2
 
 
-def test_a_thread_that_nobody_waits_for_any_more_reads_no_body(
-    bucket: Bucket, store: S3Proxy
-) -> None:
-    """S3 falls silent in the body. The command line would wait for the thread when it ends."""
-    obj = S3Object(bucket.name, bucket.put(KEY, video(1)), size=1000)
-    answering, go_on = threading.Event(), threading.Event()
-
-    def answer_late() -> None:
-        answering.set()
-        go_on.wait(30)
-
-    store.rule = lambda _: Answer(stall=10, do=answer_late)
-    before = set(threading.enumerate())
-    bodies = s3.bodies(connections(Settings.from_env(os.environ)).s3, [obj], 1, FOREVER.within(0.2))
-    assert len(list(bodies)) == 1
-    assert answering.wait(30)
-    (reader,) = (t for t in set(threading.enumerate()) - before if "ThreadPool" in t.name)
-    go_on.set()
-    reader.join(5)
-    assert not reader.is_alive()
-
-
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_as_many_objects_are_requested_at_a_time_as_s3_concurrency_says(
     bucket: Bucket, store: S3Proxy, settings: Settings, method: str
@@ -150,15 +123,13 @@ def test_as_many_objects_are_requested_at_a_time_as_s3_concurrency_says(
     assert not together.broken
 
 
-def test_as_many_connections_are_kept_as_are_used_at_a_time(
-    bucket: Bucket, aws_environment: dict[str, str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Any more would be opened anew for each object, and each time a warning logged."""
-    client = s3.client(concurrency=2)
-    bucket.put(KEY, video(1))
-    opened = [client.get_object(Bucket=bucket.name, Key=KEY)["Body"] for _ in range(3)]
-    assert len({body.read() for body in opened}) == 1
-    assert [r.message for r in caplog.records if r.name == "urllib3.connectionpool"] == []
+def test_connections_are_used_again(bucket: Bucket, store: S3Proxy) -> None:
+    """Opening one takes longer than reading a small object."""
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl"), "x", 0) for n in range(20)]
+    stores = Stores()
+    for _ in range(2):
+        assert len(list(s3.bodies(stores, objects, concurrency=2))) == 20
+    assert store.connections == 2
 
 
 @pytest.mark.slow

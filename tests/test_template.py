@@ -77,8 +77,8 @@ def test_the_console_shows_every_parameter_in_a_group() -> None:
 
 def test_the_function_gets_every_variable_that_the_code_reads() -> None:
     read = {item.metadata["env"] for item in dataclasses.fields(Settings)}
-    # What only development and `migrate` use.
-    not_set = {"CLICKHOUSE_PASSWORD", "LEARNER_KEY", "REJECTED_DAYS"}
+    # What only development and `migrate` use, and what the role's rights say.
+    not_set = {"CLICKHOUSE_PASSWORD", "LEARNER_KEY", "REJECTED_DAYS", "S3_XAPI_BUCKET_OWNER"}
     assert set(FUNCTION["Environment"]["Variables"]) == read - not_set
     _, marker, rest = DOCUMENTATION.partition("<!-- environment: make docs -->")
     table = rest.partition("<!-- end")[0]
@@ -105,7 +105,7 @@ def test_the_stacks_defaults_are_the_codes_defaults() -> None:
 
 
 def test_the_code_reads_no_other_variable() -> None:
-    others = {"ENVIRONMENT", "LOG_LEVEL", "CLICKHOUSE_DRIVER_LASY_DATE_LUT"}
+    others = {"AWS_CA_BUNDLE", "ENVIRONMENT", "LOG_LEVEL", "CLICKHOUSE_DRIVER_LASY_DATE_LUT"}
     for path in (ROOT / "xapi_etl_processor").rglob("*.py"):
         for name in re.findall(r"environ(?:\.get|\.setdefault)?[\[(]\"(\w+)\"", path.read_text()):
             assert name in others, f"{path.name} reads {name}"

@@ -42,8 +42,10 @@ def test_the_role_reaches_what_the_function_is_told_to_use_and_nothing_else() ->
         assert variables["S3_XAPI_BUCKET_NAME"] == bucket
         assert resources["ReadBundles"] == f"arn:aws:s3:::{bucket}/{folder}*"
         assert resources["ListBundles"] == f"arn:aws:s3:::{bucket}"
-        listing = allowed["ListBundles"]["Condition"]
-        assert listing == {"StringLikeIfExists": {"s3:prefix": f"{folder}*"}}
+        own = {"StringEquals": {"aws:ResourceAccount": "123456789012"}}
+        assert allowed["ReadBundles"]["Condition"] == own
+        listing = {"StringLikeIfExists": {"s3:prefix": f"{folder}*"}}
+        assert allowed["ListBundles"]["Condition"] == own | listing
         assert resources["ReceiveNotifications"] == stack["EventSource"]["EventSourceArn"]
         assert resources["KeepWhatFailed"] == stack["Function"]["DeadLetterConfig"]["TargetArn"]
         assert resources["ReadSecrets"] == [variables["CLICKHOUSE_PASSWORD_SECRET_ARN"]]

@@ -140,7 +140,7 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
     by_name = {name.lower(): name for name in PARAMETERS}
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
-    others = {"S3_XAPI_BUCKET_NAME", "S3_XAPI_BUCKET_OWNER", "SQS_VISIBILITY_SECONDS"}
+    others = {"S3_XAPI_BUCKET_NAME", "SQS_VISIBILITY_SECONDS"}
     others |= {"SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"}
     for variable in variables.keys() - others:
         parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
@@ -154,11 +154,6 @@ def test_the_function_knows_when_the_queue_delivers_again(timeout: str) -> None:
     stack = Stack(Timeout=timeout)
     variables = stack["Function"]["Environment"]["Variables"]
     assert variables["SQS_VISIBILITY_SECONDS"] == stack["Queue"]["VisibilityTimeout"]
-
-
-def test_the_function_reads_only_buckets_of_this_account() -> None:
-    variables = Stack()["Function"]["Environment"]["Variables"]
-    assert variables["S3_XAPI_BUCKET_OWNER"] == "123456789012"
 
 
 def test_a_new_stack_connects_with_tls_to_the_port_for_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -17,13 +18,17 @@ from clickhouse_driver import errors
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket
+from tests.faults.http_proxy import S3Proxy
+from tests.faults.tcp_proxy import Fault, tcp_proxy
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import Deadline
-from xapi_etl_processor.errors import ClickHouseError
+from xapi_etl_processor.errors import ClickHouseError, S3Error
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import s3, stores
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.storage.migrations import migrate
 
 
@@ -133,6 +138,57 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(20, caught_by="TLS; ranged GET of the rest (If-Match)")
+@pytest.mark.parametrize("times", [1, 1000])
+@pytest.mark.parametrize("size", [s3.SMALL_BYTES, s3.SMALL_BYTES + s3.PART_BYTES])
+def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    times: int,
+) -> None:
+    body = os.urandom(size)
+    obj = S3Object(bucket.name, bucket.put("a.jsonl", body=body), "x", size)
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    with tcp_proxy(terminators[0].port) as proxy:
+        proxy.fault = Fault(damage_after=100_000, times=times)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{proxy.port}")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        for _, found in s3.bodies(Stores(), [obj], 1):
+            if times == 1:
+                assert b"".join(found) == body
+            else:
+                with pytest.raises(S3Error, match="could not be read to its end"):
+                    list(found)
+        assert proxy.fault.fired
+
+
+@pytest.mark.check("S6")
+@pytest.mark.parametrize("bundle", ["", "other.pem"])
+def test_s3_must_have_a_certificate_that_is_trusted(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundle: str,
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle and str(tmp_path / bundle))
+    monkeypatch.setattr(stores, "ATTEMPTS", 1)
+    with pytest.raises(S3Error, match="S3 is out of reach: UnknownIssuer"):
+        _ = [list(body) for _, body in s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)]
+    assert store.requests == []
+
+
+@pytest.mark.slow
 @pytest.mark.check("S6")
 def test_migrations_are_sent_with_tls_too(
     trusting: Settings,
@@ -183,7 +239,7 @@ def test_any_other_certificate_and_no_tls_are_refused(
     with pytest.raises(ClickHouseError, match=f"localhost:{port}: {said}"):
         secured(port).query("SELECT 1")
     started = time.monotonic()
-    body = health.check(settings, Connections(s3.client(), secured(port)))
+    body = health.check(settings, Connections(Stores(), secured(port)))
     assert time.monotonic() - started < 10
     assert (body["healthy"], body["clickhouse"]["ok"]) == (False, False)
     assert re.search(f"localhost:{port}: {said}", body["clickhouse"]["error"])

@@ -58,19 +58,17 @@ class DeadlinePassed(XapiEtlError):
 
 
 class S3Error(XapiEtlError):
-    """S3 could not be reached, or failed while it answered."""
+    """S3 could not be reached, or failed while it answered.
+
+    `code` is S3's own name of the error, '' if there is none.
+    """
 
     retryable = True
+    code = ""
 
 
 class S3Late(S3Error):
     """S3 did not answer before the deadline."""
-
-
-class S3Damaged(S3Error):
-    """A body does not match the checksum that S3 stored for it."""
-
-    poison = True
 
 
 class S3Missing(S3Error):

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.learners import Learners
-from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.parse import Counts
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 RESERVE_SECONDS = 15
 """The part of an invocation's time that is kept for storing what was read. Our choice."""
@@ -29,7 +26,7 @@ class Connections:
     invocations.
     """
 
-    s3: S3Client
+    s3: Stores
     clickhouse: ClickHouse
     learners: Learners = field(init=False)
 
@@ -41,9 +38,7 @@ class Connections:
 @lru_cache(maxsize=1)
 def connections(settings: Settings) -> Connections:
     """The connections for these settings, made once; both connect when they are first used."""
-    return Connections(
-        s3.client(settings.s3_concurrency, settings.bucket_owner), ClickHouse(settings)
-    )
+    return Connections(Stores(settings.s3_concurrency, settings.bucket_owner), ClickHouse(settings))
 
 
 @dataclass

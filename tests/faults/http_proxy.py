@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import urllib3
 
@@ -24,6 +25,8 @@ class Request:
     method: str
     path: str
     range: str = ""
+    owner: str = ""
+    authorization: str = ""
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Answer:
     code, status, message: answer with this S3 error. cut: bytes of the body to send before closing
     the connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to
     send before falling silent. do: called before the request is passed on. change: applied to the
-    body.
+    body. headers: set these; None leaves one out. whole: ask S3 for the object without its range.
     """
 
     code: str = ""
@@ -43,6 +46,8 @@ class Answer:
     stall: int | None = None
     do: Callable[[], object] = lambda: None
     change: Callable[[bytes], bytes] = bytes
+    headers: dict[str, str | None] = field(default_factory=dict)
+    whole: bool = False
     until: threading.Event | None = None
     was_cut: threading.Event = field(default_factory=threading.Event)
 
@@ -66,7 +71,12 @@ class S3Proxy(ThreadingHTTPServer):
         self.pool = urllib3.PoolManager(retries=False)
         self.rule: Rule = passing
         self.requests: list[Request] = []
+        self.connections = 0
         self.ended = threading.Event()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     @property
     def url(self) -> str:
@@ -84,10 +94,16 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def _serve(self) -> None:
-        request = Request(self.command, self.path, self.headers.get("Range", ""))
+        request = Request(
+            self.command,
+            self.path,
+            self.headers.get("Range", ""),
+            self.headers.get("x-amz-expected-bucket-owner", ""),
+            self.headers.get("Authorization", ""),
+        )
         self.server.requests.append(request)
         answer = self.server.rule(request) or Answer()
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if answer.code:
             error = _ERROR.format(code=answer.code, message=answer.message).encode()
             self._send(answer.status, {}, error, Answer())
@@ -96,14 +112,19 @@ class _Handler(BaseHTTPRequestHandler):
         passed = self.server.pool.request(
             self.command,
             self.server.upstream + self.path,
-            body=sent or None,
-            headers=dict(self.headers),
+            body=body or None,
+            headers={
+                k: v for k, v in self.headers.items() if not (answer.whole and k.lower() == "range")
+            },
             decode_content=False,
         )
         headers = {k: v for k, v in passed.headers.items() if k.lower() not in _HOP_BY_HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = passed.headers.get("Content-Length", "0")
-        self._send(passed.status, headers, answer.change(passed.data), answer)
+        changed = {name.lower() for name in answer.headers}
+        kept = {k: v for k, v in headers.items() if k.lower() not in changed}
+        sent = kept | {k: v for k, v in answer.headers.items() if v is not None}
+        self._send(passed.status, sent, answer.change(passed.data), answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  # http.server's names
 

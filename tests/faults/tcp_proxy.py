@@ -18,14 +18,16 @@ class Fault:
     cut_after: both ends are closed once the client has sent this many bytes. mute_after: from then
     on the client receives nothing more, while the server still receives everything. Both count
     from the end of `since` in what the client sends. delay: seconds before each piece of a reply.
-    hold: seconds between accepting the connection and passing anything on.
-    swallow: nothing is passed on, in either direction, and nothing is closed. `seen` counts the
-    connections that have the fault, `fired` those on which it took effect.
+    damage_after: the byte of the reply after this many is changed. hold: seconds between accepting
+    the connection and passing anything on. swallow: nothing is passed on, in either direction, and
+    nothing is closed. `seen` counts the connections that have the fault, `fired` those on which it
+    took effect.
     """
 
     cut_after: int | None = None
     mute_after: int | None = None
     delay: float = 0
+    damage_after: int | None = None
     hold: float = 0
     swallow: bool = False
     since: bytes = b""
@@ -123,8 +125,14 @@ class TcpProxy:
     def _replies(
         self, server: socket.socket, client: socket.socket, fault: Fault, muted: threading.Event
     ) -> None:
+        passed = 0
         with suppress(OSError):
             while piece := server.recv(PIECE):
+                if fault.damage_after is not None and 0 <= fault.damage_after - passed < len(piece):
+                    fault.fired += 1
+                    at = fault.damage_after - passed
+                    piece = piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
+                passed += len(piece)
                 if fault.delay:
                     fault.fired = fault.seen
                     self.ended.wait(fault.delay)

@@ -15,7 +15,8 @@ from xapi_etl_processor.commands.load import object_of
 from xapi_etl_processor.common import source_of
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Unusable
-from xapi_etl_processor.sources import reading, s3
+from xapi_etl_processor.sources import reading
+from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.lines import (
@@ -131,7 +132,7 @@ def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[by
             chunks = iter(lambda: sys.stdin.buffer.read(READ_BYTES), b"")
             yield Source("-", "", "", None, 0), decompressed(chunks, limits)
             return
-        client = s3.client(1, settings.bucket_owner)
+        client = Stores(1, settings.bucket_owner)
         named = reading.describe(client, [object_of(name)], 1)
         for obj, body in reading.bodies(client, named, 1):
             yield source_of(obj), decompressed(body, limits)

@@ -17,8 +17,9 @@ from xapi_etl_processor.rights.access import held, objects_with
 from xapi_etl_processor.rights.forget import count, forget, sweep
 from xapi_etl_processor.rights.learner import Learner, by_mail, read_file
 from xapi_etl_processor.rights.pseudonymize import pseudonymize
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import s3_listing
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.stores import Stores
 
 
 def add_to(commands: Any) -> None:
@@ -117,10 +118,10 @@ def _forget(options: argparse.Namespace) -> int:
 
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
     request = read_request({"section_id": section}, settings)
-    client = s3.client(settings.s3_concurrency, settings.bucket_owner)
+    client = Stores(settings.s3_concurrency, settings.bucket_owner)
 
     def bundles() -> Iterator[S3Object]:
-        return filter(request.covers, s3.listing(client, request.bucket, request.prefix))
+        return filter(request.covers, s3_listing.listing(client, request.bucket, request.prefix))
 
     code = OK
     for obj, error in objects_with(learners, bundles(), settings, client):

@@ -13,7 +13,7 @@ from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Er
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
-from xapi_etl_processor.sources import s3
+from xapi_etl_processor.sources import s3_listing
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
 
@@ -91,7 +91,7 @@ class Covered:
 
     def __iter__(self) -> Iterator[S3Object]:
         request, run = self._request, self._run
-        listed = s3.listing(
+        listed = s3_listing.listing(
             run.connections.s3, request.bucket, request.prefix, request.after, run.read_until
         )
         try:

@@ -11,10 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from xapi_etl_processor.deadlines import Deadline, call_with_deadline
 from xapi_etl_processor.errors import DeadlinePassed
 from xapi_etl_processor.sources.payloads import Receipt
@@ -99,6 +95,8 @@ def _attribute(text: str) -> str:
 
 def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> set[int]:
     """The positions of the entries that SQS acknowledged; one warning says why not all."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
     taken: set[int] = set()
     reasons: set[str] = set()
     for part in _parts(entries):
@@ -149,7 +147,13 @@ def _call(operation: str, url: str, part: list[_Entry]) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The process's client for SQS, made at the first call: most invocations need none."""
+    """The process's client for SQS, made at the first call.
+
+    boto3 takes 0.3 s to import, and most invocations have nothing to say to SQS.
+    """
+    import boto3
+    from botocore.config import Config
+
     return boto3.client(
         "sqs",
         config=Config(

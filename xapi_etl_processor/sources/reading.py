@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.sources import files, s3
 from xapi_etl_processor.sources.files import LocalFile
 from xapi_etl_processor.sources.objects import S3Object
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+from xapi_etl_processor.sources.stores import Stores
 
 
 def object_at(uri: str) -> S3Object:
@@ -29,21 +26,21 @@ def object_in(bucket: str, key: str) -> S3Object:
 
 
 def describe(
-    client: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
 ) -> list[S3Object]:
     """The objects, each as it is now; see `s3.describe` and `files.describe`."""
     in_s3 = [obj for obj in objects if not isinstance(obj, LocalFile)]
-    described = iter(s3.describe(client, in_s3, concurrency, deadline))
+    described = iter(s3.describe(stores, in_s3, concurrency, deadline))
     return [
         files.describe(obj) if isinstance(obj, LocalFile) else next(described) for obj in objects
     ]
 
 
 def bodies(
-    client: S3Client, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
 ) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
     """Each object as it is now, with its body in chunks, in order; see `s3.bodies`."""
     in_s3 = (obj for obj in objects if not isinstance(obj, LocalFile))
-    with closing(s3.bodies(client, in_s3, concurrency, deadline)) as fetched:
+    with closing(s3.bodies(stores, in_s3, concurrency, deadline)) as fetched:
         for obj in objects:
             yield (obj, files.body(obj)) if isinstance(obj, LocalFile) else next(fetched)

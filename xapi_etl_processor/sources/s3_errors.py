@@ -1,22 +1,15 @@
-"""What S3's errors mean, and what to do: boto3's exceptions as ours."""
+"""What S3's errors mean, and what to do: the exceptions of obstore and boto3 as ours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    EndpointConnectionError,
-    FlexibleChecksumError,
-    NoCredentialsError,
-    ParamValidationError,
-)
-from urllib3.exceptions import HTTPError  # boto3 lets some of these through
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 
 from xapi_etl_processor.errors import (
-    S3Damaged,
     S3Denied,
     S3Error,
     S3InvalidName,
@@ -56,41 +49,95 @@ _MESSAGE_CHARACTERS = 500
 """How much of S3's own message an error repeats. Our limit; the longest known have about 350."""
 
 
+_OTHER_REGION = (
+    "Received redirect without LOCATION",
+    "<Code>PermanentRedirect<",
+    "<Code>AuthorizationHeaderMalformed<",
+)
+"""What obstore says when a bucket is in another region than the one it asked."""
+
+_OBSTORE_CODES: dict[type[Exception], str] = {
+    FileNotFoundError: "404",
+    PermissionDeniedError: "403",
+    PreconditionError: "PreconditionFailed",
+}
+"""S3's code for those of obstore's exceptions that can come without one, as after HEAD."""
+
+_CODE = re.compile("<Code>([^<]*)</Code>")
+_MESSAGE = re.compile("<Message>([^<]*)</Message>")
+_DEBUG = "Debug source:"
+_CONNECT = "kind: Connect"
+_REASON = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
+
+
 @contextmanager
 def ignoring(*codes: str) -> Iterator[None]:
     """Ends the block quietly at one of these error codes of S3."""
     try:
         yield
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in codes:
+    except S3Error as error:
+        if error.code not in codes:
             raise
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raises boto3's errors as S3Error, with the object's name and what to do."""
+    """Raises obstore's and boto3's errors as S3Error, with the object's name and what to do."""
     try:
         yield
-    except ClientError as error:
-        raise _translation(what, error) from error
-    except ParamValidationError as error:
-        raise S3InvalidName(f"{what} is not a valid S3 name: check bucket and key") from error
-    except NoCredentialsError as error:
-        raise S3Error(f"{what} cannot be requested: {error}: set AWS credentials") from error
-    except EndpointConnectionError as error:
-        raise S3Error(f"{what} cannot be requested, S3 is out of reach: {error}") from error
-    except FlexibleChecksumError as error:
-        raise S3Damaged(f"{what}: checksum mismatch: try again") from error
-    except (BotoCoreError, HTTPError, OSError) as error:
-        raise S3Error(
-            f"{what} could not be read to its end ({type(error).__name__}): try again"
-        ) from error
+    except S3Error:
+        raise
+    except (BaseError, OSError) as error:
+        raise _of_obstore(what, error) from error
+    except Exception as error:
+        # boto3 is imported only if it is used.
+        if not type(error).__module__.startswith(("botocore.", "urllib3.")):
+            raise
+        raise _of_boto3(what, error) from error
 
 
-def _translation(what: str, error: ClientError) -> S3Error:
+def is_of_other_region(error: Exception) -> bool:
+    """Whether obstore's error says that the bucket is in another region."""
+    return isinstance(error, BaseError) and any(text in str(error) for text in _OTHER_REGION)
+
+
+def _of_obstore(what: str, error: Exception) -> S3Error:
+    said, _, details = str(error).partition(_DEBUG)
+    code, message = _CODE.search(said), _MESSAGE.search(said)
+    if code or type(error) in _OBSTORE_CODES:
+        found = code[1] if code else _OBSTORE_CODES[type(error)]
+        return _with_code(what, found, unescape(message[1]) if message else "")
+    if _CONNECT in details:
+        reason = _REASON.search(details)
+        return _out_of_reach(what, (reason[1] or reason[2]) if reason else "no connection")
+    return _not_to_the_end(what, error)
+
+
+def _of_boto3(what: str, error: Exception) -> S3Error:
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        answer = error.response.get("Error", {})
+        return _with_code(what, answer.get("Code", ""), answer.get("Message", ""))
+    if isinstance(error, exceptions.ParamValidationError):
+        return S3InvalidName(f"{what} is not a valid S3 name: check bucket and key")
+    if isinstance(error, exceptions.NoCredentialsError):
+        return S3Error(f"{what} cannot be requested: {error}: set AWS credentials")
+    if isinstance(error, exceptions.EndpointConnectionError):
+        return _out_of_reach(what, str(error))
+    return _not_to_the_end(what, error)
+
+
+def _out_of_reach(what: str, reason: str) -> S3Error:
+    return S3Error(f"{what} cannot be requested, S3 is out of reach: {reason}")
+
+
+def _not_to_the_end(what: str, error: Exception) -> S3Error:
+    return S3Error(f"{what} could not be read to its end ({type(error).__name__}): try again")
+
+
+def _with_code(what: str, code: str, message: str) -> S3Error:
     """The error with S3's code and its own message, which names what is denied to whom."""
-    said = error.response.get("Error", {})
-    code, message = said.get("Code", ""), said.get("Message", "")
     kind, text = _ERRORS.get(code, (S3Error, "cannot be read"))
     # S3 answers AccessDenied for the key too; only the message says which of the two it was:
     # "User: ROLE is not authorized to perform: kms:Decrypt on resource: KEY because ..."
@@ -100,4 +147,6 @@ def _translation(what: str, error: ClientError) -> S3Error:
     elif code.startswith("KMS."):
         text = _KMS
     source = f"{code}: {message[:_MESSAGE_CHARACTERS]}" if message else code
-    return kind(f"{what} {text} ({source})")
+    error = kind(f"{what} {text} ({source})")
+    error.code = code
+    return error

@@ -1,0 +1,182 @@
+"""Connections to S3: obstore reads objects, and boto3 does the rest.
+
+Reading an object with obstore, which is written in Rust, takes a tenth of the processor time that
+boto3 takes, and so does importing it. boto3 does what obstore cannot: list keys of every kind, read
+a key that obstore would change, follow a profile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from obstore.store import S3Store
+
+from xapi_etl_processor.sources.objects import S3Object
+
+if TYPE_CHECKING:
+    from boto3 import Session
+    from mypy_boto3_s3 import S3Client
+    from obstore.store import ClientConfig
+
+CONNECT_SECONDS = 5
+"""How long connecting to S3 may take. Our limit."""
+
+READ_SECONDS = 10
+"""The longest silence of S3, also between two packets of a body. Our limit; boto3's own is 60 s,
+as long as many a function's timeout."""
+
+REQUEST_SECONDS = 300
+"""How long one request and its body may take in all. Our limit: 4 MiB at 14 kB a second."""
+
+ATTEMPTS = 4
+"""How often one request is tried. Our limit."""
+
+_BOTO3_ONLY = (
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
+"""Variables that change the endpoint; boto3 knows how."""
+
+_BUCKET = re.compile("[A-Za-z0-9._-]+")
+
+_OTHER_DOMAINS = ("cn-", "us-iso", "eu-iso")
+"""Regions whose endpoints are not under amazonaws.com."""
+
+
+@dataclass
+class Stores:
+    """Connections to S3, made when they are first used and kept.
+
+    `concurrency` is how many requests are made at the same time. With an `owner`, an AWS account,
+    buckets of every other account are refused. Endpoint, region and credentials are found as boto3
+    finds them.
+    """
+
+    concurrency: int = 16
+    owner: str = ""
+    _by_bucket: dict[str, S3Store] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    @cached_property
+    def boto3(self) -> S3Client:
+        """boto3's client."""
+        from botocore.config import Config
+
+        client = self._session.client(
+            "s3",
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                max_pool_connections=self.concurrency + 2,
+            ),
+        )
+        if self.owner:
+
+            def add_owner(params: dict[str, Any], **_: Any) -> None:
+                params["ExpectedBucketOwner"] = self.owner
+
+            client.meta.events.register("before-parameter-build.s3", add_owner)
+        return client
+
+    @cached_property
+    def _session(self) -> Session:
+        # It takes 0.3 s to import boto3 and make a client: who only reads objects need not wait.
+        from boto3 import Session
+
+        return Session()
+
+    async def store(self, bucket: str, not_this: S3Store | None = None) -> S3Store:
+        """The store for a bucket; one for the region it is in, if S3 refused `not_this`.
+
+        Raises boto3's error if the bucket is not the owner's.
+        """
+        known = self._by_bucket.get(bucket)
+        if known is None or known is not_this:
+            return await asyncio.to_thread(self._make, bucket, not_this)
+        return known
+
+    def _make(self, bucket: str, not_this: S3Store | None) -> S3Store:
+        with self._lock:
+            if self._by_bucket.get(bucket) is not_this:
+                config = from_environment(bucket) or self._from_boto3()
+                # obstore cannot state the owner in its requests: it would not sign the header.
+                if self.owner or not_this:
+                    config["region"] = self.boto3.head_bucket(Bucket=bucket)["BucketRegion"]
+                self._by_bucket[bucket] = _made(bucket, config)
+            return self._by_bucket[bucket]
+
+    def _from_boto3(self) -> dict[str, Any]:
+        from botocore.exceptions import NoCredentialsError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        if self._session.get_credentials() is None:
+            raise NoCredentialsError
+        return {
+            "region": self.boto3.meta.region_name,
+            "endpoint": self.boto3.meta.endpoint_url,
+            "virtual_hosted_style_request": False,
+            "credential_provider": Boto3CredentialProvider(self._session),
+        }
+
+
+def _made(bucket: str, config: Mapping[str, Any]) -> S3Store:
+    options: ClientConfig = {
+        "allow_http": str(config.get("endpoint", "")).startswith("http:"),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=READ_SECONDS),
+        "timeout": timedelta(seconds=REQUEST_SECONDS),
+    }
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        options["root_certificate"] = Path(bundle).read_bytes()
+    return S3Store(
+        bucket,
+        client_options=options,
+        retry_config={
+            "max_retries": ATTEMPTS - 1,
+            "retry_timeout": timedelta(seconds=REQUEST_SECONDS),
+            "backoff": {"max_backoff": timedelta(seconds=READ_SECONDS)},
+        },
+        **config,
+    )
+
+
+def from_environment(bucket: str) -> dict[str, Any] | None:
+    """What a store of this bucket needs, if the environment alone says it, as in Lambda; else
+    None.
+    """
+    env = os.environ
+    region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+    key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
+    special = any(env.get(name) for name in _BOTO3_ONLY)
+    if not (region and key and secret) or special or region.startswith(_OTHER_DOMAINS):
+        return None
+    found = {"region": region, "access_key_id": key, "secret_access_key": secret}
+    if token := env.get("AWS_SESSION_TOKEN"):
+        found["session_token"] = token
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        found["endpoint"] = endpoint
+    # As boto3 does: a server of one's own has no name for each bucket, and a certificate for
+    # *.s3.amazonaws.com does not cover a name with a dot.
+    return {**found, "virtual_hosted_style_request": not endpoint and "." not in bucket}
+
+
+def is_for_obstore(obj: S3Object) -> bool:
+    """Whether obstore would read this object and no other.
+
+    It drops slashes at both ends of a key, refuses empty and relative parts and control characters,
+    and breaks on names that no bucket can have.
+    """
+    relative = any(part in ("", ".", "..") for part in obj.key.split("/"))
+    return not relative and obj.key.isprintable() and bool(_BUCKET.fullmatch(obj.bucket))

@@ -53,6 +53,7 @@ def read(timestamp: Any) -> tuple[int, str]:
         ("1969-12-31T23:59:59.9999Z", -1),
         ("1900-01-01T00:00:00Z", -2_208_988_800_000),
         ("2299-12-31T23:59:59.999Z", 10_413_791_999_999),
+        ("2299-03-21T21:07:43.959999Z", 10_389_157_663_959),  # a float of seconds rounds it
     ],
 )
 def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -> None:

@@ -31,6 +31,10 @@ class Kind(NamedTuple):
     given those that are not None. Most columns of most bundles do, and so cost nothing extra. If
     values usually `repeat` within a bundle, each different one is converted once. `wanted` says
     what a value that gives None is not.
+
+    Two shortcuts give what `convert` gives, and what `fits` then refuses is converted anew.
+    `at_once` takes a whole column of texts, and may give None. `whole` takes a value that is exact
+    or a whole number, and may raise OverflowError.
     """
 
     convert: Callable[[Any], Any]
@@ -38,6 +42,8 @@ class Kind(NamedTuple):
     fits: Callable[[Sequence[Any]], bool] | None = None
     repeat: bool = False
     wanted: str = "text"
+    at_once: Callable[[Sequence[str]], Sequence[Any] | None] | None = None
+    whole: Callable[[Any], Any] | None = None
 
 
 def text(value: object) -> str | None:
@@ -160,8 +166,8 @@ def section(value: object) -> str | None:
     return trimmed
 
 
-TEXT = Kind(text, frozenset({str}), repeat=True)
-NUMBER = Kind(number, frozenset({float}), repeat=True, wanted="a number")
+TEXT = Kind(text, frozenset({str}), repeat=True, whole=str)
+NUMBER = Kind(number, frozenset({float}), repeat=True, wanted="a number", whole=float)
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
 BOOLEAN = Kind(boolean, frozenset({bool}), wanted="true or false")
@@ -169,7 +175,7 @@ VERB_NAME = Kind(last_segment, repeat=True)
 TITLE = Kind(title)
 COURSE = Kind(course_id, wanted="a list with a course in it")
 FIRST_ID = Kind(first_id, wanted="a list with an id in it")
-SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1")
+SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1", whole=float)
 SECTION = Kind(
     section,
     repeat=True,

@@ -63,7 +63,7 @@ def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check_before_each_insert(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let loads read the list again just before they store a batch, however fresh it is."""
-    monkeypatch.setattr("xapi_etl_processor.storage.batch.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("xapi_etl_processor.storage.storing.FRESH_SECONDS", 0.0)
 
 
 def at_the_second_look(clickhouse: ClickHouseServer, act: Callable[[], None]) -> list[str]:

@@ -9,6 +9,7 @@ it voids, and its ledger row.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 
@@ -25,7 +26,7 @@ from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, Sto
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.storage.batch import Batch
+from xapi_etl_processor.storage.storing import Storing
 from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, Unpacking, decompressed, split_lines
@@ -42,28 +43,33 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
     WAITING or UNSTORED, and the rest of `objects` has not been looked at. Processing any of them
     again loses and doubles nothing. Raises what iterating over `objects` raises.
     """
-    batch = Batch(run)
-    source = iter(objects)
-    while page := list(islice(source, PAGE_OBJECTS)):
-        yield from _process_page(page, batch)
-        if batch.stop:
-            break
-    # After a stop too: the last object of a page may still be in the batch.
-    yield from batch.flush()
+    # Leaving the block waits for rows that are on their way.
+    with ThreadPoolExecutor(1) as thread:
+        storing = Storing(run, thread)
+        source = iter(objects)
+        while page := list(islice(source, PAGE_OBJECTS)):
+            yield from _process_page(page, storing)
+            if storing.stop:
+                break
+        # After a stop too: the last object of a page may still be in the batch.
+        yield from storing.flush()
+        yield from storing.settle()
 
 
-def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
-    run = batch.run
+def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
+    run = storing.run
+    yield from storing.settle()
     if run.out_of_time:
-        batch.stop = TIME_RAN_OUT
-        yield from batch.flush()
-        yield from (stopped(obj, Status.WAITING, batch.stop) for obj in page)
+        storing.stop = storing.stop or TIME_RAN_OUT
+    if storing.stop:
+        yield from _left(page, storing)
         return
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
-        batch.stop = stop = Stop(StopReason.LEDGER_FAILED, str(error))
-        yield from batch.flush()
+        storing.stop = stop = Stop(StopReason.LEDGER_FAILED, str(error))
+        yield from storing.flush()
+        yield from storing.settle()
         yield from (stopped(obj, Status.UNSTORED, stop) for obj in page)
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
@@ -71,18 +77,25 @@ def _process_page(page: list[S3Object], batch: Batch) -> Iterator[Outcome]:
     with closing(fetched) as bodies:
         for position, obj in enumerate(page):
             if run.out_of_time:
-                batch.stop = batch.stop or TIME_RAN_OUT
-            if batch.stop:
-                # Flushing may fail, and then sets another stop.
-                yield from batch.flush()
-                yield from (stopped(rest, Status.WAITING, batch.stop) for rest in page[position:])
+                storing.stop = storing.stop or TIME_RAN_OUT
+            if storing.stop:
+                yield from _left(page[position:], storing)
                 return
             if ledger.identity(obj) in known:
-                batch.outcomes.append(Outcome(obj, Status.SKIPPED))
+                storing.batch.outcomes.append(Outcome(obj, Status.SKIPPED))
             else:
-                yield from _process_one(*next(bodies), batch)
-            if batch.is_full:
-                yield from batch.flush()
+                yield from _process_one(*next(bodies), storing)
+            if storing.is_due:
+                yield from storing.flush()
+
+
+def _left(objects: Iterable[S3Object], storing: Storing) -> Iterator[Outcome]:
+    """Store what was read, and leave these objects, since there is a reason to stop."""
+    yield from storing.flush()
+    yield from storing.settle()
+    # Storing may have failed, which is another reason.
+    stop = storing.stop or TIME_RAN_OUT
+    yield from (stopped(obj, Status.WAITING, stop) for obj in objects)
 
 
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
@@ -103,16 +116,16 @@ def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
     return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
 
 
-def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator[Outcome]:
-    """Read one object into the batch; gives the outcomes of batches that are stored meanwhile."""
+def _process_one(obj: S3Object, body: Iterator[bytes], storing: Storing) -> Iterator[Outcome]:
+    """Read one object into batches; gives the outcomes of those that are stored meanwhile."""
     outcome = Outcome(obj)
     try:
-        for parsed in parsed_parts(obj, body, batch.run):
-            outcome.timestamps_replaced += batch.add(obj, parsed)
+        for parsed in parsed_parts(obj, body, storing.run):
+            outcome.timestamps_replaced += storing.batch.add(obj, parsed)
             outcome.counts.add(parsed.counts)
-            if batch.is_full:
-                yield from batch.flush()
-            if failure := batch.insert_failure:
+            if storing.is_due:
+                yield from storing.flush()
+            if failure := storing.insert_failure:
                 outcome.mark_stopped(Status.UNSTORED, failure)
                 break
     except (DeadlinePassed, S3Late):
@@ -125,7 +138,7 @@ def _process_one(obj: S3Object, body: Iterator[bytes], batch: Batch) -> Iterator
         outcome.mark_failed(f"{obj.uri}: {describe_defect(error)}")
     if not outcome.failed:
         _check_counts(outcome)
-    batch.outcomes.append(outcome)
+    storing.batch.outcomes.append(outcome)
 
 
 def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Parsed]:

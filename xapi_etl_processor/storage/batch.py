@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from itertools import compress
 from typing import Any
 
 from xapi_etl_processor import __version__
-from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
-from xapi_etl_processor.learners import FRESH_SECONDS, people
-from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
+from xapi_etl_processor.learners import people
+from xapi_etl_processor.run import Outcome, Run
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.storage.tables import EVENTS
-from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.columns import ABSENT
 from xapi_etl_processor.xapi.lines import MIB
@@ -33,59 +30,50 @@ MAX_NOTED_BYTES = 16 * MIB
 OWN_TIMESTAMP = "statement"
 """The timestamp_source of a statement that has a timestamp of its own."""
 
-MANY_MONTHS_MS = 98 * 28 * 86_400_000
-"""A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
-partitions for one insert (max_partitions_per_insert_block)."""
-
 
 Columns = dict[str, Sequence[Any]]
 """Values by the column's name."""
 
 
 class Batch:
-    """Collects what objects' lines became, and stores it when it is full.
+    """What objects' lines became, up to what one insert takes.
 
-    `outcomes` are those of objects that are complete once the next flush succeeds. `stop` is set
-    when nothing more is to be read.
+    `outcomes` are those of the objects that are complete once it is stored; `learners_seen` is the
+    state of the list of forgotten learners when it was begun.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._learners = run.connections.learners
         self.outcomes: list[Outcome] = []
-        self.stop: Stop | None = None
-        self._clear()
-
-    def _clear(self) -> None:
-        self._columns: dict[str, list[Any]] = {}
-        self._rows = 0
+        self.columns: dict[str, list[Any]] = {}
+        self.rows = 0
+        self.rejected: list[tuple[S3Object, RejectedLine]] = []
+        self.voided: list[tuple[S3Object, Voided]] = []
+        self._learners = run.connections.learners
+        self.learners_seen = self._learners.changes
         self._bytes = 0
-        self._hash = sha256(self._salt.encode())
-        self._rejected: list[tuple[S3Object, RejectedLine]] = []
-        self._voided: list[tuple[S3Object, Voided]] = []
         self._noted_bytes = 0
-        self._forgotten_list = self._learners.changes
+        self._hash = sha256(self.salt.encode())
 
     @property
-    def _salt(self) -> str:
+    def salt(self) -> str:
         """Makes tokens differ between versions, and between forced runs: a forced run stores again
         what a delete removed, which the token of an earlier run would prevent.
         """
         return f"{__version__}\0{self.run.run_id if self.run.force else ''}"
 
     @property
-    def insert_failure(self) -> Stop | None:
-        """Why ClickHouse did not take a batch, if so; nothing more is stored after that."""
-        failed = self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
-        return self.stop if failed else None
+    def token(self) -> str:
+        """The same for the same rows, another for others."""
+        return self._hash.hexdigest()
 
     @property
     def is_full(self) -> bool:
         """Whether it should be stored before more is added."""
         return (
-            self._rows >= self.run.settings.batch_rows
+            self.rows >= self.run.settings.batch_rows
             or self._bytes >= self.run.settings.batch_mb * MIB
-            or max(len(self._rejected), len(self._voided)) >= self.run.settings.batch_rows
+            or max(len(self.rejected), len(self.voided)) >= self.run.settings.batch_rows
             or self._noted_bytes >= MAX_NOTED_BYTES
             or len(self.outcomes) >= MAX_OBJECTS
         )
@@ -125,38 +113,38 @@ class Batch:
             # A name may be cut off at the bound.
             if not self._learners.may_keep(line.line[: 2 * ledger.MAX_REJECTED_BYTES]):
                 bounded = line._replace(line=b"")
-            self._rejected.append((obj, bounded))
+            self.rejected.append((obj, bounded))
             self._noted_bytes += len(bounded.line)
         for found in parsed.voided:
-            self._voided.append((obj, found))
+            self.voided.append((obj, found))
             self._noted_bytes += len(found.voided_id) + len(found.event_id)
 
     def _add_rows(self, chunk: Chunk, columns: Columns) -> None:
         """Add rows to the batch and to its token: all of them or, if it raises, none."""
         if not chunk.statements:
             return
-        before = self._rows
+        before = self.rows
         try:
             self._append(columns, len(chunk.statements))
             self._add_to_token(chunk)
         except Exception:
             # All columns must stay equally long, and the token must be that of their rows.
-            for values in self._columns.values():
+            for values in self.columns.values():
                 del values[before:]
-            self._rows = before
+            self.rows = before
             raise
         self._bytes += sum(map(len, chunk.lines))
 
     def _append(self, columns: Columns, rows: int) -> None:
         """Add rows; a column that they or the batch lack is filled up with "absent"."""
         for name, values in columns.items():
-            held = self._columns.get(name)
+            held = self.columns.get(name)
             if held is None:
-                held = self._columns[name] = [ABSENT[name]] * self._rows
+                held = self.columns[name] = [ABSENT[name]] * self.rows
             held.extend(values)
-        for name in self._columns.keys() - columns.keys():
-            self._columns[name] += [ABSENT[name]] * rows
-        self._rows += rows
+        for name in self.columns.keys() - columns.keys():
+            self.columns[name] += [ABSENT[name]] * rows
+        self.rows += rows
 
     def _add_to_token(self, chunk: Chunk) -> None:
         """Hash the rows into the batch's token: the lines, and all else that rows are made of.
@@ -166,67 +154,3 @@ class Batch:
         self._hash.update(repr(tuple(chunk.source)).encode())
         self._hash.update(array("Q", chunk.numbers).tobytes())
         self._hash.update(b"".join(chunk.digests))
-
-    def flush(self) -> Iterator[Outcome]:
-        """Store the batch; gives the outcomes of the objects that are complete with it."""
-        if not self.insert_failure and not self.run.dry_run:
-            try:
-                self._store()
-            except XapiEtlError as error:
-                self.stop = Stop(StopReason.INSERT_FAILED, str(error))
-            except Exception as error:  # noqa: BLE001  # outcomes of batches stored earlier must not be lost
-                self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
-        if failure := self.insert_failure:
-            for outcome in self.outcomes:
-                if outcome.status in (Status.PROCESSED, Status.WAITING):
-                    # An object that time ran out for has rows in the batch too, and the failure is
-                    # what must be reported.
-                    outcome.mark_stopped(Status.UNSTORED, failure)
-        self._clear()
-        outcomes, self.outcomes = self.outcomes, []
-        yield from outcomes
-
-    def _store(self) -> None:
-        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
-        of_learners = bool(self._rows or self._rejected)
-        if of_learners:
-            self._learners.refresh(deadline, FRESH_SECONDS)
-            self._check_forgotten(stored=False)
-        if self._rows:
-            timestamps = self._columns.get("timestamp", [0])
-            # ClickHouse would refuse an archive of ten years, which makes a part for each month.
-            many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
-            settings = {"max_partitions_per_insert_block": 0} if many else {}
-            clickhouse.insert(EVENTS, self._columns, self._hash.hexdigest(), deadline, settings)
-        if self._rejected:
-            ledger.record_rejected(clickhouse, self._rejected, self._salt, deadline)
-        if self._voided:
-            ledger.record_voided(clickhouse, self._voided, self._salt, deadline)
-        if of_learners:
-            self._learners.refresh(deadline)
-            self._check_forgotten(stored=True)
-        done = [(o.obj, o.counts) for o in self.outcomes if o.status is Status.PROCESSED]
-        if done:
-            ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
-
-    def _check_forgotten(self, *, stored: bool) -> None:
-        """Raises LearnerForgotten if the batch has somebody who was forgotten since it was begun.
-
-        Whoever loads its objects again leaves them out. If the batch is stored already, that is
-        noted: their rows are there again (`forget --sweep` removes them).
-        """
-        if self._learners.changes == self._forgotten_list:
-            return
-        # Who was forgotten is on the list by name and by pseudonym.
-        forgotten = self._learners.forgotten(set(people(self._columns, self._rows)))
-        kept = all(self._learners.may_keep(line.line) for _, line in self._rejected if line.line)
-        if kept and not forgotten:
-            return
-        if stored:
-            ledger.record_forgotten_again(
-                self.run.connections.clickhouse, self.run.run_id, self.run.deadline
-            )
-        raise LearnerForgotten(
-            "a learner was forgotten while their statements were loaded: load the objects again,"
-            " which leaves those out"
-        )

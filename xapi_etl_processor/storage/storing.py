@@ -1,0 +1,132 @@
+"""Stores batches one after the other, each while the next one fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+
+from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
+from xapi_etl_processor.learners import FRESH_SECONDS, people
+from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.storage.batch import Batch
+from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.telemetry import describe_defect
+
+MANY_MONTHS_MS = 98 * 28 * 86_400_000
+"""A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
+partitions for one insert (max_partitions_per_insert_block)."""
+
+
+class Storing:
+    """The batch that fills, and the one before it, whose rows may be on their way.
+
+    `stop` is set when nothing more is to be read. While rows are on their way, in `thread`,
+    ClickHouse is not to be asked anything: call `settle` first.
+    """
+
+    def __init__(self, run: Run, thread: Executor) -> None:
+        self.run = run
+        self.stop: Stop | None = None
+        self.batch = Batch(run)
+        self._thread = thread
+        self._learners = run.connections.learners
+        self._sent: Batch | None = None
+        self._reply: Future[None] | None = None
+
+    @property
+    def insert_failure(self) -> Stop | None:
+        """Why ClickHouse did not take a batch, if so; nothing more is stored after that."""
+        failed = self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
+        return self.stop if failed else None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to flush before more is added: the batch is full, or the one before it failed."""
+        failed = self._reply is not None and self._reply.done() and self._reply.exception()
+        return self.batch.is_full or bool(failed)
+
+    def flush(self) -> Iterator[Outcome]:
+        """Send the batch's rows, once those before it are stored; gives the outcomes of these."""
+        yield from self.settle()
+        sent, self.batch = self.batch, Batch(self.run)
+        self._try(self._send, sent)
+        self._sent = sent
+        if not self._reply:
+            yield from self.settle()
+
+    def settle(self) -> Iterator[Outcome]:
+        """Wait until rows on their way are stored; gives the outcomes of their objects."""
+        if self._sent is None:
+            return
+        sent, self._sent = self._sent, None
+        self._try(self._complete, sent)
+        self._reply = None
+        if failure := self.insert_failure:
+            for outcome in sent.outcomes:
+                if outcome.status in (Status.PROCESSED, Status.WAITING):
+                    # An object that time ran out for has rows in the batch too, and the failure is
+                    # what must be reported.
+                    outcome.mark_stopped(Status.UNSTORED, failure)
+        yield from sent.outcomes
+
+    def _try(self, step: Callable[[Batch], None], batch: Batch) -> None:
+        if self.insert_failure or self.run.dry_run:
+            return
+        try:
+            step(batch)
+        except XapiEtlError as error:
+            self.stop = Stop(StopReason.INSERT_FAILED, str(error))
+        except Exception as error:  # noqa: BLE001  # outcomes of batches stored earlier must not be lost
+            self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
+
+    def _send(self, batch: Batch) -> None:
+        if batch.rows or batch.rejected:
+            self._learners.refresh(self.run.deadline, FRESH_SECONDS)
+            self._check_forgotten(batch, stored=False)
+        if batch.rows:
+            timestamps = batch.columns.get("timestamp", [0])
+            # ClickHouse would refuse an archive of ten years, which makes a part for each month.
+            many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
+            settings = {"max_partitions_per_insert_block": 0} if many else {}
+            insert = self.run.connections.clickhouse.insert
+            self._reply = self._thread.submit(
+                insert, EVENTS, batch.columns, batch.token, self.run.deadline, settings
+            )
+
+    def _complete(self, batch: Batch) -> None:
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        if self._reply:
+            self._reply.result()
+        if batch.rejected:
+            ledger.record_rejected(clickhouse, batch.rejected, batch.salt, deadline)
+        if batch.voided:
+            ledger.record_voided(clickhouse, batch.voided, batch.salt, deadline)
+        if batch.rows or batch.rejected:
+            self._learners.refresh(deadline)
+            self._check_forgotten(batch, stored=True)
+        done = [(o.obj, o.counts) for o in batch.outcomes if o.status is Status.PROCESSED]
+        if done:
+            ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
+
+    def _check_forgotten(self, batch: Batch, *, stored: bool) -> None:
+        """Raises LearnerForgotten if the batch has somebody who was forgotten since it was begun.
+
+        Whoever loads its objects again leaves them out. If the batch is stored already, that is
+        noted: their rows are there again (`forget --sweep` removes them).
+        """
+        if self._learners.changes == batch.learners_seen:
+            return
+        # Who was forgotten is on the list by name and by pseudonym.
+        forgotten = self._learners.forgotten(set(people(batch.columns, batch.rows)))
+        kept = all(self._learners.may_keep(line.line) for _, line in batch.rejected if line.line)
+        if kept and not forgotten:
+            return
+        if stored:
+            ledger.record_forgotten_again(
+                self.run.connections.clickhouse, self.run.run_id, self.run.deadline
+            )
+        raise LearnerForgotten(
+            "a learner was forgotten while their statements were loaded: load the objects again,"
+            " which leaves those out"
+        )

@@ -1,4 +1,4 @@
-"""The fast decode and the forgiving one give the same row."""
+"""The fast decode and the forgiving one give the same row, and so do shortcuts for many rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import OLI, SOURCE, VIDEO, full, minimal, rows_of, with_values
+from xapi_etl_processor.xapi.column import Column
+from xapi_etl_processor.xapi.columns import SENT, STEPS
 from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.transpose import converted
 
+# On a busy machine, generating statements takes longer than Hypothesis likes.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _ID = "fd41c918-b88b-4b20-a0a5-a4c32391aaa0"
 _scalars = (
     st.none()
@@ -59,6 +64,7 @@ def _statements(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.slow
+@patient
 @given(_statements())
 def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
     # A registration at the top counts only where the context has none.
@@ -68,6 +74,45 @@ def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
     assert fast.counts == slow.counts
     assert fast.counts.rejected == 0
     assert rows_of(fast) == rows_of(slow)
+
+
+@pytest.mark.slow
+@patient
+@given(st.lists(_statements(), min_size=2, max_size=5))
+def test_a_row_is_the_same_among_others(statements: list[Any]) -> None:
+    lines = [json.dumps(each).encode() for each in statements]
+    alone = [rows_of(parse([line], number, SOURCE)) for number, line in enumerate(lines, 1)]
+    # Their text tells 1, 1.0 and true apart.
+    assert repr(rows_of(parse(lines, 1, SOURCE))) == repr([row for rows in alone for row in rows])
+
+
+_of_scalars = [
+    column
+    for column in (*SENT, *STEPS)
+    if column.paths and column.name not in {"verb", "video_title", "course_id", "parent_id"}
+]
+_times = st.from_regex(
+    r"(2024|1900|2299|1899|2300)-(0[1-9]|1[0-3])-(0[1-9]|[23][0-9])[Tt ]([01][0-9]|2[0-4])"
+    r":[0-5][0-9]:([0-5][0-9]|60)([.,][0-9]{1,9})?([Zz]|[+-](0[0-9]|2[0-5]):?[0-6]0)?",
+    fullmatch=True,
+)
+_texts = st.sampled_from(["", "0", "1.0", "true", "50%", "1.5x", "720p", "PT3M15S", "1:30", "a"])
+_numbers = st.sampled_from([0, 1, 2, 50, -1, 2**64, 10**400, 0.0, 1.0, 0.5, 101.0, 1.7e12])
+
+
+@pytest.mark.slow
+@patient
+@given(
+    st.sampled_from(_of_scalars),
+    st.lists(_times, min_size=1, max_size=3)
+    | st.lists(_texts | _numbers | st.booleans() | st.none(), min_size=1, max_size=6),
+)
+def test_many_values_become_what_each_becomes(column: Column, values: list[Any]) -> None:
+    found, gaps = converted(values, column)
+    each = [None if value is None else column.kind.convert(value) for value in values]
+    # An empty text may stay one where that stands for "absent".
+    assert [repr(None if value == "" else value) for value in found] == list(map(repr, each))
+    assert gaps == (None in found)
 
 
 @pytest.mark.parametrize("statement", [full(), minimal(id=_ID)])

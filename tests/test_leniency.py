@@ -199,6 +199,7 @@ def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
         (with_more(b'"id":"SECRET\xed\xa0\x80"'), "not UTF-8"),
         (with_more(b'"SECRET\xc3":1'), "not UTF-8"),
         (with_more(b'"unread":' + b"[" * 100_000 + b"]" * 100_000), "nested more than 128 deep"),
+        (with_more(b'"unread":' + b'{"a":[' * 64 + b"]}" * 64), "nested more than 128 deep"),
         (b'{"actor":' * 100_000 + b"1" + b"}" * 100_000, "nested more than 128 deep"),
         (b'["SECRET"]', "not a JSON object"),
         (b"[" + MINIMAL + b"," + MINIMAL + b"]", "an array of statements: write each on a line"),
@@ -218,7 +219,7 @@ def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
         (encoded({"actor": {}, "verb": {"id": "v"}, "object": ["SECRET"]}), "object"),
         (b'"SECRET' + b"x" * MAX_LINE_BYTES, "longer than 16777216 bytes"),
     ],
-    ids=range(33),
+    ids=range(34),
 )
 def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_nothing(
     line: bytes, reason: str

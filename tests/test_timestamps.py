@@ -40,6 +40,7 @@ def read(timestamp: Any) -> tuple[int, str]:
         ("2024-01-01T17:00:00+05", NOON),
         ("2024-01-01T08:00:00\u221204:00", NOON),  # the minus sign that ISO 8601 prefers
         ("2024-01-01T12:00:00-00:00", NOON),
+        ("2024-01-01T13:00:30.596+0100:30", NOON + 596),
         ("2024-01-01T12:00:00", NOON),
         ("2024-01-01T12:00Z", NOON),
         ("2024-01-01T12Z", NOON),
@@ -53,6 +54,7 @@ def read(timestamp: Any) -> tuple[int, str]:
         ("1969-12-31T23:59:59.9999Z", -1),
         ("1900-01-01T00:00:00Z", -2_208_988_800_000),
         ("2299-12-31T23:59:59.999Z", 10_413_791_999_999),
+        ("2299-03-21T21:07:43.959999Z", 10_389_157_663_959),  # a float of seconds rounds it
     ],
 )
 def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -> None:

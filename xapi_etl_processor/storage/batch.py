@@ -150,9 +150,10 @@ class Batch:
     def _append(self, columns: Columns, rows: int) -> None:
         """Add rows; a column that they or the batch lack is filled up with "absent"."""
         for name, values in columns.items():
-            if name not in self._columns:
-                self._columns[name] = [ABSENT[name]] * self._rows
-            self._columns[name] += values
+            held = self._columns.get(name)
+            if held is None:
+                held = self._columns[name] = [ABSENT[name]] * self._rows
+            held.extend(values)
         for name in self._columns.keys() - columns.keys():
             self._columns[name] += [ABSENT[name]] * rows
         self._rows += rows

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from graphlib import TopologicalSorter
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
 
@@ -38,6 +39,7 @@ def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 _ORDERED = in_order((*STEPS, *SENT))
 _STEPS = [column.name for column in STEPS]
+_MADE_OF_INT: dict[frozenset[type], type] = {frozenset({kind}): kind for kind in (str, float)}
 
 
 def to_columns(chunk: Chunk) -> dict[str, Values]:
@@ -49,30 +51,56 @@ def to_columns(chunk: Chunk) -> dict[str, Values]:
         return {}
     by_path = values_by_path(chunk)
     columns: dict[str, Values] = {}
-    for column in _ORDERED:
-        found = _from_paths(column, by_path)
-        if column.fallback:
-            found = _with_fallback(found, column.fallback, chunk, columns)
-        values = _without_absent(found, column)
-        if values is not None:
-            columns[column.name] = values
+    for name, column, paths, fallback, absent in _plan(tuple(by_path)):
+        values, gaps = _from_paths(column, paths, by_path)
+        if gaps and fallback:
+            values, gaps = _with_fallback(values, fallback, chunk, columns)
+        if values is None:
+            continue
+        if gaps and absent is not None:
+            values = [absent if value is None else value for value in values]
+        # Looking at the first value is enough to see that most columns are not empty.
+        if values[0] != absent or values.count(absent) != len(values):
+            columns[name] = values
     for step in _STEPS:
         columns.pop(step, None)
     return columns
 
 
-def _from_paths(column: Column, by_path: dict[Path, Values]) -> Found:
-    """One column's values, for each statement from its first path that is present."""
+class _Planned(NamedTuple):
+    """A column that can have values in a chunk, and what is looked at to find them."""
+
+    name: str
+    column: Column
+    paths: list[Path]
+    fallback: Fallback | None
+    absent: Any
+
+
+@lru_cache(maxsize=256)
+def _plan(present: tuple[Path, ...]) -> list[_Planned]:
+    """The columns that can have values where just these paths have some.
+
+    The chunks of a producer have few different plans, so that hundreds of paths need not be looked
+    for in each chunk.
+    """
+    plan = []
+    for column in _ORDERED:
+        paths = [path for path in column.paths if path in present]
+        if paths or column.fallback:
+            plan.append(_Planned(column.name, column, paths, column.fallback, column.absent))
+    return plan
+
+
+def _from_paths(column: Column, paths: list[Path], by_path: dict[Path, Values]) -> Found:
+    """One column's values, for each statement from the first of the paths that it has."""
     values: Values | None = None
     gaps = True
-    for path in column.paths:
-        found = by_path.get(path)
-        if found is None:
-            continue
+    for path in paths:
         if values is None:
-            values, gaps = converted(found, column)
+            values, gaps = converted(by_path[path], column)
         else:
-            more, gaps = converted(found, column)
+            more, gaps = converted(by_path[path], column)
             values = _first_present(values, more)
             gaps = gaps and None in values
         if not gaps:
@@ -116,17 +144,37 @@ def converted(values: Values, column: Column) -> tuple[Values, bool]:
     gaps = NoneType in types
     types.discard(NoneType)
     if not types <= kind.exact:
-        values, gaps = _each_converted(values, types, kind)
+        values, gaps = _as_one_type(values, types, kind, gaps=gaps)
     if kind.fits:
         present = [value for value in values if value is not None] if gaps else values
         if present and not kind.fits(present):
             values = [None if value is None else kind.convert(value) for value in values]
             gaps = None in values
-    empty_is_absent = len(column.paths) > 1 or column.fallback or column.absent is None
     # Conversions give no empty text.
-    if str in kind.exact and empty_is_absent and (gaps or not all(values)):
+    if (
+        str in kind.exact
+        and (len(column.paths) > 1 or column.fallback or ABSENT[column.name] is None)
+        and (gaps or not all(values))
+    ):
         values, gaps = [value or None for value in values], True
     return values, gaps
+
+
+def _as_one_type(
+    values: Values, types: set[type], kind: Kind, *, gaps: bool
+) -> tuple[Values, bool]:
+    """Values of these types, None aside, as the kind's own type."""
+    if kind.at_once and types == {str} and not gaps and (found := kind.at_once(values)):
+        return found, False
+    own_type = _MADE_OF_INT.get(kind.exact)
+    if own_type and types <= {own_type, int}:
+        try:
+            if not gaps:
+                return list(map(own_type, values)), False
+            return [None if value is None else own_type(value) for value in values], True
+        except OverflowError:
+            pass  # Of a number with hundreds of digits; the others are converted one by one.
+    return _each_converted(values, types, kind)
 
 
 def _each_converted(values: Values, types: set[type], kind: Kind) -> tuple[Values, bool]:
@@ -144,37 +192,17 @@ def _first_present(values: Values, more: Values) -> Values:
 
 
 def _with_fallback(
-    found: Found, fallback: Fallback, chunk: Chunk, columns: dict[str, Values]
+    values: Values | None, fallback: Fallback, chunk: Chunk, columns: dict[str, Values]
 ) -> Found:
     """The values, with the fallback's where they are None."""
-    values, gaps = found
-    if not gaps or (fallback.where and fallback.where not in columns):
-        return found
+    if fallback.where and fallback.where not in columns:
+        return values, True
     size = len(chunk.statements)
-    missing: Sequence[int] = range(size)
-    if values is not None:
-        missing = [row for row, value in enumerate(values) if value is None]
-    needed = {name: columns.get(name) or _all_absent(name, size) for name in fallback.needs}
-    supplied = fallback.supply(chunk, missing, **needed)
-    if values is not None:
-        filled = list(values)
-        for row, value in zip(missing, supplied, strict=True):
-            filled[row] = value
-        supplied = filled
-    return supplied, not fallback.complete and None in supplied
-
-
-def _all_absent(name: str, size: int) -> Values:
-    return [ABSENT[name]] * size
-
-
-def _without_absent(found: Found, column: Column) -> Values | None:
-    """The values with the column's own "absent" in place of None; None if all are absent."""
-    values, gaps = found
+    needed = {name: columns.get(name) or [ABSENT[name]] * size for name in fallback.needs}
     if values is None:
-        return None
-    absent = column.absent
-    if absent is not None and gaps:
-        values = [absent if value is None else value for value in values]
-    # Looking at the first value is enough to see that most columns are not empty.
-    return None if values[0] == absent and values.count(absent) == len(values) else values
+        supplied = fallback.supply(chunk, range(size), **needed)
+    else:
+        missing = [row for row, value in enumerate(values) if value is None]
+        more = iter(fallback.supply(chunk, missing, **needed))
+        supplied = [next(more) if value is None else value for value in values]
+    return supplied, not fallback.complete and None in supplied

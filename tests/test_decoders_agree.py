@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import OLI, SOURCE, VIDEO, full, minimal, rows_of, with_values
@@ -15,6 +15,8 @@ from xapi_etl_processor.xapi.columns import SENT, STEPS
 from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.transpose import converted
 
+# On a busy machine, generating statements takes longer than Hypothesis likes.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _ID = "fd41c918-b88b-4b20-a0a5-a4c32391aaa0"
 _scalars = (
     st.none()
@@ -62,6 +64,7 @@ def _statements(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.slow
+@patient
 @given(_statements())
 def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
     # A registration at the top counts only where the context has none.
@@ -74,6 +77,7 @@ def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
 
 
 @pytest.mark.slow
+@patient
 @given(st.lists(_statements(), min_size=2, max_size=5))
 def test_a_row_is_the_same_among_others(statements: list[Any]) -> None:
     lines = [json.dumps(each).encode() for each in statements]
@@ -97,6 +101,7 @@ _numbers = st.sampled_from([0, 1, 2, 50, -1, 2**64, 10**400, 0.0, 1.0, 0.5, 101.
 
 
 @pytest.mark.slow
+@patient
 @given(
     st.sampled_from(_of_scalars),
     st.lists(_times, min_size=1, max_size=3)

@@ -111,33 +111,15 @@ def _all_shares(values: Sequence[float]) -> bool:
 
 
 SECONDS = Kind(
-    seconds,
-    frozenset({float}),
-    wanted="a time: seconds, PT1M30S without months, or 1:30",
-    whole=float,
+    seconds, frozenset({float}), wanted="a time: seconds, PT1M30S without months, or 1:30"
 )
 LENGTH = Kind(
-    length,
-    frozenset({float}),
-    _all_positive,
-    repeat=True,
-    wanted="a length above 0 seconds",
-    whole=float,
+    length, frozenset({float}), _all_positive, repeat=True, wanted="a length above 0 seconds"
 )
 SHARE = Kind(
-    share,
-    frozenset({float}),
-    _all_shares,
-    wanted="a share from 0 to 1, or from 0 to 100 percent",
-    whole=float,
+    share, frozenset({float}), _all_shares, wanted="a share from 0 to 1, or from 0 to 100 percent"
 )
-SPEED = Kind(
-    speed, frozenset({float}), repeat=True, wanted="a speed, such as 1.5 or 1.5x", whole=float
-)
+SPEED = Kind(speed, frozenset({float}), repeat=True, wanted="a speed, such as 1.5 or 1.5x")
 QUALITY = Kind(
-    quality,
-    frozenset({float}),
-    repeat=True,
-    wanted="a number of lines, such as 720 or 720p",
-    whole=float,
+    quality, frozenset({float}), repeat=True, wanted="a number of lines, such as 720 or 720p"
 )

@@ -93,6 +93,4 @@ def _union(pairs: list[tuple[float, float]]) -> float:
     return covered
 
 
-SEGMENTS = Kind(
-    segments, frozenset({str}), _all_in_notation, wanted="from[.]to[,]from[.]to", whole=str
-)
+SEGMENTS = Kind(segments, frozenset({str}), _all_in_notation, wanted="from[.]to[,]from[.]to")

@@ -27,6 +27,7 @@ _DAY, _HOUR, _MINUTE, _SECOND = 86_400_000, 3_600_000, 60_000, 1000
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 _SEVENTH_DIGIT = itemgetter(slice(26, 27))
+_DIGITS = "0123456789"
 
 _ISO = re.compile(
     r"""
@@ -66,9 +67,12 @@ def all_milliseconds(values: Sequence[str]) -> list[int] | None:
     """The milliseconds of texts that are all written as RFC 3339 says, such as
     2024-01-01T12:00:00.5+01:00; None if one is not.
     """
-    # Msgspec rounds what comes after six digits of a second.
-    if not set(map(_SEVENTH_DIGIT, values)).isdisjoint("0123456789"):
-        return None
+    if not set(map(_SEVENTH_DIGIT, values)).isdisjoint(_DIGITS):
+        # Msgspec rounds what comes after six digits of a second.
+        values = [
+            value[:26] + value[26:].lstrip(_DIGITS) if value[20:26].isdigit() else value
+            for value in values
+        ]
     try:
         instants = msgspec.convert(values, list[_Aware])
     except msgspec.ValidationError:

@@ -39,6 +39,7 @@ def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 _ORDERED = in_order((*STEPS, *SENT))
 _STEPS = [column.name for column in STEPS]
+_MADE_OF_INT: dict[frozenset[type], type] = {frozenset({kind}): kind for kind in (str, float)}
 
 
 def to_columns(chunk: Chunk) -> dict[str, Values]:
@@ -80,8 +81,8 @@ class _Planned(NamedTuple):
 def _plan(present: tuple[Path, ...]) -> list[_Planned]:
     """The columns that can have values where just these paths have some.
 
-    The chunks of a producer have few different plans. Looking for each path of each column took
-    a small bundle as long as converting its values.
+    The chunks of a producer have few different plans, so that hundreds of paths need not be looked
+    for in each chunk.
     """
     plan = []
     for column in _ORDERED:
@@ -165,14 +166,14 @@ def _as_one_type(
     """Values of these types, None aside, as the kind's own type."""
     if kind.at_once and types == {str} and not gaps and (found := kind.at_once(values)):
         return found, False
-    if kind.whole and types <= {*kind.exact, int}:
-        whole = kind.whole
+    own_type = _MADE_OF_INT.get(kind.exact)
+    if own_type and types <= {own_type, int}:
         try:
             if not gaps:
-                return list(map(whole, values)), False
-            return [None if value is None else whole(value) for value in values], True
+                return list(map(own_type, values)), False
+            return [None if value is None else own_type(value) for value in values], True
         except OverflowError:
-            pass
+            pass  # Of a number with hundreds of digits; the others are converted one by one.
     return _each_converted(values, types, kind)
 
 

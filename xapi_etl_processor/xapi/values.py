@@ -32,9 +32,9 @@ class Kind(NamedTuple):
     values usually `repeat` within a bundle, each different one is converted once. `wanted` says
     what a value that gives None is not.
 
-    Two shortcuts give what `convert` gives, and what `fits` then refuses is converted anew.
-    `at_once` takes a whole column of texts, and may give None. `whole` takes a value that is exact
-    or a whole number, and may raise OverflowError.
+    `at_once` is quicker for a column of which all values are texts: it gives what `convert` gives
+    for each, or None if it cannot. If the exact type is str or float, `convert` makes a whole
+    number one, unless `fits` refuses it.
     """
 
     convert: Callable[[Any], Any]
@@ -43,7 +43,6 @@ class Kind(NamedTuple):
     repeat: bool = False
     wanted: str = "text"
     at_once: Callable[[Sequence[str]], Sequence[Any] | None] | None = None
-    whole: Callable[[Any], Any] | None = None
 
 
 def text(value: object) -> str | None:
@@ -166,8 +165,8 @@ def section(value: object) -> str | None:
     return trimmed
 
 
-TEXT = Kind(text, frozenset({str}), repeat=True, whole=str)
-NUMBER = Kind(number, frozenset({float}), repeat=True, wanted="a number", whole=float)
+TEXT = Kind(text, frozenset({str}), repeat=True)
+NUMBER = Kind(number, frozenset({float}), repeat=True, wanted="a number")
 UINT32 = _unsigned(32)
 UINT64 = _unsigned(64)
 BOOLEAN = Kind(boolean, frozenset({bool}), wanted="true or false")
@@ -175,7 +174,7 @@ VERB_NAME = Kind(last_segment, repeat=True)
 TITLE = Kind(title)
 COURSE = Kind(course_id, wanted="a list with a course in it")
 FIRST_ID = Kind(first_id, wanted="a list with an id in it")
-SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1", whole=float)
+SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1")
 SECTION = Kind(
     section,
     repeat=True,

@@ -238,9 +238,12 @@ def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
     names = keys(6)
     messages = uploaded(bucket, names)
     clock = run_out_of_time_after(clickhouse, inserts=3)
-    assert deliver(messages, clock=clock).keys() == {"id3", "id4", "id5"}
-    assert ask(IDS) == ids(range(3))
-    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names[:3]]
+    left = deliver(messages, clock=clock).keys()
+    # The fourth may have been read while the third was on its way.
+    assert left in ({"id3", "id4", "id5"}, {"id4", "id5"})
+    done = 6 - len(left)
+    assert ask(IDS) == ids(range(done))
+    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names[:done]]
     assert deliver(messages) == {}
     assert ask(ROWS) == [[6]]
 

@@ -101,7 +101,8 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
         deadline=Deadline(60, clock),
     )
     statuses = [outcome.status for outcome in common.process(objects, run)]
-    assert statuses == ["processed", "waiting", "waiting", "waiting"]
+    # The second may have been read while the first was on its way.
+    assert statuses in (["processed"] * n + ["waiting"] * (4 - n) for n in (1, 2))
     abandoned = common.process(objects, Run(settings, connections(settings), "event", force=True))
     next(abandoned)
     abandoned.close()

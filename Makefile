@@ -16,11 +16,12 @@ PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
+BENCH ?=
 MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
 
-.PHONY: help run test test-fast mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast bench mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -65,6 +66,9 @@ test: $(VENV)/ready ## run all tests, in random order: about four minutes
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+bench: $(VENV)/ready ## measure beside ClickHouse and others: five minutes; or make bench BENCH=--small
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \

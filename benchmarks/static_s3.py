@@ -2,8 +2,8 @@
 
     python -m benchmarks.static_s3 FOLDER
 
-serves FOLDER/BUCKET/KEY on a free port of 127.0.0.1 until Ctrl-C, for tests of your own. moto, which
-takes milliseconds for a request, would hide what a loader costs.
+serves FOLDER/BUCKET/KEY on a free port of 127.0.0.1 until Ctrl-C, for tests of your own. moto takes
+milliseconds for a request, which would hide what a loader costs.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
     while time.monotonic() < deadline and process.poll() is None:
         try:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-            connection.request("HEAD", "/")
+            connection.request("HEAD", "/bucket")
             connection.getresponse()
         except OSError:
             time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,13 @@ from botocore.exceptions import ClientError
 from benchmarks import static_s3
 from local.aws import environment
 
-pytestmark = pytest.mark.slow
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not NGINX and "REQUIRE_REAL_SERVER" not in os.environ, reason="NOT TESTED: no nginx"
+    ),
+]
 
 BODY = b'{"a": 1}\n{"b": 2}\n'
 KEYS = [f"section/{number % 7}/video/2024-01-01T00-00-00Z_{number}.jsonl" for number in range(2300)]
@@ -27,8 +34,6 @@ KEYS = [f"section/{number % 7}/video/2024-01-01T00-00-00Z_{number}.jsonl" for nu
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    if not shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin"):
-        pytest.skip("nginx is not installed")
     folder = tmp_path_factory.mktemp("s3")
     for key in [*KEYS, "section/a & b/video/1.jsonl"]:
         path = folder / "bundles" / key
@@ -51,9 +56,7 @@ def s3(port: int) -> Any:
 
 
 def test_a_listing_has_every_key_once_and_in_order_over_several_pages(s3: Any) -> None:
-    pages = list(
-        s3.get_paginator("list_objects_v2").paginate(Bucket="bundles", Prefix="section/")
-    )
+    pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket="bundles", Prefix="section/"))
     keys = [found["Key"] for page in pages for found in page["Contents"]]
     assert [len(page["Contents"]) for page in pages] == [1000, 1000, 301]
     assert keys == sorted([*KEYS, "section/a & b/video/1.jsonl"])

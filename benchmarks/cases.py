@@ -12,6 +12,9 @@ from benchmarks.setting import LARGE, LATENCY_MS, MEMORY, OTHER, Setting
 
 MICRO, MILLI = 1e6, 1e3
 IMPORTER = "ClickHouse's importer"
+AT_ONCE = 16
+"""Threads of ClickHouse's importer in the slow network: S3_CONCURRENCY's default when this was
+written. By default it has as many as there are processors, and is several times as slow."""
 
 
 def small_bundles(each: int) -> Callable[[Setting], AbstractContextManager[Group]]:
@@ -72,7 +75,13 @@ def slow_network(place: Setting) -> Iterator[Group]:
     serial = len(list((place.folder / "serial").rglob("*.jsonl")))
     objects = place.sizes.slow_objects
     one_at_a_time = place.slow | {"S3_CONCURRENCY": "1"}
-    with setting.loader(place.slow) as ahead, setting.loader(one_at_a_time) as single:
+    url = f"{place.slow['AWS_ENDPOINT_URL']}/slow/section/*/video/*.jsonl"
+    about = f"{objects:,} bundles of 10, {LATENCY_MS} ms added to each request"
+    with (
+        setting.loader(place.slow) as ahead,
+        setting.loader(one_at_a_time) as single,
+        worker.running(place.slow) as clickhouse,
+    ):
         yield Group(
             "latency",
             {
@@ -82,16 +91,25 @@ def slow_network(place: Setting) -> Iterator[Group]:
                 "single": setting.loading(
                     single, setting.whole_bucket("serial"), serial * 10, serial
                 ),
+                "clickhouse": partial(clickhouse, "import_s3", url=url, threads=AT_ONCE),
             },
             (
                 Row(
                     "latency",
-                    f"{objects:,} bundles of 10, {LATENCY_MS} ms added to each request",
+                    about,
                     "ms a bundle",
                     Figure("ahead", "wall", MILLI / objects),
                     Figure("single", "wall", MILLI / serial),
                     f"S3_CONCURRENCY=1, with {serial} bundles",
                     most_ratio=1 / 15,
+                ),
+                Row(
+                    "latency-clickhouse",
+                    about,
+                    "ms a bundle",
+                    Figure("ahead", "wall", MILLI / objects),
+                    Figure("clickhouse", "wall", MILLI / objects),
+                    f"{IMPORTER}, max_threads={AT_ONCE}",
                 ),
             ),
             min(place.sizes.rounds, 3),
@@ -125,6 +143,15 @@ def large_object(place: Setting) -> Iterator[Group]:
             },
             (
                 Row(
+                    "large-plain",
+                    about,
+                    unit,
+                    cpu,
+                    Figure("plain", "cpu", MICRO / count),
+                    "json.loads, tuples, INSERT",
+                    most=14,
+                ),
+                Row(
                     "large-wall-cpu",
                     about,
                     clock,
@@ -141,15 +168,6 @@ def large_object(place: Setting) -> Iterator[Group]:
                     Figure("clickhouse", "wall", MICRO / count),
                     f"{IMPORTER}, one thread, typed",
                     most_ratio=1 / 0.3,
-                ),
-                Row(
-                    "large-plain",
-                    about,
-                    unit,
-                    cpu,
-                    Figure("plain", "cpu", MICRO / count),
-                    "json.loads, tuples, INSERT",
-                    most=14,
                 ),
                 Row(
                     "large-decode",
@@ -238,18 +256,35 @@ def cold(place: Setting) -> Iterator[Group]:
             "first": partial(cold_start.first_event, place.variables),
             "baseline": partial(cold_start.baseline, place.variables),
         },
-        (
-            Row(
-                "cold-start",
-                "a new process with its first event",
-                "ms",
-                Figure("first", "wall", MILLI),
-                Figure("baseline", "wall", MILLI),
-                "importing boto3, a client, clickhouse-driver",
-                most_ratio=0.6,
-            ),
-        ),
+        (_cold_row("cold-start", "a new process with its first event", 0.6),),
         place.sizes.cold_starts,
+    )
+
+
+@contextmanager
+def cold_package(place: Setting) -> Iterator[Group]:
+    """The same with the deployment package in Lambda's runtime, where nothing of it is compiled."""
+    with cold_start.unpacked() as package:
+        yield Group(
+            "cold-package",
+            {
+                "first": partial(package.first_event, place.variables),
+                "baseline": partial(package.baseline, place.variables),
+            },
+            (_cold_row("cold-package", "the deployment package with its first event", None),),
+            place.sizes.cold_starts,
+        )
+
+
+def _cold_row(key: str, about: str, most_ratio: float | None) -> Row:
+    return Row(
+        key,
+        about,
+        "ms",
+        Figure("first", "wall", MILLI),
+        Figure("baseline", "wall", MILLI),
+        "importing boto3, a client, clickhouse-driver",
+        most_ratio=most_ratio,
     )
 
 
@@ -290,5 +325,6 @@ def memory(place: Setting) -> Iterator[Group]:
 def groups(place: Setting) -> list[Callable[[Setting], AbstractContextManager[Group]]]:
     """The groups to measure, those that matter most to users first."""
     small = [small_bundles(each) for each in place.sizes.objects]
-    costs = [event] if place.sizes is setting.FULL else []
-    return [*small, slow_network, *costs, large_object, memory, cold]
+    if place.sizes is setting.FULL:
+        return [*small, slow_network, event, large_object, memory, cold, cold_package]
+    return [*small, slow_network, large_object, memory, cold]

@@ -47,7 +47,9 @@ def write(results: Results) -> None:
 def _bars(title: str, rows: Sequence[tuple[str, float | None]]) -> Any:
     values = [{"who": who, "took": took, "ours": who == "this loader"} for who, took in rows]
     base = alt.Chart(alt.InlineData(values), title=title, width=420).encode(
-        y=alt.Y("who:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)),
+        y=alt.Y(
+            "who:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, minExtent=210)
+        ),
         x=alt.X("took:Q", title=None, axis=None),
     )
     bars = base.mark_bar(height=18).encode(

@@ -100,14 +100,17 @@ class Importer:
         source = f"file('{path}', JSONEachRow, '{_STRUCTURE}')"
         return self._load(source, columns, _TYPED | _ONE_THREAD)
 
-    def load_s3(self, url: str) -> dict[str, float]:
-        """Import objects, on one thread or on as many as the engine likes: the cheaper of both."""
+    def load_s3(self, url: str, threads: int = 0) -> dict[str, float]:
+        """Import objects on that many threads; or, for 0, on one thread or on as many as the engine
+        likes, whichever takes less of the processor.
+        """
         columns = {
             name: f"JSONExtract({root}, {', '.join(map(repr, path))}, '{kind}')"
             for name, (kind, root, *path) in _PARTS.items()
         }
         source = f"s3('{url}', 'local', 'local', 'JSONEachRow', '{_TEXTS}')"
-        runs = [self._load(source, columns, _AS_TEXT | threads) for threads in (_ONE_THREAD, {})]
+        tries: list[dict[str, int]] = [{"max_threads": threads}] if threads else [_ONE_THREAD, {}]
+        runs = [self._load(source, columns, _AS_TEXT | settings) for settings in tries]
         return min(runs, key=lambda run: run["cpu"])
 
     def _load(

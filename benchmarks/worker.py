@@ -87,9 +87,9 @@ def import_file(path: str) -> Times:
     return _importer().load_file(path)
 
 
-def import_s3(url: str) -> Times:
+def import_s3(url: str, threads: int = 0) -> Times:
     """ClickHouse's own import of objects."""
-    return _importer().load_s3(url)
+    return _importer().load_s3(url, threads)
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
@@ -39,6 +40,9 @@ def main() -> int:
         help=f"compare the ratios with {ratios.FILE.name}: exit code 1 if one is worse",
     )
     parser.add_argument(
+        "--others", action="store_true", help="also Ralph and dlt, if make has installed them"
+    )
+    parser.add_argument(
         "--write",
         action="store_true",
         help=f"write {report.PAGE.name}, its chart and {ratios.FILE.name}; on a quiet machine",
@@ -50,7 +54,8 @@ def main() -> int:
         parser.error("--write measures everything: leave out --small")
     before = ratios.committed() if options.compare else {}
     try:
-        results = run(SMALL if options.small else FULL, before)
+        extra = [cases.others] if options.others or options.write else []
+        results = run(SMALL if options.small else FULL, before, extra)
         console = Console(width=None if sys.stdout.isatty() else 180)
         console.print(report.table(results))
         if options.write:
@@ -74,11 +79,11 @@ def main() -> int:
     return 0
 
 
-def run(sizes: Sizes, before: dict[str, float]) -> list[Result]:
+def run(sizes: Sizes, before: dict[str, float], extra: Sequence[cases.Case] = ()) -> list[Result]:
     """Measure every group; what seems slower than `before` is measured again."""
     results: list[Result] = []
     with _errors.status("preparing objects") as status, prepared(sizes) as place:
-        for make in cases.groups(place):
+        for make in (*cases.groups(place), *extra):
             try:
                 with make(place) as group:
                     status.update(f"measuring {group.name}")

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from tempfile import TemporaryDirectory
 
-from benchmarks import cold_start, data, setting, worker
+from benchmarks import clickhouse_http, cold_start, data, setting, worker
 from benchmarks.rounds import Figure, Group, Row
 from benchmarks.setting import LARGE, LATENCY_MS, MEMORY, OTHER, Setting
+
+Case = Callable[[Setting], AbstractContextManager[Group]]
+"""Prepares a group of trials, and ends what they needed."""
 
 MICRO, MILLI = 1e6, 1e3
 IMPORTER = "ClickHouse's importer"
@@ -17,7 +21,7 @@ AT_ONCE = 16
 written. By default it has as many as there are processors, and is several times as slow."""
 
 
-def small_bundles(each: int) -> Callable[[Setting], AbstractContextManager[Group]]:
+def small_bundles(each: int) -> Case:
     """Bulk mode, with bundles of so many statements."""
 
     @contextmanager
@@ -294,9 +298,7 @@ def memory(place: Setting) -> Iterator[Group]:
 
     def above_idle(megabytes: int) -> Mapping[str, float]:
         name = f"{megabytes:06}"
-        path = place.folder / MEMORY / data.KEY.format(name)
-        with path.open("rb") as lines:
-            statements = sum(1 for _ in lines)
+        statements = place.statements(place.folder / MEMORY / data.KEY.format(name))
         with setting.loader(place.variables) as load:
             idle = load("memory")["megabytes"]
             setting.loading(load, setting.one_object(MEMORY, name), statements)()
@@ -319,10 +321,52 @@ def memory(place: Setting) -> Iterator[Group]:
             for size in place.sizes.megabytes
         ),
         1,
+        warm_up=0,
     )
 
 
-def groups(place: Setting) -> list[Callable[[Setting], AbstractContextManager[Group]]]:
+@contextmanager
+def others(place: Setting) -> Iterator[Group]:
+    """Tools that others wrote, with the smallest of the objects that memory is measured with."""
+    path = place.folder / MEMORY / data.KEY.format(f"{place.sizes.megabytes[0]:06}")
+    count = place.statements(path)
+    payload = setting.one_object(MEMORY, f"{place.sizes.megabytes[0]:06}")
+    with (
+        setting.loader(place.variables) as load,
+        clickhouse_http.serving(
+            "CREATE DATABASE xapi",
+            "CREATE TABLE xapi.xapi_events_all"
+            " (event_id UUID, emission_time DateTime64(6), event String) ENGINE = Null",
+        ) as port,
+        TemporaryDirectory() as folder,
+    ):
+        arguments = {"ralph": (str(path), str(port)), "dlt": (str(path), folder)}
+        trials = {
+            tool: partial(setting.other_tool, tool, *arguments[tool])
+            for tool in arguments
+            if setting.has_tool(tool)
+        }
+        against = {"ralph": "Ralph's write path", "dlt": "dlt, before it sends anything"}
+        yield Group(
+            "others",
+            {"loader": setting.loading(load, payload, count), **trials},
+            tuple(
+                Row(
+                    f"other-{tool}",
+                    f"an object of {count:,} statements",
+                    "µs of processor a statement",
+                    Figure("loader", "cpu", MICRO / count),
+                    Figure(tool, "cpu", MICRO / count),
+                    against[tool],
+                    compared=False,
+                )
+                for tool in trials
+            ),
+            2,
+        )
+
+
+def groups(place: Setting) -> list[Case]:
     """The groups to measure, those that matter most to users first."""
     small = [small_bundles(each) for each in place.sizes.objects]
     if place.sizes is setting.FULL:

@@ -11,22 +11,26 @@ from local.bundles import generate
 
 KEY = "section/2001/video/2024-01-01T00-00-00Z_{}.jsonl"
 _GUID = "http://oli.cmu.edu/extensions/page_attempt_guid"
-_MARK = "number of the statement"
+_MARK = "(number)"  # as long as the hexadecimal number that takes its place
 
 
 def statements() -> Iterator[bytes]:
-    """Video statements of 1.1 kB, each a line with its newline, without end; no two are equal."""
-    halves = []
+    """Video statements of 1.1 kB, each a line with its newline, without end; no two are equal, nor
+    are two ids.
+    """
+    templates = []
     for bundle in generate(days=6, bundles_per_day=20):
         for line in sorted(bundle.video_lines):
             statement = json.loads(line)
-            statement["context"]["extensions"][_GUID] = _MARK
+            statement["context"]["extensions"][_GUID] = f"attempt-{_MARK}"
+            if "id" in statement:
+                statement["id"] = statement["id"][: -len(_MARK)] + _MARK
             text = json.dumps(statement, separators=(",", ":"), ensure_ascii=False).encode()
-            halves.append(text.split(_MARK.encode()))
+            templates.append(text.split(_MARK.encode()))
     numbers = count()
     while True:
-        for before, after in halves:
-            yield b"%battempt-%08x%b\n" % (before, next(numbers), after)
+        for parts in templates:
+            yield (b"%08x" % next(numbers)).join(parts) + b"\n"
 
 
 def not_video(lines: Iterator[bytes]) -> Iterator[bytes]:

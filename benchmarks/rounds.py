@@ -44,12 +44,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Trials that alternate for some rounds, and the rows that are made of them."""
+    """Trials that alternate for some rounds, after others that do not count, and the rows that are
+    made of them.
+    """
 
     name: str
     trials: Trials
     rows: tuple[Row, ...]
     rounds: int
+    warm_up: int = 1
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,14 @@ class Result:
 
 
 def measured(group: Group) -> list[Result]:
-    """The rows' figures, after one round that is not counted and the group's rounds."""
+    """The rows' figures."""
     names = list(group.trials)
     taken: list[dict[str, Mapping[str, float]]] = []
-    for number in range(group.rounds + 1):
+    for number in range(group.warm_up + group.rounds):
         # Each goes first in turn: the first may find the caches of the one before.
         order = names[number % len(names) :] + names[: number % len(names)]
         taken.append({name: group.trials[name]() for name in order})
-    return [result(row, taken[1:]) for row in group.rows]
+    return [result(row, taken[group.warm_up :]) for row in group.rows]
 
 
 def result(row: Row, taken: list[dict[str, Mapping[str, float]]]) -> Result:

@@ -4,6 +4,7 @@ drops rows; and the processes that are measured.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -42,7 +43,7 @@ class Sizes:
 
 
 SMALL = Sizes({10: 400}, 160, 20_000, (10, 100), 3, 5)
-FULL = Sizes({10: 2000, 100: 2000}, 2000, 100_000, (10, 100, 1000), 5, 9)
+FULL = Sizes({10: 2000, 100: 2000}, 2000, 100_000, (10, 100, 1000), 5, 7)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Setting:
     def path(self, bucket: str) -> Path:
         """The only object of a bucket, as a file."""
         return self.folder / bucket / data.KEY.format("000000")
+
+    @staticmethod
+    def statements(path: Path) -> int:
+        """How many statements a file has."""
+        with path.open("rb") as lines:
+            return sum(1 for _ in lines)
 
     def url(self, bucket: str) -> str:
         """All objects of a bucket, as ClickHouse's s3() names them."""
@@ -91,7 +98,7 @@ def _write(folder: Path, sizes: Sizes) -> None:
     for each, objects in sizes.objects.items():
         data.write_bundles(folder / f"each{each}", objects, each)
     data.write_bundles(folder / "slow", sizes.slow_objects, 10)
-    data.write_bundles(folder / "serial", max(sizes.slow_objects // 20, 30), 10)
+    data.write_bundles(folder / "serial", max(sizes.slow_objects // 40, 30), 10)
     key = data.KEY.format("000000")
     data.write_object(folder / LARGE / key, data.statements(), most=sizes.statements)
     other = data.not_video(data.statements())
@@ -145,3 +152,19 @@ def loading(
 ) -> partial[worker.Times]:
     """A trial that sends a payload to a loader."""
     return partial(ask, "load", payload=payload, statements=statements, objects=objects)
+
+
+def has_tool(tool: str) -> bool:
+    """Whether a tool that others wrote has its environment: make bench BENCH=--others makes it."""
+    return _python_of(tool).exists()
+
+
+def other_tool(tool: str, *arguments: str) -> worker.Times:
+    """What the tool takes; see other_tools.py."""
+    command = [str(_python_of(tool)), str(ROOT / "benchmarks/other_tools.py"), tool, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _python_of(tool: str) -> Path:
+    return ROOT / ".venv/bench" / tool / "bin/python"

@@ -163,6 +163,7 @@ def large_object(place: Setting) -> Iterator[Group]:
                     cpu,
                     "its own processor time",
                     most_ratio=1.15,
+                    compared=False,
                 ),
                 Row(
                     "large-clickhouse",

@@ -20,7 +20,7 @@ _ROWS = 20_000
 
 
 def ralph(path: str, port: str) -> Callable[[], object]:
-    """Ralph's write path: each statement checked, and stored whole, as a text beside id and time."""
+    """Ralph's write path: each statement is stored whole, as a text beside its id and time."""
     from ralph.backends.data.clickhouse import ClickHouseDataBackend, ClickHouseDataBackendSettings
 
     settings = ClickHouseDataBackendSettings(

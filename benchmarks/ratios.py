@@ -43,6 +43,7 @@ def slower(results: Sequence[Result], before: dict[str, float]) -> list[str]:
         found.row.key
         for found in results
         if found.ratio is not None
+        and found.row.compared
         and found.row.key in before
         and found.ratio > TOLERANCE * before[found.row.key]
     ]

@@ -122,7 +122,9 @@ def _breakdown(results: Results) -> str:
     }
     total = took["loader"]
     lines = ["| stage | µs of processor a statement | share |\n|---|---:|---:|\n"]
-    lines += [_line((about, f"{part:.2f}", f"{part / total:.0%}")) for about, part in parts.items()]
+    # What is left between two measurements may be a little less than nothing.
+    shown = {about: max(part, 0.0) for about, part in parts.items()}
+    lines += [_line((about, f"{part:.2f}", f"{part / total:.0%}")) for about, part in shown.items()]
     return "".join([*lines, _line(("all", f"{total:.2f}", "100%"))])
 
 

@@ -79,7 +79,7 @@ $(VENV)/bench/ready: $(VENV)/ready
 # Only if BENCH asks for them, with --others or --write.
 bench: $(if $(findstring --others,$(BENCH))$(findstring --write,$(BENCH)),$(VENV)/bench/ready)
 
-bench: $(VENV)/ready ## measure beside ClickHouse and others: five minutes; or make bench BENCH=--small
+bench: $(VENV)/ready ## measure beside ClickHouse and others: six minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/

@@ -1,6 +1,6 @@
 """How fast is it? Every case beside its yardstick, measured in the same run.
 
-make bench                            everything: about five minutes
+make bench                            everything: about six minutes
 make bench BENCH=--small              the same with less data: less than a minute
 make bench BENCH="--small --compare"  fail if a ratio is 30% worse than the committed one
 make bench BENCH=--write              write docs/performance.md, its chart and the ratios anew

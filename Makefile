@@ -16,11 +16,12 @@ PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
+BENCH ?=
 MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
 
-.PHONY: help run test test-fast mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast bench mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -65,6 +66,21 @@ test: $(VENV)/ready ## run all tests, in random order: about four minutes
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+# Each of the tools to compare with needs libraries that the other does not take.
+$(VENV)/bench/ready: $(VENV)/ready
+	$(BIN)/python -m venv $(@D)/ralph
+	$(@D)/ralph/bin/pip install --quiet --disable-pip-version-check \
+		"ralph-malph[backend-clickhouse,cli]==5.1.0"
+	$(BIN)/python -m venv $(@D)/dlt
+	$(@D)/dlt/bin/pip install --quiet --disable-pip-version-check "dlt[clickhouse]==1.31.0"
+	@touch $@
+
+# Only if BENCH asks for them, with --others or --write.
+bench: $(if $(findstring --others,$(BENCH))$(findstring --write,$(BENCH)),$(VENV)/bench/ready)
+
+bench: $(VENV)/ready ## measure beside ClickHouse and others: six minutes; or make bench BENCH=--small
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \

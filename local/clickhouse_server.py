@@ -66,7 +66,8 @@ ConnectionAbortedError there drops the connection: before, inside and after an i
 class ClickHouseServer(socketserver.ThreadingTCPServer):
     """Serves one data folder on 127.0.0.1; port 0 takes a free one. Raises FolderUnusable.
 
-    If it is read-only, queries that could change data are refused with code 164, READONLY.
+    If it is read-only, queries that could change data are refused with code 164, READONLY. If it
+    drops rows, inserts are acknowledged and not stored, so that benchmarks do not wait for a disk.
     """
 
     allow_reuse_address = True
@@ -80,6 +81,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         hook: Hook = lambda *_: None,
         *,
         read_only: bool = False,
+        drops_rows: bool = False,
     ) -> None:
         if isinstance(data, Path):
             try:
@@ -92,6 +94,7 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         self.login = (user, password)
         self.hook = hook
         self.read_only = read_only
+        self.drops_rows = drops_rows
         # Held open, so that the engine outlives every client.
         self.engine = _open(self.path)
         self.engine_version = _version(self.engine)
@@ -191,7 +194,8 @@ class _Session(socketserver.BaseRequestHandler):
         with tempfile.NamedTemporaryFile(suffix=".native") as blocks:
             while (block := wire.read_block(query.compressed)) is not None:
                 self.server.hook("block", query.sql)
-                blocks.write(block)
+                if not self.server.drops_rows:
+                    blocks.write(block)
             self.server.hook("insert", query.sql)
             blocks.flush()
             if blocks.tell():
@@ -297,6 +301,9 @@ def main() -> int:
     parser.add_argument("--password", default="", help="(none)")
     parser.add_argument("--read-only", action="store_true", help="refuse to change anything")
     parser.add_argument(
+        "--drop-rows", action="store_true", help="acknowledge inserts and store nothing"
+    )
+    parser.add_argument(
         "--stop-with-parent", action="store_true", help="stop when standard input ends"
     )
     options = parser.parse_args()
@@ -311,6 +318,7 @@ def main() -> int:
             options.user,
             options.password,
             read_only=options.read_only,
+            drops_rows=options.drop_rows,
         )
     except FolderUnusable as error:
         print(f"clickhouse: {error}", file=sys.stderr)

@@ -172,6 +172,18 @@ def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_one_that_drops_rows_answers_inserts_and_stores_nothing(tmp_path: Path) -> None:
+    with process.clickhouse(tmp_path, "--drop-rows") as port:
+        connected = Client("127.0.0.1", port, compression="lz4")
+        connected.execute("CREATE TABLE default.t (a UInt8) ENGINE = MergeTree ORDER BY a")
+        assert connected.execute("INSERT INTO default.t (a) VALUES", [(1,), (2,)]) == 2
+        assert connected.execute("SELECT count() FROM default.t") == [(0,)]
+        with pytest.raises(errors.ServerException, match="No such column b"):
+            connected.execute("INSERT INTO default.t (b) VALUES", [(1,)])
+        connected.disconnect()
+
+
+@pytest.mark.slow
 def test_a_query_by_hand_is_answered_without_a_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "local.query", "--data", str(tmp_path)]
     asked = [*command, "SELECT 6 * 7 AS x"]

@@ -159,7 +159,7 @@ print(json.dumps({"above": peak() - idle, "body": body}))
 def test_memory_does_not_grow_with_the_object(
     settings: Settings, aws_environment: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
-    """A tenth of the size that benchmarks/throughput.py uses, with every kind of line."""
+    """A small part of the sizes that `make bench` uses, with every kind of line."""
     bundle = next(b for b in generate(seed=3) if b.video)
     lines = {
         "video": b"\n".join(sorted(bundle.video_lines)) + b"\n",

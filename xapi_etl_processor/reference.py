@@ -100,10 +100,12 @@ def _made(root: FilePath, page: str, tables: Tables) -> str:
     return with_tables(_read(root, page), {name: table() for name, table in tables.items()})
 
 
-def with_tables(page: str, tables: dict[str, str]) -> str:
-    """The page with each table put between the two comments that name it; raises ValueError."""
+def with_tables(page: str, tables: dict[str, str], command: str = "make docs") -> str:
+    """The page with each table put between the two comments that name it, the first with the
+    command that makes the table; raises ValueError.
+    """
     for name, table in tables.items():
-        before, begin, rest = page.partition(f"<!-- {name}: make docs -->\n")
+        before, begin, rest = page.partition(f"<!-- {name}: {command} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not begin or not end:
             raise ValueError(f"the page has no comments around the table {name!r}")

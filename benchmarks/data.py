@@ -1,0 +1,62 @@
+"""The objects that the benchmarks read: video statements, made from those of the demo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count, islice
+from pathlib import Path
+
+from local.bundles import generate
+
+KEY = "section/2001/video/2024-01-01T00-00-00Z_{}.jsonl"
+_GUID = "http://oli.cmu.edu/extensions/page_attempt_guid"
+_MARK = "(number)"  # as long as the hexadecimal number that takes its place
+
+
+def statements() -> Iterator[bytes]:
+    """Video statements of 1.1 kB, each a line with its newline, without end; no two are equal, nor
+    are two ids.
+    """
+    templates = []
+    for bundle in generate(days=6, bundles_per_day=20):
+        for line in sorted(bundle.video_lines):
+            statement = json.loads(line)
+            statement["context"]["extensions"][_GUID] = f"attempt-{_MARK}"
+            if "id" in statement:
+                statement["id"] = statement["id"][: -len(_MARK)] + _MARK
+            text = json.dumps(statement, separators=(",", ":"), ensure_ascii=False).encode()
+            templates.append(text.split(_MARK.encode()))
+    numbers = count()
+    while True:
+        for parts in templates:
+            yield (b"%08x" % next(numbers)).join(parts) + b"\n"
+
+
+def not_video(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The same statements, about 1% longer, about pages instead of videos."""
+    for line in lines:
+        yield line.replace(b"w3id.org/xapi/video", b"example.org/xapi/page")
+
+
+def write_bundles(bucket: Path, objects: int, statements_each: int) -> list[Path]:
+    """Write that many bundles of that many statements; returns their paths in key order."""
+    lines = statements()
+    paths = [bucket / KEY.format(f"{number:06}") for number in range(objects)]
+    paths[0].parent.mkdir(parents=True)
+    for path in paths:
+        path.write_bytes(b"".join(islice(lines, statements_each)))
+    return paths
+
+
+def write_object(path: Path, lines: Iterator[bytes], *, most: int = 0, megabytes: int = 0) -> int:
+    """Write one object of `most` statements, or of that many MB; returns how many it has."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with path.open("wb") as file:
+        for line in lines:
+            file.write(line)
+            written += 1
+            if written == most or (megabytes and file.tell() >= megabytes * 1_000_000):
+                break
+    return written

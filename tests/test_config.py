@@ -29,7 +29,7 @@ def test_a_host_alone_is_enough() -> None:
         queue_url="",
         dead_letter_queue_url="",
         environment="dev",
-        batch_rows=20_000,
+        batch_rows=10_000,
         batch_mb=64,
         max_line_mb=16,
         max_object_mb=5120,

@@ -1,9 +1,9 @@
 """The pipeline that every mode shares: objects -> lines -> statements -> batches -> inserts.
 
 Memory is bounded by two batches and what is fetched ahead, never by the size of an object. A batch
-fills across objects, while the one before it is stored. An object counts as processed once all its inserts have been
-acknowledged: the one with its last row, those with its rejected lines and with the statements that
-it voids, and its ledger row.
+fills across objects, while the one before it is stored. An object counts as processed once all its
+inserts have been acknowledged: the one with its last row, those with its rejected lines and with
+the statements that it voids, and its ledger row.
 """
 
 from __future__ import annotations

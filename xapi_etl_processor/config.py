@@ -116,7 +116,7 @@ class Settings:
     queue_url: str = _variable("SQS_QUEUE_URL", "queue that invokes the function: failed messages are given back to it, to be tried again after growing pauses", "")
     dead_letter_queue_url: str = _variable("SQS_DEAD_LETTER_QUEUE_URL", "where a message goes that no retry can help; without both URLs, failed messages are left to SQS", "")
     environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")
-    batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 20_000, whole_number(1_000_000))
+    batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 10_000, whole_number(1_000_000))
     batch_mb: int = _variable("BATCH_MB", "MiB of lines in one insert, for bundles with long lines", 64, whole_number(1_024))
     s3_concurrency: int = _variable("S3_CONCURRENCY", "small objects fetched ahead at the same time", 32, whole_number(100))
     redelivery_seconds: int = _variable("SQS_VISIBILITY_SECONDS", "after how many seconds SQS delivers a message again that an invocation never finished; the health check compares it with ClickHouse's deduplication window", 2100, COUNT)

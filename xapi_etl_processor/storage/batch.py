@@ -51,6 +51,10 @@ class Batch:
         self.voided: list[tuple[S3Object, Voided]] = []
         self._learners = run.connections.learners
         self.learners_seen = self._learners.changes
+        # One copy of each text, where most rows have one of few: a copy for each row would take a
+        # third of the batch's memory.
+        self._texts: dict[str, str] = {}
+        self._repetitive: set[str] = set()
         self._bytes = 0
         self._noted_bytes = 0
         self._hash = sha256(self.salt.encode())
@@ -141,7 +145,11 @@ class Batch:
             held = self.columns.get(name)
             if held is None:
                 held = self.columns[name] = [ABSENT[name]] * self.rows
-            held.extend(values)
+                if type(values[0]) is str and 2 * len(set(values)) <= rows:
+                    self._repetitive.add(name)
+            held.extend(
+                map(self._texts.setdefault, values, values) if name in self._repetitive else values
+            )
         for name in self.columns.keys() - columns.keys():
             self.columns[name] += [ABSENT[name]] * rows
         self.rows += rows

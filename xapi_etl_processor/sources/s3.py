@@ -144,21 +144,21 @@ def _result(loop: AbstractEventLoop, task: Task[_Result], deadline: Deadline, wh
 
 
 def _turn(loop: AbstractEventLoop, tasks: Sequence[Task[_Result]], deadline: Deadline) -> None:
-    """Let all requests go on until these are done, at most until the deadline."""
-    if not deadline.has_passed:
-        loop.run_until_complete(_wait(tasks, deadline))
+    """Let all requests go on until these are done, at most until the deadline.
+
+    Those that were made since the last turn begin, also if these are done already.
+    """
+    if deadline.has_passed:
+        return
+    _go_on(loop)
+    if left := [task for task in tasks if not task.done()]:
+        loop.run_until_complete(asyncio.wait(left, timeout=deadline.timeout))
 
 
 def _go_on(loop: AbstractEventLoop) -> None:
     """Let requests go on whose answers have come, without waiting."""
-    loop.run_until_complete(asyncio.sleep(0))
-
-
-async def _wait(tasks: Sequence[Task[_Result]], deadline: Deadline) -> None:
-    # Tasks that were made since begin in this turn, also if these are done.
-    await asyncio.sleep(0)
-    if not all(task.done() for task in tasks):
-        await asyncio.wait(tasks, timeout=deadline.timeout)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
 
 
 @contextmanager

@@ -5,12 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
 from tests.clocks import Clock
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
+from xapi_etl_processor.deadlines import (
+    FOREVER,
+    DaemonThreads,
+    Deadline,
+    call_with_deadline,
+    interrupt,
+)
 from xapi_etl_processor.errors import DeadlinePassed
 from xapi_etl_processor.run import Run, connections
 
@@ -100,3 +107,55 @@ def test_interrupting_ends_a_wait_and_does_no_harm_to_a_closed_connection() -> N
     other.close()
     interrupt(waiting)
     interrupt(None)
+
+
+def test_calls_begin_in_order_in_no_more_threads_than_allowed() -> None:
+    threads = DaemonThreads(2)
+    together: list[int] = []
+    at_once = [0]
+
+    def call(number: int) -> int:
+        at_once[0] += 1
+        together.append(at_once[0])
+        time.sleep(0.01)
+        at_once[0] -= 1
+        return number
+
+    with closing(threads):
+        futures = [threads.submit(call, number) for number in range(10)]
+        assert [future.result(30) for future in futures] == list(range(10))
+    assert max(together) <= 2
+
+
+def test_calls_that_have_not_begun_are_dropped_and_the_threads_end() -> None:
+    go_on, begun = threading.Event(), threading.Event()
+    workers: list[threading.Thread] = []
+
+    def call() -> None:
+        workers.append(threading.current_thread())
+        begun.set()
+        go_on.wait(30)
+
+    threads = DaemonThreads(1)
+    first, second = threads.submit(call), threads.submit(call)
+    assert begun.wait(30)
+    threads.close()
+    assert second.cancelled()
+    assert not first.done()
+    go_on.set()
+    (worker,) = workers
+    worker.join(30)
+    assert not worker.is_alive()
+    assert worker.daemon
+
+
+def test_closing_waits_for_calls_that_have_begun_for_a_time() -> None:
+    threads = DaemonThreads(1)
+    done = threads.submit(time.sleep, 0.1)
+    threads.close(30)
+    assert done.done()
+
+
+def test_what_a_call_in_another_thread_raises_is_raised_where_its_result_is_taken() -> None:
+    with closing(DaemonThreads(1)) as threads, pytest.raises(ZeroDivisionError):
+        threads.submit(lambda: 1 / 0).result(30)

@@ -132,7 +132,8 @@ def test_connections_are_used_again(bucket: Bucket, store: S3Proxy) -> None:
     stores = Stores()
     for _ in range(2):
         assert len(list(s3.bodies(stores, objects, concurrency=2))) == 20
-    assert store.connections == 2
+    # One more, if both threads come back for one at once.
+    assert store.connections <= 3
 
 
 @pytest.mark.slow

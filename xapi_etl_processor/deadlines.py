@@ -7,9 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from socket import SHUT_RDWR, socket
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from xapi_etl_processor.errors import DeadlinePassed
 
@@ -54,6 +56,50 @@ FOREVER = Deadline(_NEVER)
 """No deadline."""
 
 
+class DaemonThreads:
+    """Threads for calls that may be abandoned: one that still waits for a service cannot keep the
+    process alive, as a thread of an Executor could.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._threads = 0
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._unfinished: set[Future[Any]] = set()
+
+    def submit(self, call: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        """Make the call in one of at most `most` threads; calls begin in order."""
+        future: Future[_Result] = Future()
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        self._calls.put((future, partial(call, *arguments)))
+        if self._threads < min(self._most, len(self._unfinished)):
+            self._threads += 1
+            Thread(target=self._work, daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while item := self._calls.get():
+            future, call = item
+            if future.set_running_or_notify_cancel():
+                _settle(future, call)
+
+    def close(self, seconds: float = 0) -> None:
+        """Begin no more calls, and wait so long for those that have begun."""
+        for future in list(self._unfinished):
+            future.cancel()
+        for _ in range(self._threads):
+            self._calls.put(None)
+        wait(list(self._unfinished), seconds)
+
+
+def _settle(future: Future[_Result], call: Callable[[], _Result]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:  # noqa: BLE001  # re-raised in the caller's thread
+        future.set_exception(error)
+
+
 def call_with_deadline(
     deadline: Deadline,
     call: Callable[[], _Result],
@@ -67,15 +113,8 @@ def call_with_deadline(
     if deadline.timeout is None:
         return call()
     result: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(call())
-        except BaseException as error:  # noqa: BLE001  # re-raised in the caller's thread
-            result.set_exception(error)
-
     # A daemon thread, so that a late call cannot keep the process alive.
-    Thread(target=run, daemon=True).start()
+    Thread(target=_settle, args=(result, call), daemon=True).start()
     wait((result,), deadline.timeout)
     if not result.done():
         result.add_done_callback(lambda _: when_abandoned())

@@ -1,21 +1,19 @@
 """Reads objects of S3: many small ones, or the parts of a large one, at the same time.
 
-No wait lasts beyond its deadline, whatever S3 does. The requests run on an event loop that turns
-only while the caller takes the next bytes; obstore goes on in between, in threads of its own.
+No wait lasts beyond its deadline, whatever S3 does.
 """
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import AbstractEventLoop, Task
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
-from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
 from xapi_etl_processor.errors import S3Late
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.s3_requests import Part, first_part, head, next_part
@@ -32,9 +30,9 @@ PARTS_AHEAD = 4
 """How many parts of a large object are requested before they are needed. Our choice: S3 begins to
 answer after some 30 ms, and sends a part within 30 ms."""
 
-_TURN_BYTES = MIB // 4
-"""How much of a large object is used before the loop turns again. Our choice: less than arrives in
-the time, so that no part waits for its turn."""
+LEAVING_SECONDS = 1
+"""How long requests that nobody needs any more are waited for: if the process ends while obstore
+returns from one, it is aborted. Our limit."""
 
 _Result = TypeVar("_Result")
 
@@ -46,25 +44,23 @@ def describe(
 
     An object for which the request fails stays as it is: reading it will say why.
     """
-    if all(obj.etag for obj in objects):
-        return list(objects)
-    with _event_loop() as loop:
-        gate = asyncio.Semaphore(concurrency)
-        asked = [loop.create_task(_described(stores, obj, gate)) for obj in objects]
-        _turn(loop, asked, deadline)
-        return [
-            task.result() if task.done() else obj for task, obj in zip(asked, objects, strict=True)
-        ]
+    with _threads(concurrency, deadline) as threads:
+        asked = [(o, None if o.etag else threads.submit(_described, stores, o)) for o in objects]
+        return [o if asking is None else _in_time(asking, deadline, o) for o, asking in asked]
 
 
-async def _described(stores: Stores, obj: S3Object, gate: asyncio.Semaphore) -> S3Object:
-    if obj.etag:
+def _described(stores: Stores, obj: S3Object) -> S3Object:
+    try:
+        return _as_it_is(obj, head(stores, obj))
+    except Exception:  # noqa: BLE001  # reading it will say why
         return obj
-    async with gate:
-        try:
-            return _as_it_is(obj, await head(stores, obj))
-        except Exception:  # noqa: BLE001  # reading it will say why
-            return obj
+
+
+def _in_time(asking: Future[S3Object], deadline: Deadline, otherwise: S3Object) -> S3Object:
+    try:
+        return asking.result(deadline.timeout)
+    except TimeoutError:
+        return otherwise
 
 
 def _as_it_is(obj: S3Object, found: Part) -> S3Object:
@@ -78,14 +74,14 @@ def bodies(
 
     Up to `concurrency` small objects, of at most SMALL_BYTES each, are fetched at the same time.
     A body is to be read before the next object is taken; it raises S3Error if the object cannot be
-    read to its end in time. Close the iterator to cancel the requests that still wait for S3.
+    read to its end in time. Close the iterator to begin no more requests.
     """
-    waiting: deque[tuple[S3Object, Task[Part] | None]] = deque()
+    waiting: deque[tuple[S3Object, Future[Part] | None]] = deque()
     source = iter(objects)
-    with _event_loop() as loop:
+    with _threads(concurrency, deadline) as threads:
 
-        def begin(obj: S3Object) -> Task[Part]:
-            return loop.create_task(first_part(stores, obj, SMALL_BYTES))
+        def begin(obj: S3Object) -> Future[Part]:
+            return threads.submit(first_part, stores, obj, SMALL_BYTES)
 
         while True:
             for obj in islice(source, concurrency - len(waiting)):
@@ -93,16 +89,16 @@ def bodies(
                 waiting.append((obj, begin(obj) if small else None))
             if not waiting:
                 return
-            obj, task = waiting.popleft()
+            obj, coming = waiting.popleft()
             try:
-                found = _result(loop, task or begin(obj), deadline, obj.uri)
+                found = _result(coming or begin(obj), deadline, obj.uri)
             except Exception as error:  # noqa: BLE001  # raised when this body is read
                 yield obj, _raising(error)
             else:
                 current = _as_it_is(obj, found)
                 body: Iterator[bytes] = iter((found.data,))
                 if len(found.data) < found.size:
-                    body = _in_parts(loop, stores, current, found.data, deadline)
+                    body = _in_parts(stores, current, found.data, deadline)
                 yield current, body
 
 
@@ -111,66 +107,35 @@ def _raising(error: Exception) -> Iterator[bytes]:
     yield b""
 
 
-def _in_parts(
-    loop: AbstractEventLoop, stores: Stores, obj: S3Object, first: bytes, deadline: Deadline
-) -> Iterator[bytes]:
+def _in_parts(stores: Stores, obj: S3Object, first: bytes, deadline: Deadline) -> Iterator[bytes]:
     """The first bytes, and then the rest in parts, some of which are requested ahead."""
     size = obj.size or 0
     starts = iter(range(len(first), size, PART_BYTES))
-    coming: deque[Task[bytes]] = deque()
+    coming: deque[Future[bytes]] = deque()
     part = first
-    try:
+    with _threads(PARTS_AHEAD, deadline) as threads:
         while True:
             for start in islice(starts, PARTS_AHEAD - len(coming)):
                 end = min(start + PART_BYTES, size)
-                coming.append(loop.create_task(next_part(stores, obj, start, end)))
-            for start in range(0, len(part), _TURN_BYTES):
-                _go_on(loop)
-                yield part[start : start + _TURN_BYTES]
+                coming.append(threads.submit(next_part, stores, obj, start, end))
+            yield part
             if not coming:
                 return
-            part = _result(loop, coming.popleft(), deadline, obj.uri)
-    finally:
-        for task in coming:
-            task.cancel()
+            part = _result(coming.popleft(), deadline, obj.uri)
 
 
-def _result(loop: AbstractEventLoop, task: Task[_Result], deadline: Deadline, what: str) -> _Result:
-    """What the task gives or raises; raises S3Late if that takes too long."""
-    _turn(loop, (task,), deadline)
-    if not task.done():
-        raise S3Late(f"{what} was not read in time, S3 is slow: try again")
-    return task.result()
-
-
-def _turn(loop: AbstractEventLoop, tasks: Sequence[Task[_Result]], deadline: Deadline) -> None:
-    """Let all requests go on until these are done, at most until the deadline.
-
-    Those that were made since the last turn begin, also if these are done already.
-    """
-    if deadline.has_passed:
-        return
-    _go_on(loop)
-    if left := [task for task in tasks if not task.done()]:
-        loop.run_until_complete(asyncio.wait(left, timeout=deadline.timeout))
-
-
-def _go_on(loop: AbstractEventLoop) -> None:
-    """Let requests go on whose answers have come, without waiting."""
-    loop.call_soon(loop.stop)
-    loop.run_forever()
+def _result(coming: Future[_Result], deadline: Deadline, what: str) -> _Result:
+    """What the request gives or raises; raises S3Late if that takes too long."""
+    try:
+        return coming.result(deadline.timeout)
+    except TimeoutError:
+        raise S3Late(f"{what} was not read in time, S3 is slow: try again") from None
 
 
 @contextmanager
-def _event_loop() -> Iterator[AbstractEventLoop]:
-    """An event loop; what still runs on it at the end is cancelled."""
-    loop = asyncio.new_event_loop()
+def _threads(count: int, deadline: Deadline) -> Iterator[DaemonThreads]:
+    threads = DaemonThreads(count)
     try:
-        yield loop
+        yield threads
     finally:
-        if left := asyncio.all_tasks(loop):
-            for task in left:
-                task.cancel()
-            # Their errors are taken, so that nothing is logged of what nobody needs any more.
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
+        threads.close(min(LEAVING_SECONDS, deadline.seconds_left))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
-from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline
+from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline, call_with_deadline
 from xapi_etl_processor.errors import DeadlinePassed, S3Late
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.s3_errors import ignoring, translated
@@ -31,8 +30,7 @@ def listing(
         paginator = stores.boto3.get_paginator("list_objects_v2")
         pages = iter(paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after))
         # The next page is requested while this one is used.
-        thread = ThreadPoolExecutor(1)
-        try:
+        with closing(DaemonThreads(1)) as thread:
             coming = thread.submit(next, pages, None)
             while True:
                 try:
@@ -43,8 +41,6 @@ def listing(
                     return
                 coming = thread.submit(next, pages, None)
                 yield from (_object(bucket, found) for found in page.get("Contents", ()))
-        finally:
-            thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _object(bucket: str, found: Any) -> S3Object:
@@ -73,7 +69,7 @@ def check_bucket(stores: Stores, bucket: str, prefix: str, deadline: Deadline = 
             if obj.is_bundle and item["Size"] and item.get("StorageClass") not in _ARCHIVES:
                 # It may have been archived by S3 itself, or deleted since it was listed.
                 with ignoring("InvalidObjectState", "NoSuchKey"):
-                    asyncio.run(first_part(stores, obj, 1))
+                    first_part(stores, obj, 1)
                 break
 
     try:

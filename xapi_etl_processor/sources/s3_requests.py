@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -26,64 +25,64 @@ class Part(NamedTuple):
     data: bytes
 
 
-async def head(stores: Stores, obj: S3Object) -> Part:
+def head(stores: Stores, obj: S3Object) -> Part:
     """The object as it is now, without its bytes. Raises S3Error."""
     with translated(obj.uri):
         if not is_for_obstore(obj):
-            return await asyncio.to_thread(_head_by_boto3, stores, obj)
-        return _part(await obstore.head_async(await stores.store(obj.bucket), obj.key), b"")
+            return _head_by_boto3(stores, obj)
+        return _part(obstore.head(stores.store(obj.bucket), obj.key), b"")
 
 
-async def first_part(stores: Stores, obj: S3Object, most: int) -> Part:
+def first_part(stores: Stores, obj: S3Object, most: int) -> Part:
     """The object as it is now, with its first `most` bytes, or all if it has no more.
 
     Raises S3Error.
     """
     if obj.size is not None and obj.size <= most:
-        found = await _get(stores, obj, {}, most)
+        found = _get(stores, obj, {}, most)
         # Else it was replaced by a larger one.
         if found.size <= most:
             return found
     try:
-        return await _get(stores, obj, {"range": (0, most)}, most)
+        return _get(stores, obj, {"range": (0, most)}, most)
     except S3Error as error:
         # No range fits an empty object (RFC 9110, 15.5.17).
         if error.code != "InvalidRange":
             raise
-    return await _get(stores, obj, {}, most)
+    return _get(stores, obj, {}, most)
 
 
-async def next_part(stores: Stores, obj: S3Object, start: int, end: int) -> bytes:
+def next_part(stores: Stores, obj: S3Object, start: int, end: int) -> bytes:
     """The bytes from `start` up to `end` of the version that has the object's etag.
 
     Raises S3Error, also if that version was replaced.
     """
     options: GetOptions = {"range": (start, end), "if_match": f'"{obj.etag}"'}
-    found = await _get(stores, obj, options, end - start)
+    found = _get(stores, obj, options, end - start)
     if len(found.data) != end - start:
         raise S3Error(f"{obj.uri} could not be read from byte {start} on: try again")
     return found.data
 
 
-async def _get(stores: Stores, obj: S3Object, options: GetOptions, most: int) -> Part:
+def _get(stores: Stores, obj: S3Object, options: GetOptions, most: int) -> Part:
     """What is asked for; without its bytes if they are more than `most`."""
     with translated(obj.uri):
         if not is_for_obstore(obj):
-            return await asyncio.to_thread(_get_by_boto3, stores, obj, options, most)
-        store = await stores.store(obj.bucket)
+            return _get_by_boto3(stores, obj, options, most)
+        store = stores.store(obj.bucket)
         try:
-            answer = await obstore.get_async(store, obj.key, options=options)
+            answer = obstore.get(store, obj.key, options=options)
         except Exception as error:
             if not is_of_other_region(error):
                 raise
-            store = await stores.store(obj.bucket, not_this=store)
-            answer = await obstore.get_async(store, obj.key, options=options)
+            store = stores.store(obj.bucket, not_this=store)
+            answer = obstore.get(store, obj.key, options=options)
         if not answer.meta["e_tag"]:
             raise S3Error(f"{obj.uri} cannot be read: S3 does not name its version (no ETag)")
         start, end = answer.range
         if end - start > most:
             return _part(answer.meta, b"")
-        return _part(answer.meta, bytes(await answer.bytes_async()))
+        return _part(answer.meta, bytes(answer.bytes()))
 
 
 def _part(meta: ObjectMeta, data: bytes) -> Part:

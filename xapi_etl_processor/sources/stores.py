@@ -7,7 +7,6 @@ a key that obstore would change, follow a profile.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Mapping
@@ -96,14 +95,14 @@ class Stores:
 
         return Session()
 
-    async def store(self, bucket: str, not_this: S3Store | None = None) -> S3Store:
+    def store(self, bucket: str, not_this: S3Store | None = None) -> S3Store:
         """The store for a bucket; one for the region it is in, if S3 refused `not_this`.
 
         Raises boto3's error if the bucket is not the owner's.
         """
         known = self._by_bucket.get(bucket)
         if known is None or known is not_this:
-            return await asyncio.to_thread(self._make, bucket, not_this)
+            return self._make(bucket, not_this)
         return known
 
     def _make(self, bucket: str, not_this: S3Store | None) -> S3Store:

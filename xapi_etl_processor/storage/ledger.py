@@ -5,7 +5,6 @@ statements they void.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -55,7 +54,7 @@ def record_files(
 ) -> None:
     """Write a ledger row for each object. Call it only after all their rows were acknowledged."""
     now = since_epoch(datetime.now(UTC))
-    rows = [(*identity(o), o.size or 0, *astuple(c), mode, run_id, now) for o, c in done]
+    rows = [(*identity(o), o.size or 0, *vars(c).values(), mode, run_id, now) for o, c in done]
     columns = dict(zip(TYPES[FILES], map(list, zip(*rows, strict=True)), strict=True))
     clickhouse.insert(FILES, columns, token_of(columns), deadline)
 

@@ -33,8 +33,8 @@ FIRST_TESTS = {
     "sources/s3": "test_streaming test_s3_faults test_stores test_bulk_mode test_event_mode"
     " test_waits",
     "sources/stores": "test_stores test_s3_faults test_tls test_health",
-    "storage/": "test_batch test_storing test_exactly_once test_event_mode test_voided_statements test_docs"
-    " test_clickhouse_faults test_altered_tables test_content",
+    "storage/": "test_batch test_storing test_exactly_once test_event_mode test_voided_statements"
+    " test_docs test_clickhouse_faults test_altered_tables test_content",
     "storage/inspection": "test_health test_replicas",
     "storage/migrations": "test_migration test_cli test_tls",
     "storage/replication": "test_migration test_replicas",

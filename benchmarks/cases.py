@@ -17,7 +17,8 @@ Case = Callable[[Setting], AbstractContextManager[Group]]
 MICRO, MILLI = 1e6, 1e3
 IMPORTER = "ClickHouse's importer"
 AT_ONCE = 32
-"""Threads of ClickHouse's importer in the slow network: S3_CONCURRENCY's default. By default it has as many as there are processors, and is several times as slow."""
+"""Threads of ClickHouse's importer in the slow network: S3_CONCURRENCY's default. By default it has
+as many as there are processors, and is several times as slow."""
 
 
 def small_bundles(each: int) -> Case:

@@ -77,10 +77,13 @@ def test_a_bucket_in_another_region_is_asked_for_its_region_once(
 
     store.rule = lambda r: (
         answer
-        if r.method == "GET" and "/eu-west-1/s3/" not in r.authorization
+        if "a.jsonl" in r.path and "/eu-west-1/s3/" not in r.authorization
         else Answer(headers={"x-amz-bucket-region": "eu-west-1"})
     )
     own = Stores()
+    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)
+    assert described.size == 4
+    store.requests.clear()
     assert [body for _, body in read(own, here, here)] == [b"body"] * 2
     assert len(store.asked("HEAD", bucket.name)) == 1
     store.requests.clear()
@@ -116,6 +119,108 @@ def test_without_credentials_the_error_says_what_to_set(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(S3Error, match="a.jsonl cannot be requested: .*: set AWS credentials"):
         read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize("bundle", [None, b"", b"no certificate"])
+def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bundle: bytes | None,
+) -> None:
+    path = tmp_path / "bundle.pem"
+    if bundle is not None:
+        path.write_bytes(bundle)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with pytest.raises(S3Error, match="cannot be requested: check AWS_CA_BUNDLE") as raised:
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    assert (raised.value.poison, raised.value.retryable) == (False, True)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "minio", "https://", "ftp://minio"])
+def test_an_endpoint_that_is_no_url_is_named(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+def test_a_panic_of_obstore_is_an_error_of_the_object(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no Exception: it would end the invocation."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
+    with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_TOKEN", "of another program"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_S3_EXPRESS", "true"),
+    ],
+)
+def test_variables_that_boto3_does_not_read_change_nothing(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv(name, value)
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+    assert all("SignedHeaders" in r.authorization for r in store.requests)
+    assert not any("x-amz-security-token" in r.authorization for r in store.requests)
+
+
+def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credentials(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "endpoint"),
+    [
+        ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
+        # https://aws.amazon.com/compliance/fips/
+        ("eu-west-1", "true", "https://s3-fips.eu-west-1.amazonaws.com"),
+        ("us-east-1", "true", "https://s3-fips.us-east-1.amazonaws.com"),
+    ],
+)
+def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    region: str,
+    fips: str,
+    endpoint: str,
+) -> None:
+    own = Stores(owner="123456789012")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": region})
+    assert own.boto3  # of the proxy
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
+    made = own.store(bucket.name).config
+    assert (made["region"], made["endpoint"]) == (region, endpoint)
+
+
+def test_an_owner_can_be_checked_where_s3_names_no_region(bucket: Bucket, store: S3Proxy) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": None})
+    own = Stores(owner="123456789012")
+    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
 
 
 LAMBDA = {

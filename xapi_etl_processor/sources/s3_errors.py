@@ -56,6 +56,9 @@ _OTHER_REGION = (
 )
 """What obstore says when a bucket is in another region than the one it asked."""
 
+_BAD_HEAD = re.compile("performing HEAD .* 400 Bad Request")
+"""What it says of the last of these after HEAD, whose answers have no text."""
+
 _OBSTORE_CODES: dict[type[Exception], str] = {
     FileNotFoundError: "404",
     PermissionDeniedError: "403",
@@ -94,11 +97,19 @@ def translated(what: str) -> Iterator[None]:
         if not type(error).__module__.startswith(("botocore.", "urllib3.")):
             raise
         raise _of_boto3(what, error) from error
+    except BaseException as error:
+        # What Rust calls a panic is no Exception, and would end more than this request.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _not_to_the_end(what, error) from error
 
 
 def is_of_other_region(error: Exception) -> bool:
     """Whether obstore's error says that the bucket is in another region."""
-    return isinstance(error, BaseError) and any(text in str(error) for text in _OTHER_REGION)
+    said = str(error)
+    return isinstance(error, BaseError) and (
+        any(text in said for text in _OTHER_REGION) or bool(_BAD_HEAD.search(said))
+    )
 
 
 def _of_obstore(what: str, error: Exception) -> S3Error:
@@ -132,7 +143,7 @@ def _out_of_reach(what: str, reason: str) -> S3Error:
     return S3Error(f"{what} cannot be requested, S3 is out of reach: {reason}")
 
 
-def _not_to_the_end(what: str, error: Exception) -> S3Error:
+def _not_to_the_end(what: str, error: BaseException) -> S3Error:
     return S3Error(f"{what} could not be read to its end ({type(error).__name__}): try again")
 
 

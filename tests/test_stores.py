@@ -109,6 +109,55 @@ def test_a_profile_is_followed_as_boto3_follows_it(
     assert all("/ap-south-1/s3/" in r.authorization for r in store.requests)
 
 
+def short_lived(folder: Path, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A profile whose keys KEY1, KEY2 and so on are about to expire, until a login ends."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (folder / "keys.py").write_text(f"""
+import datetime, json, pathlib, sys
+soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
+given = pathlib.Path({str(folder / "given")!r})
+number = int(given.read_text()) + 1 if given.exists() else 1
+given.write_text(str(number))
+if number > {times}:
+    sys.exit("log in again")
+print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessKey": "secret",
+    "SessionToken": "token", "Expiration": soon.isoformat()}}))
+""")
+    (folder / "config").write_text(
+        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
+        f"credential_process = {sys.executable} {folder / 'keys.py'}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+
+
+@pytest.mark.slow
+def test_credentials_are_renewed_before_they_end(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 renews those that have less than ten minutes left."""
+    assert stores.CREDENTIALS_SECONDS < 10 * 60
+    monkeypatch.setattr(stores, "CREDENTIALS_SECONDS", 0)
+    bucket.put("a.jsonl", body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=9)
+    own = Stores()
+    for _ in range(2):
+        assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_credentials_that_cannot_be_renewed_are_named(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    bucket.put(key, body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=1)
+    with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
 def test_without_credentials_the_error_says_what_to_set(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -117,7 +166,9 @@ def test_without_credentials_the_error_says_what_to_set(
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(S3Error, match="a.jsonl cannot be requested: .*: set AWS credentials"):
+    with pytest.raises(
+        S3Error, match="a.jsonl cannot be requested: .*: set or renew AWS credentials"
+    ):
         read(Stores(), S3Object(bucket.name, "a.jsonl"))
 
 

@@ -70,6 +70,7 @@ _CODE = re.compile("<Code>([^<]*)</Code>")
 _MESSAGE = re.compile("<Message>([^<]*)</Message>")
 _DEBUG = "Debug source:"
 _CONNECT = "kind: Connect"
+_PROVIDER = re.compile("External AWS credential provider: (.*)")
 _REASON = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
 
 
@@ -118,6 +119,8 @@ def _of_obstore(what: str, error: Exception) -> S3Error:
     if code or type(error) in _OBSTORE_CODES:
         found = code[1] if code else _OBSTORE_CODES[type(error)]
         return _with_code(what, found, unescape(message[1]) if message else "")
+    if refused := _PROVIDER.search(said):
+        return _without_credentials(what, refused[1])
     if _CONNECT in details:
         reason = _REASON.search(details)
         return _out_of_reach(what, (reason[1] or reason[2]) if reason else "no connection")
@@ -132,11 +135,21 @@ def _of_boto3(what: str, error: Exception) -> S3Error:
         return _with_code(what, answer.get("Code", ""), answer.get("Message", ""))
     if isinstance(error, exceptions.ParamValidationError):
         return S3InvalidName(f"{what} is not a valid S3 name: check bucket and key")
-    if isinstance(error, exceptions.NoCredentialsError):
-        return S3Error(f"{what} cannot be requested: {error}: set AWS credentials")
+    if isinstance(
+        error,
+        exceptions.NoCredentialsError
+        | exceptions.CredentialRetrievalError
+        | exceptions.TokenRetrievalError
+        | exceptions.SSOError,
+    ):
+        return _without_credentials(what, str(error).partition("\n")[0])
     if isinstance(error, exceptions.EndpointConnectionError):
         return _out_of_reach(what, str(error))
     return _not_to_the_end(what, error)
+
+
+def _without_credentials(what: str, reason: str) -> S3Error:
+    return S3Error(f"{what} cannot be requested: {reason}: set or renew AWS credentials")
 
 
 def _out_of_reach(what: str, reason: str) -> S3Error:

@@ -38,6 +38,10 @@ as long as many a function's timeout."""
 REQUEST_SECONDS = 300
 """How long one request and its body may take in all. Our limit: 4 MiB at 14 kB a second."""
 
+CREDENTIALS_SECONDS = 60
+"""How long a profile's credentials are used before boto3 is asked for them again, which renews
+those that have less than ten minutes left. Our limit."""
+
 ATTEMPTS = 4
 """How often one request is tried. Our limit."""
 
@@ -144,7 +148,9 @@ class Stores:
             # boto3 names this host, which does not exist, and asks the right one.
             "endpoint": client.meta.endpoint_url.replace("s3-fips.aws-global", "s3-fips.us-east-1"),
             "virtual_hosted_style_request": False,
-            "credential_provider": Boto3CredentialProvider(self._session),
+            "credential_provider": Boto3CredentialProvider(
+                self._session, ttl=timedelta(seconds=CREDENTIALS_SECONDS)
+            ),
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import run
 
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import Bucket
 from tests.faults.http_proxy import Answer, S3Proxy
 from tests.samples import video
-from xapi_etl_processor.errors import S3Error
+from xapi_etl_processor.errors import S3Error, S3Missing
 from xapi_etl_processor.sources import s3, s3_listing, stores
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores, is_for_obstore
@@ -158,6 +159,30 @@ def test_credentials_that_cannot_be_renewed_are_named(
         read(Stores(), S3Object(bucket.name, key))
 
 
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("", "profile .own. could not be found"),
+        ("[broken", "Unable to parse config file"),
+        ("[profile own]\naws_access_key_id = key", "Partial credentials"),
+        (
+            "[profile own]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = none",
+            "none",
+        ),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, reason: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"{config}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
+        read(Stores(), S3Object("bucket", "a.jsonl"))
+
+
 def test_without_credentials_the_error_says_what_to_set(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -196,6 +221,27 @@ def test_an_endpoint_that_is_no_url_is_named(
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
         read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda url: f"{url}/", lambda url: url.replace("http", "HTTP")],
+    ids=["slash", "capitals"],
+)
+def test_an_endpoint_may_be_spelled_in_other_ways(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, made: Callable[[str], str]
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made(store.url))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+
+
+@pytest.mark.parametrize("text", ["<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"])
+def test_a_key_that_looks_like_an_answer_of_s3_is_none(
+    bucket: Bucket, aws_environment: dict[str, str], text: str
+) -> None:
+    with pytest.raises(S3Missing, match="NoSuchKey"):
+        read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
 
 
 def test_a_panic_of_obstore_is_an_error_of_the_object(

@@ -114,7 +114,9 @@ def is_of_other_region(error: Exception) -> bool:
 
 
 def _of_obstore(what: str, error: Exception) -> S3Error:
-    said, _, details = str(error).partition(_DEBUG)
+    text, key = str(error), what.removeprefix("s3://").partition("/")[2]
+    # A key may look like an answer of S3. What repeats it unchanged stands before the answer.
+    said, _, details = (text.partition(key or what)[2] or text).partition(_DEBUG)
     code, message = _CODE.search(said), _MESSAGE.search(said)
     if code or type(error) in _OBSTORE_CODES:
         found = code[1] if code else _OBSTORE_CODES[type(error)]
@@ -138,6 +140,10 @@ def _of_boto3(what: str, error: Exception) -> S3Error:
     if isinstance(
         error,
         exceptions.NoCredentialsError
+        | exceptions.PartialCredentialsError
+        | exceptions.ProfileNotFound
+        | exceptions.ConfigParseError
+        | exceptions.InvalidConfigError
         | exceptions.CredentialRetrievalError
         | exceptions.TokenRetrievalError
         | exceptions.SSOError,

@@ -157,12 +157,12 @@ class Stores:
 def _made(bucket: str, config: Mapping[str, Any]) -> S3Store:
     endpoint = config.get("endpoint", "https://s3.amazonaws.com")
     # obstore would panic.
-    if not re.match("https?://[^/]", endpoint):
+    if not re.match("https?://[^/]", endpoint, re.IGNORECASE):
         raise S3Error(
             f"s3://{bucket}/ cannot be requested: {endpoint} is no URL: check AWS_ENDPOINT_URL"
         )
     options: ClientConfig = {
-        "allow_http": endpoint.startswith("http:"),
+        "allow_http": endpoint.lower().startswith("http:"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=REQUEST_SECONDS),

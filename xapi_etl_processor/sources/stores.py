@@ -129,10 +129,11 @@ class Stores:
                 if self.owner or not_this:
                     # An S3 of one's own may not name a region.
                     region = self.boto3.head_bucket(Bucket=bucket).get("BucketRegion")
-                config = from_environment(bucket) or self._from_boto3(region)
-                self._by_bucket[bucket] = _made(
-                    bucket, {**config, "region": region or config["region"]}
-                )
+                config, certificates = from_environment(bucket), os.environ.get("AWS_CA_BUNDLE")
+                if config is None:
+                    config, certificates = self._from_boto3(region), _boto3_certificates()
+                config["region"] = region or config["region"]
+                self._by_bucket[bucket] = _made(bucket, config, certificates)
             return self._by_bucket[bucket]
 
     def _from_boto3(self, region: str | None) -> dict[str, Any]:
@@ -154,7 +155,15 @@ class Stores:
         }
 
 
-def _made(bucket: str, config: Mapping[str, Any]) -> S3Store:
+def _boto3_certificates() -> str | None:
+    """The file that the environment or the profile names, as boto3 finds it."""
+    from botocore.session import get_session
+
+    found: str | None = get_session().get_config_variable("ca_bundle")
+    return found
+
+
+def _made(bucket: str, config: Mapping[str, Any], certificates: str | None) -> S3Store:
     endpoint = config.get("endpoint", "https://s3.amazonaws.com")
     # obstore would panic.
     if not re.match("https?://[^/]", endpoint, re.IGNORECASE):
@@ -168,8 +177,8 @@ def _made(bucket: str, config: Mapping[str, Any]) -> S3Store:
         "timeout": timedelta(seconds=REQUEST_SECONDS),
     }
     try:
-        if bundle := os.environ.get("AWS_CA_BUNDLE"):
-            options["root_certificate"] = Path(bundle).read_bytes()
+        if certificates:
+            options["root_certificate"] = Path(certificates).read_bytes()
         return S3Store(
             bucket,
             client_options=options,

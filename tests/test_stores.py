@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import run
 
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import Bucket
 from tests.faults.http_proxy import Answer, S3Proxy
 from tests.samples import video
-from xapi_etl_processor.errors import S3Error
+from xapi_etl_processor.errors import S3Error, S3Missing
 from xapi_etl_processor.sources import s3, s3_listing, stores
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores, is_for_obstore
@@ -71,6 +72,18 @@ def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
     assert (found == body, obj.size) == (True, now)
 
 
+def test_a_large_body_is_not_awaited_where_a_small_one_was_listed(
+    bucket: Bucket, store: S3Proxy
+) -> None:
+    """S3 falls silent in the body of the whole, which could have gigabytes by now."""
+    body = os.urandom(s3.SMALL_BYTES + 1)
+    bucket.put("a.jsonl", body=body)
+    store.rule = lambda r: None if r.range or r.method == "HEAD" else Answer(stall=0)
+    assert [found for _, found in read(Stores(), S3Object(bucket.name, "a.jsonl", "x", 10))] == [
+        body
+    ]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -88,10 +101,13 @@ def test_a_bucket_in_another_region_is_asked_for_its_region_once(
 
     store.rule = lambda r: (
         answer
-        if r.method == "GET" and "/eu-west-1/s3/" not in r.authorization
+        if "a.jsonl" in r.path and "/eu-west-1/s3/" not in r.authorization
         else Answer(headers={"x-amz-bucket-region": "eu-west-1"})
     )
     own = Stores()
+    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)
+    assert described.size == 4
+    store.requests.clear()
     assert [body for _, body in read(own, here, here)] == [b"body"] * 2
     assert len(store.asked("HEAD", bucket.name)) == 1
     store.requests.clear()
@@ -117,6 +133,79 @@ def test_a_profile_is_followed_as_boto3_follows_it(
     assert all("/ap-south-1/s3/" in r.authorization for r in store.requests)
 
 
+def short_lived(folder: Path, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A profile whose keys KEY1, KEY2 and so on are about to expire, until a login ends."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (folder / "keys.py").write_text(f"""
+import datetime, json, pathlib, sys
+soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
+given = pathlib.Path({str(folder / "given")!r})
+number = int(given.read_text()) + 1 if given.exists() else 1
+given.write_text(str(number))
+if number > {times}:
+    sys.exit("log in again")
+print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessKey": "secret",
+    "SessionToken": "token", "Expiration": soon.isoformat()}}))
+""")
+    (folder / "config").write_text(
+        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
+        f"credential_process = {sys.executable} {folder / 'keys.py'}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+
+
+@pytest.mark.slow
+def test_credentials_are_renewed_before_they_end(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 renews those that have less than ten minutes left."""
+    assert stores.CREDENTIALS_SECONDS < 10 * 60
+    monkeypatch.setattr(stores, "CREDENTIALS_SECONDS", 0)
+    bucket.put("a.jsonl", body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=9)
+    own = Stores()
+    for _ in range(2):
+        assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_credentials_that_cannot_be_renewed_are_named(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    bucket.put(key, body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=1)
+    with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("", "profile .own. could not be found"),
+        ("[broken", "Unable to parse config file"),
+        ("[profile own]\naws_access_key_id = key", "Partial credentials"),
+        (
+            "[profile own]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = none",
+            "none",
+        ),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, reason: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"{config}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
+        read(Stores(), S3Object("bucket", "a.jsonl"))
+
+
 def test_without_credentials_the_error_says_what_to_set(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -125,8 +214,133 @@ def test_without_credentials_the_error_says_what_to_set(
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(S3Error, match="a.jsonl cannot be requested: .*: set AWS credentials"):
+    with pytest.raises(
+        S3Error, match="a.jsonl cannot be requested: .*: set or renew AWS credentials"
+    ):
         read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize("bundle", [None, b"", b"no certificate"])
+def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bundle: bytes | None,
+) -> None:
+    path = tmp_path / "bundle.pem"
+    if bundle is not None:
+        path.write_bytes(bundle)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with pytest.raises(S3Error, match="cannot be requested: check AWS_CA_BUNDLE") as raised:
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    assert (raised.value.poison, raised.value.retryable) == (False, True)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "minio", "https://", "ftp://minio"])
+def test_an_endpoint_that_is_no_url_is_named(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda url: f"{url}/", lambda url: url.replace("http", "HTTP")],
+    ids=["slash", "capitals"],
+)
+def test_an_endpoint_may_be_spelled_in_other_ways(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, made: Callable[[str], str]
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made(store.url))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+
+
+@pytest.mark.parametrize("text", ["<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"])
+def test_a_key_that_looks_like_an_answer_of_s3_is_none(
+    bucket: Bucket, aws_environment: dict[str, str], text: str
+) -> None:
+    with pytest.raises(S3Missing, match="NoSuchKey"):
+        read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
+
+
+def test_a_panic_of_obstore_is_an_error_of_the_object(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no Exception: it would end the invocation."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
+    with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_TOKEN", "of another program"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_S3_EXPRESS", "true"),
+    ],
+)
+def test_variables_that_boto3_does_not_read_change_nothing(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv(name, value)
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+    assert all("SignedHeaders" in r.authorization for r in store.requests)
+    assert not any("x-amz-security-token" in r.authorization for r in store.requests)
+
+
+def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credentials(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "endpoint"),
+    [
+        ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
+        # https://aws.amazon.com/compliance/fips/
+        ("eu-west-1", "true", "https://s3-fips.eu-west-1.amazonaws.com"),
+        ("us-east-1", "true", "https://s3-fips.us-east-1.amazonaws.com"),
+    ],
+)
+def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    region: str,
+    fips: str,
+    endpoint: str,
+) -> None:
+    own = Stores(owner="123456789012")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": region})
+    assert own.boto3  # of the proxy
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
+    made = own.store(bucket.name).config
+    assert (made["region"], made["endpoint"]) == (region, endpoint)
+
+
+def test_an_owner_can_be_checked_where_s3_names_no_region(bucket: Bucket, store: S3Proxy) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": None})
+    own = Stores(owner="123456789012")
+    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
 
 
 LAMBDA = {

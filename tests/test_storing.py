@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from tests.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import DaemonThreads
+from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import batch
@@ -31,7 +33,7 @@ KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
 @pytest.fixture
 def storing(settings: Settings) -> Iterator[Storing]:
-    with ThreadPoolExecutor(1) as thread:
+    with closing(DaemonThreads(1)) as thread:
         yield Storing(Run(settings, connections(settings), "event"), thread)
 
 
@@ -208,6 +210,66 @@ def test_whoever_stops_listening_waits_for_the_rows_that_are_on_their_way(
     assert begun == [2]
     assert ended == [1]
     assert ask(ROWS) == [[2]]
+
+
+def raising(found: list[S3Object], error: BaseException) -> Iterator[S3Object]:
+    """The objects, and then the error."""
+    yield from found
+    raise error
+
+
+def test_an_error_of_the_listing_waits_for_the_rows_that_are_on_their_way(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the next invocation would use the connection too."""
+    found, run = objects(bucket, settings, 1)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    ended: list[str] = []
+
+    def wait(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            time.sleep(0.2)  # The server takes its time.
+            ended.append(sql)
+
+    clickhouse.hook = wait
+    with pytest.raises(S3Error, match="listing"):
+        list(common.process(raising(found, S3Error("listing")), run))
+    assert len(ended) == 1
+
+
+def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, run = objects(bucket, settings, 1)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    silent, go_on = threading.Event(), threading.Event()
+
+    def wait(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            silent.set()
+            go_on.wait(30)
+
+    def pressed() -> Iterator[S3Object]:
+        yield from found
+        assert silent.wait(30)
+        raise KeyboardInterrupt
+
+    clickhouse.hook = wait
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(common.process(pressed(), run))
+    assert time.monotonic() - started < 20
+    (waiting,) = (t for t in threading.enumerate() if "_work" in t.name)
+    # One that is not would keep the process alive.
+    assert waiting.daemon
+    go_on.set()
+    waiting.join(30)
 
 
 def test_a_batch_is_due_as_soon_as_the_one_before_it_has_failed(storing: Storing, ask: Ask) -> None:

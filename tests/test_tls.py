@@ -188,6 +188,25 @@ def test_s3_must_have_a_certificate_that_is_trusted(
     assert store.requests == []
 
 
+def test_certificates_for_s3_may_be_named_in_a_profile(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    (tmp_path / "config").write_text(f"[profile own]\nca_bundle = {tmp_path / 'ca.pem'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    found = s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)
+    assert [b"".join(body) for _, body in found] == [b"body"]
+
+
 @pytest.mark.slow
 @pytest.mark.check("S6")
 def test_migrations_are_sent_with_tls_too(

@@ -9,11 +9,11 @@ the statements that it voids, and its ledger row.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import DaemonThreads
 from xapi_etl_processor.errors import (
     BadRequest,
     ClickHouseError,
@@ -43,8 +43,7 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
     WAITING or UNSTORED, and the rest of `objects` has not been looked at. Processing any of them
     again loses and doubles nothing. Raises what iterating over `objects` raises.
     """
-    # Leaving the block waits for rows that are on their way.
-    with ThreadPoolExecutor(1) as thread:
+    with _thread() as thread:
         storing = Storing(run, thread)
         source = iter(objects)
         while page := list(islice(source, PAGE_OBJECTS)):
@@ -54,6 +53,21 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
         # After a stop too: the last object of a page may still be in the batch.
         yield from storing.flush()
         yield from storing.settle()
+
+
+@contextmanager
+def _thread() -> Iterator[DaemonThreads]:
+    """A thread for rows on their way; leaving the block waits for them, except after Ctrl-C."""
+    thread = DaemonThreads(1)
+    patience = None
+    try:
+        yield thread
+    except KeyboardInterrupt:
+        # ClickHouse may be silent for minutes, and the process ends now.
+        patience = 0
+        raise
+    finally:
+        thread.close(patience)
 
 
 def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:

@@ -84,8 +84,8 @@ class DaemonThreads:
             if future.set_running_or_notify_cancel():
                 _settle(future, call)
 
-    def close(self, seconds: float = 0) -> None:
-        """Begin no more calls, and wait so long for those that have begun."""
+    def close(self, seconds: float | None = 0) -> None:
+        """Begin no more calls, and wait so long for those that have begun; None: to their end."""
         for future in list(self._unfinished):
             future.cancel()
         for _ in range(self._threads):

@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of S3: it can send errors, stall, cut or change bodies, or run code."""
+"""An HTTP proxy in front of S3: it can send errors, stall, cut bodies, or run code."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Answer:
 
     code, status, message: answer with this S3 error. cut: bytes of the body to send before closing
     the connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to
-    send before falling silent. do: called before the request is passed on. change: applied to the
-    body. headers: set these; None leaves one out. whole: ask S3 for the object without its range.
+    send before falling silent. do: called before the request is passed on. headers: set these; None
+    leaves one out. whole: ask S3 for the object without its range.
     """
 
     code: str = ""
@@ -45,7 +45,6 @@ class Answer:
     cut: int | None = None
     stall: int | None = None
     do: Callable[[], object] = lambda: None
-    change: Callable[[bytes], bytes] = bytes
     headers: dict[str, str | None] = field(default_factory=dict)
     whole: bool = False
     until: threading.Event | None = None
@@ -124,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         changed = {name.lower() for name in answer.headers}
         kept = {k: v for k, v in headers.items() if k.lower() not in changed}
         sent = kept | {k: v for k, v in answer.headers.items() if v is not None}
-        self._send(passed.status, sent, answer.change(passed.data), answer)
+        self._send(passed.status, sent, passed.data, answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  # http.server's names
 

@@ -56,6 +56,9 @@ _OTHER_REGION = (
 )
 """What obstore says when a bucket is in another region than the one it asked."""
 
+_BAD_HEAD = re.compile("performing HEAD .* 400 Bad Request")
+"""What it says of the last of these after HEAD, whose answers have no text."""
+
 _OBSTORE_CODES: dict[type[Exception], str] = {
     FileNotFoundError: "404",
     PermissionDeniedError: "403",
@@ -67,6 +70,7 @@ _CODE = re.compile("<Code>([^<]*)</Code>")
 _MESSAGE = re.compile("<Message>([^<]*)</Message>")
 _DEBUG = "Debug source:"
 _CONNECT = "kind: Connect"
+_PROVIDER = re.compile("External AWS credential provider: (.*)")
 _REASON = re.compile(r'(?:message|error): "([^"]+)"|InvalidCertificate\(\s*(\w+)')
 
 
@@ -94,19 +98,31 @@ def translated(what: str) -> Iterator[None]:
         if not type(error).__module__.startswith(("botocore.", "urllib3.")):
             raise
         raise _of_boto3(what, error) from error
+    except BaseException as error:
+        # What Rust calls a panic is no Exception, and would end more than this request.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _not_to_the_end(what, error) from error
 
 
 def is_of_other_region(error: Exception) -> bool:
     """Whether obstore's error says that the bucket is in another region."""
-    return isinstance(error, BaseError) and any(text in str(error) for text in _OTHER_REGION)
+    said = str(error)
+    return isinstance(error, BaseError) and (
+        any(text in said for text in _OTHER_REGION) or bool(_BAD_HEAD.search(said))
+    )
 
 
 def _of_obstore(what: str, error: Exception) -> S3Error:
-    said, _, details = str(error).partition(_DEBUG)
+    text, key = str(error), what.removeprefix("s3://").partition("/")[2]
+    # A key may look like an answer of S3. What repeats it unchanged stands before the answer.
+    said, _, details = (text.partition(key or what)[2] or text).partition(_DEBUG)
     code, message = _CODE.search(said), _MESSAGE.search(said)
     if code or type(error) in _OBSTORE_CODES:
         found = code[1] if code else _OBSTORE_CODES[type(error)]
         return _with_code(what, found, unescape(message[1]) if message else "")
+    if refused := _PROVIDER.search(said):
+        return _without_credentials(what, refused[1])
     if _CONNECT in details:
         reason = _REASON.search(details)
         return _out_of_reach(what, (reason[1] or reason[2]) if reason else "no connection")
@@ -121,18 +137,32 @@ def _of_boto3(what: str, error: Exception) -> S3Error:
         return _with_code(what, answer.get("Code", ""), answer.get("Message", ""))
     if isinstance(error, exceptions.ParamValidationError):
         return S3InvalidName(f"{what} is not a valid S3 name: check bucket and key")
-    if isinstance(error, exceptions.NoCredentialsError):
-        return S3Error(f"{what} cannot be requested: {error}: set AWS credentials")
+    if isinstance(
+        error,
+        exceptions.NoCredentialsError
+        | exceptions.PartialCredentialsError
+        | exceptions.ProfileNotFound
+        | exceptions.ConfigParseError
+        | exceptions.InvalidConfigError
+        | exceptions.CredentialRetrievalError
+        | exceptions.TokenRetrievalError
+        | exceptions.SSOError,
+    ):
+        return _without_credentials(what, str(error).partition("\n")[0])
     if isinstance(error, exceptions.EndpointConnectionError):
         return _out_of_reach(what, str(error))
     return _not_to_the_end(what, error)
+
+
+def _without_credentials(what: str, reason: str) -> S3Error:
+    return S3Error(f"{what} cannot be requested: {reason}: set or renew AWS credentials")
 
 
 def _out_of_reach(what: str, reason: str) -> S3Error:
     return S3Error(f"{what} cannot be requested, S3 is out of reach: {reason}")
 
 
-def _not_to_the_end(what: str, error: Exception) -> S3Error:
+def _not_to_the_end(what: str, error: BaseException) -> S3Error:
     return S3Error(f"{what} could not be read to its end ({type(error).__name__}): try again")
 
 

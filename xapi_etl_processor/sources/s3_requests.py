@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import obstore
 
@@ -14,6 +15,9 @@ from xapi_etl_processor.sources.stores import Stores, is_for_obstore
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
+    from obstore.store import S3Store
+
+_Answer = TypeVar("_Answer")
 
 
 class Part(NamedTuple):
@@ -30,7 +34,8 @@ def head(stores: Stores, obj: S3Object) -> Part:
     with translated(obj.uri):
         if not is_for_obstore(obj):
             return _head_by_boto3(stores, obj)
-        return _part(obstore.head(stores.store(obj.bucket), obj.key), b"")
+        meta = _in_its_region(stores, obj, lambda store: obstore.head(store, obj.key))
+        return _part(meta, b"")
 
 
 def first_part(stores: Stores, obj: S3Object, most: int) -> Part:
@@ -69,20 +74,24 @@ def _get(stores: Stores, obj: S3Object, options: GetOptions, most: int) -> Part:
     with translated(obj.uri):
         if not is_for_obstore(obj):
             return _get_by_boto3(stores, obj, options, most)
-        store = stores.store(obj.bucket)
-        try:
-            answer = obstore.get(store, obj.key, options=options)
-        except Exception as error:
-            if not is_of_other_region(error):
-                raise
-            store = stores.store(obj.bucket, not_this=store)
-            answer = obstore.get(store, obj.key, options=options)
+        answer = _in_its_region(stores, obj, lambda s: obstore.get(s, obj.key, options=options))
         if not answer.meta["e_tag"]:
             raise S3Error(f"{obj.uri} cannot be read: S3 does not name its version (no ETag)")
         start, end = answer.range
         if end - start > most:
             return _part(answer.meta, b"")
         return _part(answer.meta, bytes(answer.bytes()))
+
+
+def _in_its_region(stores: Stores, obj: S3Object, ask: Callable[[S3Store], _Answer]) -> _Answer:
+    """The answer, from the region that the object's bucket is in."""
+    store = stores.store(obj.bucket)
+    try:
+        return ask(store)
+    except Exception as error:
+        if not is_of_other_region(error):
+            raise
+        return ask(stores.store(obj.bucket, not_this=store))
 
 
 def _part(meta: ObjectMeta, data: bytes) -> Part:

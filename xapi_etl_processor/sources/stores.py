@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.sources.objects import S3Object
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ as long as many a function's timeout."""
 REQUEST_SECONDS = 300
 """How long one request and its body may take in all. Our limit: 4 MiB at 14 kB a second."""
 
+CREDENTIALS_SECONDS = 60
+"""How long a profile's credentials are used before boto3 is asked for them again, which renews
+those that have less than ten minutes left. Our limit."""
+
 ATTEMPTS = 4
 """How often one request is tried. Our limit."""
 
@@ -45,6 +51,9 @@ _BOTO3_ONLY = (
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
 """Variables that change the endpoint; boto3 knows how."""
+
+_CONFIG_FILE = "~/.aws/config"
+"""boto3's default of AWS_CONFIG_FILE."""
 
 _BUCKET = re.compile("[A-Za-z0-9._-]+")
 
@@ -64,11 +73,18 @@ class Stores:
     concurrency: int = 16
     owner: str = ""
     _by_bucket: dict[str, S3Store] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
+    _lock: RLock = field(default_factory=RLock)
 
-    @cached_property
+    @property
     def boto3(self) -> S3Client:
         """boto3's client."""
+        # Since Python 3.12 a cached_property has no lock, and boto3 cannot make clients in several
+        # threads at once.
+        with self._lock:
+            return self._client
+
+    @cached_property
+    def _client(self) -> S3Client:
         from botocore.config import Config
 
         client = self._session.client(
@@ -108,46 +124,80 @@ class Stores:
     def _make(self, bucket: str, not_this: S3Store | None) -> S3Store:
         with self._lock:
             if self._by_bucket.get(bucket) is not_this:
-                config = from_environment(bucket) or self._from_boto3()
+                region = None
                 # obstore cannot state the owner in its requests: it would not sign the header.
                 if self.owner or not_this:
-                    config["region"] = self.boto3.head_bucket(Bucket=bucket)["BucketRegion"]
-                self._by_bucket[bucket] = _made(bucket, config)
+                    # An S3 of one's own may not name a region.
+                    region = self.boto3.head_bucket(Bucket=bucket).get("BucketRegion")
+                config, certificates = from_environment(bucket), os.environ.get("AWS_CA_BUNDLE")
+                if config is None:
+                    config, certificates = self._from_boto3(region), _boto3_certificates()
+                config["region"] = region or config["region"]
+                self._by_bucket[bucket] = _made(bucket, config, certificates)
             return self._by_bucket[bucket]
 
-    def _from_boto3(self) -> dict[str, Any]:
+    def _from_boto3(self, region: str | None) -> dict[str, Any]:
         from botocore.exceptions import NoCredentialsError
         from obstore.auth.boto3 import Boto3CredentialProvider
 
         if self._session.get_credentials() is None:
             raise NoCredentialsError
+        # Each region has an endpoint of its own.
+        client = self._session.client("s3", region_name=region) if region else self.boto3
         return {
-            "region": self.boto3.meta.region_name,
-            "endpoint": self.boto3.meta.endpoint_url,
+            "region": client.meta.region_name,
+            # boto3 names this host, which does not exist, and asks the right one.
+            "endpoint": client.meta.endpoint_url.replace("s3-fips.aws-global", "s3-fips.us-east-1"),
             "virtual_hosted_style_request": False,
-            "credential_provider": Boto3CredentialProvider(self._session),
+            "credential_provider": Boto3CredentialProvider(
+                self._session, ttl=timedelta(seconds=CREDENTIALS_SECONDS)
+            ),
         }
 
 
-def _made(bucket: str, config: Mapping[str, Any]) -> S3Store:
+def _boto3_certificates() -> str | None:
+    """The file that the environment or the profile names, as boto3 finds it."""
+    from botocore.session import get_session
+
+    found: str | None = get_session().get_config_variable("ca_bundle")
+    return found
+
+
+def _made(bucket: str, config: Mapping[str, Any], certificates: str | None) -> S3Store:
+    endpoint = config.get("endpoint", "https://s3.amazonaws.com")
+    # obstore would panic.
+    if not re.match("https?://[^/]", endpoint, re.IGNORECASE):
+        raise S3Error(
+            f"s3://{bucket}/ cannot be requested: {endpoint} is no URL: check AWS_ENDPOINT_URL"
+        )
     options: ClientConfig = {
-        "allow_http": str(config.get("endpoint", "")).startswith("http:"),
+        "allow_http": endpoint.lower().startswith("http:"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "read_timeout": timedelta(seconds=READ_SECONDS),
         "timeout": timedelta(seconds=REQUEST_SECONDS),
     }
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        options["root_certificate"] = Path(bundle).read_bytes()
-    return S3Store(
-        bucket,
-        client_options=options,
-        retry_config={
-            "max_retries": ATTEMPTS - 1,
-            "retry_timeout": timedelta(seconds=REQUEST_SECONDS),
-            "backoff": {"max_backoff": timedelta(seconds=READ_SECONDS)},
-        },
-        **config,
-    )
+    try:
+        if certificates:
+            options["root_certificate"] = Path(certificates).read_bytes()
+        return S3Store(
+            bucket,
+            client_options=options,
+            retry_config={
+                "max_retries": ATTEMPTS - 1,
+                "retry_timeout": timedelta(seconds=REQUEST_SECONDS),
+                "backoff": {"max_backoff": timedelta(seconds=READ_SECONDS)},
+            },
+            # obstore reads these two from the environment, and boto3 does not.
+            skip_signature=False,
+            s3_express=False,
+            **config,
+        )
+    except (BaseError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise S3Error(
+            f"s3://{bucket}/ cannot be requested: check AWS_CA_BUNDLE and the other variables that"
+            f" begin with AWS_: {reason}"
+        ) from error
 
 
 def from_environment(bucket: str) -> dict[str, Any] | None:
@@ -158,6 +208,11 @@ def from_environment(bucket: str) -> dict[str, Any] | None:
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
     key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
     special = any(env.get(name) for name in _BOTO3_ONLY)
+    file = env.get("AWS_CONFIG_FILE") or os.path.expanduser(_CONFIG_FILE)  # noqa: PTH111  # Path's own raises if there is no home
+    # The file may name another endpoint. Lambda has none.
+    special |= Path(file).is_file()
+    # obstore would send an empty token, and that of AWS_TOKEN.
+    special |= env.get("AWS_SESSION_TOKEN") == "" or "AWS_TOKEN" in env
     if not (region and key and secret) or special or region.startswith(_OTHER_DOMAINS):
         return None
     found = {"region": region, "access_key_id": key, "secret_access_key": secret}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 
+from xapi_etl_processor.deadlines import DaemonThreads
 from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
 from xapi_etl_processor.learners import FRESH_SECONDS, people
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
@@ -25,7 +26,7 @@ class Storing:
     ClickHouse is not to be asked anything: call `settle` first.
     """
 
-    def __init__(self, run: Run, thread: Executor) -> None:
+    def __init__(self, run: Run, thread: DaemonThreads) -> None:
         self.run = run
         self.stop: Stop | None = None
         self.batch = Batch(run)

@@ -29,7 +29,7 @@ from xapi_etl_processor.sources.stores import Stores
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
-LARGE = 2 * s3.PART_BYTES
+LARGE = 4 * s3.PART_BYTES
 
 
 def bundle(count: int, size: int = 0) -> bytes:

@@ -72,6 +72,25 @@ def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
     assert (found == body, obj.size) == (True, now)
 
 
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_parts_of_two_versions_are_not_mixed(bucket: Bucket, store: S3Proxy, key: str) -> None:
+    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
+    put_anew = Answer(do=lambda: bucket.put(key, body=b"2" * (s3.SMALL_BYTES + 1)))
+    store.rule = lambda r: put_anew if r.range and not r.range.startswith("bytes=0-") else None
+    with pytest.raises(S3Error, match="was replaced while it was read"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_an_answer_with_all_bytes_is_not_taken_for_a_part(
+    bucket: Bucket, store: S3Proxy, key: str
+) -> None:
+    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
+    store.rule = lambda r: None if r.range.startswith("bytes=0-") else Answer(whole=True)
+    with pytest.raises(S3Error, match=f"{key} could not be read"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
 def test_a_large_body_is_not_awaited_where_a_small_one_was_listed(
     bucket: Bucket, store: S3Proxy
 ) -> None:

@@ -83,6 +83,8 @@ class DaemonThreads:
             future, call = item
             if future.set_running_or_notify_cancel():
                 _settle(future, call)
+            # A thread that waits for the next call must not keep this one's result.
+            del item, future, call
 
     def close(self, seconds: float | None = 0) -> None:
         """Begin no more calls, and wait so long for those that have begun; None: to their end."""

@@ -23,12 +23,12 @@ from xapi_etl_processor.xapi.lines import MIB
 SMALL_BYTES = MIB
 """Objects up to this size are fetched ahead, whole; larger ones in parts. Our choice."""
 
-PART_BYTES = 2 * MIB
+PART_BYTES = MIB
 """How much of a larger object one request asks for. Our choice."""
 
 PARTS_AHEAD = 4
 """How many parts of a large object are requested before they are needed. Our choice: S3 begins to
-answer after some 30 ms, and sends a part within 30 ms."""
+answer after some 30 ms, and sends a part in some 13 ms."""
 
 LEAVING_SECONDS = 1
 """How long requests that nobody needs any more are waited for: if the process ends while obstore

@@ -39,7 +39,7 @@ def storing(settings: Settings) -> Iterator[Storing]:
 
 def store(storing: Storing) -> list[Outcome]:
     """Store what was added so far."""
-    return [*storing.flush(), *storing.settle()]
+    return list(storing.finish())
 
 
 def test_other_lines_in_the_same_place_are_other_rows(storing: Storing, ask: Ask) -> None:

@@ -51,8 +51,7 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
             if storing.stop:
                 break
         # After a stop too: the last object of a page may still be in the batch.
-        yield from storing.flush()
-        yield from storing.settle()
+        yield from storing.finish()
 
 
 @contextmanager
@@ -82,8 +81,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
         storing.stop = stop = Stop(StopReason.LEDGER_FAILED, str(error))
-        yield from storing.flush()
-        yield from storing.settle()
+        yield from storing.finish()
         yield from (stopped(obj, Status.UNSTORED, stop) for obj in page)
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
@@ -105,8 +103,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
 
 def _left(objects: Iterable[S3Object], storing: Storing) -> Iterator[Outcome]:
     """Store what was read, and leave these objects, since there is a reason to stop."""
-    yield from storing.flush()
-    yield from storing.settle()
+    yield from storing.finish()
     # Storing may have failed, which is another reason.
     stop = storing.stop or TIME_RAN_OUT
     yield from (stopped(obj, Status.WAITING, stop) for obj in objects)

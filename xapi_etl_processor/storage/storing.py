@@ -71,6 +71,11 @@ class Storing:
                     outcome.mark_stopped(Status.UNSTORED, failure)
         yield from sent.outcomes
 
+    def finish(self) -> Iterator[Outcome]:
+        """Store everything that was added; gives the outcomes that are left."""
+        yield from self.flush()
+        yield from self.settle()
+
     def _try(self, step: Callable[[Batch], None], batch: Batch) -> None:
         if self.insert_failure or self.run.dry_run:
             return

@@ -122,7 +122,7 @@ def slow_network(place: Setting) -> Iterator[Group]:
 
 @contextmanager
 def large_object(place: Setting) -> Iterator[Group]:
-    """One large object, what of it is unavoidable, and who else could load it."""
+    """One large object, beside other loaders and the steps that no loader can leave out."""
     count = place.sizes.statements
     path = str(place.path(LARGE))
     payload = setting.one_object(LARGE)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Trials = Mapping[str, Callable[[], Mapping[str, float]]]
-"""What is measured, by name; each gives figures by name, such as wall and cpu in seconds."""
+"""The trials by name. Each returns its figures by name, such as wall and cpu, in seconds."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ class DaemonThreads:
             del item, future, call
 
     def close(self, seconds: float | None = 0) -> None:
-        """Begin no more calls, and wait so long for those that have begun; None: to their end."""
+        """Begin no more calls, and wait up to `seconds` for those that have begun; without limit if
+        it is None.
+        """
         for future in list(self._unfinished):
             future.cancel()
         for _ in range(self._threads):

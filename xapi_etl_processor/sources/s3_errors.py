@@ -57,7 +57,7 @@ _OTHER_REGION = (
 """What obstore says when a bucket is in another region than the one it asked."""
 
 _BAD_HEAD = re.compile("performing HEAD .* 400 Bad Request")
-"""What it says of the last of these after HEAD, whose answers have no text."""
+"""The same after HEAD: S3 answers 400 without a text, so the code is not there."""
 
 _OBSTORE_CODES: dict[type[Exception], str] = {
     FileNotFoundError: "404",

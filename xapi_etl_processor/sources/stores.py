@@ -36,7 +36,7 @@ READ_SECONDS = 10
 as long as many a function's timeout."""
 
 REQUEST_SECONDS = 300
-"""How long one request and its body may take in all. Our limit: 4 MiB at 14 kB a second."""
+"""How long one request and its body may take in all. Our limit: 1 MiB at 3.5 kB a second."""
 
 CREDENTIALS_SECONDS = 60
 """How long a profile's credentials are used before boto3 is asked for them again, which renews

@@ -36,7 +36,7 @@ Columns = dict[str, Sequence[Any]]
 
 
 class Batch:
-    """What objects' lines became, up to what one insert takes.
+    """The rows of one insert while they are collected, and what else is stored with them.
 
     `outcomes` are those of the objects that are complete once it is stored; `learners_seen` is the
     state of the list of forgotten learners when it was begun.

@@ -23,6 +23,9 @@ from local.aws import environment, loader_environment, without_real_services
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.migrations import migrate
 
+FOR_THE_PROCESS = {"MALLOC_ARENA_MAX": "2"}
+"""What the stack sets for the C library and not for the loader."""
+
 LATENCY_MS = 30
 """What a GET from S3 waits in the slow network."""
 
@@ -87,6 +90,7 @@ def prepared(sizes: Sizes) -> Iterator[Setting]:
         variables = {
             **without_real_services(os.environ),
             **loader_environment(clickhouse, environment(port), WARM),
+            **FOR_THE_PROCESS,
             "S3_XAPI_OTHER_BUCKETS": buckets,
         }
         slow = variables | environment(slow_port)

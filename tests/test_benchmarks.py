@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import data, ratios, static_s3
 from benchmarks.costs import Way
+from benchmarks.listing import Keys, answer
 from benchmarks.rounds import Figure, Group, Result, Row, measured
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse
@@ -146,3 +147,18 @@ def test_options_that_do_not_go_together_are_refused(options: list[str], message
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_the_made_up_listing_answers_as_s3_does() -> None:
+    keys = Keys(2)
+    every = [keys[number] for number in range(len(keys))]
+    assert len(every) == 2 * 2 * 365 * 24
+    assert every == sorted(every)
+    sections = answer(keys, "section/", 0, "/")
+    assert (sections.keys, sections.groups) == ([], ["section/10000/", "section/10001/"])
+    days = answer(keys, "section/10001/", 2 * 8760, "T")
+    assert (len(days.groups), days.next_start) == (2 * 365, None)
+    assert days.groups[0] == "section/10001/quiz/2025-01-01T"
+    page = answer(keys, "section/10001/", 2 * 8760, "")
+    assert page.keys == every[2 * 8760 : 2 * 8760 + 1000]
+    assert page.next_start == 2 * 8760 + 1000

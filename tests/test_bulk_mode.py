@@ -41,6 +41,7 @@ BODY = {
     "duration_ms",
     "dry_run",
     "s3_prefix",
+    "list_calls",
     "complete",
     "continuation_token",
 }
@@ -89,6 +90,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
         "failures": [],
         "dry_run": False,
         "s3_prefix": "section/1/",
+        "list_calls": 1,
         "complete": True,
         "continuation_token": None,
     }

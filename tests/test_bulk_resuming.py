@@ -17,6 +17,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes import bulk
 from xapi_etl_processor.run import connections
+from xapi_etl_processor.sources import s3_listing
 from xapi_etl_processor.xapi.parse import parse
 
 COUNT = "SELECT count() FROM video_events"
@@ -166,7 +167,7 @@ def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: 
     assert invoke({"continuation_token": token, "dry_run": False}).status == 400
 
 
-def list_slowly(settings: Settings) -> Clock:
+def list_slowly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that a listing advances: each page has five keys and takes five seconds."""
     clock = Clock()
 
@@ -176,16 +177,18 @@ def list_slowly(settings: Settings) -> Clock:
 
     events = connections(settings).s3.boto3.meta.events
     events.register("before-parameter-build.s3.ListObjectsV2", page)
+    monkeypatch.setattr(s3_listing, "PAGE_KEYS", 5)
     return clock
 
 
 @pytest.mark.slow
 def test_the_deadline_is_checked_while_nothing_is_found(
-    bucket: Bucket, invoke: Invoke, settings: Settings
+    bucket: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = list_slowly(settings)
-    bucket.put_each(*(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
-    request: dict[str, Any] = {"start_date": "2025-01-01"}
+    clock = list_slowly(settings, monkeypatch)
+    # Keys without a timestamp are of today.
+    bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
+    request: dict[str, Any] = {"end_date": "2025-01-01"}
     rounds = 0
     while request:
         answer = invoke(request, seconds_left=30, clock=clock)
@@ -198,14 +201,14 @@ def test_the_deadline_is_checked_while_nothing_is_found(
 
 @pytest.mark.slow
 def test_a_sparse_backfill_reaches_its_objects_in_the_end(
-    bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings
+    bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys that are not covered are progress too, or a sparse backfill would never advance."""
-    clock = list_slowly(settings)
+    clock = list_slowly(settings, monkeypatch)
     day = "2025-06-01T00-00-00Z"
-    bucket.put_each(*(f"section/1/video/2024-01-01T00-00-00Z_{n:02}.jsonl" for n in range(40)))
-    bucket.put(f"section/1/video/{day}_1.jsonl", video(100))
-    request: dict[str, Any] = {"start_date": "2025-01-01"}
+    bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
+    bucket.put(f"section/1/video/later/{day}_1.jsonl", video(100))
+    request: dict[str, Any] = {"start_date": "2025-01-01", "end_date": "2025-12-31"}
     while request:
         answer = invoke(request, seconds_left=40, clock=clock)
         token = answer["continuation_token"]

@@ -23,8 +23,9 @@ from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.run import Run, Status, connections
-from xapi_etl_processor.sources import s3, s3_listing, stores
+from xapi_etl_processor.sources import s3, s3_check, s3_listing, stores
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.sources.stores import Stores
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -443,6 +444,6 @@ def test_listing_and_checking_a_bucket_state_the_expected_owner(
     bucket: Bucket, store: S3Proxy
 ) -> None:
     own = Stores(owner="123456789012")
-    assert list(s3_listing.listing(own, bucket.name, "")) == []
-    s3_listing.check_bucket(own, bucket.name, "")
+    assert list(s3_listing.listing(own, Scope(bucket.name))) == []
+    s3_check.check_bucket(own, bucket.name, "")
     assert {request.owner for request in store.requests} == {"123456789012"}

@@ -16,6 +16,7 @@ from tests.samples import video
 from xapi_etl_processor.errors import S3Error, S3Missing
 from xapi_etl_processor.sources import s3, s3_listing, stores
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.sources.stores import Stores, is_for_obstore
 
 KEYS = ("a.jsonl", "a/b.jsonl", "a b+c%20é~*'(1).jsonl", "a%2Fb.jsonl", ".a/..b/c...jsonl")
@@ -52,7 +53,7 @@ def test_an_object_is_read_whatever_its_key(
     found = read(own, *named)
     assert {obj.key: body for obj, body in found} == bodies
     assert [obj for obj, _ in found] == s3.describe(own, named, 4)
-    assert {obj.key for obj in s3_listing.listing(own, bucket.name, "")} == set(bodies)
+    assert {obj.key for obj in s3_listing.listing(own, Scope(bucket.name))} == set(bodies)
     assert [obj.key for obj in named if not is_for_obstore(obj)] == [
         key for key in keys if key in ODD_KEYS
     ]

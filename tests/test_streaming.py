@@ -31,6 +31,7 @@ from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.run import Run, Status, connections
 from xapi_etl_processor.sources import s3, s3_listing
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.sources.stores import Stores
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -45,7 +46,7 @@ def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
 ) -> None:
     bucket.put("small.jsonl", body=b"x" * 1000)
     bucket.put("large.jsonl", body=b"y" * (s3.SMALL_BYTES + 1))
-    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
+    objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
     found = {o.key: list(body) for o, body in s3.bodies(Stores(), objects, concurrency=4)}
     assert [len(chunk) for chunk in found["small.jsonl"]] == [1000]
     assert b"".join(found["large.jsonl"]) == b"y" * (s3.SMALL_BYTES + 1)
@@ -58,7 +59,7 @@ def test_objects_come_in_order_whatever_their_size(
     for number in range(20):
         size = s3.SMALL_BYTES + 1 if number % 5 == 0 else number
         bucket.put(f"{number:02}.jsonl", body=b"z" * size)
-    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
+    objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
     keys = [o.key for o, _ in s3.bodies(Stores(), objects, concurrency=3)]
     assert keys == [f"{number:02}.jsonl" for number in range(20)]
 
@@ -69,7 +70,7 @@ def test_no_more_small_objects_are_fetched_ahead_than_allowed(
 ) -> None:
     for number in range(30):
         bucket.put(f"{number:02}.jsonl", body=b"z")
-    objects = list(s3_listing.listing(Stores(), bucket.name, ""))
+    objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
     taken = 0
     for _ in s3.bodies(Stores(), objects, concurrency=5):
         taken += 1

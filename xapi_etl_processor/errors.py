@@ -98,6 +98,12 @@ class S3NotAllowed(S3Error, BadRequest):
     poison = True
 
 
+class InventoryUnusable(S3Error, BadRequest):
+    """What a request names as an S3 Inventory is none, or is damaged."""
+
+    retryable = False
+
+
 class S3NoSuchBucket(S3Error, BadRequest):
     """There is no such bucket."""
 

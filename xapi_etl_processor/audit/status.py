@@ -18,6 +18,7 @@ from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
 from xapi_etl_processor.sources.objects import S3Object, section_id
+from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 
@@ -97,7 +98,7 @@ def _newest(
     """How many bundles there are, and the NEWEST_OBJECTS of them, the newest first."""
     count = 0
     heap: list[tuple[float, int, S3Object]] = []
-    for obj in s3_listing.listing(connections.s3, settings.bucket, settings.prefix):
+    for obj in s3_listing.listing(connections.s3, Scope(settings.bucket, settings.prefix)):
         if obj.is_bundle and (not section or str(obj.section_id) == section) and obj.modified:
             count += 1
             entry = (obj.modified.timestamp(), count, obj)

@@ -64,13 +64,31 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_scope(backfill)
+    backfill.add_argument(
+        "--inventory",
+        metavar="KEY",
+        help="the manifest.json of an S3 Inventory, to use instead of listing",
+    )
     _add_flags(backfill, "list and count what would be processed, but read and write nothing")
     backfill.set_defaults(command=_bulk)
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
     """Add what says which objects of a bucket a command is about."""
-    parser.add_argument("--section", dest="section_id", metavar="ID", help="one section only")
+    parser.add_argument(
+        "--section",
+        dest="section_id",
+        metavar="ID",
+        action="append",
+        help="this section only; may be repeated",
+    )
+    parser.add_argument(
+        "--category",
+        dest="categories",
+        metavar="FOLDER",
+        action="append",
+        help="only this folder below the sections', such as video; may be repeated",
+    )
     parser.add_argument(
         "--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01"
     )

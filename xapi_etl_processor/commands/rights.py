@@ -13,6 +13,7 @@ from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.modes.bulk_request import read_request
+from xapi_etl_processor.modes.covered import scope_of
 from xapi_etl_processor.rights.access import held, objects_with
 from xapi_etl_processor.rights.forget import count, forget, sweep
 from xapi_etl_processor.rights.learner import Learner, by_mail, read_file
@@ -121,7 +122,7 @@ def _list_objects(learners: list[Learner], settings: Settings, section: str | No
     client = Stores(settings.s3_concurrency, settings.bucket_owner)
 
     def bundles() -> Iterator[S3Object]:
-        return filter(request.covers, s3_listing.listing(client, request.bucket, request.prefix))
+        return filter(request.covers, s3_listing.listing(client, scope_of(request)))
 
     code = OK
     for obj, error in objects_with(learners, bundles(), settings, client):

@@ -52,7 +52,7 @@ class Summary:
         if len(self.failures) < SHOWN_FAILURES:
             self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
 
-    def body(self, section_id: int | str | None, run: Run) -> dict[str, Any]:
+    def body(self, section_id: Any, run: Run) -> dict[str, Any]:
         """The part of an answer's body that event and bulk mode share."""
         body = {
             "success": not self.failures,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
-from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Error, S3Late
+from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import BulkRequest
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
-from xapi_etl_processor.sources import s3_listing
+from xapi_etl_processor.modes.covered import Covered
+from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
 
@@ -40,19 +40,19 @@ def run_bulk(
         for outcome in outcomes:
             on_outcome(outcome)
             key = outcome.obj.key
-            key_before = objects.key_before.pop(key)
+            before, position = objects.positions.pop(key)
             if stop is None:
                 if outcome.stop:
-                    stop, stopped_at, after = outcome.stop, key, key_before
+                    stop, stopped_at, after = outcome.stop, key, before
                 else:
-                    after = key
+                    after = position
             if outcome.status is not Status.WAITING:
                 summary.add(outcome)
                 bytes_found += outcome.obj.size or 0
                 files += [key] * (outcome.status is Status.FOUND)
                 del files[SHOWN_FILES:]
-    if objects.key_before:
-        missing = next(iter(objects.key_before))
+    if objects.positions:
+        missing = next(iter(objects.positions))
         raise Defect(f"bulk: no outcome for {missing}: report this as a defect")
     if objects.stop and not stop:
         # Every object that was passed on is done, and so are the keys that were passed over.
@@ -64,53 +64,13 @@ def run_bulk(
     summary.ignored = objects.ignored
     body = summary.body(request.section_id, run)
     body["s3_prefix"] = request.prefix
+    body["list_calls"] = objects.list_calls
     body["complete"] = stop is None
     body["continuation_token"] = request.token_after(after) if stop else None
     if request.dry_run:
         body["files"] = files
         body["bytes_found"] = bytes_found
     return body
-
-
-class Covered:
-    """The objects that a request covers, in key order, as far as time and S3 allow.
-
-    `reached` is the last key that was passed on or passed over. `key_before` has, for each object
-    that was passed on and has no outcome yet, the key before it. `stop` says what ended the listing
-    early. `ignored` counts the objects that would be covered if they were bundles. Iterating raises
-    S3Error if the listing cannot even begin.
-    """
-
-    def __init__(self, request: BulkRequest, run: Run) -> None:
-        self.reached = request.after
-        self.key_before: dict[str, str] = {}
-        self.stop: Stop | None = None
-        self.ignored = 0
-        self._request = request
-        self._run = run
-
-    def __iter__(self) -> Iterator[S3Object]:
-        request, run = self._request, self._run
-        listed = s3_listing.listing(
-            run.connections.s3, request.bucket, request.prefix, request.after, run.read_until
-        )
-        try:
-            for obj in listed:
-                if run.out_of_time:
-                    self.stop = TIME_RAN_OUT
-                    return
-                if request.covers(obj):
-                    self.key_before[obj.key] = self.reached
-                    yield obj
-                elif request.passes_over(obj):
-                    self.ignored += 1
-                self.reached = obj.key
-        except S3Late:
-            self.stop = TIME_RAN_OUT
-        except S3Error as error:
-            if self.reached == request.after:
-                raise
-            self.stop = Stop(StopReason.LISTING_FAILED, str(error))
 
 
 def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
-from xapi_etl_processor.sources.access import check_allowed
+from xapi_etl_processor.sources.access import check_allowed, check_bucket_allowed
 from xapi_etl_processor.sources.objects import MAX_SECTION_NUMBER, S3Object, section_id
 from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
@@ -22,10 +22,12 @@ VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes")
 
 PARAMETERS = (
     "section_id",
+    "categories",
     "start_date",
     "end_date",
     "s3_bucket",
     "s3_prefix",
+    "inventory",
     "dry_run",
     "force_reprocess",
     "replace",
@@ -40,6 +42,10 @@ FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
 MAX_AGE_MINUTES = 7 * 24 * 60
 """The largest `min_age_minutes`, a week. Our limit."""
 
+ALL = "all"
+"""The `section_id` of a request about every section, as one without `section_id` is. A folder with
+this name is named by `s3_prefix`."""
+
 _OTHER_SPELLING = "bucket"
 """Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
 
@@ -52,13 +58,16 @@ _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
 class BulkRequest:
     """A checked bulk payload.
 
-    Days are milliseconds since 1970 at their beginning, and both are included. `scope` holds the
-    requested parameters for the token that continues the request after the key `after`.
+    Days are milliseconds since 1970 at their beginning, and both are included. Without `sections`
+    it is about all, and so it is with `categories`. `scope` holds the requested parameters for the
+    token that continues the request after the position `after`.
     """
 
     bucket: str
     prefix: str
-    section_id: int | str | None
+    sections: tuple[int | str, ...]
+    categories: tuple[str, ...]
+    inventory: S3Object | None
     first_day: int | None
     last_day: int | None
     dry_run: bool
@@ -71,6 +80,11 @@ class BulkRequest:
     after: str
     scope: dict[str, Any]
 
+    @property
+    def section_id(self) -> int | str | list[int | str] | None:
+        """The sections as answers name them: one, a list of several, or None for all."""
+        return self.sections[0] if len(self.sections) == 1 else list(self.sections) or None
+
     def covers(self, obj: S3Object) -> bool:
         """Whether the request is about this object."""
         return obj.is_bundle and self._spans(obj)
@@ -80,22 +94,22 @@ class BulkRequest:
         return not obj.is_bundle and not obj.key.endswith("/") and self._spans(obj)
 
     def _spans(self, obj: S3Object) -> bool:
-        if self.section_id is not None and obj.section_id != self.section_id:
+        if self.sections and obj.section_id not in self.sections:
+            return False
+        if self.categories and obj.category not in self.categories:
             return False
         if self.first_day is None and self.last_day is None:
             return True
-        written_at = obj.key_timestamp_ms
-        if written_at is None:
-            written_at = obj.modified_ms
+        written_at = obj.written_ms
         return (
             written_at is not None
             and (self.first_day is None or written_at >= self.first_day)
             and (self.last_day is None or written_at < self.last_day + _DAY_MS)
         )
 
-    def token_after(self, key: str) -> str:
-        """A token that continues the same request after the key."""
-        text = json.dumps({**self.scope, "after": key})
+    def token_after(self, position: str) -> str:
+        """A token that continues the same request after a position, mostly a key."""
+        text = json.dumps({**self.scope, "after": position})
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -125,9 +139,11 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         requested = carried
     _check_together(requested)
     bucket = requested.get("s3_bucket", settings.bucket)
-    prefix = _prefix(requested.get("s3_prefix"), settings.prefix, requested.get("section_id"))
+    section = requested.get("section_id")
+    sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
+    prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
-    if after and not after.startswith(prefix):
+    if after and not requested.get("inventory") and not after.startswith(prefix):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without the token"
@@ -138,7 +154,9 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     return BulkRequest(
         bucket=bucket,
         prefix=prefix,
-        section_id=requested.get("section_id"),
+        sections=sections,
+        categories=tuple(requested.get("categories", ())),
+        inventory=_inventory(requested.get("inventory"), bucket, settings),
         first_day=milliseconds(requested.get("start_date")),
         last_day=milliseconds(requested.get("end_date")),
         dry_run=requested.get("dry_run", False),
@@ -167,16 +185,21 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("start_date", "end_date"):
         if name in given:
             requested[name] = _day(name, given[name])
-    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix"):
+    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix", "inventory"):
         if name in given:
             requested[name] = _text(name, given[name])
     if _OTHER_SPELLING in requested:
         bucket = requested.pop(_OTHER_SPELLING)
         if requested.setdefault("s3_bucket", bucket) != bucket:
             raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
-    for name, read in (("min_age_minutes", _minutes), ("section_id", _section)):
-        if name in given:
-            requested[name] = read(given[name])
+    readers = {
+        "min_age_minutes": _minutes,
+        "section_id": _sections,
+        "categories": _categories,
+    }
+    for name, read in readers.items():
+        if name in given and (value := read(given[name])) is not None:
+            requested[name] = value
     return requested
 
 
@@ -191,6 +214,8 @@ def _check_together(requested: Mapping[str, Any]) -> None:
             raise BadRequest(f"{name} does not go with verify, which loads only for repair")
     if requested.get("replace") and requested.get("dry_run"):
         raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
+    if requested.get("inventory") and verify:
+        raise BadRequest("inventory does not go with verify, which compares what S3 has now")
     if requested.get("replace") and verify and not repair:
         raise BadRequest('replace with verify needs "repair": true beside it')
 
@@ -201,6 +226,29 @@ def _minutes(value: Any) -> int:
     raise BadRequest(
         f"min_age_minutes is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
     )
+
+
+def _sections(value: Any) -> int | str | list[int | str] | None:
+    """One section, several in order, each once, or None for all."""
+    if not isinstance(value, list):
+        value = [value]
+    if not value:
+        raise BadRequest("section_id is an empty list: name sections, or leave it out for all")
+    if ALL in value:
+        return None
+    sections = sorted({_section(one) for one in value}, key=str)
+    return sections[0] if len(sections) == 1 else sections
+
+
+def _categories(value: Any) -> list[str]:
+    names = value if isinstance(value, list) and value else [value]
+    for name in names:
+        if not isinstance(name, str) or not _FOLDER.fullmatch(_text("categories", name)):
+            raise BadRequest(
+                f"categories is {shown(value)}: a list of folder names below a section's is needed,"
+                ' such as ["video"]'
+            )
+    return sorted(set(names))
 
 
 def _section(value: Any) -> int | str:
@@ -231,17 +279,29 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _prefix(given: str | None, default: str, section: int | str | None) -> str:
+def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> str:
     """What to list. It is a folder, so that section/1 does not match section/10."""
     prefix = (default if given is None else given).lstrip("/")
     if prefix and not prefix.endswith("/"):
         prefix += "/"
-    if section is None:
-        return prefix
     named = S3Object("", prefix).section_id
-    if named not in (None, section):
-        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {section}")
-    return f"{prefix}{section}/" if f"/{prefix}".endswith("/section/") else prefix
+    if sections and named is not None and named not in sections:
+        wanted = ", ".join(map(str, sections))
+        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
+    narrow = len(sections) == 1 and f"/{prefix}".endswith("/section/")
+    return f"{prefix}{sections[0]}/" if narrow else prefix
+
+
+def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:
+    """The manifest that is named by its key in the bucket, or by its URI."""
+    if given is None:
+        return None
+    if given.startswith("s3://"):
+        bucket, _, given = given.removeprefix("s3://").partition("/")
+    if not given.strip("/"):
+        raise BadRequest("inventory names no object: give the key of a manifest.json, or its URI")
+    check_bucket_allowed(settings, bucket)
+    return S3Object(bucket, given)
 
 
 def _read_token(token: Any) -> tuple[dict[str, Any], str]:

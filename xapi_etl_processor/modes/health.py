@@ -18,7 +18,7 @@ from xapi_etl_processor.errors import (
 )
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources import s3_listing
+from xapi_etl_processor.sources import s3_check
 from xapi_etl_processor.sources.access import NO_BUCKET
 from xapi_etl_processor.storage import inspection
 from xapi_etl_processor.storage.tables import TYPES
@@ -119,7 +119,7 @@ def _check_s3(settings: Settings, connections: Connections, deadline: Deadline) 
         error = NO_BUCKET
     else:
         try:
-            s3_listing.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)
+            s3_check.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)
         except S3Error as problem:
             error = str(problem)
     return {"ok": error is None, "bucket": settings.bucket or None, "error": error}

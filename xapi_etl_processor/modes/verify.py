@@ -14,8 +14,8 @@ from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
-from xapi_etl_processor.modes.bulk import Covered
 from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.telemetry import OBJECTS_MISSING

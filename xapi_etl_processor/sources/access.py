@@ -19,6 +19,16 @@ def allowed_buckets(settings: Settings) -> tuple[str, ...]:
 
 def check_allowed(settings: Settings, bucket: str, key: str) -> None:
     """Raises S3NotAllowed unless this key, or every key with this prefix, may be read."""
+    check_bucket_allowed(settings, bucket)
+    if not key.startswith(settings.prefix):
+        raise S3NotAllowed(
+            f"s3://{bucket}/{key} is not in the folder of the bundles, {settings.prefix}: check the"
+            " key, or set S3_XAPI_PREFIX"
+        )
+
+
+def check_bucket_allowed(settings: Settings, bucket: str) -> None:
+    """Raises S3NotAllowed unless objects of this bucket may be read."""
     buckets = allowed_buckets(settings)
     if not buckets:
         raise S3NotAllowed(NO_BUCKET)
@@ -26,9 +36,4 @@ def check_allowed(settings: Settings, bucket: str, key: str) -> None:
         raise S3NotAllowed(
             f"s3://{bucket} is not a bucket of bundles: check its name, or allow it with"
             " S3_XAPI_BUCKET_NAME or S3_XAPI_OTHER_BUCKETS"
-        )
-    if not key.startswith(settings.prefix):
-        raise S3NotAllowed(
-            f"s3://{bucket}/{key} is not in the folder of the bundles, {settings.prefix}: check the"
-            " key, or set S3_XAPI_PREFIX"
         )

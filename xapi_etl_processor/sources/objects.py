@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from xapi_etl_processor.xapi.timestamps import milliseconds, since_epoch
 
@@ -15,7 +15,9 @@ MAX_SECTION_NUMBER = 2**64 - 1
 """The largest number that the column `section_id`, a UInt64, holds."""
 
 _SECTION = re.compile(r"(?:^|/)section/([^/]+)/")
+_CATEGORY = re.compile(r"(?:^|/)section/[^/]+/([^/]+)/")
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_DAY = re.compile(r"(\d{4}-\d\d-\d\d)T", re.ASCII)
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:](\d\d)(?:[.,](\d{1,9}))?Z?(?=[_.]|$)", re.ASCII
 )
@@ -51,6 +53,12 @@ class S3Object:
         return found[1] if found else ""
 
     @property
+    def category(self) -> str:
+        """The folder after the section's in the key; '' if there is none."""
+        found = _CATEGORY.search(self.key)
+        return found[1] if found else ""
+
+    @property
     def section_id(self) -> int | str | None:
         """The section as requests and answers name it: an int if it is a number, else its text."""
         return section_id(self.section) if self.section else None
@@ -68,6 +76,24 @@ class S3Object:
     def modified_ms(self) -> int | None:
         """Milliseconds since 1970: when the object was modified, if the source says so."""
         return since_epoch(self.modified) if self.modified else None
+
+    @property
+    def written_ms(self) -> int | None:
+        """Milliseconds since 1970: the key's timestamp or, without one, when it was modified.
+
+        Of a file name that begins with a day and a T, and is no timestamp, the day counts.
+        """
+        written_at = self.key_timestamp_ms
+        if written_at is None and (found := _DAY.match(self.key.rpartition("/")[2])):
+            written_at = milliseconds(found[1])
+        return self.modified_ms if written_at is None else written_at
+
+    @property
+    def month(self) -> str:
+        """The UTC month of `written_ms`, such as 2024-01; '' if that is not known."""
+        if self.written_ms is None:
+            return ""
+        return f"{datetime.fromtimestamp(self.written_ms / 1000, UTC):%Y-%m}"
 
 
 def section_id(section: str) -> int | str:

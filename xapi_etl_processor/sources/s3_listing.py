@@ -1,78 +1,290 @@
-"""Lists objects of S3, and checks that a bucket can be listed and read."""
+"""Lists objects of S3, and asks only for what is wanted: some sections, categories and days.
+
+Keys are sorted, by section, category and timestamp. Asked for groups, S3 names what keys have in
+common up to a delimiter, and not the keys: "/" gives the sections, and the "T" of timestamps days.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
-from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline, call_with_deadline
-from xapi_etl_processor.errors import DeadlinePassed, S3Late
+from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
+from xapi_etl_processor.errors import S3Late
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.s3_errors import ignoring, translated
-from xapi_etl_processor.sources.s3_requests import first_part
+from xapi_etl_processor.sources.s3_errors import translated
 from xapi_etl_processor.sources.stores import Stores
+from xapi_etl_processor.xapi.timestamps import milliseconds
 
-_MISSING_OBJECT = "health-check/is-not-there.jsonl"
-_CHECKED_KEYS = 100
-"""How many keys the health check lists to find a bundle. Our limit; it is one request."""
+FOLDERS_AHEAD = 16
+"""How many folders are listed at the same time. Our choice: a request takes S3 some 0.1 s."""
 
-_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
-"""S3's storage classes whose objects cannot be read before they are restored."""
+PAGE_KEYS = 1000
+"""How many keys one request names. S3's limit."""
+
+_OTHER_GROUPS = 10
+"""How many groups of a folder may be no days before all that is left in it is listed key by key.
+Our limit: each takes a request."""
+
+_SECTIONS = re.compile(r"(?:^|/)section/$")
+_SECTION = re.compile(r"(?:^|/)section/[^/]+/$")
+_DAY = re.compile(r"(.*/|)(\d{4}-\d\d-\d\d)T", re.ASCII | re.DOTALL)
+
+OPEN = ("", "9999")
+"""Days from the first to the last: texts before and after all of them."""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of a bucket is wanted.
+
+    `sections` are prefixes below `prefix`, in order; None stands for all of it. `days` are the
+    first and the last, such as 2024-01-31; those of OPEN leave an end open. Keys of other
+    categories and days are left out where that saves requests, so that the caller must still look
+    at each.
+    """
+
+    bucket: str
+    prefix: str = ""
+    sections: tuple[str, ...] | None = None
+    categories: tuple[str, ...] = ()
+    days: tuple[str, str] | None = None
+
+
+@dataclass
+class Progress:
+    """How many requests a listing has taken. All keys up to `reached` were given."""
+
+    calls: int = 0
+    reached: str = ""
+    _lock: Lock = field(default_factory=Lock)
+
+    def count(self) -> None:
+        """Count a request, from any thread."""
+        with self._lock:
+            self.calls += 1
 
 
 def listing(
-    stores: Stores, bucket: str, prefix: str, after: str = "", deadline: Deadline = FOREVER
+    stores: Stores,
+    scope: Scope,
+    after: str = "",
+    deadline: Deadline = FOREVER,
+    progress: Progress | None = None,
 ) -> Iterator[S3Object]:
-    """Every object under the prefix whose key comes after `after`, in key order; raises S3Error."""
-    uri = f"s3://{bucket}/{prefix}"
-    with translated(uri):
-        paginator = stores.boto3.get_paginator("list_objects_v2")
-        pages = iter(paginator.paginate(Bucket=bucket, Prefix=prefix, StartAfter=after))
-        # The next page is requested while this one is used.
-        with closing(DaemonThreads(1)) as thread:
-            coming = thread.submit(next, pages, None)
-            while True:
-                try:
-                    page = coming.result(deadline.timeout)
-                except TimeoutError:
-                    raise S3Late(f"{uri} was not listed in time, S3 is slow: try again") from None
-                if page is None:
-                    return
-                coming = thread.submit(next, pages, None)
-                yield from (_object(bucket, found) for found in page.get("Contents", ()))
+    """The objects of the scope whose keys come after `after`, in key order; raises S3Error."""
+    requests = _Requests(stores, scope.bucket, progress or Progress())
+
+    def inside(folder: str) -> Iterator[S3Object]:
+        return requests.within(folder, scope.days, after)
+
+    for folder, objects in _at_once(requests, scope, after, deadline, inside):
+        for obj in objects:
+            # Of two listings that overlap, such as those of a day and of its month, both have it.
+            if obj.key > requests.progress.reached and obj.key > after:
+                yield obj
+                requests.progress.reached = obj.key
+        requests.progress.reached = max(requests.progress.reached, _end(folder))
 
 
-def _object(bucket: str, found: Any) -> S3Object:
-    return S3Object(
-        bucket, found["Key"], found["ETag"].strip('"'), found["Size"], found["LastModified"]
-    )
+def months(
+    stores: Stores,
+    scope: Scope,
+    deadline: Deadline = FOREVER,
+    progress: Progress | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """The months of the scope's objects, such as 2024-01, in order, each with the prefixes that
+    have objects of it. Raises S3Error.
 
-
-def check_bucket(stores: Stores, bucket: str, prefix: str, deadline: Deadline = FOREVER) -> None:
-    """Raises S3Error unless the bucket exists, and the prefix may be listed and read.
-
-    If there is a bundle among the first keys, one byte of it is read, as loading reads it: only
-    reading decrypts.
+    An object without a timestamp in its key is of the month in which it was modified.
     """
-    uri = f"s3://{bucket}/{prefix}"
+    requests = _Requests(stores, scope.bucket, progress or Progress())
 
-    def check() -> None:
-        with translated(uri):
-            found = stores.boto3.list_objects_v2(
-                Bucket=bucket, Prefix=prefix, MaxKeys=_CHECKED_KEYS
-            )
-        with ignoring("404"), translated(uri):
-            stores.boto3.head_object(Bucket=bucket, Key=f"{prefix}{_MISSING_OBJECT}")
-        for item in found.get("Contents", ()):
-            obj = S3Object(bucket, item["Key"])
-            if obj.is_bundle and item["Size"] and item.get("StorageClass") not in _ARCHIVES:
-                # It may have been archived by S3 itself, or deleted since it was listed.
-                with ignoring("InvalidObjectState", "NoSuchKey"):
-                    first_part(stores, obj, 1)
-                break
+    def inside(folder: str) -> Iterator[str]:
+        return requests.months(folder, scope.days)
 
-    try:
-        call_with_deadline(deadline, check)
-    except DeadlinePassed:
-        raise S3Late(f"{uri} cannot be checked, S3 did not answer in time") from None
+    found: dict[str, list[str]] = {}
+    for folder, of_folder in _at_once(requests, scope, "", deadline, inside):
+        for month in of_folder:
+            found.setdefault(month, []).append(folder)
+    return {month: tuple(found[month]) for month in sorted(found)}
+
+
+def _at_once(
+    requests: _Requests,
+    scope: Scope,
+    after: str,
+    deadline: Deadline,
+    inside: Callable[[str], Iterator[_Item]],
+) -> Iterator[tuple[str, Iterator[_Item]]]:
+    """Each folder of the scope with what is inside; those that follow are looked into already."""
+    uri = f"s3://{scope.bucket}/{scope.prefix}"
+    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads:
+        folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
+        coming: deque[tuple[str, Iterator[_Item]]] = deque()
+        while True:
+            for folder in islice(folders, FOLDERS_AHEAD - len(coming)):
+                coming.append((folder, _fetched(inside(folder), threads, deadline, uri)))
+            if not coming:
+                return
+            yield coming.popleft()
+
+
+def _fetched(
+    source: Iterator[_Item], threads: DaemonThreads, deadline: Deadline, uri: str
+) -> Iterator[_Item]:
+    """The same items. From now on, a thread takes the next ones while these are used."""
+
+    def some() -> list[_Item]:
+        return list(islice(source, PAGE_KEYS))
+
+    coming = threads.submit(some)
+
+    def items() -> Iterator[_Item]:
+        nonlocal coming
+        while True:
+            try:
+                found = coming.result(deadline.timeout)
+            except TimeoutError:
+                raise S3Late(f"{uri} was not listed in time, S3 is slow: try again") from None
+            if not found:
+                return
+            coming = threads.submit(some)
+            yield from found
+
+    return items()
+
+
+class _Day(NamedTuple):
+    """A day of which a folder has keys."""
+
+    folder: str
+    day: str
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """Lists a bucket, one request after the other."""
+
+    stores: Stores
+    bucket: str
+    progress: Progress
+
+    def folders(self, scope: Scope, after: str) -> Iterator[str]:
+        """The prefixes to list one by one, in order, but not those whose keys come before `after`.
+
+        A key that is in no folder is its own prefix.
+        """
+        sections: Iterable[str] = (scope.prefix,)
+        if scope.sections is not None:
+            sections = scope.sections
+        elif _SECTIONS.search(scope.prefix) and (scope.days or scope.categories):
+            sections = self._sections(scope.prefix, after)
+        for section in sections:
+            within = [f"{section}{category}/" for category in scope.categories]
+            folders = within if within and _SECTION.search(section) else [section]
+            yield from (folder for folder in folders if after < _end(folder))
+
+    def _sections(self, prefix: str, after: str) -> Iterator[str]:
+        name, slash, _ = after.removeprefix(prefix).partition("/")
+        if slash:
+            # S3 may go on behind the folder that `after` is in.
+            yield f"{prefix}{name}/"
+            after = _end(f"{prefix}{name}/")
+        for entry in self._entries(prefix, after, "/"):
+            yield entry.key if isinstance(entry, S3Object) else entry
+
+    def within(self, folder: str, days: tuple[str, str] | None, after: str) -> Iterator[S3Object]:
+        """The objects of a folder after `after`; some may be given twice."""
+        if not days:
+            yield from self._every(folder, after)
+            return
+        first, last = days
+        for entry in self._days(folder, after):
+            if isinstance(entry, S3Object):
+                yield entry
+            elif first <= entry.day <= last and after < (end := f"{entry.folder}{last}U"):
+                for obj in self._every(entry.folder, max(after, f"{entry.folder}{first}")):
+                    if obj.key >= end:
+                        break
+                    yield obj
+                after = end
+
+    def months(self, folder: str, days: tuple[str, str] | None) -> Iterator[str]:
+        """The months of which a folder has objects."""
+        first, last = days or OPEN
+        found: set[str] = set()
+        for entry in self._days(folder, ""):
+            if isinstance(entry, _Day):
+                if first <= entry.day <= last:
+                    found.add(entry.day[:7])
+            elif entry.month:
+                found.add(entry.month)
+        yield from sorted(found)
+
+    def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
+        """The days of a folder, and the objects that are in none, in order; some may come twice."""
+        others = 0
+        for entry in chain(_group_of(after, folder), self._entries(folder, after, "T")):
+            if isinstance(entry, S3Object):
+                yield entry
+            elif (day := _DAY.fullmatch(entry)) and milliseconds(day[2]) is not None:
+                yield _Day(*day.groups())
+            elif others < _OTHER_GROUPS:
+                others += 1
+                yield from self._days(entry, after)
+            else:
+                yield from self._every(folder, max(after, entry[:-1]))
+                return
+
+    def _every(self, prefix: str, after: str) -> Iterator[S3Object]:
+        for entry in self._entries(prefix, after):
+            if isinstance(entry, S3Object):
+                yield entry
+
+    def _entries(self, prefix: str, after: str, delimiter: str = "") -> Iterator[S3Object | str]:
+        """The objects after `after` and, with a delimiter, the groups, in order."""
+        with translated(f"s3://{self.bucket}/{prefix}"):
+            paginator = self.stores.boto3.get_paginator("list_objects_v2")
+            for page in paginator.paginate(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after, Delimiter=delimiter
+            ):
+                self.progress.count()
+                entries: list[S3Object | str] = [
+                    S3Object(
+                        self.bucket,
+                        found["Key"],
+                        found["ETag"].strip('"'),
+                        found["Size"],
+                        found["LastModified"],
+                    )
+                    for found in page.get("Contents", ())
+                ]
+                entries += (group["Prefix"] for group in page.get("CommonPrefixes", ()))
+                yield from sorted(entries, key=_key)
+
+
+def _key(entry: S3Object | str) -> str:
+    return entry if isinstance(entry, str) else entry.key
+
+
+def _group_of(after: str, folder: str) -> Iterator[str]:
+    """The group that `after` is in, if any: S3 may go on behind it."""
+    rest = after.removeprefix(folder)
+    if after.startswith(folder) and "T" in rest:
+        yield f"{folder}{rest.partition('T')[0]}T"
+
+
+def _end(prefix: str) -> str:
+    """A text after every key that begins with a folder; a key itself."""
+    if not prefix:
+        return "\U0010ffff"
+    return f"{prefix[:-1]}0" if prefix.endswith("/") else prefix

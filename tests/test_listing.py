@@ -1,0 +1,205 @@
+"""Listing: every key that a request covers, in order, and few requests for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from tests.clocks import Clock
+from tests.conftest import Bucket, Invoke
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.bulk_request import BulkRequest, read_request
+from xapi_etl_processor.modes.covered import Covered
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources import s3_listing
+from xapi_etl_processor.sources.objects import S3Object
+
+DAYS = ["2024-01-01", "2024-02-29", "2024-03-01", "2024-03-15", "2024-12-15"]
+USUAL = [
+    f"section/{section}/{category}/{day}T{hour}-00-00Z_{hour}.jsonl"
+    for section, category, day, hour in product((1, 10, 2), ("quiz", "video"), DAYS, ("08", "20"))
+]
+UNUSUAL = [
+    "section/no-section.jsonl",
+    "section/no-section.jsonl.gz",
+    "section/1/no-category.jsonl",
+    "section/1/2024-03-01T00-00-00Z_no-category.jsonl",
+    "section/1/video/!before-all-days.jsonl",
+    "section/1/video/2024-03-02.jsonl",
+    "section/1/video/2024-03-15-noon.jsonl",
+    "section/1/video/2024-03-15T.jsonl",
+    "section/1/video/2024-03-15T080000Z_8.jsonl",
+    "section/1/video/2024-13-32T08-00-00Z_8.jsonl",
+    "section/1/video/2024-03-15T08-00-00Z_8.jsonl.gz",
+    "section/1/video/2024-03-15t08-00-00Z_8.jsonl",
+    "section/1/video/2024/03/15/2024-03-15T08-00-00Z_8.jsonl",
+    "section/1/video/2024/no-timestamp.jsonl",
+    "section/1/video/a-The-first.jsonl",
+    "section/1/video/a-first.jsonl",
+    "section/1/video/a-first.jsonl.gz",
+    "section/10/Tests/2024-03-15T08-00-00Z_8.jsonl",
+    "section/10/Tests/x.jsonl",
+    *(f"section/10/video/{letter}T{letter}.jsonl" for letter in "abcdefghijklmnopqrst"),
+    "section/2024-03-15T/video/2024-03-15T08-00-00Z_8.jsonl",
+    "section/CAT-T/video/2024-03-15T08-00-00Z_8.jsonl",
+    "section/2/video/",
+    "section/2/video/2024-03-15T08-00-00Z_ü?é.jsonl",
+    "sectionless/2024-03-15T08-00-00Z_8.jsonl",
+]
+SCOPES: list[dict[str, Any]] = [
+    {},
+    {"section_id": 1},
+    {"section_id": [1, 10]},
+    {"section_id": ["CAT-T", 2]},
+    {"categories": ["video"]},
+    {"section_id": 10, "categories": ["Tests", "quiz"]},
+    {"s3_prefix": "section/1/video/2024/"},
+    {"s3_prefix": ""},
+    {"s3_prefix": "", "section_id": [1, 2], "categories": ["video"]},
+]
+PERIODS: list[dict[str, str]] = [
+    {},
+    {"start_date": "2024-03-01", "end_date": "2024-03-15"},
+    {"start_date": "2024-12-15"},
+    {"end_date": "2024-01-01"},
+    {"start_date": "2020-01-01", "end_date": "2020-12-31"},
+    {"start_date": "2026-01-01"},
+]
+
+
+@pytest.fixture(name="settings")
+def _settings(settings: Settings) -> Settings:
+    return replace(settings, prefix="")
+
+
+@pytest.fixture(name="objects")
+def _objects(bucket: Bucket, settings: Settings) -> list[S3Object]:
+    """What is in the bucket, in order."""
+    keys = sorted([*USUAL, *UNUSUAL])
+    for key in keys:
+        bucket.put(key, body=b"")
+    stores = connections(settings).s3
+    objects = list(s3_listing.listing(stores, s3_listing.Scope(bucket.name)))
+    assert [obj.key for obj in objects] == keys
+    return objects
+
+
+def request_for(settings: Settings, **parameters: Any) -> BulkRequest:
+    return read_request({"s3_prefix": "section/", **parameters}, settings)
+
+
+def found(settings: Settings, request: BulkRequest) -> list[str]:
+    run = Run(settings, connections(settings), "bulk")
+    return [obj.key for obj in Covered(request, run)]
+
+
+def covered(request: BulkRequest, objects: list[S3Object]) -> list[str]:
+    """The keys that a request covers, each looked at by itself."""
+    return [o.key for o in objects if o.key.startswith(request.prefix) and request.covers(o)]
+
+
+def small_pages(settings: Settings, size: int) -> None:
+    """Have S3 name few keys for each request."""
+
+    def page(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = size
+
+    events = connections(settings).s3.boto3.meta.events
+    events.register("before-parameter-build.s3.ListObjectsV2", page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [1000, 7])
+def test_every_covered_key_is_found_once_and_in_order(
+    objects: list[S3Object], settings: Settings, page: int
+) -> None:
+    small_pages(settings, page)
+    some = 0
+    for scope, period in product(SCOPES, PERIODS[:: 1 if page == 1000 else 3]):
+        request = request_for(settings, **scope, **period)
+        wanted = covered(request, objects)
+        assert found(settings, request) == wanted, (scope, period)
+        some += bool(wanted)
+    assert some > 10
+
+
+@pytest.mark.slow
+def test_a_listing_continues_after_any_key(objects: list[S3Object], settings: Settings) -> None:
+    march = {"start_date": "2024-03-01", "end_date": "2024-03-15"}
+    request = request_for(settings, section_id=[1, 10, "CAT-T"], **march)
+    wanted = covered(request, objects)
+    assert len(wanted) > 20
+    for number, key in enumerate(wanted):
+        assert found(settings, replace(request, after=key)) == wanted[number + 1 :], key
+
+
+WEEK = {"start_date": "2024-01-08", "end_date": "2024-01-14"}
+
+
+@pytest.mark.slow
+def test_requests_to_s3_are_few_and_are_counted(bucket: Bucket, invoke: Invoke) -> None:
+    for section, category, day in product((1, 2, 3), ("quiz", "video"), range(1, 31)):
+        name = f"section/{section}/{category}/2024-01-{day:02}T00-00-00Z_1.jsonl"
+        bucket.put(name, body=b"")
+    expected: list[tuple[dict[str, Any], int]] = [
+        # Without dates: the keys themselves, 1,000 for each request.
+        ({}, 1),
+        ({"section_id": 2}, 1),
+        # The section's days, and a list for each category.
+        ({"section_id": 2, **WEEK}, 1 + 2),
+        ({"section_id": 2, "start_date": "2025-01-01"}, 1),
+        ({"section_id": 2, **WEEK, "categories": ["video"]}, 1 + 1),
+        ({"section_id": [1, 3], "categories": ["video"]}, 2),
+        # The sections, and the same for each.
+        (WEEK, 1 + 3 * (1 + 2)),
+        ({"section_id": "all", "categories": ["quiz", "none"]}, 1 + 3 * 2),
+    ]
+    for parameters, requests in expected:
+        answer = invoke({"mode": "bulk", "dry_run": True, **parameters})
+        assert answer["list_calls"] == requests, parameters
+
+
+@pytest.mark.slow
+def test_by_month_every_object_comes_once_and_a_position_continues(
+    objects: list[S3Object], settings: Settings
+) -> None:
+    request = request_for(settings, end_date="2024-11-30")
+    wanted = covered(request, objects)
+    run = Run(settings, connections(settings), "bulk")
+    covering = Covered(request, run, by_month=True)
+    given = list(covering)
+    months = [obj.month for obj in given]
+    assert months == sorted(months)
+    assert sorted(obj.key for obj in given) == wanted
+    for number in range(0, len(given), 20):
+        _, position = covering.positions[given[number].key]
+        rest = Covered(replace(request, after=position), run, by_month=True)
+        assert list(rest) == given[number + 1 :]
+
+
+@pytest.mark.slow
+def test_sections_without_a_covered_object_are_not_listed_again(
+    bucket: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    """Else a request for a day that few sections have would never end."""
+    for section in range(10, 40):
+        bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", body=b"")
+    clock = Clock()
+    stores = connections(settings).s3
+
+    def slowly(**_: Any) -> None:
+        clock.now += 1
+
+    stores.boto3.meta.events.register("before-parameter-build.s3.ListObjectsV2", slowly)
+    request: dict[str, Any] = {"start_date": "2025-01-01"}
+    rounds = 0
+    while request:
+        answer = invoke(request, seconds_left=25, clock=clock)
+        assert (answer["success"], answer["files_found"]) == (True, 0)
+        rounds += 1
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else {}
+    assert rounds < 10

@@ -1,0 +1,117 @@
+"""The objects that a bulk request covers, and where to continue if not all can be dealt with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xapi_etl_processor.errors import S3Error, S3Late
+from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
+from xapi_etl_processor.sources import s3_inventory, s3_listing
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_listing import OPEN, Scope
+
+
+class Covered:
+    """The objects that a request covers, in the order of their positions, as far as time and S3
+    allow.
+
+    A position is the object's key; or, of an inventory, its file and row. With `by_month` the
+    objects come month by month, and the month is the first part of the position.
+
+    `reached` is the last position that was passed on or passed over. `positions` has, for each
+    object that was passed on and has no outcome yet, by its key, the position before it and its
+    own. `stop` says what ended the listing early. `ignored` counts the objects that would be
+    covered if they were bundles. Iterating raises S3Error if the listing cannot even begin.
+    """
+
+    def __init__(self, request: BulkRequest, run: Run, *, by_month: bool = False) -> None:
+        self.reached = request.after
+        self.positions: dict[str, tuple[str, str]] = {}
+        self.stop: Stop | None = None
+        self.ignored = 0
+        self._request = request
+        self._run = run
+        self._by_month = by_month
+        self._month = ""
+        self._progress = s3_listing.Progress()
+
+    @property
+    def list_calls(self) -> int:
+        """How many requests the listing has taken until now."""
+        return self._progress.calls
+
+    def __iter__(self) -> Iterator[S3Object]:
+        request, run = self._request, self._run
+        try:
+            for position, obj in self._found():
+                if run.out_of_time:
+                    self.stop = TIME_RAN_OUT
+                    return
+                if obj.key in self.positions:
+                    continue  # an inventory may name an object twice
+                if request.covers(obj):
+                    self.positions[obj.key] = self.reached, position
+                    yield obj
+                elif request.passes_over(obj):
+                    self.ignored += 1
+                self.reached = position
+        except S3Late:
+            self._reach()
+            self.stop = TIME_RAN_OUT
+        except S3Error as error:
+            self._reach()
+            if self.reached == request.after:
+                raise
+            self.stop = Stop(StopReason.LISTING_FAILED, str(error))
+
+    def _reach(self) -> None:
+        """Note the folders that the listing has found nothing in, so that they are done with."""
+        self.reached = max(self.reached, self._position(self._progress.reached))
+
+    def _position(self, key: str) -> str:
+        return f"{self._month} {key}" if self._month else key
+
+    def _found(self) -> Iterator[tuple[str, S3Object]]:
+        """Objects with their positions, and not only those that are covered."""
+        request, run = self._request, self._run
+        stores, until = run.connections.s3, run.read_until
+        if request.inventory:
+            inventory = s3_inventory.read_manifest(stores, request.inventory, request.bucket, until)
+            for position, obj in s3_inventory.objects(stores, inventory, request.after, until):
+                if obj.key.startswith(request.prefix):
+                    yield position, obj
+            return
+        for month, scope in self._scopes():
+            self._month, self._progress.reached = month, ""
+            after = request.after.removeprefix(f"{month} ")
+            listed = s3_listing.listing(stores, scope, after, until, self._progress)
+            for obj in listed:
+                if not month or obj.month == month:
+                    yield self._position(obj.key), obj
+
+    def _scopes(self) -> Iterator[tuple[str, Scope]]:
+        """What to list, one after the other; by month, if so wanted, from that of `after` on."""
+        request = self._request
+        scope = scope_of(request)
+        if not self._by_month:
+            yield "", scope
+            return
+        first, last = scope.days or OPEN
+        found = s3_listing.months(
+            self._run.connections.s3, scope, self._run.read_until, self._progress
+        )
+        for month, folders in found.items():
+            if month >= request.after[: len(month)]:
+                days = max(first, f"{month}-01"), min(last, f"{month}-31")
+                yield month, Scope(request.bucket, request.prefix, folders, days=days)
+
+
+def scope_of(request: BulkRequest) -> Scope:
+    """What to list for a request."""
+    first, last = (request.scope.get(name) for name in ("start_date", "end_date"))
+    sections = None
+    if request.sections and f"/{request.prefix}".endswith("/section/"):
+        sections = tuple(sorted(f"{request.prefix}{section}/" for section in request.sections))
+    days = (first or OPEN[0], last or OPEN[1]) if first or last else None
+    return Scope(request.bucket, request.prefix, sections, request.categories, days)

@@ -22,7 +22,9 @@ SHOWN_FILES = 10
 
 
 def run_bulk(
-    request: BulkRequest, run: Run, on_outcome: Callable[[Outcome], None] = lambda _: None
+    request: BulkRequest,
+    run: Run,
+    on_outcome: Callable[[Outcome, str], None] = lambda _outcome, _position: None,
 ) -> dict[str, Any]:
     """Process, or in a dry run count, what the request covers; returns the answer's body.
 
@@ -38,7 +40,6 @@ def run_bulk(
     stopped_at = request.prefix
     with closing(_dry_run(objects, run) if request.dry_run else load(objects, run)) as outcomes:
         for outcome in outcomes:
-            on_outcome(outcome)
             key = outcome.obj.key
             before, position = objects.positions.pop(key)
             if stop is None:
@@ -46,6 +47,7 @@ def run_bulk(
                     stop, stopped_at, after = outcome.stop, key, before
                 else:
                     after = position
+            on_outcome(outcome, after)
             if outcome.status is not Status.WAITING:
                 summary.add(outcome)
                 bytes_found += outcome.obj.size or 0
@@ -66,6 +68,7 @@ def run_bulk(
     body["s3_prefix"] = request.prefix
     body["list_calls"] = objects.list_calls
     body["complete"] = stop is None
+    body["stopped"] = stop.text if stop else None
     body["continuation_token"] = request.token_after(after) if stop else None
     if request.dry_run:
         body["files"] = files

@@ -1,0 +1,78 @@
+"""The command event: named objects, or files on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json, say
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
+from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.run import Outcome, Run, connections
+from xapi_etl_processor.sources import files
+from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
+from xapi_etl_processor.sources.payloads import Delivery, Message
+
+_EVENT = """\
+Process named objects, as if they had just been uploaded, or files on this machine: their paths say
+what keys say.
+"""
+_EVENT_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+  python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the parser."""
+    event = commands.add_parser(
+        "event",
+        help="process named objects or files, as if they had just been uploaded",
+        description=_EVENT,
+        epilog=_EVENT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    event.add_argument(
+        "uri", nargs="+", help="s3://bucket/key, not URL-encoded, or the path of a file"
+    )
+    add_flags(event, "read and count, but write nothing")
+    event.set_defaults(command=_event)
+
+
+def _event(options: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    objects = tuple(object_of(uri) for uri in options.uri)
+    run = Run(
+        settings,
+        connections(settings),
+        "event",
+        force=options.force_reprocess,
+        dry_run=options.dry_run,
+        replace=options.replace,
+    )
+    if run.replace and run.dry_run:
+        raise BadRequest("--replace does not go with --dry-run, which writes nothing")
+    result = run_event(Delivery((Message("", objects),), direct=True), run)
+    print_json(result.body)
+    if result.bad_request:
+        return USAGE
+    return FAILED if result.failed_messages else OK
+
+
+def object_of(uri: str) -> S3Object:
+    """The object or file that a URI or a path names; raises BadRequest if it names none."""
+    if not uri.startswith("s3://"):
+        if "://" in uri.removeprefix("file://"):
+            raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or a file's path")
+        return files.named(uri)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket or not key or key.endswith("/"):
+        raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or bulk for a folder")
+    return S3Object(bucket, key)

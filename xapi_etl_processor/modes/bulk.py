@@ -11,7 +11,9 @@ from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
 from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone, S3Error, S3Late
 from xapi_etl_processor.modes.answer import Summary
-from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
+from xapi_etl_processor.modes.estimate import Estimate
+from xapi_etl_processor.modes.send import check_queue, send
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources import s3_listing
 from xapi_etl_processor.sources.objects import S3Object
@@ -24,19 +26,21 @@ SHOWN_FILES = 10
 def run_bulk(
     request: BulkRequest, run: Run, on_outcome: Callable[[Outcome], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Process, or in a dry run count, what the request covers; returns the answer's body.
+    """Process, send to the queue, or in a dry run count, what the request covers; returns the
+    answer's body.
 
-    Raises S3Error if the bucket cannot be listed, and NothingDone if there was no time, or no
-    ClickHouse, for a single object.
+    Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
+    if there was no time, no ClickHouse, or no answer of the queue, for a single object.
     """
     summary = Summary()
     objects = Covered(request, run)
+    estimate = Estimate(run.settings.backfill_concurrency)
     files: list[str] = []
     bytes_found = 0
     after = request.after
     stop: Stop | None = None
     stopped_at = request.prefix
-    with closing(_dry_run(objects, run) if request.dry_run else load(objects, run)) as outcomes:
+    with closing(_begin(objects, request, run, estimate)) as outcomes:
         for outcome in outcomes:
             on_outcome(outcome)
             key = outcome.obj.key
@@ -69,7 +73,16 @@ def run_bulk(
     if request.dry_run:
         body["files"] = files
         body["bytes_found"] = bytes_found
-    return body
+    return body | (estimate.body() if request.engine == QUEUE else {})
+
+
+def _begin(
+    objects: Iterable[S3Object], request: BulkRequest, run: Run, estimate: Estimate
+) -> Generator[Outcome, None, None]:
+    if request.engine == QUEUE:
+        check_queue(run.settings)
+        return send(objects, run, estimate)
+    return _dry_run(objects, run) if request.dry_run else load(objects, run)
 
 
 class Covered:

@@ -29,6 +29,7 @@ PARAMETERS = (
     "dry_run",
     "force_reprocess",
     "replace",
+    "engine",
     *VERIFY_PARAMETERS,
     "continuation_token",
 )
@@ -36,6 +37,9 @@ PARAMETERS = (
 
 FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
 """The parameters that are true or false."""
+
+FUNCTION, QUEUE = "function", "queue"
+"""The values of `engine`: this invocation loads the objects, or those of the backfill queue do."""
 
 MAX_AGE_MINUTES = 7 * 24 * 60
 """The largest `min_age_minutes`, a week. Our limit."""
@@ -64,6 +68,7 @@ class BulkRequest:
     dry_run: bool
     force: bool
     replace: bool
+    engine: str
     verify: bool
     content: bool
     repair: bool
@@ -115,7 +120,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
-        whole = {**dict.fromkeys(FLAGS, False), **carried}
+        whole = {**dict.fromkeys(FLAGS, False), "engine": FUNCTION, **carried}
         differing = [name for name, value in requested.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
@@ -144,6 +149,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         dry_run=requested.get("dry_run", False),
         force=requested.get("force_reprocess", False),
         replace=requested.get("replace", False),
+        engine=requested.get("engine", FUNCTION),
         verify=requested.get("verify", False),
         content=requested.get("content", False),
         repair=requested.get("repair", False),
@@ -174,7 +180,11 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         bucket = requested.pop(_OTHER_SPELLING)
         if requested.setdefault("s3_bucket", bucket) != bucket:
             raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
-    for name, read in (("min_age_minutes", _minutes), ("section_id", _section)):
+    for name, read in (
+        ("min_age_minutes", _minutes),
+        ("section_id", _section),
+        ("engine", _engine),
+    ):
         if name in given:
             requested[name] = read(given[name])
     return requested
@@ -189,6 +199,10 @@ def _check_together(requested: Mapping[str, Any]) -> None:
     for name in ("dry_run", "force_reprocess"):
         if requested.get(name) and verify:
             raise BadRequest(f"{name} does not go with verify, which loads only for repair")
+    if requested.get("engine") == QUEUE and verify:
+        raise BadRequest(
+            'engine "queue" does not go with verify, which compares in this invocation'
+        )
     if requested.get("replace") and requested.get("dry_run"):
         raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
     if requested.get("replace") and verify and not repair:
@@ -201,6 +215,12 @@ def _minutes(value: Any) -> int:
     raise BadRequest(
         f"min_age_minutes is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
     )
+
+
+def _engine(value: Any) -> str:
+    if value in (FUNCTION, QUEUE):
+        return str(value)
+    raise BadRequest(f'engine is {shown(value)}: use "{FUNCTION}" or "{QUEUE}"')
 
 
 def _section(value: Any) -> int | str:

@@ -12,7 +12,7 @@ from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json, s
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.modes.bulk import run_bulk
-from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
+from xapi_etl_processor.modes.bulk_request import FUNCTION, PARAMETERS, QUEUE, read_request
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources import files
@@ -38,6 +38,7 @@ _BULK_EXAMPLES = """\
 examples:
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31
+  python -m xapi_etl_processor bulk --engine queue --start 2020-01-01 --dry-run
 """
 
 
@@ -65,6 +66,12 @@ def add_to(commands: Any) -> None:
     )
     add_scope(backfill)
     _add_flags(backfill, "list and count what would be processed, but read and write nothing")
+    backfill.add_argument(
+        "--engine",
+        choices=(FUNCTION, QUEUE),
+        help="queue: send the objects to BACKFILL_QUEUE_URL, and the stack's function loads them,"
+        " several at a time; function, the default: load them here",
+    )
     backfill.set_defaults(command=_bulk)
 
 

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from xapi_etl_processor.sources.messages import Outgoing
-from xapi_etl_processor.xapi.lines import MIB
+from xapi_etl_processor.sources.s3 import PART_BYTES
 
 INVOCATION_SECONDS = 0.1
 """Seconds of an invocation beside its work: docs/performance.md has 99 ms for one with a single
@@ -31,9 +31,6 @@ SQS_CHUNK = 64 * 1024
 
 LISTED = 1000
 """Objects in an answer to a listing. S3's limit."""
-
-PART_BYTES = MIB
-"""How much one GET reads of an object: `s3.PART_BYTES`."""
 
 
 @dataclass

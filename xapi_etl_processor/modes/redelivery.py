@@ -133,6 +133,14 @@ def _replace(partial: Sequence[_Received], run: Run, until: Deadline) -> set[str
             "SQS did not take what is left of messages: they are delivered again whole",
             extra={"queue": url, "error": sent.problem},
         )
+    if sent.taken:
+        logger.info(
+            "done in part: messages about what is left were sent",
+            extra={
+                "messages": len(sent.taken),
+                "objects": sum(len(o.failure.left) for o in partial),
+            },
+        )
     return {partial[n].failure.message.id for n in sent.taken}
 
 

@@ -7,6 +7,8 @@ simulated_queue.py.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,8 +22,11 @@ from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill, si
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes import send as sending
-from xapi_etl_processor.sources import messages
+from xapi_etl_processor.modes.estimate import Estimate
+from xapi_etl_processor.run import Run, Status, connections
+from xapi_etl_processor.sources import messages, s3_listing
 from xapi_etl_processor.sources import queue as sqs_calls
+from xapi_etl_processor.sources.objects import S3Object
 
 REQUEST = {"mode": "bulk", "engine": "queue"}
 LEDGER = "SELECT key, count() FROM processed_files GROUP BY key ORDER BY key"
@@ -168,7 +173,6 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     for module, name, value in (
         (sending, "PAGE_OBJECTS", 3),
         (messages, "MESSAGE_OBJECTS", 2),
-        (sqs_calls, "CALL_MESSAGES", 2),
     ):
         monkeypatch.setattr(module, name, value)
     clock = Clock()
@@ -193,6 +197,7 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
         except NothingDone:
             left = 200
             continue
+        assert answer["success"]
         sent.append(answer["files_sent"])
         token = answer["continuation_token"]
         request = {"continuation_token": token} if token else None
@@ -228,18 +233,20 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 4)
     bucket.put_each(*map(key, range(9)))
     invoke({"bucket": bucket.name, "key": key(3)})
     with monkeypatch.context() as patch:
         refusing(patch, refused=1)
         answer = invoke(REQUEST)
-    # 0 and 1; then 2 and 4 were refused; 5 and 6, and 7 and 8 are in the queue, and come again.
+    # 0 and 1 are in the queue; then 2 and 4 were refused; 5 and 6 are there, and will be again.
+    assert sqs_calls.depth(backfill.url)["waiting"] == 2
     assert (answer["success"], answer["complete"]) == (False, False)
     assert (answer["files_sent"], answer["messages"]) == (2, 1)
     (failure,) = answer["failures"]
     assert failure["key"] == key(2)
     assert failure["error"].startswith(
-        f"{backfill.url} did not take 1 of 4 messages, InternalError: check"
+        f"{backfill.url} did not take 1 of 2 messages, InternalError: check"
     )
     rest = invoke({"continuation_token": answer["continuation_token"]})
     assert (rest["files_sent"], rest["files_skipped"], rest["complete"]) == (6, 1, True)
@@ -297,6 +304,45 @@ def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
     assert (answer["success"], answer["files_sent"]) == (False, 3)
     assert "code 241" in answer["failures"][0]["error"]
     assert invoke({"continuation_token": answer["continuation_token"]})["files_sent"] == 3
+
+
+@pytest.mark.slow
+def test_messages_are_filled_across_pages(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
+    bucket.put_each(*map(key, range(10)))
+    assert invoke(REQUEST)["messages"] == 3
+    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
+
+
+@pytest.mark.slow
+def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "HELD_OBJECTS", 6)
+    bucket.put_each(*map(key, range(20)))
+    invoke({"mode": "bulk"})
+    for new in (5, 13):
+        bucket.put(key(new), video(100 + new))
+    settings = Settings.from_env(os.environ)
+    run = Run(settings, connections(settings), "bulk")
+    taken = 0
+
+    def objects() -> Iterator[S3Object]:
+        nonlocal taken
+        for obj in s3_listing.listing(run.connections.s3, bucket.name, "section/"):
+            taken += 1
+            yield obj
+
+    given: list[Status] = []
+    for outcome in sending.send(objects(), run, Estimate(5)):
+        given.append(outcome.status)
+        assert taken - len(given) < 6 + 2
+    assert [n for n, status in enumerate(given) if status is Status.SENT] == [5, 13]
+    assert [keys_in(body) for body in bodies(backfill)] == [[key(5)], [key(13)]]
 
 
 def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(

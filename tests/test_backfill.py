@@ -159,6 +159,7 @@ def test_history_does_not_delay_what_is_uploaded(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token")
 @pytest.mark.parametrize("seconds", range(10, 115, 15))
 def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     bucket: Bucket,
@@ -225,6 +226,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, *, refused: int, code: str = "Inte
 
 
 @pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token; ledger")
 def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     bucket: Bucket,
     invoke: Invoke,
@@ -391,6 +393,7 @@ def test_another_engine_is_answered_with_400(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
 @pytest.mark.parametrize("force", [False, True])
 def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
@@ -436,6 +439,7 @@ def test_if_the_rest_cannot_be_sent_the_whole_message_is_delivered_again(
 
 
 @pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
 def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
     bucket: Bucket,
     invoke: Invoke,

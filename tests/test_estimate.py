@@ -26,8 +26,8 @@ def test_minutes_are_those_of_as_many_invocations_as_run_at_once() -> None:
     messages = [message(9.9, 1)] * 1200
     assert estimate(5, *messages).minutes == pytest.approx(40)
     assert estimate(100, *messages).minutes == pytest.approx(2)
-    # A few messages cannot use more.
-    assert estimate(100, message(11.9, 1), message(11.9, 1)).minutes == pytest.approx(0.2)
+    # The longest message is not divided.
+    assert estimate(100, message(11.9, 1), message(1.9, 1)).minutes == pytest.approx(0.2)
     assert estimate(5).minutes == 0
 
 

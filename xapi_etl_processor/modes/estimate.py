@@ -45,6 +45,7 @@ class Estimate:
     size: int = 0
     messages: int = 0
     seconds: float = 0.0
+    longest: float = 0.0
     gets: int = 0
     sqs_requests: int = 0
 
@@ -54,7 +55,9 @@ class Estimate:
         self.messages += 1
         self.objects += len(sizes)
         self.size += sum(sizes)
-        self.seconds += message.seconds + INVOCATION_SECONDS
+        seconds = message.seconds + INVOCATION_SECONDS
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
         self.gets += sum(max(1, ceil(size / PART_BYTES)) for size in sizes)
         # Sent and received, and deleted.
         self.sqs_requests += 2 * ceil(len(message.body) / SQS_CHUNK) + 1
@@ -62,8 +65,7 @@ class Estimate:
     @property
     def minutes(self) -> float:
         """How long the queue takes for the messages."""
-        side_by_side = min(self.concurrency, self.messages)
-        return self.seconds / side_by_side / 60 if side_by_side else 0.0
+        return max(self.seconds / self.concurrency, self.longest) / 60
 
     @property
     def dollars(self) -> float:

@@ -131,7 +131,7 @@ def unmigrated(
 ) -> Iterator[Settings]:
     """Settings, also set in the environment, for a database that does not exist yet."""
     for name in list(os.environ):
-        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC", "SQS_")):
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC", "SQS_", "BACKFILL_")):
             monkeypatch.delenv(name)
     variables = {
         "CLICKHOUSE_HOST": "127.0.0.1",

@@ -31,9 +31,12 @@ MINUTE, HOUR = 60, 3600
 
 @dataclass
 class SimulatedQueue:
-    """The stack's queue and dead-letter queue; `now` is in seconds since the start."""
+    """A queue of the stack and its dead-letter queue; `now` is in seconds since the start."""
 
     name: str
+    resource: str = "Queue"
+    batch: int = 100
+    """The most messages of an invocation."""
     now: float = 0.0
     deliveries: list[float] = field(default_factory=list)
     """When the function was invoked."""
@@ -41,7 +44,7 @@ class SimulatedQueue:
     def __post_init__(self) -> None:
         self.sqs: Any = boto3.client("sqs")
         self.dead_url = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
-        properties = TEMPLATE["Resources"]["Queue"]["Properties"]
+        properties = TEMPLATE["Resources"][self.resource]["Properties"]
         redrive = {
             "deadLetterTargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{self.name}-dead",
             "maxReceiveCount": properties["RedrivePolicy"]["maxReceiveCount"],
@@ -95,7 +98,7 @@ class SimulatedQueue:
 
         What succeeded is deleted. Everything else keeps the visibility timeout that it has.
         """
-        if not (records := self.receive()):
+        if not (records := self.receive(self.batch)):
             return []
         answer = json.dumps(self.invoke(records, seconds_left, clock)).encode()
         failed = failed_messages(
@@ -118,7 +121,8 @@ class SimulatedQueue:
         """When the next message can be delivered; infinite if the queue is empty."""
         messages = models.sqs_backends[ACCOUNT][REGION].queues[self.name]._messages
         # To moto a message is still invisible in the millisecond in which its timeout ends.
-        moments = [(m.visible_at + 1 - START_MS) / 1000 for m in messages]
+        visible = [max(m.visible_at, m.delayed_until) for m in messages]
+        moments = [(at + 1 - START_MS) / 1000 for at in visible]
         return max(self.now, min(moments, default=float("inf")))
 
     @property
@@ -148,11 +152,22 @@ class SimulatedQueue:
 
 def simulated_queue(settings: Settings, patch: pytest.MonkeyPatch) -> SimulatedQueue:
     """A queue for these settings' function, whose environment then names it."""
-    queue = SimulatedQueue(f"queue-{settings.clickhouse_database}")
+    return _simulated(
+        SimulatedQueue(f"queue-{settings.clickhouse_database}"), patch, "SQS_QUEUE_URL"
+    )
+
+
+def simulated_backfill(settings: Settings, patch: pytest.MonkeyPatch) -> SimulatedQueue:
+    """The same for the queue of a backfill, which invokes the function with one message."""
+    queue = SimulatedQueue(f"backfill-{settings.clickhouse_database}", "BackfillQueue", batch=1)
+    return _simulated(queue, patch, "BACKFILL_QUEUE_URL")
+
+
+def _simulated(queue: SimulatedQueue, patch: pytest.MonkeyPatch, variable: str) -> SimulatedQueue:
     patch.setattr(models, "unix_time_millis", lambda: START_MS + queue.now * 1000)
     patch.setattr(models, "unix_time", lambda: START_MS / 1000 + queue.now)
     patch.setattr(models.SQSBackend, "change_message_visibility", _change_visibility)
-    patch.setenv("SQS_QUEUE_URL", queue.url)
+    patch.setenv(variable, queue.url)
     patch.setenv("SQS_DEAD_LETTER_QUEUE_URL", queue.dead_url)
     return queue
 

@@ -16,6 +16,7 @@ from xapi_etl_processor import telemetry
 STACK = Stack()
 ALARMS = STACK.resources("AWS::CloudWatch::Alarm")
 QUEUE = {"QueueName": "Queue.QueueName"}
+BACKFILL = {"QueueName": "BackfillQueue.QueueName"}
 DEAD_LETTERS = {"QueueName": "DeadLetterQueue.QueueName"}
 FUNCTION = {"FunctionName": "Function"}
 MINUTE, HOUR = 60, 3600
@@ -34,6 +35,7 @@ STATISTICS = {
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible"): {"Maximum"},
     ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible"): {"Maximum"},
     ("AWS/SQS", "ApproximateAgeOfOldestMessage"): {"Maximum"},
+    ("AWS/SQS", "NumberOfMessagesDeleted"): {"Sum"},
 }
 
 Measured = Callable[..., list[Sample]]
@@ -101,6 +103,22 @@ def test_a_bundle_that_waits_longer_than_an_hour_raises_an_alarm() -> None:
     assert raised(sqs(1, age, QUEUE, 3600)) == set()
     assert raised(sqs(301, age, QUEUE, 3601)) == set()
     assert raised(sqs(1, age, DEAD_LETTERS, 10**6)) == set()
+
+
+def test_a_backfill_of_which_nothing_is_done_for_an_hour_raises_an_alarm() -> None:
+    visible, deleted = "ApproximateNumberOfMessagesVisible", "NumberOfMessagesDeleted"
+    quarters = (1, 901, 1801, 3600)
+    waiting = [sqs(ago, visible, BACKFILL, 2000) for ago in quarters]
+    assert raised(*waiting) == {"backfill-stalled"}
+    assert raised(*waiting[1:]) == raised(*waiting[:3]) == set()
+    # A backfill may wait for days, as long as some of it is done.
+    assert raised(*waiting, sqs(1000, deleted, BACKFILL, 1)) == set()
+    assert raised(*waiting, *(sqs(ago, deleted, BACKFILL, 0) for ago in quarters)) == {
+        "backfill-stalled"
+    }
+    assert raised(*(sqs(ago, visible, BACKFILL, 0) for ago in quarters)) == set()
+    assert raised(*waiting, sqs(1, deleted, QUEUE, 9)) == {"backfill-stalled"}
+    assert raised(*(sqs(ago, visible, QUEUE, 2000) for ago in quarters)) == set()
 
 
 def test_throttling_for_fifteen_minutes_raises_an_alarm() -> None:
@@ -245,7 +263,7 @@ def test_the_dashboard_reads_every_metric_as_it_must_be_read() -> None:
         else:
             assert statistic in STATISTICS[namespace, name], name
             assert dimensions in (
-                [FUNCTION] if namespace == "AWS/Lambda" else [QUEUE, DEAD_LETTERS]
+                [FUNCTION] if namespace == "AWS/Lambda" else [QUEUE, BACKFILL, DEAD_LETTERS]
             )
 
 
@@ -273,6 +291,7 @@ def test_a_label_on_the_dashboard_says_what_is_shown() -> None:
         QUEUE,
     )
     assert labels["dead letters"] == ("ApproximateNumberOfMessagesVisible", DEAD_LETTERS)
+    assert labels["backfill, messages"] == ("ApproximateNumberOfMessagesVisible", BACKFILL)
     assert labels["oldest, seconds"] == ("ApproximateAgeOfOldestMessage", QUEUE)
 
 

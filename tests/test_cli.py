@@ -144,7 +144,7 @@ def test_the_progress_of_bulk_is_told_about_every_object(
     keys = [bucket.put(f"section/1/{number}.jsonl", video(number)) for number in range(3)]
     seen: list[Outcome] = []
     run = Run(settings, connections(settings), "bulk")
-    run_bulk(read_request({"mode": "bulk"}, settings), run, seen.append)
+    run_bulk(read_request({"mode": "bulk"}, settings), run, lambda outcome, _: seen.append(outcome))
     assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
 
 
@@ -191,9 +191,9 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
     def press_ctrl_c(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("xapi_etl_processor.commands.load.run_bulk", press_ctrl_c)
+    monkeypatch.setattr("xapi_etl_processor.commands.bulk.run_bulk", press_ctrl_c)
     assert main(["bulk"]) == 1
-    assert "run it again for what is not stored yet" in capsys.readouterr().err
+    assert "the same command with --resume goes on from here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,27 @@ def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     assert len(deliveries[-1].ids) == 2
 
 
+def test_history_goes_through_a_queue_of_its_own(
+    functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask
+) -> None:
+    outputs = create_stack("xapi-etl-dev", **parameters)
+    deployed()
+    for number in range(3):
+        key = f"section/7/video/2024-0{number + 1}-01T12-00-00Z_1.jsonl"
+        put(outputs["BucketName"], key, video(number))
+    EventSourceMapping(outputs["EventSourceMappingId"])._receive()
+    answer = boto3.client("lambda").invoke(
+        FunctionName=NAME, Payload=b'{"mode": "bulk", "engine": "queue"}'
+    )
+    body = json.loads(json.loads(answer["Payload"].read())["body"])
+    assert (body["complete"], body["files_sent"], body["messages"]) == (True, 3, 3)
+    deliveries = EventSourceMapping(outputs["BackfillSourceId"]).run()
+    assert [len(delivery.deleted) for delivery in deliveries] == [1, 1, 1]
+    assert ask("SELECT event_id FROM video_events FINAL ORDER BY 1") == [
+        [event_id(number)] for number in range(3)
+    ]
+
+
 @pytest.mark.fault(61, caught_by="a dead letter is the original message")
 def test_a_dead_letter_that_is_moved_back_is_loaded(
     functions: Functions, deployed: Callable[[], None], parameters: dict[str, str], ask: Ask

@@ -50,6 +50,7 @@ def test_what_is_loaded_is_counted(loaded: Bucket, capsys: pytest.CaptureFixture
     assert (reason["lines"], reason["example"]) == (1, f"{loaded.uri(FIRST)} line 4")
     assert found["not_set"] == {
         "queue": "SQS_QUEUE_URL",
+        "backfill": "BACKFILL_QUEUE_URL",
         "dead_letters": "SQS_DEAD_LETTER_QUEUE_URL",
     }
 
@@ -119,9 +120,10 @@ def test_queues_are_asked_if_they_are_set(
     url = boto3.client("sqs").create_queue(QueueName=f"q{time.monotonic_ns()}")["QueueUrl"]
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody="no event")
     monkeypatch.setenv("SQS_DEAD_LETTER_QUEUE_URL", url)
+    monkeypatch.setenv("BACKFILL_QUEUE_URL", url)
     monkeypatch.setenv("SQS_QUEUE_URL", url + "-that-is-not-there")
     found = status(capsys, code=1)
-    assert found["dead_letters"] == {"waiting": 1, "in_progress": 0}
+    assert found["dead_letters"] == found["backfill"] == {"waiting": 1, "in_progress": 0}
     assert "NonExistentQueue" in found["failed"]["queue"]
 
 
@@ -134,7 +136,7 @@ def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
     assert f"    {SECOND}\n" in shown
     assert "not asked: set SQS_QUEUE_URL" in shown
     assert "2 bundles in S3" in shown
-    assert shown.count("\n\n") == 8
+    assert shown.count("\n\n") == 9
 
 
 def test_an_empty_database_has_a_status(

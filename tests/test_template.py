@@ -14,6 +14,8 @@ from benchmarks.setting import FOR_THE_PROCESS
 from tests.template import PARAMETERS, ROOT, TEMPLATE
 from xapi_etl_processor import run
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.modes.redelivery import RESERVE_SECONDS
+from xapi_etl_processor.sources.messages import MESSAGE_SECONDS
 from xapi_etl_processor.sources.queue import pause_seconds
 
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
@@ -103,7 +105,7 @@ def test_the_stacks_defaults_are_the_codes_defaults() -> None:
             default = PARAMETERS[value["Ref"]]["Default"]
             assert as_text(default) == as_text(defaults[variable]), variable
             compared += 1
-    assert compared == 17
+    assert compared == 18
     assert PARAMETERS["ClickHouseSecure"]["Default"] == "true"
 
 
@@ -134,6 +136,7 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
             *("sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
         ],
         "KeepWhatFailed": ["sqs:SendMessage"],
+        "SendHistory": ["sqs:SendMessage"],
         "ReadSecrets": ["secretsmanager:GetSecretValue"],
         "WriteLog": ["logs:CreateLogStream", "logs:PutLogEvents"],
         "Decrypt": ["kms:Decrypt"],
@@ -187,6 +190,19 @@ def test_the_function_tells_sqs_what_becomes_of_messages_of_the_queue_that_invok
     variables = FUNCTION["Environment"]["Variables"]
     assert variables["SQS_QUEUE_URL"] == {"Ref": "Queue"}
     assert variables["SQS_DEAD_LETTER_QUEUE_URL"] == {"Ref": "DeadLetterQueue"}
+    assert variables["BACKFILL_QUEUE_URL"] == {"Ref": "BackfillQueue"}
+
+
+def test_the_queue_of_the_backfill_keeps_and_tries_messages_as_the_other_does() -> None:
+    queue, backfill = dict(RESOURCES["Queue"]["Properties"]), RESOURCES["BackfillQueue"]
+    name = queue.pop("QueueName")["Fn::Sub"]
+    assert backfill["Properties"] == {**queue, "QueueName": {"Fn::Sub": f"{name}-backfill"}}
+    assert resources("AWS::Lambda::EventSourceMapping")["BackfillSource"]["BatchSize"] == 1
+
+
+def test_a_message_of_the_backfill_takes_a_small_part_of_the_shortest_timeout() -> None:
+    shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
+    assert shortest - run.RESERVE_SECONDS - RESERVE_SECONDS >= 3 * MESSAGE_SECONDS
 
 
 def test_the_shortest_timeout_leaves_time_for_work() -> None:

@@ -46,7 +46,10 @@ def test_the_role_reaches_what_the_function_is_told_to_use_and_nothing_else() ->
         assert allowed["ReadBundles"]["Condition"] == own
         listing = {"StringLikeIfExists": {"s3:prefix": f"{folder}*"}}
         assert allowed["ListBundles"]["Condition"] == own | listing
-        assert resources["ReceiveNotifications"] == stack["EventSource"]["EventSourceArn"]
+        sources = ("EventSource", "BackfillSource")
+        assert resources["ReceiveNotifications"] == [stack[s]["EventSourceArn"] for s in sources]
+        assert resources["SendHistory"] == stack["BackfillSource"]["EventSourceArn"]
+        assert variables["BACKFILL_QUEUE_URL"] == "BackfillQueue"
         assert resources["KeepWhatFailed"] == stack["Function"]["DeadLetterConfig"]["TargetArn"]
         assert resources["ReadSecrets"] == [variables["CLICKHOUSE_PASSWORD_SECRET_ARN"]]
         log_group = stack["Function"]["LoggingConfig"]["LogGroup"]
@@ -156,12 +159,15 @@ def test_every_new_bundle_in_the_folder_is_announced_once_to_the_queue_that_is_r
 def test_what_fails_goes_to_the_dead_letter_queue_and_never_back_to_the_queue() -> None:
     stack = MADE.resources()
     letters = "DeadLetterQueue.Arn"
-    assert stack["Queue"]["RedrivePolicy"]["deadLetterTargetArn"] == letters
+    for queue in ("Queue", "BackfillQueue"):
+        assert stack[queue]["RedrivePolicy"]["deadLetterTargetArn"] == letters
     assert stack["Function"]["DeadLetterConfig"]["TargetArn"] == letters
     assert stack["Queue"]["QueueName"] == "dev-xapi-etl-processor"
     assert stack["DeadLetterQueue"]["QueueName"] == "dev-xapi-etl-processor-dead-letters"
     # Without it Lambda would delete the failed messages of a batch with the others.
-    assert stack["EventSource"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    for source in ("EventSource", "BackfillSource"):
+        assert stack[source]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert stack[source]["FunctionName"] == "Function"
     # A dead letter stays until somebody looks at it.
     assert not stack["DeadLetterQueue"].keys() & {"RedrivePolicy", "VisibilityTimeout"}
     # The function's own destination, if it gets one, is a second path to the same queue.

@@ -111,6 +111,7 @@ def test_every_default_is_a_value_that_the_parameter_accepts(name: str) -> None:
         ("BatchSize", 1, 1_000),
         ("BatchingWindow", 0, 300),
         ("MaximumConcurrency", 2, 1_000),
+        ("BackfillConcurrency", 2, 1_000),
     ],
 )
 def test_numbers_stay_within_the_limits_of_aws(name: str, lowest: int, highest: int) -> None:
@@ -142,6 +143,7 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
     others = {"S3_XAPI_BUCKET_NAME", "SQS_VISIBILITY_SECONDS"}
     others |= {"SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL", "MALLOC_ARENA_MAX"}
+    others |= {"BACKFILL_QUEUE_URL"}
     for variable in variables.keys() - others:
         parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
         given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]
@@ -153,7 +155,8 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
 def test_the_function_knows_when_the_queue_delivers_again(timeout: str) -> None:
     stack = Stack(Timeout=timeout)
     variables = stack["Function"]["Environment"]["Variables"]
-    assert variables["SQS_VISIBILITY_SECONDS"] == stack["Queue"]["VisibilityTimeout"]
+    for queue in ("Queue", "BackfillQueue"):
+        assert variables["SQS_VISIBILITY_SECONDS"] == stack[queue]["VisibilityTimeout"]
 
 
 def test_a_new_stack_connects_with_tls_to_the_port_for_it() -> None:
@@ -174,6 +177,7 @@ def test_the_functions_settings_follow_their_parameters() -> None:
         BatchSize="7",
         BatchingWindow="9",
         MaximumConcurrency="3",
+        BackfillConcurrency="4",
     )
     function, source, queue = stack["Function"], stack["EventSource"], stack["Queue"]
     assert function["FunctionName"] == "prod-xapi-etl-processor"
@@ -181,6 +185,7 @@ def test_the_functions_settings_follow_their_parameters() -> None:
     assert (function["MemorySize"], function["Timeout"]) == ("2048", "600")
     assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == ("7", "9")
     assert source["ScalingConfig"] == {"MaximumConcurrency": "3"}
+    assert stack["BackfillSource"]["ScalingConfig"] == {"MaximumConcurrency": "4"}
     assert queue["VisibilityTimeout"] >= 6 * 600
 
 
@@ -288,6 +293,8 @@ def test_outputs_name_what_they_say() -> None:
         "DeadLetterQueueUrl": "DeadLetterQueue",
         "DeadLetterQueueArn": "DeadLetterQueue.Arn",
         "EventSourceMappingId": "EventSource",
+        "BackfillQueueUrl": "BackfillQueue",
+        "BackfillSourceId": "BackfillSource",
         "SecretArn": "Secret",
         "LogGroupName": "LogGroup",
     }

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
 from xapi_etl_processor.commands import (
+    bulk,
+    event,
     explain,
     health,
     invoke,
-    load,
     migrate,
     rejects,
     report,
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
-        *(migrate, load, invoke, explain),
+        *(migrate, event, bulk, invoke, explain),
         *(status, verify, rejects, report, rights, health),
     ):
         module.add_to(commands)

@@ -115,6 +115,8 @@ class Settings:
     prefix: str = _variable("S3_XAPI_PREFIX", "folder of the bundles: objects outside it are not read; bulk mode lists it unless `s3_prefix` is given; `/` is the whole bucket", "section/", folder)
     queue_url: str = _variable("SQS_QUEUE_URL", "queue that invokes the function: failed messages are given back to it, to be tried again after growing pauses", "")
     dead_letter_queue_url: str = _variable("SQS_DEAD_LETTER_QUEUE_URL", "where a message goes that no retry can help; without both URLs, failed messages are left to SQS", "")
+    backfill_queue_url: str = _variable("BACKFILL_QUEUE_URL", "queue for bulk requests with the engine `queue`; it invokes the function too", "")
+    backfill_concurrency: int = _variable("BACKFILL_CONCURRENCY", "messages of that queue that are loaded at the same time, for estimates", 5, whole_number(1_000))
     environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")
     batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 10_000, whole_number(1_000_000))
     batch_mb: int = _variable("BATCH_MB", "MiB of lines in one insert, for bundles with long lines", 64, whole_number(1_024))

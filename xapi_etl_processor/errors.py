@@ -45,6 +45,10 @@ class NothingDone(XapiEtlError):
     retryable = True
 
 
+class RemoteFailed(XapiEtlError):
+    """The stack's function could not be invoked, or has failed."""
+
+
 class Defect(XapiEtlError):
     """A bug: the text gives the exception's type and the lines of code, and nothing of the data."""
 

@@ -84,6 +84,7 @@ class Status(StrEnum):
 
     PROCESSED = "processed"
     FOUND = "found"  # in a dry run: it would be processed
+    SENT = "sent"  # to the backfill queue
     SKIPPED = "skipped"  # the ledger knows it
     IGNORED = "ignored"  # it is not a bundle
     FAILED = "failed"  # it cannot be read
@@ -98,6 +99,7 @@ class StopReason(StrEnum):
     LEDGER_FAILED = "the ledger could not be read"
     INSERT_FAILED = "rows could not be stored"
     LISTING_FAILED = "the bucket could not be listed"
+    SENDING_FAILED = "messages could not be sent"
 
 
 class Stop(NamedTuple):

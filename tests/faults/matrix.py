@@ -94,6 +94,8 @@ FAULTS = {
     72: "An error code that ClickHouse adds tomorrow",
     73: "A statement is voided, before or after it",
     74: "A learner is forgotten, and an object is loaded again, also at the same moment",
+    75: "The sender of a backfill is stopped, or SQS refuses some of its messages",
+    76: "Of a message with many objects one cannot be loaded, or time runs out",
 }
 
 NOT_HERE: dict[int, str] = {}

@@ -65,6 +65,7 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
     found.ask("months", lambda: _months(clickhouse))
     for name, variable, url in (
         ("queue", "SQS_QUEUE_URL", settings.queue_url),
+        ("backfill", "BACKFILL_QUEUE_URL", settings.backfill_queue_url),
         ("dead_letters", "SQS_DEAD_LETTER_QUEUE_URL", settings.dead_letter_queue_url),
     ):
         if url:

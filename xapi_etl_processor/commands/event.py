@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json, say
+from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
+from xapi_etl_processor.commands.scope import add_flags
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
-from xapi_etl_processor.modes.bulk import run_bulk
-from xapi_etl_processor.modes.bulk_request import PARAMETERS, read_request
 from xapi_etl_processor.modes.event import run_event
-from xapi_etl_processor.run import Outcome, Run, connections
+from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources import files
-from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
+from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Delivery, Message
 
 _EVENT = """\

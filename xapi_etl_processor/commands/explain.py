@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.load import object_of
+from xapi_etl_processor.commands.event import object_of
 from xapi_etl_processor.common import source_of
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Unusable

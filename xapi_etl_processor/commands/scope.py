@@ -58,5 +58,3 @@ def add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         help="also remove the rows of an object's earlier versions that its current one does not"
         " hold; needs the right ALTER DELETE",
     )
-
-

@@ -130,5 +130,6 @@ _PARTS: dict[str, tuple[str, Callable[[Any, Console], None]]] = {
     "repeats": ("Repeats", _counts),
     "months": ("video_events, by month", _table("month", "parts", "rows", "bytes")),
     "queue": ("Queue", _counts),
+    "backfill": ("Backfill queue", _counts),
     "dead_letters": ("Dead letters", _counts),
 }

@@ -1,4 +1,4 @@
-"""What `bulk` remembers of a request that is not finished, in a file, so that it can be continued."""
+"""What `bulk` keeps of a request that is not finished, in a file, to continue it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from xapi_etl_processor.modes.bulk_request import BulkRequest
 
 @dataclass
 class Progress:
-    """How far a request has come. `started` is in seconds since 1970; `objects` have been found;
-    `answer` has the sums of the answers until now, and `token` is '' once all is done or sent.
+    """How far a request has come. `started` is in seconds since 1970; so many `objects` have been
+    found; `answer` has the sums of the answers until now. Once `sent`, all that is left is to wait
+    for the queue.
     """
 
     started: float
     token: str = ""
     objects: int = 0
+    sent: bool = False
     answer: dict[str, Any] = field(default_factory=dict)
 
 

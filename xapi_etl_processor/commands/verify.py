@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json
-from xapi_etl_processor.commands.load import add_scope
+from xapi_etl_processor.commands.scope import add_scope
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes.bulk_request import MAX_AGE_MINUTES, PARAMETERS, read_request
 from xapi_etl_processor.modes.verify import run_verify

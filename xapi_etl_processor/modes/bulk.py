@@ -9,10 +9,12 @@ from typing import Any
 
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
-from xapi_etl_processor.errors import ClickHouseError, Defect, NothingDone
+from xapi_etl_processor.errors import ClickHouseError, NothingDone
 from xapi_etl_processor.modes.answer import Summary
-from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
 from xapi_etl_processor.modes.covered import Covered
+from xapi_etl_processor.modes.estimate import Estimate
+from xapi_etl_processor.modes.send import check_queue, send
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
@@ -26,19 +28,21 @@ def run_bulk(
     run: Run,
     on_outcome: Callable[[Outcome, str], None] = lambda _outcome, _position: None,
 ) -> dict[str, Any]:
-    """Process, or in a dry run count, what the request covers; returns the answer's body.
+    """Process, send to the queue, or in a dry run count, what the request covers; returns the
+    answer's body.
 
-    Raises S3Error if the bucket cannot be listed, and NothingDone if there was no time, or no
-    ClickHouse, for a single object.
+    Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
+    if there was no time, no ClickHouse, or no answer of the queue, for a single object.
     """
     summary = Summary()
-    objects = Covered(request, run)
+    objects = Covered(request, run, by_month=request.engine == QUEUE)
+    estimate = Estimate(run.settings.backfill_concurrency)
     files: list[str] = []
     bytes_found = 0
     after = request.after
     stop: Stop | None = None
     stopped_at = request.prefix
-    with closing(_dry_run(objects, run) if request.dry_run else load(objects, run)) as outcomes:
+    with closing(_begin(objects, request, run, estimate)) as outcomes:
         for outcome in outcomes:
             key = outcome.obj.key
             before, position = objects.positions.pop(key)
@@ -53,9 +57,7 @@ def run_bulk(
                 bytes_found += outcome.obj.size or 0
                 files += [key] * (outcome.status is Status.FOUND)
                 del files[SHOWN_FILES:]
-    if objects.positions:
-        missing = next(iter(objects.positions))
-        raise Defect(f"bulk: no outcome for {missing}: report this as a defect")
+    objects.check_settled()
     if objects.stop and not stop:
         # Every object that was passed on is done, and so are the keys that were passed over.
         stop, after = objects.stop, objects.reached
@@ -73,7 +75,19 @@ def run_bulk(
     if request.dry_run:
         body["files"] = files
         body["bytes_found"] = bytes_found
+    if request.engine == QUEUE:
+        estimate.list_calls = objects.list_calls
+        body |= estimate.body()
     return body
+
+
+def _begin(
+    objects: Iterable[S3Object], request: BulkRequest, run: Run, estimate: Estimate
+) -> Generator[Outcome, None, None]:
+    if request.engine == QUEUE:
+        check_queue(run.settings)
+        return send(objects, run, estimate)
+    return _dry_run(objects, run) if request.dry_run else load(objects, run)
 
 
 def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:

@@ -31,6 +31,7 @@ PARAMETERS = (
     "dry_run",
     "force_reprocess",
     "replace",
+    "engine",
     *VERIFY_PARAMETERS,
     "continuation_token",
 )
@@ -38,6 +39,9 @@ PARAMETERS = (
 
 FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
 """The parameters that are true or false."""
+
+FUNCTION, QUEUE = "function", "queue"
+"""The values of `engine`: this invocation loads the objects, or those of the backfill queue do."""
 
 MAX_AGE_MINUTES = 7 * 24 * 60
 """The largest `min_age_minutes`, a week. Our limit."""
@@ -73,6 +77,7 @@ class BulkRequest:
     dry_run: bool
     force: bool
     replace: bool
+    engine: str
     verify: bool
     content: bool
     repair: bool
@@ -129,7 +134,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
-        whole = {**dict.fromkeys(FLAGS, False), **carried}
+        whole = {**dict.fromkeys(FLAGS, False), "engine": FUNCTION, **carried}
         differing = [name for name, value in requested.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
@@ -143,7 +148,9 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
-    if after and not requested.get("inventory") and not after.startswith(prefix):
+    # Through the queue, a month comes before the key; in an inventory there is no key.
+    key = after.partition(" ")[2] if requested.get("engine") == QUEUE else after
+    if after and not requested.get("inventory") and not key.startswith(prefix):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without the token"
@@ -162,6 +169,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         dry_run=requested.get("dry_run", False),
         force=requested.get("force_reprocess", False),
         replace=requested.get("replace", False),
+        engine=requested.get("engine", FUNCTION),
         verify=requested.get("verify", False),
         content=requested.get("content", False),
         repair=requested.get("repair", False),
@@ -196,6 +204,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
         "min_age_minutes": _minutes,
         "section_id": _sections,
         "categories": _categories,
+        "engine": _engine,
     }
     for name, read in readers.items():
         if name in given and (value := read(given[name])) is not None:
@@ -212,6 +221,10 @@ def _check_together(requested: Mapping[str, Any]) -> None:
     for name in ("dry_run", "force_reprocess"):
         if requested.get(name) and verify:
             raise BadRequest(f"{name} does not go with verify, which loads only for repair")
+    if requested.get("engine") == QUEUE and verify:
+        raise BadRequest(
+            'engine "queue" does not go with verify, which compares in this invocation'
+        )
     if requested.get("replace") and requested.get("dry_run"):
         raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
     if requested.get("inventory") and verify:
@@ -249,6 +262,12 @@ def _categories(value: Any) -> list[str]:
                 ' such as ["video"]'
             )
     return sorted(set(names))
+
+
+def _engine(value: Any) -> str:
+    if value in (FUNCTION, QUEUE):
+        return str(value)
+    raise BadRequest(f'engine is {shown(value)}: use "{FUNCTION}" or "{QUEUE}"')
 
 
 def _section(value: Any) -> int | str:

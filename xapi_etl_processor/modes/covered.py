@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xapi_etl_processor.errors import S3Error, S3Late
+from xapi_etl_processor.errors import Defect, S3Error, S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
 from xapi_etl_processor.sources import s3_inventory, s3_listing
@@ -40,6 +40,12 @@ class Covered:
     def list_calls(self) -> int:
         """How many requests the listing has taken until now."""
         return self._progress.calls
+
+    def check_settled(self) -> None:
+        """Raises Defect if an object that was passed on has no outcome."""
+        if self.positions:
+            missing = next(iter(self.positions))
+            raise Defect(f"bulk: no outcome for {missing}: report this as a defect")
 
     def __iter__(self) -> Iterator[S3Object]:
         request, run = self._request, self._run

@@ -50,7 +50,8 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
         logger.warning("ignored, not bundles", extra={"objects": ignored[:SHOWN_FAILURES]})
     suspects = {o for m in delivery.messages if redelivery.is_suspect(m, run) for o in m.objects}
     poisoned = _poisoned([o for o in readable if o in suspects], run)
-    outcomes.update(_processed(readable, run))
+    for objects, same in _by_wishes(readable, delivery, run):
+        outcomes.update(_processed(objects, same))
     outcomes.update({o: found for o, found in poisoned.items() if outcomes[o].failed})
     for outcome in outcomes.values():
         summary.add(outcome)
@@ -58,9 +59,11 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     for message in delivery.messages:
         if message.error:
             summary.fail(f"message {message.id}".strip(), message.error)
-    dead = redelivery.settle(failed, run, end)
+    dead, replaced = redelivery.settle(failed, run, end)
     body = summary.body(_section(named), run)
     body["dead_letters"] = len(dead)
+    if any(message.backfill and message.backfill.replace for message in delivery.messages):
+        body["rows_removed"] = summary.rows_removed
     body["s3_bucket"] = named[0].bucket if named else None
     body["s3_key"] = named[0].key if named else None
     if len(named) > 1:
@@ -68,9 +71,30 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
             for o, outcome in islice(outcomes.items(), SHOWN_OBJECTS)
         ]
-    again = [one.message.id for one in failed if one.message.id not in dead]
+    again = [one.message.id for one in failed if one.message.id not in dead | replaced]
     bad_request = any(outcome.bad_request for outcome in outcomes.values())
     return EventResult(body, again, bad_request)
+
+
+def _by_wishes(
+    objects: list[S3Object], delivery: Delivery, run: Run
+) -> list[tuple[list[S3Object], Run]]:
+    """The objects in parts that are processed alike, each with its run: an object that several
+    messages name gets what any of them wants.
+    """
+    wishes = [(m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]
+    if not any(any(wish) for wish, _ in wishes):
+        return [(objects, run)]
+    parts: dict[tuple[bool, bool], list[S3Object]] = {}
+    for obj in objects:
+        wanted = [wish for wish, named in wishes if obj in named]
+        force = run.force or any(wish.force_reprocess for wish in wanted)
+        replacing = run.replace or any(wish.replace for wish in wanted)
+        parts.setdefault((force, replacing), []).append(obj)
+    return [
+        (part, replace(run, force=force, replace=replacing))
+        for (force, replacing), part in parts.items()
+    ]
 
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
@@ -93,12 +117,13 @@ def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
 
 def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelivery.Failure | None:
     """What failed of a message; it is poison if waiting can help no part of it."""
-    failed = [outcomes[o] for o in message.objects if outcomes[o].failed]
-    if not message.error and not failed:
+    left = tuple(o for o in message.objects if outcomes[o].failed)
+    if not message.error and not left:
         return None
+    failed = [outcomes[o] for o in left]
     reasons = [message.error] * bool(message.error) + [outcome.error for outcome in failed]
     poison = all(outcome.poison for outcome in failed)
-    return redelivery.Failure(message, "; ".join(reasons), poison)
+    return redelivery.Failure(message, "; ".join(reasons), poison, left)
 
 
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:

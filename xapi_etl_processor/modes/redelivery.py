@@ -2,6 +2,9 @@
 
 SQS counts every delivery, also those during an outage, so its count alone cannot tell poison from
 bad times: the queue allows many deliveries, and poison becomes a dead letter here.
+
+A message of a backfill names many objects. If some of them are done, a new message about the others
+takes its place, so that nothing is loaded again and a dead letter names only what failed.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from typing import NamedTuple
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.run import Run
-from xapi_etl_processor.sources import queue
-from xapi_etl_processor.sources.payloads import Message, Receipt
+from xapi_etl_processor.sources import messages, queue
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Backfill, Message, Receipt
 from xapi_etl_processor.sources.queue import Letter
 from xapi_etl_processor.telemetry import logger
 
@@ -30,11 +34,35 @@ REPORT_SECONDS = 1
 
 
 class Failure(NamedTuple):
-    """A message that failed, why, and whether it is poison (see errors.py)."""
+    """A message that failed, why, whether it is poison (see errors.py), and which of its objects
+    are not done.
+    """
 
     message: Message
     reason: str
     poison: bool
+    left: tuple[S3Object, ...] = ()
+
+
+class Settled(NamedTuple):
+    """The ids of the messages that need not be delivered again: SQS has acknowledged them as dead
+    letters, or a smaller message in their place.
+    """
+
+    dead: set[str]
+    replaced: set[str]
+
+
+class _Received(NamedTuple):
+    """A failed message that SQS is to be told about, and the URL of its queue."""
+
+    failure: Failure
+    receipt: Receipt
+    url: str
+
+    @property
+    def is_dead(self) -> bool:
+        return self.failure.poison and self.receipt.receives >= POISON_RECEIVES
 
 
 def is_suspect(message: Message, run: Run) -> bool:
@@ -42,41 +70,88 @@ def is_suspect(message: Message, run: Run) -> bool:
 
     At every fifth delivery only, since looking costs time that processing may need.
     """
-    receipt = _receipt(message, run)
-    return receipt is not None and receipt.receives % POISON_RECEIVES == 0
+    if message.receipt is None or not _queue_of(message.receipt, run):
+        return False
+    return message.receipt.receives % POISON_RECEIVES == 0
 
 
-def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
-    """Send poison to the dead-letter queue, and give the others back to theirs.
-
-    Returns the ids of the dead letters: SQS has acknowledged them, so they need not be delivered
-    again. What it does not take is delivered again after the queue's own visibility timeout.
+def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> Settled:
+    """Send poison to the dead-letter queue, replace messages that are done in part, and give the
+    others back to their queues. What SQS does not take is delivered again after the queue's own
+    visibility timeout.
     """
     until = end.earlier(REPORT_SECONDS, share=1 / 2)
-    ours = [(one, receipt) for one in failed if (receipt := _receipt(one.message, run))]
-    poison = [(o, r) for o, r in ours if o.poison and r.receives >= POISON_RECEIVES]
-    letters = [Letter(receipt, one.reason) for one, receipt in poison]
+    ours = [
+        _Received(one, one.message.receipt, url)
+        for one in failed
+        if one.message.receipt and (url := _queue_of(one.message.receipt, run))
+    ]
+    replaced = _replace([one for one in ours if _is_done_in_part(one.failure)], run, until)
+    whole = [one for one in ours if one.failure.message.id not in replaced]
+    dead = _bury([one for one in whole if one.is_dead], run, until)
+    for url in dict.fromkeys(one.url for one in whole):
+        again = [
+            one.receipt for one in whole if one.url == url and one.failure.message.id not in dead
+        ]
+        queue.give_back(url, again, until)
+    return Settled(dead, replaced)
+
+
+def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
+    """Send dead letters; returns the ids of the messages that SQS has acknowledged."""
+    letters = [Letter(one.receipt, one.failure.reason) for one in poison]
     sent = queue.send_letters(run.settings.dead_letter_queue_url, letters, until)
-    dead = {poison[n][0].message.id: poison[n][0].reason for n in sorted(sent)}
+    dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
     if dead:
         shown = [
             {"message": name, "reason": reason[:SHOWN_CHARACTERS]}
             for name, reason in islice(dead.items(), SHOWN_FAILURES)
         ]
         logger.error("sent to the dead-letter queue", extra={"dead_letters": shown})
-    again = [receipt for one, receipt in ours if one.message.id not in dead]
-    queue.give_back(run.settings.queue_url, again, until)
     return set(dead)
 
 
-def _receipt(message: Message, run: Run) -> Receipt | None:
-    """The message's receipt, if SQS is to be told about it: not in a dry run, not without the URLs
-    of both queues, and not for a message of another queue that invokes the function too.
+def _is_done_in_part(failure: Failure) -> bool:
+    message = failure.message
+    if message.backfill is None or message.error:
+        return False
+    return 0 < len(failure.left) < len(message.objects)
+
+
+def _replace(partial: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
+    """Send messages about what is left; returns the ids of those that they replace."""
+    url = run.settings.backfill_queue_url
+    if not partial or not url:
+        return set()
+    bodies = [
+        messages.body(one.failure.left, one.failure.message.backfill or Backfill())
+        for one in partial
+    ]
+    sent = queue.send(url, bodies, until, delay=queue.pause_seconds(1))
+    if sent.problem:
+        logger.warning(
+            "SQS did not take what is left of messages: they are delivered again whole",
+            extra={"queue": url, "error": sent.problem},
+        )
+    if sent.taken:
+        logger.info(
+            "done in part: messages about what is left were sent",
+            extra={
+                "messages": len(sent.taken),
+                "objects": sum(len(o.failure.left) for o in partial),
+            },
+        )
+    return {partial[n].failure.message.id for n in sent.taken}
+
+
+def _queue_of(receipt: Receipt, run: Run) -> str:
+    """The URL of the message's queue, if SQS is to be told about the message, else '': not in a dry
+    run, not without the URLs of its queue and of the dead-letter queue, and not for a message of
+    another queue that invokes the function too.
     """
-    settings, receipt = run.settings, message.receipt
-    if run.dry_run or receipt is None:
-        return None
-    if not settings.queue_url or not settings.dead_letter_queue_url:
-        return None
-    name = settings.queue_url.rstrip("/").rpartition("/")[2]
-    return receipt if name == receipt.queue_arn.rpartition(":")[2] else None
+    settings = run.settings
+    if run.dry_run or not settings.dead_letter_queue_url:
+        return ""
+    name = receipt.queue_arn.rpartition(":")[2]
+    urls = (settings.queue_url, settings.backfill_queue_url)
+    return next((url for url in urls if url and url.rstrip("/").rpartition("/")[2] == name), "")

@@ -36,8 +36,18 @@ _OTHER_DETAILS = (
 )
 """The same in EventBridge ("EventBridge event mapping")."""
 
+BACKFILL = "backfill"
+"""What a message of a backfill has beside its Records: what is wanted, as an object."""
+
 _INSIDE = 1
 _FLAGS = {"dry_run", "force_reprocess"}
+
+
+class Backfill(NamedTuple):
+    """What a message of a backfill wants of its objects: see `Run`."""
+
+    force_reprocess: bool = False
+    replace: bool = False
 
 
 class Receipt(NamedTuple):
@@ -56,12 +66,14 @@ class Message:
     """What succeeds or fails as one: an SQS message, or the whole payload (id '').
 
     Only a message from SQS has a receipt, and only if its record is one that SQS can have sent.
+    `backfill` is None unless it is a message of a backfill.
     """
 
     id: str
     objects: tuple[S3Object, ...] = ()
     error: str = ""
     receipt: Receipt | None = None
+    backfill: Backfill | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,24 @@ def _is_sqs(record: Any) -> bool:
 
 def _sqs_message(record: Mapping[str, Any]) -> Message:
     name = str(record.get("messageId", ""))
+    backfill = None
     try:
-        message = _message(name, _json(record.get("body"), "SQS message body"), _INSIDE)
+        body = _json(record.get("body"), "SQS message body")
+        if isinstance(body, dict) and BACKFILL in body:
+            backfill = _backfill(body.pop(BACKFILL))
+        message = _message(name, body, _INSIDE)
     except UnknownPayload as error:
         message = Message(name, error=str(error))
-    return replace(message, receipt=_receipt(record))
+    return replace(message, receipt=_receipt(record), backfill=backfill)
+
+
+def _backfill(wanted: Any) -> Backfill:
+    known = isinstance(wanted, dict) and wanted.keys() <= set(Backfill._fields)
+    if not known or not all(isinstance(value, bool) for value in wanted.values()):
+        raise UnknownPayload(
+            f"a message's {BACKFILL} may hold only {' and '.join(Backfill._fields)}, true or false"
+        )
+    return Backfill(**wanted)
 
 
 def _receipt(record: Mapping[str, Any]) -> Receipt | None:
@@ -136,13 +161,10 @@ def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
     """The objects; faults of single records are added to `errors`."""
     if not isinstance(payload, Mapping) or depth > _MAX_DEPTH:
         raise UnknownPayload("not an S3 event: a JSON object is needed")
+    _check_flags(payload, depth)
     if payload.get("Event") == "s3:TestEvent" and "Records" not in payload:
         return []
     if "bucket" in payload and "key" in payload:
-        if depth >= _INSIDE and payload.keys() & _FLAGS:
-            raise UnknownPayload(
-                "dry_run and force_reprocess are allowed only in a direct invocation"
-            )
         return [_object(payload["bucket"], payload["key"])]
     if payload.get("source") == "aws.s3" and isinstance(payload.get("detail"), Mapping):
         return _event_bridge(payload)
@@ -160,6 +182,14 @@ def _objects(payload: Any, depth: int, errors: list[str]) -> list[S3Object]:
         except UnknownPayload as error:
             errors.append(str(error))
     return found
+
+
+def _check_flags(payload: Mapping[str, Any], depth: int) -> None:
+    """Raises UnknownPayload for what would otherwise be ignored: a dry run would write."""
+    if BACKFILL in payload:
+        raise UnknownPayload(f"{BACKFILL} is allowed only in a message from SQS, beside Records")
+    if depth >= _INSIDE and "bucket" in payload and "key" in payload and payload.keys() & _FLAGS:
+        raise UnknownPayload("dry_run and force_reprocess are allowed only in a direct invocation")
 
 
 def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:

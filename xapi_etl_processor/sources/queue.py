@@ -1,7 +1,7 @@
-"""The calls to SQS: give failed messages back to their queue, send dead letters, and ask for depth.
+"""The calls to SQS: send messages and dead letters, give failed messages back, and ask for depth.
 
-None is needed for a message to be safe. Where SQS does not take one, the queue's own visibility
-timeout and redrive policy apply to it.
+For a message that was received, none is needed for it to be safe: where SQS does not take one, the
+queue's own visibility timeout and redrive policy apply to it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class Letter(NamedTuple):
     reason: str
 
 
+class Sent(NamedTuple):
+    """The positions of the messages that SQS has acknowledged, and why not all; '' if it has."""
+
+    taken: set[int]
+    problem: str
+
+
 def pause_seconds(receives: int) -> int:
     """Seconds until the next delivery of a message that has been delivered `receives` times."""
     return 60 * PAUSE_MINUTES[min(max(receives, 1), len(PAUSE_MINUTES)) - 1]
@@ -76,6 +83,13 @@ def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set
     return _taken("send_message_batch", url, entries, deadline)
 
 
+def send(url: str, bodies: Sequence[str], deadline: Deadline, delay: int = 0) -> Sent:
+    """Send new messages, which can be received after `delay` seconds."""
+    entries = [{"MessageBody": body, "DelaySeconds": delay} for body in bodies]
+    taken, reasons = _attempt("send_message_batch", url, entries, deadline)
+    return Sent(taken, "; ".join(sorted(reasons)))
+
+
 def depth(url: str) -> dict[str, int]:
     """How many messages a queue has, about: waiting, and in progress or to be tried again.
 
@@ -95,6 +109,20 @@ def _attribute(text: str) -> str:
 
 def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> set[int]:
     """The positions of the entries that SQS acknowledged; one warning says why not all."""
+    taken, reasons = _attempt(operation, url, entries, deadline)
+    if reasons:
+        left = {"call": operation, "queue": url, "messages": len(entries) - len(taken)}
+        logger.warning(
+            "SQS did not take messages: its own timeout and redrive policy apply to them",
+            extra={**left, "error": "; ".join(sorted(reasons))},
+        )
+    return taken
+
+
+def _attempt(
+    operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline
+) -> tuple[set[int], set[str]]:
+    """The positions of the entries that SQS acknowledged, and the reasons for the others."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     taken: set[int] = set()
@@ -115,13 +143,7 @@ def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadli
             break
         taken.update(int(one["Id"]) for one in answer.get("Successful", ()))
         reasons.update(str(one.get("Code")) for one in answer.get("Failed", ()))
-    if reasons:
-        left = {"call": operation, "queue": url, "messages": len(entries) - len(taken)}
-        logger.warning(
-            "SQS did not take messages: its own timeout and redrive policy apply to them",
-            extra={**left, "error": "; ".join(sorted(reasons))},
-        )
-    return taken
+    return taken, reasons
 
 
 def _parts(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:

@@ -1,0 +1,494 @@
+"""A bulk request through the queue: sent, drained, continued, repeated, refused.
+
+Time in the queue is simulated, and the handler, S3, SQS and ClickHouse are real: see
+simulated_queue.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.clocks import Clock
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
+from tests.reader import IDS, ROWS, ids
+from tests.samples import video
+from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill, simulated_queue
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import NothingDone
+from xapi_etl_processor.modes import send as sending
+from xapi_etl_processor.modes.estimate import Estimate
+from xapi_etl_processor.run import Run, Status, connections
+from xapi_etl_processor.sources import messages, s3_listing
+from xapi_etl_processor.sources import queue as sqs_calls
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.s3_listing import Scope
+
+REQUEST = {"mode": "bulk", "engine": "queue"}
+LEDGER = "SELECT key, count() FROM processed_files GROUP BY key ORDER BY key"
+
+
+@pytest.fixture
+def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
+    return simulated_backfill(settings, monkeypatch)
+
+
+def key(number: int, month: int = 1) -> str:
+    return f"section/1/video/2024-{month:02}-01T12-{number // 60:02}-{number % 60:02}Z_1.jsonl"
+
+
+def bodies(backfill: SimulatedQueue) -> list[dict[str, Any]]:
+    """The messages that are visible; they are then invisible."""
+    return [json.loads(record["body"]) for record in backfill.receive()]
+
+
+def keys_in(body: dict[str, Any]) -> list[str]:
+    return [record["s3"]["object"]["key"] for record in body["Records"]]
+
+
+@pytest.mark.slow
+def test_what_the_queue_loads_is_what_one_invocation_loads(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    rows = "SELECT * EXCEPT (inserted_at, row_version) FROM video_events FINAL ORDER BY ALL"
+    counts = "SELECT key, etag, size, lines, video, other, rejected FROM processed_files FINAL"
+    for number in range(6):
+        lines = [video(100 * number + n) for n in range(number + 1)]
+        bucket.put(key(number, month=1 + number // 3), *lines, b"no statement")
+    bucket.put("section/1/video/é +%2B.jsonl", video(7000))
+    invoke({"mode": "bulk"})
+    expected = ask(rows), ask(f"{counts} ORDER BY key")
+    for table in ("video_events", "processed_files"):
+        ask(f"TRUNCATE TABLE {table}")
+
+    answer = invoke(REQUEST)
+    assert (answer["success"], answer["complete"]) == (True, True)
+    assert (answer["files_found"], answer["files_sent"], answer["files_processed"]) == (7, 7, 0)
+    assert ask(ROWS) == [[0]]
+    backfill.run_until(MINUTE)
+    assert backfill.is_empty
+    assert len(backfill.deliveries) == answer["messages"] == 3
+    assert (ask(rows), ask(f"{counts} ORDER BY key")) == expected
+
+
+@pytest.mark.slow
+def test_what_is_sent_twice_is_stored_once_and_what_is_stored_is_not_sent_again(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put_each(*map(key, range(4)))
+    for _ in range(2):
+        assert invoke(REQUEST)["files_sent"] == 4
+    backfill.run_until(MINUTE)
+    assert ask(ROWS) == [[4]]
+    bucket.put(key(4), video(4))
+    again = invoke(REQUEST)
+    assert (again["files_found"], again["files_skipped"], again["files_sent"]) == (5, 4, 1)
+    assert [keys_in(body) for body in bodies(backfill)] == [[key(4)]]
+
+
+@pytest.mark.slow
+def test_force_loads_what_the_ledger_knows_and_counts_it_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(3)))
+    invoke({"mode": "bulk"})
+    answer = invoke({**REQUEST, "force_reprocess": True})
+    assert (answer["files_skipped"], answer["files_sent"]) == (0, 3)
+    backfill.run_until(MINUTE)
+    assert ask(ROWS) == [[6]]
+    assert ask(IDS) == ids(range(3))
+
+
+@pytest.mark.slow
+def test_replace_removes_what_earlier_versions_left_behind(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put(key(1), video(1), video(2))
+    invoke({"mode": "bulk"})
+    bucket.put(key(1), video(1))
+    invoke({**REQUEST, "replace": True})
+    assert [body["backfill"] for body in bodies(backfill)] == [{"replace": True}]
+    backfill.now += 10 * 3600
+    backfill.run_until(backfill.now + MINUTE)
+    assert ask(IDS) == ids(range(1, 2))
+
+
+@pytest.mark.slow
+def test_messages_that_want_different_things_are_right_in_one_invocation(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(3)))
+    invoke({"mode": "bulk"})
+    stored = "SELECT event_id, count() FROM video_events GROUP BY event_id ORDER BY event_id"
+    force = {"force_reprocess": True}
+    wishes: list[tuple[int, dict[str, bool]]] = [(0, {}), (1, force), (2, {}), (2, force)]
+    for number, wish in wishes:
+        record = {
+            "eventSource": "aws:s3",
+            "s3": {"bucket": {"name": bucket.name}, "object": {"key": key(number)}},
+        }
+        backfill.send({"backfill": wish, "Records": [record]})
+    backfill.batch = 10
+    assert backfill.deliver() == []
+    assert [count for _, count in ask(stored)] == [1, 2, 2]
+
+
+@pytest.mark.slow
+def test_history_does_not_delay_what_is_uploaded(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(4)))
+    invoke(REQUEST)
+    live = simulated_queue(settings, monkeypatch)
+    live.notify_of(bucket.name)
+    live.receive()
+    bucket.put(key(9), video(9))
+    assert live.deliver() == []
+    assert ask(IDS) == ids(range(9, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token")
+@pytest.mark.parametrize("seconds", range(10, 115, 15))
+def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+) -> None:
+    """Each look at the ledger and each call to SQS takes ten seconds."""
+    for module, name, value in (
+        (sending, "PAGE_OBJECTS", 3),
+        (messages, "MESSAGE_OBJECTS", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    clock = Clock()
+    call = sqs_calls._call
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += 10
+        return call(*arguments)
+
+    def time_passes() -> None:
+        clock.now += 10
+
+    monkeypatch.setattr(sqs_calls, "_call", slowly)
+    before_ledger_lookups(clickhouse, time_passes)
+    bucket.put_each(*map(key, range(10)))
+    request: dict[str, Any] | None = REQUEST
+    left: float = seconds
+    sent = []
+    while request:
+        try:
+            answer = invoke(request, seconds_left=left, clock=clock)
+        except NothingDone:
+            left = 200
+            continue
+        assert answer["success"]
+        sent.append(answer["files_sent"])
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else None
+        left = 200
+    clickhouse.hook = lambda *_: None
+    assert sum(sent) >= 10
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(10))
+    assert ask(LEDGER) == [[key(n), 1] for n in range(10)]
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, *, refused: int, code: str = "InternalError") -> None:
+    """SQS takes all messages but the one with this number, counted from the first that is sent."""
+    call, count = sqs_calls._call, 0
+
+    def refuse(operation: str, url: str, part: list[dict[str, Any]]) -> Any:
+        nonlocal count
+        good = [one for n, one in enumerate(part) if n + count != refused]
+        failed = [{"Id": one["Id"], "Code": code} for one in part if one not in good]
+        count += len(part)
+        answer = call(operation, url, good) if good else {}
+        return {**answer, "Failed": failed}
+
+    monkeypatch.setattr(sqs_calls, "_call", refuse)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token; ledger")
+def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 4)
+    bucket.put_each(*map(key, range(9)))
+    invoke({"bucket": bucket.name, "key": key(3)})
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=1)
+        answer = invoke(REQUEST)
+    # 0 and 1 are in the queue; then 2 and 4 were refused; 5 and 6 are there, and will be again.
+    assert sqs_calls.depth(backfill.url)["waiting"] == 2
+    assert (answer["success"], answer["complete"]) == (False, False)
+    assert (answer["files_sent"], answer["messages"]) == (2, 1)
+    (failure,) = answer["failures"]
+    assert failure["key"] == key(2)
+    assert failure["error"].startswith(
+        f"{backfill.url} did not take 1 of 2 messages, InternalError: check"
+    )
+    rest = invoke({"continuation_token": answer["continuation_token"]})
+    assert (rest["files_sent"], rest["files_skipped"], rest["complete"]) == (6, 1, True)
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(9))
+    assert ask(ROWS) == [[9]]
+
+
+def denied(operation: str, url: str, part: list[dict[str, Any]]) -> Any:
+    from botocore.exceptions import ClientError
+
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize("cause", ["denied", "missing"])
+def test_a_queue_that_takes_nothing_is_named_with_the_reason(
+    bucket: Bucket,
+    invoke: Invoke,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+) -> None:
+    bucket.put_each(key(1))
+    if cause == "denied":
+        monkeypatch.setattr(sqs_calls, "_call", denied)
+        reason = "AccessDenied"
+    else:
+        monkeypatch.setenv("BACKFILL_QUEUE_URL", f"{backfill.url}-gone")
+        reason = "NonExistentQueue"
+    with pytest.raises(NothingDone, match=rf"1 of 1 messages, .*{reason}.*sqs:SendMessage"):
+        invoke(REQUEST)
+
+
+@pytest.mark.slow
+def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
+    bucket: Bucket,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    bucket.put_each(*map(key, range(6)))
+    asked = []
+
+    def second_look_fails() -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            raise RuntimeError("Code: 241. DB::Exception: Memory limit exceeded")
+
+    before_ledger_lookups(clickhouse, second_look_fails)
+    answer = invoke(REQUEST)
+    clickhouse.hook = lambda *_: None
+    assert (answer["success"], answer["files_sent"]) == (False, 3)
+    assert "code 241" in answer["failures"][0]["error"]
+    assert invoke({"continuation_token": answer["continuation_token"]})["files_sent"] == 3
+
+
+@pytest.mark.slow
+def test_messages_are_filled_across_pages(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
+    bucket.put_each(*map(key, range(10)))
+    assert invoke(REQUEST)["messages"] == 3
+    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
+
+
+@pytest.mark.slow
+def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "HELD_OBJECTS", 6)
+    bucket.put_each(*map(key, range(20)))
+    invoke({"mode": "bulk"})
+    for new in (5, 13):
+        bucket.put(key(new), video(100 + new))
+    settings = Settings.from_env(os.environ)
+    run = Run(settings, connections(settings), "bulk")
+    taken = 0
+
+    def objects() -> Iterator[S3Object]:
+        nonlocal taken
+        for obj in s3_listing.listing(run.connections.s3, Scope(bucket.name, "section/")):
+            taken += 1
+            yield obj
+
+    given: list[Status] = []
+    for outcome in sending.send(objects(), run, Estimate(5)):
+        given.append(outcome.status)
+        assert taken - len(given) < 6 + 2
+    assert [n for n, status in enumerate(given) if status is Status.SENT] == [5, 13]
+    assert [keys_in(body) for body in bodies(backfill)] == [[key(5)], [key(13)]]
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue
+) -> None:
+    for number in range(3):
+        bucket.put(key(number, month=number + 1), body=b"x" * 120_000)
+    answer = invoke({**REQUEST, "dry_run": True})
+    assert (answer["files_found"], answer["files_sent"], answer["messages"]) == (3, 3, 3)
+    assert answer["bytes_found"] == answer["bytes_sent"] == 360_000
+    assert answer["files"] == [key(n, month=n + 1) for n in range(3)]
+    assert answer["engine"] == "queue"
+    assert bodies(backfill) == []
+
+
+def test_without_a_queue_the_request_is_answered_with_400_and_how_to_get_one(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put_each(key(1))
+    for request in (REQUEST, {**REQUEST, "dry_run": True}):
+        answer = invoke(request)
+        assert answer.status == 400
+        assert answer["error"].startswith(
+            'engine is "queue", but BACKFILL_QUEUE_URL is not set: it is the output'
+        )
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"engine": "spark"}, 'engine is \'spark\': use "function" or "queue"'),
+        ({"engine": True}, "engine is True: use"),
+        ({"engine": ["queue"]}, "engine is a list: use"),
+        ({"engine": "queue", "verify": True}, 'engine "queue" does not go with verify'),
+    ],
+)
+def test_another_engine_is_answered_with_400(
+    invoke: Invoke, backfill: SimulatedQueue, request_: dict[str, Any], error: str
+) -> None:
+    answer = invoke({"mode": "bulk", **request_})
+    assert answer.status == 400
+    assert answer["error"].startswith(error)
+
+
+# --- What fails ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
+@pytest.mark.parametrize("force", [False, True])
+def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(20)))
+    invoke({**REQUEST, "force_reprocess": force})
+    bucket.client.delete_object(Bucket=bucket.name, Key=key(5))
+    backfill.run_until(30 * MINUTE)
+    assert backfill.is_empty
+    assert ask(ROWS) == [[19]]
+    (letter,) = backfill.dead_letters()
+    assert keys_in(json.loads(letter["Body"])) == [key(5)]
+    assert f"{bucket.uri(key(5))} does not exist" in backfill.reasons()[0]
+    # The whole, and five times the rest.
+    assert len(backfill.deliveries) == 6
+
+    bucket.put(key(5), video(5))
+    backfill.send(letter["Body"])
+    backfill.run_until(31 * MINUTE)
+    assert ask(IDS) == ids(range(20))
+
+
+@pytest.mark.slow
+def test_if_the_rest_cannot_be_sent_the_whole_message_is_delivered_again(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(3)))
+    invoke(REQUEST)
+    bucket.client.delete_object(Bucket=bucket.name, Key=key(1))
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=0)
+        (body,) = backfill.deliver()
+    assert keys_in(json.loads(body)) == [key(n) for n in range(3)]
+    bucket.put(key(1), video(1))
+    backfill.run_until(40 * MINUTE)
+    assert ask(IDS) == ids(range(3))
+    assert ask(ROWS) == [[3]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
+def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    bucket.put_each(*map(key, range(8)))
+    invoke({**REQUEST, "force_reprocess": True})
+    clock = Clock()
+
+    def each_insert_takes_ten_seconds(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events (" in sql:
+            clock.now += 10
+
+    clickhouse.hook = each_insert_takes_ten_seconds
+    rounds = 0
+    while not backfill.is_empty:
+        backfill.deliver(seconds_left=60, clock=clock)
+        backfill.now = backfill.next_visible()
+        rounds += 1
+        assert rounds < 8
+    clickhouse.hook = lambda *_: None
+    assert rounds > 1
+    assert ask(IDS) == ids(range(8))
+    assert ask(ROWS) == [[8]]
+    assert backfill.dead_count() == 0
+
+
+@pytest.mark.slow
+def test_a_message_of_the_backfill_waits_out_an_outage(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(3)))
+    invoke(REQUEST)
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    backfill.run_until(46 * MINUTE)
+    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
+    assert backfill.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+    backfill.run_until(56 * MINUTE)
+    assert ask(IDS) == ids(range(3))
+    assert (backfill.is_empty, backfill.dead_count()) == (True, 0)

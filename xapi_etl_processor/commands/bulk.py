@@ -1,0 +1,221 @@
+"""The command bulk: history, loaded here, by the stack's function, or through its queue."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xapi_etl_processor.commands import unfinished
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.remote import invoke
+from xapi_etl_processor.commands.rounds import Answer, complete
+from xapi_etl_processor.commands.scope import add_flags, add_scope
+from xapi_etl_processor.commands.unfinished import Progress
+from xapi_etl_processor.commands.wait import wait_for
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk_request import (
+    FUNCTION,
+    PARAMETERS,
+    QUEUE,
+    read_request,
+)
+from xapi_etl_processor.modes.send import check_queue
+from xapi_etl_processor.run import Outcome, Run, connections
+from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS
+
+KEPT_SECONDS = 1
+"""How often the progress is kept. Our choice: a key of S3 takes far less time."""
+
+_DESCRIPTION = """\
+Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
+it is safe to repeat and to overlap with live events.
+
+Without an option it is done by this process, which has no time limit. With --function, the stack's
+function does it, again and again until all is done. With --engine queue, this process or the
+function only sends the names of the objects, and as many invocations as BackfillConcurrency load
+them.
+
+Whatever ends it early, Ctrl-C too: the same command with --resume goes on from there.
+"""
+_EXAMPLES = """\
+examples:
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video --resume
+  python -m xapi_etl_processor bulk --start 2024-01-01 --function prod-xapi-etl-processor
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --dry-run
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --wait
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    bulk = commands.add_parser(
+        "bulk",
+        help="process history, by section, dates and prefix",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_scope(bulk)
+    bulk.add_argument(
+        "--inventory",
+        metavar="KEY",
+        help="the manifest.json of an S3 Inventory, to use instead of listing",
+    )
+    add_flags(bulk, "list and count what would be processed, but read and write nothing")
+    bulk.add_argument(
+        "--engine",
+        choices=(FUNCTION, QUEUE),
+        help="queue: send the objects to BACKFILL_QUEUE_URL, and the stack's function loads them,"
+        " several at a time; function, the default: load them one after the other",
+    )
+    bulk.add_argument(
+        "--function",
+        metavar="NAME",
+        help="let this Lambda function do it; needs the right lambda:InvokeFunction",
+    )
+    bulk.add_argument(
+        "--resume", action="store_true", help="go on where the same command has ended early"
+    )
+    bulk.add_argument(
+        "--wait",
+        action="store_true",
+        help="with --engine queue: show the progress until all is loaded, and verify it",
+    )
+    bulk.set_defaults(command=_bulk)
+
+
+def _bulk(options: argparse.Namespace) -> int:
+    settings = Settings.from_env(os.environ)
+    given = {name: value for name in PARAMETERS if (value := getattr(options, name, None))}
+    request = read_request(given, settings)
+    if options.wait:
+        if request.engine != QUEUE or request.dry_run:
+            raise BadRequest("--wait needs --engine queue, and does not go with --dry-run")
+        check_queue(settings)
+    if options.resume and request.after:
+        raise BadRequest("--resume does not go with --token: send one of them")
+    path = unfinished.file_of(request, options.function)
+    progress = _begun(path, resume=options.resume)
+    ask = partial(_here, settings=settings, path=path, progress=progress)
+    if options.function:
+        ask = partial(_by_function, options.function, progress=progress)
+    try:
+        answer = progress.answer if progress.sent else _answered(given, ask, path, progress)
+        if options.wait and answer["complete"] and answer["success"]:
+            answer = answer | wait_for(request, settings, progress)
+    except KeyboardInterrupt:
+        say("stopped: the same command with --resume goes on from here")
+        return FAILED
+    print_json(answer)
+    if not answer["files_found"]:
+        say(f"nothing found under {answer['s3_prefix']!r}{_passed_over(answer['files_ignored'])}")
+    if not answer["complete"]:
+        say("not all is done, see why it stopped: the same command with --resume goes on")
+        return FAILED
+    unfinished.remove(path)
+    return OK if answer["success"] else FAILED
+
+
+def _begun(path: Path, *, resume: bool) -> Progress:
+    """The progress to go on with."""
+    earlier = unfinished.read(path)
+    if earlier and resume:
+        return earlier
+    if earlier:
+        say("an earlier run of this command has ended early: begins anew, as --resume is not given")
+    elif resume:
+        say("there is nothing to resume: begins anew")
+    return Progress(time.time())
+
+
+def _answered(
+    given: Mapping[str, Any],
+    ask: Callable[[Mapping[str, Any]], Answer],
+    path: Path,
+    so_far: Progress,
+) -> Answer:
+    """The sum of all answers, each of which is kept."""
+
+    def keep(total: Answer) -> None:
+        so_far.answer, so_far.token = total, total["continuation_token"] or ""
+        so_far.sent = total["complete"]
+        unfinished.keep(path, so_far)
+
+    payload = {"continuation_token": so_far.token} if so_far.token else given
+    return complete(payload, ask, keep, so_far.answer)
+
+
+def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> Answer:
+    answer = invoke(name, {"mode": "bulk", **payload})
+    progress.objects += answer["files_found"]
+    say(f"{progress.objects:,} objects until now")
+    return answer
+
+
+def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: Progress) -> Answer:
+    """The answer of this process, which keeps the progress every now and then."""
+    request = read_request(payload, settings)
+    run = Run(
+        settings,
+        connections(settings),
+        "bulk",
+        force=request.force,
+        dry_run=request.dry_run,
+        replace=request.replace,
+    )
+    kept = time.monotonic()
+    with _bar() as show:
+
+        def on_outcome(outcome: Outcome, position: str) -> None:
+            nonlocal kept
+            show(outcome)
+            progress.objects += 1
+            if time.monotonic() - kept > KEPT_SECONDS and position != request.after:
+                progress.token = request.token_after(position)
+                unfinished.keep(path, progress)
+                kept = time.monotonic()
+
+        return run_bulk(request, run, on_outcome)
+
+
+def _passed_over(ignored: int) -> str:
+    if not ignored:
+        return ""
+    return f"; passed over, as they end in none of {', '.join(BUNDLE_ENDINGS)}: {ignored}"
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Outcome], None]]:
+    """A progress bar on standard error; gives a function to call with every outcome."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed:,} objects"),
+        TextColumn("{task.fields[statements]:,} statements"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[key]}", style="dim"),
+    )
+    statements = 0
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("bulk", total=None, statements=0, key="listing")
+
+        def on_outcome(outcome: Outcome) -> None:
+            nonlocal statements
+            statements += outcome.counts.video + outcome.counts.other
+            bar.update(task, advance=1, statements=statements, key=outcome.obj.key[-60:])
+
+        yield on_outcome

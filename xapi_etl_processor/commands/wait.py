@@ -1,0 +1,138 @@
+"""Waits until the function has loaded what was sent to the backfill queue, and verifies it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xapi_etl_processor.modes.loaded import Loaded, loaded
+from xapi_etl_processor.commands.answers import say
+from xapi_etl_processor.commands.unfinished import Progress
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ClickHouseError
+from xapi_etl_processor.modes.bulk_request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
+from xapi_etl_processor.modes.verify import run_verify
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.sources import queue
+
+LOOK_SECONDS = 5
+"""How often queue and ledger are looked at. Our choice."""
+
+EMPTY_SECONDS = 60
+"""How long the queue must be empty if the ledger does not have all objects. SQS counts messages
+approximately, and rightly a minute after the last one was sent (GetQueueAttributes)."""
+
+TOLD_SECONDS = 60
+"""How often the progress is told where there is no terminal."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen at one moment; `problem` says what could not be asked."""
+
+    loaded: Loaded
+    messages: int
+    dead_letters: int
+    problem: str = ""
+
+
+def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> dict[str, Any]:
+    """Show the progress until the queue is empty, and verify what the request covers; returns what
+    the answer has to say about it.
+
+    What was uploaded since the request was sent may still wait in the queue of uploads, and does
+    not count as missing.
+    """
+    last = _emptied(request, settings, progress)
+    minutes = min(int(time.time() - progress.started) // 60, MAX_AGE_MINUTES)
+    verifying = replace(
+        request,
+        verify=True,
+        engine=FUNCTION,
+        inventory=None,
+        force=False,
+        replace=False,
+        after="",
+        min_age_minutes=minutes,
+    )
+    say("the queue is empty: verifies")
+    verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))
+    return {
+        "success": verified["success"] and verified["complete"],
+        "dead_letters": last.dead_letters,
+        "verified": verified,
+    }
+
+
+def _emptied(request: BulkRequest, settings: Settings, progress: Progress) -> Look:
+    """Look again and again, until all is loaded, or the queue stays empty; gives the last look."""
+    empty_since: float | None = None
+    look = Look(Loaded(0, 0), 0, 0)
+    with _showing(progress) as show:
+        while True:
+            look = _look(request, settings, progress, look)
+            show(look)
+            now = time.monotonic()
+            if look.messages or look.problem:
+                empty_since = None
+            else:
+                empty_since = now if empty_since is None else empty_since
+                all_loaded = look.loaded.objects >= progress.objects
+                if all_loaded or now - empty_since >= EMPTY_SECONDS:
+                    return look
+            time.sleep(LOOK_SECONDS)
+
+
+def _look(request: BulkRequest, settings: Settings, progress: Progress, before: Look) -> Look:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    clickhouse = connections(settings).clickhouse
+    try:
+        messages = sum(queue.depth(settings.backfill_queue_url).values())
+        dead_url = settings.dead_letter_queue_url
+        dead_letters = sum(queue.depth(dead_url).values()) if dead_url else 0
+        found = loaded(clickhouse, request, progress.started)
+    except (BotoCoreError, ClientError, ClickHouseError) as error:
+        return replace(before, problem=str(error))
+    return Look(found, messages, dead_letters)
+
+
+@contextmanager
+def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
+    """A progress bar on standard error or, where that is no terminal, a line every minute; gives a
+    function to call with every look.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("objects, {task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    told_at = -float(TOLD_SECONDS)
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("backfill", total=progress.objects, note="")
+
+        def show(look: Look) -> None:
+            nonlocal told_at
+            done = min(look.loaded.objects, progress.objects)
+            bar.update(task, completed=done, note=_note(look))
+            if not console.is_terminal and time.monotonic() - told_at >= TOLD_SECONDS:
+                told_at = time.monotonic()
+                say(f"{done:,} of {progress.objects:,} objects, {_note(look)}")
+
+        yield show
+
+
+def _note(look: Look) -> str:
+    if look.problem:
+        return look.problem
+    dead = f", {look.dead_letters:,} dead letters" if look.dead_letters else ""
+    return f"{look.loaded.statements:,} statements, {look.messages:,} messages left{dead}"

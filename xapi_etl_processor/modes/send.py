@@ -1,0 +1,116 @@
+"""A bulk request through the queue: its objects become messages that invoke the function."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from itertools import islice
+
+from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import BadRequest, ClickHouseError
+from xapi_etl_processor.modes.estimate import Estimate
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
+from xapi_etl_processor.sources import queue
+from xapi_etl_processor.sources.messages import Outgoing, messages
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import Backfill
+from xapi_etl_processor.storage.ledger import identity
+
+ANSWER_SECONDS = 1
+"""What sending leaves of the time, to answer. Our limit."""
+
+HELD_OBJECTS = 10 * PAGE_OBJECTS
+"""Objects whose outcomes may wait for a message to be full; bounds the memory where nearly all are
+in the ledger. Our choice."""
+
+
+def check_queue(settings: Settings) -> None:
+    """Raises BadRequest if there is no queue to send to."""
+    if not settings.backfill_queue_url:
+        raise BadRequest(
+            'engine is "queue", but BACKFILL_QUEUE_URL is not set: it is the output'
+            " BackfillQueueUrl of the stack, and the stack's function has it once the stack is"
+            " deployed from the current cloudformation.yaml"
+        )
+
+
+def send(
+    objects: Iterable[S3Object], run: Run, estimate: Estimate
+) -> Generator[Outcome, None, None]:
+    """Send what the ledger does not know to the backfill queue; gives an outcome for each object,
+    in order, and counts what is sent. A dry run sends nothing, and counts what would be sent.
+
+    An object is SENT once SQS has acknowledged its message. After the first message that SQS does
+    not acknowledge, all outcomes are WAITING, and the rest of `objects` has not been looked at.
+    Sending an object again doubles nothing.
+    """
+    wanted = Backfill(run.force, run.replace)
+    status = Status.FOUND if run.dry_run else Status.SENT
+    source = iter(objects)
+    held: deque[Outcome] = deque()
+    waiting: list[S3Object] = []
+    stop: Stop | None = None
+    while not stop:
+        page = _looked_up(list(islice(source, PAGE_OBJECTS)), run)
+        held.extend(page)
+        waiting += [one.obj for one in page if one.status is Status.WAITING and not one.stop]
+        made = list(messages(waiting, wanted))
+        is_last = not page or page[0].stop is not None
+        # More objects may fit into the last message.
+        keep = made and not is_last and len(held) < HELD_OBJECTS
+        waiting = list(made.pop().objects) if keep else []
+        sent, stop = (made, None) if run.dry_run else _deliver(made, run)
+        for message in sent:
+            estimate.add(message)
+        yield from _done(held, sum(len(message.objects) for message in sent), status)
+        if is_last:
+            break
+    for outcome in held:
+        if stop and outcome.status is Status.WAITING and not outcome.stop:
+            outcome.mark_stopped(Status.WAITING, stop)
+    yield from held
+
+
+def _looked_up(page: list[S3Object], run: Run) -> list[Outcome]:
+    """An outcome for each object: SKIPPED if the ledger knows it, else WAITING; with a reason to
+    stop if the ledger could not be asked.
+    """
+    try:
+        known = to_skip(page, run)
+    except ClickHouseError as error:
+        stop = Stop(StopReason.LEDGER_FAILED, str(error))
+        return [stopped(obj, Status.WAITING, stop) for obj in page]
+    return [
+        Outcome(obj, Status.SKIPPED if identity(obj) in known else Status.WAITING) for obj in page
+    ]
+
+
+def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | None]:
+    """Send the messages; gives those before the first that SQS has not acknowledged, and why it has
+    not. Later ones that it has are sent again when the request is continued.
+    """
+    url = run.settings.backfill_queue_url
+    until = run.deadline.earlier(ANSWER_SECONDS, share=1 / 2)
+    taken, problem = queue.send(url, [message.body for message in made], until)
+    first = next((n for n in range(len(made)) if n not in taken), None)
+    if first is None:
+        return made, None
+    if until.has_passed:
+        return made[:first], TIME_RAN_OUT
+    return made[:first], Stop(
+        StopReason.SENDING_FAILED,
+        f"{url} did not take {len(made) - len(taken)} of {len(made)} messages, {problem}: check"
+        " that BACKFILL_QUEUE_URL is the stack's output BackfillQueueUrl, and that whoever sends"
+        " may do sqs:SendMessage; then continue with the token, or repeat the request",
+    )
+
+
+def _done(held: deque[Outcome], sent: int, status: Status) -> Iterator[Outcome]:
+    """The held outcomes before the first object that is not sent; `sent` objects get the status."""
+    while held and (sent or held[0].status is Status.SKIPPED):
+        outcome = held.popleft()
+        if outcome.status is Status.WAITING:
+            outcome.status = status
+            sent -= 1
+        yield outcome

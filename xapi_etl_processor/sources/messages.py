@@ -1,0 +1,116 @@
+"""Objects as the messages of a backfill, each with work for one invocation. Contacts no service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus
+
+from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.payloads import BACKFILL, Backfill
+
+MESSAGE_BYTES = 240_000
+"""Bytes of a message. Our limit: with the reason of a dead letter it has less than 256 KiB, which
+was SQS's limit until August 2025 and is that of queues made before."""
+
+MESSAGE_OBJECTS = 500
+"""Objects of a message: as many as one query looks up in the ledger. Our limit."""
+
+MESSAGE_SECONDS = 10
+"""Expected seconds of a message, unless a single object has more. Our choice: a sixth of the
+stack's shortest Timeout, so that a message is finished also if it takes three times as long."""
+
+OBJECT_SECONDS, STATEMENT_SECONDS = 0.001, 0.000_025
+"""Seconds of one processor for an object, and for each of its statements. Rounded from
+docs/performance.md: 0.8 ms for a bundle of 10, 3.2 ms for one of 100, and 29 us for each statement
+of a large object."""
+
+STATEMENT_BYTES = 1200
+"""Bytes of a statement, as in the bundles of docs/performance.md."""
+
+GZIP_RATIO = 15
+"""How many bytes of such statements a byte of a `.gz` bundle holds."""
+
+PROCESSORS = 1024 / 1769
+"""Processors of a function with 1,024 MB, the stack's default: Lambda gives one for 1,769 MB."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Outgoing(NamedTuple):
+    """A message: its objects, its body, and the seconds that one invocation needs for it."""
+
+    objects: tuple[S3Object, ...]
+    body: str
+    seconds: float
+
+
+def messages(objects: Iterable[S3Object], backfill: Backfill) -> Iterator[Outgoing]:
+    """Each object in one message, in order, within the limits above.
+
+    A message has objects of one month only: an insert makes a part of the table for each month.
+    """
+    part: list[S3Object] = []
+    length, seconds = 0, 0.0
+    for obj in objects:
+        more, longer = len(_json(_record(obj))) + 1, expected_seconds(obj)
+        if part and (
+            len(part) == MESSAGE_OBJECTS
+            or length + more > MESSAGE_BYTES
+            or seconds + longer > MESSAGE_SECONDS
+            or _month(obj) != _month(part[0])
+        ):
+            yield Outgoing(tuple(part), body(part, backfill), seconds)
+            part, seconds = [], 0.0
+        if not part:
+            length = len(body((), backfill))
+        part.append(obj)
+        length += more
+        seconds += longer
+    if part:
+        yield Outgoing(tuple(part), body(part, backfill), seconds)
+
+
+def body(objects: Iterable[S3Object], backfill: Backfill) -> str:
+    """An S3 notification about the objects, in ASCII, with what is wanted beside its records."""
+    wanted = {name: True for name, value in backfill._asdict().items() if value}
+    return _json({BACKFILL: wanted, "Records": [_record(obj) for obj in objects]})
+
+
+def expected_seconds(obj: S3Object) -> float:
+    """How long the function needs for an object, with the stack's default memory."""
+    size = obj.size or 0
+    unpacked = size * GZIP_RATIO if obj.key.lower().endswith(".gz") else size
+    statements = unpacked / STATEMENT_BYTES
+    return (OBJECT_SECONDS + statements * STATEMENT_SECONDS) / PROCESSORS
+
+
+def _month(obj: S3Object) -> tuple[int, int] | None:
+    """Year and month of the key's timestamp; without one, of when the object was modified."""
+    moment = obj.key_timestamp_ms
+    if moment is None:
+        moment = obj.modified_ms
+    if moment is None:
+        return None
+    day = _EPOCH + timedelta(milliseconds=moment)
+    return day.year, day.month
+
+
+def _record(obj: S3Object) -> dict[str, Any]:
+    described: dict[str, Any] = {"key": quote_plus(obj.key, safe="/")}
+    if obj.size is not None:
+        described["size"] = obj.size
+    if obj.etag:
+        described["eTag"] = obj.etag
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": obj.bucket}, "object": described},
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

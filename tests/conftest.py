@@ -127,7 +127,7 @@ def bucket(platform: S3Client) -> Bucket:
 
 @pytest.fixture
 def unmigrated(
-    clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Settings]:
     """Settings, also set in the environment, for a database that does not exist yet."""
     for name in list(os.environ):
@@ -141,6 +141,8 @@ def unmigrated(
         "CLICKHOUSE_PASSWORD": PASSWORD,
         "S3_XAPI_BUCKET_NAME": bucket.name,
         "ENVIRONMENT": "test",
+        # Where `bulk` keeps its progress.
+        "XDG_STATE_HOME": str(tmp_path),
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -42,6 +42,7 @@ BODY = {
     "dry_run",
     "s3_prefix",
     "list_calls",
+    "stopped",
     "complete",
     "continuation_token",
 }
@@ -91,6 +92,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
         "dry_run": False,
         "s3_prefix": "section/1/",
         "list_calls": 1,
+        "stopped": None,
         "complete": True,
         "continuation_token": None,
     }

@@ -109,7 +109,8 @@ def test_every_bulk_parameter_is_in_the_readme_and_in_the_command_line(
         shown += f"--{command} {capsys.readouterr().out}"
     for name in (*bulk_request.PARAMETERS, "bucket"):
         assert f"`{name}`" in README
-        word = {"force_reprocess": "force", "continuation_token": "token"}.get(name, name)
+        other = {"force_reprocess": "force", "continuation_token": "token"}
+        word = {**other, "categories": "category"}.get(name, name)
         word = re.sub("_(id|date)$", "", word).removeprefix("s3_")
         assert f"--{word.replace('_', '-')}" in shown
 

@@ -11,7 +11,7 @@ from xapi_etl_processor.run import TIME_RAN_OUT
 
 Answer = dict[str, Any]
 _LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
-_OF_THE_LAST = ("complete", "stopped", "continuation_token")
+_OF_THE_LAST = ("section_id", "complete", "stopped", "continuation_token")
 
 
 def complete(

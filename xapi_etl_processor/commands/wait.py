@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import monotonic, sleep, time
 from typing import Any
 
-from xapi_etl_processor.modes.loaded import Loaded, loaded
 from xapi_etl_processor.commands.answers import say
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseError
 from xapi_etl_processor.modes.bulk_request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
+from xapi_etl_processor.modes.loaded import Loaded, loaded
 from xapi_etl_processor.modes.verify import run_verify
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources import queue
@@ -47,7 +47,7 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
     not count as missing.
     """
     last = _emptied(request, settings, progress)
-    minutes = min(int(time.time() - progress.started) // 60, MAX_AGE_MINUTES)
+    minutes = min(int(time() - progress.started) // 60, MAX_AGE_MINUTES)
     verifying = replace(
         request,
         verify=True,
@@ -75,7 +75,7 @@ def _emptied(request: BulkRequest, settings: Settings, progress: Progress) -> Lo
         while True:
             look = _look(request, settings, progress, look)
             show(look)
-            now = time.monotonic()
+            now = monotonic()
             if look.messages or look.problem:
                 empty_since = None
             else:
@@ -83,7 +83,7 @@ def _emptied(request: BulkRequest, settings: Settings, progress: Progress) -> Lo
                 all_loaded = look.loaded.objects >= progress.objects
                 if all_loaded or now - empty_since >= EMPTY_SECONDS:
                     return look
-            time.sleep(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
 
 
 def _look(request: BulkRequest, settings: Settings, progress: Progress, before: Look) -> Look:
@@ -124,8 +124,8 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
             nonlocal told_at
             done = min(look.loaded.objects, progress.objects)
             bar.update(task, completed=done, note=_note(look))
-            if not console.is_terminal and time.monotonic() - told_at >= TOLD_SECONDS:
-                told_at = time.monotonic()
+            if not console.is_terminal and monotonic() - told_at >= TOLD_SECONDS:
+                told_at = monotonic()
                 say(f"{done:,} of {progress.objects:,} objects, {_note(look)}")
 
         yield show

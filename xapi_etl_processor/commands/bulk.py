@@ -95,7 +95,8 @@ def add_to(commands: Any) -> None:
 
 def _bulk(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
-    given = {name: value for name in PARAMETERS if (value := getattr(options, name, None))}
+    named = {name: getattr(options, name, None) for name in PARAMETERS}
+    given = {name: value for name, value in named.items() if value not in (None, False)}
     request = read_request(given, settings)
     if options.wait:
         if request.engine != QUEUE or request.dry_run:
@@ -116,7 +117,7 @@ def _bulk(options: argparse.Namespace) -> int:
         say("stopped: the same command with --resume goes on from here")
         return FAILED
     print_json(answer)
-    if not answer["files_found"]:
+    if not progress.objects:
         say(f"nothing found under {answer['s3_prefix']!r}{_passed_over(answer['files_ignored'])}")
     if not answer["complete"]:
         say("not all is done, see why it stopped: the same command with --resume goes on")

@@ -19,6 +19,7 @@ from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
 from tests.reader import IDS, ROWS, ids
 from tests.samples import video
 from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill, simulated_queue
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes import send as sending
@@ -387,6 +388,24 @@ def test_another_engine_is_answered_with_400(
     answer = invoke({"mode": "bulk", **request_})
     assert answer.status == 400
     assert answer["error"].startswith(error)
+
+
+def test_the_command_line_sends_too_and_names_what_is_missing(
+    bucket: Bucket,
+    backfill: SimulatedQueue,
+    own_stream: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(key(1))
+    assert main(["bulk", "--engine", "queue"]) == 0
+    assert json.loads(capsys.readouterr().out)["files_sent"] == 1
+    monkeypatch.delenv("BACKFILL_QUEUE_URL")
+    assert main(["bulk", "--engine", "queue"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "BACKFILL_QUEUE_URL is not set" in said.err
 
 
 # --- What fails ---------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_
     assert backfill.is_empty
     assert ask(ROWS) == [[19]]
     (letter,) = backfill.dead_letters()
-    assert keys_in(json.loads(letter["Body"])) == [key(5)]
+    body = json.loads(letter["Body"])
+    assert keys_in(body) == [key(5)]
+    assert body["backfill"] == ({"force_reprocess": True} if force else {})
     assert f"{bucket.uri(key(5))} does not exist" in backfill.reasons()[0]
     # The whole, and five times the rest.
     assert len(backfill.deliveries) == 6

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.backfills import REQUEST, bodies, key, keys_in, refusing
 from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
 from tests.reader import IDS, ROWS, ids
 from tests.samples import video
 from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill, simulated_queue
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes import send as sending
@@ -29,26 +31,12 @@ from xapi_etl_processor.sources import queue as sqs_calls
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.s3_listing import Scope
 
-REQUEST = {"mode": "bulk", "engine": "queue"}
 LEDGER = "SELECT key, count() FROM processed_files GROUP BY key ORDER BY key"
 
 
 @pytest.fixture
 def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
     return simulated_backfill(settings, monkeypatch)
-
-
-def key(number: int, month: int = 1) -> str:
-    return f"section/1/video/2024-{month:02}-01T12-{number // 60:02}-{number % 60:02}Z_1.jsonl"
-
-
-def bodies(backfill: SimulatedQueue) -> list[dict[str, Any]]:
-    """The messages that are visible; they are then invisible."""
-    return [json.loads(record["body"]) for record in backfill.receive()]
-
-
-def keys_in(body: dict[str, Any]) -> list[str]:
-    return [record["s3"]["object"]["key"] for record in body["Records"]]
 
 
 @pytest.mark.slow
@@ -211,21 +199,6 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     assert ask(LEDGER) == [[key(n), 1] for n in range(10)]
 
 
-def refusing(monkeypatch: pytest.MonkeyPatch, *, refused: int, code: str = "InternalError") -> None:
-    """SQS takes all messages but the one with this number, counted from the first that is sent."""
-    call, count = sqs_calls._call, 0
-
-    def refuse(operation: str, url: str, part: list[dict[str, Any]]) -> Any:
-        nonlocal count
-        good = [one for n, one in enumerate(part) if n + count != refused]
-        failed = [{"Id": one["Id"], "Code": code} for one in part if one not in good]
-        count += len(part)
-        answer = call(operation, url, good) if good else {}
-        return {**answer, "Failed": failed}
-
-    monkeypatch.setattr(sqs_calls, "_call", refuse)
-
-
 @pytest.mark.slow
 @pytest.mark.fault(75, caught_by="continuation token; ledger")
 def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
@@ -328,8 +301,6 @@ def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
     monkeypatch.setattr(sending, "HELD_OBJECTS", 6)
     bucket.put_each(*map(key, range(20)))
     invoke({"mode": "bulk"})
-    for new in (5, 13):
-        bucket.put(key(new), video(100 + new))
     settings = Settings.from_env(os.environ)
     run = Run(settings, connections(settings), "bulk")
     taken = 0
@@ -340,6 +311,13 @@ def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
             taken += 1
             yield obj
 
+    for number, outcome in enumerate(sending.send(objects(), run, Estimate(5)), 1):
+        assert outcome.status is Status.SKIPPED
+        assert taken - number < 2
+
+    for new in (5, 13):
+        bucket.put(key(new), video(100 + new))
+    taken = 0
     given: list[Status] = []
     for outcome in sending.send(objects(), run, Estimate(5)):
         given.append(outcome.status)
@@ -390,105 +368,19 @@ def test_another_engine_is_answered_with_400(
     assert answer["error"].startswith(error)
 
 
-# --- What fails ---------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.fault(76, caught_by="a new message about what is left")
-@pytest.mark.parametrize("force", [False, True])
-def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
-) -> None:
-    ask("SYSTEM STOP MERGES video_events")
-    bucket.put_each(*map(key, range(20)))
-    invoke({**REQUEST, "force_reprocess": force})
-    bucket.client.delete_object(Bucket=bucket.name, Key=key(5))
-    backfill.run_until(30 * MINUTE)
-    assert backfill.is_empty
-    assert ask(ROWS) == [[19]]
-    (letter,) = backfill.dead_letters()
-    assert keys_in(json.loads(letter["Body"])) == [key(5)]
-    assert f"{bucket.uri(key(5))} does not exist" in backfill.reasons()[0]
-    # The whole, and five times the rest.
-    assert len(backfill.deliveries) == 6
-
-    bucket.put(key(5), video(5))
-    backfill.send(letter["Body"])
-    backfill.run_until(31 * MINUTE)
-    assert ask(IDS) == ids(range(20))
-
-
-@pytest.mark.slow
-def test_if_the_rest_cannot_be_sent_the_whole_message_is_delivered_again(
+def test_the_command_line_sends_too_and_names_what_is_missing(
     bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
     backfill: SimulatedQueue,
+    own_stream: None,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bucket.put_each(*map(key, range(3)))
-    invoke(REQUEST)
-    bucket.client.delete_object(Bucket=bucket.name, Key=key(1))
-    with monkeypatch.context() as patch:
-        refusing(patch, refused=0)
-        (body,) = backfill.deliver()
-    assert keys_in(json.loads(body)) == [key(n) for n in range(3)]
-    bucket.put(key(1), video(1))
-    backfill.run_until(40 * MINUTE)
-    assert ask(IDS) == ids(range(3))
-    assert ask(ROWS) == [[3]]
-
-
-@pytest.mark.slow
-@pytest.mark.fault(76, caught_by="a new message about what is left")
-def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    backfill: SimulatedQueue,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("BATCH_ROWS", "1")
-    bucket.put_each(*map(key, range(8)))
-    invoke({**REQUEST, "force_reprocess": True})
-    clock = Clock()
-
-    def each_insert_takes_ten_seconds(point: str, sql: str) -> None:
-        if point == "stored" and ".video_events (" in sql:
-            clock.now += 10
-
-    clickhouse.hook = each_insert_takes_ten_seconds
-    rounds = 0
-    while not backfill.is_empty:
-        backfill.deliver(seconds_left=60, clock=clock)
-        backfill.now = backfill.next_visible()
-        rounds += 1
-        assert rounds < 8
-    clickhouse.hook = lambda *_: None
-    assert rounds > 1
-    assert ask(IDS) == ids(range(8))
-    assert ask(ROWS) == [[8]]
-    assert backfill.dead_count() == 0
-
-
-@pytest.mark.slow
-def test_a_message_of_the_backfill_waits_out_an_outage(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    backfill: SimulatedQueue,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bucket.put_each(*map(key, range(3)))
-    invoke(REQUEST)
-    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    backfill.run_until(46 * MINUTE)
-    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
-    assert backfill.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
-    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    backfill.run_until(56 * MINUTE)
-    assert ask(IDS) == ids(range(3))
-    assert (backfill.is_empty, backfill.dead_count()) == (True, 0)
+    bucket.put_each(key(1))
+    assert main(["bulk", "--engine", "queue"]) == 0
+    assert json.loads(capsys.readouterr().out)["files_sent"] == 1
+    monkeypatch.delenv("BACKFILL_QUEUE_URL")
+    assert main(["bulk", "--engine", "queue"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "BACKFILL_QUEUE_URL is not set" in said.err

@@ -37,6 +37,7 @@ PROCESSORS = 1024 / 1769
 """Processors of a function with 1,024 MB, the stack's default: Lambda gives one for 1,769 MB."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Outgoing(NamedTuple):
@@ -53,30 +54,36 @@ def messages(objects: Iterable[S3Object], backfill: Backfill) -> Iterator[Outgoi
     A message has objects of one month only: an insert makes a part of the table for each month.
     """
     part: list[S3Object] = []
+    records: list[str] = []
     length, seconds = 0, 0.0
     for obj in objects:
-        more, longer = len(_json(_record(obj))) + 1, expected_seconds(obj)
+        record, longer = _record(obj), expected_seconds(obj)
         if part and (
             len(part) == MESSAGE_OBJECTS
-            or length + more > MESSAGE_BYTES
+            or length + len(record) + 1 > MESSAGE_BYTES
             or seconds + longer > MESSAGE_SECONDS
             or _month(obj) != _month(part[0])
         ):
-            yield Outgoing(tuple(part), body(part, backfill), seconds)
-            part, seconds = [], 0.0
+            yield Outgoing(tuple(part), _body(records, backfill), seconds)
+            part, records, seconds = [], [], 0.0
         if not part:
-            length = len(body((), backfill))
+            length = len(_body((), backfill))
         part.append(obj)
-        length += more
+        records.append(record)
+        length += len(record) + 1
         seconds += longer
     if part:
-        yield Outgoing(tuple(part), body(part, backfill), seconds)
+        yield Outgoing(tuple(part), _body(records, backfill), seconds)
 
 
 def body(objects: Iterable[S3Object], backfill: Backfill) -> str:
     """An S3 notification about the objects, in ASCII, with what is wanted beside its records."""
+    return _body(map(_record, objects), backfill)
+
+
+def _body(records: Iterable[str], backfill: Backfill) -> str:
     wanted = {name: True for name, value in backfill._asdict().items() if value}
-    return _json({BACKFILL: wanted, "Records": [_record(obj) for obj in objects]})
+    return f'{{"{BACKFILL}":{_json(wanted)},"Records":[{",".join(records)}]}}'
 
 
 def expected_seconds(obj: S3Object) -> float:
@@ -98,19 +105,17 @@ def _month(obj: S3Object) -> tuple[int, int] | None:
     return day.year, day.month
 
 
-def _record(obj: S3Object) -> dict[str, Any]:
+def _record(obj: S3Object) -> str:
     described: dict[str, Any] = {"key": quote_plus(obj.key, safe="/")}
     if obj.size is not None:
         described["size"] = obj.size
     if obj.etag:
         described["eTag"] = obj.etag
-    return {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "s3": {"bucket": {"name": obj.bucket}, "object": described},
-    }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return _json(
+        {
+            "eventVersion": "2.1",
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": obj.bucket}, "object": described},
+        }
+    )

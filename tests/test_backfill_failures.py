@@ -1,0 +1,128 @@
+"""Messages of a backfill that fail: their objects, too little time, an outage.
+
+Time in the queue is simulated, and the handler, S3, SQS and ClickHouse are real: see
+simulated_queue.py.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.backfills import REQUEST, key, keys_in, refusing
+from tests.clocks import Clock
+from tests.conftest import Ask, Bucket, Invoke
+from tests.reader import IDS, ROWS, ids
+from tests.samples import video
+from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
+from xapi_etl_processor.config import Settings
+
+
+@pytest.fixture
+def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
+    return simulated_backfill(settings, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
+@pytest.mark.parametrize("force", [False, True])
+def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(20)))
+    invoke({**REQUEST, "force_reprocess": force})
+    bucket.client.delete_object(Bucket=bucket.name, Key=key(5))
+    backfill.run_until(30 * MINUTE)
+    assert backfill.is_empty
+    assert ask(ROWS) == [[19]]
+    (letter,) = backfill.dead_letters()
+    body = json.loads(letter["Body"])
+    assert keys_in(body) == [key(5)]
+    assert body["backfill"] == ({"force_reprocess": True} if force else {})
+    assert f"{bucket.uri(key(5))} does not exist" in backfill.reasons()[0]
+    # The whole, and five times the rest.
+    assert len(backfill.deliveries) == 6
+
+    bucket.put(key(5), video(5))
+    backfill.send(letter["Body"])
+    backfill.run_until(31 * MINUTE)
+    assert ask(IDS) == ids(range(20))
+
+
+@pytest.mark.slow
+def test_if_the_rest_cannot_be_sent_the_whole_message_is_delivered_again(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(3)))
+    invoke(REQUEST)
+    bucket.client.delete_object(Bucket=bucket.name, Key=key(1))
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=0)
+        (body,) = backfill.deliver()
+    assert keys_in(json.loads(body)) == [key(n) for n in range(3)]
+    bucket.put(key(1), video(1))
+    backfill.run_until(40 * MINUTE)
+    assert ask(IDS) == ids(range(3))
+    assert ask(ROWS) == [[3]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="a new message about what is left")
+def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    bucket.put_each(*map(key, range(8)))
+    invoke({**REQUEST, "force_reprocess": True})
+    clock = Clock()
+
+    def each_insert_takes_ten_seconds(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events (" in sql:
+            clock.now += 10
+
+    clickhouse.hook = each_insert_takes_ten_seconds
+    rounds = 0
+    while not backfill.is_empty:
+        backfill.deliver(seconds_left=60, clock=clock)
+        backfill.now = backfill.next_visible()
+        rounds += 1
+        assert rounds < 8
+    clickhouse.hook = lambda *_: None
+    assert rounds > 1
+    assert ask(IDS) == ids(range(8))
+    assert ask(ROWS) == [[8]]
+    assert backfill.dead_count() == 0
+
+
+@pytest.mark.slow
+def test_a_message_of_the_backfill_waits_out_an_outage(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(3)))
+    invoke(REQUEST)
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    backfill.run_until(46 * MINUTE)
+    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
+    assert backfill.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+    backfill.run_until(56 * MINUTE)
+    assert ask(IDS) == ids(range(3))
+    assert (backfill.is_empty, backfill.dead_count()) == (True, 0)

@@ -80,6 +80,17 @@ def test_what_is_sent_twice_is_stored_once_and_what_is_stored_is_not_sent_again(
 
 
 @pytest.mark.slow
+def test_messages_are_sent_month_by_month_whatever_the_section(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue
+) -> None:
+    for section, month in ((1, 2), (1, 11), (2, 2), (2, 3), (30, 11), (30, 1)):
+        bucket.put(f"section/{section}/video/2024-{month:02}-05T00-00-00Z_1.jsonl", video(month))
+    assert invoke(REQUEST)["messages"] == 4
+    sent = [[key.split("/")[1] for key in keys_in(body)] for body in bodies(backfill)]
+    assert sent == [["30"], ["1", "2"], ["2"], ["1", "30"]]
+
+
+@pytest.mark.slow
 def test_force_loads_what_the_ledger_knows_and_counts_it_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
 ) -> None:

@@ -32,6 +32,12 @@ UNUSUAL = [
     "section/1/video/2024-03-15-noon.jsonl",
     "section/1/video/2024-03-15T.jsonl",
     "section/1/video/2024-03-15T080000Z_8.jsonl",
+    "section/1/video/2024-03-15T24-00-00Z_8.jsonl",
+    "section/1/video/2024-03-31T24-00-00Z_8.jsonl",
+    "section/1/2024-03-02T10-00-00Z/2024-03-20T08-00-00Z_8.jsonl",
+    "section/1/2024-03-02T10-00-00Z/part-1.jsonl",
+    "section/1/2024-03-20T10-00-00Z/2024-03-02T08-00-00Z_8.jsonl",
+    "section/1/2024-03-20T10-00-00Z/part-1.jsonl",
     "section/1/video/2024-13-32T08-00-00Z_8.jsonl",
     "section/1/video/2024-03-15T08-00-00Z_8.jsonl.gz",
     "section/1/video/2024-03-15t08-00-00Z_8.jsonl",
@@ -56,6 +62,8 @@ SCOPES: list[dict[str, Any]] = [
     {"section_id": ["CAT-T", 2]},
     {"categories": ["video"]},
     {"section_id": 10, "categories": ["Tests", "quiz"]},
+    {"section_id": 1, "categories": ["2024-03-20T10-00-00Z", "video"]},
+    {"s3_prefix": "section/1/2024-03-02T10-00-00Z/"},
     {"s3_prefix": "section/1/video/2024/"},
     {"s3_prefix": ""},
     {"s3_prefix": "", "section_id": [1, 2], "categories": ["video"]},
@@ -203,3 +211,46 @@ def test_sections_without_a_covered_object_are_not_listed_again(
         token = answer["continuation_token"]
         request = {"continuation_token": token} if token else {}
     assert rounds < 10
+
+
+@pytest.mark.slow
+def test_by_month_nothing_is_left_out_whatever_the_keys_look_like(
+    objects: list[S3Object], settings: Settings
+) -> None:
+    request = request_for(settings, s3_prefix="")
+    run = Run(settings, connections(settings), "bulk")
+    given = sorted(obj.key for obj in Covered(request, run, by_month=True))
+    assert given == covered(request, objects)
+
+
+def test_a_month_is_continued_and_later_ones_are_whole_also_before_its_key(
+    bucket: Bucket, settings: Settings
+) -> None:
+    """Keys that begin with a number come before the text of a position."""
+    keys = [f"10{n}/2024-0{n}-01T00-00-00Z_1.jsonl" for n in (1, 2, 3)]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = request_for(settings, s3_prefix="")
+    run = Run(settings, connections(settings), "bulk")
+    after = replace(request, after=f"2024-01 {keys[0]}")
+    assert [obj.key for obj in Covered(after, run, by_month=True)] == keys[1:]
+
+
+def test_a_listing_of_the_whole_bucket_continues_after_the_last_character_of_unicode(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = ["\U0010ffff/1.jsonl", "\U0010ffff/2.jsonl"]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = replace(request_for(settings, s3_prefix=""), after=keys[0])
+    assert found(settings, request) == keys[1:]
+
+
+def test_a_listing_continues_after_a_key_that_begins_with_a_space(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = [" b.jsonl", "a.jsonl", "c.jsonl"]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = replace(request_for(settings, s3_prefix=""), after=keys[0])
+    assert found(settings, request) == keys[1:]

@@ -90,7 +90,11 @@ class Covered:
             return
         for month, scope in self._scopes():
             self._month, self._progress.reached = month, ""
-            after = request.after.removeprefix(f"{month} ")
+            after = request.after
+            if month:
+                # Of a later month than that of `after`, nothing is done.
+                begun, _, key = after.partition(" ")
+                after = key if begun == month else ""
             listed = s3_listing.listing(stores, scope, after, until, self._progress)
             for obj in listed:
                 if not month or obj.month == month:

@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.backfills import refusing
 from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, before_ledger_lookups
 from tests.reader import IDS, ids
@@ -22,8 +23,8 @@ from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
 from xapi_etl_processor import common
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import bulk as command
-from xapi_etl_processor.commands import remote, wait
-from xapi_etl_processor.commands.rounds import added
+from xapi_etl_processor.commands import remote, unfinished, wait
+from xapi_etl_processor.commands.rounds import added, complete, without_stop
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest, ClickHouseUnavailable, RemoteFailed
 from xapi_etl_processor.lambda_function import handler
@@ -31,6 +32,7 @@ from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import read_request
 from xapi_etl_processor.modes.loaded import loaded
 from xapi_etl_processor.run import Outcome
+from xapi_etl_processor.sources import messages
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -95,9 +97,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
     left = objects
 
     def run(request: Any, run_: Any, on_outcome: Any) -> Any:
-        def counted(outcome: Outcome, position: str) -> None:
+        def counted(outcome: Outcome, so_far: Any) -> None:
             nonlocal left
-            on_outcome(outcome, position)
+            on_outcome(outcome, so_far)
             left -= 1
             if left == 0:
                 raise KeyboardInterrupt
@@ -121,12 +123,57 @@ def test_resume_goes_on_where_ctrl_c_has_ended_it(
     assert main(["bulk", "--section", "1", *options]) == 1
     assert "the same command with --resume goes on from here" in console.errors()
     (progress,) = kept(tmp_path)
-    assert progress["objects"] == 3
+    assert progress["answer"]["files_found"] == 3
     assert main(["bulk", "--section", "1", *options, "--resume"]) == 0
     answer = console.answer()
-    assert (answer["files_found"], answer["complete"]) == (5, True)
+    assert (answer["files_found"], answer["complete"]) == (8, True)
     assert ask(IDS) == ([] if "--dry-run" in options else ids(range(8)))
     assert kept(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_failed_before_ctrl_c_is_still_a_failure_after_resume(
+    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resume goes on behind it."""
+    bundles.put(KEYS[1], body=b"no bundle\n")
+    interrupt_after(monkeypatch, 3)
+    assert main(["bulk"]) == 1
+    assert main(["bulk", "--resume"]) == 1
+    answer = console.answer()
+    assert (answer["success"], answer["complete"]) == (False, True)
+    assert answer["files_processed"] + answer["files_skipped"] == 7
+    assert (answer["files_found"], answer["files_failed"]) == (8, 1)
+    assert [failure["key"] for failure in answer["failures"]] == [KEYS[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remote_", [False, True])
+def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
+    bundles: Bucket,
+    console: Console,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    remote_: bool,
+) -> None:
+    def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        with redirect_stdout(sys.stderr):
+            answer: dict[str, Any] = json.loads(handler(payload)["body"])
+        return answer
+
+    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 3)
+    run = ["bulk", "--engine", "queue", "--wait", *(["--function", "f"] * remote_)]
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=1)
+        assert main(run) == 1
+    answer = console.answer()
+    assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 3)
+    assert main([*run, "--resume"]) == 0
+    answer = console.answer()
+    assert (answer["success"], answer["failures"], answer["files_sent"]) == (True, [], 8)
+    assert answer["verified"]["objects_checked"] == 8
+    assert "of 8 objects" in console.err
 
 
 @pytest.mark.slow
@@ -296,6 +343,76 @@ def test_a_progress_that_cannot_be_kept_is_told_and_harms_nothing(
     assert ask(IDS) == ids(range(8))
 
 
+@pytest.mark.slow
+def test_a_progress_that_cannot_be_kept_is_told_once(
+    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(command, "KEPT_SECONDS", -1)
+    assert main(["bulk", "--dry-run"]) == 0
+    console.answer()
+    assert console.err.count("the progress cannot be kept") == 1
+
+
+@pytest.mark.slow
+def test_without_a_home_the_progress_is_not_kept(
+    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose user has no name."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert main(["bulk", "--dry-run"]) == 0
+    assert console.answer()["files_found"] == 8
+    assert "the progress cannot be kept" in console.err
+    assert "set XDG_STATE_HOME" in console.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"started": "x"}', '{"started": 1, "sent": true}', '{"started": 1, "answer": 3}'],
+)
+def test_a_damaged_progress_is_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bulk.json"
+    path.write_text(text)
+    assert unfinished.read(path) is None
+
+
+def test_rounds_go_on_after_an_object_that_was_begun_when_the_time_ran_out() -> None:
+    answers = iter(
+        {"stopped": text, "continuation_token": text}
+        for text in ("time ran out", "s3://b/k: time ran out at line 7: give it more", None)
+    )
+    asked = []
+
+    def ask(payload: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(payload.get("continuation_token"))
+        return next(answers)
+
+    assert complete({}, ask, lambda _: None)["stopped"] is None
+    assert asked == [None, "time ran out", "s3://b/k: time ran out at line 7: give it more"]
+
+
+def test_what_is_tried_again_is_not_counted_yet() -> None:
+    """Of 7 objects, one is no bundle, and 3 were not stored."""
+    failed = [{"key": str(n), "error": "no server"} for n in range(3)]
+    bad = {"key": "x", "error": "x is broken"}
+    total = {
+        "success": False,
+        "stopped": "no server",
+        "failures": [bad, *failed],
+        "files_found": 7,
+        "files_failed": 4,
+    }
+    expected = {**total, "failures": [bad], "files_found": 4, "files_failed": 1}
+    assert without_stop(total) == expected
+    assert without_stop({**total, "failures": failed, "files_failed": 3})["success"] is True
+
+
 def test_answers_are_added_up() -> None:
     first = {
         "success": False,
@@ -347,6 +464,10 @@ class Function:
         ),
         (Function(None, FunctionError="Unhandled"), RemoteFailed, "see its log"),
         (Function({"batchItemFailures": []}), RemoteFailed, "see its log"),
+        (Function(None), RemoteFailed, "see its log"),
+        (Function([]), RemoteFailed, "see its log"),
+        (Function({"statusCode": 200, "body": "hello"}), RemoteFailed, "another function"),
+        (Function({"statusCode": 200, "body": '{"success": true}'}), RemoteFailed, "another"),
         (
             Function({"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}),
             BadRequest,
@@ -368,7 +489,7 @@ def test_a_function_that_is_not_there_is_told(settings: Settings, console: Conso
 
 
 def test_a_functions_answer_is_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = {"success": True}
+    body = {"success": True, "stopped": None}
     function = Function({"statusCode": 200, "body": json.dumps(body)})
     monkeypatch.setattr(boto3, "client", lambda *_, **__: function)
     assert remote.invoke("f", {}) == body

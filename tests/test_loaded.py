@@ -23,7 +23,10 @@ def test_the_ledger_counts_what_a_request_covers(settings: Settings, ask: Ask) -
     settings = replace(settings, prefix="")
     clickhouse = connections(settings).clickhouse
     # To the query, a day that is in no calendar is one.
-    keys = [*USUAL, *(k for k in UNUSUAL if k.endswith((".jsonl", ".jsonl.gz")) and "-13-" not in k)]
+    keys = [
+        *USUAL,
+        *(k for k in UNUSUAL if k.endswith((".jsonl", ".jsonl.gz")) and "-13-" not in k),
+    ]
     objects = [S3Object(settings.bucket, key, "etag") for key in keys]
     counts = Counts(lines=3, video=2, other=1)
     record_files(clickhouse, [(obj, counts) for obj in objects], "event", "run", FOREVER)

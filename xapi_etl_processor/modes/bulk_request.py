@@ -81,7 +81,7 @@ class BulkRequest:
     verify: bool
     content: bool
     repair: bool
-    min_age_minutes: int
+    min_age_minutes: float
     after: str
     scope: dict[str, Any]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from tests.clocks import Clock
 from tests.conftest import Bucket, Invoke
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.errors import S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest, read_request
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import Run, connections
@@ -254,3 +257,26 @@ def test_a_listing_continues_after_a_key_that_begins_with_a_space(
         bucket.put(key, body=b"")
     request = replace(request_for(settings, s3_prefix=""), after=keys[0])
     assert found(settings, request) == keys[1:]
+
+
+def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Settings) -> None:
+    for number in range(3):
+        bucket.put(f"section/1/video/2024-01-0{number + 1}T00-00-00Z_1.jsonl", body=b"")
+    small_pages(settings, 1)
+    ended, second, asked = Event(), Event(), []
+
+    def wait_at_first(**_: Any) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            ended.wait()
+        else:
+            second.set()
+
+    stores = connections(settings).s3
+    stores.boto3.meta.events.register("before-call.s3.ListObjectsV2", wait_at_first)
+    passed = Deadline(0.0, lambda: 1.0)
+    scope = s3_listing.Scope(bucket.name, "section/1/", days=s3_listing.OPEN)
+    with pytest.raises(S3Late):
+        s3_listing.months(stores, scope, passed)
+    ended.set()
+    assert not second.wait(0.2)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
@@ -127,7 +127,7 @@ def _at_once(
 ) -> Iterator[tuple[str, Iterator[_Item]]]:
     """Each folder of the scope with what is inside; those that follow are looked into already."""
     uri = f"s3://{scope.bucket}/{scope.prefix}"
-    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads:
+    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
         folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
         coming: deque[tuple[str, Iterator[_Item]]] = deque()
         while True:
@@ -177,6 +177,15 @@ class _Requests:
     stores: Stores
     bucket: str
     progress: Progress
+    ended: Event = field(default_factory=Event)
+
+    @contextmanager
+    def until_left(self) -> Iterator[None]:
+        """After the block, threads that still list ask S3 no more."""
+        try:
+            yield
+        finally:
+            self.ended.set()
 
     def folders(self, scope: Scope, after: str) -> Iterator[str]:
         """The prefixes to list one by one, in order, but not those whose keys come before `after`.
@@ -261,6 +270,8 @@ class _Requests:
                 Bucket=self.bucket, Prefix=prefix, StartAfter=after, Delimiter=delimiter
             ):
                 self.progress.count()
+                if self.ended.is_set():
+                    return
                 entries: list[S3Object | str] = [
                     S3Object(
                         self.bucket,

@@ -174,6 +174,26 @@ def test_the_function_is_asked_until_all_is_done(
     assert kept(tmp_path) == []
 
 
+def test_the_function_needs_no_settings_here(
+    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its own."""
+
+    def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        assert payload == {"mode": "bulk", "s3_bucket": "older"}
+        settled: dict[str, Any] = {"success": True, "complete": True, "stopped": None, "failures": []}
+        return {**settled, "continuation_token": None, "files_found": 3, "files_failed": 0}
+
+    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.delenv("CLICKHOUSE_HOST")
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    run = ["bulk", "--function", "f", "--bucket", "older"]
+    assert main(run) == 0
+    assert console.answer()["files_found"] == 3
+    assert main([*run, "--engine", "queue", "--wait"]) == 2
+    assert "CLICKHOUSE_HOST is not set" in console.errors()
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

@@ -80,7 +80,8 @@ def add_to(commands: Any) -> None:
     bulk.add_argument(
         "--function",
         metavar="NAME",
-        help="let this Lambda function do it; needs the right lambda:InvokeFunction",
+        help="let this Lambda function do it, with its own settings; needs the right"
+        " lambda:InvokeFunction",
     )
     bulk.add_argument(
         "--resume", action="store_true", help="go on where the same command has ended early"
@@ -94,7 +95,7 @@ def add_to(commands: Any) -> None:
 
 
 def _bulk(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
+    settings = _settings(options)
     named = {name: getattr(options, name, None) for name in PARAMETERS}
     given = {name: value for name, value in named.items() if value not in (None, False)}
     request = read_request(given, settings)
@@ -124,6 +125,17 @@ def _bulk(options: argparse.Namespace) -> int:
         return FAILED
     unfinished.remove(path)
     return OK if answer["success"] else FAILED
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings of this process; a function that does all has its own, so that none is needed
+    here.
+    """
+    if not options.function or options.wait:
+        return Settings.from_env(os.environ)
+    bucket = options.s3_bucket or options.function
+    names = {"CLICKHOUSE_HOST": options.function, "S3_XAPI_BUCKET_NAME": bucket}
+    return Settings.from_env({**names, **os.environ})
 
 
 def _begun(path: Path, *, resume: bool) -> Progress:

@@ -181,7 +181,12 @@ def test_the_function_needs_no_settings_here(
 
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         assert payload == {"mode": "bulk", "s3_bucket": "older"}
-        settled: dict[str, Any] = {"success": True, "complete": True, "stopped": None, "failures": []}
+        settled: dict[str, Any] = {
+            "success": True,
+            "complete": True,
+            "stopped": None,
+            "failures": [],
+        }
         return {**settled, "continuation_token": None, "files_found": 3, "files_failed": 0}
 
     monkeypatch.setattr(command, "invoke", invoke)

@@ -12,6 +12,9 @@ from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.audit import contents
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import verify
+from xapi_etl_processor.modes.bulk_request import read_request
+from xapi_etl_processor.modes.covered import Covered
+from xapi_etl_processor.run import Run, connections
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -268,3 +271,24 @@ def test_forgotten_learners_are_not_missed(
         lambda _, people: {person for person in people if person[0] == "viewer-4"},
     )
     assert verified(invoke, content=True)["success"]
+
+
+def test_no_more_than_a_page_of_objects_is_held(
+    loaded: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may have millions."""
+    monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
+    made = []
+
+    def covered(*arguments: Any) -> Covered:
+        made.append(Covered(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(verify, "Covered", covered)
+    held = []
+    verify.run_verify(
+        read_request({"mode": "bulk", "verify": True}, settings),
+        Run(settings, connections(settings), "bulk"),
+        lambda _: held.append(len(made[0].positions)),
+    )
+    assert held == [1, 1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.progress import Progress as Bar
 
 from tests.conftest import Bucket
 from tests.samples import video
@@ -63,6 +64,17 @@ def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQu
 
     monkeypatch.setattr(wait, "sleep", run_a_minute)
     return queue
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error counts as a terminal, and bars are drawn whenever they change."""
+    update = Bar.update
+
+    def drawn(bar: Bar, task: Any, **more: Any) -> None:
+        update(bar, task, refresh=True, **more)
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Bar, "update", drawn)
 
 
 def kept(tmp_path: Path) -> list[dict[str, Any]]:

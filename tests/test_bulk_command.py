@@ -13,11 +13,11 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.backfills import refusing
-from tests.bulk_commands import KEYS, Console, backfill, bundles, console, kept  # noqa: F401  # fixtures
+from tests.bulk_commands import KEYS, Console, at_a_terminal, backfill, bundles, console, kept  # noqa: F401  # fixtures
 from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, before_ledger_lookups
 from tests.reader import IDS, ids
-from tests.samples import context
+from tests.samples import context, video
 from tests.simulated_queue import SimulatedQueue
 from xapi_etl_processor import common
 from xapi_etl_processor.cli import main
@@ -172,6 +172,18 @@ def test_the_function_is_asked_until_all_is_done(
     assert all(payload.keys() == {"mode", "continuation_token"} for payload in asked[1:])
     assert asked[3] == asked[2]
     assert kept(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_at_a_terminal_any_key_is_shown_as_it_is(
+    bucket: Bucket, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich takes brackets for markup, and a terminal the character ESC for a command."""
+    at_a_terminal(monkeypatch)
+    bucket.put("section/1/video/[/b]\x9b2J.jsonl", video(1))
+    assert main(["bulk"]) == 0
+    assert console.answer()["files_processed"] == 1
+    assert "video/[/b]?2J.jsonl" in console.err
 
 
 def test_the_function_needs_no_settings_here(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.bulk_commands import Console, backfill, bundles, console, kept  # noqa: F401  # fixtures
+from tests.bulk_commands import Console, at_a_terminal, backfill, bundles, console, kept  # noqa: F401  # fixtures
 from tests.conftest import Ask, Bucket
 from tests.reader import IDS, ids
 from tests.samples import video
@@ -82,22 +82,26 @@ def test_resume_waits_on_without_sending_again(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("terminal", [False, True])
 def test_waiting_goes_on_while_clickhouse_is_away(
     bundles: Bucket,
     console: Console,
     backfill: SimulatedQueue,
     monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
 ) -> None:
+    if terminal:
+        at_a_terminal(monkeypatch)
     failing = iter([True, True])
 
     def away_at_first(*arguments: Any) -> Any:
         if next(failing, False):
-            raise ClickHouseUnavailable("ClickHouse does not answer")
+            raise ClickHouseUnavailable("ClickHouse [/ch] does not answer")
         return loaded(*arguments)
 
     monkeypatch.setattr(wait, "loaded", away_at_first)
     assert main(["bulk", "--engine", "queue", "--wait"]) == 0
-    assert "ClickHouse does not answer" in (console.answer() and console.err)
+    assert "ClickHouse [/ch]" in (console.answer() and console.err)
 
 
 @pytest.mark.slow

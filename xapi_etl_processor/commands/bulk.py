@@ -217,7 +217,7 @@ def _bar() -> Iterator[Callable[[Outcome], None]]:
         TextColumn("{task.completed:,} objects"),
         TextColumn("{task.fields[statements]:,} statements"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[key]}", style="dim"),
+        TextColumn("{task.fields[key]}", style="dim", markup=False),
     )
     statements = 0
     console = Console(stderr=True)
@@ -229,6 +229,7 @@ def _bar() -> Iterator[Callable[[Outcome], None]]:
         def on_outcome(outcome: Outcome) -> None:
             nonlocal statements
             statements += outcome.counts.video + outcome.counts.other
-            bar.update(task, advance=1, statements=statements, key=outcome.obj.key[-60:])
+            key = "".join(c if c.isprintable() else "?" for c in outcome.obj.key[-60:])
+            bar.update(task, advance=1, statements=statements, key=key)
 
         yield on_outcome

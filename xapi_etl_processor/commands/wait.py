@@ -62,7 +62,7 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
         after="",
         min_age_minutes=minutes,
     )
-    say("the queue is empty: verifies")
+    say("the queue is empty: now it is verified that all is loaded")
     verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))
     return {
         "success": verified["success"] and verified["complete"],
@@ -131,7 +131,7 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("objects, {task.fields[note]}"),
+        TextColumn("objects, {task.fields[note]}", markup=False),
         TimeRemainingColumn(compact=True),
     )
     told_at = -float(TOLD_SECONDS)

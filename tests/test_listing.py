@@ -55,6 +55,8 @@ UNUSUAL = [
     "section/2024-03-15T/video/2024-03-15T08-00-00Z_8.jsonl",
     "section/CAT-T/video/2024-03-15T08-00-00Z_8.jsonl",
     "section/2/video/",
+    "section/section/video/2024-03-15T08-00-00Z_8.jsonl",
+    "section/section/video/video/2024-03-15T08-00-00Z_8.jsonl",
     "section/2/video/2024-03-15T08-00-00Z_ü?é.jsonl",
     "sectionless/2024-03-15T08-00-00Z_8.jsonl",
 ]
@@ -67,6 +69,9 @@ SCOPES: list[dict[str, Any]] = [
     {"section_id": 10, "categories": ["Tests", "quiz"]},
     {"section_id": 1, "categories": ["2024-03-20T10-00-00Z", "video"]},
     {"s3_prefix": "section/1/2024-03-02T10-00-00Z/"},
+    {"section_id": "section", "categories": ["video"]},
+    {"section_id": "section", "s3_prefix": "section/section/"},
+    {"s3_prefix": "section/section/", "categories": ["video"]},
     {"s3_prefix": "section/1/video/2024/"},
     {"s3_prefix": ""},
     {"s3_prefix": "", "section_id": [1, 2], "categories": ["video"]},

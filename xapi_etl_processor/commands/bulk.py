@@ -229,7 +229,9 @@ def _bar() -> Iterator[Callable[[Outcome], None]]:
         def on_outcome(outcome: Outcome) -> None:
             nonlocal statements
             statements += outcome.counts.video + outcome.counts.other
-            key = "".join(c if c.isprintable() else "?" for c in outcome.obj.key[-60:])
+            key = outcome.obj.key[-60:]
+            if not key.isprintable():
+                key = "".join(c if c.isprintable() else "?" for c in key)
             bar.update(task, advance=1, statements=statements, key=key)
 
         yield on_outcome

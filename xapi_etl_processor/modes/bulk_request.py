@@ -12,7 +12,12 @@ from typing import Any
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.sources.access import check_allowed, check_bucket_allowed
-from xapi_etl_processor.sources.objects import MAX_SECTION_NUMBER, S3Object, section_id
+from xapi_etl_processor.sources.objects import (
+    MAX_SECTION_NUMBER,
+    S3Object,
+    holds_sections,
+    section_id,
+)
 from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
@@ -307,7 +312,7 @@ def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> s
     if sections and named is not None and named not in sections:
         wanted = ", ".join(map(str, sections))
         raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
-    narrow = len(sections) == 1 and f"/{prefix}".endswith("/section/")
+    narrow = len(sections) == 1 and holds_sections(prefix)
     return f"{prefix}{sections[0]}/" if narrow else prefix
 
 

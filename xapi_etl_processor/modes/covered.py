@@ -9,7 +9,7 @@ from xapi_etl_processor.errors import Defect, InventoryUnusable, S3Error, S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
 from xapi_etl_processor.sources import s3_inventory, s3_listing
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.objects import S3Object, holds_sections
 from xapi_etl_processor.sources.s3_listing import OPEN, Scope
 
 
@@ -106,7 +106,9 @@ class Covered:
     def _check_dated(self, obj: S3Object) -> None:
         """Raises InventoryUnusable for an object that may be of a wanted day, and may be not."""
         request = self._request
-        if obj.written_ms is None and not request.covers(obj):
+        if not {"start_date", "end_date"} & request.scope.keys():
+            return
+        if obj.written_ms is None:
             of_any_day = replace(request, first_day=None, last_day=None)
             if obj.key.startswith(request.prefix) and of_any_day.covers(obj):
                 raise InventoryUnusable(
@@ -135,7 +137,7 @@ def scope_of(request: BulkRequest) -> Scope:
     """What to list for a request."""
     first, last = (request.scope.get(name) for name in ("start_date", "end_date"))
     sections = None
-    if request.sections and f"/{request.prefix}".endswith("/section/"):
+    if request.sections and holds_sections(request.prefix):
         sections = tuple(sorted(f"{request.prefix}{section}/" for section in request.sections))
     days = (first or OPEN[0], last or OPEN[1]) if first or last else None
     return Scope(request.bucket, request.prefix, sections, request.categories, days)

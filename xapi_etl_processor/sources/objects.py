@@ -93,6 +93,11 @@ class S3Object:
         return f"{datetime.fromtimestamp(self.written_ms / 1000, UTC):%Y-%m}"
 
 
+def holds_sections(prefix: str) -> bool:
+    """Whether the folders in this folder are those of sections."""
+    return f"/{prefix}".endswith("/section/") and not S3Object("", prefix).section
+
+
 def day_of(key: str) -> int | None:
     """Milliseconds since 1970 at the beginning of the UTC day that a key names: the first of its
     names below the section's, of folders and of the file, that begins with a day and a T has it.

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
 from xapi_etl_processor.errors import S3Late
-from xapi_etl_processor.sources.objects import S3Object, day_of
+from xapi_etl_processor.sources.objects import S3Object, day_of, holds_sections
 from xapi_etl_processor.sources.s3_errors import translated
 from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.timestamps import milliseconds
@@ -32,8 +32,6 @@ _OTHER_GROUPS = 10
 """How many groups of a folder may be no days before all that is left in it is listed key by key.
 Our limit: each takes a request."""
 
-_SECTIONS = re.compile(r"(?:^|/)section/$")
-_SECTION = re.compile(r"(?:^|/)section/[^/]+/$")
 _DAY = re.compile(r"(.*/|)(\d{4}-\d\d-\d\d)T", re.ASCII | re.DOTALL)
 
 OPEN = ("", "9999")
@@ -195,11 +193,11 @@ class _Requests:
         sections: Iterable[str] = (scope.prefix,)
         if scope.sections is not None:
             sections = scope.sections
-        elif _SECTIONS.search(scope.prefix) and (scope.days or scope.categories):
+        elif holds_sections(scope.prefix) and (scope.days or scope.categories):
             sections = self._sections(scope.prefix, after)
         for section in sections:
             within = [f"{section}{category}/" for category in scope.categories]
-            folders = within if within and _SECTION.search(section) else [section]
+            folders = within if within and _is_section(section) else [section]
             yield from (folder for folder in folders if not folder or after < _end(folder))
 
     def _sections(self, prefix: str, after: str) -> Iterator[str]:
@@ -286,10 +284,15 @@ class _Requests:
                 yield from sorted(entries, key=_key)
 
 
+def _is_section(folder: str) -> bool:
+    above, _, name = folder.removesuffix("/").rpartition("/")
+    return folder.endswith("/") and bool(name) and holds_sections(f"{above}/")
+
+
 def _day(group: str) -> _Day | None:
     """The day that a group is about; None if it is about something else, such as a section."""
     found = _DAY.fullmatch(group)
-    if not found or _SECTIONS.search(found[1]) or milliseconds(found[2]) is None:
+    if not found or holds_sections(found[1]) or milliseconds(found[2]) is None:
         return None
     return _Day(*found.groups())
 

@@ -63,7 +63,7 @@ class Plan:
     """Records in a message of the backfill."""
     repeated: int = 20
     """Of so many messages, one is delivered twice without a reason, as SQS may."""
-    visibility: float = 10.0
+    visibility: float = 3.0
     """Seconds until what a killed worker had is delivered again."""
     alone: float = 20.0
 

@@ -10,6 +10,7 @@ example: python -m benchmarks.backfill --bundles 1000 10000 --workers 2 --kill 2
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
 import sys
@@ -27,14 +28,18 @@ from clickhouse_driver import Client
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import static_s3
+from benchmarks import scaling, static_s3
+from benchmarks.coefficients import coefficients
 from benchmarks.memory_queue import MemoryQueue
 from benchmarks.numbered import EACH, LIVE, SUM_OF_DIGESTS, History
 from benchmarks.pollers import Poller, polling, wait_until
+from benchmarks.scenario import DAY, Setup
+from benchmarks.simulation import simulate
 from benchmarks.static_s3 import NginxFailed
 from local import process
 from local.aws import environment, loader_environment
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.reference import with_tables
 from xapi_etl_processor.storage.migrations import migrate
 
 BUCKET = "bundles"
@@ -42,6 +47,8 @@ DATABASE = "xapi_analytics"
 LIVE_POLLERS = 2
 LIVE_BATCH, LIVE_WINDOW = 100, 1.0
 """As in the stack, but for the window, whose 5 seconds would hide everything else."""
+
+COMMAND = "make backfill"
 
 PATIENCE = 3600
 """Seconds for one run. Our limit."""
@@ -244,6 +251,10 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
     "ms a bundle": lambda found: (
         f"{found.seconds * 1000 / found.plan.bundles:.2f}" if found.plan.bundles else ""
     ),
+    "simulated": lambda found: f"{predicted(found.plan):,.1f}" if found.plan.bundles else "",
+    "off by": lambda found: (
+        f"{predicted(found.plan) / found.seconds - 1:+.0%}" if found.plan.bundles else ""
+    ),
     "messages": lambda found: f"{found.messages:,}",
     "killed": lambda found: f"{found.killed:,}",
     "delivered again": lambda found: f"{found.again:,}",
@@ -257,6 +268,36 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
     "most": lambda found: f"{max(found.delays, default=0):.2f}",
 }
 """What is shown of a run. Readers see each statement once; "changed" counts bundles."""
+
+
+def predicted(plan: Plan) -> float:
+    """Seconds that the simulation gives a backfill on this machine, whose processors the workers
+    share with ClickHouse. S3 and the queue are here, and do not make anybody wait.
+    """
+    known = coefficients()._replace(request_ms=1.0, receive_ms=0.0)
+    setup = Setup(
+        statements=plan.live * EACH * DAY,
+        each=EACH,
+        peak=1.0,
+        batch_size=LIVE_BATCH,
+        window=LIVE_WINDOW,
+        concurrency=LIVE_POLLERS,
+        processors=os.cpu_count() or 1,
+        shared=True,
+        history=plan.bundles * EACH,
+        history_concurrency=plan.workers,
+        records=plan.records,
+        hours=0.0,
+        step=0.1,
+    )
+    return (simulate(setup, known).history_hours or 0.0) * 3600
+
+
+def markdown(runs: Sequence[Found]) -> str:
+    """The runs as a table of docs/scaling.md."""
+    lines = [list(COLUMNS), ["---:"] * len(COLUMNS)]
+    lines += [[cell(found) for cell in COLUMNS.values()] for found in runs]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def table(runs: Sequence[Found]) -> Table:
@@ -282,9 +323,9 @@ def main() -> int:
         "--bundles",
         type=int,
         nargs="+",
-        default=[1000, 10_000],
+        default=[1000, 10_000, 100_000],
         metavar="N",
-        help=f"bundles of {EACH} statements, one run for each number (1000 10000)",
+        help=f"bundles of {EACH} statements, one run for each number (1000 10000 100000)",
     )
     parser.add_argument("--workers", type=int, default=2, help="of the backfill (%(default)s)")
     parser.add_argument(
@@ -293,7 +334,9 @@ def main() -> int:
     parser.add_argument(
         "--live", type=float, default=5, help="bundles a second that arrive (%(default)s)"
     )
-    parser.add_argument("--write", action="store_true", help="write the table into docs/scaling.md")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the table into {scaling.PAGE.name}"
+    )
     options = parser.parse_args()
     if min(options.bundles) < 1 or options.workers < 1 or min(options.kill, options.live) < 0:
         parser.error("--bundles and --workers must be above 0, --kill and --live not below")
@@ -306,7 +349,12 @@ def main() -> int:
     except (NginxFailed, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1
-    Console(width=None if sys.stdout.isatty() else 180).print(table(runs))
+    Console(width=None if sys.stdout.isatty() else 200).print(table(runs))
+    if options.write:
+        text = scaling.PAGE.read_text(encoding="utf-8")
+        scaling.PAGE.write_text(
+            with_tables(text, {"backfill": markdown(runs)}, COMMAND), encoding="utf-8"
+        )
     if any(any(found.wrong) for found in runs):
         print("DATA IS WRONG: see the columns lost, doubled and changed", file=sys.stderr)
         return 1

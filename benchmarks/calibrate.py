@@ -135,7 +135,9 @@ def _batches(
     sizes = [(1.0, float(b), float(b * each)) for b, each in shapes]
     cpu = _least_squares(sizes, [statistics.median(own[s]) for s in shapes])
     wait = _least_squares(
-        [(1.0, size[2]) for size in sizes], [statistics.median(waits[s]) for s in shapes]
+        # The least, since a wait grows with all that the machine does besides.
+        [(1.0, size[2]) for size in sizes],
+        [min(waits[s]) for s in shapes],
     )
     rest = _least_squares(
         [(1.0, size[2]) for size in sizes], [theirs[s] / (ROUNDS - 1) for s in shapes]

@@ -67,10 +67,12 @@ class MemoryQueue:
                 heapq.heappush(self._waiting, (now + self.visibility, number, message))
         return taken
 
-    def delete(self, messages: Iterable[Message]) -> None:
-        """Remove messages for good, as Lambda does after a success."""
+    def delete(self, messages: Iterable[Message]) -> list[Message]:
+        """Remove messages for good, as Lambda does after a success; gives those that were there."""
         with self._changed:
-            self._left.difference_update(message.id for message in messages)
+            found = [message for message in messages if message.id in self._left]
+            self._left.difference_update(message.id for message in found)
+            return found
 
     def __len__(self) -> int:
         """How many messages are not deleted."""

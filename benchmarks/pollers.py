@@ -88,10 +88,10 @@ class Poller(threading.Thread):
         else:
             self._log.durations.append(ended - started)
         done = [one for one in batch if one.id not in failed]
-        self._queue.delete(done)
         self._log.again += len(failed)
-        if done:
-            self._log.delays += [ended - one.sent for one in done]
+        # Another poller may have been as far, if it took longer than messages are invisible.
+        if first := self._queue.delete(done):
+            self._log.delays += [ended - one.sent for one in first]
             self._log.ended = max(self._log.ended, ended)
 
     def _loader(self) -> subprocess.Popen[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from benchmarks.coefficients import Coefficients
+from benchmarks.coefficients import Coefficients, read
 from benchmarks.costs import GB_SECOND, REQUEST
 from benchmarks.scenario import (
     DAY,
@@ -218,18 +218,23 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
     }
 
 
+def day_table(size: Size, known: Coefficients) -> str:
+    """A size of a day as the page shows it."""
+    return _size(size, [day_rows(setup, known) for setup in size.ways.values()])
+
+
+def backfill_table(size: Size, known: Coefficients) -> str:
+    """A size of a backfill as the page shows it."""
+    return _size(size, [backfill_rows(setup, known) for setup in size.ways.values()])
+
+
 def tables(known: Coefficients) -> dict[str, str]:
     """The generated parts of the page."""
     return {
-        "days": "\n".join(
-            _size(size, [day_rows(s, known) for s in size.ways.values()]) for size in DAYS
-        ),
-        "backfills": "\n".join(
-            _size(size, [backfill_rows(s, known) for s in size.ways.values()])
-            for size in BACKFILLS
-        ),
-        "coefficients": _coefficients(),
-    }  # fmt: skip
+        "days": "\n".join(day_table(size, known) for size in DAYS),
+        "backfills": "\n".join(backfill_table(size, known) for size in BACKFILLS),
+        "coefficients": coefficient_table(),
+    }
 
 
 def page(known: Coefficients, text: str) -> str:
@@ -250,9 +255,8 @@ def _size(size: Size, columns: Sequence[dict[str, str]]) -> str:
     return "".join(lines)
 
 
-def _coefficients() -> str:
-    from benchmarks.coefficients import read
-
+def coefficient_table() -> str:
+    """All coefficients that the file has, also those of others."""
     rows = [
         f"| {found['value']:,.3g} | {found['unit']} | {found['how']} |\n"
         for found in read().values()

@@ -33,6 +33,7 @@ from benchmarks.coefficients import coefficients
 from benchmarks.memory_queue import MemoryQueue
 from benchmarks.numbered import EACH, LIVE, SUM_OF_DIGESTS, History
 from benchmarks.pollers import Poller, polling, wait_until
+from benchmarks.processor_time import newest_child, processor_seconds
 from benchmarks.scenario import DAY, Setup
 from benchmarks.simulation import simulate
 from benchmarks.static_s3 import NginxFailed
@@ -100,6 +101,8 @@ class Found(NamedTuple):
 
     plan: Plan
     seconds: float
+    processor: float
+    """Seconds of processor, of all workers and of ClickHouse."""
     messages: int
     invocations: int
     killed: int
@@ -129,10 +132,11 @@ def run(plan: Plan) -> Found:
         with static_s3.serving(folder / "objects") as s3, process.clickhouse(folder / "db") as port:
             variables = loader_environment(port, environment(s3), BUCKET)
             migrate(Settings.from_env(variables))
-            return _run(plan, history, variables, port)
+            return _run(plan, history, variables, (newest_child(), port))
 
 
-def _run(plan: Plan, history: History, variables: dict[str, str], port: int) -> Found:
+def _run(plan: Plan, history: History, variables: dict[str, str], server: tuple[int, int]) -> Found:
+    """`server` is ClickHouse's process and port."""
     old, new = MemoryQueue(plan.visibility), MemoryQueue(plan.visibility)
     first = history.notification([LIVE])
     dice = random.Random(plan.bundles)  # noqa: S311  # no secret
@@ -140,13 +144,18 @@ def _run(plan: Plan, history: History, variables: dict[str, str], port: int) -> 
     repeated = dice.sample(messages, len(messages) // plan.repeated)
     with (
         polling(new, LIVE_POLLERS, variables, first, size=LIVE_BATCH, window=LIVE_WINDOW) as (
-            _,
+            live_pollers,
             live_log,
         ),
         polling(old, plan.workers, variables, first) as (workers, log),
     ):
+
+        def processor() -> float:
+            pids = [server[0], *(one.process.pid for one in (*workers, *live_pollers))]
+            return log.lost_processor + sum(map(processor_seconds, pids))
+
         with _uploading(history, new, plan.live) as uploaded:
-            started = time.monotonic()
+            started, used = time.monotonic(), processor()
             if messages:
                 old.send([*messages, *repeated])
                 _kill_on_the_way(old, workers, plan.kills, dice)
@@ -154,13 +163,15 @@ def _run(plan: Plan, history: History, variables: dict[str, str], port: int) -> 
             else:
                 threading.Event().wait(plan.alone)
         wait_until(lambda: not len(new), PATIENCE, "loading what was uploaded last")
+        used = processor() - used
     live = next(uploaded) - LIVE - 1
-    with Client("127.0.0.1", port) as client:
+    with Client("127.0.0.1", server[1]) as client:
         [(rows,)] = client.execute(f"SELECT count() FROM {DATABASE}.video_events")
         wrong = judge(client, history, [*range(plan.bundles), *range(LIVE, LIVE + 1 + live)])
     return Found(
         plan,
         (log.ended or time.monotonic()) - started,
+        used,
         old.sent,
         len(log.durations),
         log.killed,
@@ -212,7 +223,7 @@ def _kill_on_the_way(
         wait_until(lambda: any(one.busy.is_set() for one in workers), PATIENCE, "any work")
         time.sleep(dice.uniform(0, 0.2))  # Random, so that any moment of the work is hit.
         busy = [one for one in workers if one.busy.is_set()] or list(workers)
-        dice.choice(busy).process.kill()
+        dice.choice(busy).kill()
 
 
 def judge(client: Client, history: History, written: Sequence[int]) -> Wrong:
@@ -251,10 +262,9 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
     "ms a bundle": lambda found: (
         f"{found.seconds * 1000 / found.plan.bundles:.2f}" if found.plan.bundles else ""
     ),
-    "simulated": lambda found: f"{predicted(found.plan):,.1f}" if found.plan.bundles else "",
-    "off by": lambda found: (
-        f"{predicted(found.plan) / found.seconds - 1:+.0%}" if found.plan.bundles else ""
-    ),
+    "simulated": lambda found: _simulated(found, 0),
+    "s of processor": lambda found: f"{found.processor:,.1f}",
+    "simulated ": lambda found: _simulated(found, 1),
     "messages": lambda found: f"{found.messages:,}",
     "killed": lambda found: f"{found.killed:,}",
     "delivered again": lambda found: f"{found.again:,}",
@@ -270,9 +280,17 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
 """What is shown of a run. Readers see each statement once; "changed" counts bundles."""
 
 
-def predicted(plan: Plan) -> float:
-    """Seconds that the simulation gives a backfill on this machine, whose processors the workers
-    share with ClickHouse. S3 and the queue are here, and do not make anybody wait.
+def _simulated(found: Found, which: int) -> str:
+    """The simulated seconds, or seconds of processor, and how far off they are."""
+    if not found.plan.bundles:
+        return ""
+    real, made = (found.seconds, found.processor)[which], predicted(found.plan)[which]
+    return f"{made:,.1f} ({made / real - 1:+.0%})"
+
+
+def predicted(plan: Plan) -> tuple[float, float]:
+    """Seconds, and seconds of processor, that the simulation gives a backfill on this machine. The
+    workers share its processors with ClickHouse, and nobody waits for S3 or the queue.
     """
     known = coefficients()._replace(request_ms=1.0, receive_ms=0.0)
     setup = Setup(
@@ -290,7 +308,8 @@ def predicted(plan: Plan) -> float:
         hours=0.0,
         step=0.1,
     )
-    return (simulate(setup, known).history_hours or 0.0) * 3600
+    result = simulate(setup, known)
+    return (result.history_hours or 0.0) * 3600, result.processor_seconds
 
 
 def markdown(runs: Sequence[Found]) -> str:

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import coefficients, data, setting, static_s3, worker
+from benchmarks.processor_time import newest_child, processor_seconds
 from local import process
 from local.aws import environment, loader_environment
 from xapi_etl_processor.config import Settings
@@ -69,23 +70,13 @@ def measured() -> dict[str, float]:
         with static_s3.serving(folder / "objects") as s3, process.clickhouse(folder / "db") as port:
             variables = loader_environment(port, environment(s3), BUCKET) | setting.FOR_THE_PROCESS
             migrate(Settings.from_env(variables))
-            server = _newest_child()
+            server = newest_child()
             with Client("127.0.0.1", port) as client:
                 # What merges take is measured apart.
                 client.execute("SYSTEM STOP MERGES")
                 found = _batches(variables | {"PATH": os.environ["PATH"]}, server, batches)
                 client.execute("SYSTEM START MERGES")
             return found | _merges(port, server)
-
-
-def _newest_child() -> int:
-    """The process that was started last."""
-    return int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
-
-
-def _processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _written(bucket: Path) -> dict[tuple[int, int], list[dict[str, object]]]:
@@ -125,11 +116,11 @@ def _batches(
             for shape in shapes:
                 payload = batches[shape][number]
                 bundles, each = shape
-                before = _processor_seconds(server)
+                before = processor_seconds(server)
                 took = ask("load", payload=payload, statements=bundles * each, objects=bundles)
                 time.sleep(0.05)  # What the server still does for it counts.
                 if number:
-                    theirs[shape] += _processor_seconds(server) - before
+                    theirs[shape] += processor_seconds(server) - before
                     own[shape].append(took["cpu"])
                     waits[shape].append(max(0.0, took["wall"] - took["cpu"]))
     sizes = [(1.0, float(b), float(b * each)) for b, each in shapes]
@@ -193,9 +184,9 @@ def _merge_seconds(client: Client, server: int, rows: int) -> float:
             f" FROM video_events LIMIT {rows} OFFSET {start}"
         )
     client.execute("SYSTEM START MERGES merging")
-    before = _processor_seconds(server)
+    before = processor_seconds(server)
     client.execute("OPTIMIZE TABLE merging FINAL")
-    took = _processor_seconds(server) - before
+    took = processor_seconds(server) - before
     client.execute("DROP TABLE merging SYNC")
     return took
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from benchmarks.memory_queue import MemoryQueue, Message
+from benchmarks.processor_time import processor_seconds
 from tests.event_source_mapping import failed_messages
 from tests.faults import child
 
@@ -31,6 +32,8 @@ class Log:
     """Of each invocation that ended."""
 
     killed: int = 0
+    lost_processor: float = 0.0
+    """Seconds of processor that killed processes had used."""
     again: int = 0
     """Messages that were left in the queue by an invocation, to be delivered again."""
 
@@ -62,6 +65,11 @@ class Poller(threading.Thread):
         while not self.ended.is_set():
             if batch := self._batch():
                 self._deliver(batch)
+
+    def kill(self) -> None:
+        """Kill the process, as if its machine had failed."""
+        self._log.lost_processor += processor_seconds(self.process.pid)
+        self.process.kill()
 
     def close(self) -> None:
         """End the process; the thread must have been stopped."""

@@ -76,6 +76,8 @@ class Result:
     new_parts: float = 0.0
     invocations: float = 0.0
     function_seconds: float = 0.0
+    processor_seconds: float = 0.0
+    """Of the functions' processors, at full speed, and of ClickHouse's."""
     sqs_requests: float = 0.0
     bundles: float = 0.0
     """Bundles that were stored, of the queue and of the backfill."""
@@ -376,6 +378,7 @@ class _Simulation:
                 inserts += one.batches * one.cost.inserts
                 parts += one.batches * one.cost.parts
                 result.bundles += one.bundles
+                result.processor_seconds += one.processors(shared=True)
         result.inserts += inserts
         result.new_parts += parts
         result.most_inserts = max(result.most_inserts, inserts / step)

@@ -31,6 +31,7 @@ def test_a_backfill_whose_workers_are_killed_loads_each_statement_once_beside_li
     assert found.messages > 300 / 20
     assert found.live > 0
     assert len(found.delays) == found.live
+    assert found.processor > 0
     assert found.rows >= found.statements
     assert max(found.delays) < 20
 
@@ -122,5 +123,6 @@ def test_delays_are_told_by_share() -> None:
 
 
 def test_the_simulation_expects_ten_times_the_time_for_ten_times_the_bundles() -> None:
-    small, large = predicted(Plan(1000)), predicted(Plan(10_000))
+    (small, _), (large, processor) = predicted(Plan(1000)), predicted(Plan(10_000))
     assert large / small == pytest.approx(10, rel=0.15)
+    assert processor < (os.cpu_count() or 1) * large * 1.1

@@ -293,9 +293,11 @@ class _Simulation:
         if self.depth <= 0:
             return _Demand()
         arriving = self.depth / step
-        # What arrives while a poller's last batch is processed is there when it asks again.
-        once = invocation(setup, min(setup.batch_size, 1 + arriving / pollers), self.known).seconds
-        batch = min(setup.batch_size, 1 + arriving * (setup.window + once) / pollers)
+        batch, busy = 1.0, setup.window
+        for _ in range(3):
+            # What arrives while a poller's last batch is processed is there when it asks again.
+            batch = min(setup.batch_size, 1 + arriving * busy / pollers)
+            busy = setup.window + invocation(setup, batch, self.known).seconds
         full = batch >= setup.batch_size
         receiving = math.ceil(batch / RECEIVED) * self.known.receive_ms / 1e3
         gather = min(setup.window, (batch - 1) * pollers / arriving) if full else setup.window

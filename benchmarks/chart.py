@@ -74,7 +74,12 @@ def _curves(panel: Panel) -> Any:
         alt.Chart(alt.InlineData(values), title=panel.title, width=560, height=180)
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X("x:Q", title=panel.x, scale=alt.Scale(type=panel.x_scale, nice=False)),
+            x=alt.X(
+                "x:Q",
+                title=panel.x,
+                scale=alt.Scale(type=panel.x_scale, nice=False),
+                axis=alt.Axis(format="~s"),
+            ),
             y=alt.Y("y:Q", title=panel.y, scale=scale, axis=alt.Axis(format="~s")),
             color=alt.Color(
                 "name:N",

@@ -100,7 +100,7 @@ def main() -> int:
     if options.picture:
         from benchmarks import chart
 
-        chart.draw_curves(options.picture, _panels({"": result}))
+        chart.draw_curves(options.picture, _panels({"simulated": result}))
     return 0
 
 
@@ -187,7 +187,7 @@ def _write(known: Coefficients) -> None:
     scaling.PAGE.write_text(scaling.page(known, text), encoding="utf-8")
     outage = simulate(Setup(1e8, outage=scaling.OUTAGE, hours=36), known)
     volumes = [10 ** (6 + step / 5) for step in range(21)]
-    windows = {"the defaults": Setup(), "100 functions": Setup(concurrency=100)}
+    windows = {"the defaults": Setup(), "MaximumConcurrency 100": Setup(concurrency=100)}
     delays = {
         name: [
             (volume, max(0.1, simulate(replace(setup, statements=volume), known).delay(0.99)))
@@ -195,7 +195,7 @@ def _write(known: Coefficients) -> None:
         ]
         for name, setup in windows.items()
     }
-    curve = _panels({"": outage})
+    curve = _panels({"the defaults": outage})
     waiting, functions = curve[0], curve[2]
     chart.draw_curves(
         PICTURE,

@@ -33,7 +33,7 @@ from benchmarks.coefficients import coefficients
 from benchmarks.memory_queue import MemoryQueue
 from benchmarks.numbered import EACH, LIVE, SUM_OF_DIGESTS, History
 from benchmarks.pollers import Poller, polling, wait_until
-from benchmarks.processor_time import newest_child, processor_seconds
+from benchmarks.processor_time import busy_seconds, newest_child, processor_seconds
 from benchmarks.scenario import DAY, Setup
 from benchmarks.simulation import simulate
 from benchmarks.static_s3 import NginxFailed
@@ -103,6 +103,8 @@ class Found(NamedTuple):
     seconds: float
     processor: float
     """Seconds of processor, of all workers and of ClickHouse."""
+    left: float
+    """Processors that all else on the machine left to them."""
     messages: int
     invocations: int
     killed: int
@@ -155,7 +157,7 @@ def _run(plan: Plan, history: History, variables: dict[str, str], server: tuple[
             return log.lost_processor + sum(map(processor_seconds, pids))
 
         with _uploading(history, new, plan.live) as uploaded:
-            started, used = time.monotonic(), processor()
+            started, used, busy = time.monotonic(), processor(), busy_seconds()
             if messages:
                 old.send([*messages, *repeated])
                 _kill_on_the_way(old, workers, plan.kills, dice)
@@ -164,6 +166,8 @@ def _run(plan: Plan, history: History, variables: dict[str, str], server: tuple[
                 threading.Event().wait(plan.alone)
         wait_until(lambda: not len(new), PATIENCE, "loading what was uploaded last")
         used = processor() - used
+        # This process uploads and delivers, and is no part of what is simulated.
+        others = max(0.0, busy_seconds() - busy - used) / (time.monotonic() - started)
     live = next(uploaded) - LIVE - 1
     with Client("127.0.0.1", server[1]) as client:
         [(rows,)] = client.execute(f"SELECT count() FROM {DATABASE}.video_events")
@@ -172,6 +176,7 @@ def _run(plan: Plan, history: History, variables: dict[str, str], server: tuple[
         plan,
         (log.ended or time.monotonic()) - started,
         used,
+        max(0.1, (os.cpu_count() or 1) - others),
         old.sent,
         len(log.durations),
         log.killed,
@@ -263,6 +268,7 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
         f"{found.seconds * 1000 / found.plan.bundles:.2f}" if found.plan.bundles else ""
     ),
     "simulated": lambda found: _simulated(found, 0),
+    "processors": lambda found: f"{found.left:.1f}",
     "s of processor": lambda found: f"{found.processor:,.1f}",
     "simulated ": lambda found: _simulated(found, 1),
     "messages": lambda found: f"{found.messages:,}",
@@ -284,12 +290,12 @@ def _simulated(found: Found, which: int) -> str:
     """The simulated seconds, or seconds of processor, and how far off they are."""
     if not found.plan.bundles:
         return ""
-    real, made = (found.seconds, found.processor)[which], predicted(found.plan)[which]
+    real, made = (found.seconds, found.processor)[which], predicted(found.plan, found.left)[which]
     return f"{made:,.1f} ({made / real - 1:+.0%})"
 
 
-def predicted(plan: Plan) -> tuple[float, float]:
-    """Seconds, and seconds of processor, that the simulation gives a backfill on this machine. The
+def predicted(plan: Plan, processors: float) -> tuple[float, float]:
+    """Seconds, and seconds of processor, that the simulation gives a backfill on one machine. The
     workers share its processors with ClickHouse, and nobody waits for S3 or the queue.
     """
     known = coefficients()._replace(request_ms=1.0, receive_ms=0.0)
@@ -300,7 +306,7 @@ def predicted(plan: Plan) -> tuple[float, float]:
         batch_size=LIVE_BATCH,
         window=LIVE_WINDOW,
         concurrency=LIVE_POLLERS,
-        processors=os.cpu_count() or 1,
+        processors=processors,
         shared=True,
         history=plan.bundles * EACH,
         history_concurrency=plan.workers,

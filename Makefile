@@ -21,7 +21,7 @@ MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
 
-.PHONY: help run test test-fast bench mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast bench simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -81,6 +81,12 @@ bench: $(if $(findstring --others,$(BENCH))$(findstring --write,$(BENCH)),$(VENV
 
 bench: $(VENV)/ready ## measure beside ClickHouse and others: six minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+simulate: $(VENV)/ready ## write the tables and curves of docs/scaling.md: half a minute
+	@$(BIN)/python -m benchmarks.simulate --write
+
+backfill: $(VENV)/ready ## load up to 100,000 bundles while workers are killed, and write the table: five minutes
+	@$(BIN)/python -m benchmarks.backfill --write
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \

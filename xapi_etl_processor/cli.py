@@ -14,6 +14,7 @@ from xapi_etl_processor.commands import (
     invoke,
     load,
     migrate,
+    optimize,
     rejects,
     report,
     rights,
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, load, invoke, explain),
-        *(status, verify, rejects, report, rights, health),
+        *(status, verify, rejects, optimize, report, rights, health),
     ):
         module.add_to(commands)
     return parser

@@ -30,11 +30,14 @@ REPORT_SECONDS = 1
 
 
 class Failure(NamedTuple):
-    """A message that failed, why, and whether it is poison (see errors.py)."""
+    """A message that failed, why, whether it is poison (see errors.py), and whether ClickHouse was
+    too busy for it.
+    """
 
     message: Message
     reason: str
     poison: bool
+    busy: bool
 
 
 def is_suspect(message: Message, run: Run) -> bool:
@@ -64,7 +67,11 @@ def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
             for name, reason in islice(dead.items(), SHOWN_FAILURES)
         ]
         logger.error("sent to the dead-letter queue", extra={"dead_letters": shown})
-    again = [receipt for one, receipt in ours if one.message.id not in dead]
+    again = [
+        (receipt, queue.pause_seconds(receipt.receives, busy=one.busy))
+        for one, receipt in ours
+        if one.message.id not in dead
+    ]
     queue.give_back(run.settings.queue_url, again, until)
     return set(dead)
 

@@ -6,10 +6,10 @@ import re
 from typing import Literal, NamedTuple
 
 Verdict = Literal["retry", "busy", "uncertain", "fatal"]
-"""retry: nothing was done, and it can work later. busy: the same, and the server needs time, so that
-an insert waits for minutes instead of seconds. uncertain: it may have been done, and the same
-rows with the same token may be sent again. fatal: somebody must change something first. A code
-that we do not know counts as uncertain: a repeat is safe."""
+"""retry: nothing was done, and it can work later. busy: the same, but the server needs time, and
+an insert waits for minutes. uncertain: it may have been done, and the same rows with the same token
+may be sent again. fatal: somebody must change something first. A code that we do not know counts
+as uncertain: a repeat is safe."""
 
 
 class Meaning(NamedTuple):

@@ -40,7 +40,7 @@ _RANGE = ".."
 
 
 class Part(NamedTuple):
-    """An active part: the inserts that it is made of, by number, its rows, and its bytes on disk."""
+    """An active part: which inserts it is made of, by number, its rows, and its bytes on disk."""
 
     first: int
     last: int

@@ -193,7 +193,7 @@ class Bench:
         return found
 
     def _both(self) -> tuple[float, float]:
-        return median(self._reads(5)), median(_timed(self.engine, FINAL) for _ in range(5))
+        return median(self._reads(3)), median(_timed(self.engine, FINAL) for _ in range(5))
 
     def _optimize(self) -> float:
         settings = "SETTINGS optimize_skip_merged_partitions = 1"

@@ -172,7 +172,7 @@ def coefficients(results: Sequence[Found]) -> dict[str, Any]:
 
     An insert of one writer takes `insert_ms`, `part_ms` for each month that it touches, and
     `row_us` for each row: lower quartiles, which leave out what else the machine did. A thread that
-    merges large parts writes `merge_rows_per_second`; each part of 10 rows takes it `merge_part_ms`.
+    merges large parts writes `merge_rows_per_second`; a part of 10 rows takes it `merge_part_ms`.
     """
     one_writer = [one for one in results if one.case.writers == 1]
     alone = {(one.case.rows, one.case.months): _quick(one) for one in one_writer}

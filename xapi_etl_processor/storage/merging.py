@@ -200,7 +200,10 @@ def _running(clickhouse: ClickHouse, table: str, month: str) -> Running | None:
         " table = %(table)s AND partition_id = %(partition)s ORDER BY num_parts DESC LIMIT 1",
         {**_table(clickhouse, table), "partition": _partition(month)},
     )
-    return Running(*rows[0]) if rows else None
+    if not rows:
+        return None
+    # Its sum of shares may be a little more than 1.
+    return Running(min(1.0, rows[0][0]), *rows[0][1:])
 
 
 def removed(before: Parts, after: Parts) -> int | None:

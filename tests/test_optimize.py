@@ -167,12 +167,15 @@ def test_without_the_right_the_error_names_it(
 
 @pytest.mark.slow
 def test_a_server_that_does_not_merge_is_asked_three_times_and_its_reason_is_given(
-    loaded: None, capsys: pytest.CaptureFixture[str]
+    loaded: None, capsys: pytest.CaptureFixture[str], clickhouse: ClickHouseServer
 ) -> None:
     """Its merges are stopped."""
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.extend([sql] * sql.startswith("OPTIMIZE"))
     found, said = optimize(capsys, "--month", "2024-01", code=1)
     assert "2024-01" in said
     assert re.search("ABORTED|CANNOT_ASSIGN_OPTIMIZE", found["error"])
+    assert len(asked) == 3
 
 
 def test_a_merge_whose_reply_was_lost_is_asked_for_again(

@@ -89,8 +89,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
-        # What was read before is stored all the same: after a stop for want of ClickHouse, nothing
-        # more would be.
+        # Before the stop is set, since nothing is stored after one for a busy ClickHouse.
         yield from storing.finish()
         storing.stop = stop = storing.stop or stop_after(error, StopReason.LEDGER_FAILED)
         for outcome in map(Outcome, page):

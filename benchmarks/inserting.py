@@ -44,6 +44,7 @@ SECTIONS = 50
 VIEW = f"SELECT * FROM section_daily WHERE section_id = {SECTION} ORDER BY day"
 FINAL = f"SELECT verb, count() FROM {EVENTS} FINAL GROUP BY verb"
 READ_PAUSE_SECONDS, WATCH_SECONDS = 0.5, 0.1
+READS = 5
 MOST_MERGING_SECONDS = 60
 """How long merges are waited for after the last insert."""
 
@@ -137,22 +138,25 @@ class Block:
 
 
 class Bench:
-    """An engine with the tables, and the blocks to insert."""
+    """An engine with the tables and views in a database, and the blocks to insert."""
 
-    def __init__(self, server: ClickHouseServer, folder: Path, most_rows: int) -> None:
+    def __init__(
+        self, server: ClickHouseServer, settings: Settings, folder: Path, most_rows: int
+    ) -> None:
         self.path = server.path
         self.folder = folder
         self.engine = server.engine
         self._numbers = count()
-        self.engine.query("USE xapi_analytics")
-        self._names = _sample(server, most_rows)
+        self._use = f"USE {settings.clickhouse_database}"
+        self.engine.query(self._use)
+        self._names = _sample(server, settings, most_rows)
         self._blocks: dict[tuple[int, int], Block] = {}
 
     def run(self, case: Case, seconds: float) -> Found:
         """Insert for that time; then wait for merges, and merge the rest as `optimize` does."""
         self._begin()
         found = Found(case)
-        found.before = self._reads(5)
+        found.before = self._reads(READS)
         before = self._events()
         stop = Event()
         block = self._block(case.rows, case.months)
@@ -174,9 +178,9 @@ class Bench:
             thread.join()
         found.events = {name: value - before[name] for name, value in self._events().items()}
         found.left = self._number(f"count() FROM system.parts WHERE active AND table = '{EVENTS}'")
-        found.after = self._reads(5)
+        found.after = self._reads(READS)
         found.optimizing = self._optimize()
-        found.optimized = self._reads(5)
+        found.optimized = self._reads(READS)
         return found
 
     def read_parts(self, parts: int) -> Reading:
@@ -193,7 +197,7 @@ class Bench:
         return found
 
     def _both(self) -> tuple[float, float]:
-        return median(self._reads(3)), median(_timed(self.engine, FINAL) for _ in range(5))
+        return median(self._reads(READS)), median(_timed(self.engine, FINAL) for _ in range(READS))
 
     def _optimize(self) -> float:
         settings = "SETTINGS optimize_skip_merged_partitions = 1"
@@ -260,7 +264,7 @@ class Bench:
     def _watch(self, stop: Event, found: Found) -> None:
         question = (
             "SELECT max(parts), sum(parts) FROM (SELECT count() AS parts FROM system.parts WHERE"
-            " active AND database = 'xapi_analytics' AND table = '{}' GROUP BY partition)"
+            " active AND database = currentDatabase() AND table = '{}' GROUP BY partition)"
         )
         with self._connection() as engine:
             while not stop.wait(WATCH_SECONDS):
@@ -295,7 +299,7 @@ class Bench:
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         engine = Connection(self.path)
-        engine.query("USE xapi_analytics")
+        engine.query(self._use)
         yield engine
         engine.close()
 
@@ -306,13 +310,14 @@ def bench(most_rows: int) -> Iterator[Bench]:
     with TemporaryDirectory() as folder:
         server = ClickHouseServer(Path(folder, "clickhouse"), user="default", password="").start()
         try:
-            migrate(Settings("127.0.0.1", server.port))
-            yield Bench(server, Path(folder), most_rows)
+            settings = Settings("127.0.0.1", server.port)
+            migrate(settings)
+            yield Bench(server, settings, Path(folder), most_rows)
         finally:
             server.stop()
 
 
-def _sample(server: ClickHouseServer, rows: int) -> list[str]:
+def _sample(server: ClickHouseServer, settings: Settings, rows: int) -> list[str]:
     """Load statements of the benchmarks into the table `sample`; returns the columns that the
     loader sends, the id first.
     """
@@ -321,7 +326,7 @@ def _sample(server: ClickHouseServer, rows: int) -> list[str]:
         parse(lines, 1, Source("s3://bucket/key", "etag", "2001", 0, 0)).chunk
     )
     names = ["event_id", *(name for name in columns if name != "event_id")]
-    client = ClickHouse(Settings("127.0.0.1", server.port))
+    client = ClickHouse(settings)
     server.engine.query(f"CREATE TABLE sample AS {EVENTS} ENGINE = Memory")
     client.insert("sample", columns, "sample")
     client.disconnect()

@@ -33,7 +33,8 @@ from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.transpose import to_columns
 
 BASE_ROWS = 100_000
-"""Rows of the section that is read, in four months and one part each, before the writers begin."""
+"""Rows of the section that is read, in four months and one part each, before the writers begin;
+they write into other months."""
 
 READ_ROWS = 400_000
 """Rows that are read in `read_parts`."""
@@ -216,7 +217,7 @@ class Bench:
 
     def _block(self, rows: int, months: int) -> Block:
         if (rows, months) not in self._blocks:
-            month = "addMonths(toDateTime64('2022-01-15 12:00:00', 3, 'UTC'), {}) + n % 999983"
+            month = "addMonths(toDateTime64('2021-01-15 12:00:00', 3, 'UTC'), {}) + n % 999983"
             at = month.format("n % 36" if months > 1 else "26")
             replaced = (
                 f"* REPLACE ({at} AS timestamp, {SECTION} + 1 + n % {SECTIONS} AS section_id,"

@@ -241,7 +241,7 @@ def test_rows_read_before_the_ledger_was_busy_are_stored(
     assert ask(IDS) == ids(range(2))
 
 
-@pytest.mark.fault(34, 35, 37, caught_by="one table of error codes")
+@pytest.mark.fault(34, 36, caught_by="one table of error codes")
 @pytest.mark.parametrize(
     ("code", "text"),
     [

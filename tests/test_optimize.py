@@ -129,6 +129,8 @@ def test_without_enough_free_space_nothing_is_begun(
         found, said = optimize(capsys, "--month", "2024-01", *more, code=1)
         assert re.search(r"2024-01 needs [0-9,]+ bytes of free space, and [0-9,]+ are free", said)
         assert found["error"] in said
+    # February is one part, which needs none.
+    optimize(capsys, "--month", "2024-02")
     assert asked == []
 
 

@@ -137,6 +137,13 @@ class ClickHouseUnavailable(ClickHouseError):
     retryable = True
 
 
+class ClickHouseBusy(ClickHouseUnavailable):
+    """The server is up and has too much to do: too many parts or queries, or no memory left.
+
+    Nothing was done. Waiting helps, and more writers make it worse.
+    """
+
+
 class ClickHouseWaking(ClickHouseUnavailable):
     """The server accepted the connection and has not greeted yet, as a sleeping one does."""
 

@@ -32,6 +32,7 @@ BAD_REQUESTS = {
     "UnknownPayload",
     "S3NotAllowed",
     "S3NoSuchBucket",
+    "S3BadInventory",
     "S3InvalidName",
 }
 

@@ -102,7 +102,7 @@ class S3NotAllowed(S3Error, BadRequest):
     poison = True
 
 
-class InventoryUnusable(S3Error, BadRequest):
+class S3BadInventory(S3Error, BadRequest):
     """What a request names as an S3 Inventory is none, or is damaged."""
 
     retryable = False

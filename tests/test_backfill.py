@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from local.clickhouse_server import ClickHouseServer
 from tests.backfills import REQUEST, bodies, key, keys_in, refusing
@@ -248,6 +249,30 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     backfill.run_until(MINUTE)
     assert ask(IDS) == ids(range(9))
     assert ask(ROWS) == [[9]]
+
+
+@pytest.mark.slow
+def test_if_the_second_month_cannot_be_listed_the_token_continues_there(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put_each(key(0), key(1, month=2))
+    events = connections(Settings.from_env(os.environ)).s3.boto3.meta.events
+    asked = []
+
+    def fail(**_: Any) -> None:
+        asked.append(1)
+        if len(asked) > 3:
+            raise EndpointConnectionError(endpoint_url="https://s3.example.org")
+
+    # The months; the days and the keys of the first; the days of the second.
+    events.register("before-parameter-build.s3.ListObjectsV2", fail)
+    answer = invoke({**REQUEST, "section_id": 1})
+    assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 1)
+    events.unregister("before-parameter-build.s3.ListObjectsV2", fail)
+    rest = invoke({"continuation_token": answer["continuation_token"]})
+    assert (rest["files_sent"], rest["complete"]) == (1, True)
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(2))
 
 
 def denied(operation: str, url: str, part: list[dict[str, Any]]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -14,7 +15,12 @@ from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, Invoke
 from tests.samples import video
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.run import connections
+from xapi_etl_processor.errors import S3Late
+from xapi_etl_processor.modes.bulk_request import read_request
+from xapi_etl_processor.modes.covered import Covered
+from xapi_etl_processor.run import TIME_RAN_OUT, Run, connections
+from xapi_etl_processor.sources import s3_inventory
+from xapi_etl_processor.sources.objects import S3Object
 
 SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"
 FOLDER = "inventories/bundles/weekly"
@@ -220,3 +226,41 @@ def test_an_inventory_that_cannot_be_is_answered_with_400(
     answer = invoke({"mode": "bulk", **parameters})
     assert answer.status == 400
     assert error in answer["error"]
+
+
+def test_rows_of_other_folders_are_passed_over_for_good(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a request for a small folder never gets through a large inventory."""
+
+    def late(_: Any, inventory: Any, *__: Any) -> Iterator[tuple[str, S3Object]]:
+        yield "000000:000000000", S3Object(settings.bucket, KEYS[0])
+        raise S3Late("the next list was not read in time")
+
+    monkeypatch.setattr(s3_inventory, "read_manifest", lambda *_: None)
+    monkeypatch.setattr(s3_inventory, "objects", late)
+    request = read_request({"inventory": MANIFEST, "s3_prefix": "section/2/"}, settings)
+    objects = Covered(request, Run(settings, connections(settings), "bulk"))
+    assert list(objects) == []
+    assert (objects.stop, objects.reached) == (TIME_RAN_OUT, "000000:000000000")
+
+
+def test_without_the_date_of_an_object_without_a_timestamp_days_cannot_be_wanted(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    schema = SCHEMA.replace("LastModifiedDate", "StorageClass")
+    put_inventory(bucket, put_bundles(bucket), fileSchema=schema)
+    days = {"inventory": MANIFEST, "start_date": "2024-01-01"}
+    answer = invoke({**days, "section_id": 1})
+    assert (answer["success"], answer["files_found"]) == (True, 2)
+    answer = invoke(days)
+    assert (answer["success"], answer["complete"]) == (False, False)
+    assert f"does not say when s3://{bucket.name}/{KEYS[2]} was modified" in answer["stopped"]
+    assert invoke({"inventory": MANIFEST, "section_id": 2})["files_found"] == 2
+
+
+def test_a_date_without_a_zone_is_in_utc(bucket: Bucket, invoke: Invoke) -> None:
+    rows = [one.replace("00:00.000Z", "00:00") for one in put_bundles(bucket)]
+    put_inventory(bucket, rows)
+    day = {"start_date": "2024-01-09", "end_date": "2024-01-09"}
+    assert invoke({"inventory": MANIFEST, "dry_run": True, **day})["files"] == [KEYS[2]]

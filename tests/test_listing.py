@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from tests.clocks import Clock
 from tests.conftest import Bucket, Invoke
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.errors import S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest, read_request
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import Run, connections
@@ -32,6 +35,12 @@ UNUSUAL = [
     "section/1/video/2024-03-15-noon.jsonl",
     "section/1/video/2024-03-15T.jsonl",
     "section/1/video/2024-03-15T080000Z_8.jsonl",
+    "section/1/video/2024-03-15T24-00-00Z_8.jsonl",
+    "section/1/video/2024-03-31T24-00-00Z_8.jsonl",
+    "section/1/2024-03-02T10-00-00Z/2024-03-20T08-00-00Z_8.jsonl",
+    "section/1/2024-03-02T10-00-00Z/part-1.jsonl",
+    "section/1/2024-03-20T10-00-00Z/2024-03-02T08-00-00Z_8.jsonl",
+    "section/1/2024-03-20T10-00-00Z/part-1.jsonl",
     "section/1/video/2024-13-32T08-00-00Z_8.jsonl",
     "section/1/video/2024-03-15T08-00-00Z_8.jsonl.gz",
     "section/1/video/2024-03-15t08-00-00Z_8.jsonl",
@@ -56,6 +65,8 @@ SCOPES: list[dict[str, Any]] = [
     {"section_id": ["CAT-T", 2]},
     {"categories": ["video"]},
     {"section_id": 10, "categories": ["Tests", "quiz"]},
+    {"section_id": 1, "categories": ["2024-03-20T10-00-00Z", "video"]},
+    {"s3_prefix": "section/1/2024-03-02T10-00-00Z/"},
     {"s3_prefix": "section/1/video/2024/"},
     {"s3_prefix": ""},
     {"s3_prefix": "", "section_id": [1, 2], "categories": ["video"]},
@@ -203,3 +214,69 @@ def test_sections_without_a_covered_object_are_not_listed_again(
         token = answer["continuation_token"]
         request = {"continuation_token": token} if token else {}
     assert rounds < 10
+
+
+@pytest.mark.slow
+def test_by_month_nothing_is_left_out_whatever_the_keys_look_like(
+    objects: list[S3Object], settings: Settings
+) -> None:
+    request = request_for(settings, s3_prefix="")
+    run = Run(settings, connections(settings), "bulk")
+    given = sorted(obj.key for obj in Covered(request, run, by_month=True))
+    assert given == covered(request, objects)
+
+
+def test_a_month_is_continued_and_later_ones_are_whole_also_before_its_key(
+    bucket: Bucket, settings: Settings
+) -> None:
+    """Keys that begin with a number come before the text of a position."""
+    keys = [f"10{n}/2024-0{n}-01T00-00-00Z_1.jsonl" for n in (1, 2, 3)]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = request_for(settings, s3_prefix="")
+    run = Run(settings, connections(settings), "bulk")
+    after = replace(request, after=f"2024-01 {keys[0]}")
+    assert [obj.key for obj in Covered(after, run, by_month=True)] == keys[1:]
+
+
+def test_a_listing_of_the_whole_bucket_continues_after_the_last_character_of_unicode(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = ["\U0010ffff/1.jsonl", "\U0010ffff/2.jsonl"]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = replace(request_for(settings, s3_prefix=""), after=keys[0])
+    assert found(settings, request) == keys[1:]
+
+
+def test_a_listing_continues_after_a_key_that_begins_with_a_space(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = [" b.jsonl", "a.jsonl", "c.jsonl"]
+    for key in keys:
+        bucket.put(key, body=b"")
+    request = replace(request_for(settings, s3_prefix=""), after=keys[0])
+    assert found(settings, request) == keys[1:]
+
+
+def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Settings) -> None:
+    for number in range(3):
+        bucket.put(f"section/1/video/2024-01-0{number + 1}T00-00-00Z_1.jsonl", body=b"")
+    small_pages(settings, 1)
+    ended, second, asked = Event(), Event(), []
+
+    def wait_at_first(**_: Any) -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            ended.wait()
+        else:
+            second.set()
+
+    stores = connections(settings).s3
+    stores.boto3.meta.events.register("before-call.s3.ListObjectsV2", wait_at_first)
+    passed = Deadline(0.0, lambda: 1.0)
+    scope = s3_listing.Scope(bucket.name, "section/1/", days=s3_listing.OPEN)
+    with pytest.raises(S3Late):
+        s3_listing.months(stores, scope, passed)
+    ended.set()
+    assert not second.wait(0.2)

@@ -46,7 +46,7 @@ class NothingDone(XapiEtlError):
 
 
 class RemoteFailed(XapiEtlError):
-    """The stack's function could not be invoked, or has failed."""
+    """The stack's function or queue could not be reached, or the function has failed."""
 
 
 class Defect(XapiEtlError):

@@ -14,13 +14,13 @@ from typing import Any
 from xapi_etl_processor.commands import unfinished
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.commands.remote import invoke
-from xapi_etl_processor.commands.rounds import Answer, complete
+from xapi_etl_processor.commands.rounds import added, complete, without_stop
 from xapi_etl_processor.commands.scope import add_flags, add_scope
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import BadRequest
-from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.modes.bulk_request import (
     FUNCTION,
     PARAMETERS,
@@ -117,7 +117,7 @@ def _bulk(options: argparse.Namespace) -> int:
         say("stopped: the same command with --resume goes on from here")
         return FAILED
     print_json(answer)
-    if not progress.objects:
+    if not answer["files_found"]:
         say(f"nothing found under {answer['s3_prefix']!r}{_passed_over(answer['files_ignored'])}")
     if not answer["complete"]:
         say("not all is done, see why it stopped: the same command with --resume goes on")
@@ -147,7 +147,7 @@ def _answered(
     """The sum of all answers, each of which is kept."""
 
     def keep(total: Answer) -> None:
-        so_far.answer, so_far.token = total, total["continuation_token"] or ""
+        so_far.answer, so_far.token = without_stop(total), total["continuation_token"] or ""
         so_far.sent = total["complete"]
         unfinished.keep(path, so_far)
 
@@ -157,8 +157,7 @@ def _answered(
 
 def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> Answer:
     answer = invoke(name, {"mode": "bulk", **payload})
-    progress.objects += answer["files_found"]
-    say(f"{progress.objects:,} objects until now")
+    say(f"{progress.objects + answer['files_found']:,} objects until now")
     return answer
 
 
@@ -176,13 +175,14 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
     kept = time.monotonic()
     with _bar() as show:
 
-        def on_outcome(outcome: Outcome, position: str) -> None:
+        def on_outcome(outcome: Outcome, so_far: Callable[[], Answer]) -> None:
             nonlocal kept
             show(outcome)
-            progress.objects += 1
-            if time.monotonic() - kept > KEPT_SECONDS and position != request.after:
-                progress.token = request.token_after(position)
-                unfinished.keep(path, progress)
+            if time.monotonic() - kept > KEPT_SECONDS:
+                answer = so_far()
+                total = added(progress.answer, answer)
+                token = answer["continuation_token"]
+                unfinished.keep(path, Progress(progress.started, token, answer=total))
                 kept = time.monotonic()
 
         return run_bulk(request, run, on_outcome)

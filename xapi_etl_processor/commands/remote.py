@@ -1,4 +1,4 @@
-"""Has the stack's Lambda function answer a payload."""
+"""Has the stack's Lambda function answer a bulk request."""
 
 from __future__ import annotations
 
@@ -29,10 +29,17 @@ def invoke(name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         answer = json.loads(reply["Payload"].read())
     except (BotoCoreError, ClientError) as error:
         raise RemoteFailed(f"the function {name} cannot be invoked: {error}") from None
-    if "FunctionError" in reply or "body" not in answer:
+    if "FunctionError" in reply or not isinstance(answer, dict) or "body" not in answer:
         text = answer.get("errorMessage") if isinstance(answer, dict) else None
         raise RemoteFailed(f"the function {name} failed: {text or 'see its log'}")
-    body: dict[str, Any] = json.loads(answer["body"])
-    if answer["statusCode"] == 400:
-        raise BadRequest(f"the function {name} refuses this: {body['error']}")
+    try:
+        body: dict[str, Any] = json.loads(answer["body"])
+        if answer["statusCode"] == 400:
+            raise BadRequest(f"the function {name} refuses this: {body['error']}")
+        body["stopped"]
+    except (ValueError, TypeError, LookupError):
+        raise RemoteFailed(
+            f"{name} is another function, or one of an older version: check its name, and deploy"
+            " this version"
+        ) from None
     return body

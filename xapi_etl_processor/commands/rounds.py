@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xapi_etl_processor.modes.answer import SHOWN_FAILURES
-from xapi_etl_processor.modes.bulk import SHOWN_FILES
+from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
+from xapi_etl_processor.modes.bulk import SHOWN_FILES, Answer
 from xapi_etl_processor.run import TIME_RAN_OUT
 
-Answer = dict[str, Any]
 _LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
 _OF_THE_LAST = ("section_id", "complete", "stopped", "continuation_token")
 
@@ -31,9 +30,27 @@ def complete(
         answer = ask(payload)
         total = added(total, answer)
         on_answer(total)
-        if answer["stopped"] != TIME_RAN_OUT.text:
+        # In the middle of a large object too: the next answer begins with it.
+        if TIME_RAN_OUT.text not in (answer["stopped"] or ""):
             return total
         payload = {"continuation_token": answer["continuation_token"]}
+
+
+def without_stop(total: Answer) -> Answer:
+    """The sum of answers without the failures that its token continues before: they are tried
+    again.
+    """
+    cause = (total["stopped"] or "")[:SHOWN_CHARACTERS]
+    failures = [failure for failure in total["failures"] if failure["error"] != cause]
+    all_named = len(failures) < SHOWN_FAILURES
+    again = max(0, total["files_failed"] - len(failures)) if all_named else 0
+    return {
+        **total,
+        "success": not failures,
+        "failures": failures,
+        "files_failed": total["files_failed"] - again,
+        "files_found": total["files_found"] - again,
+    }
 
 
 def added(total: Mapping[str, Any], answer: Mapping[str, Any]) -> Answer:

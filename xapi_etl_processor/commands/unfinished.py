@@ -7,8 +7,11 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from xapi_etl_processor.commands.answers import say
 from xapi_etl_processor.modes.bulk_request import BulkRequest
@@ -16,16 +19,20 @@ from xapi_etl_processor.modes.bulk_request import BulkRequest
 
 @dataclass
 class Progress:
-    """How far a request has come. `started` is in seconds since 1970; so many `objects` have been
-    found; `answer` has the sums of the answers until now. Once `sent`, all that is left is to wait
+    """How far a request has come. `started` is in seconds since 1970; `answer` has the sums of the
+    answers until now, and `token` continues after them. Once `sent`, all that is left is to wait
     for the queue.
     """
 
     started: float
     token: str = ""
-    objects: int = 0
     sent: bool = False
     answer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def objects(self) -> int:
+        """How many objects have been found until now."""
+        return int(self.answer.get("files_found", 0))
 
 
 def file_of(request: BulkRequest, function: str | None) -> Path:
@@ -33,18 +40,30 @@ def file_of(request: BulkRequest, function: str | None) -> Path:
 
     It is below XDG_STATE_HOME, by default ~/.local/state (XDG Base Directory Specification).
     """
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    home = os.environ.get("XDG_STATE_HOME") or _home() / ".local/state"
     asked = json.dumps([request.scope, request.bucket, request.prefix, function], sort_keys=True)
     name = hashlib.sha256(asked.encode()).hexdigest()[:16]
     return Path(home) / "xapi-etl-processor" / f"bulk-{name}.json"
 
 
-def read(path: Path) -> Progress | None:
-    """The progress that is kept; None if there is none, or it cannot be read."""
+def _home() -> Path:
     try:
-        return Progress(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return Path.home()
+    except RuntimeError:
+        # The user of a container may have none, and nothing can be kept there.
+        return Path(os.devnull)
+
+
+def read(path: Path) -> Progress | None:
+    """The progress that is kept; None if there is none or, which it says, it cannot be read."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Progress)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        say(f"the progress of an earlier run cannot be read: {path}: {error}")
+        return None
+    return None if found.sent and "success" not in found.answer else found
 
 
 def keep(path: Path, progress: Progress) -> None:
@@ -52,11 +71,19 @@ def keep(path: Path, progress: Progress) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A process that is killed meanwhile leaves the old text.
-        beside = path.with_suffix(".new")
+        beside = path.with_suffix(f".{os.getpid()}")
         beside.write_text(json.dumps(asdict(progress)), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        say(f"the progress cannot be kept, so that --resume will begin anew: {error}")
+        _say_once(
+            f"the progress cannot be kept, so that --resume will begin anew: {error}: set"
+            " XDG_STATE_HOME to a folder that can be written to"
+        )
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
 
 
 def remove(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic, sleep, time
@@ -11,7 +11,7 @@ from typing import Any
 from xapi_etl_processor.commands.answers import say
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import ClickHouseError
+from xapi_etl_processor.errors import ClickHouseError, RemoteFailed
 from xapi_etl_processor.modes.bulk_request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
 from xapi_etl_processor.modes.loaded import Loaded, loaded
 from xapi_etl_processor.modes.verify import run_verify
@@ -31,11 +31,13 @@ TOLD_SECONDS = 60
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at one moment; `problem` says what could not be asked."""
+    """What was seen at one moment; `problem` says what could not be asked. Without the URL of the
+    dead-letter queue, the number of dead letters is not known.
+    """
 
     loaded: Loaded
     messages: int
-    dead_letters: int
+    dead_letters: int | None
     problem: str = ""
 
 
@@ -45,9 +47,11 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
 
     What was uploaded since the request was sent may still wait in the queue of uploads, and does
     not count as missing.
+
+    Raises RemoteFailed if queue or ledger cannot be asked, and trying again cannot help.
     """
     last = _emptied(request, settings, progress)
-    minutes = min(int(time() - progress.started) // 60, MAX_AGE_MINUTES)
+    minutes = min(max(time() - progress.started, 0) / 60, MAX_AGE_MINUTES)
     verifying = replace(
         request,
         verify=True,
@@ -93,11 +97,25 @@ def _look(request: BulkRequest, settings: Settings, progress: Progress, before: 
     try:
         messages = sum(queue.depth(settings.backfill_queue_url).values())
         dead_url = settings.dead_letter_queue_url
-        dead_letters = sum(queue.depth(dead_url).values()) if dead_url else 0
+        dead_letters = sum(queue.depth(dead_url).values()) if dead_url else None
         found = loaded(clickhouse, request, progress.started)
     except (BotoCoreError, ClientError, ClickHouseError) as error:
+        if not _may_pass(error):
+            raise RemoteFailed(
+                f"all is sent, but how far it is cannot be seen: {error}: the same command with"
+                " --resume waits on"
+            ) from None
         return replace(before, problem=str(error))
     return Look(found, messages, dead_letters)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same question may be answered later."""
+    if isinstance(error, ClickHouseError):
+        return error.retryable
+    answered: Mapping[str, Any] = getattr(error, "response", {})
+    status = answered.get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
+    return status >= 500 or "Throttl" in answered.get("Error", {}).get("Code", "")
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,34 +17,76 @@ from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.modes.estimate import Estimate
 from xapi_etl_processor.modes.send import check_queue, send
-from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stopped
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
+
+Answer = dict[str, Any]
 
 SHOWN_FILES = 10
 """Keys that a dry run shows, of objects that would be processed. Our limit."""
 
 
+@dataclass
+class _Sums:
+    """What the outcomes add up to."""
+
+    request: BulkRequest
+    run: Run
+    objects: Covered
+    summary: Summary = field(default_factory=Summary)
+    files: list[str] = field(default_factory=list)
+    bytes_found: int = 0
+
+    def __post_init__(self) -> None:
+        self.estimate = Estimate(self.run.settings.backfill_concurrency)
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.status is Status.WAITING:
+            return
+        self.summary.add(outcome)
+        self.bytes_found += outcome.obj.size or 0
+        if outcome.status is Status.FOUND and len(self.files) < SHOWN_FILES:
+            self.files.append(outcome.obj.key)
+
+    def answer(self, stop: Stop | None, after: str) -> Answer:
+        request = self.request
+        self.summary.ignored = self.objects.ignored
+        body = self.summary.body(request.section_id, self.run)
+        body["s3_prefix"] = request.prefix
+        body["list_calls"] = self.objects.list_calls
+        body["complete"] = stop is None
+        body["stopped"] = stop.text if stop else None
+        body["continuation_token"] = request.token_after(after) if stop else None
+        if request.dry_run:
+            body["files"] = self.files
+            body["bytes_found"] = self.bytes_found
+        if request.engine == QUEUE:
+            self.estimate.list_calls = self.objects.list_calls
+            body |= self.estimate.body()
+        return body
+
+
 def run_bulk(
     request: BulkRequest,
     run: Run,
-    on_outcome: Callable[[Outcome, str], None] = lambda _outcome, _position: None,
-) -> dict[str, Any]:
+    on_outcome: Callable[[Outcome, Callable[[], Answer]], None] = lambda _outcome, _so_far: None,
+) -> Answer:
     """Process, send to the queue, or in a dry run count, what the request covers; returns the
     answer's body.
+
+    Calls `on_outcome` with each outcome before the first that is to be tried again, and with a
+    function that gives the answer as it would be if the time ran out now.
 
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
     if there was no time, no ClickHouse, or no answer of the queue, for a single object.
     """
-    summary = Summary()
     objects = Covered(request, run, by_month=request.engine == QUEUE)
-    estimate = Estimate(run.settings.backfill_concurrency)
-    files: list[str] = []
-    bytes_found = 0
+    sums = _Sums(request, run, objects)
     after = request.after
     stop: Stop | None = None
     stopped_at = request.prefix
-    with closing(_begin(objects, request, run, estimate)) as outcomes:
+    with closing(_begin(objects, request, run, sums.estimate)) as outcomes:
         for outcome in outcomes:
             key = outcome.obj.key
             before, position = objects.positions.pop(key)
@@ -51,12 +95,9 @@ def run_bulk(
                     stop, stopped_at, after = outcome.stop, key, before
                 else:
                     after = position
-            on_outcome(outcome, after)
-            if outcome.status is not Status.WAITING:
-                summary.add(outcome)
-                bytes_found += outcome.obj.size or 0
-                files += [key] * (outcome.status is Status.FOUND)
-                del files[SHOWN_FILES:]
+            sums.add(outcome)
+            if stop is None:
+                on_outcome(outcome, partial(sums.answer, TIME_RAN_OUT, after))
     objects.check_settled()
     if objects.stop and not stop:
         # Every object that was passed on is done, and so are the keys that were passed over.
@@ -65,23 +106,11 @@ def run_bulk(
     if stop and after == request.after:
         later = "; send the same request again in some minutes" if busy else ""
         raise NothingDone(f"bulk: no object could be processed: {stop.text}{later}")
-    if stop and (busy or (stop.reason is not StopReason.OUT_OF_TIME and not summary.failures)):
+    failures = sums.summary.failures
+    if stop and (busy or (stop.reason is not StopReason.OUT_OF_TIME and not failures)):
         later = "; continue in some minutes, with the continuation token" if busy else ""
-        summary.fail(stopped_at, f"{stop.text}{later}")
-    summary.ignored = objects.ignored
-    body = summary.body(request.section_id, run)
-    body["s3_prefix"] = request.prefix
-    body["list_calls"] = objects.list_calls
-    body["complete"] = stop is None
-    body["stopped"] = stop.text if stop else None
-    body["continuation_token"] = request.token_after(after) if stop else None
-    if request.dry_run:
-        body["files"] = files
-        body["bytes_found"] = bytes_found
-    if request.engine == QUEUE:
-        estimate.list_calls = objects.list_calls
-        body |= estimate.body()
-    return body
+        sums.summary.fail(stopped_at, f"{stop.text}{later}")
+    return sums.answer(stop, after)
 
 
 def _begin(

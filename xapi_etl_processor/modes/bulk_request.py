@@ -81,7 +81,7 @@ class BulkRequest:
     verify: bool
     content: bool
     repair: bool
-    min_age_minutes: int
+    min_age_minutes: float
     after: str
     scope: dict[str, Any]
 
@@ -148,9 +148,9 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
-    # Through the queue, a month comes before the key; in an inventory there is no key.
-    key = after.partition(" ")[2] if requested.get("engine") == QUEUE else after
-    if after and not requested.get("inventory") and not key.startswith(prefix):
+    inventory = _inventory(requested.get("inventory"), bucket, settings)
+    by_month = requested.get("engine") == QUEUE
+    if after and not inventory and not _is_position(after, prefix, by_month=by_month):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without the token"
@@ -163,7 +163,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         prefix=prefix,
         sections=sections,
         categories=tuple(requested.get("categories", ())),
-        inventory=_inventory(requested.get("inventory"), bucket, settings),
+        inventory=inventory,
         first_day=milliseconds(requested.get("start_date")),
         last_day=milliseconds(requested.get("end_date")),
         dry_run=requested.get("dry_run", False),
@@ -309,6 +309,14 @@ def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> s
         raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
     narrow = len(sections) == 1 and f"/{prefix}".endswith("/section/")
     return f"{prefix}{sections[0]}/" if narrow else prefix
+
+
+def _is_position(after: str, prefix: str, *, by_month: bool) -> bool:
+    """Whether it is a key in the folder; by month, one with its month before it, or none yet."""
+    if not by_month:
+        return after.startswith(prefix)
+    _, space, key = after.partition(" ")
+    return bool(space) and (not key or key.startswith(prefix))
 
 
 def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from xapi_etl_processor.errors import Defect, S3Error, S3Late
+from xapi_etl_processor.errors import Defect, S3BadInventory, S3Error, S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
 from xapi_etl_processor.sources import s3_inventory, s3_listing
@@ -56,10 +57,12 @@ class Covered:
                     return
                 if obj.key in self.positions:
                     continue  # an inventory may name an object twice
-                if request.covers(obj):
+                # An inventory names the objects of other folders too.
+                inside = obj.key.startswith(request.prefix)
+                if inside and request.covers(obj):
                     self.positions[obj.key] = self.reached, position
                     yield obj
-                elif request.passes_over(obj):
+                elif inside and request.passes_over(obj):
                     self.ignored += 1
                 self.reached = position
         except S3Late:
@@ -85,16 +88,31 @@ class Covered:
         if request.inventory:
             inventory = s3_inventory.read_manifest(stores, request.inventory, request.bucket, until)
             for position, obj in s3_inventory.objects(stores, inventory, request.after, until):
-                if obj.key.startswith(request.prefix):
-                    yield position, obj
+                self._check_dated(obj)
+                yield position, obj
             return
         for month, scope in self._scopes():
             self._month, self._progress.reached = month, ""
-            after = request.after.removeprefix(f"{month} ")
+            after = request.after
+            if month:
+                # Of a later month than that of `after`, nothing is done.
+                begun, _, key = after.partition(" ")
+                after = key if begun == month else ""
             listed = s3_listing.listing(stores, scope, after, until, self._progress)
             for obj in listed:
                 if not month or obj.month == month:
                     yield self._position(obj.key), obj
+
+    def _check_dated(self, obj: S3Object) -> None:
+        """Raises S3BadInventory for an object that may be of a wanted day, and may be not."""
+        request = self._request
+        if obj.written_ms is None and not request.covers(obj):
+            of_any_day = replace(request, first_day=None, last_day=None)
+            if obj.key.startswith(request.prefix) and of_any_day.covers(obj):
+                raise S3BadInventory(
+                    f"the inventory does not say when {obj.uri} was modified, and its key has no"
+                    " timestamp: have it list the last modified date, or ask without dates"
+                )
 
     def _scopes(self) -> Iterator[tuple[str, Scope]]:
         """What to list, one after the other; by month, if so wanted, from that of `after` on."""

@@ -10,7 +10,10 @@ from xapi_etl_processor.storage.tables import FILES
 
 _SECTION = r"(?:^|/)section/([^/]+)/"
 _CATEGORY = r"(?:^|/)section/[^/]+/([^/]+)/"
-_DAY = r"([0-9]{4}-[0-9]{2}-[0-9]{2})T[^/]*$"
+_ABOVE = r"^(?:.*?/)?section/[^/]+/"
+_DAY = r"(?:^|/)([0-9]{4}-[0-9]{2}-[0-9]{2})T"
+_KEY_DAY = "extract(replaceRegexpOne(key, %(above)s, ''), %(day)s)"
+"""The day of a key: see `objects.day_of`."""
 
 
 class Loaded(NamedTuple):
@@ -34,10 +37,10 @@ def loaded(clickhouse: ClickHouse, request: BulkRequest, since: float) -> Loaded
         values |= {"category": _CATEGORY, "categories": request.categories}
     for name, comparison in (("start_date", ">="), ("end_date", "<=")):
         if name in request.scope:
-            conditions.append(f"extract(key, %(day)s) {comparison} %({name})s")
-            values |= {"day": _DAY, name: request.scope[name]}
+            conditions.append(f"{_KEY_DAY} {comparison} %({name})s")
+            values |= {"above": _ABOVE, "day": _DAY, name: request.scope[name]}
     if "start_date" in request.scope or "end_date" in request.scope:
-        conditions.append("extract(key, %(day)s) != ''")
+        conditions.append(f"{_KEY_DAY} != ''")
     if request.force:
         conditions.append("processed_at >= fromUnixTimestamp64Milli(toInt64(%(since)s))")
         values["since"] = round(since * 1000)

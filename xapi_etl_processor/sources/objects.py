@@ -17,7 +17,7 @@ MAX_SECTION_NUMBER = 2**64 - 1
 _SECTION = re.compile(r"(?:^|/)section/([^/]+)/")
 _CATEGORY = re.compile(r"(?:^|/)section/[^/]+/([^/]+)/")
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
-_DAY = re.compile(r"(\d{4}-\d\d-\d\d)T", re.ASCII)
+_DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)T", re.ASCII)
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:](\d\d)(?:[.,](\d{1,9}))?Z?(?=[_.]|$)", re.ASCII
 )
@@ -79,14 +79,11 @@ class S3Object:
 
     @property
     def written_ms(self) -> int | None:
-        """Milliseconds since 1970: the key's timestamp or, without one, when it was modified.
-
-        Of a file name that begins with a day and a T, and is no timestamp, the day counts.
+        """Milliseconds since 1970: the beginning of the key's day, see `day_of`, or, if it has
+        none, when the object was modified.
         """
-        written_at = self.key_timestamp_ms
-        if written_at is None and (found := _DAY.match(self.key.rpartition("/")[2])):
-            written_at = milliseconds(found[1])
-        return self.modified_ms if written_at is None else written_at
+        day = day_of(self.key)
+        return self.modified_ms if day is None else day
 
     @property
     def month(self) -> str:
@@ -94,6 +91,19 @@ class S3Object:
         if self.written_ms is None:
             return ""
         return f"{datetime.fromtimestamp(self.written_ms / 1000, UTC):%Y-%m}"
+
+
+def day_of(key: str) -> int | None:
+    """Milliseconds since 1970 at the beginning of the UTC day that a key names: the first of its
+    names below the section's, of folders and of the file, that begins with a day and a T has it.
+
+    Of such names a listing sees no more than that, so that what follows cannot count.
+    """
+    section = _SECTION.search(key)
+    for found in _DAY.finditer(key, section.end() - 1 if section else 0):
+        if (day := milliseconds(found[1])) is not None:
+            return day
+    return None
 
 
 def section_id(section: str) -> int | str:

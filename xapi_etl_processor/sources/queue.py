@@ -99,16 +99,21 @@ def send(url: str, bodies: Sequence[str], deadline: Deadline, delay: int = 0) ->
 
 
 def depth(url: str) -> dict[str, int]:
-    """How many messages a queue has, about: waiting, and in progress or to be tried again.
+    """How many messages a queue has, about: waiting, and in progress or delayed.
 
     Raises botocore's errors.
     """
     names = {
-        "waiting": "ApproximateNumberOfMessages",
-        "in_progress": "ApproximateNumberOfMessagesNotVisible",
+        "waiting": ["ApproximateNumberOfMessages"],
+        # To be tried again they are invisible or, as what is left of a message, delayed.
+        "in_progress": [
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ],
     }
-    answer = client().get_queue_attributes(QueueUrl=url, AttributeNames=list(names.values()))
-    return {name: int(answer["Attributes"][asked]) for name, asked in names.items()}
+    wanted = [one for asked in names.values() for one in asked]
+    attributes = client().get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]
+    return {name: sum(int(attributes[one]) for one in asked) for name, asked in names.items()}
 
 
 def _attribute(text: str) -> str:

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -127,6 +127,8 @@ def _size_and_time(row: Mapping[str, Any]) -> tuple[int | None, datetime | None]
         time = datetime.fromisoformat(modified.replace("Z", "+00:00")) if modified else None
     except ValueError:
         time = None
+    if time and time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
     return (int(size) if re.fullmatch(r"[0-9]{1,18}", size, re.ASCII) else None), time
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
 from xapi_etl_processor.errors import S3Late
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.objects import S3Object, day_of
 from xapi_etl_processor.sources.s3_errors import translated
 from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.timestamps import milliseconds
@@ -127,7 +127,7 @@ def _at_once(
 ) -> Iterator[tuple[str, Iterator[_Item]]]:
     """Each folder of the scope with what is inside; those that follow are looked into already."""
     uri = f"s3://{scope.bucket}/{scope.prefix}"
-    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads:
+    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
         folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
         coming: deque[tuple[str, Iterator[_Item]]] = deque()
         while True:
@@ -177,6 +177,15 @@ class _Requests:
     stores: Stores
     bucket: str
     progress: Progress
+    ended: Event = field(default_factory=Event)
+
+    @contextmanager
+    def until_left(self) -> Iterator[None]:
+        """After the block, threads that still list ask S3 no more."""
+        try:
+            yield
+        finally:
+            self.ended.set()
 
     def folders(self, scope: Scope, after: str) -> Iterator[str]:
         """The prefixes to list one by one, in order, but not those whose keys come before `after`.
@@ -191,7 +200,7 @@ class _Requests:
         for section in sections:
             within = [f"{section}{category}/" for category in scope.categories]
             folders = within if within and _SECTION.search(section) else [section]
-            yield from (folder for folder in folders if after < _end(folder))
+            yield from (folder for folder in folders if not folder or after < _end(folder))
 
     def _sections(self, prefix: str, after: str) -> Iterator[str]:
         name, slash, _ = after.removeprefix(prefix).partition("/")
@@ -232,12 +241,15 @@ class _Requests:
 
     def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
         """The days of a folder, and the objects that are in none, in order; some may come twice."""
+        if day_of(folder[: folder.rfind("/") + 1]) is not None:
+            yield from self._every(folder, after)
+            return
         others = 0
         for entry in chain(_group_of(after, folder), self._entries(folder, after, "T")):
             if isinstance(entry, S3Object):
                 yield entry
-            elif (day := _DAY.fullmatch(entry)) and milliseconds(day[2]) is not None:
-                yield _Day(*day.groups())
+            elif day := _day(entry):
+                yield day
             elif others < _OTHER_GROUPS:
                 others += 1
                 yield from self._days(entry, after)
@@ -258,6 +270,8 @@ class _Requests:
                 Bucket=self.bucket, Prefix=prefix, StartAfter=after, Delimiter=delimiter
             ):
                 self.progress.count()
+                if self.ended.is_set():
+                    return
                 entries: list[S3Object | str] = [
                     S3Object(
                         self.bucket,
@@ -270,6 +284,14 @@ class _Requests:
                 ]
                 entries += (group["Prefix"] for group in page.get("CommonPrefixes", ()))
                 yield from sorted(entries, key=_key)
+
+
+def _day(group: str) -> _Day | None:
+    """The day that a group is about; None if it is about something else, such as a section."""
+    found = _DAY.fullmatch(group)
+    if not found or _SECTIONS.search(found[1]) or milliseconds(found[2]) is None:
+        return None
+    return _Day(*found.groups())
 
 
 def _key(entry: S3Object | str) -> str:

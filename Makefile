@@ -17,11 +17,12 @@ FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
 BENCH ?=
+PARTS ?=
 MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
 
-.PHONY: help run test test-fast bench mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -81,6 +82,15 @@ bench: $(if $(findstring --others,$(BENCH))$(findstring --write,$(BENCH)),$(VENV
 
 bench: $(VENV)/ready ## measure beside ClickHouse and others: six minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+simulate: $(VENV)/ready ## write the tables and curves of docs/scaling.md: half a minute
+	@$(BIN)/python -m benchmarks.simulate --write
+
+backfill: $(VENV)/ready ## load up to 100,000 bundles while workers are killed, and write the table: five minutes
+	@$(BIN)/python -m benchmarks.backfill --write
+
+bench-parts: $(VENV)/ready ## measure what many inserts do to ClickHouse: ten minutes; or make bench-parts PARTS="--seconds 2"
+	@$(BIN)/python -m benchmarks.parts $(PARTS)
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \

@@ -72,7 +72,7 @@ def write(results: Sequence[Result]) -> None:
     """Put the generated parts into the page."""
     by_key = {result.row.key: result for result in results}
     parts = {
-        "measured-on": _machine(),
+        "measured-on": machine(),
         "measurements": _markdown(results),
         "breakdown": _breakdown(by_key),
         "costs": _costs(by_key),
@@ -81,7 +81,8 @@ def write(results: Sequence[Result]) -> None:
     PAGE.write_text(page, encoding="utf-8")
 
 
-def _machine() -> str:
+def machine() -> str:
+    """When, on what, and with which versions it was measured."""
     info = Path("/proc/cpuinfo")
     models = [
         line.partition(":")[2].strip()

@@ -19,7 +19,7 @@ from tests.backfills import REQUEST, bodies, key, keys_in, refusing
 from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
 from tests.reader import IDS, ROWS, ids
-from tests.samples import video
+from tests.samples import notification, video
 from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill, simulated_queue
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
@@ -41,7 +41,7 @@ def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQu
 
 
 @pytest.mark.slow
-def test_what_the_queue_loads_is_what_one_invocation_loads(
+def test_one_invocation_uploads_and_the_queue_give_the_same_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
 ) -> None:
     rows = "SELECT * EXCEPT (inserted_at, row_version) FROM video_events FINAL ORDER BY ALL"
@@ -52,9 +52,17 @@ def test_what_the_queue_loads_is_what_one_invocation_loads(
     bucket.put("section/1/video/é +%2B.jsonl", video(7000))
     invoke({"mode": "bulk"})
     expected = ask(rows), ask(f"{counts} ORDER BY key")
-    for table in ("video_events", "processed_files"):
-        ask(f"TRUNCATE TABLE {table}")
 
+    def forget() -> None:
+        for table in ("video_events", "processed_files"):
+            ask(f"TRUNCATE TABLE {table}")
+
+    forget()
+    for name in [row[0] for row in expected[1]]:
+        invoke(notification(bucket.name, name))
+    assert (ask(rows), ask(f"{counts} ORDER BY key")) == expected
+
+    forget()
     answer = invoke(REQUEST)
     assert (answer["success"], answer["complete"]) == (True, True)
     assert (answer["files_found"], answer["files_sent"], answer["files_processed"]) == (7, 7, 0)

@@ -182,3 +182,17 @@ def test_waiting_ends_if_it_can_never_see_anything(
     assert ("not authorized" if cause == "denied" else "does not take the password") in said
     assert "the same command with --resume waits on" in said
     assert kept(tmp_path)[0]["sent"] is True
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "seconds", "pace"),
+    [
+        (0, 8, 60, ""),
+        (600, 1200, 60, ", 10.0 objects a second, 0:02:00 left"),
+        (90_000, 10_000_000, 60, ", 1,500.0 objects a second, 1:51:07 left"),
+    ],
+)
+def test_the_pace_is_that_since_the_first_look(
+    done: int, left: int, seconds: float, pace: str
+) -> None:
+    assert wait._pace(done, left, seconds) == pace

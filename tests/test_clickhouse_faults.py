@@ -263,27 +263,6 @@ def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     assert ask(ROWS) == [[0]]
 
 
-@pytest.mark.slow
-@pytest.mark.fault(34, caught_by="backoff with jitter; then the message is delivered again")
-def test_too_many_parts_are_retried_with_growing_pauses(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, pauses: list[float]
-) -> None:
-    ask("SYSTEM STOP MERGES video_events")
-    for n in range(2):
-        invoke({"bucket": bucket.name, "key": bucket.put(f"section/1/{n}.jsonl", video(n))})
-    ask("ALTER TABLE video_events MODIFY SETTING parts_to_throw_insert = 1")
-    bucket.put(KEY, video(7))
-    with pytest.raises(EventFailed, match="Too many parts"):
-        invoke(notification(bucket.name, KEY))
-    assert len(pauses) == 3
-    assert pauses == sorted(pauses)
-    assert 0.5 <= pauses[0] <= 1 <= pauses[1] <= 2 <= pauses[2] <= 4
-    ask("ALTER TABLE video_events RESET SETTING parts_to_throw_insert")
-    ask("SYSTEM START MERGES video_events")
-    invoke(notification(bucket.name, KEY))
-    assert ask(IDS) == [[event_id(n)] for n in (0, 1, 7)]
-
-
 @pytest.mark.fault(23, caught_by="bounded retries; then the message is delivered again")
 @pytest.mark.parametrize(
     ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]

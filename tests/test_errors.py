@@ -14,6 +14,7 @@ RETRY_CAN_HELP = {
     "S3Error",
     "S3Late",
     "ClickHouseUnavailable",
+    "ClickHouseBusy",
     "ClickHouseWaking",
     "OutcomeUnknown",
     "LearnerForgotten",
@@ -31,6 +32,7 @@ BAD_REQUESTS = {
     "UnknownPayload",
     "S3NotAllowed",
     "S3NoSuchBucket",
+    "S3BadInventory",
     "S3InvalidName",
 }
 
@@ -59,4 +61,4 @@ def test_every_exception_of_the_module_is_in_the_one_hierarchy() -> None:
     found = {e for e in vars(errors).values() if isinstance(e, type)}
     assert found == set(below(XapiEtlError))
     assert all(e.__name__.startswith("S3") for e in below(S3Error))
-    assert len(set(below(ClickHouseError))) == 5
+    assert len(set(below(ClickHouseError))) == 6

@@ -134,12 +134,12 @@ def test_every_covered_key_is_found_once_and_in_order(
 ) -> None:
     small_pages(settings, page)
     some = 0
-    for scope, period in product(SCOPES, PERIODS[:: 1 if page == 1000 else 3]):
+    for scope, period in list(product(SCOPES, PERIODS))[:: 2 if page == 1000 else 5]:
         request = request_for(settings, **scope, **period)
         wanted = covered(request, objects)
         assert found(settings, request) == wanted, (scope, period)
         some += bool(wanted)
-    assert some > 10
+    assert some > 5
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_listing_continues_after_any_key(objects: list[S3Object], settings: Se
     request = request_for(settings, section_id=[1, 10, "CAT-T"], **march)
     wanted = covered(request, objects)
     assert len(wanted) > 20
-    for number, key in enumerate(wanted):
+    for number, key in list(enumerate(wanted))[::3]:
         assert found(settings, replace(request, after=key)) == wanted[number + 1 :], key
 
 
@@ -190,7 +190,7 @@ def test_by_month_every_object_comes_once_and_a_position_continues(
     months = [obj.month for obj in given]
     assert months == sorted(months)
     assert sorted(obj.key for obj in given) == wanted
-    for number in range(0, len(given), 20):
+    for number in range(0, len(given), 30):
         _, position = covering.positions[given[number].key]
         rest = Covered(replace(request, after=position), run, by_month=True)
         assert list(rest) == given[number + 1 :]

@@ -21,7 +21,7 @@ from tests.samples import BAD_LINE, context, event_id, notification, video
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseRefused, EventFailed
+from xapi_etl_processor.errors import ClickHouseBusy, ClickHouseRefused, EventFailed
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.storage import tables
 
@@ -208,3 +208,25 @@ def test_the_health_check_reports_a_server_that_is_too_old(old: Settings) -> Non
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
     assert "behind" in answer["body"]
+
+
+@pytest.mark.fault(34, caught_by="waits within the time left, longer each time, and at random")
+def test_too_many_parts_are_waited_for_on_an_old_server_too(
+    server: RealServer, old: Settings, pauses: list[float]
+) -> None:
+    """Its text about them is another one."""
+    table = f"{old.clickhouse_database}.rejected_statements"
+    server.ask(f"DROP TABLE {table}")
+    server.ask(
+        f"CREATE TABLE {table} (line String) ENGINE = MergeTree ORDER BY line"
+        " SETTINGS parts_to_delay_insert = 2, parts_to_throw_insert = 2"
+    )
+    server.ask(f"SYSTEM STOP MERGES {table}")
+    client = ClickHouse(old)
+    for number in range(2):
+        client.insert("rejected_statements", {"line": [str(number)]}, str(number))
+    with pytest.raises(ClickHouseBusy, match="Too many parts"):
+        client.insert("rejected_statements", {"line": ["2"]}, "2", FOREVER.within(40))
+    assert len(pauses) > 4
+    client.disconnect()
+    assert server.ask(f"SELECT count() FROM {table}") == [(2,)]

@@ -15,6 +15,7 @@ from xapi_etl_processor.commands import (
     health,
     invoke,
     migrate,
+    optimize,
     rejects,
     report,
     rights,
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, invoke, explain),
-        *(status, verify, rejects, report, rights, health),
+        *(status, verify, rejects, optimize, report, rights, health),
     ):
         module.add_to(commands)
     return parser

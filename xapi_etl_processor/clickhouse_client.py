@@ -22,6 +22,7 @@ from xapi_etl_processor.clickhouse_errors import LOGIN_REFUSED, SAFE_TO_LOG, mea
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
 from xapi_etl_processor.errors import (
+    ClickHouseBusy,
     ClickHouseError,
     ClickHouseRefused,
     ClickHouseUnavailable,
@@ -44,6 +45,13 @@ REPORT_SECONDS = 2
 ATTEMPTS = 4
 """How often one query or insert is tried. Our limit."""
 
+BUSY_SECONDS = 600
+"""How long an insert waits, in all its pauses, for a server that is busy: a few hundred small parts
+are merged in less (docs/scaling.md). In Lambda the invocation often ends earlier. Our limit."""
+
+LONGEST_PAUSE_SECONDS = 30
+"""The longest pause between two attempts at a busy server. Our choice."""
+
 MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query. Our limit; the server's own default is 256 KiB."""
 
@@ -52,6 +60,7 @@ _REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IG
 _INSERT = MappingProxyType({"async_insert": 0, "insert_deduplicate": 1})
 """Settings of every insert: answered when it is stored, and a repeat is recognized, whatever the
 user's profile says."""
+_KINDS = {"retry": ClickHouseUnavailable, "busy": ClickHouseBusy, "uncertain": OutcomeUnknown}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Result = TypeVar("_Result")
 
@@ -79,8 +88,13 @@ class ClickHouse:
         sql: str,
         params: Mapping[str, Any] | None = None,
         deadline: Deadline = FOREVER,
+        *,
+        patient: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused."""
+        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused.
+
+        A patient question waits for a busy server as `insert` does.
+        """
 
         def ask(client: Client) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = client.execute(
@@ -88,7 +102,7 @@ class ClickHouse:
             )
             return rows
 
-        return self._attempt(ask, _QUERY, deadline)
+        return self._attempt(ask, _QUERY, deadline, patient=patient)
 
     def alter(
         self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER
@@ -105,6 +119,21 @@ class ClickHouse:
             client.execute(sql, params, settings=settings)
 
         self._attempt(send, f"ALTER TABLE {table}", deadline)
+
+    def optimize(self, table: str, partition: str) -> None:
+        """Merge all parts of a partition, given by its id, into one; returns when that is done.
+
+        Sent once. Raises OutcomeUnknown if the server is silent for REPLY_SECONDS: it goes on
+        then. Otherwise raises as `query` does, also if the server has a reason not to merge.
+        """
+        sql = f"OPTIMIZE TABLE {self.database}.{table} PARTITION ID %(partition)s FINAL"
+        # A partition that is one merged part already is not written again.
+        settings = {"optimize_throw_if_noop": 1, "optimize_skip_merged_partitions": 1}
+
+        def send(client: Client) -> None:
+            client.execute(sql, {"partition": partition}, settings=settings)
+
+        self._attempt(send, f"OPTIMIZE TABLE {table}", FOREVER, attempts=1)
 
     def everywhere(self, table: str) -> str:
         """A system table to SELECT from: of all servers of CLICKHOUSE_CLUSTER, or of this one."""
@@ -123,11 +152,13 @@ class ClickHouse:
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
         was lost, is repeated with the same bytes and token, which the server stores once (within
-        the table's deduplication window). Raises OutcomeUnknown if the last attempt's outcome is
-        unknown, else ClickHouseUnavailable or ClickHouseRefused.
+        the table's deduplication window). A busy server is waited for, up to BUSY_SECONDS. Raises
+        OutcomeUnknown if the last attempt's outcome is unknown, else ClickHouseUnavailable (its
+        subclass ClickHouseBusy after such a wait) or ClickHouseRefused.
         """
         with_token = {"insert_deduplication_token": token, **settings}
-        self._insert(table, columns, list(columns.values()), with_token, deadline)
+        block = list(columns.values())
+        self._insert(table, columns, block, with_token, deadline, patient=True)
 
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
         """Raises what an insert into these columns would raise if a right or a column is missing.
@@ -135,7 +166,8 @@ class ClickHouse:
         Sends an insert without rows: the server checks it, and its settings, like any other, and
         stores nothing.
         """
-        self._insert(table, columns, [], {"insert_deduplication_token": "no rows"}, deadline)
+        token = {"insert_deduplication_token": "no rows"}
+        self._insert(table, columns, [], token, deadline, patient=False)
 
     def _insert(
         self,
@@ -144,22 +176,33 @@ class ClickHouse:
         block: list[list[Any]],
         settings: Mapping[str, Any],
         deadline: Deadline,
+        *,
+        patient: bool,
     ) -> None:
         sql = f"INSERT INTO {self.database}.{table} ({', '.join(names)}) VALUES"
 
         def send(client: Client) -> None:
             client.execute(sql, block, columnar=True, settings={**_INSERT, **settings})
 
-        self._attempt(send, f"insert into {table}", deadline)
+        self._attempt(send, f"insert into {table}", deadline, patient=patient)
 
     def _attempt(
-        self, call: Callable[[Client], _Result], doing: str, deadline: Deadline
+        self,
+        call: Callable[[Client], _Result],
+        doing: str,
+        deadline: Deadline,
+        *,
+        patient: bool = False,
+        attempts: int = ATTEMPTS,
     ) -> _Result:
-        """Try up to ATTEMPTS times; every attempt ends before the deadline."""
+        """Try a few times and, if patient, for up to BUSY_SECONDS while the server is busy.
+
+        Every attempt ends before the deadline.
+        """
         password_was_reread = False
-        attempt = 0
+        failures = [0, 0]  # of other kinds, of a busy server
+        waited = 0.0
         while True:
-            attempt += 1
             try:
                 client = self._opened(deadline)
                 end = _attempt_deadline(deadline)
@@ -180,15 +223,19 @@ class ClickHouse:
                     password_was_reread = True
                     secrets.forget()
                     continue
-                pause = random.uniform(0.5, 1) * 2 ** (attempt - 1)  # noqa: S311  # jitter
+                busy = patient and isinstance(failure, ClickHouseBusy)
+                failures[busy] += 1
+                longest = min(2 ** (failures[busy] - 1), LONGEST_PAUSE_SECONDS)
+                pause = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter
                 if (
-                    attempt >= ATTEMPTS
+                    (waited >= BUSY_SECONDS if busy else failures[busy] >= attempts)
                     or not failure.retryable
                     or pause + CONNECT_SECONDS > deadline.seconds_left
                 ):
                     raise failure from error
                 logger.warning("trying again", extra={"error": str(failure), "seconds": pause})
                 time.sleep(pause)
+                waited += pause
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]
@@ -307,8 +354,7 @@ class ClickHouse:
             reason = f"{reason}: {text}"
         if verdict == "fatal":
             return ClickHouseRefused(f"{self._where}: {doing} was refused: {reason}: {remedy}")
-        kind = OutcomeUnknown if verdict == "uncertain" else ClickHouseUnavailable
-        return kind(f"{self._where}: {doing} failed: {reason}: {remedy}")
+        return _KINDS[verdict](f"{self._where}: {doing} failed: {reason}: {remedy}")
 
 
 def _reason(error: Exception) -> str:

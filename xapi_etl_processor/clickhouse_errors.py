@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
-Verdict = Literal["retry", "uncertain", "fatal"]
-"""retry: nothing was done, and it can work later. uncertain: it may have been done, and the same
-rows with the same token may be sent again. fatal: somebody must change something first. A code
-that we do not know counts as uncertain: a repeat is safe."""
+Verdict = Literal["retry", "busy", "uncertain", "fatal"]
+"""retry: nothing was done, and it can work later. busy: the same, but the server needs time, and
+an insert waits for minutes. uncertain: it may have been done, and the same rows with the same token
+may be sent again. fatal: somebody must change something first. A code that we do not know counts
+as uncertain: a repeat is safe."""
 
 
 class Meaning(NamedTuple):
@@ -19,6 +21,7 @@ class Meaning(NamedTuple):
 
 
 _WAIT = "nothing: it is tried again"
+_FEWER_WRITERS = "lower MaximumConcurrency if it happens often"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"
 _VERSION = "use ClickHouse 22.2 or later"
@@ -40,40 +43,50 @@ CODES = {
     192: Meaning("UNKNOWN_USER", "fatal", "check CLICKHOUSE_USERNAME"),
     193: Meaning("WRONG_PASSWORD", "fatal", "check the password"),
     194: Meaning("REQUIRED_PASSWORD", "fatal", "check the password"),
-    202: Meaning(
-        "TOO_MANY_SIMULTANEOUS_QUERIES", "retry", "lower MaximumConcurrency if it happens often"
-    ),
+    202: Meaning("TOO_MANY_SIMULTANEOUS_QUERIES", "busy", _FEWER_WRITERS),
     203: Meaning("NO_FREE_CONNECTION", "retry", _WAIT),
     209: Meaning("SOCKET_TIMEOUT", "uncertain", _WAIT),
     210: Meaning("NETWORK_ERROR", "uncertain", _WAIT),
     225: Meaning("NO_ZOOKEEPER", "retry", _KEEPER),
     236: Meaning("ABORTED", "uncertain", _WAIT),
-    241: Meaning("MEMORY_LIMIT_EXCEEDED", "retry", "lower BATCH_ROWS if it happens often"),
+    241: Meaning("MEMORY_LIMIT_EXCEEDED", "busy", _FEWER_WRITERS),
     242: Meaning("TABLE_IS_READ_ONLY", "retry", _KEEPER),
     244: Meaning("UNEXPECTED_ZOOKEEPER_ERROR", "uncertain", _KEEPER),
     285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", _REPLICAS),
     286: Meaning("UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "retry", _REPLICAS),
     319: Meaning("UNKNOWN_STATUS_OF_INSERT", "uncertain", _WAIT),
+    388: Meaning(
+        "CANNOT_ASSIGN_OPTIMIZE", "retry", "the server says why it does not merge; see its log"
+    ),
     394: Meaning("QUERY_WAS_CANCELLED", "uncertain", _WAIT),
     425: Meaning("SYSTEM_ERROR", "uncertain", _WAIT),
-    439: Meaning("CANNOT_SCHEDULE_TASK", "retry", _WAIT),
+    439: Meaning("CANNOT_SCHEDULE_TASK", "busy", _FEWER_WRITERS),
     469: Meaning(
         "VIOLATED_CONSTRAINT", "fatal", "compare the table with docs/tables.md: it was changed"
     ),
     497: Meaning("ACCESS_DENIED", "fatal", "grant the rights listed in docs/operations.md"),
     499: Meaning("S3_ERROR", "uncertain", "if it lasts, check the server's own object storage"),
     516: Meaning("AUTHENTICATION_FAILED", "fatal", "check CLICKHOUSE_USERNAME and the password"),
-    745: Meaning("SERVER_OVERLOADED", "retry", "lower MaximumConcurrency if it happens often"),
+    745: Meaning("SERVER_OVERLOADED", "busy", _FEWER_WRITERS),
     999: Meaning("KEEPER_EXCEPTION", "uncertain", _WAIT),
 }
 """By code, as in ClickHouse's ErrorCodes.cpp. A code that is not here is uncertain."""
 
 TOO_MANY_PARTS = 252
-MERGES_LAG = Meaning("TOO_MANY_PARTS", "retry", "raise BatchingWindow if it happens often")
+MERGES_LAG = Meaning(
+    "TOO_MANY_PARTS",
+    "busy",
+    "merges lag behind: fewer writers at once and larger batches help; see docs/scaling.md",
+)
 TOO_MANY_PARTITIONS = Meaning("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
+MEMORY_LIMIT_EXCEEDED = 241
+QUERY_MEMORY = Meaning(
+    "MEMORY_LIMIT_EXCEEDED", "retry", "lower BATCH_ROWS, or raise the user's max_memory_usage"
+)
+_OF_THE_QUERY = re.compile(r"query memory limit|\(for query\)", re.IGNORECASE)
 UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
 
-SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 497)
+SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 388, 497)
 """Codes whose text about an insert may be logged: it names tables, columns, rights and counts. The
 text of other codes may quote a value."""
 
@@ -82,9 +95,14 @@ LOGIN_REFUSED = (192, 193, 194, 516)
 
 
 def meaning(code: int, text: str) -> Meaning:
-    """What an error means. Code 252 has two meanings: merges that lag behind, which passes, and
-    one insert into too many partitions, which does not.
+    """What an error means.
+
+    Two codes have two meanings. 252: merges that lag behind, which passes, and one insert into too
+    many partitions, which does not. 241: the server's memory, which others use too, and the limit
+    of this query alone.
     """
     if code == TOO_MANY_PARTS:
         return TOO_MANY_PARTITIONS if "partitions for single" in text.lower() else MERGES_LAG
+    if code == MEMORY_LIMIT_EXCEEDED and _OF_THE_QUERY.search(text):
+        return QUERY_MEMORY
     return CODES.get(code, UNLISTED)

@@ -22,7 +22,16 @@ from xapi_etl_processor.errors import (
     S3Late,
     S3Unusable,
 )
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
+from xapi_etl_processor.run import (
+    TIME_RAN_OUT,
+    Outcome,
+    Run,
+    Status,
+    Stop,
+    StopReason,
+    stop_after,
+    stopped,
+)
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
@@ -80,9 +89,12 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
-        storing.stop = stop = Stop(StopReason.LEDGER_FAILED, str(error))
+        # Before the stop is set, since nothing is stored after one for a busy ClickHouse.
         yield from storing.finish()
-        yield from (stopped(obj, Status.UNSTORED, stop) for obj in page)
+        storing.stop = stop = storing.stop or stop_after(error, StopReason.LEDGER_FAILED)
+        for outcome in map(Outcome, page):
+            outcome.mark_unstored(stop)
+            yield outcome
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
     fetched = reading.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.read_until)
@@ -137,7 +149,7 @@ def _process_one(obj: S3Object, body: Iterator[bytes], storing: Storing) -> Iter
             if storing.is_due:
                 yield from storing.flush()
             if failure := storing.insert_failure:
-                outcome.mark_stopped(Status.UNSTORED, failure)
+                outcome.mark_unstored(failure)
                 break
     except (DeadlinePassed, S3Late):
         outcome.mark_stopped(Status.WAITING, _out_of_time_in(outcome))

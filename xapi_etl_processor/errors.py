@@ -102,7 +102,7 @@ class S3NotAllowed(S3Error, BadRequest):
     poison = True
 
 
-class InventoryUnusable(S3Error, BadRequest):
+class S3BadInventory(S3Error, BadRequest):
     """What a request names as an S3 Inventory is none, or is damaged."""
 
     retryable = False
@@ -135,6 +135,13 @@ class ClickHouseUnavailable(ClickHouseError):
     """No connection, overload, or a timeout before anything was done."""
 
     retryable = True
+
+
+class ClickHouseBusy(ClickHouseUnavailable):
+    """The server is up and has too much to do: too many parts or queries, or no memory left.
+
+    Nothing was done. Waiting helps, and more writers make it worse.
+    """
 
 
 class ClickHouseWaking(ClickHouseUnavailable):

@@ -62,6 +62,7 @@ def errors_table() -> str:
     """ClickHouse's error codes, what follows from them and what to do, as Markdown."""
     rows = [
         *((code, str(code), found) for code, found in clickhouse_errors.CODES.items()),
+        (241, "241, of the query", clickhouse_errors.QUERY_MEMORY),
         (252, "252, of parts", clickhouse_errors.MERGES_LAG),
         (252, "252, of partitions", clickhouse_errors.TOO_MANY_PARTITIONS),
     ]

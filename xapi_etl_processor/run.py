@@ -11,6 +11,7 @@ from uuid import uuid4
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
+from xapi_etl_processor.errors import ClickHouseBusy
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores
@@ -98,6 +99,7 @@ class StopReason(StrEnum):
     OUT_OF_TIME = "out of time"
     LEDGER_FAILED = "the ledger could not be read"
     INSERT_FAILED = "rows could not be stored"
+    BUSY = "ClickHouse was too busy"
     LISTING_FAILED = "the bucket could not be listed"
     SENDING_FAILED = "messages could not be sent"
 
@@ -107,6 +109,11 @@ class Stop(NamedTuple):
 
     reason: StopReason
     text: str
+
+
+def stop_after(error: Exception, otherwise: StopReason) -> Stop:
+    """The stop that an error of ClickHouse makes: BUSY, if the server only has too much to do."""
+    return Stop(StopReason.BUSY if isinstance(error, ClickHouseBusy) else otherwise, str(error))
 
 
 TIME_RAN_OUT = Stop(StopReason.OUT_OF_TIME, "time ran out")
@@ -145,6 +152,11 @@ class Outcome:
     def mark_stopped(self, status: Status, stop: Stop) -> None:
         """Note that work stopped before the object was finished (WAITING) or stored (UNSTORED)."""
         self.status, self.error, self.stop = status, stop.text, stop
+
+    def mark_unstored(self, stop: Stop) -> None:
+        """Note that ClickHouse did not take the rows: UNSTORED, or WAITING if it was only busy."""
+        busy = stop.reason is StopReason.BUSY
+        self.mark_stopped(Status.WAITING if busy else Status.UNSTORED, stop)
 
 
 def stopped(obj: S3Object, status: Status, stop: Stop) -> Outcome:

@@ -38,12 +38,12 @@ _DESCRIPTION = """\
 Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
 it is safe to repeat and to overlap with live events.
 
-Without an option it is done by this process, which has no time limit. With --function, the stack's
-function does it, again and again until all is done. With --engine queue, this process or the
-function only sends the names of the objects, and as many invocations as BackfillConcurrency load
-them.
+By default this process does it, without a time limit. With --function, the stack's function does
+it, in as many invocations as it takes, one after the other. With --engine queue, this process or
+the function only sends the names of the objects, and up to BackfillConcurrency invocations at a time
+load them.
 
-Whatever ends it early, Ctrl-C too: the same command with --resume goes on from there.
+If something ends it early, such as Ctrl-C, the same command with --resume goes on from there.
 """
 _EXAMPLES = """\
 examples:

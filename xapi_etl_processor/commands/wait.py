@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from time import monotonic, sleep, time
 from typing import Any
 
@@ -124,7 +125,7 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
     function to call with every look.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
@@ -132,21 +133,32 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("objects, {task.fields[note]}", markup=False),
-        TimeRemainingColumn(compact=True),
     )
     told_at = -float(TOLD_SECONDS)
+    begun: tuple[float, int] | None = None
     with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("backfill", total=progress.objects, note="")
 
         def show(look: Look) -> None:
-            nonlocal told_at
+            nonlocal told_at, begun
             done = min(look.loaded.objects, progress.objects)
-            bar.update(task, completed=done, note=_note(look))
+            begun = begun or (monotonic(), done)
+            pace = _pace(done - begun[1], progress.objects - done, monotonic() - begun[0])
+            note = f"{_note(look)}{pace}"
+            bar.update(task, completed=done, note=note)
             if not console.is_terminal and monotonic() - told_at >= TOLD_SECONDS:
                 told_at = monotonic()
-                say(f"{done:,} of {progress.objects:,} objects, {_note(look)}")
+                say(f"{done:,} of {progress.objects:,} objects, {note}")
 
         yield show
+
+
+def _pace(done: int, left: int, seconds: float) -> str:
+    """How fast it was until now, and how long the rest takes at that rate."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rate = done / seconds
+    return f", {rate:,.1f} objects a second, {timedelta(seconds=round(left / rate))} left"
 
 
 def _note(look: Look) -> str:

@@ -102,10 +102,14 @@ def run_bulk(
     if objects.stop and not stop:
         # Every object that was passed on is done, and so are the keys that were passed over.
         stop, after = objects.stop, objects.reached
+    busy = stop is not None and stop.reason is StopReason.BUSY
     if stop and after == request.after:
-        raise NothingDone(f"bulk: no object could be processed: {stop.text}")
-    if stop and stop.reason is not StopReason.OUT_OF_TIME and not sums.summary.failures:
-        sums.summary.fail(stopped_at, stop.text)
+        later = "; send the same request again in some minutes" if busy else ""
+        raise NothingDone(f"bulk: no object could be processed: {stop.text}{later}")
+    failures = sums.summary.failures
+    if stop and (busy or (stop.reason is not StopReason.OUT_OF_TIME and not failures)):
+        later = "; continue in some minutes, with the continuation token" if busy else ""
+        sums.summary.fail(stopped_at, f"{stop.text}{later}")
     return sums.answer(stop, after)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xapi_etl_processor.errors import Defect, InventoryUnusable, S3Error, S3Late
+from xapi_etl_processor.errors import Defect, S3BadInventory, S3Error, S3Late
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
 from xapi_etl_processor.sources import s3_inventory, s3_listing
@@ -104,14 +104,14 @@ class Covered:
                     yield self._position(obj.key), obj
 
     def _check_dated(self, obj: S3Object) -> None:
-        """Raises InventoryUnusable for an object that may be of a wanted day, and may be not."""
+        """Raises S3BadInventory for an object that may be of a wanted day, and may be not."""
         request = self._request
         if not {"start_date", "end_date"} & request.scope.keys():
             return
         if obj.written_ms is None:
             of_any_day = replace(request, first_day=None, last_day=None)
             if obj.key.startswith(request.prefix) and of_any_day.covers(obj):
-                raise InventoryUnusable(
+                raise S3BadInventory(
                     f"the inventory does not say when {obj.uri} was modified, and its key has no"
                     " timestamp: have it list the last modified date, or ask without dates"
                 )

@@ -13,7 +13,7 @@ from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import S3NotAllowed
 from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
-from xapi_etl_processor.run import Outcome, Run, Status
+from xapi_etl_processor.run import Outcome, Run, Status, StopReason
 from xapi_etl_processor.sources.access import check_allowed
 from xapi_etl_processor.sources.files import LocalFile
 from xapi_etl_processor.sources.objects import S3Object
@@ -123,7 +123,8 @@ def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelive
     failed = [outcomes[o] for o in left]
     reasons = [message.error] * bool(message.error) + [outcome.error for outcome in failed]
     poison = all(outcome.poison for outcome in failed)
-    return redelivery.Failure(message, "; ".join(reasons), poison, left)
+    busy = any(outcome.stop and outcome.stop.reason is StopReason.BUSY for outcome in failed)
+    return redelivery.Failure(message, "; ".join(reasons), poison, left, busy=busy)
 
 
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:

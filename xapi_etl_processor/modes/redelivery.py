@@ -34,14 +34,15 @@ REPORT_SECONDS = 1
 
 
 class Failure(NamedTuple):
-    """A message that failed, why, whether it is poison (see errors.py), and which of its objects
-    are not done.
+    """A message that failed, why, whether it is poison (see errors.py), which of its objects are
+    not done, and whether ClickHouse was too busy for it.
     """
 
     message: Message
     reason: str
     poison: bool
     left: tuple[S3Object, ...] = ()
+    busy: bool = False
 
 
 class Settled(NamedTuple):
@@ -91,7 +92,9 @@ def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> Settled:
     dead = _bury([one for one in whole if one.is_dead], run, until)
     for url in dict.fromkeys(one.url for one in whole):
         again = [
-            one.receipt for one in whole if one.url == url and one.failure.message.id not in dead
+            (one.receipt, queue.pause_seconds(one.receipt.receives, busy=one.failure.busy))
+            for one in whole
+            if one.url == url and one.failure.message.id not in dead
         ]
         queue.give_back(url, again, until)
     return Settled(dead, replaced)
@@ -127,7 +130,8 @@ def _replace(partial: Sequence[_Received], run: Run, until: Deadline) -> set[str
         messages.body(one.failure.left, one.failure.message.backfill or Backfill())
         for one in partial
     ]
-    sent = queue.send(url, bodies, until, delay=queue.pause_seconds(1))
+    busy = any(one.failure.busy for one in partial)
+    sent = queue.send(url, bodies, until, delay=queue.pause_seconds(1, busy=busy))
     if sent.problem:
         logger.warning(
             "SQS did not take what is left of messages: they are delivered again whole",

@@ -6,6 +6,7 @@ queue's own visibility timeout and redrive policy apply to it.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
@@ -20,6 +21,10 @@ PAUSE_MINUTES = (1, 2, 4, 8, 10)
 """Minutes until a message is delivered again after its first, second, ... delivery; the last one
 for all that follow. Most failures are over within a minute; after an outage, a bundle waits for the
 longest pause at most. Our choice."""
+
+BUSY_MINUTES = 10
+"""The shortest pause of a message that ClickHouse was too busy for, which lasts up to half as long
+again, so that not all come back at once. The invocation has waited already. Our choice."""
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 3, 2
 """Limits for one call. Ours, and short: a function in a VPC may have no way to SQS."""
@@ -53,16 +58,19 @@ class Sent(NamedTuple):
     problem: str
 
 
-def pause_seconds(receives: int) -> int:
-    """Seconds until the next delivery of a message that has been delivered `receives` times."""
+def pause_seconds(receives: int, *, busy: bool = False) -> int:
+    """Seconds until the next delivery of a message that has been delivered `receives` times, and
+    that ClickHouse may have been too busy for.
+    """
+    if busy:
+        return int(60 * BUSY_MINUTES * random.uniform(1, 1.5))  # noqa: S311  # spread, no secret
     return 60 * PAUSE_MINUTES[min(max(receives, 1), len(PAUSE_MINUTES)) - 1]
 
 
-def give_back(url: str, receipts: Sequence[Receipt], deadline: Deadline) -> None:
-    """Have SQS deliver the messages again after `pause_seconds`."""
+def give_back(url: str, pauses: Sequence[tuple[Receipt, int]], deadline: Deadline) -> None:
+    """Have SQS deliver each message again after its pause, in seconds."""
     entries = [
-        {"ReceiptHandle": one.handle, "VisibilityTimeout": pause_seconds(one.receives)}
-        for one in receipts
+        {"ReceiptHandle": one.handle, "VisibilityTimeout": seconds} for one, seconds in pauses
     ]
     _taken("change_message_visibility_batch", url, entries, deadline)
 

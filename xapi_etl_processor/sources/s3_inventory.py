@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from xapi_etl_processor.deadlines import FOREVER, Deadline
-from xapi_etl_processor.errors import InventoryUnusable, S3Missing
+from xapi_etl_processor.errors import S3BadInventory, S3Missing
 from xapi_etl_processor.sources import s3
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores
@@ -49,7 +49,7 @@ def read_manifest(
 ) -> Inventory:
     """The inventory of a bucket that a manifest is about.
 
-    Raises InventoryUnusable if it is missing, damaged, about another bucket or not in CSV; S3Error
+    Raises S3BadInventory if it is missing, damaged, about another bucket or not in CSV; S3Error
     if S3 does not give it.
     """
     try:
@@ -58,17 +58,17 @@ def read_manifest(
         columns = tuple(name.strip() for name in found["fileSchema"].split(","))
         files = tuple((str(file["key"]), str(file["MD5checksum"])) for file in found["files"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        raise InventoryUnusable(
+        raise S3BadInventory(
             f"inventory: {manifest.uri} is no whole manifest of an S3 Inventory: name the key that"
             " ends in manifest.json"
         ) from None
     if file_format != "CSV" or not set(_NEEDED) <= set(columns):
-        raise InventoryUnusable(
+        raise S3BadInventory(
             f"inventory: {manifest.uri} has the format {shown(file_format)}: configure the"
             " inventory with the output format CSV"
         )
     if source != bucket:
-        raise InventoryUnusable(
+        raise S3BadInventory(
             f"inventory: {manifest.uri} is about s3://{source}, not about s3://{bucket}: name the"
             " bucket with s3_bucket"
         )
@@ -80,7 +80,7 @@ def objects(
 ) -> Iterator[tuple[str, S3Object]]:
     """The current objects of an inventory in its order, each with its position: file and row.
 
-    Begins after the position `after`. Raises InventoryUnusable if a list is damaged, mostly before
+    Begins after the position `after`. Raises S3BadInventory if a list is damaged, mostly before
     any of its rows is used; S3Error if S3 does not give it.
     """
     for number, (key, md5) in enumerate(inventory.files):
@@ -132,8 +132,8 @@ def _size_and_time(row: Mapping[str, Any]) -> tuple[int | None, datetime | None]
     return (int(size) if re.fullmatch(r"[0-9]{1,18}", size, re.ASCII) else None), time
 
 
-def _damaged(file: S3Object, why: str) -> InventoryUnusable:
-    return InventoryUnusable(
+def _damaged(file: S3Object, why: str) -> S3BadInventory:
+    return S3BadInventory(
         f"{file.uri} is damaged, {why}: use another inventory, or send the request without"
     )
 
@@ -145,10 +145,10 @@ def _content(stores: Stores, obj: S3Object, deadline: Deadline) -> bytes:
         for chunk in body:
             content += chunk
             if len(content) > MAX_FILE_BYTES:
-                raise InventoryUnusable(
+                raise S3BadInventory(
                     f"{obj.uri} has more than {MAX_FILE_BYTES // MIB} MiB, too much for a list of"
                     " an inventory: send the request without it"
                 )
     except S3Missing as error:
-        raise InventoryUnusable(f"inventory: {error}") from None
+        raise S3BadInventory(f"inventory: {error}") from None
     return bytes(content)

@@ -41,6 +41,7 @@ def already_processed(
         " WHERE (bucket, key, etag) IN %(known)s",
         {"known": known},
         deadline,
+        patient=True,
     )
     return {(bucket, key, etag) for bucket, key, etag in rows}
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from xapi_etl_processor.deadlines import DaemonThreads
 from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
 from xapi_etl_processor.learners import FRESH_SECONDS, people
-from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason
+from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stop_after
 from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.batch import Batch
 from xapi_etl_processor.storage.tables import EVENTS
@@ -38,8 +38,8 @@ class Storing:
     @property
     def insert_failure(self) -> Stop | None:
         """Why ClickHouse did not take a batch, if so; nothing more is stored after that."""
-        failed = self.stop is not None and self.stop.reason is StopReason.INSERT_FAILED
-        return self.stop if failed else None
+        stop = self.stop
+        return stop if stop and stop.reason in (StopReason.INSERT_FAILED, StopReason.BUSY) else None
 
     @property
     def is_due(self) -> bool:
@@ -68,7 +68,7 @@ class Storing:
                 if outcome.status in (Status.PROCESSED, Status.WAITING):
                     # An object that time ran out for has rows in the batch too, and the failure is
                     # what must be reported.
-                    outcome.mark_stopped(Status.UNSTORED, failure)
+                    outcome.mark_unstored(failure)
         yield from sent.outcomes
 
     def finish(self) -> Iterator[Outcome]:
@@ -82,7 +82,7 @@ class Storing:
         try:
             step(batch)
         except XapiEtlError as error:
-            self.stop = Stop(StopReason.INSERT_FAILED, str(error))
+            self.stop = stop_after(error, StopReason.INSERT_FAILED)
         except Exception as error:  # noqa: BLE001  # outcomes of batches stored earlier must not be lost
             self.stop = Stop(StopReason.INSERT_FAILED, describe_defect(error))
 

@@ -1,0 +1,291 @@
+"""How much the stack carries: what breaks first, costs, and the tables of docs/scaling.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmarks.coefficients import Coefficients, read
+from benchmarks.costs import GB_SECOND, REQUEST
+from benchmarks.scenario import (
+    DAY,
+    FIRST_POLLERS,
+    MERGE_SHARE,
+    PARTS_DELAY,
+    Setup,
+    history_bundles,
+    invocation,
+)
+from benchmarks.setting import ROOT
+from benchmarks.simulation import Result, simulate
+from xapi_etl_processor.reference import with_tables
+
+PAGE = ROOT / "docs/scaling.md"
+COMMAND = "make simulate"
+
+SQS_REQUEST = 0.40 / 1e6
+S3_GET = 0.0004 / 1000
+"""Dollars, us-east-1: https://aws.amazon.com/sqs/pricing/ and https://aws.amazon.com/s3/pricing/."""
+
+S3_GETS = 5500
+"""GETs a second that S3 promises for a prefix:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html."""
+
+ACCOUNT_FUNCTIONS = 1000
+"""Functions at once in an account, unless AWS has raised it."""
+
+OUTAGE = (6.0, 18.0)
+
+
+class Size(NamedTuple):
+    """A size of the page, and the ways to run it: name, and what is set."""
+
+    title: str
+    ways: dict[str, Setup]
+
+
+DAYS = (
+    Size(
+        "1 million statements a day, in bundles of 10",
+        {
+            "the defaults": Setup(processors=4),
+            "fewer, larger inserts": Setup(processors=4, window=30),
+        },
+    ),
+    Size(
+        "100 million statements a day, in bundles of 10",
+        {
+            "the defaults": Setup(1e8),
+            "recommended": Setup(1e8, batch_size=500, concurrency=20),
+            "a bundle in each invocation": Setup(1e8, batch_size=1, window=0, concurrency=1000),
+        },
+    ),
+    Size(
+        "10,000 million statements a day, in bundles of 100",
+        {
+            "the defaults": Setup(1e10, 100, processors=64),
+            "recommended": Setup(
+                1e10,
+                100,
+                processors=64,
+                batch_size=500,
+                concurrency=100,
+                memory=1769,
+                batch_rows=50_000,
+            ),
+            "in bundles of 1,000": Setup(
+                1e10, 1000, processors=64, concurrency=100, memory=1769, batch_rows=50_000
+            ),
+        },
+    ),
+)
+
+BACKFILLS = (
+    Size(
+        "1 million statements",
+        {
+            "the defaults": Setup(history=1e6, step=1),
+        },
+    ),
+    Size(
+        "100 million statements",
+        {
+            "the defaults": Setup(history=1e8, step=5),
+            "recommended": Setup(history=1e8, step=5, history_concurrency=10, memory=1769),
+        },
+    ),
+    Size(
+        "10,000 million statements",
+        {
+            "the defaults": Setup(history=1e10, step=300, processors=64),
+            "recommended": Setup(
+                history=1e10, step=60, processors=64, history_concurrency=100, memory=1769
+            ),
+        },
+    ),
+)
+
+
+class Limit(NamedTuple):
+    """A limit, the share of it that the busiest moment needs, and what moves it."""
+
+    name: str
+    share: float
+    setting: str
+
+
+def limits(setup: Setup, known: Coefficients) -> list[Limit]:
+    """All limits, the nearest first."""
+    rate = setup.bundles_a_second * setup.peak
+    batch = min(setup.batch_size, 1 + rate * setup.window / FIRST_POLLERS)
+    usual, full = invocation(setup, batch, known), invocation(setup, setup.batch_size, known)
+    functions = rate / setup.batch_size * (full.seconds + setup.batch_size * known.receive_ms / 1e4)
+    merging = rate / batch * usual.merging
+    found = [
+        Limit("functions", functions / setup.concurrency, "`MaximumConcurrency`"),
+        Limit(
+            "ClickHouse's processors",
+            (rate / batch * usual.server + merging) / setup.processors,
+            "more of them; larger batches (`BatchingWindow`, `BatchSize`)",
+        ),
+        Limit(
+            "merges",
+            merging / (setup.processors * MERGE_SHARE),
+            "more processors; larger batches (`BatchingWindow`, `BatchSize`)",
+        ),
+        Limit("GETs of one S3 prefix", rate / S3_GETS, "larger bundles; several sections at once"),
+        Limit("functions of the account", functions / ACCOUNT_FUNCTIONS, "a quota of AWS"),
+    ]
+    return sorted(found, key=lambda limit: -limit.share)
+
+
+def dollars(result: Result) -> dict[str, float]:
+    """What all of it cost, x86_64, without ClickHouse, logs, and the writers' own requests."""
+    setup = result.setup
+    memory = result.function_seconds * setup.memory / 1024 * GB_SECOND["x86_64"]
+    # Pollers ask an empty queue every 20 seconds.
+    idle = FIRST_POLLERS * result.seconds / 20
+    return {
+        "Lambda": memory + result.invocations * REQUEST,
+        "SQS": (result.sqs_requests + idle) * SQS_REQUEST,
+        "S3": result.bundles * S3_GET,
+    }
+
+
+def settings_of(setup: Setup) -> str:
+    """The settings as the stack names them."""
+    return (
+        f"`BatchSize` {setup.batch_size}, `BatchingWindow` {setup.window:.0f},"
+        f" `MaximumConcurrency` {setup.concurrency}, `MemorySize` {setup.memory},"
+        f" `BatchRows` {setup.batch_rows}"
+    )
+
+
+def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
+    """What a day is like, with and without an outage."""
+    quiet = simulate(setup, known)
+    away = simulate(replace(setup, outage=OUTAGE, step=30), known)
+    first = limits(setup, known)[0]
+    cost = dollars(quiet)
+    days = quiet.seconds / DAY
+    return {
+        "settings": settings_of(setup),
+        "ClickHouse's processors, and how busy at most": (
+            f"{setup.processors:.0f}, {min(1, quiet.most_load):.0%}"
+        ),
+        "bundles a second, mean and peak": (
+            f"{_n(setup.bundles_a_second)}, {_n(setup.bundles_a_second * setup.peak)}"
+        ),
+        "functions at once, at most": _n(quiet.most_functions),
+        "inserts a second, at most": _n(quiet.most_inserts),
+        "new parts a second, at most": _n(quiet.most_new_parts),
+        "parts in a partition, at most": f"{quiet.most_parts:,.0f} of {PARTS_DELAY:,}",
+        "upload to row: half of the bundles within": duration(quiet.delay(0.5)),
+        "99% within": duration(quiet.delay(0.99)),
+        "all within": duration(quiet.delay(1)),
+        "ClickHouse away for 12 hours: messages waiting, at most": _n(away.deepest),
+        "of them in flight, of 120,000": _n(away.in_flight),
+        "until all is stored, after it is back": (
+            "not within 3 days" if away.drained is None else duration(away.drained * 3600)
+        ),
+        "cost a day": _costs({name: value / days for name, value in cost.items()}),
+        "breaks first": f"{first.name}, at {_millions(setup.statements / first.share)} a day",
+        "what moves it": first.setting,
+    }
+
+
+def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
+    """What a backfill is like, while a million statements a day arrive."""
+    hours = 1.0 if setup.history < 1e9 else 24.0
+    result = simulate(replace(setup, hours=hours), known)
+    only_live = simulate(replace(setup, history=0, hours=result.seconds / 3600), known)
+    spent, without = dollars(result), dollars(only_live)
+    return {
+        "settings": f"`BackfillConcurrency` {setup.history_concurrency},"
+        f" `MemorySize` {setup.memory}",
+        "bundles in a message": _n(history_bundles(setup, known)),
+        "time": duration((result.history_hours or 0) * 3600),
+        "functions at once, at most": _n(result.most_functions),
+        "inserts a second, at most": _n(result.most_inserts),
+        "new parts a second, at most": _n(result.most_new_parts),
+        "parts in a partition, at most": f"{result.most_parts:,.0f} of {PARTS_DELAY:,}",
+        "ClickHouse's processors, and how busy at most": (
+            f"{setup.processors:.0f}, {min(1, result.most_load):.0%}"
+        ),
+        "what is uploaded now: 99% within": duration(result.delay(0.99)),
+        "cost": _costs({name: spent[name] - without[name] for name in spent}),
+    }
+
+
+def day_table(size: Size, known: Coefficients) -> str:
+    """A size of a day as the page shows it."""
+    return _size(size, [day_rows(setup, known) for setup in size.ways.values()])
+
+
+def backfill_table(size: Size, known: Coefficients) -> str:
+    """A size of a backfill as the page shows it."""
+    return _size(size, [backfill_rows(setup, known) for setup in size.ways.values()])
+
+
+def tables(known: Coefficients) -> dict[str, str]:
+    """The generated parts of the page."""
+    return {
+        "days": "\n".join(day_table(size, known) for size in DAYS),
+        "backfills": "\n".join(backfill_table(size, known) for size in BACKFILLS),
+        "coefficients": coefficient_table(),
+    }
+
+
+def page(known: Coefficients, text: str) -> str:
+    """The page's text with its tables made anew."""
+    return with_tables(text, tables(known), COMMAND)
+
+
+def _size(size: Size, columns: Sequence[dict[str, str]]) -> str:
+    names = list(size.ways)
+    lines = [
+        f"### {size.title}\n\n",
+        f"| | {' | '.join(names)} |\n",
+        f"|---|{'---|' * len(names)}\n",
+    ]
+    lines += [
+        f"| {name} | {' | '.join(column[name] for column in columns)} |\n" for name in columns[0]
+    ]
+    return "".join(lines)
+
+
+def coefficient_table() -> str:
+    """All coefficients that the file has, also those of others."""
+    rows = [
+        f"| {found['value']:,.3g} | {found['unit']} | {found['how']} |\n"
+        for found in read().values()
+    ]
+    return "".join(["| value | unit | from |\n|---:|---|---|\n", *rows])
+
+
+def _n(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _millions(value: float) -> str:
+    return f"{float(f'{value / 1e6:.2g}'):,.0f} million"
+
+
+def _costs(parts: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} ${_money(value)}" for name, value in parts.items())
+    return f"${_money(sum(parts.values()))} ({shown})"
+
+
+def _money(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

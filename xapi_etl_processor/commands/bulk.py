@@ -40,8 +40,8 @@ it is safe to repeat and to overlap with live events.
 
 By default this process does it, without a time limit. With --function, the stack's function does
 it, in as many invocations as it takes, one after the other. With --engine queue, this process or
-the function only sends the names of the objects, and up to BackfillConcurrency invocations at a time
-load them.
+the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
+same time load them.
 
 If something ends it early, such as Ctrl-C, the same command with --resume goes on from there.
 """

@@ -23,8 +23,8 @@ MESSAGE_SECONDS = 10
 stack's shortest Timeout, so that a message is finished also if it takes three times as long."""
 
 OBJECT_SECONDS, STATEMENT_SECONDS = 0.001, 0.000_025
-"""Seconds of one processor for an object, and for each of its statements. Rounded from
-docs/performance.md: 0.8 ms for a bundle of 10, 3.2 ms for one of 100, and 29 us for each statement
+"""Seconds of one processor for an object, and for each of its statements. Rounded up from
+docs/performance.md: 0.7 ms for a bundle of 10, 2.5 ms for one of 100, and 20 us for each statement
 of a large object."""
 
 STATEMENT_BYTES = 1200

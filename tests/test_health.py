@@ -67,8 +67,10 @@ def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
     bucket.put("exports/1.jsonl", video(1))
     bucket.put("imports/1.jsonl", video(1))
     assert handler(CHECK, context())["statusCode"] == 200
-    assert [request.method for request in store.requests] == ["GET", "HEAD", "GET"]
-    assert all("exports%2F" in r.path or "/exports/" in r.path for r in store.requests)
+    # A thread that another test has left may still ask about its own bucket.
+    asked = [request for request in store.requests if bucket.name in request.path]
+    assert [request.method for request in asked] == ["GET", "HEAD", "GET"]
+    assert all("exports%2F" in r.path or "/exports/" in r.path for r in asked)
 
 
 def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -> None:

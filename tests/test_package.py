@@ -28,8 +28,8 @@ from xapi_etl_processor.config import Settings
 pytestmark = pytest.mark.slow
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-SOME = [*((python, "x86_64") for python in PYTHONS), (PYTHONS[0], "arm64"), (PYTHONS[-1], "arm64")]
-"""Packages that are built for tests. For arm64, those between would say no more."""
+SOME = [*((python, "x86_64") for python in PYTHONS), (PYTHONS[-1], "arm64")]
+"""Packages that are built for tests. For arm64, the others would say no more."""
 
 ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}  # e_machine of the ELF specification
 

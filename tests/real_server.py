@@ -109,21 +109,27 @@ class RealServer:
         (folder / "users.xml").write_text(_USERS.format(password=PASSWORD))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, *, until_it_stays: bool = False) -> None:
+        """Start it, and wait until it answers; with `until_it_stays` again, as systemd does, if it
+        ends: a replica does so if its ZooKeeper still takes it for alive.
+        """
+        self.process = self._process()
+        end = time.monotonic() + 60
+        while not answers(self.ask):
+            assert time.monotonic() < end, self._log()
+            if (code := self.process.poll()) is not None:
+                assert until_it_stays, f"it ended with {code}\n{self._log()}"
+                self.process = self._process()
+            time.sleep(0.05)
+
+    def _process(self) -> subprocess.Popen[bytes]:
         assert BINARY
-        self.process = subprocess.Popen(
+        return subprocess.Popen(
             [BINARY, f"--config-file={self.folder}/config.xml"],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        end = time.monotonic() + 60
-        while not answers(self.ask):
-            assert time.monotonic() < end, self._log()
-            code = self.process.poll()
-            assert code is None, f"it ended with {code}\n{self._log()}"
-            time.sleep(0.05)
 
     def _log(self) -> str:
         return (self.folder / "log").read_text()[-3000:]

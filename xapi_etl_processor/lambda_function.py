@@ -21,10 +21,8 @@ from xapi_etl_processor.errors import (
 )
 from xapi_etl_processor.modes import health, redelivery
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
-from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes.event import run_event
-from xapi_etl_processor.modes.verify import run_verify
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.payloads import Delivery, parse_payload
 from xapi_etl_processor.telemetry import describe_defect, emit, logger, set_log_level, shown
@@ -106,6 +104,10 @@ def _health(_event: Any, context: Any) -> _Reply:
 
 
 def _bulk(event: Any, context: Any) -> _Reply:
+    # What only bulk requests need would be a tenth of the cold start of an upload.
+    from xapi_etl_processor.modes.bulk import run_bulk
+    from xapi_etl_processor.modes.verify import run_verify
+
     settings = Settings.from_env(os.environ)
     try:
         request = read_request(event, settings)

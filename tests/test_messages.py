@@ -139,6 +139,13 @@ def test_a_month_ends_a_message() -> None:
     assert [len(message.objects) for message in made] == [2, 2, 2, 1]
 
 
+def test_the_month_is_the_one_that_the_listing_goes_by() -> None:
+    """A day without a time is no timestamp of a key, and yet says its month: `objects.day_of`."""
+    keys = [f"section/1/video/2024-{month}-31T120000Z_1.jsonl" for month in ("01", "03")]
+    made = messages([bundle(0, key=key) for key in keys], NOTHING)
+    assert [len(message.objects) for message in made] == [1, 1]
+
+
 def test_a_message_is_an_s3_notification_with_what_is_wanted_beside_it() -> None:
     (message,) = messages([bundle(7, key="section/é 1/a+b{}.jsonl")], Backfill(replace=True))
     assert json.loads(message.body) == {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
@@ -36,7 +35,6 @@ GZIP_RATIO = 15
 PROCESSORS = 1024 / 1769
 """Processors of a function with 1,024 MB, the stack's default: Lambda gives one for 1,769 MB."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -56,18 +54,19 @@ def messages(objects: Iterable[S3Object], backfill: Backfill) -> Iterator[Outgoi
     part: list[S3Object] = []
     records: list[str] = []
     length, seconds = 0, 0.0
+    month = ""
     for obj in objects:
         record, longer = _record(obj), expected_seconds(obj)
         if part and (
             len(part) == MESSAGE_OBJECTS
             or length + len(record) + 1 > MESSAGE_BYTES
             or seconds + longer > MESSAGE_SECONDS
-            or _month(obj) != _month(part[0])
+            or obj.month != month
         ):
             yield Outgoing(tuple(part), _body(records, backfill), seconds)
             part, records, seconds = [], [], 0.0
         if not part:
-            length = len(_body((), backfill))
+            length, month = len(_body((), backfill)), obj.month
         part.append(obj)
         records.append(record)
         length += len(record) + 1
@@ -92,17 +91,6 @@ def expected_seconds(obj: S3Object) -> float:
     unpacked = size * GZIP_RATIO if obj.key.lower().endswith(".gz") else size
     statements = unpacked / STATEMENT_BYTES
     return (OBJECT_SECONDS + statements * STATEMENT_SECONDS) / PROCESSORS
-
-
-def _month(obj: S3Object) -> tuple[int, int] | None:
-    """Year and month of the key's timestamp; without one, of when the object was modified."""
-    moment = obj.key_timestamp_ms
-    if moment is None:
-        moment = obj.modified_ms
-    if moment is None:
-        return None
-    day = _EPOCH + timedelta(milliseconds=moment)
-    return day.year, day.month
 
 
 def _record(obj: S3Object) -> str:

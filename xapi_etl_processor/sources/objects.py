@@ -88,9 +88,8 @@ class S3Object:
     @property
     def month(self) -> str:
         """The UTC month of `written_ms`, such as 2024-01; '' if that is not known."""
-        if self.written_ms is None:
-            return ""
-        return f"{datetime.fromtimestamp(self.written_ms / 1000, UTC):%Y-%m}"
+        written = self.written_ms
+        return "" if written is None else f"{datetime.fromtimestamp(written / 1000, UTC):%Y-%m}"
 
 
 def holds_sections(prefix: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -200,7 +201,7 @@ class ClickHouse:
         Every attempt ends before the deadline.
         """
         password_was_reread = False
-        failures = [0, 0]  # of other kinds, of a busy server
+        failures = Counter[bool]()  # by whether the server was busy
         waited = 0.0
         while True:
             try:

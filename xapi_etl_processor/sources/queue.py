@@ -52,7 +52,7 @@ class Letter(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """The positions of the messages that SQS has acknowledged, and why not all; '' if it has."""
+    """The positions of the messages that SQS took, and why it did not take the others, or ''."""
 
     taken: set[int]
     problem: str
@@ -94,8 +94,7 @@ def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set
 def send(url: str, bodies: Sequence[str], deadline: Deadline, delay: int = 0) -> Sent:
     """Send new messages, which can be received after `delay` seconds."""
     entries = [{"MessageBody": body, "DelaySeconds": delay} for body in bodies]
-    taken, reasons = _attempt("send_message_batch", url, entries, deadline)
-    return Sent(taken, "; ".join(sorted(reasons)))
+    return _attempt("send_message_batch", url, entries, deadline)
 
 
 def depth(url: str) -> dict[str, int]:
@@ -122,20 +121,17 @@ def _attribute(text: str) -> str:
 
 def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> set[int]:
     """The positions of the entries that SQS acknowledged; one warning says why not all."""
-    taken, reasons = _attempt(operation, url, entries, deadline)
-    if reasons:
+    taken, problem = _attempt(operation, url, entries, deadline)
+    if problem:
         left = {"call": operation, "queue": url, "messages": len(entries) - len(taken)}
         logger.warning(
             "SQS did not take messages: its own timeout and redrive policy apply to them",
-            extra={**left, "error": "; ".join(sorted(reasons))},
+            extra={**left, "error": problem},
         )
     return taken
 
 
-def _attempt(
-    operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline
-) -> tuple[set[int], set[str]]:
-    """The positions of the entries that SQS acknowledged, and the reasons for the others."""
+def _attempt(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> Sent:
     from botocore.exceptions import BotoCoreError, ClientError
 
     taken: set[int] = set()
@@ -156,7 +152,7 @@ def _attempt(
             break
         taken.update(int(one["Id"]) for one in answer.get("Successful", ()))
         reasons.update(str(one.get("Code")) for one in answer.get("Failed", ()))
-    return taken, reasons
+    return Sent(taken, "; ".join(sorted(reasons)))
 
 
 def _parts(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:

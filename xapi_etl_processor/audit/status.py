@@ -17,7 +17,7 @@ from xapi_etl_processor.errors import ClickHouseRefused, XapiEtlError
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
-from xapi_etl_processor.sources.objects import S3Object, section_id
+from xapi_etl_processor.sources.objects import SECTION, S3Object, section_id
 from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
@@ -122,7 +122,7 @@ def _days(clickhouse: ClickHouse, section: str) -> list[dict[str, Any]]:
     rows = clickhouse.query(
         "SELECT toString(toDate(processed_at)) AS day, count(), sum(video), sum(other),"
         f" sum(rejected) FROM {clickhouse.database}.{FILES} FINAL WHERE %(section)s = '' OR"
-        " replaceRegexpOne(extract(key, '(?:^|/)section/([^/]+)/'), '^0+([0-9])', '\\\\1')"
+        f" replaceRegexpOne(extract(key, '{SECTION}'), '^0+([0-9])', '\\\\1')"
         " = %(section)s GROUP BY day ORDER BY day DESC LIMIT %(days)s",
         {"section": section, "days": SHOWN_DAYS},
     )

@@ -6,12 +6,10 @@ from typing import Any, NamedTuple
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.modes.bulk_request import BulkRequest
+from xapi_etl_processor.sources.objects import CATEGORY, DAY, SECTION
 from xapi_etl_processor.storage.tables import FILES
 
-_SECTION = r"(?:^|/)section/([^/]+)/"
-_CATEGORY = r"(?:^|/)section/[^/]+/([^/]+)/"
 _ABOVE = r"^(?:.*?/)?section/[^/]+/"
-_DAY = r"(?:^|/)([0-9]{4}-[0-9]{2}-[0-9]{2})T"
 _KEY_DAY = "extract(replaceRegexpOne(key, %(above)s, ''), %(day)s)"
 """The day of a key: see `objects.day_of`."""
 
@@ -31,14 +29,14 @@ def loaded(clickhouse: ClickHouse, request: BulkRequest, since: float) -> Loaded
     values: dict[str, Any] = {"bucket": request.bucket, "prefix": request.prefix}
     if request.sections:
         conditions.append("extract(key, %(section)s) IN %(sections)s")
-        values |= {"section": _SECTION, "sections": tuple(map(str, request.sections))}
+        values |= {"section": SECTION, "sections": tuple(map(str, request.sections))}
     if request.categories:
         conditions.append("extract(key, %(category)s) IN %(categories)s")
-        values |= {"category": _CATEGORY, "categories": request.categories}
+        values |= {"category": CATEGORY, "categories": request.categories}
     for name, comparison in (("start_date", ">="), ("end_date", "<=")):
         if name in request.scope:
             conditions.append(f"{_KEY_DAY} {comparison} %({name})s")
-            values |= {"above": _ABOVE, "day": _DAY, name: request.scope[name]}
+            values |= {"above": _ABOVE, "day": DAY, name: request.scope[name]}
     if "start_date" in request.scope or "end_date" in request.scope:
         conditions.append(f"{_KEY_DAY} != ''")
     if request.force:

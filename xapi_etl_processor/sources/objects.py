@@ -14,10 +14,13 @@ BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 MAX_SECTION_NUMBER = 2**64 - 1
 """The largest number that the column `section_id`, a UInt64, holds."""
 
-_SECTION = re.compile(r"(?:^|/)section/([^/]+)/")
-_CATEGORY = re.compile(r"(?:^|/)section/[^/]+/([^/]+)/")
+SECTION = r"(?:^|/)section/([^/]+)/"
+CATEGORY = r"(?:^|/)section/[^/]+/([^/]+)/"
+DAY = r"(?:^|/)([0-9]{4}-[0-9]{2}-[0-9]{2})T"
+"""What keys say, as regular expressions: Python and ClickHouse read them alike."""
+
+_SECTION, _CATEGORY, _DAY = map(re.compile, (SECTION, CATEGORY, DAY))
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
-_DAY = re.compile(r"(?:^|/)(\d{4}-\d\d-\d\d)T", re.ASCII)
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:](\d\d)(?:[.,](\d{1,9}))?Z?(?=[_.]|$)", re.ASCII
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 from xapi_etl_processor.commands import unfinished
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.bars import bar
 from xapi_etl_processor.commands.remote import invoke
 from xapi_etl_processor.commands.rounds import added, complete, without_stop
 from xapi_etl_processor.commands.scope import add_flags, add_scope
@@ -209,8 +210,7 @@ def _passed_over(ignored: int) -> str:
 @contextmanager
 def _bar() -> Iterator[Callable[[Outcome], None]]:
     """A progress bar on standard error; gives a function to call with every outcome."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         SpinnerColumn(),
@@ -220,11 +220,8 @@ def _bar() -> Iterator[Callable[[Outcome], None]]:
         TextColumn("{task.fields[key]}", style="dim", markup=False),
     )
     statements = 0
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("bulk", total=None, statements=0, key="listing")
+    with bar(*columns) as shown:
+        task = shown.add_task("bulk", total=None, statements=0, key="listing")
 
         def on_outcome(outcome: Outcome) -> None:
             nonlocal statements
@@ -232,6 +229,6 @@ def _bar() -> Iterator[Callable[[Outcome], None]]:
             key = outcome.obj.key[-60:]
             if not key.isprintable():
                 key = "".join(c if c.isprintable() else "?" for c in key)
-            bar.update(task, advance=1, statements=statements, key=key)
+            shown.update(task, advance=1, statements=statements, key=key)
 
         yield on_outcome

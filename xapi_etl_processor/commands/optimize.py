@@ -11,6 +11,7 @@ from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.bars import bar
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseError
 from xapi_etl_processor.run import connections
@@ -135,8 +136,7 @@ def _merge_all(
 @contextmanager
 def _progress(month: str, parts: int) -> Iterator[Callable[[merging.Running], None]]:
     """A progress bar on standard error; gives a function to call with what the server says."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -145,14 +145,11 @@ def _progress(month: str, parts: int) -> Iterator[Callable[[merging.Running], No
         TextColumn("{task.fields[about]}", style="dim"),
         TimeElapsedColumn(),
     )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task(month, total=1.0, about=f"{parts:,} parts")
+    with bar(*columns) as shown:
+        task = shown.add_task(month, total=1.0, about=f"{parts:,} parts")
 
         def on_progress(running: merging.Running) -> None:
             about = f"{running.parts:,} parts, {running.bytes / 1e6:,.0f} MB"
-            bar.update(task, completed=running.share, about=about)
+            shown.update(task, completed=running.share, about=about)
 
         yield on_progress

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.commands.bars import bar
 from xapi_etl_processor.commands.scope import add_scope
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes.bulk_request import MAX_AGE_MINUTES, PARAMETERS, read_request
@@ -124,13 +125,9 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
 @contextmanager
 def _progress() -> Iterator[Callable[[S3Object], None]]:
     """A count on standard error; gives a function to call with every object."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} objects"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("verify", total=None)
-        yield lambda _: bar.update(task, advance=1)
+    with bar(*columns) as shown:
+        task = shown.add_task("verify", total=None)
+        yield lambda _: shown.update(task, advance=1)

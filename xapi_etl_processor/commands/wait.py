@@ -10,6 +10,7 @@ from time import monotonic, sleep, time
 from typing import Any
 
 from xapi_etl_processor.commands.answers import say
+from xapi_etl_processor.commands.bars import bar
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseError, RemoteFailed
@@ -124,11 +125,8 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
     """A progress bar on standard error or, where that is no terminal, a line every minute; gives a
     function to call with every look.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -136,8 +134,8 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
     )
     told_at = -float(TOLD_SECONDS)
     begun: tuple[float, int] | None = None
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("backfill", total=progress.objects, note="")
+    with bar(*columns, transient=False) as shown:
+        task = shown.add_task("backfill", total=progress.objects, note="")
 
         def show(look: Look) -> None:
             nonlocal told_at, begun
@@ -145,8 +143,8 @@ def _showing(progress: Progress) -> Iterator[Callable[[Look], None]]:
             begun = begun or (monotonic(), done)
             pace = _pace(done - begun[1], progress.objects - done, monotonic() - begun[0])
             note = f"{_note(look)}{pace}"
-            bar.update(task, completed=done, note=note)
-            if not console.is_terminal and monotonic() - told_at >= TOLD_SECONDS:
+            shown.update(task, completed=done, note=note)
+            if shown.disable and monotonic() - told_at >= TOLD_SECONDS:
                 told_at = monotonic()
                 say(f"{done:,} of {progress.objects:,} objects, {note}")
 

@@ -314,6 +314,15 @@ class Answer:
 Invoke = Callable[..., Answer]
 
 
+def until_complete(invoke: Invoke, request: dict[str, Any], **options: Any) -> Iterator[Answer]:
+    """The answer to a bulk request, and then to the token of each answer before."""
+    while request:
+        answer = invoke(request, **options)
+        yield answer
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else {}
+
+
 @pytest.fixture
 def invoke(settings: Settings) -> Invoke:
     """Call the real handler as Lambda does: payload and answer pass through JSON."""

@@ -10,7 +10,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import Clock, run_out_of_time_after
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, until_complete
 from tests.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
@@ -188,15 +188,10 @@ def test_the_deadline_is_checked_while_nothing_is_found(
     clock = list_slowly(settings, monkeypatch)
     # Keys without a timestamp are of today.
     bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
-    request: dict[str, Any] = {"end_date": "2025-01-01"}
-    rounds = 0
-    while request:
-        answer = invoke(request, seconds_left=30, clock=clock)
-        assert (answer["success"], answer["files_found"]) == (True, 0)
-        rounds += 1
-        token = answer["continuation_token"]
-        request = {"continuation_token": token} if token else {}
-    assert 1 < rounds < 10
+    request = {"end_date": "2025-01-01"}
+    answers = list(until_complete(invoke, request, seconds_left=30, clock=clock))
+    assert {(answer["success"], answer["files_found"]) for answer in answers} == {(True, 0)}
+    assert 1 < len(answers) < 10
 
 
 @pytest.mark.slow
@@ -208,11 +203,9 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     day = "2025-06-01T00-00-00Z"
     bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
     bucket.put(f"section/1/video/later/{day}_1.jsonl", video(100))
-    request: dict[str, Any] = {"start_date": "2025-01-01", "end_date": "2025-12-31"}
-    while request:
-        answer = invoke(request, seconds_left=40, clock=clock)
-        token = answer["continuation_token"]
-        request = {"continuation_token": token} if token else {}
+    request = {"start_date": "2025-01-01", "end_date": "2025-12-31"}
+    answers = list(until_complete(invoke, request, seconds_left=40, clock=clock))
+    assert answers[-1]["complete"]
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from tests.clocks import Clock
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, until_complete
 from tests.samples import video
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Late
@@ -144,10 +144,8 @@ def test_a_token_continues_at_the_row(
 
     # Looking at an object without an etag takes six seconds.
     connections(settings).s3.boto3.meta.events.register("before-call.s3.HeadObject", slowly)
-    request: dict[str, Any] = {"inventory": MANIFEST}
-    while request:
-        token = invoke(request, clock=clock)["continuation_token"]
-        request = {"continuation_token": token} if token else {}
+    answers = list(until_complete(invoke, {"inventory": MANIFEST}, clock=clock))
+    assert answers[-1]["complete"]
     assert ask(LOADED) == [[key] for key in KEYS]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import Clock
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, until_complete
 from tests.samples import notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.cli import main
@@ -81,16 +81,13 @@ def test_a_token_continues_a_section_of_text(
             clock.now += 10
 
     clickhouse.hook = look_up_slowly
-    request: dict[str, Any] = {"section_id": "BIO101"}
     rounds = 0
-    while request:
-        answer = invoke(request, seconds_left=40, clock=clock)
+    for answer in until_complete(invoke, {"section_id": "BIO101"}, seconds_left=40, clock=clock):
         assert (answer["success"], answer["section_id"]) == (True, "BIO101")
         rounds += 1
         token = answer["continuation_token"]
         if token:
             assert invoke({"section_id": "BIO102", "continuation_token": token}).status == 400
-        request = {"continuation_token": token} if token else {}
     assert rounds > 1
     assert ask("SELECT count() FROM video_statements WHERE section = 'BIO101'") == [[8]]
 

@@ -28,7 +28,7 @@ from clickhouse_driver import Client
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import scaling, static_s3
+from benchmarks import markdown, scaling, static_s3
 from benchmarks.coefficients import coefficients
 from benchmarks.memory_queue import MemoryQueue
 from benchmarks.numbered import EACH, LIVE, SUM_OF_DIGESTS, History
@@ -319,21 +319,19 @@ def predicted(plan: Plan, processors: float) -> tuple[float, float]:
     return (result.history_hours or 0.0) * 3600, result.processor_seconds
 
 
-def markdown(runs: Sequence[Found]) -> str:
-    """The runs as a table of docs/scaling.md."""
-    lines = [list(COLUMNS), ["---:"] * len(COLUMNS)]
-    lines += [[cell(found) for cell in COLUMNS.values()] for found in runs]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def table(runs: Sequence[Found]) -> Table:
     """The runs for a terminal."""
     shown = Table(*COLUMNS, title="Backfills through a queue, beside what is uploaded meanwhile")
     for column in shown.columns:
         column.justify = "right"
-    for found in runs:
-        shown.add_row(*(cell(found) for cell in COLUMNS.values()))
+    for row in rows(runs):
+        shown.add_row(*row)
     return shown
+
+
+def rows(runs: Sequence[Found]) -> list[list[str]]:
+    """The cells of each run."""
+    return [[cell(found) for cell in COLUMNS.values()] for found in runs]
 
 
 def main() -> int:
@@ -379,7 +377,10 @@ def main() -> int:
     if options.write:
         text = scaling.PAGE.read_text(encoding="utf-8")
         scaling.PAGE.write_text(
-            with_tables(text, {"backfill": markdown(runs)}, COMMAND), encoding="utf-8"
+            with_tables(
+                text, {"backfill": markdown.table(list(COLUMNS), "r", rows(runs))}, COMMAND
+            ),
+            encoding="utf-8",
         )
     if any(any(found.wrong) for found in runs):
         print("DATA IS WRONG: see the columns lost, doubled and changed", file=sys.stderr)

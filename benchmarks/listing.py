@@ -23,6 +23,7 @@ from threading import Thread
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks import markdown
 from local.aws import environment, without_real_services
 from xapi_etl_processor.reference import with_tables
 from xapi_etl_processor.sources.s3_listing import PAGE_KEYS, Progress, Scope, listing
@@ -165,10 +166,7 @@ def measure(scope: Scope) -> Taken:
 
 def table() -> str:
     """Rows for one section and for all, in Markdown."""
-    lines = [
-        "| in the bucket | asked for | requests | seconds | requests for every key |\n",
-        "|---:|---|---:|---:|---:|\n",
-    ]
+    rows = []
     for sections in SECTIONS:
         keys = Keys(sections)
         with serving(keys):
@@ -179,11 +177,17 @@ def table() -> str:
             for name, (scope, every) in asked.items():
                 took = measure(scope)
                 of = f"{sections:,} section{'s' * (sections > 1)}, {len(keys):,} keys"
-                lines.append(
-                    f"| {of} | a week of {name}: {took.keys:,} keys | {took.requests:,} |"
-                    f" {took.seconds:.2g} | {-(-every // PAGE_KEYS):,} |\n"
+                rows.append(
+                    (
+                        of,
+                        f"a week of {name}: {took.keys:,} keys",
+                        f"{took.requests:,}",
+                        f"{took.seconds:.2g}",
+                        f"{-(-every // PAGE_KEYS):,}",
+                    )
                 )
-    return "".join(lines)
+    names = ("in the bucket", "asked for", "requests", "seconds", "requests for every key")
+    return markdown.table(names, "rlrrr", rows)
 
 
 def main() -> None:

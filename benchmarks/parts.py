@@ -18,11 +18,10 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from statistics import median, quantiles
-from typing import Any
 
 from rich.console import Console
 
-from benchmarks import coefficients
+from benchmarks import coefficients, markdown
 from benchmarks.inserting import Case, Found, Reading, bench
 from benchmarks.report import machine
 from benchmarks.setting import ROOT
@@ -114,68 +113,61 @@ def measured(
 
 def inserting(results: Sequence[Found]) -> str:
     """What writers did and felt, as Markdown."""
-    return _table(
-        _INSERTING,
+    rows = [
         (
-            (
-                f"{found.rows_per_second:,.0f}",
-                f"{found.insert_ms:,.0f}",
-                f"{max(found.inserts) * 1000:,.0f}",
-                f"{found.parts:,}",
-                f"{found.most_in_month:,}",
-                f"{found.most_ledger:,}",
-            )
-            for found in _ordered(results)
-        ),
-        results,
-    )
+            *_case(found),
+            f"{found.rows_per_second:,.0f}",
+            f"{found.insert_ms:,.0f}",
+            f"{max(found.inserts) * 1000:,.0f}",
+            f"{found.parts:,}",
+            f"{found.most_in_month:,}",
+            f"{found.most_ledger:,}",
+        )
+        for found in _ordered(results)
+    ]
+    return markdown.table(_INSERTING, "r", rows)
 
 
 def merging(results: Sequence[Found]) -> str:
     """What merges did, and what readers felt, as Markdown."""
-    return _table(
-        _MERGING,
+    rows = [
         (
-            (
-                f"{found.left:,}",
-                f"{found.merging:.1f} s",
-                f"{found.written:.1f} times",
-                *(f"{median(times) * 1000:,.0f} ms" for times in (found.before, found.during)),
-                f"{max(found.during) * 1000:,.0f} ms",
-                f"{median(found.after) * 1000:,.0f} ms",
-                f"{found.optimizing:.1f} s",
-                f"{median(found.optimized) * 1000:,.0f} ms",
-            )
-            for found in _ordered(results)
-        ),
-        results,
-    )
+            *_case(found),
+            f"{found.left:,}",
+            f"{found.merging:.1f} s",
+            f"{found.written:.1f} times",
+            *(f"{median(times) * 1000:,.0f} ms" for times in (found.before, found.during)),
+            f"{max(found.during) * 1000:,.0f} ms",
+            f"{median(found.after) * 1000:,.0f} ms",
+            f"{found.optimizing:.1f} s",
+            f"{median(found.optimized) * 1000:,.0f} ms",
+        )
+        for found in _ordered(results)
+    ]
+    return markdown.table(_MERGING, "r", rows)
 
 
 def reading(readings: Sequence[Reading]) -> str:
     """What readers gain when parts are merged, as Markdown."""
-    lines = [f"| {' | '.join(_READING)} |\n", f"|{'---:|' * len(_READING)}\n"]
-    for one in readings:
-        cells = (
+    rows = [
+        (
+            f"{one.parts:,}",
             *(f"{seconds * 1000:,.0f} ms" for seconds in (one.view, one.final)),
             f"{one.optimizing:.1f} s",
             *(f"{s * 1000:,.0f} ms" for s in (one.view_optimized, one.final_optimized)),
         )
-        lines.append(f"| {' | '.join((f'{one.parts:,}', *cells))} |\n")
-    return "".join(lines)
+        for one in readings
+    ]
+    return markdown.table(_READING, "r", rows)
 
 
 def _ordered(results: Sequence[Found]) -> list[Found]:
     return sorted(results, key=lambda one: (one.case.months, one.case.rows, one.case.writers))
 
 
-def _table(names: Sequence[str], rows: Any, results: Sequence[Found]) -> str:
-    lines = [f"| {' | '.join(names)} |\n", f"|{'---:|' * len(names)}\n"]
-    for found, cells in zip(_ordered(results), rows, strict=True):
-        case = found.case
-        about = (f"{case.months}", f"{case.rows:,}", f"{case.writers}")
-        lines.append(f"| {' | '.join((*about, *cells))} |\n")
-    return "".join(lines)
+def _case(found: Found) -> tuple[str, str, str]:
+    case = found.case
+    return f"{case.months}", f"{case.rows:,}", f"{case.writers}"
 
 
 def figures(results: Sequence[Found]) -> dict[str, float]:

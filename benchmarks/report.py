@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks import markdown
 from benchmarks.costs import GB_SECOND, MILLION, SIZES_MB, Way
 from benchmarks.rounds import Result
 from benchmarks.setting import ROOT
@@ -73,7 +74,7 @@ def write(results: Sequence[Result]) -> None:
     by_key = {result.row.key: result for result in results}
     parts = {
         "measured-on": machine(),
-        "measurements": _markdown(results),
+        "measurements": markdown.table(_COLUMNS, "llrlrrrl", _rows(results)),
         "breakdown": _breakdown(by_key),
         "costs": _costs(by_key),
     }
@@ -96,15 +97,6 @@ def machine() -> str:
     )
 
 
-def _markdown(results: Sequence[Result]) -> str:
-    lines = [_line(_COLUMNS), "|---|---|---:|---|---:|---:|---:|---|\n"]
-    return "".join(lines + [_line(cells) for cells in _rows(results)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |\n"
-
-
 def _breakdown(results: Results) -> str:
     """The stages in the order in which a statement passes them, in µs."""
     took = {key.removeprefix("stage-"): found.ours for key, found in results.items()}
@@ -122,11 +114,11 @@ def _breakdown(results: Results) -> str:
         - took["dry"],
     }
     total = took["loader"]
-    lines = ["| stage | µs of processor a statement | share |\n|---|---:|---:|\n"]
     # What is left between two measurements may be a little less than nothing.
     shown = {about: max(part, 0.0) for about, part in parts.items()}
-    lines += [_line((about, f"{part:.2f}", f"{part / total:.0%}")) for about, part in shown.items()]
-    return "".join([*lines, _line(("all", f"{total:.2f}", "100%"))])
+    rows = [(about, f"{part:.2f}", f"{part / total:.0%}") for about, part in shown.items()]
+    names = ("stage", "µs of processor a statement", "share")
+    return markdown.table(names, "lrr", [*rows, ("all", f"{total:.2f}", "100%")])
 
 
 def _costs(results: Results) -> str:
@@ -146,15 +138,15 @@ def _costs(results: Results) -> str:
             requests=MILLION / 10,
         ),
     )
-    head = ["a million statements", *(f"{size:,} MB" for size in SIZES_MB)]
-    lines = [_line(head), f"|---|{'---:|' * len(SIZES_MB)}\n"]
+    rows = []
     for way in ways:
-        lines.append(_line([f"{way.about}: time", *(_clock(way.seconds(m)) for m in SIZES_MB)]))
-        lines += [
-            _line([f"cost, {arch}", *(f"${way.dollars(m, arch):.4f}" for m in SIZES_MB)])
+        rows.append([f"{way.about}: time", *(_clock(way.seconds(m)) for m in SIZES_MB)])
+        rows += [
+            [f"cost, {arch}", *(f"${way.dollars(m, arch):.4f}" for m in SIZES_MB)]
             for arch in GB_SECOND
         ]
-    return "".join(lines)
+    names = ["a million statements", *(f"{size:,} MB" for size in SIZES_MB)]
+    return markdown.table(names, "lr", rows)
 
 
 def _clock(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from benchmarks import markdown
 from benchmarks.coefficients import Coefficients, read
 from benchmarks.costs import GB_SECOND, REQUEST
 from benchmarks.scenario import (
@@ -243,25 +244,17 @@ def page(known: Coefficients, text: str) -> str:
 
 
 def _size(size: Size, columns: Sequence[dict[str, str]]) -> str:
-    names = list(size.ways)
-    lines = [
-        f"### {size.title}\n\n",
-        f"| | {' | '.join(names)} |\n",
-        f"|---|{'---|' * len(names)}\n",
-    ]
-    lines += [
-        f"| {name} | {' | '.join(column[name] for column in columns)} |\n" for name in columns[0]
-    ]
-    return "".join(lines)
+    rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
+    return f"### {size.title}\n\n{markdown.table(('', *size.ways), 'l', rows)}"
 
 
 def coefficient_table() -> str:
     """All coefficients that the file has, also those of others."""
     rows = [
-        f"| {found['value']:,.3g} | {found['unit']} | {found['how']} |\n"
+        (f"{found['value']:,.3g}", str(found["unit"]), str(found["how"]))
         for found in read().values()
     ]
-    return "".join(["| value | unit | from |\n|---:|---|---|\n", *rows])
+    return markdown.table(("value", "unit", "from"), "rll", rows)
 
 
 def _n(value: float) -> str:

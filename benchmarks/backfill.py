@@ -48,7 +48,7 @@ BUCKET = "bundles"
 DATABASE = "xapi_analytics"
 LIVE_POLLERS = 2
 LIVE_BATCH, LIVE_WINDOW = 100, 1.0
-"""As in the stack, but for the window, whose 5 seconds would hide everything else."""
+"""As in the stack, except for the window: its 5 seconds would hide everything else."""
 
 COMMAND = "make backfill"
 
@@ -71,7 +71,7 @@ class Plan:
     records: int = MESSAGE_OBJECTS
     """Records in a message of the backfill."""
     repeated: int = 20
-    """Of so many messages, one is delivered twice without a reason, as SQS may."""
+    """One of so many messages is delivered twice for no reason, as SQS may do."""
     visibility: float = 3.0
     """Seconds until what a killed worker had is delivered again."""
     alone: float = 20.0
@@ -105,7 +105,7 @@ class Found(NamedTuple):
     processor: float
     """Seconds of processor, of all workers and of ClickHouse."""
     left: float
-    """Processors that all else on the machine left to them."""
+    """Processors that the other work on the machine left for them."""
     messages: int
     invocations: int
     killed: int
@@ -221,7 +221,7 @@ def _uploading(history: History, queue: MemoryQueue, a_second: float) -> Iterato
 def _kill_on_the_way(
     queue: MemoryQueue, workers: Sequence[Poller], kills: int, dice: random.Random
 ) -> None:
-    """Kill busy workers at even steps of the first three quarters of the work."""
+    """Kill busy workers at even intervals during the first three quarters of the work."""
     total = len(queue)
     for number in range(kills):
         rest = total * (1 - 0.75 * (number + 1) / kills)
@@ -257,7 +257,7 @@ def judge(client: Client, history: History, written: Sequence[int]) -> Wrong:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of them does not pass; 0 if there are none."""
+    """The value that this share of them does not exceed; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 

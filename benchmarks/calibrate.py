@@ -126,7 +126,7 @@ def _batches(
     sizes = [(1.0, float(b), float(b * each)) for b, each in shapes]
     cpu = _least_squares(sizes, [statistics.median(own[s]) for s in shapes])
     wait = _least_squares(
-        # The least, since a wait grows with all that the machine does besides.
+        # The least, since waits grow with whatever else the machine does.
         [(1.0, size[2]) for size in sizes],
         [min(waits[s]) for s in shapes],
     )
@@ -146,7 +146,7 @@ def _batches(
 
 
 def _least_squares(rows: Sequence[Sequence[float]], wanted: Sequence[float]) -> list[float]:
-    """The factors of the columns that fit best, with each row weighed by its own size."""
+    """The factors of the columns that fit best; each row is weighted by its own size."""
     weighed = [[x / y for x in row] for row, y in zip(rows, wanted, strict=True)]
     size = len(weighed[0])
     left = [[sum(row[i] * row[j] for row in weighed) for j in range(size)] for i in range(size)]
@@ -164,7 +164,7 @@ def _least_squares(rows: Sequence[Sequence[float]], wanted: Sequence[float]) -> 
 
 
 def _merges(port: int, server: int) -> dict[str, float]:
-    """What merging takes: many parts of a row, and as many of thousands."""
+    """What merging takes: many parts of one row each, and as many of thousands of rows."""
     with Client("127.0.0.1", port, database="xapi_analytics") as client:
         small, large = (_merge_seconds(client, server, rows) for rows in (1, LARGE_PART))
     return {

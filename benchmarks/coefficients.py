@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE = Path(__file__).with_suffix(".json")
-"""By name: value, unit, and how it was found. Others may stand in it too."""
+"""By name: value, unit, and how it was found. It may hold others too."""
 
 
 class Coefficients(NamedTuple):

@@ -2,9 +2,9 @@
 
 python -m benchmarks.listing [--write]
 
-S3 is a server that makes its answers up and waits as long as S3 does: sections with a year of keys
-in two categories, one for each hour. There are no bodies. --write puts the table into
-docs/operations.md.
+A server takes the place of S3. It makes up its answers and waits as long as S3 would: sections with
+a year of keys in two categories, one for each hour. There are no bodies. --write puts the table
+into docs/operations.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE = Path(__file__).parents[1] / "docs/operations.md"
 COMMAND = "python -m benchmarks.listing --write"
 SECTIONS = (1, 100, 1000)
 ALL_OF = 100
-"""All sections are listed of a bucket with so many."""
+"""Of a bucket with so many, all sections are listed too."""
 CATEGORIES = ("quiz", "video")
 HOURS = 365 * 24
 WEEK = ("2025-06-02", "2025-06-08")

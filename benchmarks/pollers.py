@@ -55,7 +55,9 @@ class Poller(threading.Thread):
         self.process = self._loader()
 
     def warm_up(self, body: str) -> None:
-        """Have the process load what every process must, with an object that is loaded already."""
+        """Have the process load everything that it needs, with an object that is in the ledger
+        already.
+        """
         answer = self._ask([Message("warm-up", body, 0.0)])
         if failed_messages(["warm-up"], _response(answer), reports=True):
             raise RuntimeError(f"the loader answered {answer!r} to its first event")

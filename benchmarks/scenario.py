@@ -39,13 +39,13 @@ PARTS_DELAY, PARTS_THROW, MOST_PART_DELAY = 1000, 3000, 1.0
 """Parts in a partition from which inserts are delayed, up to so many seconds, and refused."""
 
 MERGED_AT_ONCE = 10
-"""Parts that one merge makes one of, about. Assumed."""
+"""About how many parts one merge joins. Assumed."""
 
 MERGE_SHARE = 0.5
 """Share of ClickHouse's processors that merges may have. Assumed."""
 
 LARGE_PART_ROWS = 50e6
-"""Rows of a part that is hardly merged any more. Assumed."""
+"""Rows of a part so large that it is hardly merged any more. Assumed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Setup:
     each: int = 10
     """Statements in a bundle."""
     peak: float = 3.0
-    """The busiest moment of the day by the mean."""
+    """The busiest moment of the day, as a multiple of the mean."""
     batch_size: int = 100
     window: float = 5.0
     concurrency: int = 10
@@ -75,7 +75,8 @@ class Setup:
     records: int = 0
     """Bundles in a message of the backfill; 0 stands for about ten seconds of work."""
     hours: float = 24.0
-    """Hours to simulate; a backfill, and what an outage left, are simulated to their end."""
+    """Hours to simulate. A backfill, and the queue that an outage leaves, are simulated until they
+    are done."""
     step: float = 10.0
     seed: int = 1
 

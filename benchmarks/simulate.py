@@ -31,7 +31,7 @@ PICTURE = scaling.PAGE.with_suffix(".svg")
 
 
 def main() -> int:
-    """Simulate what the options say, and print a table; or write the page."""
+    """Simulate what the options describe, and print a table; or write the page."""
     about, _, example = __doc__.rpartition("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.simulate",

@@ -40,7 +40,7 @@ GIVE_UP_DAYS = 3
 """Days after an outage until a queue that does not drain is given up. Our limit."""
 
 _SPREAD = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-"""Where in a batch's window bundles arrive, to tell their delays apart."""
+"""Points in a batch's window at which bundles arrive, to tell their delays apart."""
 
 
 class Point(NamedTuple):
@@ -88,7 +88,7 @@ class Result:
     """What was simulated."""
 
     def delay(self, share: float) -> float:
-        """The delay that so large a share of the bundles does not pass."""
+        """The delay that this share of the bundles does not exceed."""
         ordered = sorted(self.delays)
         left = share * sum(number for _, number in ordered)
         for delay, number in ordered:
@@ -99,7 +99,7 @@ class Result:
 
 
 def _steepness(peak: float) -> float:
-    """How steep a day's hill, exp(k cos), must be to have this peak by its mean."""
+    """How steep a day's hill, exp(k cos), must be for its peak to be this multiple of its mean."""
     low, high = 0.0, 50.0
     for _ in range(40):
         middle = (low + high) / 2
@@ -133,7 +133,7 @@ class _Partition:
     each: float = 1.0
     """What a new part adds to that."""
     settled: float = 0.0
-    """Parts that are there though merges keep up."""
+    """Parts that are there even if merges keep up."""
 
     @property
     def parts(self) -> float:
@@ -162,8 +162,8 @@ class _Pollers:
         self.now = min(FIRST_POLLERS, self.most)
 
     def adapt(self, step: float, used: float, *, waiting: bool) -> None:
-        """Add some while messages wait; take some away if few are used. Their way back is our
-        guess: AWS only says that it happens.
+        """Add some while messages wait, and take some away if few are used. How fast they go is our
+        guess: AWS only says that they do.
         """
         change = MORE_POLLERS * step
         wanted = self.now + change if waiting else max(1.5 * used, self.now - change / 10)
@@ -359,7 +359,7 @@ class _Simulation:
                 partition.each = one.cost.merging / one.cost.parts
                 rows = one.batch * self.setup.each / one.cost.parts
                 levels = max(1.0, math.log(LARGE_PART_ROWS / rows, MERGED_AT_ONCE))
-                # On each level, parts wait for a merge that is worth it.
+                # On each level, parts wait until a merge is worth it.
                 most = levels * MERGED_AT_ONCE / 2
                 partition.settled = min(partition.settled + one.batches * one.cost.parts, most)
         owed = sum(partition.owed for partition in partitions)
@@ -374,7 +374,7 @@ class _Simulation:
             result.invocations += one.batches
             result.function_seconds += one.batches * one.cost.seconds
             messages = one.batch if one is live else 1
-            # To receive and to delete, ten messages a request.
+            # Receiving and deleting take a request for ten messages each.
             result.sqs_requests += one.batches * 2 * math.ceil(messages / RECEIVED)
             if not (failing and one is live):
                 inserts += one.batches * one.cost.inserts

@@ -110,8 +110,8 @@ class RealServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, until_it_stays: bool = False) -> None:
-        """Start it, and wait until it answers; with `until_it_stays` again, as systemd does, if it
-        ends: a replica does so if its ZooKeeper still takes it for alive.
+        """Start it, and wait until it answers. With `until_it_stays`, start it again if it ends, as
+        systemd does: a replica ends if ZooKeeper still takes it for alive.
         """
         self.process = self._process()
         end = time.monotonic() + 60

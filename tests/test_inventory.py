@@ -229,7 +229,7 @@ def test_an_inventory_that_cannot_be_is_answered_with_400(
 def test_rows_of_other_folders_are_passed_over_for_good(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a request for a small folder never gets through a large inventory."""
+    """Otherwise a request for a small folder would never get through a large inventory."""
 
     def late(_: Any, inventory: Any, *__: Any) -> Iterator[tuple[str, S3Object]]:
         yield "000000:000000000", S3Object(settings.bucket, KEYS[0])

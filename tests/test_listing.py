@@ -200,7 +200,7 @@ def test_by_month_every_object_comes_once_and_a_position_continues(
 def test_sections_without_a_covered_object_are_not_listed_again(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
-    """Else a request for a day that few sections have would never end."""
+    """Otherwise a request for a day that few sections have would never end."""
     for section in range(10, 40):
         bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", body=b"")
     clock = Clock()

@@ -1,4 +1,6 @@
-"""The simulation of queues, functions and ClickHouse: against sums by hand, and its page."""
+"""The simulation of queues, functions and ClickHouse, compared with sums worked out by hand; and
+the page that it writes.
+"""
 
 from __future__ import annotations
 

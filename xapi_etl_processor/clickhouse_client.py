@@ -47,8 +47,8 @@ ATTEMPTS = 4
 """How often one query or insert is tried. Our limit."""
 
 BUSY_SECONDS = 600
-"""How long an insert waits, in all its pauses, for a server that is busy: a few hundred small parts
-are merged in less (docs/scaling.md). In Lambda the invocation often ends earlier. Our limit."""
+"""How long an insert waits for a busy server, over all its pauses. A few hundred small parts are
+merged sooner (docs/scaling.md), and in Lambda the invocation often ends sooner. Our limit."""
 
 LONGEST_PAUSE_SECONDS = 30
 """The longest pause between two attempts at a busy server. Our choice."""
@@ -124,8 +124,9 @@ class ClickHouse:
     def optimize(self, table: str, partition: str) -> None:
         """Merge all parts of a partition, given by its id, into one; returns when that is done.
 
-        Sent once. Raises OutcomeUnknown if the server is silent for REPLY_SECONDS: it goes on
-        then. Otherwise raises as `query` does, also if the server has a reason not to merge.
+        Sent only once. Raises OutcomeUnknown if the server is silent for REPLY_SECONDS, and it
+        still goes on merging. Otherwise raises what `query` raises, also if the server refuses to
+        merge.
         """
         sql = f"OPTIMIZE TABLE {self.database}.{table} PARTITION ID %(partition)s FINAL"
         # A partition that is one merged part already is not written again.
@@ -196,7 +197,7 @@ class ClickHouse:
         patient: bool = False,
         attempts: int = ATTEMPTS,
     ) -> _Result:
-        """Try a few times and, if patient, for up to BUSY_SECONDS while the server is busy.
+        """Try a few times; if patient, also wait up to BUSY_SECONDS for a busy server.
 
         Every attempt ends before the deadline.
         """

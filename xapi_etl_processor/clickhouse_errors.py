@@ -97,9 +97,9 @@ LOGIN_REFUSED = (192, 193, 194, 516)
 def meaning(code: int, text: str) -> Meaning:
     """What an error means.
 
-    Two codes have two meanings. 252: merges that lag behind, which passes, and one insert into too
-    many partitions, which does not. 241: the server's memory, which others use too, and the limit
-    of this query alone.
+    Two codes can mean two things. 252: merges are behind, which passes, or one insert has too many
+    partitions, which does not. 241: the server has no memory left, which passes, or this query has
+    reached its own limit.
     """
     if code == TOO_MANY_PARTS:
         return TOO_MANY_PARTITIONS if "partitions for single" in text.lower() else MERGES_LAG

@@ -89,7 +89,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
     try:
         page, known = _look_up(page, run)
     except ClickHouseError as error:
-        # Before the stop is set, since nothing is stored after one for a busy ClickHouse.
+        # This comes first: after a stop for a busy ClickHouse, nothing more is stored.
         yield from storing.finish()
         storing.stop = stop = storing.stop or stop_after(error, StopReason.LEDGER_FAILED)
         for outcome in map(Outcome, page):

@@ -103,7 +103,7 @@ class S3NotAllowed(S3Error, BadRequest):
 
 
 class S3BadInventory(S3Error, BadRequest):
-    """What a request names as an S3 Inventory is none, or is damaged."""
+    """The S3 Inventory that a request names is not one, or is damaged."""
 
     retryable = False
 

@@ -104,7 +104,7 @@ def _health(_event: Any, context: Any) -> _Reply:
 
 
 def _bulk(event: Any, context: Any) -> _Reply:
-    # What only bulk requests need would be a tenth of the cold start of an upload.
+    # Imported here, since it takes a tenth of a cold start, and uploads do not need it.
     from xapi_etl_processor.modes.bulk import run_bulk
     from xapi_etl_processor.modes.verify import run_verify
 

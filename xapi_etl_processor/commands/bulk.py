@@ -33,7 +33,7 @@ from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS
 
 KEPT_SECONDS = 1
-"""How often the progress is kept. Our choice: a key of S3 takes far less time."""
+"""Seconds between two times that the progress is saved. Our choice."""
 
 _DESCRIPTION = """\
 Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
@@ -129,8 +129,8 @@ def _bulk(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings of this process; a function that does all has its own, so that none is needed
-    here.
+    """The settings of this process. If the function does all the work, it has its own, and none are
+    needed here.
     """
     if not options.function or options.wait:
         return Settings.from_env(os.environ)
@@ -140,7 +140,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _begun(path: Path, *, resume: bool) -> Progress:
-    """The progress to go on with."""
+    """The progress to continue from."""
     earlier = unfinished.read(path)
     if earlier and resume:
         return earlier
@@ -157,7 +157,7 @@ def _answered(
     path: Path,
     so_far: Progress,
 ) -> Answer:
-    """The sum of all answers, each of which is kept."""
+    """The sum of all answers; the progress is saved after each."""
 
     def keep(total: Answer) -> None:
         so_far.answer, so_far.token = without_stop(total), total["continuation_token"] or ""
@@ -175,7 +175,7 @@ def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> A
 
 
 def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: Progress) -> Answer:
-    """The answer of this process, which keeps the progress every now and then."""
+    """The answer of this process, which saves the progress from time to time."""
     request = read_request(payload, settings)
     run = Run(
         settings,

@@ -28,7 +28,7 @@ examples:
 
 
 def add_to(commands: Any) -> None:
-    """Add the commands to the parser."""
+    """Add the command to the parser."""
     event = commands.add_parser(
         "event",
         help="process named objects or files, as if they had just been uploaded",

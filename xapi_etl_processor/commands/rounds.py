@@ -19,25 +19,25 @@ def complete(
     on_answer: Callable[[Answer], None],
     so_far: Answer | None = None,
 ) -> Answer:
-    """Send the payload, and then the tokens of the answers; returns the sum of the answers, with
-    those before if they are given.
+    """Send the payload, and then the token of each answer; returns the sum of all answers, with
+    those in `so_far`.
 
-    Ends early, with a token, if something else than the time has stopped an answer: at once it
-    would do so again.
+    Stops early, with a token, if something other than time stopped an answer: trying again at once
+    would fail again.
     """
     total = dict(so_far or {})
     while True:
         answer = ask(payload)
         total = added(total, answer)
         on_answer(total)
-        # In the middle of a large object too: the next answer begins with it.
+        # Time may also run out inside a large object, with which the next answer begins.
         if TIME_RAN_OUT.text not in (answer["stopped"] or ""):
             return total
         payload = {"continuation_token": answer["continuation_token"]}
 
 
 def without_stop(total: Answer) -> Answer:
-    """The sum of answers without the failures that its token continues before: they are tried
+    """The sum of answers without the failures that come after its token: those objects are tried
     again.
     """
     cause = (total["stopped"] or "")[:SHOWN_CHARACTERS]

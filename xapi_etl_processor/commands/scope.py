@@ -6,7 +6,7 @@ import argparse
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
-    """Add what says which objects of a bucket a command is about."""
+    """Add the options that select objects of a bucket."""
     parser.add_argument(
         "--section",
         dest="section_id",
@@ -44,7 +44,7 @@ def add_scope(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
-    """Add what says how objects are loaded; the text is that of --dry-run."""
+    """Add the options that say how objects are loaded; `dry_run` is the help of --dry-run."""
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     parser.add_argument(
         "--force",

@@ -1,4 +1,4 @@
-"""What `bulk` keeps of a request that is not finished, in a file, to continue it."""
+"""Saves the progress of an unfinished `bulk` in a file, so that it can be continued."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Progress:
 
 
 def file_of(request: BulkRequest, function: str | None) -> Path:
-    """Where the progress of a request is kept: the same request has the same file.
+    """Where the progress of a request is saved: the same request has the same file.
 
     It is below XDG_STATE_HOME, by default ~/.local/state (XDG Base Directory Specification).
     """
@@ -50,12 +50,12 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        # The user of a container may have none, and nothing can be kept there.
+        # The user of a container may have no home folder, and then nothing can be saved.
         return Path(os.devnull)
 
 
 def read(path: Path) -> Progress | None:
-    """The progress that is kept; None if there is none or, which it says, it cannot be read."""
+    """The saved progress; None if there is none, or if it cannot be read, which it then says."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Progress)
     except (FileNotFoundError, NotADirectoryError):
@@ -67,10 +67,10 @@ def read(path: Path) -> Progress | None:
 
 
 def keep(path: Path, progress: Progress) -> None:
-    """Keep the progress; if that cannot be done, say so, and go on."""
+    """Save the progress; if that cannot be done, say so, and go on."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A process that is killed meanwhile leaves the old text.
+        # If the process is killed now, the old file is still there.
         beside = path.with_suffix(f".{os.getpid()}")
         beside.write_text(json.dumps(asdict(progress)), encoding="utf-8")
         beside.replace(path)

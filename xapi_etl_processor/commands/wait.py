@@ -24,11 +24,11 @@ LOOK_SECONDS = 5
 """How often queue and ledger are looked at. Our choice."""
 
 EMPTY_SECONDS = 60
-"""How long the queue must be empty if the ledger does not have all objects. SQS counts messages
-approximately, and rightly a minute after the last one was sent (GetQueueAttributes)."""
+"""How long the queue must stay empty if the ledger does not have all objects. SQS's counts are
+approximate, and right about a minute after the last message was sent (GetQueueAttributes)."""
 
 TOLD_SECONDS = 60
-"""How often the progress is told where there is no terminal."""
+"""How often the progress is printed where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Look:
 
 
 def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> dict[str, Any]:
-    """Show the progress until the queue is empty, and verify what the request covers; returns what
-    the answer has to say about it.
+    """Show the progress until the queue is empty, then verify what the request covers; returns what
+    this adds to the answer.
 
-    What was uploaded since the request was sent may still wait in the queue of uploads, and does
-    not count as missing.
+    Objects that were uploaded since the request was sent may still wait in the queue of uploads.
+    They do not count as missing.
 
-    Raises RemoteFailed if queue or ledger cannot be asked, and trying again cannot help.
+    Raises RemoteFailed if the queue or the ledger cannot be asked, and trying again cannot help.
     """
     last = _emptied(request, settings, progress)
     minutes = min(max(time() - progress.started, 0) / 60, MAX_AGE_MINUTES)

@@ -46,14 +46,15 @@ FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
 """The parameters that are true or false."""
 
 FUNCTION, QUEUE = "function", "queue"
-"""The values of `engine`: this invocation loads the objects, or those of the backfill queue do."""
+"""The values of `engine`: this invocation loads the objects, or those that the backfill queue
+invokes do."""
 
 MAX_AGE_MINUTES = 7 * 24 * 60
 """The largest `min_age_minutes`, a week. Our limit."""
 
 ALL = "all"
-"""The `section_id` of a request about every section, as one without `section_id` is. A folder with
-this name is named by `s3_prefix`."""
+"""The `section_id` that stands for all sections, as leaving it out does. A folder with this name
+can be reached by `s3_prefix`."""
 
 _OTHER_SPELLING = "bucket"
 """Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
@@ -67,9 +68,9 @@ _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
 class BulkRequest:
     """A checked bulk payload.
 
-    Days are milliseconds since 1970 at their beginning, and both are included. Without `sections`
-    it is about all, and so it is with `categories`. `scope` holds the requested parameters for the
-    token that continues the request after the position `after`.
+    Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
+    `categories` means all of them. `scope` holds the requested parameters for the token that
+    continues the request after the position `after`.
     """
 
     bucket: str

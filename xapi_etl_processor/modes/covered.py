@@ -75,14 +75,14 @@ class Covered:
             self.stop = Stop(StopReason.LISTING_FAILED, str(error))
 
     def _reach(self) -> None:
-        """Note the folders that the listing has found nothing in, so that they are done with."""
+        """Count the folders in which the listing found nothing as done."""
         self.reached = max(self.reached, self._position(self._progress.reached))
 
     def _position(self, key: str) -> str:
         return f"{self._month} {key}" if self._month else key
 
     def _found(self) -> Iterator[tuple[str, S3Object]]:
-        """Objects with their positions, and not only those that are covered."""
+        """Objects with their positions, among them some that are not covered."""
         request, run = self._request, self._run
         stores, until = run.connections.s3, run.read_until
         if request.inventory:
@@ -95,7 +95,7 @@ class Covered:
             self._month, self._progress.reached = month, ""
             after = request.after
             if month:
-                # Of a later month than that of `after`, nothing is done.
+                # Nothing of the months after that of `after` is done.
                 begun, _, key = after.partition(" ")
                 after = key if begun == month else ""
             listed = s3_listing.listing(stores, scope, after, until, self._progress)
@@ -104,7 +104,7 @@ class Covered:
                     yield self._position(obj.key), obj
 
     def _check_dated(self, obj: S3Object) -> None:
-        """Raises S3BadInventory for an object that may be of a wanted day, and may be not."""
+        """Raises S3BadInventory for an object if it cannot be told whether its day is wanted."""
         request = self._request
         if not {"start_date", "end_date"} & request.scope.keys():
             return
@@ -117,7 +117,7 @@ class Covered:
                 )
 
     def _scopes(self) -> Iterator[tuple[str, Scope]]:
-        """What to list, one after the other; by month, if so wanted, from that of `after` on."""
+        """What to list, one after the other; by month, it begins with the month of `after`."""
         request = self._request
         scope = scope_of(request)
         if not self._by_month:

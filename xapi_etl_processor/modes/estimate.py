@@ -10,8 +10,8 @@ from xapi_etl_processor.sources.messages import Outgoing
 from xapi_etl_processor.sources.s3 import PART_BYTES
 
 INVOCATION_SECONDS = 0.1
-"""Seconds of an invocation beside its work: docs/performance.md has 99 ms for one with a single
-small bundle, if S3 takes 30 ms to answer."""
+"""Seconds that an invocation takes besides its work: docs/performance.md has 87 ms for one with a
+single small bundle, if S3 takes 30 ms to answer."""
 
 MEMORY_GB = 1
 """The stack's default memory. With another, it takes as long as the processor that Lambda gives for
@@ -32,7 +32,7 @@ SQS_CHUNK = 64 * 1024
 
 @dataclass
 class Estimate:
-    """The sums over the messages that are added; minutes are those of `concurrency` invocations at
+    """Sums over the messages that were added. The minutes are those of `concurrency` invocations at
     a time.
     """
 
@@ -56,7 +56,7 @@ class Estimate:
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
         self.gets += sum(max(1, ceil(size / PART_BYTES)) for size in sizes)
-        # Sent and received, and deleted.
+        # Sending and receiving count by chunk, deleting does not.
         self.sqs_requests += 2 * ceil(len(message.body) / SQS_CHUNK) + 1
 
     @property

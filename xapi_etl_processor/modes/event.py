@@ -79,7 +79,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
 def _by_wishes(
     objects: list[S3Object], delivery: Delivery, run: Run
 ) -> list[tuple[list[S3Object], Run]]:
-    """The objects in parts that are processed alike, each with its run: an object that several
+    """The objects in groups that are processed alike, each with its run. An object that several
     messages name gets what any of them wants.
     """
     wishes = [(m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]

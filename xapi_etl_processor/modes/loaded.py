@@ -23,7 +23,7 @@ class Loaded(NamedTuple):
 
 def loaded(clickhouse: ClickHouse, request: BulkRequest, since: float) -> Loaded:
     """What the ledger has of the request's objects; with `force`, only what was loaded since then,
-    in seconds since 1970. Of a request with dates, it finds keys with a day only.
+    in seconds since 1970. For a request with dates, it counts only keys that name a day.
     """
     conditions = ["bucket = %(bucket)s", "startsWith(key, %(prefix)s)"]
     values: dict[str, Any] = {"bucket": request.bucket, "prefix": request.prefix}

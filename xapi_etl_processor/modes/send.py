@@ -18,11 +18,11 @@ from xapi_etl_processor.sources.payloads import Backfill
 from xapi_etl_processor.storage.ledger import identity
 
 ANSWER_SECONDS = 1
-"""What sending leaves of the time, to answer. Our limit."""
+"""Seconds of the time that sending leaves for the answer. Our limit."""
 
 HELD_OBJECTS = 10 * PAGE_OBJECTS
-"""Objects whose outcomes may wait for a message to be full; bounds the memory where nearly all are
-in the ledger. Our choice."""
+"""How many outcomes may wait until a message is full; bounds the memory where nearly all objects
+are in the ledger. Our choice."""
 
 
 def check_queue(settings: Settings) -> None:
@@ -87,8 +87,8 @@ def _looked_up(page: list[S3Object], run: Run) -> list[Outcome]:
 
 
 def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | None]:
-    """Send the messages; gives those before the first that SQS has not acknowledged, and why it has
-    not. Later ones that it has are sent again when the request is continued.
+    """Send the messages; returns those before the first one that SQS did not acknowledge, and why
+    it did not. Later ones that it did acknowledge are sent again when the request is continued.
     """
     url = run.settings.backfill_queue_url
     until = run.deadline.earlier(ANSWER_SECONDS, share=1 / 2)
@@ -107,7 +107,9 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
 
 
 def _done(held: deque[Outcome], sent: int, status: Status) -> Iterator[Outcome]:
-    """The held outcomes before the first object that is not sent; `sent` objects get the status."""
+    """The held outcomes up to the first object that is not sent; so many as were sent get the
+    status.
+    """
     while held and (sent or held[0].status is Status.SKIPPED):
         outcome = held.popleft()
         if outcome.status is Status.WAITING:

@@ -72,7 +72,7 @@ def run_verify(
     after = request.after
     while not found.stop and (page := list(islice(source, PAGE_OBJECTS))):
         checks = _checked(page, request, run, found, on_object)
-        # A page is dealt with as a whole, and its last key is its position.
+        # A page is handled as a whole, and its last key is its position.
         objects.positions.clear()
         if request.repair:
             checks = _repaired(checks, request, run, found)

@@ -19,7 +19,7 @@ MESSAGE_OBJECTS = 500
 
 MESSAGE_SECONDS = 10
 """Expected seconds of a message, unless a single object has more. Our choice: a sixth of the
-stack's shortest Timeout, so that a message is finished also if it takes three times as long."""
+stack's shortest Timeout, so that there is time even if it takes three times as long."""
 
 OBJECT_SECONDS, STATEMENT_SECONDS = 0.001, 0.000_025
 """Seconds of one processor for an object, and for each of its statements. Rounded up from

@@ -101,10 +101,11 @@ def holds_sections(prefix: str) -> bool:
 
 
 def day_of(key: str) -> int | None:
-    """Milliseconds since 1970 at the beginning of the UTC day that a key names: the first of its
-    names below the section's, of folders and of the file, that begins with a day and a T has it.
+    """The UTC day that a key names, in milliseconds since 1970 at its beginning; None if it names
+    none. The first name below the section's, of a folder or of the file, that begins with a day and
+    a T counts.
 
-    Of such names a listing sees no more than that, so that what follows cannot count.
+    What follows the T does not count, since a listing does not see it.
     """
     section = _SECTION.search(key)
     for found in _DAY.finditer(key, section.end() - 1 if section else 0):

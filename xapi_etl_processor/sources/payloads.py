@@ -37,7 +37,7 @@ _OTHER_DETAILS = (
 """The same in EventBridge ("EventBridge event mapping")."""
 
 BACKFILL = "backfill"
-"""What a message of a backfill has beside its Records: what is wanted, as an object."""
+"""The field of a backfill's message, beside its Records, that says what is wanted."""
 
 _INSIDE = 1
 _FLAGS = {"dry_run", "force_reprocess"}

@@ -1,7 +1,7 @@
 """The calls to SQS: send messages and dead letters, give failed messages back, and ask for depth.
 
-For a message that was received, none is needed for it to be safe: where SQS does not take one, the
-queue's own visibility timeout and redrive policy apply to it.
+A message that was received is safe without them: if a call fails, the queue's own visibility
+timeout and redrive policy apply to it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ for all that follow. Most failures are over within a minute; after an outage, a 
 longest pause at most. Our choice."""
 
 BUSY_MINUTES = 10
-"""The shortest pause of a message that ClickHouse was too busy for, which lasts up to half as long
-again, so that not all come back at once. The invocation has waited already. Our choice."""
+"""The shortest pause of a message that ClickHouse was too busy for. It may last half as long again,
+so that not all messages come back at once. The invocation has waited already. Our choice."""
 
 CONNECT_SECONDS, READ_SECONDS, ATTEMPTS = 2, 3, 2
 """Limits for one call. Ours, and short: a function in a VPC may have no way to SQS."""
@@ -59,8 +59,8 @@ class Sent(NamedTuple):
 
 
 def pause_seconds(receives: int, *, busy: bool = False) -> int:
-    """Seconds until the next delivery of a message that has been delivered `receives` times, and
-    that ClickHouse may have been too busy for.
+    """Seconds until a message that has been delivered `receives` times is delivered again; `busy`
+    if ClickHouse was too busy for it.
     """
     if busy:
         return int(60 * BUSY_MINUTES * random.uniform(1, 1.5))  # noqa: S311  # spread, no secret
@@ -104,7 +104,7 @@ def depth(url: str) -> dict[str, int]:
     """
     names = {
         "waiting": ["ApproximateNumberOfMessages"],
-        # To be tried again they are invisible or, as what is left of a message, delayed.
+        # Messages that are tried again are invisible; new ones about what is left are delayed.
         "in_progress": [
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",

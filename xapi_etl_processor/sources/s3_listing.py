@@ -1,7 +1,7 @@
 """Lists objects of S3, and asks only for what is wanted: some sections, categories and days.
 
-Keys are sorted, by section, category and timestamp. Asked for groups, S3 names what keys have in
-common up to a delimiter, and not the keys: "/" gives the sections, and the "T" of timestamps days.
+Keys are sorted by section, category and timestamp. With a delimiter, S3 names groups of keys
+instead of keys: "/" gives the sections, and the "T" of timestamps gives the days.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PAGE_KEYS = 1000
 """How many keys one request names. S3's limit."""
 
 _OTHER_GROUPS = 10
-"""How many groups of a folder may be no days before all that is left in it is listed key by key.
-Our limit: each takes a request."""
+"""How many groups of a folder may have other names than days before the rest of the folder is
+listed key by key. Our limit: each takes a request."""
 
 _DAY = re.compile(r"(.*/|)(\d{4}-\d\d-\d\d)T", re.ASCII | re.DOTALL)
 
 OPEN = ("", "9999")
-"""Days from the first to the last: texts before and after all of them."""
+"""The days of a request without dates: texts before and after every day."""
 
 _Item = TypeVar("_Item")
 
@@ -86,7 +86,7 @@ def listing(
 
     for folder, objects in _at_once(requests, scope, after, deadline, inside):
         for obj in objects:
-            # Of two listings that overlap, such as those of a day and of its month, both have it.
+            # Where two listings overlap, both have it.
             if obj.key > requests.progress.reached and obj.key > after:
                 yield obj
                 requests.progress.reached = obj.key
@@ -123,7 +123,7 @@ def _at_once(
     deadline: Deadline,
     inside: Callable[[str], Iterator[_Item]],
 ) -> Iterator[tuple[str, Iterator[_Item]]]:
-    """Each folder of the scope with what is inside; those that follow are looked into already."""
+    """Each folder of the scope with what is inside; the next ones are being listed already."""
     uri = f"s3://{scope.bucket}/{scope.prefix}"
     with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
         folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
@@ -179,7 +179,7 @@ class _Requests:
 
     @contextmanager
     def until_left(self) -> Iterator[None]:
-        """After the block, threads that still list ask S3 no more."""
+        """After the block, threads that are still listing ask S3 no more."""
         try:
             yield
         finally:
@@ -203,7 +203,7 @@ class _Requests:
     def _sections(self, prefix: str, after: str) -> Iterator[str]:
         name, slash, _ = after.removeprefix(prefix).partition("/")
         if slash:
-            # S3 may go on behind the folder that `after` is in.
+            # S3's answer may begin behind the folder that `after` is in.
             yield f"{prefix}{name}/"
             after = _end(f"{prefix}{name}/")
         for entry in self._entries(prefix, after, "/"):
@@ -238,7 +238,9 @@ class _Requests:
         yield from sorted(found)
 
     def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
-        """The days of a folder, and the objects that are in none, in order; some may come twice."""
+        """The days of a folder, and the objects that belong to no day, in order; some may come
+        twice.
+        """
         if day_of(folder[: folder.rfind("/") + 1]) is not None:
             yield from self._every(folder, after)
             return
@@ -302,14 +304,14 @@ def _key(entry: S3Object | str) -> str:
 
 
 def _group_of(after: str, folder: str) -> Iterator[str]:
-    """The group that `after` is in, if any: S3 may go on behind it."""
+    """The group that `after` is in, if any: S3's answer may begin behind it."""
     rest = after.removeprefix(folder)
     if after.startswith(folder) and "T" in rest:
         yield f"{folder}{rest.partition('T')[0]}T"
 
 
 def _end(prefix: str) -> str:
-    """A text after every key that begins with a folder; a key itself."""
+    """A text that sorts after every key in a folder; for a key, the key itself."""
     if not prefix:
         return "\U0010ffff"
     return f"{prefix[:-1]}0" if prefix.endswith("/") else prefix

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.5
 """How often the server is asked how far it is. Our choice."""
 
 ATTEMPTS = 3
-"""How often a merge is asked for that the server does not begin. Our limit."""
+"""How often a merge is requested that the server does not begin. Our limit."""
 
 SPACE = 1.1
 """Free space that a merge needs, by the size of what it merges. ClickHouse's own rule
@@ -141,13 +141,13 @@ def merge(
     attempts = 0
     with closing(DaemonThreads(1)) as thread:
         while True:
-            # Its connection has nothing to say until the merge is done, and may be lost by then.
+            # Its connection is silent until the merge is done, and may be lost by then.
             reply = thread.submit(_optimize, clickhouse, table, month)
             began = _watch(clickhouse, table, month, on_progress, reply)
             try:
                 reply.result()
             except ClickHouseUnavailable:
-                # Silent for too long, or it waits for other merges: these have ended by now.
+                # It was silent for too long, or waited for other merges, which have ended by now.
                 attempts += not began
                 if attempts == ATTEMPTS:
                     raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,9 @@ from xapi_etl_processor.storage import tables
 
 BINARY = shutil.which("clickhouse-server")
 PASSWORD = "real-server-secret"
+
+_random = random.SystemRandom()
+"""Not seeded: the processes that run tests at the same time would choose the same ports."""
 
 _CONFIG = """<yandex>
   <logger><level>warning</level><log>{folder}/log</log><errorlog>{folder}/errors</errorlog></logger>
@@ -47,9 +52,15 @@ _USERS = """<yandex>
 
 
 def free_port() -> int:
-    """A port on loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """A port on loopback that nothing listens on.
+
+    It is below those that Linux gives to connections (32,768 and up): one of them could take the
+    port while the server that had it is restarted.
+    """
+    while True:
+        port = _random.randrange(15_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 OLDER = {
@@ -109,30 +120,25 @@ class RealServer:
         (folder / "users.xml").write_text(_USERS.format(password=PASSWORD))
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, until_it_stays: bool = False) -> None:
-        """Start it, and wait until it answers. With `until_it_stays`, start it again if it ends, as
-        systemd does: a replica ends if ZooKeeper still takes it for alive.
-        """
-        self.process = self._process()
-        end = time.monotonic() + 60
-        while not answers(self.ask):
-            assert time.monotonic() < end, self._log()
-            if (code := self.process.poll()) is not None:
-                assert until_it_stays, f"it ended with {code}\n{self._log()}"
-                self.process = self._process()
-            time.sleep(0.05)
-
-    def _process(self) -> subprocess.Popen[bytes]:
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
         assert BINARY
-        return subprocess.Popen(
+        self.process = subprocess.Popen(
             [BINARY, f"--config-file={self.folder}/config.xml"],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        end = time.monotonic() + 60
+        while not answers(self.ask):
+            assert self.process.poll() is None, f"it ended: {self._log()}"
+            assert time.monotonic() < end, self._log()
+            time.sleep(0.05)
 
     def _log(self) -> str:
-        return (self.folder / "log").read_text()[-3000:]
+        """The last errors, without their stack traces."""
+        log = (self.folder / "errors").read_text().splitlines()
+        return "\n".join([line for line in log if "Exception" in line][-5:])
 
     def kill(self) -> None:
         """End it as a crash would, without a shutdown."""

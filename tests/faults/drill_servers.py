@@ -95,7 +95,7 @@ class Replicas:
 
     def start(self) -> None:
         """Start it again; it may also get connections."""
-        self._dead.start(until_it_stays=True)
+        self._dead.start()
         self._address.upstream = self._random.choice(self._servers).port
 
     def create_tables(self) -> None:

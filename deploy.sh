@@ -38,7 +38,7 @@ find_python() {
     [ -x "$python" ] || python=${PYTHON:-python3}
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail "Python 3.11 or later is needed: set PYTHON to one, such as PYTHON=python3.13"
-    "$python" -m pip --version >/dev/null 2>&1 ||
+    "$python" -c 'import pip' 2>/dev/null ||
         fail "$python has no pip: install it (on Debian: apt install python3-pip)"
 }
 

@@ -145,7 +145,7 @@ def script(path: Path, text: str) -> Path:
             f"""exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2" """,
             "Python 3.11 or later is needed: set PYTHON to one, such as PYTHON=python3.13",
         ),
-        ('test "$1" != -m', "old-python has no pip: install it"),
+        ('test "$2" != "import pip"', "old-python has no pip: install it"),
     ],
     ids=["3.10", "no pip"],
 )

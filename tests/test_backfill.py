@@ -238,6 +238,7 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     # 0 and 1 are in the queue; then 2 and 4 were refused; 5 and 6 are there, and will be again.
     assert sqs_calls.depth(backfill.url)["waiting"] == 2
     assert (answer["success"], answer["complete"]) == (False, False)
+    assert answer["stop_reason"] == "sending_failed"
     assert (answer["files_sent"], answer["messages"]) == (2, 1)
     (failure,) = answer["failures"]
     assert failure["key"] == key(2)
@@ -268,6 +269,7 @@ def test_if_the_second_month_cannot_be_listed_the_token_continues_there(
     events.register("before-parameter-build.s3.ListObjectsV2", fail)
     answer = invoke({**REQUEST, "section_id": 1})
     assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 1)
+    assert answer["stop_reason"] == "listing_failed"
     events.unregister("before-parameter-build.s3.ListObjectsV2", fail)
     rest = invoke({"continuation_token": answer["continuation_token"]})
     assert (rest["files_sent"], rest["complete"]) == (1, True)

@@ -197,6 +197,7 @@ def test_the_function_needs_no_settings_here(
             "success": True,
             "complete": True,
             "stopped": None,
+            "stop_reason": None,
             "failures": [],
         }
         return {**settled, "continuation_token": None, "files_found": 3, "files_failed": 0}

@@ -43,6 +43,7 @@ BODY = {
     "s3_prefix",
     "list_calls",
     "stopped",
+    "stop_reason",
     "complete",
     "continuation_token",
 }
@@ -93,6 +94,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
         "s3_prefix": "section/1/",
         "list_calls": 1,
         "stopped": None,
+        "stop_reason": None,
         "complete": True,
         "continuation_token": None,
     }

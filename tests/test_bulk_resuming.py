@@ -78,6 +78,7 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     clock = run_out_of_time_after(clickhouse, inserts=1)
     answer = invoke({"section_id": 1}, clock=clock)
     assert (answer["success"], answer["complete"]) == (True, False)
+    assert answer["stop_reason"] == "out_of_time"
     assert (answer["files_processed"], answer["files_failed"], answer["failures"]) == (1, 0, [])
     answer = invoke({"continuation_token": answer["continuation_token"]})
     assert (answer["complete"], answer["files_processed"]) == (True, 1)
@@ -110,6 +111,7 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     monkeypatch.setattr(common, "parse", parse_slowly)
     answer = invoke({"section_id": 1}, clock=clock)
     assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, False, 1)
+    assert answer["stop_reason"] == "insert_failed"
     (failure,) = answer["failures"]
     assert failure["key"] == "section/1/video/b.jsonl"
     assert "table is missing" in failure["error"]

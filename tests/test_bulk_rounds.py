@@ -26,10 +26,11 @@ def test_a_damaged_progress_is_as_none(tmp_path: Path, text: str) -> None:
     assert unfinished.read(path) is None
 
 
-def test_rounds_go_on_after_an_object_that_was_begun_when_the_time_ran_out() -> None:
+@pytest.mark.parametrize("last", [None, "busy", "insert_failed"])
+def test_only_time_that_ran_out_has_the_next_answer_asked_for(last: str | None) -> None:
     answers = iter(
-        {"stopped": text, "continuation_token": text}
-        for text in ("time ran out", "s3://b/k: time ran out at line 7: give it more", None)
+        {"stop_reason": reason, "continuation_token": token}
+        for reason, token in (("out_of_time", "a"), ("out_of_time", "b"), (last, "c"))
     )
     asked = []
 
@@ -37,8 +38,8 @@ def test_rounds_go_on_after_an_object_that_was_begun_when_the_time_ran_out() -> 
         asked.append(payload.get("continuation_token"))
         return next(answers)
 
-    assert complete({}, ask, lambda _: None)["stopped"] is None
-    assert asked == [None, "time ran out", "s3://b/k: time ran out at line 7: give it more"]
+    assert complete({}, ask, lambda _: None)["stop_reason"] == last
+    assert asked == [None, "a", "b"]
 
 
 def test_what_is_tried_again_is_not_counted_yet() -> None:
@@ -128,7 +129,7 @@ def test_a_function_that_fails_is_told(
 
 
 def test_a_functions_answer_is_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    body = {"success": True, "stopped": None}
+    body = {"success": True, "stop_reason": None}
     function = Function({"statusCode": 200, "body": json.dumps(body)})
     monkeypatch.setattr(boto3, "client", lambda *_, **__: function)
     assert remote.invoke("f", {}) == body

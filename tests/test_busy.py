@@ -171,6 +171,7 @@ def test_bulk_waits_then_stops_with_a_token_that_continues_where_nothing_is_stor
     stopped = json.loads(capsys.readouterr().out)
     assert (stopped["files_processed"], stopped["files_failed"]) == (1, 0)
     assert (stopped["success"], stopped["complete"]) == (False, False)
+    assert stopped["stop_reason"] == "busy"
     [failure] = stopped["failures"]
     # The row of the second object is stored, and its ledger row waits for the third's.
     assert failure["key"] == key(1)

@@ -94,14 +94,14 @@ class Status(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why work stopped before all objects were processed."""
+    """Why work stopped before all objects were processed, as answers say it."""
 
-    OUT_OF_TIME = "out of time"
-    LEDGER_FAILED = "the ledger could not be read"
-    INSERT_FAILED = "rows could not be stored"
-    BUSY = "ClickHouse was too busy"
-    LISTING_FAILED = "the bucket could not be listed"
-    SENDING_FAILED = "messages could not be sent"
+    OUT_OF_TIME = "out_of_time"
+    BUSY = "busy"  # ClickHouse had too much to do
+    LISTING_FAILED = "listing_failed"
+    LEDGER_FAILED = "ledger_failed"  # it could not be read
+    INSERT_FAILED = "insert_failed"
+    SENDING_FAILED = "sending_failed"  # to the backfill queue
 
 
 class Stop(NamedTuple):

@@ -36,7 +36,7 @@ def invoke(name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(answer["body"])
         if answer["statusCode"] == 400:
             raise BadRequest(f"the function {name} refuses this: {body['error']}")
-        body["stopped"]
+        body["stop_reason"]
     except (ValueError, TypeError, LookupError):
         raise RemoteFailed(
             f"{name} is another function, or one of an older version: check its name, and deploy"

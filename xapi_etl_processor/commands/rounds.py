@@ -7,10 +7,10 @@ from typing import Any
 
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.modes.bulk import SHOWN_FILES, Answer
-from xapi_etl_processor.run import TIME_RAN_OUT
+from xapi_etl_processor.run import StopReason
 
 _LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
-_OF_THE_LAST = ("section_id", "complete", "stopped", "continuation_token")
+_OF_THE_LAST = ("section_id", "complete", "stopped", "stop_reason", "continuation_token")
 
 
 def complete(
@@ -30,8 +30,7 @@ def complete(
         answer = ask(payload)
         total = added(total, answer)
         on_answer(total)
-        # Time may also run out inside a large object, with which the next answer begins.
-        if TIME_RAN_OUT.text not in (answer["stopped"] or ""):
+        if answer["stop_reason"] != StopReason.OUT_OF_TIME:
             return total
         payload = {"continuation_token": answer["continuation_token"]}
 

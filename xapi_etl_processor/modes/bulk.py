@@ -57,6 +57,7 @@ class _Sums:
         body["list_calls"] = self.objects.list_calls
         body["complete"] = stop is None
         body["stopped"] = stop.text if stop else None
+        body["stop_reason"] = stop.reason if stop else None
         body["continuation_token"] = request.token_after(after) if stop else None
         if request.dry_run:
             body["files"] = self.files

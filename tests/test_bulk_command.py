@@ -186,13 +186,18 @@ def test_at_a_terminal_any_key_is_shown_as_it_is(
     assert "video/[/b]?2J.jsonl" in console.err
 
 
-def test_the_function_needs_no_settings_here(
-    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("here", ["", "another"])
+def test_the_function_has_settings_of_its_own_and_needs_none_here(
+    here: str, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has its own."""
+    asked = {
+        "s3_bucket": "older",
+        "s3_prefix": "lrs/section/",
+        "inventory": "s3://lists/older/manifest.json",
+    }
 
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        assert payload == {"mode": "bulk", "s3_bucket": "older"}
+        assert payload == {"mode": "bulk", **asked}
         settled: dict[str, Any] = {
             "success": True,
             "complete": True,
@@ -204,8 +209,10 @@ def test_the_function_needs_no_settings_here(
 
     monkeypatch.setattr(command, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
-    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
-    run = ["bulk", "--function", "f", "--bucket", "older"]
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", here)
+    monkeypatch.setenv("S3_XAPI_PREFIX", here)
+    run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
+    run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
     assert main(run) == 0
     assert console.answer()["files_found"] == 3
     assert main([*run, "--engine", "queue", "--wait"]) == 2

@@ -129,14 +129,17 @@ def _bulk(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings of this process. If the function does all the work, it has its own, and none are
-    needed here.
+    """The settings of this process. If the function does all the work, none are needed here: it has
+    its own, and judges by them what may be read.
     """
     if not options.function or options.wait:
         return Settings.from_env(os.environ)
-    bucket = options.s3_bucket or options.function
-    names = {"CLICKHOUSE_HOST": options.function, "S3_XAPI_BUCKET_NAME": bucket}
-    return Settings.from_env({**names, **os.environ})
+    anything_asked_for = {
+        "S3_XAPI_BUCKET_NAME": options.s3_bucket or options.function,
+        "S3_XAPI_OTHER_BUCKETS": (options.inventory or "").removeprefix("s3://").partition("/")[0],
+        "S3_XAPI_PREFIX": "/",
+    }
+    return Settings.from_env(anything_asked_for, needs_clickhouse=False)
 
 
 def _begun(path: Path, *, resume: bool) -> Progress:

@@ -273,7 +273,7 @@ def test_a_key_that_is_not_valid_unicode_fails_only_its_message(
 
 
 @pytest.mark.check("S14")
-@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess"])
+@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess", "replace"])
 def test_a_flag_inside_a_message_is_refused_and_not_ignored(
     bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
 ) -> None:

@@ -40,7 +40,7 @@ BACKFILL = "backfill"
 """The field of a backfill's message, beside its Records, that says what is wanted."""
 
 _INSIDE = 1
-_FLAGS = {"dry_run", "force_reprocess"}
+_FLAGS = {"dry_run", "force_reprocess", "replace"}
 
 
 class Backfill(NamedTuple):
@@ -189,7 +189,7 @@ def _check_flags(payload: Mapping[str, Any], depth: int) -> None:
     if BACKFILL in payload:
         raise UnknownPayload(f"{BACKFILL} is allowed only in a message from SQS, beside Records")
     if depth >= _INSIDE and "bucket" in payload and "key" in payload and payload.keys() & _FLAGS:
-        raise UnknownPayload("dry_run and force_reprocess are allowed only in a direct invocation")
+        raise UnknownPayload(f"{', '.join(sorted(_FLAGS))} are allowed only in a direct invocation")
 
 
 def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:

@@ -25,6 +25,7 @@ from xapi_etl_processor.clickhouse_errors import CODES, meaning
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
 from xapi_etl_processor.errors import (
+    ClickHouseDenied,
     ClickHouseError,
     ClickHouseRefused,
     ClickHouseUnavailable,
@@ -122,7 +123,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         (499, "Message: Please reduce your request rate", OutcomeUnknown, 4),
         (9999, "a code that ClickHouse adds tomorrow", OutcomeUnknown, 4),
         (60, "Table does not exist", ClickHouseRefused, 1),
-        (497, "Not enough privileges", ClickHouseRefused, 1),
+        (497, "Not enough privileges", ClickHouseDenied, 1),
     ],
 )
 def test_the_servers_error_code_decides_whether_to_retry(

@@ -61,4 +61,4 @@ def test_every_exception_of_the_module_is_in_the_one_hierarchy() -> None:
     found = {e for e in vars(errors).values() if isinstance(e, type)}
     assert found == set(below(XapiEtlError))
     assert all(e.__name__.startswith("S3") for e in below(S3Error))
-    assert len(set(below(ClickHouseError))) == 6
+    assert len(set(below(ClickHouseError))) == 7

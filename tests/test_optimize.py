@@ -167,6 +167,20 @@ def test_without_the_right_the_error_names_it(
     assert "after" not in found["months"][0]
 
 
+@pytest.mark.parametrize("asked_for", ["OPTIMIZE", "SELECT max(unreserved_space)"])
+def test_another_error_names_no_privilege(
+    loaded: None, capsys: pytest.CaptureFixture[str], clickhouse: ClickHouseServer, asked_for: str
+) -> None:
+    def hook(point: str, sql: str) -> None:
+        if sql.startswith(asked_for):
+            raise RuntimeError("Code: 164. DB::Exception: readonly")
+
+    clickhouse.hook = hook
+    _, said = optimize(capsys, "--month", "2024-01", code=1)
+    assert "code 164" in said
+    assert "GRANT" not in said
+
+
 @pytest.mark.slow
 def test_a_server_that_does_not_merge_is_asked_three_times_and_its_reason_is_given(
     loaded: None, capsys: pytest.CaptureFixture[str], clickhouse: ClickHouseServer
@@ -289,7 +303,7 @@ def test_months_are_named_one_by_one_or_as_a_range(texts: list[str], months: lis
     + ["2024-01..2024-02..2024-03", "٢٠٢٤-01"],
 )
 def test_what_is_no_month_is_refused(text: str) -> None:
-    with pytest.raises(BadRequest, match="is no month: write 2024-01, or 2024-01..2024-06"):
+    with pytest.raises(BadRequest, match="is not a month: write 2024-01, or 2024-01..2024-06"):
         months_of(["2024-01", text])
 
 
@@ -298,7 +312,7 @@ def test_a_bad_request_has_exit_code_2_and_one_line(
 ) -> None:
     for options, why in (
         (["--month", "2024-02..2024-01"], "ends before it begins"),
-        (["--month", "january"], "is no month"),
+        (["--month", "january"], "is not a month"),
         (["--month", "2024-01", "--table", "processed_files"], "with months: use video_events$"),
         (["--month", "2024-01", "--table", "no; DROP"], "is no table with months"),
     ):

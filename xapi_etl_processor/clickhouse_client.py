@@ -19,11 +19,12 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 from clickhouse_driver import Client, errors
 
 from xapi_etl_processor import native_port, secrets
-from xapi_etl_processor.clickhouse_errors import LOGIN_REFUSED, SAFE_TO_LOG, meaning
+from xapi_etl_processor.clickhouse_errors import ACCESS_DENIED, LOGIN_REFUSED, SAFE_TO_LOG, meaning
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
 from xapi_etl_processor.errors import (
     ClickHouseBusy,
+    ClickHouseDenied,
     ClickHouseError,
     ClickHouseRefused,
     ClickHouseUnavailable,
@@ -355,7 +356,8 @@ class ClickHouse:
         if doing == _QUERY or code in SAFE_TO_LOG:
             reason = f"{reason}: {text}"
         if verdict == "fatal":
-            return ClickHouseRefused(f"{self._where}: {doing} was refused: {reason}: {remedy}")
+            kind = ClickHouseDenied if code == ACCESS_DENIED else ClickHouseRefused
+            return kind(f"{self._where}: {doing} was refused: {reason}: {remedy}")
         return _KINDS[verdict](f"{self._where}: {doing} failed: {reason}: {remedy}")
 
 

@@ -27,6 +27,8 @@ _KEEPER = "if it lasts, check that Keeper is up"
 _VERSION = "use ClickHouse 22.2 or later"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
+ACCESS_DENIED = 497
+
 CODES = {
     16: Meaning("NO_SUCH_COLUMN_IN_TABLE", "fatal", f"a column is missing: {MIGRATE}"),
     36: Meaning("BAD_ARGUMENTS", "fatal", _VERSION),
@@ -64,7 +66,9 @@ CODES = {
     469: Meaning(
         "VIOLATED_CONSTRAINT", "fatal", "compare the table with docs/tables.md: it was changed"
     ),
-    497: Meaning("ACCESS_DENIED", "fatal", "grant the rights listed in docs/operations.md"),
+    ACCESS_DENIED: Meaning(
+        "ACCESS_DENIED", "fatal", "grant the rights listed in docs/operations.md"
+    ),
     499: Meaning("S3_ERROR", "uncertain", "if it lasts, check the server's own object storage"),
     516: Meaning("AUTHENTICATION_FAILED", "fatal", "check CLICKHOUSE_USERNAME and the password"),
     745: Meaning("SERVER_OVERLOADED", "busy", _FEWER_WRITERS),
@@ -86,7 +90,7 @@ QUERY_MEMORY = Meaning(
 _OF_THE_QUERY = re.compile(r"query memory limit|\(for query\)", re.IGNORECASE)
 UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
 
-SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 388, 497)
+SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 388, ACCESS_DENIED)
 """Codes whose text about an insert may be logged: it names tables, columns, rights and counts. The
 text of other codes may quote a value."""
 

@@ -156,4 +156,8 @@ class OutcomeUnknown(ClickHouseUnavailable):
 
 
 class ClickHouseRefused(ClickHouseError):
-    """Somebody must change something first: the login, the schema, a right, or a value."""
+    """Somebody must change something first: the login, the schema, a privilege, or a value."""
+
+
+class ClickHouseDenied(ClickHouseRefused):
+    """The user lacks a privilege (code 497, ACCESS_DENIED)."""

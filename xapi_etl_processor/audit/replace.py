@@ -23,7 +23,7 @@ from xapi_etl_processor.audit.contents import (
     read,
 )
 from xapi_etl_processor.common import PAGE_OBJECTS, process
-from xapi_etl_processor.errors import ClickHouseError, ClickHouseRefused, DeadlinePassed, S3Error
+from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseError, DeadlinePassed, S3Error
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.reading import object_in
@@ -75,12 +75,12 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
     for outcome in replaced:
         try:
             outcome.rows_removed = _remove_earlier(outcome.obj, others, run)
-        except ClickHouseRefused as error:
+        except ClickHouseDenied as error:
             database, user = run.settings.clickhouse_database, run.settings.clickhouse_username
             grants = "; ".join(
                 f"GRANT ALTER DELETE ON {database}.{table} TO {user}" for table in (EVENTS, FILES)
             )
-            text = f"{_not_removed(outcome.obj, error)}. It needs these rights: {grants}"
+            text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"
             outcome.mark_failed(text, poison=False)
         except (ClickHouseError, DeadlinePassed, *UNREADABLE) as error:
             outcome.mark_failed(_not_removed(outcome.obj, error), poison=False)

@@ -13,7 +13,7 @@ from xapi_etl_processor.audit.rejected import Chosen, by_reason
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseRefused, XapiEtlError
+from xapi_etl_processor.errors import ClickHouseDenied, XapiEtlError
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
@@ -168,8 +168,8 @@ def _months(clickhouse: ClickHouse) -> list[dict[str, Any]]:
             " GROUP BY partition ORDER BY partition",
             {"database": clickhouse.database, "table": EVENTS},
         )
-    except ClickHouseRefused as error:
+    except ClickHouseDenied as error:
         user = clickhouse.settings.clickhouse_username
-        raise ClickHouseRefused(f"{error}. GRANT SELECT ON system.parts TO {user}") from None
+        raise ClickHouseDenied(f"{error}. GRANT SELECT ON system.parts TO {user}") from None
     names = ("month", "parts", "rows", "bytes")
     return [dict(zip(names, row, strict=True)) for row in rows]

@@ -15,11 +15,7 @@ from typing import NamedTuple
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import DaemonThreads
-from xapi_etl_processor.errors import (
-    BadRequest,
-    ClickHouseRefused,
-    ClickHouseUnavailable,
-)
+from xapi_etl_processor.errors import BadRequest, ClickHouseDenied, ClickHouseUnavailable
 from xapi_etl_processor.storage.tables import OLD_EVENTS, TYPES
 
 POLL_SECONDS = 0.5
@@ -72,7 +68,7 @@ def _named(text: str) -> Iterator[str]:
     first, _, last = text.partition(_RANGE) if _RANGE in text else (text, "", text)
     begin, end = _MONTH.fullmatch(first), _MONTH.fullmatch(last)
     if not begin or not end:
-        raise BadRequest(f"{text!r} is no month: write 2024-01, or 2024-01..2024-06 for several")
+        raise BadRequest(f"{text!r} is not a month: write 2024-01, or 2024-01..2024-06 for several")
     if last < first:
         raise BadRequest(f"{text!r} ends before it begins: write the earlier month first")
     numbers = range(_number(begin), _number(end) + 1)
@@ -120,7 +116,7 @@ def free_bytes(clickhouse: ClickHouse, table: str) -> int | None:
             " WHERE database = %(database)s AND name = %(table)s))",
             _table(clickhouse, table),
         )
-    except ClickHouseRefused:
+    except ClickHouseDenied:
         return None
     return int(free)
 
@@ -151,10 +147,10 @@ def merge(
                 attempts += not began
                 if attempts == ATTEMPTS:
                     raise
-            except ClickHouseRefused as error:
+            except ClickHouseDenied as error:
                 user = clickhouse.settings.clickhouse_username
                 grant = f"GRANT OPTIMIZE ON {clickhouse.database}.{table} TO {user}"
-                raise ClickHouseRefused(f"{error}. It needs this right: {grant}") from error
+                raise ClickHouseDenied(f"{error}. It needs this privilege: {grant}") from error
             else:
                 return
             if len(parts(clickhouse, table, [month])[month]) <= 1:

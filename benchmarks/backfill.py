@@ -279,12 +279,14 @@ COLUMNS: dict[str, Callable[[Found], str]] = {
     "lost": lambda found: f"{found.wrong.lost:,}",
     "doubled": lambda found: f"{found.wrong.doubled:,}",
     "changed": lambda found: f"{found.wrong.changed + found.wrong.unexpected:,}",
+    "unfinished": lambda found: f"{found.wrong.unfinished:,}",
     "live bundles": lambda found: f"{found.live:,}",
     "delay p50, s": lambda found: f"{statistics.median(found.delays or [0]):.2f}",
     "p99": lambda found: f"{percentile(found.delays, 0.99):.2f}",
-    "most": lambda found: f"{max(found.delays, default=0):.2f}",
+    "max": lambda found: f"{max(found.delays, default=0):.2f}",
 }
-"""What is shown of a run. Readers see each statement once; "changed" counts bundles."""
+"""What is shown of a run. Readers see each statement once; "changed" counts bundles, and
+"unfinished" those without exactly one row in the ledger."""
 
 
 def _simulated(found: Found, which: int) -> str:
@@ -335,7 +337,9 @@ def rows(runs: Sequence[Found]) -> list[list[str]]:
 
 
 def main() -> int:
-    """Run the plans, and print what happened: exit code 1 if anything is lost or doubled."""
+    """Run the plans, and print what happened: exit code 1 if any statement or ledger row is
+    wrong, or a run fails.
+    """
     about, _, example = __doc__.rpartition("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.backfill",
@@ -383,7 +387,9 @@ def main() -> int:
             encoding="utf-8",
         )
     if any(any(found.wrong) for found in runs):
-        print("DATA IS WRONG: see the columns lost, doubled and changed", file=sys.stderr)
+        print(
+            "DATA IS WRONG: see the columns lost, doubled, changed and unfinished", file=sys.stderr
+        )
         return 1
     return 0
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from xapi_etl_processor.modes import estimate
+
 ONE_PROCESSOR_MB = 1769
 SIZES_MB = (512, 1024, 1769)
-GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
+GB_SECOND = {"x86_64": estimate.GB_SECOND, "arm64": 0.000_013_333_4}
 """Dollars for a GB of memory for a second."""
-
-REQUEST = 0.20 / 1_000_000
-"""Dollars for an invocation."""
 
 MILLION = 1_000_000
 
@@ -41,4 +40,4 @@ class Way(NamedTuple):
     def dollars(self, megabytes: int, architecture: str) -> float:
         """What a million statements cost."""
         gigabyte_seconds = self.seconds(megabytes) * megabytes / 1024
-        return gigabyte_seconds * GB_SECOND[architecture] + self.requests * REQUEST
+        return gigabyte_seconds * GB_SECOND[architecture] + self.requests * estimate.INVOCATION

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks import markdown
 from benchmarks.coefficients import Coefficients, read
-from benchmarks.costs import GB_SECOND, REQUEST
+from benchmarks.costs import GB_SECOND
 from benchmarks.scenario import (
     DAY,
     FIRST_POLLERS,
@@ -19,22 +19,19 @@ from benchmarks.scenario import (
     invocation,
 )
 from benchmarks.setting import ROOT
-from benchmarks.simulation import Result, simulate
+from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
+from xapi_etl_processor.modes.estimate import INVOCATION, S3_GET, SQS_REQUEST
 from xapi_etl_processor.reference import with_tables
 
 PAGE = ROOT / "docs/scaling.md"
 COMMAND = "make simulate"
 
-SQS_REQUEST = 0.40 / 1e6
-S3_GET = 0.0004 / 1000
-"""Dollars, us-east-1: https://aws.amazon.com/sqs/pricing/ and https://aws.amazon.com/s3/pricing/."""
-
 S3_GETS = 5500
 """GETs a second that S3 promises for a prefix:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html."""
 
-ACCOUNT_FUNCTIONS = 1000
-"""Functions at once in an account, unless AWS has raised it."""
+ACCOUNT_CONCURRENCY = 1000
+"""Concurrent invocations in an account, unless AWS has raised it."""
 
 OUTAGE = (6.0, 18.0)
 
@@ -136,7 +133,11 @@ def limits(setup: Setup, known: Coefficients) -> list[Limit]:
             "more processors; larger batches (`BatchingWindow`, `BatchSize`)",
         ),
         Limit("GETs of one S3 prefix", rate / S3_GETS, "larger bundles; several sections at once"),
-        Limit("functions of the account", functions / ACCOUNT_FUNCTIONS, "a quota of AWS"),
+        Limit(
+            "concurrent invocations of the account",
+            functions / ACCOUNT_CONCURRENCY,
+            "a quota of AWS",
+        ),
     ]
     return sorted(found, key=lambda limit: -limit.share)
 
@@ -148,10 +149,17 @@ def dollars(result: Result) -> dict[str, float]:
     # Pollers ask an empty queue every 20 seconds.
     idle = FIRST_POLLERS * result.seconds / 20
     return {
-        "Lambda": memory + result.invocations * REQUEST,
+        "Lambda": memory + result.invocations * INVOCATION,
         "SQS": (result.sqs_requests + idle) * SQS_REQUEST,
         "S3": result.bundles * S3_GET,
     }
+
+
+def until_stored(result: Result) -> str:
+    """How long after the outage the last bundle from before its end is stored."""
+    if result.drained is None:
+        return f"not within {GIVE_UP_DAYS} days"
+    return duration(result.drained * 3600)
 
 
 def settings_of(setup: Setup) -> str:
@@ -178,7 +186,7 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         "bundles a second, mean and peak": (
             f"{_n(setup.bundles_a_second)}, {_n(setup.bundles_a_second * setup.peak)}"
         ),
-        "functions at once, at most": _n(quiet.most_functions),
+        "concurrent invocations, at most": _n(quiet.most_functions),
         "inserts a second, at most": _n(quiet.most_inserts),
         "new parts a second, at most": _n(quiet.most_new_parts),
         "parts in a partition, at most": f"{quiet.most_parts:,.0f} of {PARTS_DELAY:,}",
@@ -187,9 +195,7 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         "all within": duration(quiet.delay(1)),
         "ClickHouse away for 12 hours: messages waiting, at most": _n(away.deepest),
         "of them in flight, of 120,000": _n(away.in_flight),
-        "until all is stored, after it is back": (
-            "not within 3 days" if away.drained is None else duration(away.drained * 3600)
-        ),
+        "until all is stored, after it is back": until_stored(away),
         "cost a day": _costs({name: value / days for name, value in cost.items()}),
         "breaks first": f"{first.name}, at {_millions(setup.statements / first.share)} a day",
         "what moves it": first.setting,
@@ -207,7 +213,7 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         f" `MemorySize` {setup.memory}",
         "bundles in a message": _n(history_bundles(setup, known)),
         "time": duration((result.history_hours or 0) * 3600),
-        "functions at once, at most": _n(result.most_functions),
+        "concurrent invocations, at most": _n(result.most_functions),
         "inserts a second, at most": _n(result.most_inserts),
         "new parts a second, at most": _n(result.most_new_parts),
         "parts in a partition, at most": f"{result.most_parts:,.0f} of {PARTS_DELAY:,}",

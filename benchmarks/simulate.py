@@ -43,7 +43,7 @@ def main() -> int:
     numbers = (
         ("statements", float, "that arrive in a day"),
         ("each", int, "statements in a bundle"),
-        ("peak", float, "the busiest moment of the day by the mean, from 1 to 20"),
+        ("peak", float, "the load at the busiest moment, as a multiple of the day's mean: 1 to 20"),
         ("batch-size", int, "the stack's BatchSize"),
         ("window", float, "the stack's BatchingWindow, in seconds"),
         ("max-concurrency", int, "the stack's MaximumConcurrency"),
@@ -54,7 +54,7 @@ def main() -> int:
         ("backfill-concurrency", int, "the stack's BackfillConcurrency"),
         ("hours", float, "to simulate, at least"),
         ("step", float, "seconds of a step"),
-        ("seed", int, "of chance"),
+        ("seed", int, "of the random numbers"),
     )
     fields = {"max_concurrency": "concurrency", "backfill_concurrency": "history_concurrency"}
     for name, kind, text in numbers:
@@ -72,7 +72,7 @@ def main() -> int:
         "--insert-ms",
         type=float,
         metavar="N",
-        help="what an insert waits for ClickHouse (measured)",
+        help="milliseconds that an invocation waits for ClickHouse (as measured)",
     )
     parser.add_argument(
         "--outage", type=_span, metavar="FROM-TO", help="hours in which ClickHouse is away: 6-18"
@@ -105,10 +105,15 @@ def main() -> int:
 
 
 def _span(text: str) -> tuple[float, float]:
-    start, _, end = text.partition("-")
-    if not 0 <= float(start) < float(end):
-        raise ValueError
-    return float(start), float(end)
+    try:
+        start, end = map(float, text.split("-"))
+    except ValueError:
+        start = end = 0.0
+    if not 0 <= start < end:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write two hours, the earlier one first, such as 6-18"
+        )
+    return start, end
 
 
 def _problem(setup: Setup) -> str:
@@ -135,16 +140,14 @@ def _table(result: Result, known: Coefficients) -> Table:
         "upload to row: half within": duration(result.delay(0.5)),
         "99% within": duration(result.delay(0.99)),
         "all within": duration(result.delay(1)),
-        "functions at once, at most": f"{result.most_functions:,.1f}",
+        "concurrent invocations, at most": f"{result.most_functions:,.1f}",
         "inserts a second, at most": f"{result.most_inserts:,.1f}",
         "new parts a second, at most": f"{result.most_new_parts:,.1f}",
         "parts in a partition, at most": f"{result.most_parts:,.0f}",
         "ClickHouse's processors busy, at most": f"{result.most_load:.0%}",
     }
     if result.setup.outage:
-        rows["until all is stored, after the outage"] = (
-            "not within 3 days" if result.drained is None else duration(result.drained * 3600)
-        )
+        rows["until all is stored, after the outage"] = scaling.until_stored(result)
     if result.setup.history:
         rows["backfill"] = (
             "never" if result.history_hours is None else duration(result.history_hours * 3600)

@@ -219,15 +219,17 @@ class _Simulation:
         now, end = 0.0, setup.hours * HOUR
         if setup.outage:
             end = max(end, setup.outage[1] * HOUR)
-        limit = end + (GIVE_UP_DAYS if setup.outage else 5 * 365) * DAY
-        while now < limit and (now < end or self._has_work()):
+        limit = end + 5 * 365 * DAY
+        while now < limit and (now < end or self._has_work(now - end)):
             self._step(now, step)
             now += step
         result.seconds = now
         return result
 
-    def _has_work(self) -> bool:
-        return self.left > 0 or (self.setup.outage is not None and self.result.drained is None)
+    def _has_work(self, late: float) -> bool:
+        """Whether to go on, so many seconds after the end."""
+        waits = self.setup.outage is not None and self.result.drained is None
+        return self.left > 0 or (waits and late < GIVE_UP_DAYS * DAY)
 
     def _step(self, now: float, step: float) -> None:
         setup, result = self.setup, self.result

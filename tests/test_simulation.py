@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,17 @@ def test_during_an_outage_messages_wait_in_flight_and_afterwards_all_are_stored(
     # The last pause is ten minutes.
     assert away.drained == pytest.approx(10 / 60, abs=0.05)
     assert away.delay(1) == pytest.approx(3 * 3600 + 600, abs=120)
+
+
+def test_a_backfill_that_takes_weeks_ends_also_after_an_outage() -> None:
+    """Five invocations a second with 10 bundles each; it waits while ClickHouse is away, and for at
+    most the longest pause of a message, ten minutes.
+    """
+    setup = steady(0, step=600.0, history=10.0 * 86_400 * 50, records=10)
+    whole = simulate(setup, A_SECOND)
+    assert whole.history_hours == pytest.approx(10 * 24, rel=0.01)
+    away = simulate(replace(setup, outage=(0.0, 12.0)), A_SECOND)
+    assert away.history_hours == pytest.approx(10 * 24 + 12, rel=0.01)
 
 
 def test_no_more_messages_are_in_flight_than_sqs_allows() -> None:
@@ -164,7 +176,8 @@ def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--outage", "18-6"], "argument --outage"),
+        (["--outage", "18-6"], "'18-6': write two hours, the earlier one first, such as 6-18"),
+        (["--outage", "six"], "'six': write two hours"),
         (["--each", "0"], "each must be above 0"),
         (["--peak", "0.5"], "--peak must be from 1 to 20"),
         (["--window", "0"], "--batch-size above 10 needs a --window"),

@@ -46,7 +46,7 @@ PAGE_OBJECTS = 500
 
 
 def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:
-    """Carry the objects' video statements into ClickHouse; gives an outcome for each, in order.
+    """Load the objects' video statements into ClickHouse; gives an outcome for each, in order.
 
     Ends early when the time runs out or ClickHouse fails for good: the last outcomes are then
     WAITING or UNSTORED, and the rest of `objects` has not been looked at. Processing any of them
@@ -124,19 +124,31 @@ def _left(objects: Iterable[S3Object], storing: Storing) -> Iterator[Outcome]:
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
     page = reading.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
-    known = to_skip(page, run)
+    known = _to_skip(page, run)
     if not run.offline and any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)
     return page, known
 
 
-def to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
+def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
     """The objects that are in the ledger; none if the run is forced or offline. Raises
     ClickHouseError.
     """
     if run.force or run.offline:
         return set()
     return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
+
+
+def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:
+    """An outcome for each object: SKIPPED if it is in the ledger, else `new`; if the ledger could
+    not be asked, WAITING, with the reason.
+    """
+    try:
+        known = _to_skip(page, run)
+    except ClickHouseError as error:
+        stop = stop_after(error, StopReason.LEDGER_FAILED)
+        return [stopped(obj, Status.WAITING, stop) for obj in page]
+    return [Outcome(obj, Status.SKIPPED if ledger.identity(obj) in known else new) for obj in page]
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], storing: Storing) -> Iterator[Outcome]:

@@ -10,16 +10,15 @@ from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.audit.replace import load
-from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
-from xapi_etl_processor.errors import ClickHouseError, NothingDone
+from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
+from xapi_etl_processor.errors import NothingDone
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.modes.estimate import Estimate
 from xapi_etl_processor.modes.send import check_queue, send
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.ledger import identity
 
 Answer = dict[str, Any]
 
@@ -126,12 +125,7 @@ def _begin(
 def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:
     """What would be processed, without reading an object or writing anything."""
     source = iter(objects)
-    while page := list(islice(source, PAGE_OBJECTS)):
-        try:
-            known = to_skip(page, run)
-        except ClickHouseError as error:
-            stop = Stop(StopReason.LEDGER_FAILED, str(error))
-            yield from (stopped(obj, Status.WAITING, stop) for obj in page)
+    while page := looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.FOUND):
+        yield from page
+        if page[0].stop:
             return
-        for obj in page:
-            yield Outcome(obj, Status.SKIPPED if identity(obj) in known else Status.FOUND)

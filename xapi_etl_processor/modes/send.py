@@ -6,16 +6,15 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 
-from xapi_etl_processor.common import PAGE_OBJECTS, to_skip
+from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest, ClickHouseError
+from xapi_etl_processor.errors import BadRequest
 from xapi_etl_processor.modes.estimate import Estimate
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason, stopped
+from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason
 from xapi_etl_processor.sources import queue
 from xapi_etl_processor.sources.messages import Outgoing, messages
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Backfill
-from xapi_etl_processor.storage.ledger import identity
 
 ANSWER_SECONDS = 1
 """Seconds of the time that sending leaves for the answer. Our limit."""
@@ -52,7 +51,7 @@ def send(
     waiting: list[S3Object] = []
     stop: Stop | None = None
     while not stop:
-        page = _looked_up(list(islice(source, PAGE_OBJECTS)), run)
+        page = looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.WAITING)
         held.extend(page)
         waiting += [one.obj for one in page if one.status is Status.WAITING and not one.stop]
         made = list(messages(waiting, wanted))
@@ -72,20 +71,6 @@ def send(
     yield from held
 
 
-def _looked_up(page: list[S3Object], run: Run) -> list[Outcome]:
-    """An outcome for each object: SKIPPED if the ledger knows it, else WAITING; with a reason to
-    stop if the ledger could not be asked.
-    """
-    try:
-        known = to_skip(page, run)
-    except ClickHouseError as error:
-        stop = Stop(StopReason.LEDGER_FAILED, str(error))
-        return [stopped(obj, Status.WAITING, stop) for obj in page]
-    return [
-        Outcome(obj, Status.SKIPPED if identity(obj) in known else Status.WAITING) for obj in page
-    ]
-
-
 def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | None]:
     """Send the messages; returns those before the first one that SQS did not acknowledge, and why
     it did not. Later ones that it did acknowledge are sent again when the request is continued.
@@ -102,7 +87,7 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
         StopReason.SENDING_FAILED,
         f"{url} did not take {len(made) - len(taken)} of {len(made)} messages, {problem}: check"
         " that BACKFILL_QUEUE_URL is the stack's output BackfillQueueUrl, and that whoever sends"
-        " may do sqs:SendMessage; then continue with the token, or repeat the request",
+        " may do sqs:SendMessage; then continue with --resume or the token",
     )
 
 

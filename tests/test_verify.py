@@ -215,7 +215,8 @@ def test_when_time_runs_out_it_pauses_and_the_token_continues(
 ) -> None:
     loaded.put(THIRD, video(5))
     monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
-    times = iter([0.0] * 40 + [1000.0] * 1000)
+    # Reading ends at 45 s.
+    times = iter([0.0] * 40 + [50.0] * 1000)
     now = 0.0
 
     def clock() -> float:
@@ -226,9 +227,11 @@ def test_when_time_runs_out_it_pauses_and_the_token_continues(
     first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
     assert first.status == 200
     assert not first["complete"]
+    assert (first["stopped"], first["stop_reason"]) == ("time ran out", "out_of_time")
     assert 0 < first["objects_checked"] < 3
     rest = invoke({"continuation_token": first["continuation_token"]})
-    assert rest["complete"]
+    assert (rest["complete"], rest["stopped"], rest["stop_reason"]) == (True, None, None)
+    assert rest["list_calls"] == 1
     assert rest["objects_checked"] == 3 - first["objects_checked"]
     assert found(rest) == {THIRD: "missing"}
 

@@ -13,7 +13,7 @@ from xapi_etl_processor.commands.bars import bar
 from xapi_etl_processor.commands.scope import add_scope
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes.bulk_request import MAX_AGE_MINUTES, PARAMETERS, read_request
-from xapi_etl_processor.modes.verify import run_verify
+from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 
@@ -115,7 +115,10 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
     if body["recent"]:
         yield f"{body['recent']:,} recent: they may be on their way. Verify again later."
     if body["gone"]:
-        yield f"{body['gone']:,} objects in the ledger are no longer in S3; their rows stay."
+        yield (
+            f"{body['gone']:,} objects in the ledger are no longer in S3; their rows stay. `--json`"
+            f" names the first {SHOWN_FINDINGS}."
+        )
     if body["objects_missing"] and not body["repair"]:
         yield "To load them: the same command with --repair."
     if not body["complete"]:

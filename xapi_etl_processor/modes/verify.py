@@ -87,7 +87,8 @@ def run_verify(
         _count_gone([], (after, ""), request, run, found)
     if found.stop and after == request.after:
         raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
-    return _body(request, run, found, after)
+    body = _body(request, run, found, after)
+    return {**body, "list_calls": objects.list_calls}
 
 
 def _checked(
@@ -180,6 +181,8 @@ def _body(request: BulkRequest, run: Run, found: _Found, after: str) -> dict[str
         "uncertain_inserts": run.uncertain_inserts,
         "duration_ms": round((time.monotonic() - found.started) * 1000),
         "complete": found.stop is None,
+        "stopped": found.stop.text if found.stop else None,
+        "stop_reason": found.stop.reason if found.stop else None,
         "continuation_token": request.token_after(after) if found.stop else None,
     }
     if request.replace:

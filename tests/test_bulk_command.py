@@ -53,18 +53,22 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], []])
+@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], ["--token"]])
 def test_resume_goes_on_where_ctrl_c_has_ended_it(
     bundles: Bucket,
     ask: Ask,
     console: Console,
+    settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     options: list[str],
 ) -> None:
+    if "--token" in options:
+        request = read_request({"mode": "bulk", "section_id": 1}, settings)
+        options = ["--token", request.token_after("section/1/")]
     interrupt_after(monkeypatch, 3)
     assert main(["bulk", "--section", "1", *options]) == 1
-    assert "the same command with --resume goes on from here" in console.errors()
+    assert "run the same command with --resume to continue" in console.errors()
     (progress,) = kept(tmp_path)
     assert progress["answer"]["files_found"] == 3
     assert main(["bulk", "--section", "1", *options, "--resume"]) == 0
@@ -126,10 +130,10 @@ def test_without_resume_it_begins_anew_and_says_so(
     interrupt_after(monkeypatch, 3)
     assert main(["bulk", "--dry-run"]) == 1
     assert main(["bulk", "--dry-run", "--category", "video", "--resume"]) == 0
-    assert "there is nothing to resume" in (console.answer() and console.err)
+    assert "nothing to resume" in (console.answer() and console.err)
     assert main(["bulk", "--dry-run"]) == 0
     assert console.answer()["files_found"] == 8
-    assert "begins anew, as --resume is not given" in console.err
+    assert "starting over, as --resume was not given" in console.err
 
 
 @pytest.mark.slow
@@ -242,10 +246,25 @@ def test_a_request_that_cannot_be_has_exit_code_2(
     assert kept(tmp_path) == []
 
 
-def test_a_token_and_resume_are_refused_together(settings: Settings, console: Console) -> None:
-    token = read_request({"mode": "bulk"}, settings).token_after("section/1/a.jsonl")
-    assert main(["bulk", "--token", token, "--resume"]) == 2
-    assert "--resume does not go with --token" in console.errors()
+def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
+    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = {"success": True, "complete": False, "stopped": "time ran out"}
+    pause |= {"stop_reason": "out_of_time", "continuation_token": "t", "failures": []}
+    answers: list[Any] = [RemoteFailed("f failed")]
+
+    def invoke(*_: Any) -> dict[str, Any]:
+        if isinstance(answer := answers.pop(0), Exception):
+            raise answer
+        found: dict[str, Any] = answer
+        return found
+
+    monkeypatch.setattr(command, "invoke", invoke)
+    assert main(["bulk", "--function", "f"]) == 1
+    assert console.errors().endswith("f failed\n")
+    answers += [pause | {"files_found": 2, "files_failed": 0}, RemoteFailed("f failed")]
+    assert main(["bulk", "--function", "f"]) == 1
+    assert "f failed: run the same command with --resume to continue" in console.errors()
 
 
 @pytest.mark.slow

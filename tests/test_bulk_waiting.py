@@ -180,7 +180,7 @@ def test_waiting_ends_if_it_can_never_see_anything(
         assert main(["bulk", "--engine", "queue", "--wait"]) == 1
     said = console.errors()
     assert ("not authorized" if cause == "denied" else "does not take the password") in said
-    assert "the same command with --resume waits on" in said
+    assert "run the same command with --resume to continue" in said
     assert kept(tmp_path)[0]["sent"] is True
 
 

@@ -154,8 +154,8 @@ def test_a_token_continues_at_the_row(
     [
         ({"fileFormat": "Parquet"}, "output format CSV"),
         ({"fileSchema": "Key, Size"}, "output format CSV"),
-        ({"fileSchema": None}, "no whole manifest"),
-        ({"files": [{"key": "a"}]}, "no whole manifest"),
+        ({"fileSchema": None}, "not a complete"),
+        ({"files": [{"key": "a"}]}, "not a complete"),
         ({"sourceBucket": "others"}, "is about s3://others"),
         ({"files": [{"key": "a", "MD5checksum": ""}]}, "does not exist"),
     ],
@@ -173,9 +173,9 @@ def test_a_manifest_that_is_wrong_is_answered_with_400(
 @pytest.mark.parametrize(
     ("manifest", "error"),
     [
-        (b'{"sourceBucket": "', "no whole manifest"),
-        (b"[]", "no whole manifest"),
-        (b"\xff", "no whole manifest"),
+        (b'{"sourceBucket": "', "not a complete"),
+        (b"[]", "not a complete"),
+        (b"\xff", "not a complete"),
         (None, "does not exist"),
     ],
 )

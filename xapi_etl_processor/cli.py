@@ -27,7 +27,7 @@ from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlErr
 from xapi_etl_processor.telemetry import logger, set_log_level
 
 _DESCRIPTION = """\
-Carry xAPI video statements from S3 into ClickHouse, as the Lambda function does.
+Load xAPI video statements from S3 into ClickHouse, as the Lambda function does.
 
 Settings come from the environment, as in Lambda: CLICKHOUSE_HOST, S3_XAPI_BUCKET_NAME and, where
 the defaults do not fit, CLICKHOUSE_PORT, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWORD,
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return USAGE if isinstance(error, BadRequest | ConfigurationError) else FAILED
     except KeyboardInterrupt:
-        say("stopped; run it again for what is not stored yet")
+        say("stopped before it was finished: run the same command again")
         return FAILED
 
 

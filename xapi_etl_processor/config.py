@@ -114,7 +114,7 @@ class Settings:
     bucket_owner: str = _variable("S3_XAPI_BUCKET_OWNER", "AWS account (12 digits) that must own those buckets; S3 refuses others", "", ACCOUNT)
     prefix: str = _variable("S3_XAPI_PREFIX", "folder of the bundles: objects outside it are not read; bulk mode lists it unless `s3_prefix` is given; `/` is the whole bucket", "section/", folder)
     queue_url: str = _variable("SQS_QUEUE_URL", "queue that invokes the function: failed messages are given back to it, to be tried again after growing pauses", "")
-    dead_letter_queue_url: str = _variable("SQS_DEAD_LETTER_QUEUE_URL", "where a message goes that no retry can help; without both URLs, failed messages are left to SQS", "")
+    dead_letter_queue_url: str = _variable("SQS_DEAD_LETTER_QUEUE_URL", "where a message goes that no retry can help; unless this and the URL of the message's own queue are set, failed messages are left to SQS", "")
     backfill_queue_url: str = _variable("BACKFILL_QUEUE_URL", "queue for bulk requests with the engine `queue`; it invokes the function too", "")
     backfill_concurrency: int = _variable("BACKFILL_CONCURRENCY", "messages of that queue that are loaded at the same time, for estimates", 5, whole_number(1_000))
     environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")

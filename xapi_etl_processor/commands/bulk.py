@@ -20,15 +20,15 @@ from xapi_etl_processor.commands.scope import add_flags, add_scope
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.errors import BadRequest, RemoteFailed
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.modes.bulk_request import (
     FUNCTION,
     PARAMETERS,
     QUEUE,
+    BulkRequest,
     read_request,
 )
-from xapi_etl_processor.modes.send import check_queue
 from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS
 
@@ -44,7 +44,7 @@ it, in as many invocations as it takes, one after the other. With --engine queue
 the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
 same time load them.
 
-If something ends it early, such as Ctrl-C, the same command with --resume goes on from there.
+If something ends it early, such as Ctrl-C, run the same command with --resume to continue.
 """
 _EXAMPLES = """\
 examples:
@@ -68,8 +68,8 @@ def add_to(commands: Any) -> None:
     add_scope(bulk)
     bulk.add_argument(
         "--inventory",
-        metavar="KEY",
-        help="the manifest.json of an S3 Inventory, to use instead of listing",
+        metavar="KEY_OR_URI",
+        help="key or s3:// URI of an S3 Inventory's manifest.json, to use instead of listing",
     )
     add_flags(bulk, "list and count what would be processed, but read and write nothing")
     bulk.add_argument(
@@ -81,11 +81,14 @@ def add_to(commands: Any) -> None:
     bulk.add_argument(
         "--function",
         metavar="NAME",
-        help="let this Lambda function do it, with its own settings; needs the right"
-        " lambda:InvokeFunction",
+        help="let this Lambda function do it, with its own settings; needs the permission"
+        " lambda:InvokeFunction. With --wait, this process asks SQS and ClickHouse, and needs"
+        " settings too",
     )
     bulk.add_argument(
-        "--resume", action="store_true", help="go on where the same command has ended early"
+        "--resume",
+        action="store_true",
+        help="continue where an earlier run of the same command stopped",
     )
     bulk.add_argument(
         "--wait",
@@ -101,11 +104,7 @@ def _bulk(options: argparse.Namespace) -> int:
     given = {name: value for name, value in named.items() if value not in (None, False)}
     request = read_request(given, settings)
     if options.wait:
-        if request.engine != QUEUE or request.dry_run:
-            raise BadRequest("--wait needs --engine queue, and does not go with --dry-run")
-        check_queue(settings)
-    if options.resume and request.after:
-        raise BadRequest("--resume does not go with --token: send one of them")
+        _check_wait(request, settings)
     path = unfinished.file_of(request, options.function)
     progress = _begun(path, resume=options.resume)
     ask = partial(_here, settings=settings, path=path, progress=progress)
@@ -116,16 +115,30 @@ def _bulk(options: argparse.Namespace) -> int:
         if options.wait and answer["complete"] and answer["success"]:
             answer = answer | wait_for(request, settings, progress)
     except KeyboardInterrupt:
-        say("stopped: the same command with --resume goes on from here")
+        say("stopped: run the same command with --resume to continue from here")
         return FAILED
+    except RemoteFailed as error:
+        if not progress.answer:
+            raise
+        raise RemoteFailed(f"{error}: run the same command with --resume to continue") from None
     print_json(answer)
     if not answer["files_found"]:
         say(f"nothing found under {answer['s3_prefix']!r}{_passed_over(answer['files_ignored'])}")
     if not answer["complete"]:
-        say("not all is done, see why it stopped: the same command with --resume goes on")
+        say("not finished; `stopped` says why. Run the same command with --resume to continue")
         return FAILED
     unfinished.remove(path)
     return OK if answer["success"] else FAILED
+
+
+def _check_wait(request: BulkRequest, settings: Settings) -> None:
+    if request.engine != QUEUE or request.dry_run:
+        raise BadRequest("--wait needs --engine queue, and does not go with --dry-run")
+    if not settings.backfill_queue_url:
+        raise BadRequest(
+            "--wait asks the backfill queue from here, but BACKFILL_QUEUE_URL is not set: it is the"
+            " stack's output BackfillQueueUrl"
+        )
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -148,9 +161,9 @@ def _begun(path: Path, *, resume: bool) -> Progress:
     if earlier and resume:
         return earlier
     if earlier:
-        say("an earlier run of this command has ended early: begins anew, as --resume is not given")
+        say("an earlier run did not finish; starting over, as --resume was not given")
     elif resume:
-        say("there is nothing to resume: begins anew")
+        say("nothing to resume; starting as without --resume")
     return Progress(time.time())
 
 
@@ -173,7 +186,7 @@ def _answered(
 
 def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> Answer:
     answer = invoke(name, {"mode": "bulk", **payload})
-    say(f"{progress.objects + answer['files_found']:,} objects until now")
+    say(f"{progress.objects + answer['files_found']:,} objects so far")
     return answer
 
 

@@ -25,7 +25,7 @@ by itself, and rows count once in either case.
 
 It sends OPTIMIZE TABLE ... PARTITION ID ... FINAL, which reads and writes the whole month, however
 large its parts are, and removes rows that are repeats. Months that are one part already are left
-alone. It needs the right OPTIMIZE, and free space for the month a second time (1.1 times).
+alone. It needs the privilege OPTIMIZE, and free space for the month a second time (1.1 times).
 Ctrl-C only ends the waiting: the server goes on.
 """
 _EXAMPLES = """\

@@ -56,5 +56,5 @@ def add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         "--replace",
         action="store_true",
         help="also remove the rows of an object's earlier versions that its current one does not"
-        " hold; needs the right ALTER DELETE",
+        " hold; needs the privilege ALTER DELETE",
     )

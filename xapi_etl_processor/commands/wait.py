@@ -103,10 +103,7 @@ def _look(request: BulkRequest, settings: Settings, progress: Progress, before: 
         found = loaded(clickhouse, request, progress.started)
     except (BotoCoreError, ClientError, ClickHouseError) as error:
         if not _may_pass(error):
-            raise RemoteFailed(
-                f"all is sent, but how far it is cannot be seen: {error}: the same command with"
-                " --resume waits on"
-            ) from None
+            raise RemoteFailed(f"all is sent, but how far it is cannot be seen: {error}") from None
         return replace(before, problem=str(error))
     return Look(found, messages, dead_letters)
 

@@ -1,7 +1,7 @@
 """What becomes of the messages of an SQS batch that failed: tried again, or dead letters.
 
 SQS counts every delivery, also those during an outage, so its count alone cannot tell poison from
-bad times: the queue allows many deliveries, and poison becomes a dead letter here.
+an outage: the queue allows many deliveries, and poison becomes a dead letter here.
 
 A message of a backfill names many objects. If some of them are done, a new message about the others
 takes its place, so that nothing is loaded again and a dead letter names only what failed.

@@ -59,7 +59,7 @@ def read_manifest(
         files = tuple((str(file["key"]), str(file["MD5checksum"])) for file in found["files"])
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         raise S3BadInventory(
-            f"inventory: {manifest.uri} is no whole manifest of an S3 Inventory: name the key that"
+            f"inventory: {manifest.uri} is not a complete S3 Inventory manifest: name the key that"
             " ends in manifest.json"
         ) from None
     if file_format != "CSV" or not set(_NEEDED) <= set(columns):

@@ -241,7 +241,7 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
     def shown(title: str) -> list[list[Any]]:
         return loaded.show(OPERATORS, title, TODAY)
 
-    assert shown("Loaded") == [[3, 26, 22, 2, 1, 1, 0]]
+    assert shown("Loaded") == [[3, 26, 22, 2, 1, 1, 0, 0]]
     # In two hours, if the test ran when one ended.
     for title, uploads, bulk in (
         ("Video statements loaded in an hour", 21, 1),
@@ -265,6 +265,20 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
     assert shown(title) == [[HOME_PAGE, "", 2, 70, 70, 0]]
     assert [row[0] for row in shown("Migrations")] == [5, 4, 3, 2, 1]
     assert shown("Migrations")[1][1].startswith("What was watched.")
+
+
+@pytest.mark.slow
+def test_only_lines_of_which_nothing_became_are_missing(
+    clickhouse: ClickHouseServer, watching: Settings
+) -> None:
+    here = Loaded(clickhouse, watching.clickhouse_database)
+    for key, forgotten in (("a", 3), ("b", 2)):
+        clickhouse.engine.query(
+            f"INSERT INTO {here.database}.processed_files (bucket, key, etag, lines, video, other,"
+            " blank, rejected, forgotten, processed_at)"
+            f" VALUES ('bundles', '{key}', 'e', 13, 1, 2, 3, 4, {forgotten}, now())"
+        )
+    assert here.show(OPERATORS, "Loaded", TODAY) == [[2, 26, 2, 4, 6, 8, 5, 1]]
 
 
 @pytest.mark.slow
@@ -474,8 +488,8 @@ def test_saved_queries_give_the_same_numbers(loaded: Loaded) -> None:
     ]
     assert answer("trust") == [[HOME_PAGE, "", 2, 70, 70, 0]]
     assert [row[1:] for row in answer("loaded_by_day")] == [
-        ["bulk", 1, 1, 1, 0, 0, 0],
-        ["event", 2, 25, 21, 2, 1, 1],
+        ["bulk", 1, 1, 1, 0, 0, 0, 0],
+        ["event", 2, 25, 21, 2, 1, 1, 0],
     ]
     assert [row[1:3] for row in answer("rejected")] == [[3, 2]]
 

@@ -8,7 +8,8 @@ SELECT
     sum(video) AS video,
     sum(other) AS other,
     sum(blank) AS blank,
-    sum(rejected) AS rejected
+    sum(rejected) AS rejected,
+    sum(forgotten) AS forgotten
 FROM processed_files FINAL
 GROUP BY day, mode
 ORDER BY day, mode

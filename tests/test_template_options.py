@@ -26,7 +26,7 @@ ACCEPTED = {
     "ClickHouseHost": ["ch.example.org", "10.0.0.7", "fd00::7", "ClickHouse_1"],
     "ClickHousePasswordSecretArn": ["", SECRET, SECRET.replace("aws", "aws-us-gov", 1)],
     "LearnerKeySecretArn": ["", SECRET],
-    "ClickHousePort": ["", "9000", "65535"],
+    "ClickHousePort": ["", "1", "9000", "59999", "64999", "65499", "65529", "65535"],
     "ClickHouseDatabase": ["xapi_analytics", "_Lake2"],
     "ClickHouseCluster": ["", "default", "replicas_2"],
     "ExistingBucketName": ["", "abc", "a.b-c.1", "a" * 63],
@@ -44,7 +44,7 @@ REFUSED = {
     "ClickHouseHost": ["", "https://ch.example.org", "ch.example.org/db", "two hosts"],
     "ClickHousePasswordSecretArn": ["clickhouse", KEY],
     "LearnerKeySecretArn": ["key", KEY],
-    "ClickHousePort": ["native", "-1", "123456"],
+    "ClickHousePort": ["native", "-1", "0", "0900", "65536", "70000", "123456"],
     "ClickHouseDatabase": ["", "xapi-analytics", "1st", "a b"],
     "ClickHouseCluster": ["my-cluster", "{cluster}", "a b"],
     "ExistingBucketName": ["ab", "Upper", "-a-b", "a-b-", "a" * 64, "s3://abc"],
@@ -118,6 +118,19 @@ def test_numbers_stay_within_the_limits_of_aws(name: str, lowest: int, highest: 
     parameter = PARAMETERS[name]
     assert lowest <= parameter["MinValue"]
     assert parameter["MaxValue"] == highest
+
+
+def test_numbers_stay_within_the_limits_of_the_function() -> None:
+    variables = TEMPLATE["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
+    checked = []
+    for variable, value in variables.items():
+        name = value.get("Ref", "") if isinstance(value, dict) else ""
+        if parameter := numbers().get(name):
+            host = {"CLICKHOUSE_HOST": "ch.example.org"}
+            Settings.from_env({**host, variable: str(parameter["MaxValue"])})
+            Settings.from_env({**host, variable: str(parameter["MinValue"])})
+            checked.append(variable)
+    assert len(checked) >= 8
 
 
 def test_no_threshold_or_limit_can_be_zero() -> None:

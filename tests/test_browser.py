@@ -187,9 +187,10 @@ def test_a_video_shows_its_figures_charts_and_tables(show: Callable[..., Opened]
     assert rows("seeks") == [["0:40", "0:45", "0", "7"], ["1:35", "1:40", "7", "0"]]
     assert rows("top_seeks") == [["1:39", "0:40", "7", "6"]]
     sentences = {
-        "stops": "Most of those who had not completed the video (8) stopped between 0:10 and 0:11.",
+        "stops": "Viewers who did not complete the video stopped most often between 0:10 and 0:11"
+        " (8 of them).",
         "seeks": "The most frequent seek goes from 1:39 to 0:40, 7 times.",
-        "periods": "Most sessions (20) began on 2024-03-01.",
+        "periods": "The busiest day was 2024-03-01, with 20 sessions.",
     }
     for name, sentence in sentences.items():
         assert video.locator(f'[data-text="{name}"]').inner_text() == sentence

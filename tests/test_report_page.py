@@ -157,6 +157,17 @@ def test_markup_in_a_learners_name_cannot_end_the_script() -> None:
     assert "<img" not in section_page(named, {VIDEO.url: []})
 
 
+def test_a_learner_is_called_by_what_is_known() -> None:
+    known = (
+        Learner("https://lms.example.edu", "7"),
+        Learner("", "mailto:somebody@example.edu"),
+        Learner("", ""),
+    )
+    shown = section_page(replace(section(VIDEO), learners=known), {VIDEO.url: []})
+    for name in ("7 (https://lms.example.edu)", "mailto:somebody@example.edu", "no identifier"):
+        assert f'"{name}"' in shown
+
+
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "http://[broken"])
 def test_an_address_that_is_no_web_page_is_no_link(address: str) -> None:
     assert f'href="{address}' not in page(replace(VIDEO, url=address))

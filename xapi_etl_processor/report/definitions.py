@@ -11,7 +11,8 @@ DEFINITIONS = {
     "completed": "A statement says so, or the share watched is at least the completion threshold.",
     "first watch": "A viewer's first play of a place.",
     "rewatch": "Each further one.",
-    "stopped": "The position of a viewer's last statement that has one, in their last session.",
+    "stopped": "The position of a viewer's last statement that has one, in the last of their"
+    " sessions that has such a statement.",
     "seek": "A jump from one place to another that the player reports.",
     "length": "The length that most statements about the video in the section send.",
 }

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xapi_etl_processor.report import charts
 from xapi_etl_processor.report.definitions import DEFINITIONS, LIMITS
-from xapi_etl_processor.report.figures import BUCKETS, Count, Period, Section, Video
+from xapi_etl_processor.report.figures import BUCKETS, Count, Learner, Period, Section, Video
 from xapi_etl_processor.report.findings import LEAST_VIEWERS, RULE, Finding, clock
 
 _SEEK_BINS = 20
@@ -82,7 +82,7 @@ def no_finding(video: Video) -> str:
     if video.viewers is None:
         return "Hidden: few viewers."
     if video.viewers < LEAST_VIEWERS:
-        return f"Too few viewers to mark places: {video.viewers} of {LEAST_VIEWERS}."
+        return f"Too few viewers to mark places: {video.viewers}; {LEAST_VIEWERS} are needed."
     return "No place stands out."
 
 
@@ -118,13 +118,19 @@ def _environment() -> Environment:
     return environment
 
 
+def _name(learner: Learner) -> str:
+    """What a learner is called: the identifier, and the home page of an account."""
+    name = learner.user_id or "no identifier"
+    return f"{name} ({learner.home_page})" if learner.home_page else name
+
+
 def _data(section: Section, findings: Findings) -> dict[str, Any]:
     """What the page's script draws, as short as it can be: lists in the order of the videos."""
     numbers = {learner: number for number, learner in enumerate(section.learners)}
     return {
         "weekly": section.weekly,
         "periods": _drawn_periods(section.periods),
-        "learners": [f"{learner.user_id} ({learner.home_page})" for learner in section.learners],
+        "learners": [_name(learner) for learner in section.learners],
         "videos": [
             {
                 "seconds": video.seconds,

@@ -59,7 +59,7 @@ const drawPeriods = (root, element, periods) => {
   });
   fill(root, "periods", periods.map(([day, sessions, viewers]) => [day, shown(sessions), shown(viewers)]));
   const most = highest(periods, ([, sessions]) => sessions);
-  const sentence = most ? `Most sessions (${shown(most[1])}) began ${data.weekly ? "in the week from" : "on"} ${most[0]}.` : "";
+  const sentence = most ? `The busiest ${data.weekly ? "week began on" : "day was"} ${most[0]}, with ${shown(most[1])} sessions.` : "";
   root.querySelector('[data-text="periods"]').textContent = sentence;
   return draw(element, "periods", { rows }, `${sentence} The table below has the numbers.`);
 };
@@ -100,7 +100,7 @@ const open = (details) => {
   details.append(tables);
   draw(elements.retention, "retention", { rows: buckets, marks }, `${video.retention} The table below has the numbers.`, scale);
   const most = highest(stops, (stop) => stop["not completed"]);
-  const stopped = most ? `Most of those who had not completed the video (${shown(most["not completed"])}) stopped between ${clock(most.from_second)} and ${clock(most.to_second)}.` : "";
+  const stopped = most ? `Viewers who did not complete the video stopped most often between ${clock(most.from_second)} and ${clock(most.to_second)} (${shown(most["not completed"])} of them).` : "";
   const [top] = video.top_seeks;
   const sought = top ? `The most frequent seek goes from ${top[0]} to ${top[1]}, ${shown(top[2])} times.` : "";
   tables.querySelector('[data-text="stops"]').textContent = stopped;

@@ -190,6 +190,21 @@ def test_a_value_that_is_in_no_column_has_its_reason(
     assert found == ((*RESULT, VIDEO + name), value, reason, column)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("result",), True, "true or false cannot stand here"),
+        (("context",), "x", "text cannot stand here"),
+        (RESULT, [1], "an array cannot stand here"),
+    ],
+)
+def test_a_value_in_the_place_of_an_object_has_its_reason(
+    path: tuple[str, ...], value: Any, reason: str
+) -> None:
+    (found,) = explained(with_values(minimal(), (path, value))).unused
+    assert (found.path, found.reason) == (path, reason)
+
+
 def test_every_conversion_says_what_it_wants() -> None:
     wanted = {column.kind.wanted for column in SENT if column.paths and column.type != "String"}
     assert "" not in wanted

@@ -246,7 +246,7 @@ def test_a_line_that_is_too_long_by_the_settings_is_rejected(
     monkeypatch.setenv("MAX_LINE_MB", "1")
     (tmp_path / "b").write_bytes(content(video(1, more="x" * 1024**2)))
     assert main(["explain", str(tmp_path / "b"), "--line", "1"]) == 0
-    assert "because line is longer than 1048576 bytes" in capsys.readouterr().out
+    assert "Why: line is longer than 1048576 bytes" in capsys.readouterr().out
 
 
 def test_a_number_sent_as_a_section_of_another_shape_is_shown(

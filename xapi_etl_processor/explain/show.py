@@ -83,7 +83,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def show_line(console: Console, one: Explanation) -> None:
     """Print what one line becomes."""
     console.print(Text(f"Line {one.number}: {one.fate}", style="bold"), soft_wrap=True)
-    console.print(Text(f"because {visible(one.rule)}"), soft_wrap=True)
+    console.print(Text(f"Why: {visible(one.rule)}"), soft_wrap=True)
     if one.voids:
         console.print(Text(f"It voids the statement {visible(one.voids)}."), soft_wrap=True)
     if one.fate is not Fate.VIDEO:

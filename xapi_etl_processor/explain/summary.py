@@ -9,8 +9,6 @@ from typing import Any
 
 from xapi_etl_processor.explain.line import Explanation, Fate
 
-FATES = tuple(Fate)
-
 
 @dataclass
 class Group:

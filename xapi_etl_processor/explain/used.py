@@ -130,7 +130,7 @@ def _why(path: Path, value: Any, choice: _Choice, paths: dict[str, Path]) -> Unu
     """Why a value that could be read is in no column."""
     readers = [column for column in _READERS if path in column.paths]
     stored = _stored(readers[0].name) if readers else ""
-    if path not in choice.readable:
+    if path not in choice.readable or path in STRUCTS.nodes:
         return Unused(path, value, f"{_kind(value)} cannot stand here", stored)
     if path in choice.refused:
         (reader,) = (one for one in readers if one.name == choice.refused[path])
@@ -175,6 +175,8 @@ def _kind(value: Any) -> str:
         return "an object"
     if isinstance(value, list):
         return "an array"
+    if isinstance(value, bool):
+        return "true or false"
     return "text" if isinstance(value, str) else "a number"
 
 

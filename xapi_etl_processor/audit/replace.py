@@ -80,6 +80,7 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
             grants = "; ".join(
                 f"GRANT ALTER DELETE ON {database}.{table} TO {user}" for table in (EVENTS, FILES)
             )
+            grants += f"; GRANT SELECT ON system.mutations TO {user}"
             text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"
             outcome.mark_failed(text, poison=False)
         except (ClickHouseError, DeadlinePassed, *UNREADABLE) as error:

@@ -21,7 +21,7 @@ END
 }
 
 fail() {
-    echo "deploy.sh: $1" >&2
+    echo "deploy.sh: $*" >&2
     exit 1
 }
 
@@ -172,11 +172,13 @@ rollback() {
                     if (hash[i] != running) { print version[i]; exit }
             }')
     [ -n "$previous" ] ||
-        fail "$1 has no earlier version for Python $function_python on $function_arch"
+        fail "$1 has no earlier version for Python $function_python on $function_arch:" \
+            "check out the older code, and run ./deploy.sh --deploy $1"
     location=$(aws_or_fail "cannot read version $previous of $1" lambda get-function \
         --function-name "$1" --qualifier "$previous" --query Code.Location)
     "$python" -c 'import sys, urllib.request; urllib.request.urlretrieve(*sys.argv[1:])' \
-        "$location" "$scratch/previous.zip" || fail "cannot download version $previous of $1"
+        "$location" "$scratch/previous.zip" || fail "cannot download version $previous of $1:" \
+            "check the network, and run the same command again"
     update_code "$1" "$scratch/previous.zip"
     echo "$1 runs the code of version $previous again"
     check_health "$1" "./deploy.sh --rollback $1 goes back one more version"

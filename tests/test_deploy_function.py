@@ -238,7 +238,8 @@ def test_a_rollback_skips_placeholders_and_versions_for_another_python(account: 
     assert account.running == hash_of(OLD)
 
     done = deploy_sh("--rollback", NAME)
-    message = f"{NAME} has no earlier version for Python 3.13 on x86_64"
+    message = f"{NAME} has no earlier version for Python 3.13 on x86_64: check out the older code,"
+    message += f" and run ./deploy.sh --deploy {NAME}"
     assert (done.returncode, done.stderr) == (1, f"deploy.sh: {message}\n")
     assert account.running == hash_of(OLD)
 

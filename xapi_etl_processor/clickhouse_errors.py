@@ -20,7 +20,7 @@ class Meaning(NamedTuple):
     remedy: str
 
 
-_WAIT = "nothing: it is tried again"
+_WAIT = "it is tried again, and you need to do nothing"
 _FEWER_WRITERS = "lower MaximumConcurrency if it happens often"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"

@@ -1,4 +1,4 @@
-"""What Grafana and its ClickHouse data source make of a dashboard's query before it is sent.
+"""The dashboards' files, and what Grafana and its ClickHouse data source make of their queries.
 
 Variables as in Grafana's "Variable syntax", and macros as in the data source's "Macros":
 https://grafana.com/docs/grafana/latest/visualizations/dashboards/variables/variable-syntax/ and
@@ -7,11 +7,20 @@ https://grafana.com/docs/plugins/grafana-clickhouse-datasource/latest/query-edit
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+FOLDER = Path(__file__).parent.parent / "dashboards"
+INSTRUCTORS, OPERATORS = "grafana-instructors.json", "grafana-operators.json"
+DASHBOARDS = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+
+Panel = dict[str, Any]
 
 FORMATS: dict[str, Callable[[str], str]] = {
     "percentencode": lambda value: quote(value, safe=""),
@@ -57,3 +66,8 @@ def sent(sql: str, variables: dict[str, str], chosen: Range) -> str:
         msg = f"{left[0]} is not known here: add it to tests/grafana.py"
         raise ValueError(msg)
     return sql
+
+
+def panels(name: str) -> list[Panel]:
+    """The panels of a dashboard that show data."""
+    return [panel for panel in DASHBOARDS[name]["panels"] if "targets" in panel]

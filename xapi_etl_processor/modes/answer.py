@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor.run import Outcome, Run, Status
+from xapi_etl_processor.run import Outcome, Run, Status, Stop
 from xapi_etl_processor.xapi.parse import Counts
 
 SHOWN_FAILURES = 20
@@ -78,3 +78,17 @@ class Summary:
         if run.replace:
             body["rows_removed"] = self.rows_removed
         return body
+
+
+def ending(stop: Stop | None, token: str) -> dict[str, Any]:
+    """What a bulk request's answer says of its end: complete, or why it stopped, and the token that
+    continues it.
+    """
+    if not stop:
+        return {"complete": True, "stopped": None, "stop_reason": None, "continuation_token": None}
+    return {
+        "complete": False,
+        "stopped": stop.text,
+        "stop_reason": stop.reason,
+        "continuation_token": token,
+    }

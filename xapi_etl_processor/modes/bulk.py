@@ -12,7 +12,7 @@ from typing import Any
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
 from xapi_etl_processor.errors import NothingDone
-from xapi_etl_processor.modes.answer import Summary
+from xapi_etl_processor.modes.answer import Summary, ending
 from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.modes.estimate import Estimate
@@ -54,10 +54,7 @@ class _Sums:
         body = self.summary.body(request.section_id, self.run)
         body["s3_prefix"] = request.prefix
         body["list_calls"] = self.objects.list_calls
-        body["complete"] = stop is None
-        body["stopped"] = stop.text if stop else None
-        body["stop_reason"] = stop.reason if stop else None
-        body["continuation_token"] = request.token_after(after) if stop else None
+        body |= ending(stop, request.token_after(after))
         if request.dry_run:
             body["files"] = self.files
             body["bytes_found"] = self.bytes_found

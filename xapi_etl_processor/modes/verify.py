@@ -13,7 +13,7 @@ from typing import Any
 from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
-from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
+from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
@@ -87,8 +87,7 @@ def run_verify(
         _count_gone([], (after, ""), request, run, found)
     if found.stop and after == request.after:
         raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
-    body = _body(request, run, found, after)
-    return {**body, "list_calls": objects.list_calls}
+    return _body(request, run, found, after, objects.list_calls)
 
 
 def _checked(
@@ -156,7 +155,9 @@ def _count_gone(
         found.fail(request.prefix, str(error))
 
 
-def _body(request: BulkRequest, run: Run, found: _Found, after: str) -> dict[str, Any]:
+def _body(
+    request: BulkRequest, run: Run, found: _Found, after: str, list_calls: int
+) -> dict[str, Any]:
     kinds = found.kinds
     wrong = sum(kinds[kind] for kind in WRONG)
     if found.stop and found.stop.reason is StopReason.LISTING_FAILED:
@@ -180,10 +181,8 @@ def _body(request: BulkRequest, run: Run, found: _Found, after: str) -> dict[str
         "failures": found.failures,
         "uncertain_inserts": run.uncertain_inserts,
         "duration_ms": round((time.monotonic() - found.started) * 1000),
-        "complete": found.stop is None,
-        "stopped": found.stop.text if found.stop else None,
-        "stop_reason": found.stop.reason if found.stop else None,
-        "continuation_token": request.token_after(after) if found.stop else None,
+        "list_calls": list_calls,
+        **ending(found.stop, request.token_after(after)),
     }
     if request.replace:
         body["rows_removed"] = found.rows_removed

@@ -20,7 +20,7 @@ from xapi_etl_processor.common import line_parts
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import reading
-from xapi_etl_processor.sources.objects import S3Object, section_id
+from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES, as_bytes
 from xapi_etl_processor.storage.tables import FILES, REJECTED, SOURCE_FILE
 from xapi_etl_processor.xapi.lines import MIB
@@ -82,9 +82,7 @@ class Chosen:
     def condition(self) -> str:
         """The condition in SQL; its parameters are in `params`."""
         return (
-            "(%(section)s = '' OR"
-            " replaceRegexpOne(extract(source_file, '/section/([^/]+)/'), '^0+([0-9])', '\\\\1')"
-            " = %(section)s)"
+            f"(%(section)s = '' OR {section_of('source_file')} = %(section)s)"
             " AND positionCaseInsensitiveUTF8(reason, %(reason)s) > 0"
             " AND startsWith(source_file, %(source)s)"
         )

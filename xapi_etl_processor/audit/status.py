@@ -17,7 +17,7 @@ from xapi_etl_processor.errors import ClickHouseDenied, XapiEtlError
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
-from xapi_etl_processor.sources.objects import SECTION, S3Object, section_id
+from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
 from xapi_etl_processor.sources.s3_listing import Scope
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
@@ -121,9 +121,9 @@ def _days(clickhouse: ClickHouse, section: str) -> list[dict[str, Any]]:
     """What was loaded on each of the last SHOWN_DAYS days on which anything was, newest first."""
     rows = clickhouse.query(
         "SELECT toString(toDate(processed_at)) AS day, count(), sum(video), sum(other),"
-        f" sum(rejected) FROM {clickhouse.database}.{FILES} FINAL WHERE %(section)s = '' OR"
-        f" replaceRegexpOne(extract(key, '{SECTION}'), '^0+([0-9])', '\\\\1')"
-        " = %(section)s GROUP BY day ORDER BY day DESC LIMIT %(days)s",
+        f" sum(rejected) FROM {clickhouse.database}.{FILES} FINAL"
+        f" WHERE %(section)s = '' OR {section_of('key')} = %(section)s"
+        " GROUP BY day ORDER BY day DESC LIMIT %(days)s",
         {"section": section, "days": SHOWN_DAYS},
     )
     names = ("day", "objects", "video", "other", "rejected")

@@ -95,6 +95,11 @@ class S3Object:
         return "" if written is None else f"{datetime.fromtimestamp(written / 1000, UTC):%Y-%m}"
 
 
+def section_of(column: str) -> str:
+    """SQL for the section in a column of keys or URIs, as text: what `section_id` makes of it."""
+    return f"replaceRegexpOne(extract({column}, '{SECTION}'), '^0+([0-9])', '\\\\1')"
+
+
 def holds_sections(prefix: str) -> bool:
     """Whether the folders in this folder are those of sections."""
     return f"/{prefix}".endswith("/section/") and not S3Object("", prefix).section

@@ -77,10 +77,9 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
             outcome.rows_removed = _remove_earlier(outcome.obj, others, run)
         except ClickHouseDenied as error:
             database, user = run.settings.clickhouse_database, run.settings.clickhouse_username
-            grants = "; ".join(
-                f"GRANT ALTER DELETE ON {database}.{table} TO {user}" for table in (EVENTS, FILES)
-            )
-            grants += f"; GRANT SELECT ON system.mutations TO {user}"
+            needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES)]
+            needed.append("SELECT ON system.mutations")
+            grants = "; ".join(f"GRANT {privilege} TO {user}" for privilege in needed)
             text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"
             outcome.mark_failed(text, poison=False)
         except (ClickHouseError, DeadlinePassed, *UNREADABLE) as error:

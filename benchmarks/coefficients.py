@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE = Path(__file__).with_suffix(".json")
-"""By name: value, unit, and how it was found. It may hold others too."""
+"""The name of each number, its value, its unit, and how it was found. The file may have numbers
+that are not used here."""
 
 
 class Coefficients(NamedTuple):

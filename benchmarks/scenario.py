@@ -75,8 +75,8 @@ class Setup:
     records: int = 0
     """Bundles in a message of the backfill; 0 stands for about ten seconds of work."""
     hours: float = 24.0
-    """Hours to simulate. A backfill, and the queue that an outage leaves, are simulated until they
-    are done."""
+    """Hours to simulate, at least: it goes on until a backfill, and the queue after an outage, are
+    done."""
     step: float = 10.0
     seed: int = 1
 

@@ -376,7 +376,7 @@ class _Simulation:
             result.invocations += one.batches
             result.function_seconds += one.batches * one.cost.seconds
             messages = one.batch if one is live else 1
-            # Receiving and deleting take a request for ten messages each.
+            # One request receives up to ten messages, and one deletes them.
             result.sqs_requests += one.batches * 2 * math.ceil(messages / RECEIVED)
             if not (failing and one is live):
                 inserts += one.batches * one.cost.inserts

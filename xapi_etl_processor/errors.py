@@ -103,7 +103,7 @@ class S3NotAllowed(S3Error, BadRequest):
 
 
 class S3BadInventory(S3Error, BadRequest):
-    """The S3 Inventory that a request names is not one, or is damaged."""
+    """What a request names is not the manifest of an S3 Inventory, or the inventory is damaged."""
 
     retryable = False
 

@@ -33,7 +33,7 @@ from xapi_etl_processor.run import Outcome, Run, connections
 from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS
 
 KEPT_SECONDS = 1
-"""Seconds between two times that the progress is saved. Our choice."""
+"""How often the progress is saved, in seconds. Our choice."""
 
 _DESCRIPTION = """\
 Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so

@@ -55,7 +55,7 @@ def _home() -> Path:
 
 
 def read(path: Path) -> Progress | None:
-    """The saved progress; None if there is none, or if it cannot be read, which it then says."""
+    """The saved progress; None if there is none. If it cannot be read, says so, and gives None."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Progress)
     except (FileNotFoundError, NotADirectoryError):

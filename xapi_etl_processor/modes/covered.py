@@ -95,7 +95,7 @@ class Covered:
             self._month, self._progress.reached = month, ""
             after = request.after
             if month:
-                # Nothing of the months after that of `after` is done.
+                # If `after` is in an earlier month, nothing of this one is done.
                 begun, _, key = after.partition(" ")
                 after = key if begun == month else ""
             listed = s3_listing.listing(stores, scope, after, until, self._progress)

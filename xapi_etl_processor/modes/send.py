@@ -17,7 +17,7 @@ from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.payloads import Backfill
 
 ANSWER_SECONDS = 1
-"""Seconds of the time that sending leaves for the answer. Our limit."""
+"""Seconds of an invocation that are kept for the answer. Our limit."""
 
 HELD_OBJECTS = 10 * PAGE_OBJECTS
 """How many outcomes may wait until a message is full; bounds the memory where nearly all objects
@@ -92,8 +92,8 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
 
 
 def _done(held: deque[Outcome], sent: int, status: Status) -> Iterator[Outcome]:
-    """The held outcomes up to the first object that is not sent; so many as were sent get the
-    status.
+    """The held outcomes up to the first object that is not sent; the first `sent` of those that
+    were waiting get the status.
     """
     while held and (sent or held[0].status is Status.SKIPPED):
         outcome = held.popleft()

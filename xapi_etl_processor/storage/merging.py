@@ -22,7 +22,7 @@ POLL_SECONDS = 0.5
 """How often the server is asked how far it is. Our choice."""
 
 ATTEMPTS = 3
-"""How often a merge is requested that the server does not begin. Our limit."""
+"""How often a merge is requested if the server does not begin it. Our limit."""
 
 SPACE = 1.1
 """Free space that a merge needs, by the size of what it merges. ClickHouse's own rule

@@ -53,7 +53,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], ["--token"]])
+@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], ["--token"], []])
 def test_resume_goes_on_where_ctrl_c_has_ended_it(
     bundles: Bucket,
     ask: Ask,

@@ -212,6 +212,7 @@ def test_where_s3_does_not_start_nothing_is_run_and_clickhouse_ends(
         ("running", signal.SIGINT),
         ("running", signal.SIGTERM),
         ("running", signal.SIGHUP),
+        ("starting", signal.SIGINT),
         ("starting", signal.SIGTERM),
     ],
 )

@@ -95,7 +95,7 @@ bench-parts: $(VENV)/ready ## measure what many inserts do to ClickHouse: ten mi
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \
 		--only "$(ONLY)" >$(VENV)/mutants/generated.jsonl
-	@$(BIN)/python -m tests.mutants --only "$(ONLY)" --generated $(VENV)/mutants/generated.jsonl
+	@$(BIN)/python -m tests.mutants $(VENV)/mutants/generated.jsonl
 
 drill: $(VENV)/ready ## kill loaders and servers at random, then check the data: make drill KILLS=200
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)

@@ -329,7 +329,7 @@ def _sample(server: ClickHouseServer, settings: Settings, rows: int) -> list[str
     names = ["event_id", *(name for name in columns if name != "event_id")]
     client = ClickHouse(settings)
     server.engine.query(f"CREATE TABLE sample AS {EVENTS} ENGINE = Memory")
-    client.insert("sample", columns, "sample")
+    client.insert("sample", columns)
     client.disconnect()
     # All ids take the same room.
     server.engine.query(

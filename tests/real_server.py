@@ -82,6 +82,7 @@ KEYS = {
     tables.REJECTED: ("source_file, source_line", "rejected_at"),
     tables.VOIDED: ("voided_id, voided_by", "inserted_at"),
     tables.FORGOTTEN: ("learner", "forgotten_at"),
+    tables.NOTES: ("kind, subject", "noted_at"),
 }
 """Table -> its sorting key and the column with its rows' version."""
 

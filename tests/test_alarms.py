@@ -171,16 +171,6 @@ def test_a_hundred_rejected_lines_of_both_modes_in_an_hour_raise_an_alarm(
     assert raised(*measured(1, "event", events_processed=10**6)) == set()
 
 
-def test_twenty_uncertain_inserts_of_both_modes_in_an_hour_raise_an_alarm(
-    measured: Measured,
-) -> None:
-    live, backfill = measured(HOUR, "event", uncertain_inserts=19), measured(1, "bulk")
-    assert raised(*live, *backfill) == set()
-    assert raised(*live, *measured(1, "bulk", uncertain_inserts=1)) == {"uncertain-inserts"}
-    assert raised(*measured(1, "event", uncertain_inserts=20)) == {"uncertain-inserts"}
-    assert raised(*measured(HOUR + 1, "event", uncertain_inserts=20)) == set()
-
-
 def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measured) -> None:
     assert raised(*measured(HOUR, "bulk", objects_missing=1)) == {"objects-missing"}
     assert raised(*measured(1, "bulk", objects_missing=0)) == set()
@@ -189,9 +179,8 @@ def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measure
 
 
 def test_thresholds_follow_their_parameters() -> None:
-    stack = Stack(RejectedLinesPerHour="7", OldestMessageSeconds="120", UncertainInsertsPerHour="3")
+    stack = Stack(RejectedLinesPerHour="7", OldestMessageSeconds="120")
     assert stack["RejectedLinesAlarm"]["Threshold"] == "7"
-    assert stack["UncertainInsertsAlarm"]["Threshold"] == "3"
     assert stack["OldestMessageAlarm"]["Threshold"] == "120"
 
 
@@ -250,7 +239,7 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
         if namespace == telemetry.NAMESPACE
     ]
     assert set(ours) <= emitted
-    assert len(ours) == len(set(ours)) == 15
+    assert len(ours) == len(set(ours)) == 13
     assert {name for name, *_ in ours} == {name for name, *_ in emitted}
 
 

@@ -21,7 +21,7 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 @pytest.mark.skipif(
     not NGINX and "REQUIRE_REAL_SERVER" not in os.environ, reason="NOT TESTED: no nginx"
 )
-@pytest.mark.fault(13, 44, caught_by="ledger; insert token; row identity")
+@pytest.mark.fault(13, 44, caught_by="ledger; row identity")
 def test_a_backfill_whose_workers_are_killed_loads_each_statement_once_beside_live_ones() -> None:
     plan = Plan(300, kill=35, live=20, records=20, repeated=5, visibility=2.0)
     found = run(plan)

@@ -11,13 +11,12 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
-from tests.reader import FORGET, ROWS
 from tests.samples import BAD_LINE, event_id, notification, other, video
 from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage import batch, ledger
+from xapi_etl_processor.storage import batch
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -157,40 +156,3 @@ def test_the_same_lines_further_down_in_an_object_are_rows_too(
     bucket.put(KEY, *[video(1, padding="x" * 150_000)] * 4)
     assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 4
     assert ask("SELECT source_line FROM video_events ORDER BY 1") == [[1], [2], [3], [4]]
-
-
-@pytest.mark.slow
-def test_what_a_new_version_reads_is_stored_beside_what_the_old_one_read(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may read the same line differently."""
-    ask("SYSTEM STOP MERGES video_events")
-    bucket.put(KEY, video(1))
-    for version, rows in (("1.0.0", 1), ("1.0.0", 1), ("1.0.1", 2)):
-        monkeypatch.setattr(batch, "__version__", version)
-        invoke(notification(bucket.name, KEY))
-        ask(FORGET)
-        assert ask(ROWS) == [[rows]]
-
-
-def test_bytes_that_are_divided_otherwise_have_another_token() -> None:
-    tokens = {ledger.token_of({"a": values}) for values in ([b"xy", b""], [b"x", b"y"], [b"xy"])}
-    assert len(tokens) == 3
-
-
-@pytest.mark.parametrize(
-    "columns",
-    [
-        {"a": ["x"], "b": ["z", "y"]},
-        {"b": ["x", "y"], "c": ["z"]},
-        {"a": ["xy"], "b": ["z"]},
-        {"a": ["x"], "b": ["y", "z"]},
-        {"a": [b"x", b"y"], "b": [b"z"]},
-        {},
-    ],
-)
-def test_other_columns_have_another_token(columns: dict[str, list[Any]]) -> None:
-    rows: dict[str, list[Any]] = {"a": ["x", "y"], "b": ["z"]}
-    assert ledger.token_of(columns) != ledger.token_of(rows)
-    assert ledger.token_of(dict(rows)) == ledger.token_of(rows)
-    assert ledger.token_of(rows, "salt") != ledger.token_of(rows)

@@ -95,7 +95,6 @@ def test_an_insert_waits_until_merges_have_caught_up(
     sleeping(monkeypatch, sleep)
     answer = invoke(notification(bucket.name, bucket.put(key(7), video(7))), 300, clock)
     assert answer["files_processed"] == 1
-    assert answer["uncertain_inserts"] == 0
     assert ask(IDS) == [*ids(range(2)), *ids(range(7, 8))]
     # Each is at most twice the one before, and at least half of its own longest.
     longest = [1, 2, 4, 8, 16, 30, 30]
@@ -267,7 +266,7 @@ def test_an_insert_waits_for_a_server_that_has_too_much_to_do(
     monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 20)
     seen = refusing(clickhouse, code, text)
     with pytest.raises(ClickHouseBusy, match=f"code {code}"):
-        client.insert("rejected_statements", ROWS, "t")
+        client.insert("rejected_statements", ROWS)
     assert len(seen) == len(pauses) + 1
     assert 20 <= sum(pauses) < 50
 
@@ -281,7 +280,7 @@ def test_a_query_that_needs_too_much_memory_by_itself_is_not_waited_for(
     """Version 26 says the first, and version 22 the second."""
     refusing(clickhouse, 241, text)
     with pytest.raises(ClickHouseUnavailable, match="lower BATCH_ROWS") as caught:
-        client.insert("rejected_statements", ROWS, "t")
+        client.insert("rejected_statements", ROWS)
     assert not isinstance(caught.value, ClickHouseBusy)
     assert len(pauses) == 3
 
@@ -316,7 +315,7 @@ def test_other_failures_are_counted_by_themselves(
             raise RuntimeError(f"Code: {code}. DB::Exception: no")
 
     clickhouse.hook = hook
-    client.insert("rejected_statements", ROWS, "t")
+    client.insert("rejected_statements", ROWS)
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
 
 
@@ -326,5 +325,5 @@ def test_a_month_with_too_many_parts_keeps_other_months_waiting_too(
     """ClickHouse takes the fullest partition of the table: events wait for a backfill's month."""
     client = ClickHouse(settings)
     with pytest.raises(ClickHouseBusy):
-        client.insert("video_events", {"timestamp": [datetime(2031, 5, 1, tzinfo=UTC)]}, "t")
+        client.insert("video_events", {"timestamp": [datetime(2031, 5, 1, tzinfo=UTC)]})
     client.disconnect()

@@ -58,15 +58,8 @@ def client(settings: Settings) -> Iterator[ClickHouse]:
 
 
 def test_bytes_that_are_not_text_are_stored_unchanged(client: ClickHouse, ask: Ask) -> None:
-    client.insert("rejected_statements", ROWS, "token")
+    client.insert("rejected_statements", ROWS)
     assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
-
-
-def test_the_same_rows_with_the_same_token_are_stored_once(client: ClickHouse, ask: Ask) -> None:
-    ask("SYSTEM STOP MERGES rejected_statements")
-    for token in ("one", "one", "two"):
-        client.insert("rejected_statements", ROWS, token)
-    assert ask("SELECT count() FROM rejected_statements") == [[4]]
 
 
 @pytest.mark.fault(31, caught_by="a new connection after every error")
@@ -74,20 +67,20 @@ def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
     client: ClickHouse, ask: Ask, pauses: list[float]
 ) -> None:
     with pytest.raises(ClickHouseRefused, match=r"insert into nope was refused.*migrate"):
-        client.insert("nope", ROWS, "t")
+        client.insert("nope", ROWS)
     with pytest.raises(ClickHouseRefused, match=r"No such column extra.*migrate"):
-        client.insert("rejected_statements", ROWS | {"extra": [1, 2]}, "t")
+        client.insert("rejected_statements", ROWS | {"extra": [1, 2]})
     with pytest.raises(ClickHouseRefused, match="insert into rejected_statements failed"):
-        client.insert("rejected_statements", ROWS | {"source_line": [1, 2**32]}, "t")
+        client.insert("rejected_statements", ROWS | {"source_line": [1, 2**32]})
     assert pauses == []
-    client.insert("rejected_statements", ROWS, "t")
+    client.insert("rejected_statements", ROWS)
     assert ask("SELECT count() FROM rejected_statements") == [[2]]
 
 
 @pytest.mark.fault(29, caught_by="check before anything is sent")
 def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
     with pytest.raises((ClickHouseRefused, ValueError)):
-        client.insert("rejected_statements", ROWS | {"reason": ["only one"]}, "t")
+        client.insert("rejected_statements", ROWS | {"reason": ["only one"]})
     assert ask("SELECT count() FROM rejected_statements") == [[0]]
 
 
@@ -109,7 +102,7 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
 
     monkeypatch.setattr(Client, "execute", misspelled)
     with pytest.raises(ClickHouseRefused, match="insert_deduplication_tokn"):
-        client.insert("rejected_statements", ROWS, "t")
+        client.insert("rejected_statements", ROWS)
 
 
 @pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")
@@ -146,7 +139,7 @@ def test_the_servers_error_code_decides_whether_to_retry(
     # Only the texts of these codes are passed on: others may quote a value of a statement.
     said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
     with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
-        client.insert("rejected_statements", ROWS, "t")
+        client.insert("rejected_statements", ROWS)
     assert type(caught.value) is kind
     assert len(seen) == tries
     assert len(pauses) == tries - 1
@@ -167,7 +160,7 @@ def test_only_texts_that_can_quote_no_value_are_passed_on(
 
         clickhouse.hook = refuse
         with pytest.raises(ClickHouseError, match=f"code {code}") as caught:
-            client.insert("rejected_statements", ROWS, "t", deadline=FOREVER.within(4))
+            client.insert("rejected_statements", ROWS, deadline=FOREVER.within(4))
         if "a viewer's name" in str(caught.value):
             shown.add(code)
     assert shown == {16, 47, 60, 81, 115, 242, 252, 285, 388, 497}
@@ -201,7 +194,7 @@ def test_pauses_between_retries_grow_and_are_random(
     clickhouse.hook = drop_insert
     for _ in range(2):
         with pytest.raises(OutcomeUnknown, match="doing it again is safe"):
-            client.insert("rejected_statements", ROWS, "t")
+            client.insert("rejected_statements", ROWS)
     assert [0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
     assert pauses[:3] != pauses[3:]
 
@@ -212,7 +205,7 @@ def test_no_attempt_begins_that_the_deadline_would_cut_short(
 ) -> None:
     clickhouse.hook = drop_insert
     with pytest.raises(OutcomeUnknown):
-        client.insert("rejected_statements", ROWS, "t", deadline=FOREVER.within(1))
+        client.insert("rejected_statements", ROWS, deadline=FOREVER.within(1))
     assert pauses == []
 
 
@@ -250,7 +243,7 @@ def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
         with pytest.raises(ClickHouseWaking):
-            ClickHouse(quiet).insert("t", {}, "t", deadline=FOREVER.within(0.5))
+            ClickHouse(quiet).insert("t", {}, deadline=FOREVER.within(0.5))
 
 
 @pytest.mark.check("S4")
@@ -436,10 +429,10 @@ def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
             threading.Event().wait(0.5)
 
     clickhouse.hook = answer_slowly
-    for token in ("a new connection", "a connection that was pinged"):
-        client.insert("rejected_statements", ROWS, token)
+    for _ in ("a new connection", "a connection that was pinged"):
+        client.insert("rejected_statements", ROWS)
     assert len(sent) == 2
-    assert ask("SELECT count() FROM rejected_statements") == [[4]]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[2]]
 
 
 @pytest.mark.slow
@@ -456,7 +449,7 @@ def test_waiting_for_a_reply_ends_by_the_deadline(
     clickhouse.hook = withhold
     started = time.monotonic()
     with pytest.raises(OutcomeUnknown):
-        client.insert("rejected_statements", ROWS, "t", deadline=FOREVER.within(3))
+        client.insert("rejected_statements", ROWS, deadline=FOREVER.within(3))
     answered.set()
     assert time.monotonic() - started < 3
 
@@ -478,7 +471,7 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
     """The driver's own limit for a block is 1,048,576 rows."""
     blocks: list[str] = []
     clickhouse.hook = lambda point, _: blocks.append(point) if point == "block" else None
-    client.insert("rejected_statements", {"source_line": [1] * 1_100_000}, "t")
+    client.insert("rejected_statements", {"source_line": [1] * 1_100_000})
     assert blocks == ["block"]
 
 

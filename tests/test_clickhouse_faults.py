@@ -33,7 +33,7 @@ def bulky(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(24, caught_by="all-or-nothing block; retry with the same bytes and token")
+@pytest.mark.fault(24, caught_by="all-or-nothing block; the same rows again")
 @pytest.mark.parametrize("after", [1_000, 30_000, 200_000])
 def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, after: int
@@ -64,7 +64,7 @@ def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(25, caught_by="insert token; ledger written last")
+@pytest.mark.fault(25, caught_by="the same rows again; ledger written last")
 def test_a_connection_cut_between_batches_repeats_no_batch(
     bucket: Bucket,
     wire: TcpProxy,
@@ -93,48 +93,35 @@ def test_a_connection_cut_between_batches_repeats_no_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(26, caught_by="retry with the same bytes and token")
-def test_rows_are_stored_once_when_the_acknowledgement_is_lost(
+@pytest.mark.fault(26, caught_by="the same rows again; row identity")
+def test_rows_count_once_when_the_acknowledgement_is_lost(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xapi_etl_processor.clickhouse_client.REPLY_SECONDS", 1)
     bucket.put(KEY, *(bulky(n) for n in range(150)))
     wire.fault = Fault(mute_after=100_000, since=INTO_EVENTS)
     answer = invoke(notification(bucket.name, KEY))
-    assert (answer["video_events_processed"], answer["uncertain_inserts"]) == (150, 1)
+    assert answer["video_events_processed"] == 150
     assert wire.fault.fired == 1
-    assert ask(ROWS) == [[150]]
     assert ask(IDS) == ids(range(150))
-    # The count is that of one invocation, not of the container's life.
-    assert invoke(notification(bucket.name, KEY))["uncertain_inserts"] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.fault(26, 40, caught_by="row identity")
-@pytest.mark.parametrize("window", [0, 2])
-def test_rows_repeated_outside_the_deduplication_window_count_once_with_final(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: int
+def test_rows_that_are_loaded_again_count_once_with_final(
+    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
-    # The table is created anew: one whose window is set to 0 later still remembers old tokens.
-    ((created,),) = ask(
-        "SELECT create_table_query FROM system.tables WHERE name = 'video_events'"
-        " AND database = currentDatabase()"
-    )
-    ask("DROP TABLE video_events")
-    ask(created.replace("deduplication_window = 10000", f"deduplication_window = {window}"))
     ask("SYSTEM STOP MERGES video_events")  # Merges would remove the repeats.
     bucket.put(KEY, *(video(n) for n in range(20)))
     invoke(notification(bucket.name, KEY))
-    for n in range(4):
-        invoke({"bucket": bucket.name, "key": bucket.put(f"section/1/{n}.jsonl", video(100 + n))})
     ask(FORGET)  # As if nothing had been acknowledged.
     invoke(notification(bucket.name, KEY))
-    assert ask(ROWS) == [[44]]
-    assert ask(IDS) == ids(range(20)) + ids(range(100, 104))
+    assert ask(ROWS) == [[40]]
+    assert ask(IDS) == ids(range(20))
 
 
 @pytest.mark.slow
-@pytest.mark.fault(27, caught_by="insert token made of the rows; row identity")
+@pytest.mark.fault(27, caught_by="row identity")
 def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
@@ -223,11 +210,11 @@ def test_a_client_can_store_again_after_any_kind_of_error(
     ]
     for n, bad in enumerate(wrong):
         with pytest.raises(ClickHouseRefused):
-            client.insert("rejected_statements", bad, "t")
-        client.insert("rejected_statements", {**good, "source_line": [n]}, f"good {n}")
+            client.insert("rejected_statements", bad)
+        client.insert("rejected_statements", {**good, "source_line": [n]})
     wire.fault = Fault(cut_after=10)
     client.disconnect()
-    client.insert("rejected_statements", {**good, "source_line": [9]}, "after a cut")
+    client.insert("rejected_statements", {**good, "source_line": [9]})
     client.disconnect()
     lines = "SELECT source_line FROM rejected_statements ORDER BY 1"
     assert ask(lines) == [[0], [1], [2], [9]]

@@ -36,7 +36,6 @@ def test_a_host_alone_is_enough() -> None:
         max_unpacked_mb=10_240,
         max_unpacked_ratio=200,
         s3_concurrency=32,
-        redelivery_seconds=2100,
         log_level="INFO",
     )
 
@@ -69,7 +68,6 @@ def test_every_variable_reaches_its_field() -> None:
         "MAX_UNPACKED_MB": "1000",
         "MAX_UNPACKED_RATIO": "50",
         "S3_CONCURRENCY": "4",
-        "SQS_VISIBILITY_SECONDS": "5700",
         "LEARNER_IDS": "pseudonyms",
         "LEARNER_KEY": "k" * 32,
         "LEARNER_KEY_SECRET_ARN": "arn:key",
@@ -104,7 +102,6 @@ def test_every_variable_reaches_its_field() -> None:
         max_unpacked_mb=1000,
         max_unpacked_ratio=50,
         s3_concurrency=4,
-        redelivery_seconds=5700,
         learner_ids="pseudonyms",
         learner_key="k" * 32,
         learner_key_secret_arn="arn:key",

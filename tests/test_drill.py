@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.long
-@pytest.mark.fault(13, 15, 32, 44, 48, caught_by="ledger; insert token; row identity")
+@pytest.mark.fault(13, 15, 32, 44, 48, caught_by="ledger; row identity")
 @pytest.mark.timeout(300)
 def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:
     verdict, figures = drill(seed=7, client_kills=6, server_kills=3)

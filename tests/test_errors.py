@@ -17,7 +17,7 @@ RETRY_CAN_HELP = {
     "ClickHouseBusy",
     "ClickHouseWaking",
     "OutcomeUnknown",
-    "LearnerForgotten",
+    "LoadOvertaken",
 }
 POISON = {
     "UnknownPayload",

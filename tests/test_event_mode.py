@@ -41,7 +41,6 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
         "blank_lines": 2,
         "forgotten_events": 0,
         "timestamps_replaced": 0,
-        "uncertain_inserts": 0,
         "files_found": 1,
         "files_processed": 1,
         "files_skipped": 0,

@@ -16,7 +16,6 @@ from tests.faults.http_proxy import S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
 from tests.samples import context, video
 from xapi_etl_processor import __version__
-from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
@@ -53,7 +52,6 @@ def test_a_healthy_system_is_answered_with_200_and_its_details(
         "clickhouse": {
             "ok": True,
             "schema": "current",
-            "deduplication": "window of 10000 inserts",
             "error": None,
         },
         "s3": {"ok": True, "bucket": bucket.name, "error": None},
@@ -116,7 +114,7 @@ def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert(
     assert check()[0] == 200
     assert len(sent) == len(TYPES)
     for found in sent:
-        assert (found["async_insert"], found["insert_deduplicate"]) == (0, 1)
+        assert found["async_insert"] == 0
         assert found["insert_deduplication_token"]
 
 
@@ -260,74 +258,6 @@ def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
     assert check()[0] == 200
 
 
-@pytest.mark.slow
-@pytest.mark.fault(39, caught_by="health check")
-def test_a_table_without_a_deduplication_window_is_not_healthy(
-    settings: Settings, ask: Ask
-) -> None:
-    ask("ALTER TABLE video_events MODIFY SETTING non_replicated_deduplication_window = 0")
-    status, body = check()
-    clickhouse = body["clickhouse"]
-    assert isinstance(clickhouse, dict)
-    assert (status, clickhouse["deduplication"]) == (503, "none")
-    assert "video_events has no deduplication window" in clickhouse["error"]
-
-
-REPLICATED = "ReplicatedReplacingMergeTree('/t/{uuid}', '{replica}') ORDER BY a"
-SHARED = "SharedReplacingMergeTree('/t/{uuid}', '{replica}', inserted_at) ORDER BY a"
-
-
-@pytest.mark.slow
-@pytest.mark.fault(39, caught_by="health check")
-@pytest.mark.parametrize(
-    ("engine", "found"),
-    [
-        # The server's own settings: 10,000 inserts, one hour.
-        (SHARED, "window of 10000 inserts within 3600 seconds"),
-        (REPLICATED, "window of 10000 inserts within 3600 seconds"),
-        (
-            f"{REPLICATED} SETTINGS replicated_deduplication_window = 77,"
-            " replicated_deduplication_window_seconds = 604800",
-            "window of 77 inserts within 604800 seconds",
-        ),
-        (f"{REPLICATED} SETTINGS replicated_deduplication_window = 0", "none"),
-        (
-            f"{SHARED} SETTINGS non_replicated_deduplication_window = 5",
-            "window of 10000 inserts within 3600 seconds",
-        ),
-        ("MergeTree SETTINGS non_replicated_deduplication_window = 5", "window of 5 inserts"),
-        ("MergeTree ORDER BY a SETTINGS replicated_deduplication_window = 77", "none"),
-        ("MergeTree ORDER BY a", "none"),
-    ],
-)
-def test_the_deduplication_window_is_that_of_the_table_else_of_the_server(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, engine: str, found: str
-) -> None:
-    """Simulated: the local engine has no ReplicatedMergeTree and no SharedMergeTree."""
-    monkeypatch.setattr(inspection, "engines", lambda *_: dict.fromkeys(TYPES, engine))
-    status, body = check()
-    clickhouse = body["clickhouse"]
-    assert isinstance(clickhouse, dict)
-    assert (status, clickhouse["deduplication"]) == (503 if found == "none" else 200, found)
-
-
-@pytest.mark.fault(40, caught_by="health check")
-def test_a_window_that_ends_before_sqs_delivers_again_causes_a_warning(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = f"{REPLICATED} SETTINGS replicated_deduplication_window_seconds = 600"
-    monkeypatch.setattr(inspection, "engines", lambda *_: dict.fromkeys(TYPES, engine))
-    for seconds, warned in (("600", False), ("601", True)):
-        monkeypatch.setenv("SQS_VISIBILITY_SECONDS", seconds)
-        status, body = check()
-        clickhouse = body["clickhouse"]
-        assert isinstance(clickhouse, dict)
-        assert status == 200
-        assert (
-            "SQS delivers the messages of a killed invocation again" in clickhouse["warning"]
-        ) is warned
-
-
 @pytest.mark.fault(66, 68, caught_by="health check")
 def test_a_user_who_may_not_read_all_of_system_is_told_what_to_grant(
     invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
@@ -335,13 +265,12 @@ def test_a_user_who_may_not_read_all_of_system_is_told_what_to_grant(
     """ClickHouse's default: only a few tables of `system` can be read without a grant."""
 
     def refuse(point: str, sql: str) -> None:
-        if re.search(r"FROM system\.(clusters|replicas|\w*merge_tree_settings)", sql):
+        if re.search(r"FROM system\.(clusters|replicas)", sql):
             raise RuntimeError("Code: 497. DB::Exception: loader: Not enough privileges.")
 
     clickhouse.hook = refuse
     answer = invoke(CHECK)
     assert answer.status == 200
-    assert answer["clickhouse"]["deduplication"] == "window of 10000 inserts"
     assert "cannot be seen: GRANT SELECT ON system.clusters" in answer["clickhouse"]["warning"]
 
     # With a cluster in the settings, not knowing is an error.
@@ -351,15 +280,6 @@ def test_a_user_who_may_not_read_all_of_system_is_told_what_to_grant(
     assert isinstance(found, dict)
     assert status == 503
     assert "cannot be seen: GRANT SELECT ON system.clusters" in found["error"]
-
-    # The window of Cloud's tables is the server's, and so it is not known.
-    monkeypatch.delenv("CLICKHOUSE_CLUSTER")
-    monkeypatch.setattr(inspection, "engines", lambda *_: dict.fromkeys(TYPES, SHARED))
-    status, body = check()
-    found = body["clickhouse"]
-    assert isinstance(found, dict)
-    assert (status, found["deduplication"]) == (200, "unknown")
-    assert "window cannot be read: GRANT SELECT ON system.clusters" in found["warning"]
 
 
 @pytest.fixture
@@ -394,56 +314,6 @@ def test_a_server_that_does_not_wake_in_time_is_said_to_be_waking(waking: TcpPro
     found = json.loads(answer["body"])
     assert " is waking: " in found["clickhouse"]["error"]
     assert found["s3"]["ok"]
-
-
-@pytest.mark.fault(39, caught_by="health check")
-def test_a_server_that_does_not_know_insert_tokens_is_not_healthy(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulated: the local engine knows them."""
-    original = ClickHouse.query
-
-    def query(self: ClickHouse, sql: str, *more: Any, **named: Any) -> list[tuple[Any, ...]]:
-        unknown = "insert_deduplication_token" in sql
-        return [(0,)] if unknown else original(self, sql, *more, **named)
-
-    monkeypatch.setattr(ClickHouse, "query", query)
-    status, body = check()
-    clickhouse = body["clickhouse"]
-    assert isinstance(clickhouse, dict)
-    assert (status, clickhouse["ok"], clickhouse["deduplication"]) == (503, False, "none")
-    assert "insert_deduplication_token: use 22.2 or later" in clickhouse["error"]
-
-
-@pytest.mark.fault(39, caught_by="health check")
-def test_the_smallest_deduplication_window_is_the_one_that_counts(
-    settings: Settings, ask: Ask
-) -> None:
-    ask("ALTER TABLE processed_files MODIFY SETTING non_replicated_deduplication_window = 500")
-    status, body = check()
-    clickhouse = body["clickhouse"]
-    assert isinstance(clickhouse, dict)
-    assert (status, clickhouse["deduplication"]) == (200, "window of 500 inserts")
-
-
-@pytest.mark.fault(39, caught_by="health check")
-def test_a_table_whose_deduplication_window_is_unknown_counts_as_one_without(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulated: a user that may see the columns of every table, but not one of the tables."""
-    original = inspection.engines
-
-    def engines(*arguments: Any) -> inspection.Engines:
-        found = original(*arguments)
-        del found["processed_files"]
-        return found
-
-    monkeypatch.setattr(inspection, "engines", engines)
-    status, body = check()
-    clickhouse = body["clickhouse"]
-    assert isinstance(clickhouse, dict)
-    assert (status, clickhouse["deduplication"]) == (503, "none")
-    assert clickhouse["error"].startswith("processed_files has no deduplication window: ")
 
 
 @pytest.mark.fault(66, caught_by="health check")

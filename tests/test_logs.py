@@ -46,7 +46,6 @@ def test_metrics_have_environment_and_mode_as_their_only_dimensions(
         "video_events_processed",
         "rejected_lines",
         "timestamps_replaced",
-        "uncertain_inserts",
         "dead_letters",
         "success",
     }

@@ -80,7 +80,6 @@ def test_a_port_for_http_is_named_and_not_tried_again(patient: bool, pauses: lis
         with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {expected}"):
             client.query("SELECT 1")
     assert pauses == []
-    assert client.uncertain == 0
 
 
 def test_the_usual_port_for_http_is_named_before_anything_waits(

@@ -1,4 +1,4 @@
-"""A real server process of an old version: login, crash and restart, without deduplication.
+"""A real server process of an old version: login, crash and restart.
 
 It has no DateTime64, Bool or LowCardinality and no insert tokens: its tables are the same ones with
 older types, and only the sorting key prevents duplicates.
@@ -98,7 +98,7 @@ def test_a_read_only_user_is_refused_even_an_insert_without_rows(old: Settings) 
 def test_a_missing_database_is_refused_with_the_remedy(old: Settings) -> None:
     elsewhere = ClickHouse(replace(old, clickhouse_database="not_there"))
     with pytest.raises(ClickHouseRefused, match=r"database is missing: run .*migrate"):
-        elsewhere.insert("video_events", {"event_id": ["x"]}, "t")
+        elsewhere.insert("video_events", {"event_id": ["x"]})
     elsewhere.disconnect()
 
 
@@ -131,7 +131,7 @@ def test_a_warm_container_reconnects_to_a_restarted_server(
     assert count(server, old) == 2
 
 
-@pytest.mark.fault(24, 26, 39, caught_by="row identity, where the server cannot deduplicate")
+@pytest.mark.fault(24, 26, 39, caught_by="row identity")
 @pytest.mark.parametrize(
     "injected",
     [
@@ -224,9 +224,9 @@ def test_too_many_parts_are_waited_for_on_an_old_server_too(
     server.ask(f"SYSTEM STOP MERGES {table}")
     client = ClickHouse(old)
     for number in range(2):
-        client.insert("rejected_statements", {"line": [str(number)]}, str(number))
+        client.insert("rejected_statements", {"line": [str(number)]})
     with pytest.raises(ClickHouseBusy, match="Too many parts"):
-        client.insert("rejected_statements", {"line": ["2"]}, "2", FOREVER.within(40))
+        client.insert("rejected_statements", {"line": ["2"]}, FOREVER.within(40))
     assert len(pauses) > 4
     client.disconnect()
     assert server.ask(f"SELECT count() FROM {table}") == [(2,)]

@@ -43,7 +43,7 @@ def store(storing: Storing) -> list[Outcome]:
 
 
 def test_other_lines_in_the_same_place_are_other_rows(storing: Storing, ask: Ask) -> None:
-    """Whatever the etag says: a token that other rows have too would lose them."""
+    """Whatever the etag says."""
     for number in (1, 2):
         _fill(storing, 1, video(number))
         assert store(storing) == []
@@ -63,7 +63,7 @@ def test_lines_that_could_not_be_added_leave_the_batch_as_it_was(
     """Simulated: memory that runs out. Their object fails, so no row of it may be stored."""
     _fill(storing, 1, video(1))
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "array", _out_of_memory)
+        patch.setattr(batch.Batch, "_append", _out_of_memory)
         with pytest.raises(MemoryError):
             _fill(storing, 2, video(2), video(3))
     # A column that only these rows have.

@@ -154,7 +154,7 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
     by_name = {name.lower(): name for name in PARAMETERS}
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
-    others = {"S3_XAPI_BUCKET_NAME", "SQS_VISIBILITY_SECONDS"}
+    others = {"S3_XAPI_BUCKET_NAME"}
     others |= {"SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL", "MALLOC_ARENA_MAX"}
     others |= {"BACKFILL_QUEUE_URL"}
     for variable in variables.keys() - others:
@@ -162,14 +162,6 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
         given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]
         assert given[variable] == "1234", variable
         assert list(given.values()).count("1234") == 1
-
-
-@pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
-def test_the_function_knows_when_the_queue_delivers_again(timeout: str) -> None:
-    stack = Stack(Timeout=timeout)
-    variables = stack["Function"]["Environment"]["Variables"]
-    for queue in ("Queue", "BackfillQueue"):
-        assert variables["SQS_VISIBILITY_SECONDS"] == stack[queue]["VisibilityTimeout"]
 
 
 def test_a_new_stack_connects_with_tls_to_the_port_for_it() -> None:

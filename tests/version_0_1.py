@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from shutil import copy
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
-
 from local.clickhouse_server import ClickHouseServer
+from tests import former_schema
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage import migrations
 
 
 def create(settings: Settings) -> None:
     """Create an empty database with the schema of version 0.1."""
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        copy(migrations.SCHEMA / "0001_tables.sql", folder)
-        patch.setattr(migrations, "SCHEMA", Path(folder))
-        migrations.migrate(settings)
+    former_schema.create(settings, upto=1)
 
 
 def row(number: int, **more: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
+from uuid import uuid4
 
 # Without this, importing the driver builds a table of all days from 1900 to 2299. It must be set
 # before the import.
@@ -59,9 +60,6 @@ MAX_QUERY_BYTES = 16 * 1024**2
 
 _QUERY = "query"
 _REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IGNORECASE)
-_INSERT = MappingProxyType({"async_insert": 0, "insert_deduplicate": 1})
-"""Settings of every insert: answered when it is stored, and a repeat is recognized, whatever the
-user's profile says."""
 _KINDS = {"retry": ClickHouseUnavailable, "busy": ClickHouseBusy, "uncertain": OutcomeUnknown}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Result = TypeVar("_Result")
@@ -74,12 +72,10 @@ class _NoGreeting(TimeoutError):
 class ClickHouse:
     """A connection that is made when it is first needed, and again when it was lost.
 
-    `uncertain` counts the attempts at inserts whose outcome is unknown. Not for use by several
-    threads at once.
+    Not for use by several threads at once.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.uncertain = 0
         self.database = settings.clickhouse_database
         self._where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
         self.settings = settings
@@ -147,21 +143,18 @@ class ClickHouse:
         self,
         table: str,
         columns: Mapping[str, list[Any]],
-        token: str,
         deadline: Deadline = FOREVER,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Store the rows of columns, equally long lists, as one block: all or none of it.
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
-        was lost, is repeated with the same bytes and token, which the server stores once (within
-        the table's deduplication window). A busy server is waited for, up to BUSY_SECONDS. Raises
-        OutcomeUnknown if the last attempt's outcome is unknown, else ClickHouseUnavailable (its
-        subclass ClickHouseBusy after such a wait) or ClickHouseRefused.
+        was lost, is repeated; the rows may then be stored twice, and the table's key makes them
+        one. A busy server is waited for, up to BUSY_SECONDS. Raises OutcomeUnknown if the last
+        attempt's outcome is unknown, else ClickHouseUnavailable (its subclass ClickHouseBusy after
+        such a wait) or ClickHouseRefused.
         """
-        with_token = {"insert_deduplication_token": token, **settings}
-        block = list(columns.values())
-        self._insert(table, columns, block, with_token, deadline, patient=True)
+        self._insert(table, columns, list(columns.values()), deadline, settings, patient=True)
 
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
         """Raises what an insert into these columns would raise if a right or a column is missing.
@@ -169,23 +162,26 @@ class ClickHouse:
         Sends an insert without rows: the server checks it, and its settings, like any other, and
         stores nothing.
         """
-        token = {"insert_deduplication_token": "no rows"}
-        self._insert(table, columns, [], token, deadline, patient=False)
+        self._insert(table, columns, [], deadline, {}, patient=False)
 
     def _insert(
         self,
         table: str,
         names: Iterable[str],
         block: list[list[Any]],
-        settings: Mapping[str, Any],
         deadline: Deadline,
+        settings: Mapping[str, Any],
         *,
         patient: bool,
     ) -> None:
         sql = f"INSERT INTO {self.database}.{table} ({', '.join(names)}) VALUES"
 
         def send(client: Client) -> None:
-            client.execute(sql, block, columnar=True, settings={**_INSERT, **settings})
+            # Whatever the user's profile says: answered when the rows are stored, and never taken
+            # for a repeat, whose rows ClickHouse drops. A server that was killed may remember an
+            # insert that it lost (docs/architecture.md, "Decisions").
+            own = {"async_insert": 0, "insert_deduplication_token": uuid4().hex}
+            client.execute(sql, block, columnar=True, settings={**own, **settings})
 
         self._attempt(send, f"insert into {table}", deadline, patient=patient)
 
@@ -217,8 +213,6 @@ class ClickHouse:
                 return self._call(end, client, call)
             except (errors.Error, EOFError, OSError, DeadlinePassed) as error:
                 failure = self._misdirected(error, deadline) or self._translated(error, doing)
-                if isinstance(failure, OutcomeUnknown) and doing != _QUERY:
-                    self.uncertain += 1
                 # If the connection still works, what is left in it belongs to no query.
                 self.disconnect()
                 if self._login_was_refused(error) and not password_was_reread:

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 
 Verdict = Literal["retry", "busy", "uncertain", "fatal"]
 """retry: nothing was done, and it can work later. busy: the same, but the server needs time, and
-an insert waits for minutes. uncertain: it may have been done, and the same rows with the same token
-may be sent again. fatal: somebody must change something first. A code that we do not know counts
-as uncertain: a repeat is safe."""
+an insert waits for minutes. uncertain: it may have been done, and doing it again is safe. fatal:
+somebody must change something first. A code that we do not know counts as uncertain."""
 
 
 class Meaning(NamedTuple):

@@ -127,6 +127,8 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     known = _to_skip(page, run)
     if not run.offline and any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)
+        # Whoever replaces an object after it was read here notes it later than this.
+        run.notes_seen = run.notes_seen or run.connections.learners.state
     return page, known
 
 

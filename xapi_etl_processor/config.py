@@ -121,7 +121,6 @@ class Settings:
     batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 10_000, whole_number(1_000_000))
     batch_mb: int = _variable("BATCH_MB", "MiB of lines in one insert, for bundles with long lines", 64, whole_number(1_024))
     s3_concurrency: int = _variable("S3_CONCURRENCY", "small objects fetched ahead at the same time", 32, whole_number(100))
-    redelivery_seconds: int = _variable("SQS_VISIBILITY_SECONDS", "after how many seconds SQS delivers a message again that an invocation never finished; the health check compares it with ClickHouse's deduplication window", 2100, COUNT)
     max_line_mb: int = _variable("MAX_LINE_MB", "MiB of a line; a longer one is rejected", 16, whole_number(1_024))
     max_object_mb: int = _variable("MAX_OBJECT_MB", "MiB of an object; a larger one fails without being read", 5120, COUNT)
     max_unpacked_mb: int = _variable("MAX_UNPACKED_MB", "MiB that a gzip object may unpack to; a larger one fails", 10_240, COUNT)

@@ -121,8 +121,10 @@ class S3InvalidName(S3Error, BadRequest):
     poison = True
 
 
-class LearnerForgotten(XapiEtlError):
-    """Somebody was forgotten between reading their statements and storing them."""
+class LoadOvertaken(XapiEtlError):
+    """Something was forbidden between reading statements and storing them: a learner was forgotten,
+    an object was replaced, ids became pseudonyms.
+    """
 
     retryable = True
 
@@ -149,9 +151,9 @@ class ClickHouseWaking(ClickHouseUnavailable):
 
 
 class OutcomeUnknown(ClickHouseUnavailable):
-    """The reply is missing or ambiguous: the insert may or may not have been stored.
+    """The reply is missing or ambiguous: it may or may not have been done.
 
-    Sending the same rows with the same token again is safe.
+    Doing it again is safe.
     """
 
 

@@ -123,8 +123,7 @@ def _bulk(event: Any, context: Any) -> _Reply:
     except BadRequest as error:
         return _bad_request("bulk", error)
     except NothingDone as error:
-        failed = {"error": str(error), "uncertain_inserts": run.uncertain_inserts}
-        return _Reply({}, failed, success=False, error=error)
+        return _Reply({}, {"error": str(error)}, success=False, error=error)
     return _response(200, body, success=body["success"])
 
 

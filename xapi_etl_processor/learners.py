@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor import secrets
+from xapi_etl_processor import notes, secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
@@ -25,8 +25,6 @@ from xapi_etl_processor.xapi.learners import (
     pseudonym,
     texts_in,
 )
-
-TABLE = "forgotten_learners"
 
 FRESH_SECONDS = 1.0
 """How long the list is taken for current before an insert. Our limit; after an insert it is always
@@ -54,12 +52,13 @@ def people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
 class Learners:
     """The list of forgotten learners, as it was last read, and the key for pseudonyms.
 
-    `changes` goes up when the list has changed. Not for use by several threads at once.
+    `state` is what all notes were then, and `changes` goes up when the list has changed. Not for
+    use by several threads at once.
     """
 
     clickhouse: ClickHouse
     changes: int = 0
-    _version: tuple[object, ...] = (0,)
+    state: notes.State | None = None
     _read_at: float = -FRESH_SECONDS
     _hashes: frozenset[str] = frozenset()
     _keys: tuple[bytes, ...] = ()
@@ -67,46 +66,72 @@ class Learners:
     _pseudonyms: dict[str, str] = field(default_factory=dict)
 
     def refresh(self, deadline: Deadline = FOREVER, max_age: float = 0) -> None:
-        """Read the list, unless it was read in the last `max_age` seconds.
+        """Read the notes, and the list if it has changed; unless they were read in the last
+        `max_age` seconds.
 
         Raises ClickHouseError, and ConfigurationError if a learner was forgotten under a key that
         is not set: nobody could tell whose statements must not be stored.
         """
         if time.monotonic() - self._read_at < max_age:
             return
-        where = f"{self.clickhouse.database}.{TABLE}"
         began = time.monotonic()
-        [version] = self.clickhouse.query(
-            f"SELECT count(), max(forgotten_at) FROM {where}", deadline=deadline
-        )
-        if version[0] and version != self._version:
+        state = notes.read(self.clickhouse, deadline)
+        known_before = self.state and self.state.forgotten
+        number, _ = state.forgotten
+        if number and state.forgotten != known_before:
             rows = self.clickhouse.query(
-                f"SELECT DISTINCT salt, key_id, learner, name FROM {where} WHERE NOT again",
+                "SELECT DISTINCT salt, key_id, learner, name"
+                f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again",
                 deadline=deadline,
             )
             secret = secrets.learner_key(self.clickhouse.settings, deadline)
             known = {"": b"", key_id(secret): secret} if secret else {"": b""}
             if unknown := {row[1] for row in rows} - known.keys():
                 raise ConfigurationError(
-                    f"LEARNER_KEY: {TABLE} has learners who were forgotten under the key"
+                    f"LEARNER_KEY: {notes.FORGOTTEN} has learners who were forgotten under the key"
                     f" {min(unknown)}, which is not the one that is set: set that key again, or"
                     " their statements would come back"
                 )
             self._keys = tuple({hash_key(salt, known[used]) for salt, used, _, _ in rows})
             self._hashes = frozenset(text for row in rows for text in row[2:])
-        if not version[0]:
+        if not number:
             self._hashes = frozenset()
-        if version != self._version:
+        if state.forgotten != known_before:
             self.changes += 1
             self._named.clear()
-        self._version = version
+        self.state = state
         self._read_at = began
 
     def check(self, deadline: Deadline = FOREVER) -> None:
-        """Read the list and, for pseudonyms, the key; raises as `refresh` and `pseudonym_key`."""
+        """Read the notes and, for pseudonyms, the key.
+
+        Raises as `refresh` and `pseudonym_key`, and ConfigurationError if ids would be stored in
+        another way than those that are there.
+        """
         self.refresh(deadline)
-        if self.pseudonymous:
-            pseudonym_key(self.clickhouse.settings, deadline)
+        if problem := self.ids_problem(deadline):
+            raise ConfigurationError(problem)
+
+    def ids_problem(self, deadline: Deadline = FOREVER) -> str:
+        """Why ids must not be stored as LEARNER_IDS and the key say, '' if they may: the database
+        has pseudonyms, and under this key. Raises as `pseudonym_key`.
+        """
+        noted = self.state.learner_ids if self.state else ""
+        own = key_id(pseudonym_key(self.clickhouse.settings, deadline)) if self.pseudonymous else ""
+        if noted in ("", own):
+            return ""
+        under = f"under the key {own}" if own else "as they are (LEARNER_IDS is plain)"
+        return (
+            f"learners' ids would be stored {under}, and {self.clickhouse.database} has pseudonyms"
+            f" under the key {noted}: set LEARNER_IDS=pseudonyms and that key (docs/privacy.md)"
+        )
+
+    def note_ids(self, deadline: Deadline = FOREVER) -> None:
+        """Before the first pseudonyms are stored: note that all ids are, under this key."""
+        if self.pseudonymous and self.state and not self.state.learner_ids:
+            key = key_id(pseudonym_key(self.clickhouse.settings, deadline))
+            notes.note_learner_ids(self.clickhouse, key, deadline)
+            self.refresh(deadline)
 
     @property
     def anybody(self) -> bool:

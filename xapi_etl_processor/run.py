@@ -13,6 +13,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import ClickHouseBusy
 from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.notes import State
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.parse import Counts
@@ -49,7 +50,7 @@ class Run:
     `force` loads what the ledger knows already, and `replace` removes what earlier versions of the
     objects left behind. An `offline` run, which is a dry run, asks ClickHouse nothing: it only
     finds out which objects can be read. Reading stops at `read_until`; from then to `deadline`,
-    what was read is stored.
+    what was read is stored. `notes_seen` is what was noted before the first object was read.
     """
 
     settings: Settings
@@ -61,23 +62,17 @@ class Run:
     replace: bool = False
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
+    notes_seen: State | None = None
     read_until: Deadline = field(init=False)
-    _uncertain_before: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Keep RESERVE_SECONDS, or a third of a shorter time, for storing."""
         self.read_until = self.deadline.earlier(RESERVE_SECONDS, share=1 / 3)
-        self._uncertain_before = self.connections.clickhouse.uncertain
 
     @property
     def out_of_time(self) -> bool:
         """Whether no new work may begin."""
         return self.read_until.has_passed
-
-    @property
-    def uncertain_inserts(self) -> int:
-        """How many attempts at inserts had an unknown outcome; repeating them is safe."""
-        return self.connections.clickhouse.uncertain - self._uncertain_before
 
 
 class Status(StrEnum):

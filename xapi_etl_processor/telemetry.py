@@ -23,7 +23,6 @@ COUNTERS = (
     "video_events_processed",
     "rejected_lines",
     "timestamps_replaced",
-    "uncertain_inserts",
     "dead_letters",
 )
 """The counters of an answer that are metrics too."""

@@ -2,8 +2,8 @@
 
     make mutants MUTANTS=200 SEED=1 ONLY=storage/
 
-Each is tried with the tests that it names; a generated one that passes them, with all the tests of
-make test-fast. Ctrl-C ends it with a summary. The project itself is never changed.
+Each is tried with the tests of its module; one that passes them, with all the tests of make
+test-fast. Ctrl-C ends it with a summary. The project itself is never changed.
 """
 
 from __future__ import annotations
@@ -20,28 +20,19 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.mutants.copy import FAST, Copy
-from tests.mutants.faults import Fault, Stale, by_hand, generated
+from tests.mutants.faults import Fault, generated
 
 WANTED = 0.9
 """The share of generated faults to catch. Our goal: it is not 1 since some change nothing."""
 
 
-def summary(results: dict[Fault, str | None], stale: list[Stale]) -> tuple[str, bool]:
+def summary(results: dict[Fault, str | None]) -> tuple[str, bool]:
     """What was tried, caught and left, and whether that is good enough."""
-    lines, good = [], not stale
-    for fault, test in results.items():
-        if test is None:
-            lines += [f"\nsurvived: {fault}", fault.diff()]
-    lines += [f"\nno longer fits: {error}" for error in stale]
-    lines.append("")
-    for kind, is_by_hand, wanted in (("generated", False, WANTED), ("by hand", True, 1)):
-        tests = [test for fault, test in results.items() if fault.by_hand == is_by_hand]
-        if tests:
-            left = tests.count(None)
-            share = 1 - left / len(tests)
-            lines.append(f"{kind}: {len(tests)} tried, {share:.1%} caught, {left} survived")
-            good = good and share >= wanted
-    return "\n".join(lines), good
+    survived = [fault for fault, test in results.items() if test is None]
+    lines = [f"\nsurvived: {fault}\n{fault.diff()}" for fault in survived]
+    share = 1 - len(survived) / max(len(results), 1)
+    lines.append(f"\n{len(results)} tried, {share:.1%} caught, {len(survived)} survived")
+    return "\n".join(lines), share >= WANTED
 
 
 def tried(faults: list[Fault], copies: list[Copy]) -> Iterator[tuple[Fault, str | None]]:
@@ -72,7 +63,7 @@ def failing_without(faults: list[Fault], copy: Copy) -> str | None:
     """A test that fails although there is no fault; None if there is none."""
     named = sorted({test for fault in faults for test in fault.tests})
     found = copy.failing(*named) if named else None
-    return found or (copy.failing(*FAST) if any(fault.others for fault in faults) else None)
+    return found or copy.failing(*FAST)
 
 
 @contextmanager
@@ -88,17 +79,13 @@ def folders(count: int) -> Iterator[list[Path]]:
 def main() -> int:
     """Try the faults; 1 if too many survive, 2 if the tests fail without any fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("--only", default="", help="only files whose name contains this")
-    parser.add_argument("--generated", type=Path, help="what tests.mutants.generate wrote")
+    parser.add_argument("faults", type=Path, help="what tests.mutants.generate wrote")
     parser.add_argument("--copies", type=int, default=2, help="tried at once (%(default)s)")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
-    found = list(by_hand(options.only))
-    stale = [item for item in found if isinstance(item, Stale)]
-    faults = [item for item in found if isinstance(item, Fault)]
-    faults += generated(options.generated) if options.generated else ()
+    faults = list(generated(options.faults))
     results: dict[Fault, str | None] = {}
     start = time.monotonic()
     with folders(options.copies) as places:
@@ -114,7 +101,7 @@ def main() -> int:
                 print(f"{passed:6.0f} s  {fault}: {test or 'SURVIVED'}", flush=True)
         except KeyboardInterrupt:
             print("stopped")
-    text, good = summary(results, stale)
+    text, good = summary(results)
     print(text)
     return 0 if good and len(results) == len(faults) else 1
 

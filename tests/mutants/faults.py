@@ -1,13 +1,12 @@
-"""The faults to try: those that people wrote down, and those that a mutation tool made."""
+"""The faults to try, as a mutation tool made them."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,9 +44,9 @@ FIRST_TESTS = {
     "xapi/": "test_statements test_leniency test_column_order test_event_ids",
     "xapi/lines": "test_lines",
 }
-"""Which test files are tried first with a fault that names none, by the start of its module's name.
-If several starts fit, the longest counts. The slow tests of these files run too, and after them all
-of `make test-fast`."""
+"""Which test files are tried first with a fault, by the start of its module's name. If several
+starts fit, the longest counts. The slow tests of these files run too, and after them all of
+`make test-fast`."""
 
 
 class Fault(NamedTuple):
@@ -58,9 +57,6 @@ class Fault(NamedTuple):
     about: str
     code: str
     tests: tuple[str, ...]
-    others: bool
-    """Whether other tests may catch it too."""
-    by_hand: bool
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} {self.about}"
@@ -73,43 +69,11 @@ class Fault(NamedTuple):
         return "\n".join(f"    {line}" for line in list(lines)[2:] if not line.startswith("@@"))
 
 
-class Stale(Exception):
-    """A fault that was written for lines that are no longer there."""
-
-
-def by_hand(only: str) -> Iterator[Fault | Stale]:
-    """The faults of tests/mutants/by_hand/*.toml for files whose name contains `only`."""
-    for path in sorted((Path(__file__).parent / "by_hand").glob("*.toml")):
-        content = tomllib.loads(path.read_text())
-        for entry in content.pop("fault"):
-            try:
-                if only in (content | entry)["file"]:
-                    yield _written(content | entry)
-            except Stale as error:
-                yield error
-
-
-def _written(entry: dict[str, Any]) -> Fault:
-    file, after, old = entry["file"], entry.get("after", ""), entry["old"]
-    code = (ROOT / file).read_text()
-    start = code.find(after)
-    at = code.find(old, start)
-    line = code.count("\n", 0, at) + 1
-    about = entry.get("about") or old.strip().partition("\n")[0]
-    if start < 0 or at < 0:
-        raise Stale(f"{file} {about}: its text is not there")
-    if not after and code.count(old) > 1:
-        raise Stale(f"{file} {about}: its text is there twice: say `after` which one")
-    code = code[:at] + entry["new"] + code[at + len(old) :]
-    tests = tuple(entry.get("tests") or _first_tests(file))
-    return Fault(file, line, about, code, tests, "tests" not in entry, True)
-
-
 def generated(path: Path) -> Iterator[Fault]:
     """The faults that tests/mutants/generate.py wrote."""
     for text in path.read_text().splitlines():
         entry = json.loads(text)
-        yield Fault(**entry, tests=_first_tests(entry["file"]), others=True, by_hand=False)
+        yield Fault(**entry, tests=_first_tests(entry["file"]))
 
 
 def _first_tests(file: str) -> tuple[str, ...]:

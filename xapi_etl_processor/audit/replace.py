@@ -13,6 +13,7 @@ from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
 
+from xapi_etl_processor import notes
 from xapi_etl_processor.audit.contents import (
     KEY_COLUMNS,
     SELECTED_KEY,
@@ -27,8 +28,8 @@ from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseError, Deadlin
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.reading import object_in
-from xapi_etl_processor.storage.mutations import remove
-from xapi_etl_processor.storage.tables import EVENTS, FILES, SOURCE_FILE
+from xapi_etl_processor.storage.mutations import remove, remove_notes
+from xapi_etl_processor.storage.tables import EVENTS, FILES, NOTES, SOURCE_FILE
 
 EARLIER_ROWS = 200_000
 """Rows of earlier versions that are looked at together; bounds the memory. Our choice."""
@@ -64,20 +65,26 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
     stored = [o for o in page if o.status in (Status.PROCESSED, Status.SKIPPED) and o.obj.etag]
     if not stored:
         return
+    clickhouse, deadline = run.connections.clickhouse, run.deadline
     try:
+        # A load of an earlier version that is still going on looks for this note after its insert.
+        notes.note_replaced(clickhouse, [o.obj for o in stored], deadline)
+        noted = notes.overtaken(clickhouse, deadline)
         earlier = _with_earlier_rows([o.obj for o in stored], run)
-        replaced = [outcome for outcome in stored if outcome.obj.uri in earlier]
-        others = _may_hold_more(run) if replaced else []
+        others = _may_hold_more(run) if earlier else []
     except ClickHouseError as error:
         for outcome in stored:
             outcome.mark_failed(_not_removed(outcome.obj, error), poison=False)
         return
-    for outcome in replaced:
+    for outcome in stored:
+        command = notes.replace_command(outcome.obj)
         try:
-            outcome.rows_removed = _remove_earlier(outcome.obj, others, run)
+            if outcome.obj.uri in earlier:
+                outcome.rows_removed = _remove_earlier(outcome.obj, others, run)
+            remove_notes(clickhouse, command, noted.get(command), deadline)
         except ClickHouseDenied as error:
             database, user = run.settings.clickhouse_database, run.settings.clickhouse_username
-            needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES)]
+            needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES, NOTES)]
             needed.append("SELECT ON system.mutations")
             grants = "; ".join(f"GRANT {privilege} TO {user}" for privilege in needed)
             text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.explain.used import Unused, dotted, taken
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.columns import ABSENT, SENT
 from xapi_etl_processor.xapi.decode import Rejected, decode
-from xapi_etl_processor.xapi.identity import line_ids, statement_id
+from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.parse import WHITESPACE, parse
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
@@ -96,7 +95,7 @@ def has_id(raw: bytes, wanted: str) -> bool:
         own = statement_id(decode(line).id) if line else ""
     except Rejected:
         return False
-    return wanted == (own or line_ids([sha256(line).digest()])[0])
+    return wanted == (own or line_id(line))
 
 
 def numbered(lists: Iterable[list[bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -65,7 +65,6 @@ class Summary:
             "blank_lines": self.counts.blank,
             "forgotten_events": self.counts.forgotten,
             "timestamps_replaced": self.timestamps_replaced,
-            "uncertain_inserts": run.uncertain_inserts,
             "files_found": self.found,
             "files_processed": self.by_status.get(Status.PROCESSED, 0),
             "files_skipped": self.by_status.get(Status.SKIPPED, 0),

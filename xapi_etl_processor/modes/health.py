@@ -1,4 +1,4 @@
-"""Health check: can the function read the bucket, write the tables, and deduplicate?"""
+"""Health check: can the function read the bucket and write the tables?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from xapi_etl_processor import __version__
+from xapi_etl_processor import __version__, notes
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
@@ -26,7 +26,7 @@ from xapi_etl_processor.storage.tables import TYPES
 SERVICE_SECONDS = 8
 """How long ClickHouse, once it is awake, and then S3, may take for a health check. Our limit."""
 
-_CLICKHOUSE_FIELDS = ("ok", "version", "latency_ms", "schema", "deduplication", "warning", "error")
+_CLICKHOUSE_FIELDS = ("ok", "version", "latency_ms", "schema", "warning", "error")
 
 
 def check(
@@ -79,24 +79,33 @@ def _check_clickhouse(
         found["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
         found["schema"], found["error"] = inspection.schema(ask, clickhouse.database)
         if found["schema"] == "current":
-            engines = inspection.engines(ask, clickhouse.database)
-            found["deduplication"], found["error"], warning = inspection.deduplication(
-                ask, engines, settings.redelivery_seconds
-            )
-            warnings.append(warning)
             for table, columns in TYPES.items():
                 clickhouse.check_insert(table, columns, answering)
             warnings.append(inspection.unneeded_rights(ask, clickhouse.database))
             warnings.append(inspection.missing_replicas(ask, clickhouse.database))
             Learners(clickhouse).check(answering)
-            warnings.append(inspection.stored_again(ask, clickhouse.database))
-            apart, warning = inspection.replication(ask, engines, settings.clickhouse_cluster)
-            found["error"] = apart or found["error"]
+            warnings.append(_to_put_right(notes.overtaken(clickhouse, answering)))
+            engines = inspection.engines(ask, clickhouse.database)
+            found["error"], warning = inspection.replication(
+                ask, engines, settings.clickhouse_cluster
+            )
             warnings.append(warning)
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["warning"] = "; ".join(filter(None, warnings)) or None
     return {**found, "ok": found["error"] is None}
+
+
+def _to_put_right(commands: Mapping[str, Any]) -> str | None:
+    """A warning about what loads stored while it was being forbidden."""
+    if not commands:
+        return None
+    first, *others = commands
+    more = f" and {len(others)} more commands (load_notes has them)" if others else ""
+    return (
+        "loads stored rows of what was forgotten, replaced or made pseudonymous at the same moment:"
+        f" run `{first}`{more}, which puts it right"
+    )
 
 
 def _wake(settings: Settings, clickhouse: ClickHouse, deadline: Deadline) -> Deadline:

@@ -179,7 +179,6 @@ def _body(
         "findings": found.findings,
         "gone_keys": found.gone_keys,
         "failures": found.failures,
-        "uncertain_inserts": run.uncertain_inserts,
         "duration_ms": round((time.monotonic() - found.started) * 1000),
         "list_calls": list_calls,
         **ending(found.stop, request.token_after(after)),

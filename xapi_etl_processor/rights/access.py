@@ -86,9 +86,7 @@ def objects_with(
 
 def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:
     try:
-        chunk = Chunk(
-            Source("", "", "", None, 0), [decode(line.strip())], [line], [1], [b"\0" * 32]
-        )
+        chunk = Chunk(Source("", "", "", None, 0), [decode(line.strip())], [line], [1])
     except Rejected:
         names = {comparable(learner.user_id) for learner in learners}
         return not names.isdisjoint(map(comparable, texts_in(line)))

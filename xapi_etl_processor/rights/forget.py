@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from secrets import token_hex
 from typing import Any
 
-from xapi_etl_processor import secrets
+from xapi_etl_processor import notes, secrets
 from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, ClickHouse
 from xapi_etl_processor.errors import ClickHouseUnavailable
 from xapi_etl_processor.learners import FRESH_SECONDS, Learners, hash_key
@@ -20,8 +20,8 @@ from xapi_etl_processor.rights.learner import (
     stored_ids,
     tables_with_learners,
 )
-from xapi_etl_processor.storage.ledger import as_bytes, token_of
-from xapi_etl_processor.storage.mutations import remove, rewrite
+from xapi_etl_processor.storage.ledger import as_bytes
+from xapi_etl_processor.storage.mutations import remove, remove_notes, rewrite
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
@@ -33,7 +33,6 @@ ROUNDS = 5
 """How many times rows that were stored in the meantime are removed. Our limit."""
 
 _POLL_SECONDS = 0.2
-_NOTED_AT = "toUnixTimestamp64Milli(forgotten_at)"
 _KEYS = 1000
 
 LEFT_TO_DO = (
@@ -70,7 +69,7 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
     (docs/privacy.md), ClickHouseUnavailable if loads do not end.
     """
     check_key(clickhouse)
-    noted = _times_stored_again(clickhouse)
+    noted = notes.overtaken(clickhouse).get(notes.SWEEP)
     pages = sorted(rows_by_home_page(learners, clickhouse))
     remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
@@ -79,7 +78,7 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         rows, lines = _remove(learners, clickhouse)
         removed["rows_removed"] += rows
         removed["rejected_lines_removed"] += lines
-        again = _times_stored_again(clickhouse)
+        again = notes.overtaken(clickhouse).get(notes.SWEEP)
         if again == noted:
             done = {"home_pages": pages, **removed, "dry_run": False}
             return {**done, "left_to_do": list(LEFT_TO_DO)}
@@ -89,11 +88,6 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         f" {clickhouse.database}.{EVENTS} that is older than this version; stop it, then forget"
         " them again"
     )
-
-
-def _times_stored_again(clickhouse: ClickHouse) -> int:
-    [(times,)] = clickhouse.query(f"SELECT countIf(again) FROM {clickhouse.database}.{FORGOTTEN}")
-    return int(times)
 
 
 def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
@@ -114,21 +108,7 @@ def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
         "salt": [salt] * len(spelled),
         "key_id": [key_id(secret) if secret else ""] * len(spelled),
     }
-    # A token of its own: who was taken off the list by hand can be forgotten again.
-    token = token_of(columns, token_hex(16))
-    clickhouse.insert(FORGOTTEN, columns, token, settings=_on_all_replicas(clickhouse))
-
-
-def _on_all_replicas(clickhouse: ClickHouse) -> dict[str, int]:
-    """Settings of an insert that is done when every replica has it."""
-    if not clickhouse.settings.clickhouse_cluster:
-        return {}
-    rows = clickhouse.query(
-        "SELECT total_replicas FROM system.replicas"
-        " WHERE database = %(database)s AND table = %(table)s",
-        {"database": clickhouse.database, "table": FORGOTTEN},
-    )
-    return {"insert_quorum": rows[0][0]} if rows else {}
+    clickhouse.insert(FORGOTTEN, columns, settings=notes.on_all_replicas(clickhouse, FORGOTTEN))
 
 
 def _salt(clickhouse: ClickHouse) -> str:
@@ -194,9 +174,7 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """
     known = Learners(clickhouse)
     known.refresh()
-    [(noted,)] = clickhouse.query(
-        f"SELECT max({_NOTED_AT}) FROM {clickhouse.database}.{FORGOTTEN} WHERE again"
-    )
+    noted = notes.overtaken(clickhouse).get(notes.SWEEP)
     if not dry_run:
         wait_for_loads(clickhouse)
     rows = 0
@@ -215,7 +193,7 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
             rows += more
     lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
     if not dry_run:
-        remove(clickhouse, FORGOTTEN, f"again AND {_NOTED_AT} <= %(noted)s", {"noted": noted})
+        remove_notes(clickhouse, notes.SWEEP, noted)
     return {"rows_removed": rows, "rejected_lines_removed": lines, "dry_run": dry_run}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from secrets import token_hex
 from typing import Any
 
+from xapi_etl_processor import notes
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.errors import ConfigurationError
-from xapi_etl_processor.learners import pseudonym_key
-from xapi_etl_processor.rights.forget import wait_for_loads
+from xapi_etl_processor.errors import ClickHouseUnavailable, ConfigurationError
+from xapi_etl_processor.learners import Learners, pseudonym_key
+from xapi_etl_processor.rights.forget import ROUNDS, wait_for_loads
 from xapi_etl_processor.rights.learner import (
     AT_ONCE,
     IS_PSEUDONYM,
@@ -17,9 +18,9 @@ from xapi_etl_processor.rights.learner import (
     hashed_column,
     tables_with_learners,
 )
-from xapi_etl_processor.storage.mutations import rewrite
-from xapi_etl_processor.storage.tables import REJECTED
-from xapi_etl_processor.xapi.learners import pseudonym
+from xapi_etl_processor.storage.mutations import remove_notes, rewrite
+from xapi_etl_processor.storage.tables import EVENTS, NOTES, REJECTED
+from xapi_etl_processor.xapi.learners import key_id, pseudonym
 
 _PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 
@@ -27,9 +28,11 @@ _PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
-    Safe to repeat, also after it was interrupted. Raises ConfigurationError unless LEARNER_IDS is
-    pseudonyms and there is a key, the one that was always used; ClickHouseRefused without the right
-    ALTER UPDATE.
+    First it is noted that all ids are pseudonyms, so that no load that begins from now on stores
+    others; then loads that have begun are waited for. Safe to repeat, also after it was
+    interrupted. Raises ConfigurationError unless LEARNER_IDS is pseudonyms and there is a key, the
+    one that was always used; ClickHouseRefused without the right ALTER UPDATE;
+    ClickHouseUnavailable if loads do not end.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":
@@ -39,8 +42,28 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
         )
     key = pseudonym_key(settings)
     check_key(clickhouse)
-    if not dry_run:
+    Learners(clickhouse).check()
+    if dry_run:
+        return {**_rewrite(clickhouse, key, dry_run=True), "dry_run": True}
+    replicas = notes.on_all_replicas(clickhouse, NOTES)
+    notes.note_learner_ids(clickhouse, key_id(key), settings=replicas)
+    done = {"user_ids": 0, "rejected_lines": 0}
+    for _ in range(ROUNDS):
+        noted = notes.overtaken(clickhouse).get(notes.PSEUDONYMIZE)
         wait_for_loads(clickhouse)
+        more = _rewrite(clickhouse, key, dry_run=False)
+        done = {name: count + more[name] for name, count in done.items()}
+        if notes.overtaken(clickhouse).get(notes.PSEUDONYMIZE) == noted:
+            remove_notes(clickhouse, notes.PSEUDONYMIZE, noted)
+            return {**done, "dry_run": False}
+    raise ClickHouseUnavailable(
+        "ids are stored as they are again and again: something writes to"
+        f" {clickhouse.database}.{EVENTS} that is older than this version; stop it, then"
+        " pseudonymize again"
+    )
+
+
+def _rewrite(clickhouse: ClickHouse, key: bytes, *, dry_run: bool) -> dict[str, int]:
     rewritten = 0
     for table in tables_with_learners(clickhouse):
         where = f"{clickhouse.database}.{table} WHERE {_PLAIN}"
@@ -66,4 +89,4 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
     )
     if lines and not dry_run:
         rewrite(clickhouse, REJECTED, "line = ''", "line != ''", {})
-    return {"user_ids": rewritten, "rejected_lines": lines, "dry_run": dry_run}
+    return {"user_ids": rewritten, "rejected_lines": lines}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from hashlib import sha256
 from itertools import compress
 from typing import Any
 
-from xapi_etl_processor import __version__
 from xapi_etl_processor.learners import people
 from xapi_etl_processor.run import Outcome, Run
 from xapi_etl_processor.sources.objects import S3Object
@@ -38,8 +35,9 @@ Columns = dict[str, Sequence[Any]]
 class Batch:
     """The rows of one insert while they are collected, and what else is stored with them.
 
-    `outcomes` are those of the objects that are complete once it is stored; `learners_seen` is the
-    state of the list of forgotten learners when it was begun.
+    `outcomes` are those of the objects that are complete once it is stored, and `objects`, by URI,
+    those that rows are of; `learners_seen` is the state of the list of forgotten learners when it
+    was begun.
     """
 
     def __init__(self, run: Run) -> None:
@@ -47,6 +45,7 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.columns: dict[str, list[Any]] = {}
         self.rows = 0
+        self.objects: dict[str, S3Object] = {}
         self.rejected: list[tuple[S3Object, RejectedLine]] = []
         self.voided: list[tuple[S3Object, Voided]] = []
         self._learners = run.connections.learners
@@ -57,19 +56,6 @@ class Batch:
         self._repetitive: set[str] = set()
         self._bytes = 0
         self._noted_bytes = 0
-        self._hash = sha256(self.salt.encode())
-
-    @property
-    def salt(self) -> str:
-        """Makes tokens differ between versions, and between forced runs: a forced run stores again
-        what a delete removed, which the token of an earlier run would prevent.
-        """
-        return f"{__version__}\0{self.run.run_id if self.run.force else ''}"
-
-    @property
-    def token(self) -> str:
-        """The same for the same rows, another for others."""
-        return self._hash.hexdigest()
 
     @property
     def is_full(self) -> bool:
@@ -96,6 +82,8 @@ class Batch:
         if not self.run.dry_run:
             self._note(obj, parsed)
             self._add_rows(chunk, columns)
+            if chunk.statements:
+                self.objects[obj.uri] = obj
         return replaced
 
     def _without_forgotten(self, parsed: Parsed, columns: Columns) -> Columns:
@@ -124,15 +112,14 @@ class Batch:
             self._noted_bytes += len(found.voided_id) + len(found.event_id)
 
     def _add_rows(self, chunk: Chunk, columns: Columns) -> None:
-        """Add rows to the batch and to its token: all of them or, if it raises, none."""
+        """Add rows: all of them or, if it raises, none."""
         if not chunk.statements:
             return
         before = self.rows
         try:
             self._append(columns, len(chunk.statements))
-            self._add_to_token(chunk)
         except Exception:
-            # All columns must stay equally long, and the token must be that of their rows.
+            # All columns must stay equally long.
             for values in self.columns.values():
                 del values[before:]
             self.rows = before
@@ -153,12 +140,3 @@ class Batch:
         for name in self.columns.keys() - columns.keys():
             self.columns[name] += [ABSENT[name]] * rows
         self.rows += rows
-
-    def _add_to_token(self, chunk: Chunk) -> None:
-        """Hash the rows into the batch's token: the lines, and all else that rows are made of.
-
-        If other rows had the same token, ClickHouse would drop them and still report success.
-        """
-        self._hash.update(repr(tuple(chunk.source)).encode())
-        self._hash.update(array("Q", chunk.numbers).tobytes())
-        self._hash.update(b"".join(chunk.digests))

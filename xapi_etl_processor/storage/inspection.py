@@ -1,5 +1,5 @@
-"""Questions about the tables: are they ours, do they recognize repeats, are they replicated, and
-may the user do more than it should? Each function answers what it found, or what is wrong.
+"""Questions about the tables: are they ours, are they replicated, and may the user do more than it
+should? Each function answers what it found, or what is wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from xapi_etl_processor.clickhouse_errors import MIGRATE
 from xapi_etl_processor.errors import ClickHouseRefused
-from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, TYPES, VIEWS
+from xapi_etl_processor.storage.tables import EVENTS, TYPES, VIEWS
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -21,18 +21,15 @@ _DESTRUCTIVE = (
 )
 """Rights that the function never uses, and that could destroy what is stored."""
 
-_PLAIN = "non_replicated_deduplication_window"
-_REPLICATED = "replicated_deduplication_window"
-_SYSTEM = ("clusters", "replicas", "merge_tree_settings", "replicated_merge_tree_settings")
+_GRANT = "GRANT SELECT ON system.clusters; GRANT SELECT ON system.replicas"
 """What a user may read only with a grant, unless the server allows all of `system` to everybody
 (`select_from_system_db_requires_grant`)."""
 
-_GRANT = "; ".join(f"GRANT SELECT ON system.{table}" for table in _SYSTEM)
 _EXAMPLES = r"test\_%"
 """The names of the clusters in ClickHouse's own example configuration."""
 
 Engines = dict[str, str]
-"""Table -> its engine with arguments and settings, as `system.tables` shows it."""
+"""Table -> its engine, as `system.tables` shows it."""
 
 
 def schema(ask: Ask, database: str) -> tuple[str, str | None]:
@@ -65,75 +62,16 @@ def schema(ask: Ask, database: str) -> tuple[str, str | None]:
 def engines(ask: Ask, database: str) -> Engines:
     """The engines of our tables, as far as the user may see them."""
     rows = ask(
-        "SELECT name, engine_full FROM system.tables"
+        "SELECT name, engine FROM system.tables"
         " WHERE database = %(database)s AND name IN %(names)s",
         {"database": database, "names": tuple(TYPES)},
     )
     return dict(rows)
 
 
-def deduplication(
-    ask: Ask, found: Engines, redelivery_seconds: int
-) -> tuple[str, str | None, str | None]:
-    """The smallest window in which the tables recognize a repeated insert; an error and a warning.
-
-    Windows are those of the table or, where it has none of its own, of the server. A window of
-    replicated tables also has a length in time, which must be longer than `redelivery_seconds`,
-    after which SQS delivers a message again.
-    """
-    knows_token = ask(
-        "SELECT count() FROM system.settings WHERE name = 'insert_deduplication_token'"
-    )[0][0]
-    if not knows_token:
-        return "none", "this ClickHouse has no insert_deduplication_token: use 22.2 or later", None
-    inserts, seconds = {}, []
-    try:
-        defaults = _defaults(ask, found)
-    except ClickHouseRefused:
-        return "unknown", None, f"the deduplication window cannot be read: {_GRANT}"
-    for table, engine in found.items():
-        of = defaults | _settings(engine)
-        inserts[table] = of.get(_REPLICATED if _is_replicated(engine) else _PLAIN, 0)
-        if _is_replicated(engine):
-            seconds.append(of.get(f"{_REPLICATED}_seconds", 0))
-    if without := [table for table in TYPES if not inserts.get(table)]:
-        return "none", f"{', '.join(without)} has no deduplication window: {MIGRATE}", None
-    window = f"window of {min(inserts.values())} inserts"
-    if not seconds:
-        return window, None, None
-    warning = None
-    if min(seconds) < redelivery_seconds:
-        warning = (
-            f"repeats are recognized for {min(seconds)} seconds, and SQS delivers the messages of"
-            f" a killed invocation again after {redelivery_seconds}: later repeats count once only"
-            f" with FINAL; raise {_REPLICATED}_seconds of the tables"
-        )
-    return f"{window} within {min(seconds)} seconds", None, warning
-
-
 def _is_replicated(engine: str) -> bool:
     """Whether an engine keeps its data on all replicas; Shared engines are ClickHouse Cloud's."""
     return engine.startswith(("Replicated", "Shared"))
-
-
-def _settings(engine: str) -> dict[str, int]:
-    """The deduplication settings of one table."""
-    found = re.findall(rf"\b({_PLAIN}|{_REPLICATED}(?:_seconds)?)\s*=\s*([0-9]+)", engine)
-    return {name: int(value) for name, value in found}
-
-
-def _defaults(ask: Ask, found: Engines) -> dict[str, int]:
-    """The server's deduplication settings; none if each table has all of its own."""
-    replicated = any(map(_is_replicated, found.values()))
-    needed = {_REPLICATED, f"{_REPLICATED}_seconds"} if replicated else {_PLAIN}
-    if all(needed <= _settings(engine).keys() for engine in found.values()):
-        return {}
-    table = "replicated_merge_tree_settings" if replicated else "merge_tree_settings"
-    rows = ask(
-        f"SELECT name, value FROM system.{table} WHERE name IN %(names)s",
-        {"names": (_PLAIN, _REPLICATED, f"{_REPLICATED}_seconds")},
-    )
-    return {name: int(value) for name, value in rows}
 
 
 def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str | None]:
@@ -186,17 +124,6 @@ def missing_replicas(ask: Ask, database: str) -> str | None:
     return (
         f"{table} has {active} of {total} replicas: what is inserted now is copied to the others"
         " when they are back; check that they and Keeper are up"
-    )
-
-
-def stored_again(ask: Ask, database: str) -> str | None:
-    """A warning if a load noted that it stored statements of a learner who was just forgotten."""
-    [(times,)] = ask(f"SELECT countIf(again) FROM {database}.{FORGOTTEN}")
-    if not times:
-        return None
-    return (
-        f"{times} loads stored statements of learners while these were forgotten: run `forget"
-        " --sweep`, which removes them"
     )
 
 

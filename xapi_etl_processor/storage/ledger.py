@@ -6,13 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.tables import FILES, FORGOTTEN, REJECTED, TYPES, VOIDED
+from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES, VOIDED
 from xapi_etl_processor.xapi.parse import Counts, RejectedLine
 from xapi_etl_processor.xapi.timestamps import since_epoch
 from xapi_etl_processor.xapi.voiding import Voided
@@ -57,13 +56,12 @@ def record_files(
     now = since_epoch(datetime.now(UTC))
     rows = [(*identity(o), o.size or 0, *vars(c).values(), mode, run_id, now) for o, c in done]
     columns = dict(zip(TYPES[FILES], map(list, zip(*rows, strict=True)), strict=True))
-    clickhouse.insert(FILES, columns, token_of(columns), deadline)
+    clickhouse.insert(FILES, columns, deadline)
 
 
 def record_rejected(
     clickhouse: ClickHouse,
     rejected: Sequence[tuple[S3Object, RejectedLine]],
-    salt: str,
     deadline: Deadline,
 ) -> None:
     """Write a row for each rejected line: where it stands, why, and the line itself."""
@@ -74,7 +72,7 @@ def record_rejected(
         "reason": [line.reason for _, line in rejected],
         "line": [line.line for _, line in rejected],
     }
-    clickhouse.insert(REJECTED, columns, token_of(columns, salt), deadline)
+    clickhouse.insert(REJECTED, columns, deadline)
 
 
 def as_bytes(line: str | bytes) -> bytes:
@@ -85,7 +83,6 @@ def as_bytes(line: str | bytes) -> bytes:
 def record_voided(
     clickhouse: ClickHouse,
     voided: Sequence[tuple[S3Object, Voided]],
-    salt: str,
     deadline: Deadline,
 ) -> None:
     """Write a row for each statement that another one voids."""
@@ -97,21 +94,4 @@ def record_voided(
         "source_etag": [o.etag for o, _ in voided],
         "source_line": [found.number for _, found in voided],
     }
-    clickhouse.insert(VOIDED, columns, token_of(columns, salt), deadline)
-
-
-def record_forgotten_again(clickhouse: ClickHouse, run_id: str, deadline: Deadline) -> None:
-    """Note that rows of a learner were stored after the learner was forgotten."""
-    columns: dict[str, list[Any]] = {"again": [True]}
-    clickhouse.insert(FORGOTTEN, columns, token_of(columns, run_id), deadline)
-
-
-def token_of(columns: dict[str, list[Any]], salt: str = "") -> str:
-    """A deduplication token that only these rows have."""
-    found = sha256(salt.encode())
-    for name, values in columns.items():
-        found.update(name.encode())
-        for value in values:
-            text = value if isinstance(value, bytes) else repr(value).encode()
-            found.update(b"%d:%b" % (len(text), text))
-    return found.hexdigest()
+    clickhouse.insert(VOIDED, columns, deadline)

@@ -1,4 +1,5 @@
-"""Apply the numbered .sql files of `schema/`: for people and pipelines, never at event time.
+"""Apply the numbered .sql files of `schema/`, and make the views of `views.sql` anew: for people
+and pipelines, never at event time.
 
 clickhouse-migrations does the work: it is maintained, takes plain SQL and uses the same driver. It
 is not in the deployment package, so it is imported inside functions. What SQL cannot express, such
@@ -8,6 +9,7 @@ before it is sent: the files, whose hashes are remembered, stay the same.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,13 +21,24 @@ from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.storage.replication import on_cluster
-from xapi_etl_processor.storage.tables import EVENTS, OLD_EVENTS, REJECTED
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
     from clickhouse_migrations.connection import Connection
 
 SCHEMA = Path(__file__).parent / "schema"
+VIEWS = Path(__file__).parent / "views.sql"
+
+FORMER_MD5 = {
+    1: "15e1c36628d393e35e053a4f79df054c",
+    2: "5bec3f72967b6714f22b4b99cae4e170",
+    3: "126376817e2f777d35a555aabd9f2927",
+    4: "ef8a67419c22edda32b6271607123dfc",
+    5: "4b3978cbd9ad3d478a4c037f6fdf6413",
+}
+"""Of files that were edited once they could be applied: they had windows of deduplication and
+views. What a database got from the former ones, BEFORE and VIEWS put right."""
 
 INSERT_SECONDS = 2 * REPLY_SECONDS
 """How long inserts that run during an exchange are waited for. Our limit: the loader gives an
@@ -37,7 +50,8 @@ _POLL_SECONDS = 0.5
 def migrate(settings: Settings) -> list[str]:
     """Create the database, or bring it to the newest schema; returns the files that were applied.
 
-    Rejected lines are kept for REJECTED_DAYS. With CLICKHOUSE_CLUSTER, on every server of that
+    The views are made anew each time, since they name the database that they were made in. Rejected
+    lines are kept for REJECTED_DAYS. With CLICKHOUSE_CLUSTER, on every server of that
     cluster, with replicated tables. Safe to repeat, also after it was interrupted. Raises
     MigrationException if an applied file was edited, ClickHouseRefused if tables are there that
     should be replicated and are not, ClickHouseUnavailable if inserts do not end, and the
@@ -50,7 +64,11 @@ def migrate(settings: Settings) -> list[str]:
     if cluster:
         with server.connection("") as connection:
             _refuse_unreplicated(connection, database, cluster)
+    _accept_edits(server, database)
     before = _applied(server, database)
+    if before:
+        with server.connection("") as connection:
+            _drop_windows(connection, database)
     # A new database needs none of the steps between the files.
     for version in sorted(BEFORE.keys() - before) if before else ():
         server.migrate(database, SCHEMA, cluster, to_version=version - 1)
@@ -62,6 +80,7 @@ def migrate(settings: Settings) -> list[str]:
         if applied:
             _drop_if_empty(connection, database)
         _bound_rejected(connection, database, settings.rejected_days)
+    _make_views(server, database)
     return [names[version] for version in applied]
 
 
@@ -115,6 +134,39 @@ def _applied(server: ClickhouseCluster, database: str) -> set[int]:
     return {row.version for row in server.status(database, SCHEMA) if row.state == "applied"}
 
 
+def _make_views(server: ClickhouseCluster, database: str) -> None:
+    from clickhouse_migrations.migrator import Migrator
+
+    with server.connection(database) as connection:
+        for statement in Migrator.script_to_statements(VIEWS.read_text(), multi_statement=True):
+            connection.command(statement)
+
+
+def _accept_edits(server: ClickhouseCluster, database: str) -> None:
+    """Note the present contents of files that were applied as they were formerly."""
+    edited = [
+        row.version
+        for row in server.status(database, SCHEMA)
+        if row.state == "md5-mismatch" and row.md5 == FORMER_MD5.get(row.version)
+    ]
+    if edited:
+        server.repair(database, SCHEMA, versions=edited, write=True)
+
+
+def _drop_windows(connection: Connection, database: str) -> None:
+    """Have the tables forget earlier inserts: within a window of deduplication, a server that was
+    killed may take an insert that it lost for a repeat.
+    """
+    for row in connection.query(
+        f"SELECT name, engine_full FROM system.tables WHERE database = '{database}'"
+        f" AND name IN {(*TYPES, OLD_EVENTS)}"
+    ):
+        if windows := re.findall(r"(\w*deduplication_window\w*) = ", row["engine_full"]):
+            connection.command(
+                f"ALTER TABLE {database}.{row['name']}\nRESET SETTING {', '.join(windows)}"
+            )
+
+
 def _undo_exchange(connection: Connection, database: str) -> None:
     """Exchange the tables back if 0002 was interrupted behind its EXCHANGE, which it repeats.
 
@@ -128,8 +180,8 @@ def _undo_exchange(connection: Connection, database: str) -> None:
         connection.command(f"EXCHANGE TABLES {database}.{EVENTS} AND {database}.{OLD_EVENTS}")
 
 
-def _wait_for_inserts(connection: Connection, database: str) -> None:
-    """Wait for inserts that began before the exchange: they end in the old table, which 0003 reads.
+def _wait_for_inserts(connection: Connection, database: str, table: str = EVENTS) -> None:
+    """Wait for inserts that began before an exchange: they end in the old table, read next.
 
     Without CLICKHOUSE_CLUSTER only this server's inserts are seen. Raises ClickHouseUnavailable
     after INSERT_SECONDS.
@@ -137,14 +189,44 @@ def _wait_for_inserts(connection: Connection, database: str) -> None:
     end = time.monotonic() + INSERT_SECONDS
     while connection.query(
         "SELECT 1 FROM system.processes"
-        f" WHERE query ILIKE 'INSERT INTO%' AND position(query, '{database}.{EVENTS} ') > 0"
+        f" WHERE query ILIKE 'INSERT INTO%' AND position(query, '{database}.{table} ') > 0"
     ):
         if time.monotonic() > end:
             raise ClickHouseUnavailable(
-                f"inserts into {database}.{EVENTS} have not ended for {INSERT_SECONDS} seconds:"
+                f"inserts into {database}.{table} have not ended for {INSERT_SECONDS} seconds:"
                 " pause the function (docs/operations.md), then migrate again"
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _key_forgotten(connection: Connection, database: str) -> None:
+    """Give the list of forgotten learners an engine in which a repeated row replaces itself.
+
+    Safe to repeat, wherever it was interrupted: no row is dropped before its copy is there.
+    """
+    now, old = f"{database}.{FORGOTTEN}", f"{database}.{FORGOTTEN}_old"
+    columns = ", ".join(TYPES[FORGOTTEN])
+    engines = {
+        row["name"]: row["engine"]
+        for row in connection.query(
+            f"SELECT name, engine FROM system.tables WHERE database = '{database}'"
+            f" AND name IN ('{FORGOTTEN}', '{FORGOTTEN}_old')"
+        )
+    }
+    if FORGOTTEN not in engines:
+        return
+    if "Replacing" not in engines[FORGOTTEN]:
+        connection.command(
+            f"CREATE TABLE IF NOT EXISTS {old}\nAS {now}\n"
+            "ENGINE = ReplacingMergeTree(forgotten_at)\nORDER BY learner"
+        )
+        connection.command(f"INSERT INTO {old} ({columns}) SELECT {columns} FROM {now}")
+        connection.command(f"EXCHANGE TABLES {now} AND {old}")
+    elif f"{FORGOTTEN}_old" not in engines:
+        return
+    _wait_for_inserts(connection, database, FORGOTTEN)
+    connection.command(f"INSERT INTO {now} ({columns}) SELECT {columns} FROM {old}")
+    connection.command(f"DROP TABLE {old}")
 
 
 def _bound_rejected(connection: Connection, database: str, days: int) -> None:
@@ -168,5 +250,9 @@ def _drop_if_empty(connection: Connection, database: str) -> None:
         connection.command(f"DROP TABLE {database}.{OLD_EVENTS}")
 
 
-BEFORE: dict[int, Callable[[Connection, str], None]] = {2: _undo_exchange, 3: _wait_for_inserts}
+BEFORE: dict[int, Callable[[Connection, str], None]] = {
+    2: _undo_exchange,
+    3: _wait_for_inserts,
+    6: _key_forgotten,
+}
 """By a file's number: what to do before the file is applied."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from xapi_etl_processor import notes
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.storage.tables import FORGOTTEN, NOTES
 
 _POLL_SECONDS = 0.1
 _LONGEST_POLL_SECONDS = 2.0
@@ -36,6 +39,23 @@ def remove(
     if rows:
         _mutate(clickhouse, table, f"DELETE WHERE {condition}", params, deadline)
     return int(rows)
+
+
+def remove_notes(
+    clickhouse: ClickHouse, command: str, until: datetime | None, deadline: Deadline = FOREVER
+) -> None:
+    """Remove what loads have noted up to then for this command, which has put it right; nothing if
+    `until` is None. Raises as `remove` does.
+    """
+    if until is None:
+        return
+    # As `notes.overtaken` gives it: the driver would send a time without its milliseconds.
+    params = {"command": command, "until": round(until.timestamp() * 1000)}
+    noted = "kind = 'overtaken' AND subject = %(command)s AND toUnixTimestamp64Milli(noted_at)"
+    remove(clickhouse, NOTES, f"{noted} <= %(until)s", params, deadline)
+    if command == notes.SWEEP:
+        again = "again AND toUnixTimestamp64Milli(forgotten_at) <= %(until)s"
+        remove(clickhouse, FORGOTTEN, again, params, deadline)
 
 
 def rewrite(

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 
-WINDOW_SECONDS = 7 * 86_400
-"""How long replicas remember an insert. Our choice: in current versions ClickHouse's default is an
-hour, and a queue may wait longer before it delivers a message again."""
-
 _NAME = r"[\w.`]+"
 
 
@@ -22,10 +18,6 @@ def on_cluster(statement: str, cluster: str) -> str:
     for pattern, replacement in (
         (rf"^CREATE TABLE IF NOT EXISTS {_NAME}$", rf"\g<0> {there}"),
         (r"^ENGINE = (\w*MergeTree)\b", r"ENGINE = Replicated\1"),
-        (
-            r"\bnon_(replicated_deduplication_window) = (\d+)",
-            rf"\1 = \2, \1_seconds = {WINDOW_SECONDS}",
-        ),
         (rf"^(CREATE OR REPLACE VIEW {_NAME}) AS$", rf"\1 {there} AS"),
         (rf"^ALTER TABLE {_NAME}$", rf"\g<0> {there}"),
         (rf"^EXCHANGE TABLES {_NAME} AND {_NAME}", rf"\g<0> {there}"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
+from xapi_etl_processor import notes
 from xapi_etl_processor.deadlines import DaemonThreads
-from xapi_etl_processor.errors import LearnerForgotten, XapiEtlError
+from xapi_etl_processor.errors import LoadOvertaken, XapiEtlError
 from xapi_etl_processor.learners import FRESH_SECONDS, people
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stop_after
+from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.batch import Batch
 from xapi_etl_processor.storage.tables import EVENTS
@@ -89,7 +91,8 @@ class Storing:
     def _send(self, batch: Batch) -> None:
         if batch.rows or batch.rejected:
             self._learners.refresh(self.run.deadline, FRESH_SECONDS)
-            self._check_forgotten(batch, stored=False)
+            self._learners.note_ids(self.run.deadline)
+            self._check_overtaken(batch, stored=False)
         if batch.rows:
             timestamps = batch.columns.get("timestamp", [0])
             # ClickHouse would refuse an archive of ten years, which makes a part for each month.
@@ -97,7 +100,7 @@ class Storing:
             settings = {"max_partitions_per_insert_block": 0} if many else {}
             insert = self.run.connections.clickhouse.insert
             self._reply = self._thread.submit(
-                insert, EVENTS, batch.columns, batch.token, self.run.deadline, settings
+                insert, EVENTS, batch.columns, self.run.deadline, settings
             )
 
     def _complete(self, batch: Batch) -> None:
@@ -105,34 +108,50 @@ class Storing:
         if self._reply:
             self._reply.result()
         if batch.rejected:
-            ledger.record_rejected(clickhouse, batch.rejected, batch.salt, deadline)
+            ledger.record_rejected(clickhouse, batch.rejected, deadline)
         if batch.voided:
-            ledger.record_voided(clickhouse, batch.voided, batch.salt, deadline)
+            ledger.record_voided(clickhouse, batch.voided, deadline)
         if batch.rows or batch.rejected:
             self._learners.refresh(deadline)
-            self._check_forgotten(batch, stored=True)
+            self._check_overtaken(batch, stored=True)
         done = [(o.obj, o.counts) for o in batch.outcomes if o.status is Status.PROCESSED]
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
 
-    def _check_forgotten(self, batch: Batch, *, stored: bool) -> None:
-        """Raises LearnerForgotten if the batch has somebody who was forgotten since it was begun.
+    def _check_overtaken(self, batch: Batch, *, stored: bool) -> None:
+        """Raises LoadOvertaken if the batch has what must not be stored since it was read: rows of
+        somebody who was forgotten, of a version that was replaced, or ids as they are where they
+        became pseudonyms.
 
-        Whoever loads its objects again leaves them out. If the batch is stored already, that is
-        noted: their rows are there again (`forget --sweep` removes them).
+        Whoever loads its objects again leaves that out. If the batch is stored already, the
+        commands that put it right are noted.
         """
-        if self._learners.changes == batch.learners_seen:
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        found: dict[str, str] = {}
+        if problem := self._learners.ids_problem(deadline):
+            found[notes.PSEUDONYMIZE] = problem
+        if self._learners.changes != batch.learners_seen and self._has_forgotten(batch):
+            found[notes.SWEEP] = "a learner was forgotten"
+        for obj in self._replaced(batch):
+            found[notes.replace_command(obj)] = f"{obj.uri} was replaced by a later version"
+        if not found:
             return
+        if stored:
+            notes.note_overtaken(clickhouse, list(found), deadline)
+        reason = next(iter(found.values()))
+        raise LoadOvertaken(f"while objects were loaded, {reason}: load the objects again")
+
+    def _has_forgotten(self, batch: Batch) -> bool:
         # Who was forgotten is on the list by name and by pseudonym.
         forgotten = self._learners.forgotten(set(people(batch.columns, batch.rows)))
         kept = all(self._learners.may_keep(line.line) for _, line in batch.rejected if line.line)
-        if kept and not forgotten:
-            return
-        if stored:
-            ledger.record_forgotten_again(
-                self.run.connections.clickhouse, self.run.run_id, self.run.deadline
-            )
-        raise LearnerForgotten(
-            "a learner was forgotten while their statements were loaded: load the objects again,"
-            " which leaves those out"
-        )
+        return bool(forgotten) or not kept
+
+    def _replaced(self, batch: Batch) -> list[S3Object]:
+        """The batch's objects that were replaced by later versions since this run began to read."""
+        seen, now = self.run.notes_seen, self._learners.state
+        if seen is None or now is None or now.replaced == seen.replaced:
+            return []
+        objects = list(batch.objects.values())
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        return notes.replaced_since(clickhouse, objects, seen, deadline)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xapi_etl_processor import learners
+from xapi_etl_processor import notes
 from xapi_etl_processor.xapi.columns import COLUMNS
 
 EVENTS = "video_events"
@@ -12,7 +12,8 @@ table that is new until both are exchanged."""
 FILES = "processed_files"
 REJECTED = "rejected_statements"
 VOIDED = "voided_statements"
-FORGOTTEN = learners.TABLE
+FORGOTTEN = notes.FORGOTTEN
+NOTES = notes.TABLE
 STATEMENTS = "video_statements"
 """The view that people read with."""
 
@@ -60,6 +61,13 @@ TYPES: dict[str, dict[str, str]] = {
         "key_id": "String",
         "again": "Bool",
         "forgotten_at": "DateTime64(3, 'UTC')",
+    },
+    NOTES: {
+        "kind": "LowCardinality(String)",
+        "subject": "String",
+        "value": "String",
+        "version": "UInt64",
+        "noted_at": "DateTime64(3, 'UTC')",
     },
 }
 """Table -> column -> ClickHouse type; the tables that the function writes."""

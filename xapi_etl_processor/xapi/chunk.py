@@ -27,22 +27,19 @@ class Source(NamedTuple):
 class Chunk:
     """Some video statements of one object, in order.
 
-    The lists run in parallel: the decoded statement, its trimmed line, the line's number from 1,
-    and the line's SHA-256.
+    The lists run in parallel: the decoded statement, its trimmed line, the line's number from 1.
     """
 
     source: Source
     statements: list[Any] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
 
     def keep(self, rows: Sequence[bool]) -> None:
         """Drop the statements for which `rows` is false."""
         self.statements = list(compress(self.statements, rows))
         self.lines = list(compress(self.lines, rows))
         self.numbers = list(compress(self.numbers, rows))
-        self.digests = list(compress(self.digests, rows))
 
 
 Rows = Sequence[int]

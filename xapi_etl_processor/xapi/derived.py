@@ -8,7 +8,7 @@ from typing import Any
 from xapi_etl_processor.xapi.chunk import Chunk, Rows
 from xapi_etl_processor.xapi.column import Fallback
 from xapi_etl_processor.xapi.elements import Member
-from xapi_etl_processor.xapi.identity import line_ids
+from xapi_etl_processor.xapi.identity import line_id
 from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.segments import seconds_covered
 from xapi_etl_processor.xapi.values import section, text
@@ -31,7 +31,7 @@ def line_numbers(chunk: Chunk, rows: Rows) -> list[int]:
 
 def line_uuids(chunk: Chunk, rows: Rows) -> list[str]:
     """Ids made of the lines."""
-    return line_ids(chunk.digests[row] for row in rows)
+    return [line_id(chunk.lines[row]) for row in rows]
 
 
 def lone_members(chunk: Chunk, rows: Rows) -> list[str]:

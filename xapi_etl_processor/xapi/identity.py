@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from hashlib import sha256
 
 from xapi_etl_processor.xapi.values import Kind, text
 
@@ -34,9 +34,10 @@ def statement_id(value: object) -> str | None:
     return found or None
 
 
-def line_ids(digests: Iterable[bytes]) -> list[str]:
-    """The ids of statements that have none: UUIDs of the first 16 bytes of their lines' SHA-256."""
-    return [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:32]}" for d in map(bytes.hex, digests)]
+def line_id(line: bytes) -> str:
+    """The id of a statement that has none: a UUID of the first 16 bytes of its line's SHA-256."""
+    digest = sha256(line).hexdigest()
+    return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
 
 
 STATEMENT_ID = Kind(statement_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import NamedTuple
 
 from xapi_etl_processor.xapi.chunk import Chunk, Source
@@ -92,6 +91,5 @@ def parse(
             other += 1
             if found := voided(statement, line, number, source):
                 voidings.append(found)
-    chunk.digests = [sha256(line).digest() for line in chunk.lines]
     counts = Counts(len(lines), len(chunk.statements), other, blank, len(rejected))
     return Parsed(counts, chunk, rejected, voidings)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.identity import line_ids, statement_id
+from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.timestamps import milliseconds
 
 VOIDED = {"http://adlnet.gov/expapi/verbs/voided", "https://adlnet.gov/expapi/verbs/voided"}
@@ -36,7 +35,7 @@ def voided(statement: Any, line: bytes, number: int, source: Source) -> Voided |
     voided_id = statement_id(statement.object.id)
     if kind.strip().lower() != "statementref" or voided_id is None:
         return None
-    event_id = statement_id(statement.id) or line_ids([sha256(line).digest()])[0]
+    event_id = statement_id(statement.id) or line_id(line)
     return Voided(number, voided_id, event_id, _happened_at(statement, source))
 
 

@@ -53,7 +53,7 @@ ENGINE = ReplacingMergeTree(inserted_at)
 PARTITION BY toYYYYMM(timestamp)
 PRIMARY KEY (section_id, video_url, timestamp)
 ORDER BY (section_id, video_url, timestamp, event_id)
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- The ledger: an object is here when all of it has been stored.
 CREATE TABLE IF NOT EXISTS processed_files
@@ -72,8 +72,7 @@ CREATE TABLE IF NOT EXISTS processed_files
     `processed_at` DateTime64(3, 'UTC')
 )
 ENGINE = ReplacingMergeTree(processed_at)
-ORDER BY (bucket, key, etag)
-SETTINGS non_replicated_deduplication_window = 10000;
+ORDER BY (bucket, key, etag);
 
 -- Lines that are no statement, and why.
 CREATE TABLE IF NOT EXISTS rejected_statements
@@ -87,4 +86,4 @@ CREATE TABLE IF NOT EXISTS rejected_statements
 )
 ENGINE = ReplacingMergeTree(rejected_at)
 ORDER BY (source_file, source_etag, source_line)
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS voided_statements
 )
 ENGINE = ReplacingMergeTree(inserted_at)
 ORDER BY (voided_id, voided_by)
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Video statements. One statement maps to one sorting key, so that a replay replaces itself: of its
 -- rows, the one from the latest version of its object counts. Key and indexes were chosen by
@@ -85,7 +85,7 @@ ENGINE = ReplacingMergeTree(row_version)
 PARTITION BY toYYYYMM(timestamp)
 PRIMARY KEY (section_id, section, video_url, timestamp)
 ORDER BY (section_id, section, video_url, timestamp, event_id)
-SETTINGS non_replicated_deduplication_window = 10000;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Ids and sections as version 0.2 reads them, so that a row that is loaded again has the same key.
 -- The row_version of these rows stays 0: whatever is loaded again replaces them.

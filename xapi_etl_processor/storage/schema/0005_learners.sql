@@ -1,6 +1,5 @@
 -- Learners who were forgotten, as hashes: no load stores their statements again. docs/privacy.md says
--- what protects the hashes. A row for each learner and spelling; not a ReplacingMergeTree, since the
--- number of rows tells a load that somebody was added.
+-- what protects the hashes. A row for each learner and spelling.
 CREATE TABLE IF NOT EXISTS forgotten_learners
 (
     `learner` String COMMENT 'HMAC-SHA-256 of user_id and home_page, or of user_id on any home page',
@@ -10,9 +9,9 @@ CREATE TABLE IF NOT EXISTS forgotten_learners
     `again` Bool COMMENT 'Noted by a load that stored statements of the learner at the same moment',
     `forgotten_at` DateTime64(3, 'UTC') DEFAULT now64(3)
 )
-ENGINE = MergeTree
-ORDER BY (learner, forgotten_at)
-SETTINGS non_replicated_deduplication_window = 10000;
+ENGINE = ReplacingMergeTree(forgotten_at)
+ORDER BY learner
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- lines = video + other + blank + rejected + forgotten
 ALTER TABLE processed_files

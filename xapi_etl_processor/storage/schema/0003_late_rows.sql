@@ -49,8 +49,3 @@ WHERE inserted_at >= since
 SETTINGS
     do_not_merge_across_partitions_select_final = 1, max_partitions_per_insert_block = 0,
     insert_deduplicate = 0;
-
--- What people read with: each statement once, without those that were voided.
-CREATE OR REPLACE VIEW video_statements AS
-SELECT * FROM video_events FINAL
-WHERE event_id NOT IN (SELECT voided_id FROM voided_statements);

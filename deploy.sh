@@ -220,11 +220,16 @@ disconnect() {
 change_notifications() {
     local bucket=$1
     shift
-    aws_or_fail "cannot read the notifications of $bucket" \
-        s3api get-bucket-notification-configuration --bucket "$bucket" --output json \
-        >"$scratch/current.json"
-    "$python" -m deployment.notifications "$@" <"$scratch/current.json" >"$scratch/changed.json" \
-        2>"$scratch/error" ||
+    # Twice: the aws command takes an answer that was cut off for an empty one, and what is written
+    # replaces the notifications of everybody.
+    local reading
+    for reading in first again; do
+        aws_or_fail "cannot read the notifications of $bucket" \
+            s3api get-bucket-notification-configuration --bucket "$bucket" --output json \
+            >"$scratch/$reading.json"
+    done
+    "$python" -m deployment.notifications "$scratch/first.json" "$scratch/again.json" "$@" \
+        >"$scratch/changed.json" 2>"$scratch/error" ||
         fail "cannot $1 $bucket: $(last_line "$(cat "$scratch/error")")"
     # The output is empty if nothing changes.
     [ -s "$scratch/changed.json" ] || return 0

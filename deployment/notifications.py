@@ -1,7 +1,7 @@
 """Adds the stack's notifications to a bucket's, or removes them, and leaves all others alone.
 
-aws s3api get-bucket-notification-configuration --bucket BUCKET |
-    python3 -m deployment.notifications connect STACK QUEUE_ARN PREFIX
+aws s3api get-bucket-notification-configuration --bucket BUCKET >FIRST      and once more, >AGAIN
+python3 -m deployment.notifications FIRST AGAIN connect STACK QUEUE_ARN PREFIX
 
 Prints the configuration for `put-bucket-notification-configuration`, or nothing if nothing changes.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 ENDINGS = (".jsonl", ".jsonl.gz")
@@ -109,10 +110,19 @@ def _canonical(configuration: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Read a configuration and print the changed one; 1 if another notification overlaps."""
-    command, stack, *rest = sys.argv[1:]
+    """Read a configuration and print the changed one; 1 if another notification overlaps, or two
+    readings differ.
+    """
+    first, again, command, stack, *rest = sys.argv[1:]
     # The aws command prints nothing for a bucket without notifications.
-    configuration = json.loads(sys.stdin.read() or "{}")
+    configuration, same = (json.loads(Path(name).read_text() or "{}") for name in (first, again))
+    if _canonical(configuration) != _canonical(same):
+        print(
+            "read twice, its notifications differ: an answer was cut off, or somebody changes them"
+            " at this moment: run the same command again",
+            file=sys.stderr,
+        )
+        return 1
     try:
         changed = (
             connected(configuration, stack, *rest)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deployment.notifications import Overlap, connected, disconnected
 from tests.account import ROOT, deploy_sh
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:dev-xapi-etl-processor"
+Change = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def rule(name: str, value: str) -> dict[str, str]:
@@ -289,11 +291,20 @@ def test_a_notification_for_other_objects_does_not_overlap(other: dict[str, Any]
     connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
 
 
-def change(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run deployment.notifications as deploy.sh does."""
+@pytest.fixture
+def change(tmp_path: Path) -> Change:
+    """Run deployment.notifications as deploy.sh does, with two equal readings."""
+
+    def change(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (reading := tmp_path / "reading.json").write_text(text)
+        return merged(reading, reading, *arguments)
+
+    return change
+
+
+def merged(first: Path, again: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "deployment.notifications", *arguments],
-        input=text,
+        [sys.executable, "-m", "deployment.notifications", first, again, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -301,7 +312,20 @@ def change(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_overlap_fails_and_prints_no_configuration() -> None:
+def test_two_readings_that_differ_change_nothing(tmp_path: Path) -> None:
+    """One of them may be an answer that was cut off: others' notifications would be removed."""
+    (whole := tmp_path / "whole").write_text(
+        json.dumps({"TopicConfigurations": [notification("audit", rule("prefix", "logs/"))]})
+    )
+    (cut := tmp_path / "cut").write_text("")
+    for first, again in ((cut, whole), (whole, cut)):
+        done = merged(first, again, "connect", "prod", QUEUE, "section/")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "read twice, its notifications differ" in done.stderr
+    assert merged(whole, whole, "connect", "prod", QUEUE, "section/").returncode == 0
+
+
+def test_an_overlap_fails_and_prints_no_configuration(change: Change) -> None:
     other = json.dumps({"TopicConfigurations": [notification("audit")]})
     done = change(other, "connect", "prod", QUEUE, "section/")
     assert (done.returncode, done.stdout) == (1, "")
@@ -309,7 +333,7 @@ def test_an_overlap_fails_and_prints_no_configuration() -> None:
 
 
 @pytest.mark.parametrize("given", ["", "{}"])
-def test_nothing_is_printed_where_nothing_changes(given: str) -> None:
+def test_nothing_is_printed_where_nothing_changes(given: str, change: Change) -> None:
     assert change(given, "disconnect", "prod").stdout == ""
     once = change(given, "connect", "prod", QUEUE, "section/").stdout
     # S3 returns rule names capitalized, and lists in an order of its own.

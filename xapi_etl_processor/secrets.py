@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 
+from xapi_etl_processor import aws
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline
 from xapi_etl_processor.errors import ConfigurationError, DeadlinePassed
@@ -12,6 +13,8 @@ from xapi_etl_processor.errors import ConfigurationError, DeadlinePassed
 TIMEOUT_SECONDS = 5
 """How long one attempt may take to connect, and then to answer. Our limit."""
 
+ATTEMPTS = 2
+"""How often one request is tried. Our limit."""
 
 MIN_KEY_CHARACTERS = 32
 """The shortest key for learners' ids. Our limit: as many as the hash has bytes (RFC 2104, 3)."""
@@ -54,35 +57,31 @@ def _secret(variable: str, arn: str, field: str, deadline: Deadline) -> str:
     try:
         return call_with_deadline(deadline, lambda: _read_secret(variable, arn, field))
     except DeadlinePassed as error:
-        raise _unreadable(variable, arn) from error
+        raise _unreadable(variable, arn, error) from error
 
 
-def _unreadable(variable: str, arn: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{variable}: {arn} cannot be read: check the ARN, that the function"
-        " may call secretsmanager:GetSecretValue on it, and that its network reaches Secrets"
-        " Manager"
-    )
+def _unreadable(variable: str, arn: str, error: Exception) -> ConfigurationError:
+    answer = getattr(error, "response", None)
+    if answer:
+        reason = answer["Error"]["Code"]
+        advice = "check the ARN, and that the function may call secretsmanager:GetSecretValue on it"
+    else:
+        reason = f"no whole answer, {type(error).__name__}"
+        advice = "check that the function's network reaches Secrets Manager; if so, try again"
+    return ConfigurationError(f"{variable}: {arn} cannot be read ({reason}): {advice}")
 
 
 @lru_cache(maxsize=4)
 def _read_secret(variable: str, arn: str, field: str) -> str:
     """The text of a secret, or the text of a field of it if it is a JSON object."""
     # Imported here, because it takes time and most local runs and tests have no secret.
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider
-    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    config = Config(
-        connect_timeout=TIMEOUT_SECONDS,
-        read_timeout=TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 2},
-    )
     try:
-        text = SecretsProvider(boto_config=config).get(arn)
-    except (GetParameterError, BotoCoreError) as error:
-        raise _unreadable(variable, arn) from error
+        manager = aws.client("secretsmanager", TIMEOUT_SECONDS, TIMEOUT_SECONDS, ATTEMPTS)
+        text = manager.get_secret_value(SecretId=arn).get("SecretString")
+    except (ClientError, BotoCoreError) as error:
+        raise _unreadable(variable, arn, error) from error
     if not isinstance(text, str):
         raise ConfigurationError(f"{variable}: {arn} holds binary data: store the {field} as text")
     if not text.lstrip().startswith("{"):

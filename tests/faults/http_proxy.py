@@ -36,7 +36,8 @@ class Answer:
     code, status, message: answer with this S3 error. cut: bytes of the body to send before closing
     the connection, after waiting for `until` if it is set; `was_cut` is set then. stall: bytes to
     send before falling silent. do: called before the request is passed on. headers: set these; None
-    leaves one out. whole: ask S3 for the object without its range.
+    leaves one out. whole: ask S3 for the object without its range. body: answer with it, and status
+    200, without asking S3.
     """
 
     code: str = ""
@@ -47,6 +48,7 @@ class Answer:
     do: Callable[[], object] = lambda: None
     headers: dict[str, str | None] = field(default_factory=dict)
     whole: bool = False
+    body: bytes | None = None
     until: threading.Event | None = None
     was_cut: threading.Event = field(default_factory=threading.Event)
 
@@ -106,6 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.code:
             error = _ERROR.format(code=answer.code, message=answer.message).encode()
             self._send(answer.status, {}, error, Answer())
+            return
+        if answer.body is not None:
+            self._send(200, {}, answer.body, Answer())
             return
         answer.do()
         passed = self.server.pool.request(

@@ -6,7 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from xapi_etl_processor import aws
 from xapi_etl_processor.errors import BadRequest, RemoteFailed
+
+_CONNECT_SECONDS = 10
+"""How long connecting may take. Our limit."""
 
 _ANSWER_SECONDS = 930
 """How long an answer is waited for. Lambda's limit for an invocation is 900 s."""
@@ -16,16 +20,12 @@ def invoke(name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     """The body that the function answers; raises BadRequest for status 400, and RemoteFailed if the
     function cannot be invoked or has failed.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    # By default, botocore invokes it a second time after a minute.
-    config = Config(read_timeout=_ANSWER_SECONDS, retries={"total_max_attempts": 1})
     try:
-        reply = boto3.client("lambda", config=config).invoke(
-            FunctionName=name, Payload=json.dumps(payload).encode()
-        )
+        # One attempt: a second one would run beside the first.
+        function = aws.client("lambda", _CONNECT_SECONDS, _ANSWER_SECONDS, attempts=1)
+        reply = function.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
         answer = json.loads(reply["Payload"].read())
     except (BotoCoreError, ClientError) as error:
         raise RemoteFailed(f"the function {name} cannot be invoked: {error}") from None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+from xapi_etl_processor import aws
 from xapi_etl_processor.deadlines import Deadline, call_with_deadline
 from xapi_etl_processor.errors import DeadlinePassed
 from xapi_etl_processor.sources.payloads import Receipt
@@ -182,14 +183,4 @@ def client() -> Any:
 
     boto3 takes 0.3 s to import, and most invocations have nothing to say to SQS.
     """
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "sqs",
-        config=Config(
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        ),
-    )
+    return aws.client("sqs", CONNECT_SECONDS, READ_SECONDS, ATTEMPTS)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from xapi_etl_processor import aws
 from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.sources.objects import S3Object
 
@@ -85,16 +86,13 @@ class Stores:
 
     @cached_property
     def _client(self) -> S3Client:
-        from botocore.config import Config
-
-        client = self._session.client(
+        client: S3Client = aws.client(
             "s3",
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                max_pool_connections=self.concurrency + 2,
-            ),
+            CONNECT_SECONDS,
+            READ_SECONDS,
+            ATTEMPTS,
+            session=self._session,
+            connections=self.concurrency + 2,
         )
         if self.owner:
 

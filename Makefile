@@ -15,6 +15,7 @@ WORKERS ?= 4
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
+STEP ?= 1
 DRILL ?=
 BENCH ?=
 PARTS ?=
@@ -97,8 +98,9 @@ mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count w
 		--only "$(ONLY)" >$(VENV)/mutants/generated.jsonl
 	@$(BIN)/python -m tests.mutants $(VENV)/mutants/generated.jsonl
 
-drill: $(VENV)/ready ## kill loaders and servers at random, then check the data: make drill KILLS=200
+drill: $(VENV)/ready ## kill loaders and servers at random, and servers at each step of an insert: make drill KILLS=200
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)
+	$(BIN)/python -m tests.faults.crash_points --step $(STEP)
 
 audit: $(VENV)/ready ## look for known vulnerabilities in the package's dependencies (asks PyPI)
 	$(BIN)/python -m venv $(VENV)/audit

@@ -28,6 +28,18 @@ def waiting(variables: dict[str, str], stderr: int = subprocess.PIPE) -> subproc
     )
 
 
+def ask(child: subprocess.Popen[bytes], payload: Any) -> bytes:
+    """The answer of a process that waits, as a line; empty if it was killed."""
+    assert child.stdin
+    assert child.stdout
+    try:
+        child.stdin.write(json.dumps(payload).encode() + b"\n")
+        child.stdin.flush()
+        return child.stdout.readline()
+    except OSError:
+        return b""
+
+
 def start(payload: Any, **variables: str) -> subprocess.Popen[bytes]:
     """A process that handles one payload and ends."""
     child = waiting(variables)

@@ -151,15 +151,9 @@ class Worker(threading.Thread):
 
     def _ask(self, payload: Any) -> bytes:
         """The answer as a line; empty if the loader was killed."""
-        assert self.loader.stdin
-        assert self.loader.stdout
+        self.busy.set()
         try:
-            self.loader.stdin.write(json.dumps(payload).encode() + b"\n")
-            self.loader.stdin.flush()
-            self.busy.set()
-            return self.loader.stdout.readline()
-        except OSError:
-            return b""
+            return child.ask(self.loader, payload)
         finally:
             self.busy.clear()
 

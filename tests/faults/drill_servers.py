@@ -51,15 +51,15 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [sys.executable, "-m", "local.clickhouse_server", "--port", str(self.port)]
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [*command, "--data", str(self._folder)], stdout=subprocess.DEVNULL
         )
         wait_for(lambda: answers(self.ask), 60)
 
     def kill(self) -> None:
         """Kill it, like a crash."""
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def create_tables(self) -> None:
         """Make the database and its tables, for the settings in the environment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -38,9 +38,15 @@ class Fault:
 
 @dataclass
 class TcpProxy:
-    """Passes connections on to a port; `sent` keeps what the clients sent."""
+    """Passes connections on to a port; `sent` keeps what the clients sent.
+
+    `before` is called with each piece that a client sent, before it is passed on. `turn` counts
+    the messages of clients: a piece that follows an answer begins another one.
+    """
 
     upstream: int
+    before: Callable[[bytes], object] = lambda _: None
+    turn: int = 0
     fault: Fault = field(default_factory=lambda: Fault(times=0))
     sent: bytearray = field(default_factory=bytearray)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -91,15 +97,20 @@ class TcpProxy:
         if fault.hold:
             fault.fired += 1
             self.ended.wait(fault.hold)
-        server = socket.create_connection(("127.0.0.1", self.upstream))
+        try:
+            server = socket.create_connection(("127.0.0.1", self.upstream))
+        except OSError:
+            _close(client)  # The server is down.
+            return
         for each in (client, server):
             # As the driver and the server do: else a piece may wait 40 ms for an acknowledgement.
             with suppress(OSError):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.append(server)
-        muted = threading.Event()
+        muted, answered = threading.Event(), threading.Event()
+        answered.set()
         back = threading.Thread(
-            target=self._replies, args=(server, client, fault, muted), daemon=True
+            target=self._replies, args=(server, client, fault, muted, answered), daemon=True
         )
         back.start()
         received = bytearray()
@@ -118,12 +129,21 @@ class TcpProxy:
                     server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
+                if answered.is_set():
+                    answered.clear()
+                    self.turn += 1
+                self.before(piece)
                 server.sendall(piece)
         _close(server)
         _close(client)
 
     def _replies(
-        self, server: socket.socket, client: socket.socket, fault: Fault, muted: threading.Event
+        self,
+        server: socket.socket,
+        client: socket.socket,
+        fault: Fault,
+        muted: threading.Event,
+        answered: threading.Event,
     ) -> None:
         passed = 0
         with suppress(OSError):
@@ -133,6 +153,7 @@ class TcpProxy:
                     at = fault.damage_after - passed
                     piece = piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
                 passed += len(piece)
+                answered.set()
                 if fault.delay:
                     fault.fired = fault.seen
                     self.ended.wait(fault.delay)

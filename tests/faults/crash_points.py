@@ -1,0 +1,237 @@
+"""Kills ClickHouse at every system call of an insert, one after the other, and judges the tables.
+
+    python -m tests.faults.crash_points
+
+It is started again, and the bundle is delivered until the loader says that it is done. Nothing may
+be lost or doubled then. Kinds of calls and their number are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
+
+import boto3
+import pytest
+
+from local import process
+from local.aws import loader_environment
+from tests.faults.drill_servers import Server
+from tests.faults.system_calls import KINDS, killed_at
+from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
+from tests.real_server import PASSWORD, RealServer
+from tests.samples import BAD_LINE, context, event_id, video
+from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import XapiEtlError
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.run import connections
+from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.storage.tables import EVENTS, FILES, REJECTED, VOIDED
+
+VIDEOS = 50
+KEY = "section/2001/video/2024-01-01T00-00-00Z_1.jsonl"
+DELIVERIES = 6
+"""How often SQS may have to deliver the bundle. Our limit: one kill needs two at most."""
+
+SECONDS_LEFT = 60
+
+
+def bundle() -> bytes:
+    """Statements of every kind: videos, another one, one that voids, a line that is rejected."""
+    void = {"id": "http://adlnet.gov/expapi/verbs/voided"}
+    voided = {"objectType": "StatementRef", "id": event_id(900)}
+    page = {"id": "https://example.org/page", "objectType": "Activity"}
+    lines: list[Any] = [video(n) for n in range(VIDEOS)]
+    lines += [video(800, verb={"id": "http://example.org/viewed"}, object=page)]
+    lines += [video(801, verb=void, object=voided)]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines) + BAD_LINE + b"\n"
+
+
+RIGHT = {"ids": VIDEOS, "rows": VIDEOS, "rejected": 1, "voided": 1, "ledger": [(53, 50, 2, 1)]}
+"""What the tables must hold in the end."""
+
+
+class Killable(Protocol):
+    """A server in a process of its own."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """What runs, or ran last."""
+
+    def start(self) -> None:
+        """Start it, with the data that it had."""
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+
+
+class Point(NamedTuple):
+    """A place at which a server was killed: the n-th of these calls of a thread, since the insert
+    into this table was sent; and what was in the tables in the end.
+    """
+
+    table: str
+    calls: str
+    nth: int
+    found: dict[str, Any]
+
+
+TABLES = (EVENTS, REJECTED, VOIDED, FILES)
+"""The tables that a load writes, in this order."""
+
+
+@dataclass
+class CrashPoints:
+    """A server that is killed, and a bundle that is loaded into it through a proxy."""
+
+    server: Killable
+    wire: TcpProxy
+    bucket: str
+    settings: Settings
+    points: list[Point] = field(default_factory=list)
+
+    def of_kind(self, calls: str, step: int = 1) -> int:
+        """Kill it at each of these calls of each insert; returns how many there were."""
+        before = len(self.points)
+        for table in TABLES:
+            for nth in count(1, step):
+                with self.database() as database:
+                    if not self._killed(f"INSERT INTO {database}.{table} ".encode(), calls, nth):
+                        break
+                    self.points.append(Point(table, calls, nth, self._found(database)))
+        return len(self.points) - before
+
+    @property
+    def wrong(self) -> list[Point]:
+        """The points after which something was lost or doubled."""
+        return [point for point in self.points if point.found != RIGHT]
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """A new database with the tables, also named in the environment."""
+        database = f"crash_{uuid4().hex[:8]}"
+        os.environ["CLICKHOUSE_DATABASE"] = database
+        if isinstance(self.server, RealServer):
+            self.server.create_tables(database, "ReplacingMergeTree(VERSION)")
+        else:
+            migrate(replace(self.settings, clickhouse_database=database))
+        connections.cache_clear()
+        yield database
+        connections(Settings.from_env(os.environ)).clickhouse.disconnect()
+        self.server.ask(f"DROP DATABASE {database}")
+
+    def _killed(self, insert: bytes, calls: str, nth: int) -> bool:
+        """Load the bundle; whether the server was killed meanwhile."""
+        running = self.server.process
+        assert running
+        loaded = threading.Event()
+        restarting = threading.Thread(target=self._restart, args=(running, loaded))
+        with ExitStack() as armed:
+
+            def arm(piece: bytes) -> None:
+                if insert in piece:
+                    self.wire.before = lambda _: None
+                    armed.enter_context(killed_at(running.pid, calls, nth))
+
+            self.wire.before = arm
+            restarting.start()
+            try:
+                self.deliver()
+            finally:
+                loaded.set()
+                restarting.join()
+        return running.poll() is not None
+
+    def _restart(self, running: subprocess.Popen[bytes], loaded: threading.Event) -> None:
+        while not loaded.is_set():
+            if running.poll() is not None:
+                self.server.start()
+                return
+            loaded.wait(0.01)
+
+    def deliver(self) -> None:
+        """Deliver the bundle, as SQS does, until the loader says that it is loaded."""
+        for number in range(DELIVERIES):
+            try:
+                handler({"bucket": self.bucket, "key": KEY}, context(SECONDS_LEFT))
+            except XapiEtlError:
+                assert number < DELIVERIES - 1, "it is never done"
+            else:
+                return
+
+    def _found(self, database: str) -> dict[str, Any]:
+        def one(sql: str) -> Any:
+            return self.server.ask(sql.format(f"{database}."))[0][0]
+
+        ledger = "SELECT lines, video, other, rejected FROM {}processed_files FINAL"
+        return {
+            "ids": one("SELECT uniqExact(event_id) FROM {}video_events"),
+            "rows": one("SELECT count() FROM {}video_events FINAL"),
+            "rejected": one("SELECT count() FROM {}rejected_statements FINAL"),
+            "voided": one("SELECT count() FROM {}voided_statements FINAL"),
+            "ledger": self.server.ask(ledger.format(f"{database}.")),
+        }
+
+
+@contextmanager
+def crash_points(server: Killable, endpoint: dict[str, str]) -> Iterator[CrashPoints]:
+    """A bucket with the bundle, and the settings of the server, also in the environment."""
+    bucket = f"crash-{uuid4().hex[:8]}"
+    with tcp_proxy(server.port) as wire, pytest.MonkeyPatch.context() as patch:
+        variables = loader_environment(wire.port, endpoint, bucket) | {"LOG_LEVEL": "CRITICAL"}
+        if isinstance(server, RealServer):
+            variables["CLICKHOUSE_PASSWORD"] = PASSWORD
+        for name, value in {**variables, "CLICKHOUSE_DATABASE": "x"}.items():
+            patch.setenv(name, value)
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key=KEY, Body=bundle())
+        s3.close()
+        yield CrashPoints(server, wire, bucket, Settings.from_env(os.environ))
+        connections.cache_clear()
+
+
+def main() -> int:
+    """Kill both servers at calls of every kind; 1 if anything was lost or doubled."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.crash_points", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument("--step", type=int, default=1, help="leave out others (%(default)s)")
+    step = parser.parse_args().step
+    wrong = 0
+    with process.s3() as endpoint, TemporaryDirectory() as name:
+        (folder := Path(name) / "old").mkdir()
+        old = RealServer(folder)
+        old.start()
+        servers: tuple[Server | RealServer, ...] = (Server(Path(name) / "current"), old)
+        for server in servers:
+            which = "18.16" if server is old else "current"
+            with crash_points(server, endpoint) as crashing:
+                for kind, calls in KINDS.items():
+                    number = crashing.of_kind(calls, step=step)
+                    print(f"ClickHouse {which}: {number} kills at {kind}", flush=True)
+                for point in crashing.wrong:
+                    print(f"WRONG: {point}")
+                wrong += len(crashing.wrong)
+            server.kill()
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.faults.http_proxy import S3Proxy
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.audit import contents
 from xapi_etl_processor.config import Settings
@@ -105,6 +106,38 @@ def test_lost_rows_are_unproven_by_counts_and_proven_by_content(
     # The last of the five lines.
     assert finding["lines"] == [5]
     assert by_content["lines_missing"] == 1
+
+
+def test_an_object_of_which_no_row_is_left_is_read_and_found_and_can_be_repaired(
+    loaded: Bucket, invoke: Invoke, ask: Ask, store: S3Proxy
+) -> None:
+    """The ledger calls it done; others are still told by their counts alone."""
+    remove_rows(ask, f"event_id IN ('{video(1)['id']}', '{video(2)['id']}')")
+    store.requests.clear()
+    answer = verified(invoke)
+    assert not answer["success"]
+    assert answer["objects_missing"] == 1
+    [finding] = answer["findings"]
+    assert (finding["key"], finding["finding"], finding["lines"]) == (FIRST, "differing", [1, 2])
+    assert [request.path.rpartition("/")[2] for request in store.asked("GET", ".jsonl")] == [
+        FIRST.rpartition("/")[2]
+    ]
+    repaired = verified(invoke, repair=True)
+    assert (repaired["success"], repaired["repaired"]) == (True, 1)
+    assert verified(invoke)["findings"] == []
+
+
+def test_an_object_all_of_whose_statements_another_one_has_too_is_right(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    again = loaded.put(FIRST.replace("_1", "_4"), video(1), video(2))
+    assert invoke({"mode": "bulk"})["success"]
+    ask("OPTIMIZE TABLE video_events FINAL")
+    rows = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(FIRST)}'"
+    moved = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(again)}'"
+    assert sorted([*ask(rows), *ask(moved)]) == [[0], [2]]
+    answer = verified(invoke)
+    assert (answer["success"], answer["findings"]) == (True, [])
 
 
 @pytest.mark.parametrize("merged", [False, True])

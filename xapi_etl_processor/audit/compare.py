@@ -28,10 +28,10 @@ Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent",
 
 right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
 ledger knows only other versions of it. differing: rows are missing, or there are more than the
-ledger counts. unproven: it has fewer rows of its own than the ledger counts, because its statements
-also came in another object or twice in this one, or because rows are missing; only its content can
-tell. recent: the ledger does not know it, and it may be on its way. unreadable: its content could
-not be read.
+ledger counts. unproven: it has fewer rows of its own than the ledger counts, but not none, because
+its statements also came in another object or twice in this one, or because rows are missing; only
+its content can tell. recent: the ledger does not know it, and it may be on its way. unreadable: its
+content could not be read.
 """
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
@@ -56,13 +56,16 @@ def check(
     """Compare objects, as a listing gives them, in order.
 
     With `content`, the objects that the ledger knows are read, and each of their statements is
-    looked for. Objects younger than `min_age_minutes` that the ledger does not know are recent, not
+    looked for; without it, only those of which no row is there although the ledger counts some.
+    Objects younger than `min_age_minutes` that the ledger does not know are recent, not
     missing. Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
     """
     clickhouse = run.connections.clickhouse
     versions = _ledger_counts(objects, clickhouse, run.deadline)
     counted = [obj for obj in objects if identity(obj) in versions]
     lines = _stored_lines(counted, clickhouse, run.deadline)
+    without = [obj for obj in counted if versions[identity(obj)] and not lines.get(obj.uri)]
+    to_read = counted if content else without
     keys = {key for _, key, _ in versions}
     young = datetime.now(UTC) - timedelta(minutes=min_age_minutes)
 
@@ -76,7 +79,7 @@ def check(
         return Check(obj, "missing", "not in the ledger")
 
     found = map(by_counts, objects)
-    yield from _by_content(found, read(counted, run), run) if content and counted else found
+    yield from _by_content(found, to_read, run) if to_read else found
 
 
 def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
@@ -115,13 +118,15 @@ class _Looking:
         return found._replace(kind="right", why="") if found.kind == "unproven" else found
 
 
-def _by_content(checks: Iterator[Check], readings: Iterator[Reading], run: Run) -> Iterator[Check]:
-    """The comparisons, with the content of the objects that the ledger knows, in order.
+def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) -> Iterator[Check]:
+    """The comparisons, in order, with the content of those objects that are to be read.
 
     The statements of many small objects are looked up together.
     """
     waiting: deque[_Looking] = deque()
-    for part in parts(_rows(checks, readings, waiting), lambda item: item[1].key):
+    wanted = {obj.uri for obj in to_read}
+    rows = _rows(checks, wanted, read(to_read, run), waiting)
+    for part in parts(rows, lambda item: item[1].key):
         keys = [row.key for _, row in part]
         known = stored(keys, run.connections.clickhouse, run.deadline)
         for looking, row in part:
@@ -133,13 +138,16 @@ def _by_content(checks: Iterator[Check], readings: Iterator[Reading], run: Run) 
 
 
 def _rows(
-    checks: Iterator[Check], readings: Iterator[Reading], waiting: deque[_Looking]
+    checks: Iterator[Check],
+    wanted: set[str],
+    readings: Iterator[Reading],
+    waiting: deque[_Looking],
 ) -> Iterator[tuple[_Looking, Row]]:
-    """The rows of the objects that the ledger knows; every object is added to `waiting`."""
+    """The rows of the objects whose URIs are wanted; every object is added to `waiting`."""
     for found in checks:
         looking = _Looking(found)
         waiting.append(looking)
-        if found.kind in ("right", "unproven", "differing"):
+        if found.obj.uri in wanted:
             reading = next(readings)
             try:
                 if reading.obj.etag == found.obj.etag:

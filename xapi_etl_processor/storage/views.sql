@@ -1,5 +1,12 @@
 -- The views that people read with; `migrate` makes all of them anew each time. Each is a plain view:
 -- what is replayed, voided or comes late counts at once.
+--
+-- They must run on every ClickHouse of docs/clickhouse.md (`make engines`). So:
+-- no tuple leaves a view, only arrays of tuples do: versions 25.5 and 25.8 take an element of it for a
+--   subcolumn, which the view does not have (code 47);
+-- no alias has the name of a column that it is made of: version 23.10 and the old analyzer take it
+--   for the alias itself (code 179);
+-- no function is younger than version 23.10.
 
 -- Each statement once, without those that were voided.
 CREATE OR REPLACE VIEW video_statements AS
@@ -22,7 +29,8 @@ WITH
         timestamp_source NOT IN ('key', 'none') AND (up_to >= 0 OR goes_on != 2)
     )) AS steps,
     arrayFill(step -> step.5 != 2, steps).5 AS playing,
-    maxMap(played_stretches.1, played_stretches.2) AS longest
+    maxMap(played_stretches.1, played_stretches.2) AS longest,
+    sumMapIf([assumeNotNull(video_length)], [1], video_length > 0) AS counted_lengths
 SELECT
     section_id, section, video_url, home_page, user_id, session,
     argMaxIf(video_title, (timestamp, event_id), video_title != '') AS title,
@@ -40,7 +48,8 @@ SELECT
     ) AS derived_stretches,
     if(empty(sent_stretches), derived_stretches, sent_stretches) AS stretches,
     groupArrayIf((up_to, on_from), is_seek AND up_to >= 0 AND on_from >= 0) AS seeks,
-    sumMapIf([assumeNotNull(video_length)], [1], video_length > 0) AS lengths,
+    counted_lengths.1 AS length_values,
+    counted_lengths.2 AS length_counts,
     max(verb = 'completed' OR ifNull(completion, false)) AS is_completed,
     ifNull(max(completion_threshold), 0) AS threshold,
     argMaxOrNullIf(position, (timestamp, event_id), position >= 0) AS stopped_at,
@@ -97,8 +106,9 @@ SELECT
     viewer.10 AS seeks
 FROM (
     WITH
-        sumMap(one.lengths.1, one.lengths.2) AS lengths,
-        arraySort(length -> (-length.2, -length.1), arrayZip(lengths.1, lengths.2)) AS most_frequent
+        sumMap(one.values_of_viewer, one.counts_of_viewer) AS of_video,
+        arraySort(length -> (-length.2, -length.1), arrayZip(of_video.1, of_video.2))
+            AS most_frequent
     SELECT
         section_id, section, video_url,
         argMaxIf(one.title, one.last_at, one.title != '') AS title,
@@ -109,6 +119,7 @@ FROM (
             if(one.threshold > 0, one.threshold, 1), one.stopped_at, one.furthest, one.seeks
         )) AS viewers
     FROM (
+        WITH sumMap(s.length_values, s.length_counts) AS of_viewer
         SELECT
             section_id, section, video_url, home_page, user_id,
             argMaxIf(s.title, (s.last_at, session), s.title != '') AS title,
@@ -120,7 +131,8 @@ FROM (
             argMax(s.stopped_at, (s.last_at, session)) AS stopped_at,
             max(s.furthest) AS furthest,
             groupArrayArray(s.seeks) AS seeks,
-            sumMap(s.lengths.1, s.lengths.2) AS lengths
+            of_viewer.1 AS values_of_viewer,
+            of_viewer.2 AS counts_of_viewer
         FROM video_sessions AS s
         GROUP BY section_id, section, video_url, home_page, user_id
     ) AS one

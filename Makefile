@@ -23,7 +23,9 @@ MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
 
-.PHONY: help run test test-fast bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
+ENGINES ?=
+
+.PHONY: help run test test-fast engines bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -89,6 +91,9 @@ simulate: $(VENV)/ready ## write the tables and curves of docs/scaling.md: half 
 
 backfill: $(VENV)/ready ## load up to 100,000 bundles while workers are killed, and write the table: five minutes
 	@$(BIN)/python -m benchmarks.backfill --write
+
+engines: $(VENV)/ready ## do the same on each ClickHouse that is tried, and compare: five minutes, and 0.5 GB for each
+	$(BIN)/python -m tests.engines $(ENGINES)
 
 bench-parts: $(VENV)/ready ## measure what many inserts do to ClickHouse: ten minutes; or make bench-parts PARTS="--seconds 2"
 	@$(BIN)/python -m benchmarks.parts $(PARTS)

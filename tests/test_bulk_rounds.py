@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
+from xapi_etl_processor import aws
 from xapi_etl_processor.commands import remote, unfinished
 from xapi_etl_processor.commands.rounds import added, complete, without_stop
 from xapi_etl_processor.errors import BadRequest, RemoteFailed
@@ -123,7 +123,7 @@ class Function:
 def test_a_function_that_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, function: Function, error: type[Exception], text: str
 ) -> None:
-    monkeypatch.setattr(boto3, "client", lambda *_, **__: function)
+    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
     with pytest.raises(error, match=text):
         remote.invoke("f", {"mode": "bulk"})
 
@@ -131,5 +131,5 @@ def test_a_function_that_fails_is_told(
 def test_a_functions_answer_is_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"success": True, "stop_reason": None}
     function = Function({"statusCode": 200, "body": json.dumps(body)})
-    monkeypatch.setattr(boto3, "client", lambda *_, **__: function)
+    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
     assert remote.invoke("f", {}) == body

@@ -98,7 +98,7 @@ class Scene:
             clickhouse.disconnect()
 
 
-class NotDone(XapiEtlError):
+class NotDone(Exception):
     """An object was not loaded: it is delivered again."""
 
 
@@ -164,7 +164,7 @@ class Deed:
     def do(self) -> None:
         try:
             DEEDS[self.name](self.scene, self.settings)
-        except XapiEtlError as error:
+        except (XapiEtlError, NotDone) as error:
             self.error = str(error)
 
 

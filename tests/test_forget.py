@@ -30,7 +30,7 @@ from tests.forgetting import (
 )
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import learners
-from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.clickhouse_client import ATTEMPTS, ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
@@ -272,6 +272,33 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
     assert forget("--sweep")["rows_removed"] == 1
     assert users(ask) == ["viewer-2", "viewer-3"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
+
+
+@pytest.mark.fault(26, 74, caught_by="the list is read again, whatever the insert's outcome")
+def test_a_load_whose_replies_are_lost_says_so_too(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    forget: Forget,
+    pauses: list[float],
+) -> None:
+    """Its rows are stored after everything of the learner was removed, and it never hears of it."""
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events " in sql:
+            if not ask("SELECT count() FROM forgotten_learners")[0][0]:
+                ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            raise ConnectionAbortedError
+
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    clickhouse.hook = lambda *_: None
+    assert len(pauses) == ATTEMPTS - 1
+    assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
+    assert forget("--sweep")["rows_removed"] == ATTEMPTS
+    assert users(ask) == ["viewer-2"]
 
 
 def hashes() -> str:

@@ -157,6 +157,7 @@ def test_of_repeated_rows_the_one_inserted_last_is_copied(
 
 STEPS = (
     "0001 is recorded",
+    'ALTER TABLE "schema_versions"',
     "RESET SETTING",
     "CREATE TABLE IF NOT EXISTS voided_statements",
     "CREATE TABLE IF NOT EXISTS video_events_old",

@@ -8,6 +8,7 @@ messages".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _ONLY_STATUS = "HeadBucket"
 """Its status says all that we ask. S3 gives this answer no length, nor errors without a body."""
 
-_ENDS = {"etag": '"', "last-modified": "GMT"}
-"""How the headers of S3 that we use end: of an answer to HEAD, nothing else shows where it ends."""
+_WHOLE = {"etag": re.compile(r'[^"]+|.*".*"'), "last-modified": re.compile(r".*GMT")}
+"""The headers of S3 that we use: of an answer to HEAD, nothing else shows where it ends."""
 
 
 def client(
@@ -65,7 +66,7 @@ def _keep_from_parser(operation_model: Any, response_dict: dict[str, Any], **_: 
 
 
 def _repeat_if_cut(
-    most: int, response: Any, operation: Any, attempts: int, **_: Any
+    total_attempts: int, response: Any, operation: Any, attempts: int, **_: Any
 ) -> float | None:
     """Seconds to wait before the next attempt, None if the answer is whole."""
     if response is None:
@@ -77,7 +78,7 @@ def _repeat_if_cut(
     whole = _is_whole(operation, http.status_code, http.headers, body)
     if whole and not (no_page and http.status_code == 200):
         return None
-    if attempts < most:
+    if attempts < total_attempts:
         return float(min(2 ** (attempts - 1), 4))
     from botocore.exceptions import ConnectionClosedError
 
@@ -89,7 +90,7 @@ def _is_whole(operation: Any, status: int, headers: Mapping[str, str], body: obj
     is_head = operation.http["method"] == "HEAD"
     if is_head and (status >= 300 or operation.name == _ONLY_STATUS):
         return True
-    if not all(headers.get(name, end).endswith(end) for name, end in _ENDS.items()):
+    if any(name in headers and not form.fullmatch(headers[name]) for name, form in _WHOLE.items()):
         return False
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return True

@@ -9,6 +9,7 @@ puts them right, which the health check repeats, and fails, so that the objects 
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -30,7 +31,7 @@ CLOCK_SECONDS = 60
 
 
 class State(NamedTuple):
-    """What loads must heed, in short: a load compares it with what it saw before.
+    """A summary of what loads must heed, which a load compares with an earlier one.
 
     `forgotten` and `replaced` are the number of notes and the time of the last one, and
     `replaced_at` that time in seconds since 1970. `learner_ids` is the id of the key under which
@@ -68,7 +69,8 @@ def note_replaced(
         "kind": ["replaced"] * len(objects),
         "subject": [obj.uri for obj in objects],
         "value": [obj.etag for obj in objects],
-        "version": [obj.modified_ms or 0 for obj in objects],
+        # Unknown is later than every version that is being loaded now.
+        "version": [obj.modified_ms or round(time.time() * 1000) for obj in objects],
     }
     clickhouse.insert(TABLE, columns, deadline, on_all_replicas(clickhouse, TABLE))
 

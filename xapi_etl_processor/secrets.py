@@ -61,13 +61,16 @@ def _secret(variable: str, arn: str, field: str, deadline: Deadline) -> str:
 
 
 def _unreadable(variable: str, arn: str, error: Exception) -> ConfigurationError:
+    from botocore.exceptions import HTTPClientError
+
     answer = getattr(error, "response", None)
-    if answer:
-        reason = answer["Error"]["Code"]
-        advice = "check the ARN, and that the function may call secretsmanager:GetSecretValue on it"
-    else:
-        reason = f"no whole answer, {type(error).__name__}"
+    reason = answer["Error"]["Code"] if answer else type(error).__name__
+    advice = "check the ARN, and that the function may call secretsmanager:GetSecretValue on it"
+    if isinstance(error, HTTPClientError | DeadlinePassed):
+        reason = f"no whole answer, {reason}"
         advice = "check that the function's network reaches Secrets Manager; if so, try again"
+    elif not answer:
+        advice = "check the ARN, and the credentials and the region of AWS"
     return ConfigurationError(f"{variable}: {arn} cannot be read ({reason}): {advice}")
 
 

@@ -27,7 +27,7 @@ def invoke(name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         function = aws.client("lambda", _CONNECT_SECONDS, _ANSWER_SECONDS, attempts=1)
         reply = function.invoke(FunctionName=name, Payload=json.dumps(payload).encode())
         answer = json.loads(reply["Payload"].read())
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise RemoteFailed(f"the function {name} cannot be invoked: {error}") from None
     if "FunctionError" in reply or not isinstance(answer, dict) or "body" not in answer:
         text = answer.get("errorMessage") if isinstance(answer, dict) else None

@@ -101,10 +101,10 @@ def _to_put_right(commands: Mapping[str, Any]) -> str | None:
     if not commands:
         return None
     first, *others = commands
-    more = f" and {len(others)} more commands (load_notes has them)" if others else ""
+    more = f", and {len(others)} more commands (SELECT subject FROM load_notes)" if others else ""
     return (
-        "loads stored rows of what was forgotten, replaced or made pseudonymous at the same moment:"
-        f" run `{first}`{more}, which puts it right"
+        "a load stored rows of a learner, an object's version or plain ids while these were being"
+        f" forgotten, replaced or made pseudonyms: run `python -m xapi_etl_processor {first}`{more}"
     )
 
 

@@ -85,8 +85,8 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         noted = again
     raise ClickHouseUnavailable(
         "statements of the learners are stored again and again: something writes to"
-        f" {clickhouse.database}.{EVENTS} that is older than this version; stop it, then forget"
-        " them again"
+        f" {clickhouse.database}.{EVENTS} that is older than this version, or many loads run at"
+        " once: stop them, then forget them again"
     )
 
 
@@ -173,8 +173,8 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     load said that it stored their statements again.
     """
     known = Learners(clickhouse)
-    known.refresh()
     noted = notes.overtaken(clickhouse).get(notes.SWEEP)
+    known.refresh()
     if not dry_run:
         wait_for_loads(clickhouse)
     rows = 0

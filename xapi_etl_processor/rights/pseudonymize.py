@@ -58,8 +58,8 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
             return {**done, "dry_run": False}
     raise ClickHouseUnavailable(
         "ids are stored as they are again and again: something writes to"
-        f" {clickhouse.database}.{EVENTS} that is older than this version; stop it, then"
-        " pseudonymize again"
+        f" {clickhouse.database}.{EVENTS} that is older than this version, or many loads run at"
+        " once: stop them, then pseudonymize again"
     )
 
 

@@ -77,6 +77,7 @@ def migrate(settings: Settings) -> list[str]:
     server.migrate(database, SCHEMA, cluster)
     applied = sorted(_applied(server, database) - before)
     with server.connection("") as connection:
+        _drop_windows(connection, database)
         if applied:
             _drop_if_empty(connection, database)
         _bound_rejected(connection, database, settings.rejected_days)
@@ -151,6 +152,14 @@ def _accept_edits(server: ClickhouseCluster, database: str) -> None:
     ]
     if edited:
         server.repair(database, SCHEMA, versions=edited, write=True)
+    if not _applied(server, database):
+        return
+    # Repairing adds a row and then removes the former one: it may have been interrupted in between.
+    former = tuple(FORMER_MD5.items())
+    with server.connection("") as connection:
+        table, where = f"{database}.schema_versions", f"WHERE (version, md5) IN {former}"
+        if connection.query(f"SELECT 1 FROM {table} {where}"):
+            connection.command(f"ALTER TABLE {table}\nDELETE {where} SETTINGS mutations_sync = 2")
 
 
 def _drop_windows(connection: Connection, database: str) -> None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 
 from xapi_etl_processor import notes
 from xapi_etl_processor.deadlines import DaemonThreads
-from xapi_etl_processor.errors import LoadOvertaken, XapiEtlError
+from xapi_etl_processor.errors import (
+    ClickHouseError,
+    ConfigurationError,
+    LoadOvertaken,
+    XapiEtlError,
+)
 from xapi_etl_processor.learners import FRESH_SECONDS, people
 from xapi_etl_processor.run import Outcome, Run, Status, Stop, StopReason, stop_after
 from xapi_etl_processor.sources.objects import S3Object
@@ -105,18 +111,28 @@ class Storing:
 
     def _complete(self, batch: Batch) -> None:
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
-        if self._reply:
-            self._reply.result()
-        if batch.rejected:
-            ledger.record_rejected(clickhouse, batch.rejected, deadline)
-        if batch.voided:
-            ledger.record_voided(clickhouse, batch.voided, deadline)
-        if batch.rows or batch.rejected:
-            self._learners.refresh(deadline)
-            self._check_overtaken(batch, stored=True)
+        try:
+            if self._reply:
+                self._reply.result()
+            if batch.rejected:
+                ledger.record_rejected(clickhouse, batch.rejected, deadline)
+            if batch.voided:
+                ledger.record_voided(clickhouse, batch.voided, deadline)
+        except ClickHouseError:
+            # Rows may be stored all the same.
+            with suppress(ClickHouseError, ConfigurationError):
+                self._look_again(batch)
+            raise
+        self._look_again(batch)
         done = [(o.obj, o.counts) for o in batch.outcomes if o.status is Status.PROCESSED]
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
+
+    def _look_again(self, batch: Batch) -> None:
+        """Raises LoadOvertaken if the batch, which may be stored now, should not be."""
+        if batch.rows or batch.rejected or any(o.counts.video for o in batch.outcomes):
+            self._learners.refresh(self.run.deadline)
+            self._check_overtaken(batch, stored=True)
 
     def _check_overtaken(self, batch: Batch, *, stored: bool) -> None:
         """Raises LoadOvertaken if the batch has what must not be stored since it was read: rows of
@@ -128,8 +144,8 @@ class Storing:
         """
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
         found: dict[str, str] = {}
-        if problem := self._learners.ids_problem(deadline):
-            found[notes.PSEUDONYMIZE] = problem
+        if self._learners.ids_problem(deadline):
+            found[notes.PSEUDONYMIZE] = "ids became pseudonyms"
         if self._learners.changes != batch.learners_seen and self._has_forgotten(batch):
             found[notes.SWEEP] = "a learner was forgotten"
         for obj in self._replaced(batch):
@@ -138,8 +154,8 @@ class Storing:
             return
         if stored:
             notes.note_overtaken(clickhouse, list(found), deadline)
-        reason = next(iter(found.values()))
-        raise LoadOvertaken(f"while objects were loaded, {reason}: load the objects again")
+        reasons = " and ".join(found.values())
+        raise LoadOvertaken(f"while objects were loaded, {reasons}: load the objects again")
 
     def _has_forgotten(self, batch: Batch) -> bool:
         # Who was forgotten is on the list by name and by pseudonym.
@@ -152,6 +168,7 @@ class Storing:
         seen, now = self.run.notes_seen, self._learners.state
         if seen is None or now is None or now.replaced == seen.replaced:
             return []
-        objects = list(batch.objects.values())
+        ended = {outcome.obj.uri: outcome.obj for outcome in batch.outcomes}
+        objects = list((ended | batch.objects).values())
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
         return notes.replaced_since(clickhouse, objects, seen, deadline)

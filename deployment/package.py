@@ -45,6 +45,7 @@ _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/storage/migrations.py"),
     Path("xapi_etl_processor/storage/replication.py"),
     Path("xapi_etl_processor/storage/schema"),
+    Path("xapi_etl_processor/storage/views.sql"),
 )
 """The command line, migrations and docs: the handler does not use them, and some need libraries
 that the package does not have."""

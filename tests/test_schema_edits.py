@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from clickhouse_migrations.exceptions import MigrationException
@@ -11,6 +12,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests import former_schema
 from tests.conftest import Ask, Template
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.errors import ClickHouseRefused
 from xapi_etl_processor.storage import migrations
 from xapi_etl_processor.storage.migrations import migrate
 
@@ -42,6 +44,20 @@ def test_an_applied_file_that_was_edited_otherwise_is_refused(
     former_schema.create(unmigrated, upto=1)
     monkeypatch.setattr(migrations, "FORMER_MD5", {})
     with pytest.raises(MigrationException, match="md5"):
+        migrate(unmigrated)
+
+
+def test_a_view_that_the_server_refuses_to_read_is_named_with_its_version(
+    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Versions 25.5 and 25.8 took views that they could not read."""
+    (views := tmp_path / "views.sql").write_text(
+        "CREATE OR REPLACE VIEW good AS\nSELECT 1 AS one;\n"
+        "CREATE OR REPLACE VIEW bad AS\nSELECT one FROM good;\n"
+        "CREATE OR REPLACE VIEW good AS\nSELECT 2 AS other;\n"
+    )
+    monkeypatch.setattr(migrations, "VIEWS", views)
+    with pytest.raises(ClickHouseRefused, match=r"ClickHouse \d+\..* the view bad \(code 47\)"):
         migrate(unmigrated)
 
 

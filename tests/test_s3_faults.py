@@ -354,7 +354,7 @@ def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     assert ask(IDS) == ids(range(200))
     begun = [int(re.findall(r"\d+", r.range)[0]) for r in store.requests if r.range]
     parts = {0, *range(s3.SMALL_BYTES, len(body), s3.PART_BYTES)}
-    # One more than there are parts: from where the answer ended, which may be before its first byte.
+    # One more than there are parts: from where the answer ended, maybe before its first byte.
     assert parts <= set(begun)
     assert len(begun) > len(parts)
 

@@ -99,7 +99,7 @@ class Scene:
 
 
 class NotDone(Exception):
-    """An object was not loaded: it is delivered again."""
+    """An object was not loaded, and must be delivered again."""
 
 
 DEEDS = {
@@ -169,7 +169,10 @@ class Deed:
 
 
 def hold(wire: TcpProxy, turn: int, first: Deed, second: Deed) -> bool:
-    """Do both, the first one held before its message of this number; whether it has so many."""
+    """Do both, and hold the first one before its message number `turn` until the second is done.
+
+    Returns whether the first one sends that many messages.
+    """
     reached, go_on = threading.Event(), threading.Event()
     wire.turn = 0
 

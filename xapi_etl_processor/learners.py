@@ -117,7 +117,7 @@ class Learners:
         has pseudonyms, and under this key. Raises as `pseudonym_key`.
         """
         noted = self.state.learner_ids if self.state else ""
-        own = key_id(pseudonym_key(self.clickhouse.settings, deadline)) if self.pseudonymous else ""
+        own = self._own_key(deadline)
         if noted in ("", own):
             return ""
         under = f"under the key {own}" if own else "as they are (LEARNER_IDS is plain)"
@@ -129,9 +129,14 @@ class Learners:
     def note_ids(self, deadline: Deadline = FOREVER) -> None:
         """Before the first pseudonyms are stored: note that all ids are, under this key."""
         if self.pseudonymous and self.state and not self.state.learner_ids:
-            key = key_id(pseudonym_key(self.clickhouse.settings, deadline))
-            notes.note_learner_ids(self.clickhouse, key, deadline)
+            notes.note_learner_ids(self.clickhouse, self._own_key(deadline), deadline)
             self.refresh(deadline)
+
+    def _own_key(self, deadline: Deadline) -> str:
+        """The id of the key for pseudonyms, '' if ids are stored as they are."""
+        return (
+            key_id(pseudonym_key(self.clickhouse.settings, deadline)) if self.pseudonymous else ""
+        )
 
     @property
     def anybody(self) -> bool:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tests.faults.tcp_proxy import close_end
+
 
 @dataclass
 class CutAnswers:
@@ -44,9 +46,7 @@ class CutAnswers:
 
     def close(self) -> None:
         """Accept nothing more."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        close_end(self._listener)
 
 
 @dataclass
@@ -82,10 +82,8 @@ class _Passing:
         self._end()
 
     def _end(self) -> None:
-        for end in (self.client, self.server):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        close_end(self.client)
+        close_end(self.server)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class TcpProxy:
         """Close all connections."""
         self.ended.set()
         for each in (self._listener, *self._open):
-            _close(each)
+            close_end(each)
 
     def _accept(self) -> None:
         while True:
@@ -100,7 +100,7 @@ class TcpProxy:
         try:
             server = socket.create_connection(("127.0.0.1", self.upstream))
         except OSError:
-            _close(client)  # The server is down.
+            close_end(client)  # The server is down.
             return
         for each in (client, server):
             # As the driver and the server do: else a piece may wait 40 ms for an acknowledgement.
@@ -134,8 +134,8 @@ class TcpProxy:
                     self.turn += 1
                 self.before(piece)
                 server.sendall(piece)
-        _close(server)
-        _close(client)
+        close_end(server)
+        close_end(client)
 
     def _replies(
         self,
@@ -159,10 +159,11 @@ class TcpProxy:
                     self.ended.wait(fault.delay)
                 if not muted.is_set() and client not in self._frozen:
                     client.sendall(piece)
-        _close(client)
+        close_end(client)
 
 
-def _close(end: socket.socket) -> None:
+def close_end(end: socket.socket) -> None:
+    """Close an end of a connection, so that a thread that waits for it stops waiting."""
     with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()

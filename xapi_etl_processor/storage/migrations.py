@@ -37,8 +37,8 @@ FORMER_MD5 = {
     4: "ef8a67419c22edda32b6271607123dfc",
     5: "4b3978cbd9ad3d478a4c037f6fdf6413",
 }
-"""Of files that were edited once they could be applied: they had windows of deduplication and
-views. What a database got from the former ones, BEFORE and VIEWS put right."""
+"""By a file's number: its MD5 before it was edited. The former files gave tables deduplication
+windows, and made the views. `_drop_windows`, BEFORE and VIEWS bring such databases forward."""
 
 INSERT_SECONDS = 2 * REPLY_SECONDS
 """How long inserts that run during an exchange are waited for. Our limit: the loader gives an

@@ -135,9 +135,9 @@ class Storing:
             self._check_overtaken(batch, stored=True)
 
     def _check_overtaken(self, batch: Batch, *, stored: bool) -> None:
-        """Raises LoadOvertaken if the batch has what must not be stored since it was read: rows of
-        somebody who was forgotten, of a version that was replaced, or ids as they are where they
-        became pseudonyms.
+        """Raises LoadOvertaken if the batch holds what may no longer be stored: rows of somebody
+        who was forgotten or of a version that was replaced since it was read, or plain ids where
+        ids have become pseudonyms.
 
         Whoever loads its objects again leaves that out. If the batch is stored already, the
         commands that put it right are noted.

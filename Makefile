@@ -92,7 +92,7 @@ simulate: $(VENV)/ready ## write the tables and curves of docs/scaling.md: half 
 backfill: $(VENV)/ready ## load up to 100,000 bundles while workers are killed, and write the table: five minutes
 	@$(BIN)/python -m benchmarks.backfill --write
 
-engines: $(VENV)/ready ## do the same on each ClickHouse that is tried, and compare: five minutes, and 0.5 GB for each
+engines: $(VENV)/ready ## do the same on each ClickHouse that is tried, and compare: seven minutes, and 0.5 GB for each; or ENGINES=ci
 	$(BIN)/python -m tests.engines $(ENGINES)
 
 bench-parts: $(VENV)/ready ## measure what many inserts do to ClickHouse: ten minutes; or make bench-parts PARTS="--seconds 2"

@@ -15,9 +15,10 @@ from urllib.parse import unquote
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.engines.versions import ENGINES
 from tests.samples import BAD_LINE, VIDEO, event_id, other, video
 from tests.test_promised_payloads import BULK, HEALTH_CHECK
-from xapi_etl_processor import reference
+from xapi_etl_processor import clickhouse_errors, reference
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ConfigurationError
@@ -313,3 +314,22 @@ def test_the_package_imports_nothing_that_the_deployment_lacks() -> None:
         "boto3",
     }
     assert not loaded & local_only
+
+
+def test_the_versions_that_are_said_to_be_tried_are_those_that_are_tried() -> None:
+    rows = re.findall(r"^\| (\d+\.\d+)( \(LTS\))? \| (.*) \|$", PAGES["docs/clickhouse.md"], re.M)
+    said = {(version, bool(lts)): text for version, lts, text in rows}
+    assert list(said) == list(
+        dict.fromkeys((engine.version, engine.lts) for engine in ENGINES if not engine.old_analyzer)
+    )
+    for engine in ENGINES:
+        text = said[engine.version, engine.lts]
+        assert ("with each change" in text) >= engine.ci
+        assert all(f"`{step}` is left out" in text for step in engine.without)
+
+
+def test_the_oldest_version_is_the_same_everywhere() -> None:
+    oldest = ENGINES[0].version
+    assert f"Use {oldest} or later" in PAGES["docs/clickhouse.md"]
+    assert re.search(rf"must be {oldest} or\s+later", PAGES["docs/configuration.md"])
+    assert clickhouse_errors.CODES[62].remedy == f"use ClickHouse {oldest} or later"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from xapi_etl_processor import errors
+from xapi_etl_processor.clickhouse_errors import meaning
 from xapi_etl_processor.errors import BadRequest, ClickHouseError, S3Error, XapiEtlError
 
 RETRY_CAN_HELP = {
@@ -62,3 +65,16 @@ def test_every_exception_of_the_module_is_in_the_one_hierarchy() -> None:
     assert found == set(below(XapiEtlError))
     assert all(e.__name__.startswith("S3") for e in below(S3Error))
     assert len(set(below(ClickHouseError))) == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Table system.processes doesn't exist. (UNKNOWN_TABLE)",
+        "Unknown table expression identifier 'system.clusters' in scope SELECT 1",
+    ],
+)
+def test_a_table_of_the_server_that_is_missing_is_not_to_be_migrated(text: str) -> None:
+    assert "migrate" not in meaning(60, text).remedy
+    ours = "Table xapi.nope does not exist. Maybe you meant system.one?"
+    assert "migrate" in meaning(60, ours).remedy

@@ -20,7 +20,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.storage import inspection
-from xapi_etl_processor.storage.tables import TYPES
+from xapi_etl_processor.storage.tables import TYPES, VIEWS
 
 CHECK = {"health_check": True}
 
@@ -91,7 +91,7 @@ def test_the_health_check_changes_nothing(
     invoke(CHECK)
     assert set(asked) == {"SELECT", "INSERT", "SHOW"}
     # Each is a round trip: with 80 ms each, a healthy ClickHouse must not look too slow.
-    assert len(asked) <= 15
+    assert len(asked) <= 15 + len(VIEWS), asked
     assert "block" not in points
     written = ("video_events", "processed_files", "rejected_statements", "voided_statements")
     for table in written:
@@ -182,6 +182,44 @@ def test_a_server_that_cannot_tell_rights_causes_no_warning(
     clickhouse.hook = refuse
     answer = invoke(CHECK)
     assert (answer.status, answer["clickhouse"]["warning"]) == (200, None)
+
+
+@pytest.mark.check("S9")
+def test_rights_are_seen_on_servers_that_do_not_know_show_grants_final(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if sql == "SHOW GRANTS FINAL":
+            raise RuntimeError("Code: 62. DB::Exception: Syntax error: failed at FINAL")
+
+    clickhouse.hook = refuse
+    assert "ALTER, DROP, TRUNCATE" in invoke(CHECK)["clickhouse"]["warning"]
+
+
+def test_a_view_that_the_server_does_not_read_is_named_with_its_version(
+    settings: Settings, ask: Ask
+) -> None:
+    ask("CREATE VIEW changed AS SELECT 1 AS one")
+    ask("CREATE OR REPLACE VIEW video_seeks AS SELECT one FROM changed")
+    ask("CREATE OR REPLACE VIEW changed AS SELECT 1 AS other")
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    said = f"ClickHouse {clickhouse['version']} does not read the view video_seeks: run"
+    assert said in clickhouse["warning"]
+    # Loading works.
+    assert status == 200
+
+
+def test_a_view_that_the_user_may_not_read_causes_no_warning(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if re.search(r"FROM \w+\.(video_seeks|viewer_progress) ", sql):
+            raise RuntimeError("Code: 497. DB::Exception: loader: Not enough privileges.")
+
+    clickhouse.hook = refuse
+    assert "view" not in invoke(CHECK)["clickhouse"]["warning"]
 
 
 def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests import former_schema
 from tests.conftest import Ask, Template
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import ClickHouseRefused
-from xapi_etl_processor.storage import migrations
+from xapi_etl_processor.storage import migrations, tables
 from xapi_etl_processor.storage.migrations import migrate
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,11 @@ def test_an_applied_file_that_was_edited_otherwise_is_refused(
     monkeypatch.setattr(migrations, "FORMER_MD5", {})
     with pytest.raises(MigrationException, match="md5"):
         migrate(unmigrated)
+
+
+def test_the_views_that_are_made_are_those_that_the_health_check_asks() -> None:
+    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", migrations.VIEWS.read_text(), re.M)
+    assert made == list(tables.VIEWS)
 
 
 def test_a_view_that_the_server_refuses_to_read_is_named_with_its_version(

@@ -23,10 +23,11 @@ _WAIT = "it is tried again, and you need to do nothing"
 _FEWER_WRITERS = "lower MaximumConcurrency if it happens often"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"
-_VERSION = "use ClickHouse 22.2 or later"
+_VERSION = "use ClickHouse 23.10 or later"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 ACCESS_DENIED = 497
+UNKNOWN_TABLE = 60
 
 CODES = {
     16: Meaning("NO_SUCH_COLUMN_IN_TABLE", "fatal", f"a column is missing: {MIGRATE}"),
@@ -35,7 +36,7 @@ CODES = {
     47: Meaning("UNKNOWN_IDENTIFIER", "fatal", f"a column is missing: {MIGRATE}"),
     50: Meaning("UNKNOWN_TYPE", "fatal", _VERSION),
     53: Meaning("TYPE_MISMATCH", "fatal", "compare the table with docs/tables.md: it was changed"),
-    60: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
+    UNKNOWN_TABLE: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
     62: Meaning("SYNTAX_ERROR", "fatal", _VERSION),
     81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
     115: Meaning("UNKNOWN_SETTING", "fatal", _VERSION),
@@ -83,10 +84,12 @@ MERGES_LAG = Meaning(
 )
 TOO_MANY_PARTITIONS = Meaning("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
 MEMORY_LIMIT_EXCEEDED = 241
+SYSTEM_TABLE = Meaning("UNKNOWN_TABLE", "fatal", f"a table of the server itself: {_VERSION}")
 QUERY_MEMORY = Meaning(
     "MEMORY_LIMIT_EXCEEDED", "retry", "lower BATCH_ROWS, or raise the user's max_memory_usage"
 )
 _OF_THE_QUERY = re.compile(r"query memory limit|\(for query\)", re.IGNORECASE)
+_OF_THE_SERVER = re.compile(r"\bsystem\.\w")
 UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
 
 SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 388, ACCESS_DENIED)
@@ -100,7 +103,8 @@ LOGIN_REFUSED = (192, 193, 194, 516)
 def meaning(code: int, text: str) -> Meaning:
     """What an error means.
 
-    Two codes can mean two things. 252: merges are behind, which passes, or one insert has too many
+    Three codes can mean two things. 60: a table of ours is missing, or one of the server itself, which
+    no migration makes. 252: merges are behind, which passes, or one insert has too many
     partitions, which does not. 241: the server has no memory left, which passes, or this query has
     reached its own limit.
     """
@@ -108,4 +112,6 @@ def meaning(code: int, text: str) -> Meaning:
         return TOO_MANY_PARTITIONS if "partitions for single" in text.lower() else MERGES_LAG
     if code == MEMORY_LIMIT_EXCEEDED and _OF_THE_QUERY.search(text):
         return QUERY_MEMORY
+    if code == UNKNOWN_TABLE and _OF_THE_SERVER.search(text.partition("Maybe you meant")[0]):
+        return SYSTEM_TABLE
     return CODES.get(code, UNLISTED)

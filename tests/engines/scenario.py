@@ -33,6 +33,7 @@ from tests.test_dashboards import queries
 from xapi_etl_processor.cli import main as command_line
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.modes import health
 from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.storage.tables import TYPES
 
@@ -41,7 +42,7 @@ JANUARY = grafana.Range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 31, 
 MOMENTS = {
     *("inserted_at", "row_version", "processed_at", "run_id", "rejected_at", "forgotten_at"),
     *("duration_ms", "latency_ms", "version", "modified", "noted_at", "created_at"),
-    *("freshness", "applied", "bytes"),
+    *("freshness", "applied", "bytes", "example"),
 }
 """Columns and keys that no two runs have alike."""
 
@@ -119,13 +120,13 @@ class Scenario:
     def steps(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """What is done, in order, each with its name."""
         yield "migrate", lambda: migrate(self.settings)
+        self._keep_empty_parts(self.settings.clickhouse_database)
         yield "migrate again", lambda: migrate(self.settings)
         yield "health of empty tables", lambda: self.invoke({"health_check": True})["clickhouse"]
         self.upload()
         yield "load", lambda: self.invoke({"mode": "bulk"})
         yield "load again", lambda: self.invoke({"mode": "bulk"})
         yield "load by force", lambda: self.invoke({"mode": "bulk", "force_reprocess": True})
-        yield from self._readers("loaded")
         yield "replace", self._replace
         yield "verify content", lambda: self.run("verify", "--content", "--json")
         somebody = "SELECT max(user_id) FROM video_events WHERE section_id = 2001"
@@ -138,7 +139,7 @@ class Scenario:
         yield "rejects", lambda: self.run("rejects", "--json")
         yield "verify", lambda: self.run("verify", "--json")
         yield "report", self._report
-        yield from self._readers("forgotten")
+        yield from self._readers()
         yield "health", lambda: self.invoke({"health_check": True})["clickhouse"]
         yield "rows of 0.1", self._version_0_1
 
@@ -150,32 +151,44 @@ class Scenario:
         asked = {"bucket": self.settings.bucket, "key": whole.key, "replace": True}
         return self.invoke(asked)
 
+    def _keep_empty_parts(self, database: str) -> None:
+        """Have parts stay whose rows were all removed.
+
+        Before version 26.3, a server that is started twice may show what they cover for a moment
+        (ClickHouse's pull request 98698), and old engines are started for each query.
+        """
+        tables = "SELECT name FROM system.tables WHERE engine LIKE '%%MergeTree' AND database = %(database)s"
+        for (table,) in self.client.execute(tables, {"database": database}):
+            self.client.execute(
+                f"ALTER TABLE {database}.{table} MODIFY SETTING remove_empty_parts = 0"
+            )
+
     def _report(self) -> Any:
         with TemporaryDirectory() as folder:
             made = self.run("report", "--all", "-o", f"{folder}/pages", "--csv", f"{folder}/csv")
             tables = {path.name: path.read_text() for path in Path(folder, "csv").rglob("*.csv")}
             return [made[0], sorted(p.name for p in Path(folder, "pages").iterdir()), tables]
 
-    def _readers(self, when: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    def _readers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Tables, views, and the queries of the dashboards and the pages."""
         for table in TYPES:
             if table != "forgotten_learners":
-                yield f"{when}: {table}", partial(self.ask, f"SELECT * FROM {table} FINAL")
+                yield f"{table}", partial(self.ask, f"SELECT * FROM {table} FINAL")
         for view in re.findall(
             r"^CREATE OR REPLACE VIEW (\w+)",
             (ROOT / "xapi_etl_processor/storage/views.sql").read_text(),
             re.MULTILINE,
         ):
-            yield f"{when}: {view}", partial(self.ask, f"SELECT * FROM {view}")
+            yield f"{view}", partial(self.ask, f"SELECT * FROM {view}")
         named = {"section": str(SECTION), "video": self._video()}
         for name in grafana.DASHBOARDS:
             for title, sql in queries(name).items():
                 if title == "Migrations":
                     continue  # It shows when they were applied.
                 sent = grafana.sent(sql, named, JANUARY)
-                yield f"{when}: {name}: {title}", partial(self.ask, sent)
+                yield f"{name}: {title}", partial(self.ask, sent)
         for name, sql in documented():
-            yield f"{when}: {name}", partial(self.ask, sql)
+            yield f"{name}", partial(self.ask, sql)
 
     def _video(self) -> str:
         found = self.client.execute("SELECT max(video_url) FROM video_events")
@@ -185,6 +198,7 @@ class Scenario:
         """A database of before this version, with rows, is brought forward."""
         old = replace(self.settings, clickhouse_database="version_0_1")
         former_schema.create(old, upto=1)
+        self._keep_empty_parts(old.clickhouse_database)
         rows = [
             (
                 f"{{00000000-0000-4000-8000-00000000000{n}}}".upper(),
@@ -205,6 +219,8 @@ class Scenario:
 
 def main() -> int:
     """Do everything; each step prints a line of JSON with what it found, or its error."""
+    # An engine that is started for each query needs longer than a server may take.
+    health.SERVICE_SECONDS = 60
     settings = Settings.from_env(os.environ)
     scenario = Scenario(settings)
     with contextlib.suppress(scenario.s3.exceptions.BucketAlreadyOwnedByYou):

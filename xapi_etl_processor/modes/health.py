@@ -90,6 +90,9 @@ def _check_clickhouse(
                 ask, engines, settings.clickhouse_cluster
             )
             warnings.append(warning)
+            warnings.append(
+                inspection.unreadable_view(ask, clickhouse.database, engines, found["version"])
+            )
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)
     found["warning"] = "; ".join(filter(None, warnings)) or None

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xapi_etl_processor.clickhouse_errors import MIGRATE
-from xapi_etl_processor.errors import ClickHouseRefused
-from xapi_etl_processor.storage.tables import EVENTS, TYPES, VIEWS
+from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseRefused
+from xapi_etl_processor.storage.tables import EVENTS, STATEMENTS, TYPES, VIEWS
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -29,7 +29,7 @@ _EXAMPLES = r"test\_%"
 """The names of the clusters in ClickHouse's own example configuration."""
 
 Engines = dict[str, str]
-"""Table -> its engine, as `system.tables` shows it."""
+"""Table or view -> its engine, as `system.tables` shows it."""
 
 
 def schema(ask: Ask, database: str) -> tuple[str, str | None]:
@@ -41,7 +41,7 @@ def schema(ask: Ask, database: str) -> tuple[str, str | None]:
     found: dict[str, dict[str, str]] = {}
     for table, name, kind in rows:
         found.setdefault(table, {})[name] = kind
-    needed = TYPES | VIEWS
+    needed = TYPES | {STATEMENTS: TYPES[EVENTS]}
     missing = [table for table in needed if table not in found]
     if missing:
         status = "missing" if EVENTS in missing else "behind"
@@ -60,11 +60,11 @@ def schema(ask: Ask, database: str) -> tuple[str, str | None]:
 
 
 def engines(ask: Ask, database: str) -> Engines:
-    """The engines of our tables, as far as the user may see them."""
+    """The engines of our tables and views, as far as the user may see them."""
     rows = ask(
         "SELECT name, engine FROM system.tables"
         " WHERE database = %(database)s AND name IN %(names)s",
-        {"database": database, "names": tuple(TYPES)},
+        {"database": database, "names": (*TYPES, *VIEWS)},
     )
     return dict(rows)
 
@@ -97,7 +97,7 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
         unknown = f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER"
         return f"{unknown}, or see system.clusters", None
     cluster = wanted or next((name for name, size in sizes.items() if size > 1), None)
-    alone = [table for table, engine in found.items() if not _is_replicated(engine)]
+    alone = [table for table in TYPES if table in found and not _is_replicated(found[table])]
     if cluster is None or not alone:
         return None, None
     apart = (
@@ -105,6 +105,21 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
         f" of the cluster {cluster!r}, and each would hold other rows: see docs/clickhouse.md"
     )
     return apart, None
+
+
+def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> str | None:
+    """A warning about the first view that the server refuses to read; None if it reads all that the
+    user may see. Some versions take a view and refuse to read it. No rows are read.
+    """
+    for view in VIEWS:
+        try:
+            if view in found:
+                ask(f"SELECT * FROM {database}.{view} LIMIT 0")
+        except ClickHouseDenied:
+            continue
+        except ClickHouseRefused as error:
+            return f"ClickHouse {version} does not read the view {view}: {MIGRATE} ({error})"
+    return None
 
 
 def missing_replicas(ask: Ask, database: str) -> str | None:
@@ -130,10 +145,13 @@ def missing_replicas(ask: Ask, database: str) -> str | None:
 def unneeded_rights(ask: Ask, database: str) -> str | None:
     """A warning about rights that could destroy data; None from servers that do not tell."""
     try:
-        # FINAL: with the rights that come from roles.
+        # FINAL: with the rights that come from roles. Versions up to 24.8 do not know it.
         grants = ask("SHOW GRANTS FINAL")
     except ClickHouseRefused:
-        return None
+        try:
+            grants = ask("SHOW GRANTS")
+        except ClickHouseRefused:
+            return None
     has = {right for (grant,) in grants for right in _rights(grant, database)}
     if not (unneeded := [right for right in _DESTRUCTIVE if right in has]):
         return None

@@ -72,5 +72,9 @@ TYPES: dict[str, dict[str, str]] = {
 }
 """Table -> column -> ClickHouse type; the tables that the function writes."""
 
-VIEWS = {STATEMENTS: TYPES[EVENTS]}
-"""View -> column -> ClickHouse type."""
+VIEWS = (
+    STATEMENTS,
+    *("video_sessions", "video_viewers", "viewer_progress", "video_engagement", "video_retention"),
+    *("video_dropoff", "video_seeks", "section_daily", "stretch_disagreement"),
+)
+"""The views of `views.sql`."""

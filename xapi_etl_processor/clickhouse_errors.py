@@ -103,8 +103,8 @@ LOGIN_REFUSED = (192, 193, 194, 516)
 def meaning(code: int, text: str) -> Meaning:
     """What an error means.
 
-    Three codes can mean two things. 60: a table of ours is missing, or one of the server itself, which
-    no migration makes. 252: merges are behind, which passes, or one insert has too many
+    Three codes can mean two things. 60: a table of ours is missing, or one of the server itself,
+    which no migration makes. 252: merges are behind, which passes, or one insert has too many
     partitions, which does not. 241: the server has no memory left, which passes, or this query has
     reached its own limit.
     """

@@ -23,8 +23,8 @@ from local.aws import loader_environment
 from tests.engines.versions import ENGINES, NEWEST, ROOT, Engine, install, serving
 
 SECONDS = 600
-"""How long the scenario may take on one engine. It takes half a minute, or two where each query has a
-process of its own."""
+"""How long the scenario may take on one engine. It takes half a minute, or two minutes where each
+query has a process of its own."""
 
 AT_ONCE = 2
 """How many engines are tried at once."""

@@ -157,8 +157,8 @@ class Scenario:
         Before version 26.3, a server that is started twice may show what they cover for a moment
         (ClickHouse's pull request 98698), and old engines are started for each query.
         """
-        tables = "SELECT name FROM system.tables WHERE engine LIKE '%%MergeTree' AND database = %(database)s"
-        for (table,) in self.client.execute(tables, {"database": database}):
+        tables = "SELECT name FROM system.tables WHERE engine LIKE '%MergeTree' AND database ="
+        for (table,) in self.client.execute(f"{tables} '{database}'"):
             self.client.execute(
                 f"ALTER TABLE {database}.{table} MODIFY SETTING remove_empty_parts = 0"
             )

@@ -2,9 +2,10 @@
 
     python -m tests.engines.serve --wheel FOLDER [--set NAME=VALUE] [options of the server]
 
-`Connection` stands in for what the server takes from the newest wheel. Wheels that cannot be asked
-by several sessions are asked through one, and those of before 25.5, which keep nothing from one query
-to the next and break off after a few, by a process for each query. Nothing is streamed.
+`Connection` stands in for what the server takes from the newest wheel. A wheel is asked through one
+session for all clients, since some break one session when another is closed. Those of before 25.5
+keep nothing from one query to the next, and break off after a few: each query has a process of its
+own there. Nothing is streamed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from xapi_etl_processor import errors
-from xapi_etl_processor.clickhouse_errors import meaning
+from xapi_etl_processor.clickhouse_errors import meaning, name_in
 from xapi_etl_processor.errors import BadRequest, ClickHouseError, S3Error, XapiEtlError
 
 RETRY_CAN_HELP = {
@@ -31,6 +31,7 @@ POISON = {
     "S3InvalidName",
 }
 BAD_REQUESTS = {
+    "S3Unordered",
     "BadRequest",
     "UnknownPayload",
     "S3NotAllowed",
@@ -78,3 +79,18 @@ def test_a_table_of_the_server_that_is_missing_is_not_to_be_migrated(text: str) 
     assert "migrate" not in meaning(60, text).remedy
     ours = "Table xapi.nope does not exist. Maybe you meant system.one?"
     assert "migrate" in meaning(60, ours).remedy
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("DB::Exception: Disk is full. (NOT_ENOUGH_SPACE)", "NOT_ENOUGH_SPACE"),
+        ("Of tomorrow. (NEW_ERROR). Stack trace:\n\n0. f (SOME_CALL)", "NEW_ERROR"),
+        ("Of Cloud. (NEW_ERROR) (version 24.8.4.13 (official build))", "NEW_ERROR"),
+        ("Of Cloud. (NEW_ERROR) (version 24.8.4.13)", "NEW_ERROR"),
+        ("Cannot parse 'learner (BOB)' as a number", ""),
+        ("", ""),
+    ],
+)
+def test_the_name_of_an_error_is_what_stands_last_in_parentheses(message: str, name: str) -> None:
+    assert name_in(message) == name

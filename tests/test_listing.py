@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import md5
 from itertools import product
 from threading import Event
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.clocks import Clock
-from tests.conftest import Bucket, Invoke, until_complete
+from tests.conftest import Bucket, Invoke, forget_connections, until_complete
+from tests.faults.http_proxy import Answer, Request, Rule, S3Proxy
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.errors import S3Late
@@ -280,3 +283,81 @@ def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Setting
         s3_listing.months(stores, scope, passed)
     ended.set()
     assert not second.wait(0.2)
+
+
+def unordered(keys: list[str], page: int) -> Rule:
+    """A store that lists complete pages in no order, as S3-compatible ones may."""
+
+    def listed(request: Request) -> Answer | None:
+        asked = {k: v[0] for k, v in parse_qs(urlsplit(request.path).query).items()}
+        if "list-type" not in asked:
+            return None
+        prefix, delimiter = asked.get("prefix", ""), asked.get("delimiter", "")
+        after = asked.get("start-after", "")
+        names = [key for key in keys if key.startswith(prefix) and key > after]
+        if delimiter:
+            names = [prefix + delimiter.join(n[len(prefix) :].split(delimiter)[:1]) for n in names]
+            names = list(dict.fromkeys(f"{name}{delimiter}" for name in names))
+        names.sort(key=lambda name: md5(name.encode(), usedforsecurity=False).digest())
+        start = int(asked.get("continuation-token", 0))
+        entry = (
+            "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
+            if delimiter
+            else "<Contents><Key>{}</Key><ETag>e</ETag><Size>1</Size>"
+            "<LastModified>2024-01-01T00:00:00Z</LastModified></Contents>"
+        )
+        more = start + page < len(names)
+        token = f"<NextContinuationToken>{start + page}</NextContinuationToken>" if more else ""
+        body = "".join(map(entry.format, names[start : start + page]))
+        return Answer(
+            body=f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{body}"
+            "</ListBucketResult>".encode()
+        )
+
+    return listed
+
+
+@pytest.mark.fault(77, caught_by="the order of pages")
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {},
+        {"section_id": 3},
+        {"section_id": "all", "categories": ["video"]},
+        {"start_date": "2024-01-01", "end_date": "2024-01-31"},
+        {"section_id": 3, "end_date": "2024-12-31"},
+    ],
+)
+def test_a_store_that_lists_out_of_order_is_named_and_nothing_counts_as_complete(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, scope: dict[str, Any]
+) -> None:
+    keys = [
+        f"section/{section}/video/2024-01-{day:02}T00-00-00Z_1.jsonl"
+        for section, day in product(range(1, 9), range(1, 9))
+    ]
+    store.rule = unordered(keys, 3)
+    answer = invoke({"mode": "bulk", "dry_run": True, **scope})
+    # A token could lead past keys that were not named yet.
+    assert (answer.status, set(answer.body)) == (400, {"success", "processing_mode", "error"})
+    assert f"s3://{bucket.name}/section/" in answer["error"]
+    assert "`inventory`" in answer["error"]
+
+
+def test_a_store_without_order_is_listed_where_one_page_names_everything(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke
+) -> None:
+    keys = [f"section/1/video/2024-01-{day:02}T00-00-00Z_1.jsonl" for day in range(1, 9)]
+    store.rule = unordered(keys, 1000)
+    for scope in ({}, {"section_id": 1, "start_date": "2024-01-01"}):
+        answer = invoke({"mode": "bulk", "dry_run": True, **scope})
+        assert (answer["files_found"], answer["complete"]) == (8, True)
+
+
+def test_a_directory_bucket_is_refused_by_name(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", "bundles--use1-az4--x-s3")
+    forget_connections()
+    answer = invoke({"mode": "bulk"})
+    assert answer.status == 400
+    assert "bundles--use1-az4--x-s3 is a directory bucket" in answer["error"]

@@ -17,7 +17,6 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.forgetting import at_the_second_look, be_quick, check_before_each_insert
 from tests.samples import video
-from xapi_etl_processor import secrets
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
@@ -303,7 +302,6 @@ def test_the_key_comes_from_a_secret(
 ) -> None:
     client = boto3.client("secretsmanager")
     arn = client.create_secret(Name=f"key-{time.monotonic_ns()}", SecretString=text)["ARN"]
-    secrets.forget()
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY_SECRET_ARN=arn)
     load(bucket, invoke, by(1))
     assert ask("SELECT user_id FROM video_events") == [[PSEUDONYM]]

@@ -184,6 +184,32 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
 
 
 @pytest.mark.slow
+@pytest.mark.fault(63, 70, caught_by="an error says itself whether it is poison")
+def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
+    bucket: Bucket,
+    queue: SimulatedQueue,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    no_clickhouse: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:no-such-key-abcdef"
+    monkeypatch.setenv("LEARNER_IDS", "pseudonyms")
+    monkeypatch.setenv("LEARNER_KEY_SECRET_ARN", arn)
+    queue.send(notification(bucket.name, bucket.put(key(1), video(1))))
+    queue.run_until(HOUR)
+    # ClickHouse is back before the key is.
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+    queue.run_until(2 * HOUR)
+    assert queue.dead_letters() == []
+    monkeypatch.delenv("LEARNER_KEY_SECRET_ARN")
+    monkeypatch.setenv("LEARNER_KEY", "k" * 32)
+    queue.run_until(2 * HOUR + 10 * MINUTE)
+    assert ask(ROWS) == [[1]]
+    assert queue.is_empty
+
+
+@pytest.mark.slow
 def test_a_message_with_poison_and_an_object_that_can_be_stored_later_waits_for_the_latter(
     bucket: Bucket,
     queue: SimulatedQueue,

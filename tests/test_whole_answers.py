@@ -40,7 +40,6 @@ def aws(
         forget_connections()
         yield proxy
         forget_connections()
-        secrets.forget()
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def secret(aws_environment: dict[str, str], settings: Settings) -> Settings:
 
 
 def read_again(settings: Settings) -> str:
-    secrets.forget()
+    secrets.forget_password(settings)
     return secrets.password(settings)
 
 

@@ -20,7 +20,13 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 from clickhouse_driver import Client, errors
 
 from xapi_etl_processor import native_port, secrets
-from xapi_etl_processor.clickhouse_errors import ACCESS_DENIED, LOGIN_REFUSED, SAFE_TO_LOG, meaning
+from xapi_etl_processor.clickhouse_errors import (
+    ACCESS_DENIED,
+    LOGIN_REFUSED,
+    SAFE_TO_LOG,
+    meaning,
+    name_in,
+)
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
 from xapi_etl_processor.errors import (
@@ -218,7 +224,7 @@ class ClickHouse:
                 if self._login_was_refused(error) and not password_was_reread:
                     # The secret may have been rotated since it was read.
                     password_was_reread = True
-                    secrets.forget()
+                    secrets.forget_password(self.settings)
                     continue
                 busy = patient and isinstance(failure, ClickHouseBusy)
                 failures[busy] += 1
@@ -345,7 +351,7 @@ class ClickHouse:
         # not read, the value. The query is repeated behind the others, with the ids in it.
         text = _REPEATS.split(str(error.message), maxsplit=1)[0].strip()[:300]
         name, verdict, remedy = meaning(code, text)
-        reason = f"code {code} {name}".strip()
+        reason = f"code {code} {name or name_in(str(error.message))}".strip()
         # Other texts may quote a value of a statement, for example from a view's function.
         if doing == _QUERY or code in SAFE_TO_LOG:
             reason = f"{reason}: {text}"

@@ -23,6 +23,7 @@ _WAIT = "it is tried again, and you need to do nothing"
 _FEWER_WRITERS = "lower MaximumConcurrency if it happens often"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"
+_SPACE = "free space on its disk, or add some; nothing that was acknowledged is lost"
 _VERSION = "use ClickHouse 23.10 or later"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
@@ -38,6 +39,9 @@ CODES = {
     53: Meaning("TYPE_MISMATCH", "fatal", "compare the table with docs/tables.md: it was changed"),
     UNKNOWN_TABLE: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
     62: Meaning("SYNTAX_ERROR", "fatal", _VERSION),
+    75: Meaning(
+        "CANNOT_WRITE_TO_FILE_DESCRIPTOR", "uncertain", f"the server cannot write: {_SPACE}"
+    ),
     81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
     115: Meaning("UNKNOWN_SETTING", "fatal", _VERSION),
     159: Meaning("TIMEOUT_EXCEEDED", "uncertain", _WAIT),
@@ -54,6 +58,7 @@ CODES = {
     241: Meaning("MEMORY_LIMIT_EXCEEDED", "busy", _FEWER_WRITERS),
     242: Meaning("TABLE_IS_READ_ONLY", "retry", _KEEPER),
     244: Meaning("UNEXPECTED_ZOOKEEPER_ERROR", "uncertain", _KEEPER),
+    243: Meaning("NOT_ENOUGH_SPACE", "retry", f"the server's disk is full: {_SPACE}"),
     285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", _REPLICAS),
     286: Meaning("UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "retry", _REPLICAS),
     319: Meaning("UNKNOWN_STATUS_OF_INSERT", "uncertain", _WAIT),
@@ -98,6 +103,15 @@ text of other codes may quote a value."""
 
 LOGIN_REFUSED = (192, 193, 194, 516)
 """After these the password is read again, once: it may have been rotated."""
+
+
+_NAME = re.compile(r"\(([A-Z][A-Z0-9_]{3,60})\)(?: \(version .*\))?\.?\s*\Z")
+
+
+def name_in(message: str) -> str:
+    """The name that servers since 21.3 put behind their message, in parentheses; else ''."""
+    found = _NAME.search(message.partition("Stack trace")[0])
+    return found[1] if found else ""
 
 
 def meaning(code: int, text: str) -> Meaning:

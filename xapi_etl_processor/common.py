@@ -8,7 +8,7 @@ the statements that it voids, and its ledger row.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 
@@ -17,10 +17,11 @@ from xapi_etl_processor.deadlines import DaemonThreads
 from xapi_etl_processor.errors import (
     BadRequest,
     ClickHouseError,
+    ConfigurationError,
     DeadlinePassed,
-    S3Error,
     S3Late,
     S3Unusable,
+    XapiEtlError,
 )
 from xapi_etl_processor.run import (
     TIME_RAN_OUT,
@@ -88,7 +89,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
         return
     try:
         page, known = _look_up(page, run)
-    except ClickHouseError as error:
+    except (ClickHouseError, ConfigurationError) as error:
         # This comes first: after a stop for a busy ClickHouse, nothing more is stored.
         yield from storing.finish()
         storing.stop = stop = storing.stop or stop_after(error, StopReason.LEDGER_FAILED)
@@ -125,7 +126,7 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     """The objects with their etags, and which of them the ledger knows."""
     page = reading.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
     known = _to_skip(page, run)
-    if not run.offline and any(ledger.identity(obj) not in known for obj in page):
+    if any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)
         # Whoever replaces an object after it was read here notes it later than this.
         run.notes_seen = run.notes_seen or run.connections.learners.state
@@ -133,10 +134,8 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
 
 
 def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
-    """The objects that are in the ledger; none if the run is forced or offline. Raises
-    ClickHouseError.
-    """
-    if run.force or run.offline:
+    """The objects that are in the ledger; none if the run is forced. Raises ClickHouseError."""
+    if run.force:
         return set()
     return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
 
@@ -156,7 +155,7 @@ def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:
 def _process_one(obj: S3Object, body: Iterator[bytes], storing: Storing) -> Iterator[Outcome]:
     """Read one object into batches; gives the outcomes of those that are stored meanwhile."""
     outcome = Outcome(obj)
-    try:
+    with _failures_noted(outcome):
         for parsed in parsed_parts(obj, body, storing.run):
             outcome.timestamps_replaced += storing.batch.add(obj, parsed)
             outcome.counts.add(parsed.counts)
@@ -165,24 +164,47 @@ def _process_one(obj: S3Object, body: Iterator[bytes], storing: Storing) -> Iter
             if failure := storing.insert_failure:
                 outcome.mark_unstored(failure)
                 break
+    storing.batch.outcomes.append(outcome)
+
+
+@contextmanager
+def _failures_noted(outcome: Outcome) -> Iterator[None]:
+    """Read an object in this block: what it raises becomes its outcome."""
+    uri = outcome.obj.uri
+    try:
+        yield
     except (DeadlinePassed, S3Late):
         outcome.mark_stopped(Status.WAITING, _out_of_time_in(outcome))
-    except (S3Error, BrokenGzip) as error:
-        text = error if obj.uri in str(error) else f"{obj.uri}: {error}"
-        outcome.mark_failed(text, poison=isinstance(error, BrokenGzip) or error.poison)
+    except XapiEtlError as error:
+        text = error if uri in str(error) else f"{uri}: {error}"
+        outcome.mark_failed(text, poison=error.poison)
         outcome.bad_request = isinstance(error, BadRequest)
     except Exception as error:  # noqa: BLE001  # a defect must not fail the objects beside it
-        outcome.mark_failed(f"{obj.uri}: {describe_defect(error)}")
+        outcome.mark_failed(f"{uri}: {describe_defect(error)}")
     if not outcome.failed:
         _check_counts(outcome)
-    storing.batch.outcomes.append(outcome)
+
+
+def examine(objects: Sequence[S3Object], run: Run) -> Generator[Outcome, None, None]:
+    """Read each object to its end, as far as time allows, and store nothing: the outcome says
+    whether it can be read. ClickHouse is asked nothing.
+    """
+    stores, concurrency = run.connections.s3, run.settings.s3_concurrency
+    described = reading.describe(stores, objects, concurrency, run.read_until)
+    with closing(reading.bodies(stores, described, concurrency, run.read_until)) as bodies:
+        for obj, body in bodies:
+            outcome = Outcome(obj, Status.FOUND)
+            with _failures_noted(outcome):
+                for parsed in parsed_parts(obj, body, run):
+                    outcome.counts.add(parsed.counts)
+            yield outcome
 
 
 def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Parsed]:
     """What the object's lines became, some lines at a time, in order.
 
-    Raises S3Error and BrokenGzip if the body cannot be read to its end, S3Unusable if the object is
-    larger than the limit, and DeadlinePassed when no new work may begin.
+    Raises S3Error if the body cannot be read to its end, S3Unusable if it is broken gzip or larger
+    than the limits, and DeadlinePassed when no new work may begin.
     """
     source = source_of(obj)
     max_line = run.settings.max_line_mb * MIB
@@ -201,10 +223,20 @@ def line_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[list[
     """The object's lines, some at a time, in order; raises as `parsed_parts` does."""
     settings = run.settings
     _check_size(obj, settings)
-    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
     # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
-    chunks = _until_out_of_time(decompressed(body, limits), run)
+    chunks = _until_out_of_time(unpacked(obj.uri, body, settings), run)
     yield from split_lines(chunks, settings.max_line_mb * MIB)
+
+
+def unpacked(name: str, body: Iterable[bytes], settings: Settings) -> Iterator[bytes]:
+    """A body in chunks, unpacked if it is gzip; raises S3Unusable, with the name, if it is broken
+    or unpacks to more than the limits.
+    """
+    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
+    try:
+        yield from decompressed(body, limits)
+    except BrokenGzip as error:
+        raise S3Unusable(f"{name}: {error}") from error
 
 
 def _until_out_of_time(chunks: Iterable[bytes], run: Run) -> Iterator[bytes]:

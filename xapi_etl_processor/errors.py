@@ -108,6 +108,12 @@ class S3BadInventory(S3Error, BadRequest):
     retryable = False
 
 
+class S3Unordered(S3Error, BadRequest):
+    """The store does not list keys in order, so that a listing would miss some of them."""
+
+    retryable = False
+
+
 class S3NoSuchBucket(S3Error, BadRequest):
     """There is no such bucket."""
 

@@ -48,9 +48,8 @@ class Run:
     """One invocation: its settings, connections, mode and deadline.
 
     `force` loads what the ledger knows already, and `replace` removes what earlier versions of the
-    objects left behind. An `offline` run, which is a dry run, asks ClickHouse nothing: it only
-    finds out which objects can be read. Reading stops at `read_until`; from then to `deadline`,
-    what was read is stored. `notes_seen` is what was noted before the first object was read.
+    objects left behind. Reading stops at `read_until`; from then to `deadline`, what was read is
+    stored. `notes_seen` is what was noted before the first object was read.
     """
 
     settings: Settings
@@ -58,7 +57,6 @@ class Run:
     mode: str
     force: bool = False
     dry_run: bool = False
-    offline: bool = False
     replace: bool = False
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))

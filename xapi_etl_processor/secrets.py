@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 
 from xapi_etl_processor import aws
 from xapi_etl_processor.config import Settings
@@ -16,6 +15,9 @@ TIMEOUT_SECONDS = 5
 ATTEMPTS = 2
 """How often one request is tried. Our limit."""
 
+_kept: dict[tuple[str, str], str] = {}
+"""ARN of a secret and field -> its text, for the life of the process."""
+
 MIN_KEY_CHARACTERS = 32
 """The shortest key for learners' ids. Our limit: as many as the hash has bytes (RFC 2104, 3)."""
 
@@ -23,7 +25,7 @@ MIN_KEY_CHARACTERS = 32
 def password(settings: Settings, deadline: Deadline = FOREVER) -> str:
     """The password; read from Secrets Manager if an ARN is set. Raises ConfigurationError.
 
-    A secret is kept for the life of the process, until `forget` is called.
+    A secret is kept for the life of the process, the password until `forget_password` is called.
     """
     arn = settings.clickhouse_password_secret_arn
     if not arn:
@@ -48,16 +50,19 @@ def learner_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
     return key.encode()
 
 
-def forget() -> None:
-    """Drop what was read, so that a rotated secret is read again."""
-    _read_secret.cache_clear()
+def forget_password(settings: Settings) -> None:
+    """Drop the password, so that a rotated one is read again; the learners' key is kept."""
+    _kept.pop((settings.clickhouse_password_secret_arn, "password"), None)
 
 
 def _secret(variable: str, arn: str, field: str, deadline: Deadline) -> str:
-    try:
-        return call_with_deadline(deadline, lambda: _read_secret(variable, arn, field))
-    except DeadlinePassed as error:
-        raise _unreadable(variable, arn, error) from error
+    if (text := _kept.get((arn, field))) is None:
+        try:
+            text = call_with_deadline(deadline, lambda: _read_secret(variable, arn, field))
+        except DeadlinePassed as error:
+            raise _unreadable(variable, arn, error) from error
+        _kept[arn, field] = text
+    return text
 
 
 def _unreadable(variable: str, arn: str, error: Exception) -> ConfigurationError:
@@ -74,7 +79,6 @@ def _unreadable(variable: str, arn: str, error: Exception) -> ConfigurationError
     return ConfigurationError(f"{variable}: {arn} cannot be read ({reason}): {advice}")
 
 
-@lru_cache(maxsize=4)
 def _read_secret(variable: str, arn: str, field: str) -> str:
     """The text of a secret, or the text of a field of it if it is a JSON object."""
     # Imported here, because it takes time and most local runs and tests have no secret.

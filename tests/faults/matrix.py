@@ -96,6 +96,8 @@ FAULTS = {
     74: "A learner is forgotten, and an object is loaded again, also at the same moment",
     75: "The sender of a backfill is stopped, or SQS refuses some of its messages",
     76: "Of a message with many objects one cannot be loaded, or time runs out",
+    77: "A store lists keys in no order",
+    78: "ClickHouse's disk is full",
 }
 
 NOT_HERE: dict[int, str] = {}

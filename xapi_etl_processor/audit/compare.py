@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
-from xapi_etl_processor.audit.contents import UNREADABLE, Reading, Row, parts, read, stored
+from xapi_etl_processor.audit.contents import Reading, Row, parts, read, stored
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.deadlines import Deadline
-from xapi_etl_processor.errors import S3Late
+from xapi_etl_processor.errors import S3Error, S3Late
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.ledger import identity
@@ -157,7 +157,7 @@ def _rows(
                     looking.check = Check(reading.obj, "changed", why)
             except S3Late:
                 raise
-            except UNREADABLE as error:
+            except S3Error as error:
                 looking.check = Check(found.obj, "unreadable", str(error))
         looking.is_over = True
 

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import parsed_parts
 from xapi_etl_processor.deadlines import Deadline
-from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.learners import Learners, people
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage.tables import EVENTS
 from xapi_etl_processor.xapi.columns import ABSENT
-from xapi_etl_processor.xapi.lines import MIB, BrokenGzip
+from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import Parsed
 from xapi_etl_processor.xapi.transpose import to_columns
 
@@ -56,15 +55,12 @@ class Row(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """An object as it is now, and its rows; iterating over them raises what reading it raises."""
+    """An object as it is now, and its rows; iterating over them raises S3Error, and DeadlinePassed
+    when the time is up.
+    """
 
     obj: S3Object
     rows: Iterator[Row]
-
-
-UNREADABLE = (S3Error, BrokenGzip)
-"""What iterating over a Reading's rows raises if the object cannot be read, beside DeadlinePassed
-when the time is up."""
 
 
 def read(objects: Sequence[S3Object], run: Run) -> Iterator[Reading]:

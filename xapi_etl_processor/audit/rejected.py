@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.audit.contents import UNREADABLE
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import line_parts
+from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import reading
@@ -156,7 +156,7 @@ def _read(uri: str, etag: str, numbers: set[int], run: Run) -> tuple[dict[int, b
                     for number in numbers.intersection(range(first, first + len(part))):
                         found[number] = part[number - first].strip(WHITESPACE)
                     first += len(part)
-            except UNREADABLE as error:
+            except S3Error as error:
                 return {}, str(error)
     return found, ""
 

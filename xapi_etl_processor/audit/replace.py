@@ -17,7 +17,6 @@ from xapi_etl_processor import notes
 from xapi_etl_processor.audit.contents import (
     KEY_COLUMNS,
     SELECTED_KEY,
-    UNREADABLE,
     Key,
     key_texts,
     parts,
@@ -89,7 +88,7 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
             grants = "; ".join(f"GRANT {privilege} TO {user}" for privilege in needed)
             text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"
             outcome.mark_failed(text, poison=False)
-        except (ClickHouseError, DeadlinePassed, *UNREADABLE) as error:
+        except (ClickHouseError, DeadlinePassed, S3Error) as error:
             outcome.mark_failed(_not_removed(outcome.obj, error), poison=False)
 
 

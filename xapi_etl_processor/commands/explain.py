@@ -12,21 +12,13 @@ from typing import Any
 
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.commands.event import object_of
-from xapi_etl_processor.common import source_of
+from xapi_etl_processor.common import source_of, unpacked
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import S3Unusable
 from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
-from xapi_etl_processor.xapi.lines import (
-    MIB,
-    READ_BYTES,
-    BrokenGzip,
-    Unpacking,
-    decompressed,
-    split_lines,
-)
+from xapi_etl_processor.xapi.lines import MIB, READ_BYTES, split_lines
 
 _DESCRIPTION = """\
 Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
@@ -125,16 +117,12 @@ def _explain(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[bytes]]]:
-    """What a source says of itself, and its unpacked bytes; raises S3Unusable for broken gzip."""
-    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
-    try:
-        if name == "-":
-            chunks = iter(lambda: sys.stdin.buffer.read(READ_BYTES), b"")
-            yield Source("-", "", "", None, 0), decompressed(chunks, limits)
-            return
-        client = Stores(1, settings.bucket_owner)
-        named = reading.describe(client, [object_of(name)], 1)
-        for obj, body in reading.bodies(client, named, 1):
-            yield source_of(obj), decompressed(body, limits)
-    except BrokenGzip as error:
-        raise S3Unusable(f"{name}: {error}") from error
+    """What a source says of itself, and its unpacked bytes; reading them raises S3Error."""
+    if name == "-":
+        chunks = iter(lambda: sys.stdin.buffer.read(READ_BYTES), b"")
+        yield Source("-", "", "", None, 0), unpacked(name, chunks, settings)
+        return
+    client = Stores(1, settings.bucket_owner)
+    named = reading.describe(client, [object_of(name)], 1)
+    for obj, body in reading.bodies(client, named, 1):
+        yield source_of(obj), unpacked(name, body, settings)

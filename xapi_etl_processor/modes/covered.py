@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xapi_etl_processor.errors import Defect, S3BadInventory, S3Error, S3Late
+from xapi_etl_processor.errors import Defect, S3BadInventory, S3Error, S3Late, S3Unordered
 from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.run import TIME_RAN_OUT, Run, Stop, StopReason
 from xapi_etl_processor.sources import s3_inventory, s3_listing
@@ -23,7 +23,8 @@ class Covered:
     `reached` is the last position that was passed on or passed over. `positions` has, for each
     object that was passed on and has no outcome yet, by its key, the position before it and its
     own. `stop` says what ended the listing early. `ignored` counts the objects that would be
-    covered if they were bundles. Iterating raises S3Error if the listing cannot even begin.
+    covered if they were bundles. Iterating raises S3Error if the listing cannot even begin, and
+    S3Unordered at any time.
     """
 
     def __init__(self, request: BulkRequest, run: Run, *, by_month: bool = False) -> None:
@@ -65,6 +66,9 @@ class Covered:
                 elif inside and request.passes_over(obj):
                     self.ignored += 1
                 self.reached = position
+        except S3Unordered:
+            # Keys that the store has not named yet may come before `reached`: there is no going on.
+            raise
         except S3Late:
             self._reach()
             self.stop = TIME_RAN_OUT

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.audit.replace import load
+from xapi_etl_processor.common import examine
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import S3NotAllowed
 from xapi_etl_processor.modes import redelivery
@@ -111,8 +112,8 @@ def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
     found missing. Half of the time is left for processing.
     """
     half = run.deadline.earlier(run.deadline.seconds_left, share=1 / 2)
-    look = replace(run, deadline=half, dry_run=True, offline=True)
-    return {o: found for o, found in _processed(objects, look).items() if found.poison}
+    with closing(examine(objects, replace(run, deadline=half))) as outcomes:
+        return {o: found for o, found in zip(objects, outcomes, strict=True) if found.poison}
 
 
 def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelivery.Failure | None:

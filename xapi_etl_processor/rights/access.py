@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import unpacked
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.rights.learner import (
@@ -23,7 +24,7 @@ from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.derived import all_ids
 from xapi_etl_processor.xapi.learners import comparable, texts_in
-from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, decompressed, split_lines
+from xapi_etl_processor.xapi.lines import MIB, split_lines
 from xapi_etl_processor.xapi.transpose import to_columns
 
 
@@ -74,13 +75,15 @@ def objects_with(
             try:
                 if any(
                     _is_of(line, learners)
-                    for lines in split_lines(decompressed(body), settings.max_line_mb * MIB)
+                    for lines in split_lines(
+                        unpacked(obj.uri, body, settings), settings.max_line_mb * MIB
+                    )
                     for line in lines
                     # A line with a backslash may spell a name in another way.
                     if b"\\" in line or any(name in line.lower() for name in names)
                 ):
                     yield obj, ""
-            except (S3Error, BrokenGzip) as error:
+            except S3Error as error:
                 yield obj, str(error) if obj.uri in str(error) else f"{obj.uri}: {error}"
 
 

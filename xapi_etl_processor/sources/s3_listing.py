@@ -1,5 +1,7 @@
 """Lists objects of S3, and asks only for what is wanted: some sections, categories and days.
 
+S3 lists keys in the order of their UTF-8 bytes, and a listing goes on behind the last key. In a
+store that lists otherwise it would miss keys, so that each page is compared with the one before.
 Keys are sorted by section, category and timestamp. With a delimiter, S3 names groups of keys
 instead of keys: "/" gives the sections, and the "T" of timestamps gives the days.
 """
@@ -16,7 +18,7 @@ from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.deadlines import FOREVER, DaemonThreads, Deadline
-from xapi_etl_processor.errors import S3Late
+from xapi_etl_processor.errors import S3Late, S3NotAllowed, S3Unordered
 from xapi_etl_processor.sources.objects import S3Object, day_of, holds_sections
 from xapi_etl_processor.sources.s3_errors import translated
 from xapi_etl_processor.sources.stores import Stores
@@ -78,8 +80,11 @@ def listing(
     deadline: Deadline = FOREVER,
     progress: Progress | None = None,
 ) -> Iterator[S3Object]:
-    """The objects of the scope whose keys come after `after`, in key order; raises S3Error."""
-    requests = _Requests(stores, scope.bucket, progress or Progress())
+    """The objects of the scope whose keys come after `after`, in key order.
+
+    Raises S3Error, S3Unordered among them, and S3NotAllowed for a directory bucket.
+    """
+    requests = _requests(stores, scope.bucket, progress)
 
     def inside(folder: str) -> Iterator[S3Object]:
         return requests.within(folder, scope.days, after)
@@ -104,7 +109,7 @@ def months(
 
     An object without a timestamp in its key is of the month in which it was modified.
     """
-    requests = _Requests(stores, scope.bucket, progress or Progress())
+    requests = _requests(stores, scope.bucket, progress)
 
     def inside(folder: str) -> Iterator[str]:
         return requests.months(folder, scope.days)
@@ -264,6 +269,7 @@ class _Requests:
 
     def _entries(self, prefix: str, after: str, delimiter: str = "") -> Iterator[S3Object | str]:
         """The objects after `after` and, with a delimiter, the groups, in order."""
+        last = ""
         with translated(f"s3://{self.bucket}/{prefix}"):
             paginator = self.stores.boto3.get_paginator("list_objects_v2")
             for page in paginator.paginate(
@@ -283,7 +289,26 @@ class _Requests:
                     for found in page.get("Contents", ())
                 ]
                 entries += (group["Prefix"] for group in page.get("CommonPrefixes", ()))
-                yield from sorted(entries, key=_key)
+                entries.sort(key=_key)
+                if entries and _key(entries[0]) < last:
+                    raise S3Unordered(
+                        f"s3://{self.bucket}/{prefix}: the store lists {_key(entries[0])!r} on a"
+                        f" later page than {last!r}. S3 lists in the order of keys; here, a listing"
+                        " would miss objects. Ask with an S3 Inventory (`inventory`), or name the"
+                        " objects"
+                    )
+                last = _key(entries[-1]) if entries else last
+                yield from entries
+
+
+def _requests(stores: Stores, bucket: str, progress: Progress | None) -> _Requests:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-differences.html
+    if bucket.endswith("--x-s3"):
+        raise S3NotAllowed(
+            f"s3://{bucket} is a directory bucket, which lists keys in no order: load its objects"
+            " by name, or copy them to a general purpose bucket"
+        )
+    return _Requests(stores, bucket, progress or Progress())
 
 
 def _is_section(folder: str) -> bool:

@@ -127,7 +127,7 @@ def test_the_limit_of_partitions_is_lifted_only_if_needed(
     original = ClickHouse.insert
 
     def insert(self: ClickHouse, *arguments: Any) -> None:
-        settings_sent.append(arguments[-1])
+        settings_sent.append(arguments[3])
         original(self, *arguments)
 
     monkeypatch.setattr(ClickHouse, "insert", insert)

@@ -151,16 +151,19 @@ class ClickHouse:
         columns: Mapping[str, list[Any]],
         deadline: Deadline = FOREVER,
         settings: Mapping[str, Any] = MappingProxyType({}),
+        before_again: Callable[[], None] = lambda: None,
     ) -> None:
         """Store the rows of columns, equally long lists, as one block: all or none of it.
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
         was lost, is repeated; the rows may then be stored twice, and the table's key makes them
-        one. A busy server is waited for, up to BUSY_SECONDS. Raises OutcomeUnknown if the last
-        attempt's outcome is unknown, else ClickHouseUnavailable (its subclass ClickHouseBusy after
-        such a wait) or ClickHouseRefused.
+        one. `before_again` is called before each further attempt, and may raise to prevent it.
+        A busy server is waited for, up to BUSY_SECONDS. Raises OutcomeUnknown if the last attempt's
+        outcome is unknown, else ClickHouseUnavailable (its subclass ClickHouseBusy after such a
+        wait) or ClickHouseRefused.
         """
-        self._insert(table, columns, list(columns.values()), deadline, settings, patient=True)
+        send = self._inserting(table, columns, list(columns.values()), settings)
+        self._attempt(send, f"insert into {table}", deadline, before_again, patient=True)
 
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
         """Raises what an insert into these columns would raise if a right or a column is missing.
@@ -168,18 +171,15 @@ class ClickHouse:
         Sends an insert without rows: the server checks it, and its settings, like any other, and
         stores nothing.
         """
-        self._insert(table, columns, [], deadline, {}, patient=False)
+        self._attempt(self._inserting(table, columns, []), f"insert into {table}", deadline)
 
-    def _insert(
+    def _inserting(
         self,
         table: str,
         names: Iterable[str],
         block: list[list[Any]],
-        deadline: Deadline,
-        settings: Mapping[str, Any],
-        *,
-        patient: bool,
-    ) -> None:
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Callable[[Client], None]:
         sql = f"INSERT INTO {self.database}.{table} ({', '.join(names)}) VALUES"
 
         def send(client: Client) -> None:
@@ -189,13 +189,14 @@ class ClickHouse:
             own = {"async_insert": 0, "insert_deduplication_token": uuid4().hex}
             client.execute(sql, block, columnar=True, settings={**own, **settings})
 
-        self._attempt(send, f"insert into {table}", deadline, patient=patient)
+        return send
 
     def _attempt(
         self,
         call: Callable[[Client], _Result],
         doing: str,
         deadline: Deadline,
+        before_again: Callable[[], None] = lambda: None,
         *,
         patient: bool = False,
         attempts: int = ATTEMPTS,
@@ -239,6 +240,7 @@ class ClickHouse:
                 logger.warning("trying again", extra={"error": str(failure), "seconds": pause})
                 time.sleep(pause)
                 waited += pause
+                before_again()
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]

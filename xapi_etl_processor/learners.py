@@ -9,8 +9,9 @@ moment does not come back unseen (see docs/privacy.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from xapi_etl_processor import notes, secrets
@@ -52,15 +53,15 @@ def people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
 class Learners:
     """The list of forgotten learners, as it was last read, and the key for pseudonyms.
 
-    `state` is what all notes were then, and `changes` goes up when the list has changed. Not for
-    use by several threads at once.
+    `state` is what all notes were then, and `changes` goes up when the list has changed. One thread
+    may ask who was forgotten while another reads the list again.
     """
 
     clickhouse: ClickHouse
     changes: int = 0
     state: notes.State | None = None
     _read_at: float = -FRESH_SECONDS
-    _hashes: frozenset[str] = frozenset()
+    _since: Mapping[str, datetime] = field(default_factory=dict)
     _keys: tuple[bytes, ...] = ()
     _named: dict[str, bool] = field(default_factory=dict)
     _pseudonyms: dict[str, str] = field(default_factory=dict)
@@ -80,8 +81,9 @@ class Learners:
         number, _ = state.forgotten
         if number and state.forgotten != known_before:
             rows = self.clickhouse.query(
-                "SELECT DISTINCT salt, key_id, learner, name"
-                f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again",
+                "SELECT salt, key_id, learner, name, max(forgotten_at)"
+                f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again"
+                " GROUP BY salt, key_id, learner, name",
                 deadline=deadline,
             )
             secret = secrets.learner_key(self.clickhouse.settings, deadline)
@@ -92,13 +94,14 @@ class Learners:
                     f" {min(unknown)}, which is not the one that is set: set that key again, or"
                     " their statements would come back"
                 )
-            self._keys = tuple({hash_key(salt, known[used]) for salt, used, _, _ in rows})
-            self._hashes = frozenset(text for row in rows for text in row[2:])
+            self._keys = tuple({hash_key(salt, known[used]) for salt, used, *_ in rows})
+            self._since = {text: row[4] for row in rows for text in row[2:4]}
         if not number:
-            self._hashes = frozenset()
+            self._since = {}
         if state.forgotten != known_before:
+            # In this order: what is found out with the former list is kept with the former names.
+            self._named = {}
             self.changes += 1
-            self._named.clear()
         self.state = state
         self._read_at = began
 
@@ -141,31 +144,37 @@ class Learners:
     @property
     def anybody(self) -> bool:
         """Whether anybody was forgotten."""
-        return bool(self._hashes)
+        return bool(self._since)
 
     def forgotten(self, people: Iterable[Person]) -> set[Person]:
         """Which of these people were forgotten."""
-        if not self._hashes:
+        if not self._since:
             return set()
         return {person for person in people if self._is_forgotten(*person)}
 
     def _is_forgotten(self, user_id: str, home_page: str) -> bool:
         return self._is_named(user_id) and any(
-            fingerprint(user_id, page, key) in self._hashes
-            for key in self._keys
-            for page in (None, home_page)
+            text in self._since for text in self._fingerprints(user_id, home_page)
         )
+
+    def _fingerprints(self, user_id: str, home_page: str) -> Iterator[str]:
+        return (fingerprint(user_id, page, key) for key in self._keys for page in (None, home_page))
+
+    def forgotten_at(self, person: Person) -> datetime:
+        """When a person who was forgotten was put on the list last."""
+        return max(self._since[text] for text in self._fingerprints(*person) if text in self._since)
 
     def _is_named(self, text: str) -> bool:
         """Whether a text is the user id of a forgotten learner, on whatever home page."""
-        known = self._named.get(text)
+        names = self._named
+        known = names.get(text)
         if known is None:
-            known = any(name_hash(text, key) in self._hashes for key in self._keys)
+            known = any(name_hash(text, key) in self._since for key in self._keys)
             # Hashing everybody again for each statement would take half as long as the load itself.
             if len(text) <= MAX_KNOWN_LENGTH:
-                if len(self._named) >= MAX_KNOWN:
-                    self._named.clear()
-                self._named[text] = known
+                if len(names) >= MAX_KNOWN:
+                    names.clear()
+                names[text] = known
         return known
 
     def may_keep(self, line: bytes) -> bool:
@@ -176,7 +185,7 @@ class Learners:
 
     def names_forgotten(self, line: bytes) -> bool:
         """Whether a line names a forgotten learner, as a text in quotes or as a word."""
-        return bool(self._hashes) and any(map(self._is_named, texts_in(line)))
+        return bool(self._since) and any(map(self._is_named, texts_in(line)))
 
     @property
     def pseudonymous(self) -> bool:

@@ -4,7 +4,7 @@ statements they void.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,8 +63,12 @@ def record_rejected(
     clickhouse: ClickHouse,
     rejected: Sequence[tuple[S3Object, RejectedLine]],
     deadline: Deadline,
+    before_again: Callable[[], None],
 ) -> None:
-    """Write a row for each rejected line: where it stands, why, and the line itself."""
+    """Write a row for each rejected line: where it stands, why, and the line itself.
+
+    `before_again` is that of `ClickHouse.insert`.
+    """
     columns: dict[str, list[Any]] = {
         "source_file": [o.uri for o, _ in rejected],
         "source_etag": [o.etag for o, _ in rejected],
@@ -72,7 +76,7 @@ def record_rejected(
         "reason": [line.reason for _, line in rejected],
         "line": [line.line for _, line in rejected],
     }
-    clickhouse.insert(REJECTED, columns, deadline)
+    clickhouse.insert(REJECTED, columns, deadline, before_again=before_again)
 
 
 def as_bytes(line: str | bytes) -> bytes:

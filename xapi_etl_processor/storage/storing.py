@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 
 from xapi_etl_processor import notes
 from xapi_etl_processor.deadlines import DaemonThreads
@@ -25,6 +26,10 @@ from xapi_etl_processor.telemetry import describe_defect
 MANY_MONTHS_MS = 98 * 28 * 86_400_000
 """A span of milliseconds that touches at most a hundred months: ClickHouse's default limit of
 partitions for one insert (max_partitions_per_insert_block)."""
+
+
+LEFT_OUT_IDS = 50_000
+"""Ids that one query looks for. Our choice: 2 MB of text."""
 
 
 class Storing:
@@ -104,9 +109,10 @@ class Storing:
             # ClickHouse would refuse an archive of ten years, which makes a part for each month.
             many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
             settings = {"max_partitions_per_insert_block": 0} if many else {}
+            again = partial(self._look_again, batch)
             insert = self.run.connections.clickhouse.insert
             self._reply = self._thread.submit(
-                insert, EVENTS, batch.columns, self.run.deadline, settings
+                insert, EVENTS, batch.columns, self.run.deadline, settings, again
             )
 
     def _complete(self, batch: Batch) -> None:
@@ -115,7 +121,8 @@ class Storing:
             if self._reply:
                 self._reply.result()
             if batch.rejected:
-                ledger.record_rejected(clickhouse, batch.rejected, deadline)
+                again = partial(self._look_again, batch)
+                ledger.record_rejected(clickhouse, batch.rejected, deadline, again)
             if batch.voided:
                 ledger.record_voided(clickhouse, batch.voided, deadline)
         except ClickHouseError:
@@ -124,6 +131,7 @@ class Storing:
                 self._look_again(batch)
             raise
         self._look_again(batch)
+        self._look_for_left_out(batch)
         done = [(o.obj, o.counts) for o in batch.outcomes if o.status is Status.PROCESSED]
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
@@ -133,6 +141,24 @@ class Storing:
         if batch.rows or batch.rejected or any(o.counts.video for o in batch.outcomes):
             self._learners.refresh(self.run.deadline)
             self._check_overtaken(batch, stored=True)
+
+    def _look_for_left_out(self, batch: Batch) -> None:
+        """Note it if rows that this batch leaves out were stored after their learner was forgotten.
+
+        A load whose insert was held up ended before it could look again, and note it itself.
+        """
+        ids = tuple(batch.left_out)
+        clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
+        for first in range(0, len(ids), LEFT_OUT_IDS):
+            stored = clickhouse.query(
+                f"SELECT event_id, max(inserted_at) FROM {clickhouse.database}.{EVENTS}"
+                " WHERE event_id IN %(ids)s GROUP BY event_id",
+                {"ids": ids[first : first + LEFT_OUT_IDS]},
+                deadline,
+            )
+            if any(at > batch.left_out[event] for event, at in stored):
+                notes.note_overtaken(clickhouse, [notes.SWEEP], deadline)
+                return
 
     def _check_overtaken(self, batch: Batch, *, stored: bool) -> None:
         """Raises LoadOvertaken if the batch holds what may no longer be stored: rows of somebody

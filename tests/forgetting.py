@@ -17,6 +17,7 @@ from xapi_etl_processor import learners
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -81,3 +82,15 @@ def at_the_second_look(clickhouse: ClickHouseServer, act: Callable[[], None]) ->
 
     clickhouse.hook = meanwhile
     return looks
+
+
+def hashes() -> str:
+    """A row of the list: learner-1 on any home page."""
+    salt = "5a17"
+    key = learners.hash_key(salt, b"")
+    made = (
+        fingerprint("learner-1", None, key),
+        name_hash("learner-1", key),
+        salt,
+    )
+    return str(made)

@@ -21,6 +21,7 @@ from tests.forgetting import (
     be_quick,
     by_account,
     check_before_each_insert,
+    hashes,
     load,
     users,
 )

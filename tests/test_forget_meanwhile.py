@@ -18,11 +18,11 @@ from tests.forgetting import (
     be_quick,
     by_account,
     check_before_each_insert,
+    hashes,
     load,
     users,
 )
 from tests.samples import video
-from xapi_etl_processor import learners
 from xapi_etl_processor.clickhouse_client import ATTEMPTS, ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
@@ -32,7 +32,6 @@ from xapi_etl_processor.rights.learner import Learner
 from xapi_etl_processor.run import Connections, Run, Status
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.stores import Stores
-from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
 
 @pytest.fixture(autouse=True)
@@ -181,17 +180,6 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     assert forget("--sweep")["rows_removed"] == 1
     assert load(bucket, invoke, by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
-
-
-def hashes() -> str:
-    salt = "5a17"
-    key = learners.hash_key(salt, b"")
-    made = (
-        fingerprint("learner-1", None, key),
-        name_hash("learner-1", key),
-        salt,
-    )
-    return str(made)
 
 
 @pytest.mark.slow

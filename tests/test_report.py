@@ -256,7 +256,7 @@ def test_a_section_without_statements_has_an_empty_report(
 ) -> None:
     page = write(tmp_path, "no such section")
     assert "No video statements are stored for this section." in text(page)
-    assert "no video statements of section 'no such section'" in capsys.readouterr().err
+    assert "the report of section no such section is empty" in capsys.readouterr().err
 
 
 def test_a_video_without_a_length_has_no_share(watched: Watched, report: Report) -> None:

@@ -83,3 +83,54 @@ def test_if_clickhouse_is_away_it_fails_and_says_so(
     out, err = capsys.readouterr()
     assert out == ""
     assert "verify: no object could be compared: ClickHouse at 127.0.0.1:1" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--section", "bio101"], "no section bio101, but BIO101 (of 2), and days from 2024-01-01"),
+        (["--section", "2001", "--start", "2042-01-01"], "days from 2024-01-01 to 2024-03-02"),
+        (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
+    ],
+)
+def test_a_comparison_of_nothing_fails_and_says_what_there_is(
+    bucket: Bucket,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    said: str,
+) -> None:
+    for key in (KEY, "section/2001/video/2024-03-02T08-00-00Z_2.jsonl"):
+        bucket.put(key, video(1))
+    bucket.put("section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl", video(3))
+    assert main(["bulk"]) == 0
+    capsys.readouterr()
+    assert main(["verify", *options]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "0 objects compared, nothing" in shown
+    assert "nothing missing" not in shown
+    assert said in shown
+    assert main(["verify", *options, "--allow-empty"]) == 0
+
+
+def test_of_a_database_without_objects_that_is_said(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--json"]) == 1
+    body = json.loads(capsys.readouterr().out)
+    assert (body["success"], body["objects_checked"]) == (False, 0)
+    assert "the ledger has no objects yet" in body["failures"][0]["error"]
+
+
+@pytest.mark.parametrize("command", ["bulk", "rejects", "status"])
+def test_other_commands_warn_of_a_section_that_nothing_was_loaded_of(
+    bucket: Bucket,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    bucket.put("section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl", video(3))
+    assert main(["bulk"]) == 0
+    capsys.readouterr()
+    main([command, "--section", "bio101"])
+    assert "no section bio101, but BIO101 (of 1)" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xapi_etl_processor.audit.nearest import instead
 from xapi_etl_processor.commands import unfinished
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.commands.bars import bar
@@ -20,7 +21,7 @@ from xapi_etl_processor.commands.scope import add_flags, add_scope
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest, RemoteFailed
+from xapi_etl_processor.errors import BadRequest, ClickHouseError, RemoteFailed
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.modes.bulk_request import (
     FUNCTION,
@@ -123,7 +124,9 @@ def _bulk(options: argparse.Namespace) -> int:
         raise RemoteFailed(f"{error}: run the same command with --resume to continue") from None
     print_json(answer)
     if not answer["files_found"]:
-        say(f"nothing found under {answer['s3_prefix']!r}{_passed_over(answer['files_ignored'])}")
+        there = "" if options.function else _instead(settings, request)
+        passed_over = _passed_over(answer["files_ignored"])
+        say(f"nothing found under {answer['s3_prefix']!r}{passed_over}{there}")
     if not answer["complete"]:
         say("not finished; `stopped` says why. Run the same command with --resume to continue")
         return FAILED
@@ -215,6 +218,13 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
                 kept = time.monotonic()
 
         return run_bulk(request, run, on_outcome)
+
+
+def _instead(settings: Settings, request: BulkRequest) -> str:
+    try:
+        return f": {instead(connections(settings).clickhouse, request.sections)}"
+    except ClickHouseError:
+        return ""  # It was not needed so far.
 
 
 def _passed_over(ignored: int) -> str:

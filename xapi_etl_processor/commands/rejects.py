@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.audit.rejected import (
     Chosen,
     Rejected,
@@ -87,6 +88,8 @@ def _rejects(options: argparse.Namespace) -> int:
 
 def _list(chosen: Chosen, run: Run, *, as_json: bool) -> int:
     clickhouse = run.connections.clickhouse
+    if warning := unknown(clickhouse, chosen.section):
+        say(warning)
     reasons = by_reason(clickhouse, chosen)
     total = sum(lines for _, lines, _, _ in reasons)
     lines = list(islice(rejected_lines(clickhouse, chosen), SHOWN_LINES))

@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.commands.answers import FAILED, OK, say
 from xapi_etl_processor.config import Settings
@@ -68,12 +69,15 @@ def _report(options: argparse.Namespace) -> int:
                 print(path)
             return OK
         section = write_section(clickhouse, options.section, options.output, chosen, options.csv)
+        empty = not section.videos and (
+            unknown(clickhouse, options.section) or "no video statement of it is stored"
+        )
     except OSError as error:
         say(f"cannot write the report: {error}")
         return FAILED
     finally:
         clickhouse.disconnect()
     print(options.output)
-    if not section.videos:
-        say(f"no video statements of section {options.section!r} are stored: the report is empty")
+    if empty:
+        say(f"the report of section {options.section} is empty: {empty}")
     return OK

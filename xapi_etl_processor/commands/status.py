@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json
+from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import connections
 
@@ -47,6 +48,8 @@ def _status(options: argparse.Namespace) -> int:
         print_json({**found.facts, "failed": found.failed, "not_set": found.not_set})
     else:
         _print(found, settings)
+    if not found.failed and (warning := unknown(connections(settings).clickhouse, options.section)):
+        say(warning)
     return FAILED if found.failed else OK
 
 

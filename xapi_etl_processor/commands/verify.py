@@ -60,6 +60,9 @@ def add_to(commands: Any) -> None:
         help=f"do not call younger objects missing: they may be on their way (0 to"
         f" {MAX_AGE_MINUTES}; default 0)",
     )
+    compare.add_argument(
+        "--allow-empty", action="store_true", help="exit code 0 also if there is nothing to compare"
+    )
     compare.add_argument("--json", action="store_true", help="the answer as the function gives it")
     compare.set_defaults(command=_verify, verify=True)
 
@@ -84,7 +87,8 @@ def _print(body: dict[str, Any], where: str) -> None:
 
     console = Console(highlight=False, markup=False)
     wrong = body["objects_missing"]
-    verdict = f"{wrong:,} not all stored" if wrong else "nothing missing"
+    empty = not body["objects_checked"]
+    verdict = f"{wrong:,} not all stored" if wrong else "nothing" if empty else "nothing missing"
     how = " with their content" if body["content"] else ""
     compared = f"{body['objects_checked']:,} objects compared{how}, {verdict}"
     # Names are never broken by us, so that they can be copied.

@@ -63,6 +63,7 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
         replace=False,
         after="",
         min_age_minutes=minutes,
+        allow_empty=True,
     )
     say("the queue is empty: now it is verified that all is loaded")
     verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))

@@ -22,7 +22,7 @@ from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
-VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes")
+VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty")
 """What a bulk request to compare has, instead of to load."""
 
 PARAMETERS = (
@@ -42,7 +42,7 @@ PARAMETERS = (
 )
 """What makes a payload a bulk request, beside `mode`."""
 
-FLAGS = ("dry_run", "force_reprocess", "replace", "verify", "content", "repair")
+FLAGS = (*("dry_run", "force_reprocess", "replace", "verify", "content", "repair", "allow_empty"),)
 """The parameters that are true or false."""
 
 FUNCTION, QUEUE = "function", "queue"
@@ -88,6 +88,7 @@ class BulkRequest:
     content: bool
     repair: bool
     min_age_minutes: float
+    allow_empty: bool
     after: str
     scope: dict[str, Any]
 
@@ -180,6 +181,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         content=requested.get("content", False),
         repair=requested.get("repair", False),
         min_age_minutes=requested.get("min_age_minutes", 0),
+        allow_empty=requested.get("allow_empty", False),
         after=after,
         scope=requested,
     )
@@ -221,7 +223,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 def _check_together(requested: Mapping[str, Any]) -> None:
     """Raises BadRequest for parameters that say nothing, or contradict each other, together."""
     verify, repair = requested.get("verify"), requested.get("repair")
-    for name in ("content", "repair", "min_age_minutes"):
+    for name in ("content", "repair", "min_age_minutes", "allow_empty"):
         if requested.get(name) and not verify:
             raise BadRequest(f'{name} needs "verify": true beside it')
     for name in ("dry_run", "force_reprocess"):

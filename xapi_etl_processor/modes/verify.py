@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
+from xapi_etl_processor.audit.nearest import instead
 from xapi_etl_processor.audit.replace import load
 from xapi_etl_processor.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
@@ -63,8 +64,9 @@ def run_verify(
     """Compare what the request covers with what is stored; returns the answer's body.
 
     With `repair`, objects that are missing, changed or differing are loaded and compared again.
-    Raises S3Error if the bucket cannot be listed, and NothingDone if not a single object could be
-    compared.
+    Without a single object it is no success, unless `allow_empty` is set: a typo would look right
+    for ever. Raises S3Error if the bucket cannot be listed, and NothingDone if not a single object
+    could be compared.
     """
     found = _Found()
     objects = Covered(request, run)
@@ -87,7 +89,18 @@ def run_verify(
         _count_gone([], (after, ""), request, run, found)
     if found.stop and after == request.after:
         raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
+    if not (found.kinds or found.stop or request.after or request.allow_empty):
+        found.fail(request.prefix, _nothing(request, run))
     return _body(request, run, found, after, objects.list_calls)
+
+
+def _nothing(request: BulkRequest, run: Run) -> str:
+    """Why a request that covers nothing proves nothing."""
+    there = instead(run.connections.clickhouse, request.sections, run.deadline)
+    return (
+        f"s3://{request.bucket}/{request.prefix} has no bundle that was asked for: {there};"
+        " if none is right, ask with allow_empty"
+    )
 
 
 def _checked(

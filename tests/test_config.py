@@ -1,6 +1,7 @@
 """Settings: their variables, defaults, limits and error messages."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -243,3 +244,24 @@ def test_blanks_around_any_other_value_are_dropped() -> None:
 def test_settings_are_immutable() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # is tested
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ch.example.org:9440", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=9440"),
+        ("https://ch.example.org:8443/", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=8443"),
+        ("clickhouse://loader@ch.example.org", "CLICKHOUSE_HOST=ch.example.org"),
+        ("ch.example.org/xapi", "CLICKHOUSE_HOST=ch.example.org"),
+    ],
+)
+def test_a_host_that_is_more_than_a_name_is_refused_with_the_right_spelling(
+    text: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Settings.from_env({"CLICKHOUSE_HOST": text})
+
+
+@pytest.mark.parametrize("text", ["ch", "ch.example.org", "10.0.0.7", "::1", "2001:db8::7"])
+def test_names_and_addresses_are_hosts(text: str) -> None:
+    assert Settings.from_env({"CLICKHOUSE_HOST": text}).clickhouse_host == text

@@ -276,7 +276,6 @@ def test_white_space_alone_is_a_blank_line(line: bytes) -> None:
         (ADL + "completed", VIDEO_TYPE + "s", [{"id": PROFILE + "s"}], False),
         (ADL + "completed", 5, [{"id": 5}, None, "x"], False),
         ("https://w3id.org/xapi/video/verb/played", None, None, False),
-        ("", None, None, False),
     ],
 )
 def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
@@ -291,7 +290,78 @@ def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
     assert (counts.lines, counts.video, counts.other) == (1, int(is_video), int(not is_video))
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"object": {"definition": {"type": VIDEO_TYPE}}}, "statement has no usable object.id"),
+        ({"object": {"id": "", "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"object": {"id": None, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"object": {"id": {}, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"verb": {"id": ""}}, "statement has no usable verb.id"),
+        ({"verb": {"id": " \t\r\n"}}, "statement has no usable verb.id"),
+    ],
+)
+def test_what_xapi_forbids_becomes_no_row(change: JsonObject, reason: str) -> None:
+    """All videos without an id would be one."""
+    parsed = parse([encoded({**minimal(), **change})], 1, SOURCE)
+    assert (parsed.counts.video, parsed.counts.rejected) == (0, 1)
+    assert reason in parsed.rejected[0].reason
+
+
+def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
+    statement = minimal(verb={"id": ADL + "completed"}, object={})
+    assert outcome(encoded(statement)) == repr(parse([encoded(statement)], 1, SOURCE).counts)
+    assert parse([encoded(statement)], 1, SOURCE).counts.other == 1
+
+
+@pytest.mark.parametrize("blanks", ["{} ", " {}", "\t{}\r\n"])
+def test_blanks_around_a_verbs_id_are_trimmed(blanks: str) -> None:
+    row = row_of(minimal(verb={"id": blanks.format(VERBS + "played")}))
+    assert (row["verb"], row["verb_id"]) == ("played", VERBS + "played")
+
+
+@pytest.mark.parametrize("wrapper", ["event", "statement"])
+def test_a_record_around_a_statement_is_named(wrapper: str) -> None:
+    """As event buses write it: event_id, emission_time and the event."""
+    record = {"event_id": "e", "emission_time": "2024-01-01T00:00:00Z", wrapper: minimal()}
+    (line,) = parse([encoded(record)], 1, SOURCE).rejected
+    assert line.reason == f'{{"{wrapper}": {{...}}}}: write the statement itself on the line'
+
+
 # --- Identity ---
+
+
+@pytest.mark.parametrize(
+    ("actor", "user_id", "home_page"),
+    [
+        (
+            {"account": {"homePage": "https://lms"}, "member": [{"mbox": "mailto:m@example.org"}]},
+            "mailto:m@example.org",
+            "",
+        ),
+        (
+            {"account": {"homePage": "https://lms"}, "mbox": "mailto:a@example.org"},
+            "mailto:a@example.org",
+            "",
+        ),
+        (
+            {"member": [{"account": {"homePage": "https://lms"}, "mbox": "mailto:m@example.org"}]},
+            "mailto:m@example.org",
+            "",
+        ),
+        (
+            {"account": {"homePage": "https://lms", "name": "a"}, "mbox": "mailto:a@example.org"},
+            "a",
+            "https://lms",
+        ),
+        ({"account": {"homePage": "https://lms", "name": 0}}, "0", "https://lms"),
+    ],
+)
+def test_who_it_is_about_is_taken_whole_from_one_place(
+    actor: JsonObject, user_id: str, home_page: str
+) -> None:
+    row = row_of(minimal(actor=actor))
+    assert (row["user_id"], row["home_page"]) == (user_id, home_page)
 
 
 @pytest.mark.parametrize("absent", [b"", b'"id":null', b'"id":""', b'"id":{"a":1}'])

@@ -159,3 +159,15 @@ def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) ->
     read = [(o.uri, b"".join(body)) for o, body in reading.bodies(Stores(), described, 2)]
     assert [uri for uri, _ in read] == [o.uri for o in mixed]
     assert [body for _, body in read][::2] == [b"0", b"1", b"2"]
+
+
+def test_however_a_file_is_named_it_is_one_object(
+    tmp_path: Path, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    path = bundle(tmp_path, content(video(1)))
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(path.parent)
+    names = [str(path), path.name, f"../video/{path.name}", f"{tmp_path}/link/{path.name}"]
+    for name in names:
+        assert main(["event", name]) == 0
+    assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]

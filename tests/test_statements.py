@@ -31,6 +31,7 @@ from xapi_etl_processor.xapi.columns import SENT
 from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.values import last_segment
 
+CMI5 = "https://w3id.org/xapi/cmi5/"
 OPENEDX = "https://w3id.org/xapi/openedx/extension/"
 TINCAN = "http://id.tincanapi.com/extension/"
 
@@ -227,7 +228,8 @@ PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
     "registration": ([("context", "registration"), ("registration",)], ""),
     "session_id": (
         [("context", "extensions", VIDEO + "session-id")]
-        + [("result", "extensions", VIDEO + "session-id"), _oli("session_id")]
+        + [("result", "extensions", VIDEO + "session-id")]
+        + [("context", "extensions", CMI5 + "context/extensions/sessionid"), _oli("session_id")]
         + [("context", "extensions", "https://player.example/x/session-id")],
         "",
     ),
@@ -288,6 +290,9 @@ def test_the_first_path_with_a_usable_value_counts(
     pairs = list(zip(paths, values, strict=True))[present_from:]
     if hidden_by != "nothing":
         pairs += [(path, hidden_by) for path in paths[:present_from]]
+    if column == "home_page":
+        # An account without a name names nobody, and neither does its home page.
+        pairs.append((("actor", "account", "name"), "somebody"))
     expected = [*values, without][present_from]
     assert row_of(with_values(minimal(), *pairs))[column] == expected
 
@@ -400,3 +405,37 @@ def test_a_verb_of_megabytes_is_not_kept_in_memory() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 1_000_000
+
+
+@pytest.mark.parametrize(("percent", "share"), [(0, 0.0), (1, 0.01), (50, 0.5), (100, 1.0)])
+def test_cmi5_sends_progress_in_whole_percent(percent: int, share: float) -> None:
+    path = ("result", "extensions", CMI5 + "result/extensions/progress")
+    assert row_of(with_values(minimal(), (path, percent)))["video_progress"] == share
+
+
+@pytest.mark.parametrize("value", [-1, 101, "half", None, {}])
+def test_cmi5s_progress_is_nothing_else(value: Any) -> None:
+    path = ("result", "extensions", CMI5 + "result/extensions/progress")
+    assert row_of(with_values(minimal(), (path, value)))["video_progress"] is None
+
+
+def test_the_video_profiles_progress_comes_before_cmi5s() -> None:
+    cmi5 = ("result", "extensions", CMI5 + "result/extensions/progress")
+    own = ("result", "extensions", VIDEO + "progress")
+    assert row_of(with_values(minimal(), (cmi5, 50), (own, 0.75)))["video_progress"] == 0.75
+
+
+def test_keys_with_escaped_dots_are_read_as_those_with_dots() -> None:
+    """As Learning Locker exports statements."""
+    whole = full()
+    line = encoded(whole)
+    escaped = re.sub(rb'"[^"]*"(?=:)', lambda key: key[0].replace(b".", b"&46;"), line)
+    assert escaped.count(b"&46;") == 19
+    (expected,) = rows_of(parse([line], 1, SOURCE))
+    (row,) = rows_of(parse([escaped], 1, SOURCE))
+    assert row == expected
+
+
+def test_what_looks_like_an_escaped_dot_in_a_value_stays() -> None:
+    titled = with_values(minimal(), (("object", "definition", "name"), {"en": "a&46;b"}))
+    assert row_of(titled)["video_title"] == "a&46;b"

@@ -41,7 +41,7 @@ ACCEPTED = {
 }
 REFUSED = {
     "Environment": ["", "Prod", "1st", "a_b", "a" * 21],
-    "ClickHouseHost": ["", "https://ch.example.org", "ch.example.org/db", "two hosts"],
+    "ClickHouseHost": ["", "https://ch.example.org", "ch.example.org/db", "two hosts", "ch:9440"],
     "ClickHousePasswordSecretArn": ["clickhouse", KEY],
     "LearnerKeySecretArn": ["key", KEY],
     "ClickHousePort": ["native", "-1", "0", "0900", "65536", "70000", "123456"],

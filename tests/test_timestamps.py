@@ -119,7 +119,7 @@ def test_a_leap_second_is_the_last_millisecond_of_its_minute(text: str, expected
         (1_704_110_400.123, NOON + 123),
         (1_704_110_400_123, NOON + 123),
         (1_704_110_400_123.9, NOON + 123),
-        (100_000_000, 100_000_000_000),  # the first that is seconds: 1973-03-03T09:46:40Z
+        (1_000_000_000, 1_000_000_000_000),  # the first as text: 2001-09-09T01:46:40Z
         (10_413_791_999, 10_413_791_999_000),  # the last second of 2299
         (100_000_000_000, 100_000_000_000),  # the first that is milliseconds: the same instant
         (10_413_791_999_999, 10_413_791_999_999),
@@ -130,6 +130,13 @@ def test_numbers_are_seconds_or_milliseconds_since_1970(
     number: float, expected: int, as_sent: Any
 ) -> None:
     assert read(as_sent(number)) == (expected, "statement")
+
+
+def test_nine_digits_are_seconds_as_a_number_and_no_time_as_text() -> None:
+    """As text they are an id, or a day and an hour; 10^8 s is 1973-03-03T09:46:40Z."""
+    assert read(100_000_000) == (100_000_000_000, "statement")
+    for text in ("100000000", "999999999", " 202401015 "):
+        assert read(text)[1] != "statement"
 
 
 @pytest.mark.parametrize("blanks", [" {}", "{} ", "\t{}\n", "\r\n  {} ", "\u00a0{}"])

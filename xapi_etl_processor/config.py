@@ -59,6 +59,15 @@ def matching(pattern: str, expected: str) -> Converter:
     return read
 
 
+def host(text: str) -> str:
+    """A name or an address, of IPv6 too; neither a URL nor a name with a port."""
+    found = re.fullmatch(r"(?:[\w+.-]+://)?(?:[^/@]*@)?([^/:@]+)(?::(\d+))?(?:/.*)?", text)
+    if not found or found[1] == text:
+        return text
+    port = f" and CLICKHOUSE_PORT={found[2]}" if found[2] else ""
+    raise ValueError(f"use the name alone, CLICKHOUSE_HOST={found[1]}{port}")
+
+
 def folder(text: str) -> str:
     """A prefix that ends in a slash and does not start with one; '' stands for the whole bucket."""
     return f"{text.strip('/')}/".lstrip("/")
@@ -99,7 +108,9 @@ class Settings:
     """
 
     # fmt: off
-    clickhouse_host: str = _variable("CLICKHOUSE_HOST", "name or address of the ClickHouse server")
+    clickhouse_host: str = _variable(
+        "CLICKHOUSE_HOST", "name or address of the ClickHouse server", read=host
+    )
     clickhouse_port: int = _variable("CLICKHOUSE_PORT", "native protocol port; 9440 if secure", 9000, PORT)
     clickhouse_database: str = _variable("CLICKHOUSE_DATABASE", "database of the tables", "xapi_analytics", IDENTIFIER)
     clickhouse_username: str = _variable("CLICKHOUSE_USERNAME", "ClickHouse user", "default")

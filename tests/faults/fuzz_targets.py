@@ -177,8 +177,8 @@ def _check_rejections(expected: list[bytes], rejected: set[int]) -> None:
     """Python's json accepts and rejects the same lines, where both decoders should agree."""
     for number, raw in enumerate(expected, 1):
         line = raw.strip(BLANK)
-        # The decoders differ on deep nesting.
-        if line and line.count(b"[") + line.count(b"{") < 200:
+        # The decoders differ on deep nesting; only statements about videos need the object's id.
+        if line and line.count(b"[") + line.count(b"{") < 200 and not _lacks_object_id(line):
             assert _is_statement(line) is (number not in rejected), line
 
 
@@ -195,7 +195,16 @@ def _is_statement(line: bytes) -> bool:
         and isinstance(found.get("object"), dict)
         and isinstance(verb, dict)
         and isinstance(verb.get("id"), str)
+        and verb["id"].strip(" \t\r\n") != ""
     )
+
+
+def _lacks_object_id(line: bytes) -> bool:
+    try:
+        named = json.loads(line)["object"]["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return True
+    return not isinstance(named, str | int) or named == ""
 
 
 def _no_constant(name: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.columns import SENT, STEPS
+from xapi_etl_processor.xapi.derived import CMI5_PROGRESS
 from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.paths import (
     ACTIVITY_TYPE,
@@ -15,6 +16,7 @@ from xapi_etl_processor.xapi.paths import (
     MEMBERS,
     OBJECT_TYPE,
     PLACES,
+    RESULT,
     Path,
 )
 from xapi_etl_processor.xapi.structs import STRUCTS
@@ -152,6 +154,8 @@ def _by_a_fallback(
     """Whether a fallback took a value to which no path leads."""
     if path == MEMBERS:
         return any(name in columns and name not in paths for name in ("user_id", "home_page"))
+    if path == (*RESULT, CMI5_PROGRESS):
+        return "video_progress" in columns and "video_progress" not in paths
     return (
         path[:-1] == CONTEXT
         and path[-1].endswith("/session-id")

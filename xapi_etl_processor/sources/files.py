@@ -15,7 +15,7 @@ from xapi_etl_processor.xapi.lines import READ_BYTES
 
 @dataclass(frozen=True)
 class LocalFile(S3Object):
-    """A file, whose key is its absolute path, and whose bucket is ''.
+    """A file, whose key is its absolute path, without links and `..`, and whose bucket is ''.
 
     Its path says what a key says. Its etag is the MD5 of its bytes, as S3's usually is.
     """
@@ -28,7 +28,7 @@ class LocalFile(S3Object):
 
 def named(path: str) -> LocalFile:
     """The file at a path, or at a file:// URI; raises BadRequest unless it can be read."""
-    found = Path(path.removeprefix("file://")).absolute()
+    found = Path(path.removeprefix("file://")).resolve()
     if found.is_dir():
         raise BadRequest(f"{path} is a folder: name the files in it, such as {path.rstrip('/')}/*")
     try:

@@ -12,6 +12,7 @@ from xapi_etl_processor.xapi.column import Column, Fallback
 from xapi_etl_processor.xapi.derived import from_source
 from xapi_etl_processor.xapi.identity import STATEMENT_ID
 from xapi_etl_processor.xapi.paths import (
+    CMI5,
     CONTEXT,
     GROUPING,
     OLI,
@@ -183,6 +184,7 @@ COLUMNS: tuple[Column, ...] = (
         paths=(
             (*CONTEXT, VIDEO + "session-id"),
             (*RESULT, VIDEO + "session-id"),
+            (*CONTEXT, CMI5 + "context/extensions/sessionid"),
             *_oli("session_id"),
         ),
         fallback=Fallback(
@@ -220,7 +222,14 @@ COLUMNS: tuple[Column, ...] = (
         LENGTH,
         (*anywhere(VIDEO, "length"), *anywhere(TINCAN, "duration")),
     ),
-    _profile("video_progress", "Float64", SHARE, "Share of the video consumed, 0 to 1", "progress"),
+    Column(
+        "video_progress",
+        "Nullable(Float64)",
+        "Share of the video consumed, 0 to 1",
+        SHARE,
+        anywhere(VIDEO, "progress"),
+        Fallback(derived.cmi5_progress, "cmi5's progress in percent"),
+    ),
     Column(
         "video_played_segments",
         "String",

@@ -7,22 +7,32 @@ from math import isfinite
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from xapi_etl_processor.xapi.elements import Activities, Activity, Member, Members
+from xapi_etl_processor.xapi.identity import BLANKS
 from xapi_etl_processor.xapi.loose_json import any_json, without_lone_surrogates
 from xapi_etl_processor.xapi.paths import ACTIVITIES, MEMBERS, Path, Titles
 from xapi_etl_processor.xapi.structs import STRUCTS
+from xapi_etl_processor.xapi.values import text
 
 MAX_DEPTH = 128
 """How deeply objects and arrays may be nested; a statement has about six levels. Our limit: without
 it, what can be read would depend on the Python version."""
 
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_WRAPPERS = ("event", "statement")
+"""Under these, event buses and exports put a statement into a record of their own."""
 # A string that is not closed runs to the end of the line, so that no quote is looked at twice.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
+# Learning Locker's exports have it for each dot of an extension's key, since its database allows
+# none there. https://docs.learninglocker.net/http-xapi-statements/
+_UNESCAPED = re.compile(rb"&46;(?=[^\"]*\"\s*:)")
+
+_NO_ACCOUNT = STRUCTS.nodes["actor", "account"].empty
 _decode_typed = msgspec.json.Decoder(STRUCTS.statement).decode
 
 
@@ -36,6 +46,25 @@ def decode(line: bytes) -> Any:
     A field of the wrong shape loses that field, not the statement: the typed decode refuses such
     a line, and the slower, forgiving one takes it.
     """
+    return _trimmed(_decoded(_UNESCAPED.sub(b".", line) if b"&46;" in line else line))
+
+
+def _trimmed(statement: Any) -> Any:
+    """The statement with its verb's id trimmed, and without an account that names nobody: who it is
+    about is then taken whole from another place. Raises Rejected without a verb's id.
+    """
+    verb_id = statement.verb.id
+    if not verb_id or verb_id[0] in BLANKS or verb_id[-1] in BLANKS:
+        if not (verb_id := verb_id.strip(BLANKS)):
+            raise Rejected("statement has no usable verb.id")
+        statement = replace(statement, verb=replace(statement.verb, id=verb_id))
+    actor = statement.actor
+    if actor.account.homePage is not None and text(actor.account.name) is None:
+        statement = replace(statement, actor=replace(actor, account=_NO_ACCOUNT))
+    return statement
+
+
+def _decoded(line: bytes) -> Any:
     # Msgspec does not check the text of fields that no column reads.
     if not line.isascii():
         _check_utf8(line)
@@ -50,7 +79,7 @@ def decode(line: bytes) -> Any:
     except msgspec.DecodeError as error:
         mended = without_lone_surrogates(line)
         if mended != line:
-            return decode(mended)
+            return _decoded(mended)
         raise Rejected(_not_json(error)) from None
 
 
@@ -101,6 +130,10 @@ def _check_single(found: Any) -> None:
         raise Rejected("not a JSON object")
     if isinstance(found.get("statements"), list) and "actor" not in found:
         raise Rejected('{"statements": [...]}: write each on a line of its own')
+    for wrapper in _WRAPPERS:
+        inner = found.get(wrapper)
+        if isinstance(inner, dict) and "actor" in inner and "actor" not in found:
+            raise Rejected(f'{{"{wrapper}": {{...}}}}: write the statement itself on the line')
 
 
 def _fitted(found: dict[str, Any], struct: type[msgspec.Struct], path: Path) -> Any:

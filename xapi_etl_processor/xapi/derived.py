@@ -10,8 +10,12 @@ from xapi_etl_processor.xapi.column import Fallback
 from xapi_etl_processor.xapi.elements import Member
 from xapi_etl_processor.xapi.identity import line_id
 from xapi_etl_processor.xapi.loose_json import any_json
+from xapi_etl_processor.xapi.paths import CMI5
 from xapi_etl_processor.xapi.segments import seconds_covered
-from xapi_etl_processor.xapi.values import section, text
+from xapi_etl_processor.xapi.values import number, section, text
+
+CMI5_PROGRESS = CMI5 + "result/extensions/progress"
+_CMI5_PROGRESS = CMI5_PROGRESS.encode()
 
 SKIPS = ("skipped", "seeked")
 """Verbs of a seek, in Tin Can's vocabulary and the Video Profile's."""
@@ -43,7 +47,7 @@ def home_pages(chunk: Chunk, rows: Rows, host_name: Sequence[str]) -> list[str]:
     """The home page of such a member's account, else the OLI host_name, else ''."""
     members = [_lone_member(chunk.statements[row].actor) for row in rows]
     return [
-        (member and text(member.account.homePage)) or host_name[row]
+        (member and text(member.account.name) and text(member.account.homePage)) or host_name[row]
         for row, member in zip(rows, members, strict=True)
     ]
 
@@ -129,17 +133,38 @@ def sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
     return [_any_session(line) if b"session-id" in line else None for line in lines]
 
 
+def cmi5_progress(chunk: Chunk, rows: Rows) -> list[float | None]:
+    """The share that cmi5 sends as whole percent, in another extension than the Video Profile (cmi5
+    "Quartz", section 9.5.5.1).
+    """
+    lines = [chunk.lines[row] for row in rows]
+    if b"".join(lines).rfind(_CMI5_PROGRESS) < 0:
+        return [None] * len(rows)
+    return [_progress_in(line) if _CMI5_PROGRESS in line else None for line in lines]
+
+
+def _progress_in(line: bytes) -> float | None:
+    percent = number(_extensions(line, "result").get(CMI5_PROGRESS))
+    return percent / 100 if percent is not None and 0 <= percent <= 100 else None
+
+
 def _any_session(line: bytes) -> str | None:
+    sessions = (
+        text(value)
+        for iri, value in _extensions(line, "context").items()
+        if iri.endswith("/session-id")
+    )
+    return next(filter(None, sessions), None)
+
+
+def _extensions(line: bytes, place: str) -> dict[str, Any]:
+    """The extensions of a statement's `result` or `context`."""
     try:
-        context = any_json(line).get("context")
+        found = any_json(line).get(place)
     except (ValueError, RecursionError):
-        return None  # The typed decode skipped a part of the line that cannot be read.
-    extensions = context.get("extensions") if isinstance(context, dict) else None
-    if isinstance(extensions, dict):
-        for iri, value in extensions.items():
-            if iri.endswith("/session-id") and (session := text(value)):
-                return session
-    return None
+        return {}  # The typed decode skipped a part of the line that cannot be read.
+    extensions = found.get("extensions") if isinstance(found, dict) else None
+    return extensions if isinstance(extensions, dict) else {}
 
 
 def play_times(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.values import text
 from xapi_etl_processor.xapi.video import verdict
 from xapi_etl_processor.xapi.voiding import Voided, voided
 
@@ -80,10 +81,14 @@ def parse(
             if len(raw) > max_line_bytes and len(raw.removesuffix(b"\r")) > max_line_bytes:
                 raise Rejected(f"line is longer than {max_line_bytes} bytes")
             statement = decode(line)
+            about_video = verdict(statement).video
+            if about_video and not text(statement.object.id):
+                # Else all such videos of a section would be one.
+                raise Rejected("statement has no usable object.id")
         except Rejected as error:
             rejected.append(RejectedLine(number, str(error), line))
             continue
-        if verdict(statement).video:
+        if about_video:
             chunk.statements.append(statement)
             chunk.lines.append(line)
             chunk.numbers.append(number)

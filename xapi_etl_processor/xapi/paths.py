@@ -11,6 +11,7 @@ Path = tuple[str, ...]
 
 VIDEO = "https://w3id.org/xapi/video/extensions/"
 OLI = "http://oli.cmu.edu/extensions/"
+CMI5 = "https://w3id.org/xapi/cmi5/"
 OPENEDX = "https://w3id.org/xapi/openedx/extension/"
 TINCAN = "http://id.tincanapi.com/extension/"
 

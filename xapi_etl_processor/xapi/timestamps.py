@@ -21,6 +21,9 @@ FIRST_MILLISECONDS = 1e11
 """A number from 10^8 is seconds, and from 10^11 milliseconds; both begin in March 1973. Smaller
 ones are no time: 0 stands for "unknown", others are durations or counters. Our limits."""
 
+FIRST_SECONDS_AS_TEXT = 1e9
+"""The same for text: ten digits, from September 2001."""
+
 _EPOCH = date(1970, 1, 1).toordinal()
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY, _HOUR, _MINUTE, _SECOND = 86_400_000, 3_600_000, 60_000, 1000
@@ -98,7 +101,10 @@ def _is_usual(value: str) -> bool:
 def _of_unusual(value: str) -> int | None:
     trimmed = value.strip().upper()
     found = _ISO.fullmatch(trimmed)
-    return _of_iso(found.groupdict()) if found else _of_number(trimmed)
+    if found:
+        return _of_iso(found.groupdict())
+    # A text of nine digits is an id, or a day and an hour, rather than a time before 2001.
+    return _of_number(trimmed) if (number(trimmed) or 0) >= FIRST_SECONDS_AS_TEXT else None
 
 
 def _of_iso(part: dict[str, str | None]) -> int | None:

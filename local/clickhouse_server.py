@@ -94,6 +94,8 @@ class ClickHouseServer(socketserver.ThreadingTCPServer):
         self.login = (user, password)
         self.hook = hook
         self.read_only = read_only
+        # What each session begins with. 2: no changes to data, but clients may still set settings.
+        self.profile = {"readonly": "2"} if read_only else {}
         self.drops_rows = drops_rows
         # Held open, so that the engine outlives every client.
         self.engine = _open(self.path)
@@ -137,9 +139,8 @@ class _Session(socketserver.BaseRequestHandler):
             try:
                 if self.database:
                     engine.query(f"USE `{self.database}`")
-                if self.server.read_only:
-                    # 2: no changes to data, but clients may still set other settings.
-                    engine.query("SET readonly = 2")
+                for name, value in self.server.profile.items():
+                    engine.query(f"SET {name} = {_quoted(value)}")
                 while True:
                     self._answer(wire, engine, wire.read_query())
             finally:

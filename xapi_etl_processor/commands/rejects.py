@@ -28,6 +28,7 @@ from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.access import check_allowed
 from xapi_etl_processor.sources.files import LocalFile
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage.inspection import check_whole_results
 
 SHOWN_LINES = 100
 """Rejected lines that the list shows; an export has all. Our limit."""
@@ -79,6 +80,7 @@ def _rejects(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     chosen = Chosen(options.section, options.reason, options.source)
     run = Run(settings, connections(settings), "bulk", force=True)
+    check_whole_results(run.connections.clickhouse)
     if options.export:
         return _export(rejected_lines(run.connections.clickhouse, chosen), options.export, run)
     if options.reload:

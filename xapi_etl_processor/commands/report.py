@@ -12,6 +12,7 @@ from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.commands.answers import FAILED, OK, say
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.storage.inspection import check_whole_results
 
 
 def add_to(commands: Any) -> None:
@@ -64,6 +65,7 @@ def _report(options: argparse.Namespace) -> int:
     clickhouse = ClickHouse(Settings.from_env(os.environ))
     chosen = Options(options.since, options.hide_below, options.learners)
     try:
+        check_whole_results(clickhouse)
         if options.all:
             for path in write_all(clickhouse, options.output, chosen, options.csv):
                 print(path)

@@ -86,9 +86,8 @@ def _check_clickhouse(
             Learners(clickhouse).check(answering)
             warnings.append(_to_put_right(notes.overtaken(clickhouse, answering)))
             engines = inspection.engines(ask, clickhouse.database)
-            found["error"], warning = inspection.replication(
-                ask, engines, settings.clickhouse_cluster
-            )
+            error, warning = inspection.replication(ask, engines, settings.clickhouse_cluster)
+            found["error"] = error or inspection.cut_results(ask)
             warnings.append(warning)
             warnings.append(
                 inspection.unreadable_view(ask, clickhouse.database, engines, found["version"])

@@ -19,6 +19,7 @@ from xapi_etl_processor.modes.bulk_request import BulkRequest
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
 from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.storage.inspection import check_whole_results
 from xapi_etl_processor.telemetry import OBJECTS_MISSING
 
 PAGE_OBJECTS = 5_000
@@ -69,6 +70,7 @@ def run_verify(
     could be compared.
     """
     found = _Found()
+    check_whole_results(run.connections.clickhouse)
     objects = Covered(request, run)
     source = iter(objects)
     after = request.after

@@ -13,6 +13,7 @@ from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.errors import BadRequest, ConfigurationError
 from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.storage.inspection import check_whole_results
 from xapi_etl_processor.storage.ledger import as_bytes
 from xapi_etl_processor.storage.tables import EVENTS, OLD_EVENTS, REJECTED
 from xapi_etl_processor.xapi.learners import (
@@ -153,8 +154,10 @@ def check_key(clickhouse: ClickHouse) -> Learners:
     """Check that the right key is set, for the stored rows and for the list; returns the list.
 
     Raises ConfigurationError if somebody was forgotten under another key, or if rows have
-    pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there.
+    pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there;
+    and ClickHouseRefused as `check_whole_results` does, for the same reason.
     """
+    check_whole_results(clickhouse)
     known = Learners(clickhouse)
     known.refresh()
     if secrets.learner_key(clickhouse.settings):

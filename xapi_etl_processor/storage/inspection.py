@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.clickhouse_errors import MIGRATE
 from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseRefused
 from xapi_etl_processor.storage.tables import EVENTS, STATEMENTS, TYPES, VIEWS
@@ -120,6 +121,27 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
         except ClickHouseRefused as error:
             return f"ClickHouse {version} does not read the view {view}: {MIGRATE} ({error})"
     return None
+
+
+def cut_results(ask: Ask) -> str | None:
+    """What is wrong if the user's profile has the server cut results in silence, where they exceed
+    a limit: a list of forgotten learners, or what is stored of one, would lack some. None if not.
+    """
+    found = ask(
+        "SELECT name, value FROM system.settings WHERE changed AND name LIKE '%%overflow_mode'"
+        " AND value != 'throw' ORDER BY name",
+        {},
+    )
+    if not found:
+        return None
+    named = ", ".join(f"{name} = {value}" for name, value in found)
+    return f"the user's profile has results cut in silence ({named}): set it to 'throw'"
+
+
+def check_whole_results(clickhouse: ClickHouse) -> None:
+    """Raises ClickHouseRefused as `cut_results` says."""
+    if problem := cut_results(clickhouse.query):
+        raise ClickHouseRefused(problem)
 
 
 def missing_replicas(ask: Ask, database: str) -> str | None:

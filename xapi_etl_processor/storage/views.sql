@@ -6,7 +6,8 @@
 --   subcolumn, which the view does not have (code 47);
 -- no alias has the name of a column that it is made of: version 23.10 and the old analyzer take it
 --   for the alias itself (code 179);
--- no function is younger than version 23.10.
+-- no function is younger than version 23.10;
+-- a view that aggregates pins the settings that would change it, since a reader's profile may have them.
 
 -- Each statement once, without those that were voided.
 CREATE OR REPLACE VIEW video_statements AS
@@ -73,7 +74,8 @@ FROM (
         ) AS position
     FROM video_statements
 )
-GROUP BY section_id, section, video_url, home_page, user_id, session;
+GROUP BY section_id, section, video_url, home_page, user_id, session
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- A viewer of a video, with each session: its day, its statements, and the stretches played. The
 -- views below are made of it.
@@ -138,7 +140,8 @@ FROM (
     ) AS one
     GROUP BY section_id, section, video_url
 )
-ARRAY JOIN viewers AS viewer;
+ARRAY JOIN viewers AS viewer
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 CREATE OR REPLACE VIEW viewer_progress AS
 SELECT
@@ -147,7 +150,8 @@ SELECT
     v.seconds_watched / 60 AS minutes_watched,
     v.seconds_played / 60 AS minutes_played,
     share_watched, reached, is_completed, stopped_at, first_seen, last_seen
-FROM video_viewers AS v;
+FROM video_viewers AS v
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 CREATE OR REPLACE VIEW video_engagement AS
 SELECT
@@ -163,7 +167,8 @@ SELECT
     toDate(min(v.first_seen)) AS first_day,
     toDate(max(v.last_seen)) AS last_day
 FROM video_viewers AS v
-GROUP BY section_id, section, video_url;
+GROUP BY section_id, section, video_url
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- A bucket is a hundredth of the length. Whoever plays its middle plays it.
 CREATE OR REPLACE VIEW video_retention AS
@@ -198,7 +203,8 @@ FROM (
     GROUP BY section_id, section, video_url
 )
 ARRAY JOIN buckets AS bucket, nths AS nth
-GROUP BY section_id, section, video_url, video_length, bucket;
+GROUP BY section_id, section, video_url, video_length, bucket
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 CREATE OR REPLACE VIEW video_dropoff AS
 SELECT
@@ -210,7 +216,8 @@ SELECT
     countIf(is_completed) AS completed
 FROM video_viewers
 WHERE video_length > 0 AND stopped_at IS NOT NULL
-GROUP BY section_id, section, video_url, video_length, bucket;
+GROUP BY section_id, section, video_url, video_length, bucket
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 CREATE OR REPLACE VIEW video_seeks AS
 SELECT
@@ -224,7 +231,8 @@ SELECT
 FROM video_viewers AS v
 ARRAY JOIN v.seeks AS seek
 WHERE video_length > 0
-GROUP BY section_id, section, video_url, video_length, from_bucket, to_bucket;
+GROUP BY section_id, section, video_url, video_length, from_bucket, to_bucket
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- A session counts on the day on which it began.
 CREATE OR REPLACE VIEW section_daily AS
@@ -249,7 +257,8 @@ FROM (
     GROUP BY section_id, section, video_url, home_page, user_id, day
 ) AS one
 WHERE day > '1970-01-01'
-GROUP BY section_id, section, day;
+GROUP BY section_id, section, day
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- How far the stretches that a producer sends, and those derived from its statements, disagree.
 CREATE OR REPLACE VIEW stretch_disagreement AS
@@ -270,4 +279,5 @@ FROM (
     FROM video_sessions
     WHERE notEmpty(sent_stretches) AND notEmpty(derived_stretches)
 ) AS s
-GROUP BY section_id, section, home_page, platform;
+GROUP BY section_id, section, home_page, platform
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;

@@ -40,7 +40,7 @@ class Forget:
 
     def __call__(self, *options: str, code: int = 0) -> Any:
         self._capsys.readouterr()  # the log of what was loaded before
-        assert main(["forget", *options]) == code
+        assert main(["forget", "--yes", *options]) == code
         self.said = self._capsys.readouterr()
         if code or "--list-objects" in options:
             return self.said.out.splitlines()

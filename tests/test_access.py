@@ -53,7 +53,7 @@ def test_of_a_learner_who_is_unknown_nothing_is_shown_and_it_is_said(
 def test_a_learner_who_was_forgotten_is_said_to_be(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["forget", "--user", "viewer-1"]) == 0
+    assert main(["forget", "--yes", "--user", "viewer-1"]) == 0
     assert access(capsys, "--user", "viewer-1")["forgotten"] is True
     assert access(capsys, "--user", "viewer-2")["forgotten"] is False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.forgetting import (
 )
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import learners
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.xapi.learners import name_hash
 
@@ -203,7 +205,8 @@ def test_a_dry_run_counts_and_removes_nothing(
     load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"), REJECTED)
     answer = forget("--user", "learner-1", "--dry-run")
     counted = {"rows_removed": 2, "rejected_lines_removed": 1, "dry_run": True}
-    assert answer == {"home_pages": [PAGE, "https://other.example.org"], **counted}
+    pages = [PAGE, "https://other.example.org"]
+    assert answer == {"user_ids": ["learner-1"], "home_pages": pages, **counted}
     assert users(ask) == ["learner-1", "learner-1"]
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 
@@ -330,8 +333,40 @@ def test_an_error_that_repeats_the_query_names_no_learner(
     """ClickHouse's errors about a column end with `In scope SELECT ... IN ('learner-1')`."""
     monkeypatch.setenv("LEARNER_KEY", "0" * 32)
     ask("RENAME TABLE video_events TO kept")
-    ask("CREATE TABLE video_events (name String) ENGINE = MergeTree ORDER BY name")
+    ask("CREATE TABLE video_events (name String) ENGINE = ReplacingMergeTree ORDER BY name")
     forget("--user", "learner-1", "--dry-run", code=1)
     assert "UNKNOWN_IDENTIFIER" in forget.said.err
-    assert "expression or function identifier" in forget.said.err
+    assert "identifier `user_id`" in forget.said.err
     assert "learner-1" not in forget.said.err
+
+
+def test_without_a_terminal_forgetting_needs_a_yes(
+    bucket: Bucket, invoke: Invoke, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(bucket, invoke, by_account(1))
+    assert main(["forget", "--user", "learner-1"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    assert users(ask) == ["learner-1"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"), [("y\n", []), ("n\n", ["learner-1"]), ("", ["learner-1"])]
+)
+def test_at_a_terminal_what_there_is_is_shown_and_asked_about(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    left: list[str],
+) -> None:
+    load(bucket, invoke, by_account(1))
+    terminal = io.StringIO(typed)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main(["forget", "--user", "learner-1"]) == (1 if left else 0)
+    shown = capsys.readouterr()
+    assert PAGE in shown.out
+    assert "forget them?" in shown.err
+    assert users(ask) == left

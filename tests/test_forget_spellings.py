@@ -131,3 +131,28 @@ def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_t
     assert found == [bucket.uri(f"section/1/video/{number}.jsonl") for number in (0, 1)]
     account_alone = forget("--user", "learner-1", "--home-page", PAGE, "--list-objects")
     assert account_alone == [bucket.uri("section/1/video/1.jsonl")]
+
+
+@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}", "LEARNER@example.org"])
+def test_an_address_is_found_wherever_it_stands(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
+) -> None:
+    """Without `mailto:`, as the name of an account, and hashed in two ways."""
+    lines = [
+        video(1, actor={"mbox": MAIL}),
+        video(2, actor={"mbox": "Learner@Example.org"}),
+        by_account(3, MAIL),
+        video(4, actor={"mbox_sha1sum": sha1(MAIL.encode(), usedforsecurity=False).hexdigest()}),
+        video(5, actor={"mbox": f"mailto:{MAIL}"}),
+        video(6),
+    ]
+    load(bucket, invoke, *lines)
+    # Again, so that there are repeats: each statement counts once.
+    load(bucket, invoke, *lines, force_reprocess=True)
+    counted = forget("--mbox", given, "--dry-run")
+    assert counted["rows_removed"] == 5
+    assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
+    assert len(counted["user_ids"]) == 4
+    assert forget("--mbox", given)["rows_removed"] == 5
+    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 5
+    assert users(ask) == ["viewer-6"]

@@ -143,7 +143,7 @@ def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten(
     load(bucket, invoke, by(1), by(2, "another"))
     held = run("access", "--user", NAME)["stored"]["video_events"]
     assert [row["user_id"] for row in held] == [PSEUDONYM]
-    assert run("forget", "--user", NAME)["rows_removed"] == 1
+    assert run("forget", "--yes", "--user", NAME)["rows_removed"] == 1
     answer = load(bucket, invoke, by(1), by(2, "another"), force_reprocess=True)
     assert answer["forgotten_events"] == 1
     assert ask(
@@ -198,7 +198,7 @@ def test_who_was_forgotten_before_pseudonyms_stays_forgotten(
     bucket: Bucket, invoke: Invoke, ask: Ask, run: Run, set_variables: Set
 ) -> None:
     load(bucket, invoke, by(1))
-    run("forget", "--user", NAME)
+    run("forget", "--yes", "--user", NAME)
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
     assert load(bucket, invoke, by(1), key=LATER)["forgotten_events"] == 1
 
@@ -210,7 +210,7 @@ def test_a_sweep_finds_forgotten_learners_by_their_pseudonym(
     load(bucket, invoke, by(1), by(2, "another"))
     ask("CREATE TABLE backup AS video_events")
     ask("INSERT INTO backup SELECT * FROM video_events")
-    run("forget", "--user", NAME)
+    run("forget", "--yes", "--user", NAME)
     ask("INSERT INTO video_events SELECT * FROM backup")
     assert run("forget", "--sweep")["rows_removed"] == 1
 
@@ -219,7 +219,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded(
     bucket: Bucket, invoke: Invoke, ask: Ask, run: Run, set_variables: Set
 ) -> None:
     set_variables(LEARNER_KEY=LEARNER_KEY)
-    run("forget", "--user", "someone")
+    run("forget", "--yes", "--user", "someone")
     for key in ("", "f" * 32):
         set_variables(LEARNER_KEY=key)
         with pytest.raises((ConfigurationError, EventFailed), match="set that key again"):
@@ -233,7 +233,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded(
 @pytest.mark.parametrize(
     "command",
     [
-        ["forget", "--user", NAME],
+        ["forget", "--yes", "--user", NAME],
         ["forget", "--user", NAME, "--dry-run"],
         ["access", "--user", NAME],
     ],
@@ -255,12 +255,12 @@ def test_without_the_key_of_pseudonyms_no_request_seems_to_find_nothing(
 
 
 @pytest.mark.usefixtures("pseudonyms")
-@pytest.mark.parametrize("command", [["forget", "--user", "another"], ["pseudonymize"]])
+@pytest.mark.parametrize("command", [["forget", "--yes", "--user", "another"], ["pseudonymize"]])
 def test_a_key_that_is_not_the_functions_changes_nothing(
     ask: Ask, run: Run, capsys: pytest.CaptureFixture[str], set_variables: Set, command: list[str]
 ) -> None:
     """The function would refuse to load after it."""
-    run("forget", "--user", NAME)
+    run("forget", "--yes", "--user", NAME)
     set_variables(LEARNER_KEY="f" * 32)
     assert main(command) == 2
     assert "set that key again" in capsys.readouterr().err

@@ -132,7 +132,7 @@ class Scenario:
         somebody = "SELECT max(user_id) FROM video_events WHERE section_id = 2001"
         user = str(self.client.execute(somebody)[0][0])
         yield "access", lambda: self.run("access", "--user", user)
-        yield "forget", lambda: self.run("forget", "--user", user)
+        yield "forget", lambda: self.run("forget", "--yes", "--user", user)
         yield "sweep", lambda: self.run("forget", "--sweep")
         yield "access to nothing", lambda: self.run("access", "--user", user)
         yield "status", lambda: self.run("status", "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def add_to(commands: Any) -> None:
         help="everybody who was forgotten before: after a backup was restored",
     )
     erase.add_argument("--dry-run", action="store_true", help="only count what would be removed")
+    erase.add_argument("--yes", action="store_true", help="do not ask; scripts need it")
     erase.add_argument(
         "--list-objects",
         action="store_true",
@@ -111,10 +113,25 @@ def _forget(options: argparse.Namespace) -> int:
         learners = _learners(options)
         if options.list_objects:
             return _list_objects(learners, settings, options.section)
-        print_json(count(learners, clickhouse) if options.dry_run else forget(learners, clickhouse))
+        if options.dry_run:
+            print_json(count(learners, clickhouse))
+        elif options.yes or _agreed(count(learners, clickhouse)):
+            print_json(forget(learners, clickhouse))
+        else:
+            say("nothing was removed")
+            return FAILED
     finally:
         clickhouse.disconnect()
     return OK
+
+
+def _agreed(found: dict[str, Any]) -> bool:
+    """Whether the person at the terminal wants it, having seen what there is."""
+    if not sys.stdin.isatty():
+        raise BadRequest("forgetting cannot be undone: look with --dry-run, then add --yes")
+    print_json(found)
+    say("this cannot be undone; forget them? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:

@@ -16,7 +16,7 @@ from xapi_etl_processor.rights.learner import (
     check_key,
     conditions,
     rejected_lines,
-    rows_by_home_page,
+    statements,
     stored_ids,
     tables_with_learners,
 )
@@ -46,14 +46,16 @@ LEFT_TO_DO = (
 
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """How many rows and rejected lines forgetting would remove; changes nothing.
+    """How many statements and rejected lines forgetting would remove, and under which user ids and
+    home pages they are stored; changes nothing.
 
     Raises ConfigurationError as `check_key` does.
     """
     check_key(clickhouse)
-    found = rows_by_home_page(learners, clickhouse)
+    found = statements(learners, clickhouse)
     return {
-        "home_pages": sorted(found),
+        "user_ids": sorted({user_id for user_id, _ in found}),
+        "home_pages": _home_pages(found),
         "rows_removed": sum(found.values()),
         "rejected_lines_removed": sum(1 for _ in rejected_lines(learners, clickhouse)),
         "dry_run": True,
@@ -70,7 +72,7 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
     """
     check_key(clickhouse)
     noted = notes.overtaken(clickhouse).get(notes.SWEEP)
-    pages = sorted(rows_by_home_page(learners, clickhouse))
+    found = statements(learners, clickhouse)
     remember(learners, clickhouse)
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
     for _ in range(ROUNDS):
@@ -80,7 +82,8 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         removed["rejected_lines_removed"] += lines
         again = notes.overtaken(clickhouse).get(notes.SWEEP)
         if again == noted:
-            done = {"home_pages": pages, **removed, "dry_run": False}
+            # It names nobody: what is printed may be kept.
+            done = {"home_pages": _home_pages(found), **removed, "dry_run": False}
             return {**done, "left_to_do": list(LEFT_TO_DO)}
         noted = again
     raise ClickHouseUnavailable(
@@ -88,6 +91,10 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
         f" {clickhouse.database}.{EVENTS} that is older than this version, or many loads run at"
         " once: stop them, then forget them again"
     )
+
+
+def _home_pages(found: Iterable[tuple[str, str]]) -> list[str]:
+    return sorted({page for _, page in found})
 
 
 def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
@@ -146,11 +153,11 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    rows = sum(
-        remove(clickhouse, table, where, params)
-        for table in tables_with_learners(clickhouse)
-        for where, params in conditions(learners, clickhouse)
-    )
+    """Remove what is stored; returns the number of statements, each counted once, and of lines."""
+    rows = sum(statements(learners, clickhouse).values())
+    for table in tables_with_learners(clickhouse):
+        for where, params in conditions(learners, clickhouse):
+            remove(clickhouse, table, where, params)
     lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +25,9 @@ from xapi_etl_processor.xapi.learners import (
     texts_in,
 )
 
-_COMPARABLE = "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40})$'), lower(user_id), user_id)"
+_COMPARABLE = (
+    "if(match(user_id, '(?is)^(mailto:.*|[0-9a-f]{40}|[^ @]+@[^ @]+)$'), lower(user_id), user_id)"
+)
 """`comparable`, in SQL."""
 
 IS_PSEUDONYM = "match(user_id, '^hmac:[0-9a-f]{64}$')"
@@ -136,18 +139,20 @@ def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
     return [name for (name,) in rows]
 
 
-def rows_by_home_page(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, int]:
-    """How many rows the learners have, by the home page of their accounts; repeats count."""
-    found: dict[str, int] = {}
+def statements(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[tuple[str, str], int]:
+    """How many statements the learners have, each counted once, by the user id and the home page
+    under which they are stored.
+    """
+    found: Counter[tuple[str, str]] = Counter()
     for table in tables_with_learners(clickhouse):
         for where, params in conditions(learners, clickhouse):
-            for page, rows in clickhouse.query(
-                f"SELECT toString(home_page), count() FROM {clickhouse.database}.{table}"
-                f" WHERE {where} GROUP BY 1",
+            for user_id, page, rows in clickhouse.query(
+                f"SELECT user_id, toString(home_page), count() FROM {clickhouse.database}.{table}"
+                f" FINAL WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2",
                 params,
             ):
-                found[page] = found.get(page, 0) + rows
-    return found
+                found[user_id, page] += rows
+    return dict(found)
 
 
 def check_key(clickhouse: ClickHouse) -> Learners:

@@ -15,7 +15,9 @@ from hmac import digest
 PSEUDONYM = "hmac:"
 """How a pseudonym begins, before 64 hexadecimal digits."""
 
-_ANY_CAPITALS = re.compile(r"mailto:.*|[0-9a-f]{40}", re.IGNORECASE | re.DOTALL)
+_ANY_CAPITALS = re.compile(
+    r"mailto:.*|[0-9a-f]{40}|[^ @]+@[^ @]+", re.IGNORECASE | re.DOTALL | re.ASCII
+)
 _UNQUOTED = re.compile(rb'(?:[^"\\]|\\.)+', re.DOTALL)
 _NUMBERED = re.compile(rb'"name"\s*:\s*(-?[0-9][0-9.eE+-]*)')
 _BETWEEN = re.compile(rb'"|[\s,;]+')
@@ -27,8 +29,8 @@ def pseudonym(user_id: str, key: bytes) -> str:
 
 
 def comparable(user_id: str) -> str:
-    """A user id as learners are compared by it: mail addresses and SHA-1 in lower case (A to Z, as
-    ClickHouse's `lower` has it), all others as they are.
+    """A user id as learners are compared by it: mail addresses, with `mailto:` or without, and
+    SHA-1 in lower case (A to Z, as ClickHouse's `lower` has it), all others as they are.
     """
     if not has_any_capitals(user_id):
         return user_id
@@ -56,12 +58,15 @@ def key_id(key: bytes) -> str:
 
 
 def spellings(mbox: str) -> list[str]:
-    """The user ids that a mail address can have: as mbox, and as mbox_sha1sum, which is the SHA-1
-    of the whole `mailto:` IRI (xAPI 1.0.3, part 2, section 2.4.2.3); both also in lower case.
+    """The user ids that a mail address can have: as mbox, or as the name of an account, without
+    `mailto:` too; and as mbox_sha1sum, which is the SHA-1 of the whole `mailto:` IRI (xAPI 1.0.3,
+    part 2, section 2.4.2.3), or, as some have it, of the address; all also in lower case.
     """
-    iri = mbox if mbox.lower().startswith("mailto:") else f"mailto:{mbox}"
-    iris = dict.fromkeys((iri, comparable(iri)))
-    return [*iris, *(sha1(each.encode(), usedforsecurity=False).hexdigest() for each in iris)]
+    address = mbox[len("mailto:") :] if mbox.lower().startswith("mailto:") else mbox
+    given = mbox if address != mbox else f"mailto:{address}"
+    spelled = dict.fromkeys(each for text in (given, address) for each in (text, comparable(text)))
+    hashed = (sha1(each.encode(), usedforsecurity=False).hexdigest() for each in spelled)
+    return [*spelled, *hashed]
 
 
 def texts_in(line: bytes) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -80,3 +81,38 @@ def test_what_is_not_done_by_the_deadline_is_said(stored: ClickHouse, ask: Ask) 
             remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(4))
     finally:
         ask("SYSTEM START MERGES video_events")
+
+
+def test_on_a_cluster_every_replica_must_list_the_change_before_it_counts_as_done(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica learns of it from Keeper, a moment after the other has accepted it. No two current
+    servers with Keeper run here, so that their answers are made up.
+    """
+    # What the two replicas list: before, then three times after the change was accepted.
+    looks = [
+        [("a", "0000000006"), ("b", "0000000006")],
+        [("a", "0000000006"), ("b", "0000000006")],
+        [("a", "0000000007"), ("b", "0000000006")],
+        [("a", "0000000007"), ("b", "0000000007")],
+        [("a", "0000000007"), ("b", "0000000007")],
+    ]
+    unfinished = [[], [("",)], [("",)], []]
+    asked: list[str] = []
+
+    def query(_: ClickHouse, sql: str, *__: object) -> list[tuple[object, ...]]:
+        asked.append(sql)
+        if "system.replicas" in sql:
+            return [(2,)]
+        if "hostName()" in sql:
+            return list(looks.pop(0))
+        return list(unfinished.pop(0)) if "latest_fail_reason" in sql else [(1,)]
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    monkeypatch.setattr(ClickHouse, "alter", lambda *_: asked.append("ALTER"))
+    monkeypatch.setattr("xapi_etl_processor.storage.mutations.time.sleep", lambda _: None)
+    clickhouse = ClickHouse(replace(settings, clickhouse_cluster="pair"))
+    assert remove(clickhouse, "video_events", IS_USER, {"user": "viewer-2"}) == 1
+    assert (looks, unfinished) == ([], [])
+    assert asked.index("ALTER") > next(n for n, sql in enumerate(asked) if "hostName()" in sql)
+    assert all("clusterAllReplicas('pair'" in sql for sql in asked if "system.mutations" in sql)

@@ -9,6 +9,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.faults.http_proxy import S3Proxy
 from tests.samples import BAD_LINE, event_id, video
 from xapi_etl_processor.audit import contents, replace
 from xapi_etl_processor.cli import main
@@ -219,3 +220,27 @@ def test_the_command_line_replaces_too(
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["rows_removed"] == 2
     assert stored(ask) == [event_id(1)]
+
+
+def test_each_object_that_may_hold_an_earlier_row_is_read_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, store: S3Proxy
+) -> None:
+    """Not once for each object that is replaced."""
+    replaced = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(4)]
+    overlapping = [f"section/2001/video/2024-01-02T12-00-0{n}Z_{n}.jsonl" for n in range(6)]
+    for n, key in enumerate(replaced):
+        bucket.put(key, video(n), video(100 + n), video(200))
+    for key in overlapping:
+        # Of a statement that several objects hold, one row stays.
+        bucket.put(key, video(200), video(300))
+    assert invoke({"mode": "bulk"})["success"]
+    for n, key in enumerate(replaced):
+        bucket.put(key, video(n))
+    assert invoke({"mode": "bulk"})["success"]
+    store.requests.clear()
+    answer = invoke({"mode": "bulk", "replace": True})
+    assert (answer["success"], answer["rows_removed"]) == (True, 4)
+    assert stored(ask) == sorted(map(event_id, (0, 1, 2, 3, 200, 300)))
+    gets = [request.path for request in store.requests if ".jsonl" in request.path]
+    assert len(gets) <= len(replaced) + len(overlapping)
+    assert len(gets) == len(set(gets))

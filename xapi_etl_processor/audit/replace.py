@@ -8,6 +8,7 @@ removed. Only what none of them holds is removed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from itertools import islice
@@ -70,31 +71,33 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
         notes.note_replaced(clickhouse, [o.obj for o in stored], deadline)
         noted = notes.overtaken(clickhouse, deadline)
         earlier = _with_earlier_rows([o.obj for o in stored], run)
-        others = _may_hold_more(run) if earlier else []
+        changed = [o for o in stored if o.obj.uri in earlier]
+        others = _may_hold_more(run) if changed else []
     except ClickHouseError as error:
-        for outcome in stored:
-            outcome.mark_failed(_not_removed(outcome.obj, error), poison=False)
+        _mark_failed(stored, str(error))
         return
-    for outcome in stored:
-        command = notes.replace_command(outcome.obj)
-        try:
-            if outcome.obj.uri in earlier:
-                outcome.rows_removed = _remove_earlier(outcome.obj, others, run)
+    try:
+        removed = _remove_earlier([o.obj for o in changed], others, run)
+        for outcome in stored:
+            outcome.rows_removed = removed[outcome.obj.uri]
+            command = notes.replace_command(outcome.obj)
             remove_notes(clickhouse, command, noted.get(command), deadline)
-        except ClickHouseDenied as error:
-            database, user = run.settings.clickhouse_database, run.settings.clickhouse_username
-            needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES, NOTES)]
-            needed.append("SELECT ON system.mutations")
-            grants = "; ".join(f"GRANT {privilege} TO {user}" for privilege in needed)
-            text = f"{_not_removed(outcome.obj, error)}. It needs these privileges: {grants}"
-            outcome.mark_failed(text, poison=False)
-        except (ClickHouseError, DeadlinePassed, S3Error) as error:
-            outcome.mark_failed(_not_removed(outcome.obj, error), poison=False)
+    except ClickHouseDenied as error:
+        database, user = run.settings.clickhouse_database, run.settings.clickhouse_username
+        needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES, NOTES)]
+        needed.append("SELECT ON system.mutations")
+        grants = "; ".join(f"GRANT {privilege} TO {user}" for privilege in needed)
+        _mark_failed(changed or stored, f"{error}. It needs these privileges: {grants}")
+    except (ClickHouseError, DeadlinePassed, S3Error) as error:
+        _mark_failed(changed or stored, str(error) or "time ran out")
 
 
-def _not_removed(obj: S3Object, error: Exception) -> str:
-    why = str(error) or "time ran out"
-    return f"{obj.uri} is loaded, but not all that its earlier versions left was removed: {why}"
+def _mark_failed(outcomes: Sequence[Outcome], why: str) -> None:
+    for outcome in outcomes:
+        text = (
+            f"{outcome.obj.uri} is loaded, but not all that its earlier versions left was removed"
+        )
+        outcome.mark_failed(f"{text}: {why}", poison=False)
 
 
 def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
@@ -123,19 +126,32 @@ def _may_hold_more(run: Run) -> list[S3Object]:
     return [object_in(bucket, key) for bucket, key in rows]
 
 
-def _remove_earlier(obj: S3Object, others: Sequence[S3Object], run: Run) -> int:
-    """Remove the object's rows of other versions that nothing holds; returns how many there were,
-    repeats included.
+def _remove_earlier(
+    objects: Sequence[S3Object], others: Sequence[S3Object], run: Run
+) -> Counter[str]:
+    """Remove the objects' rows of other versions that nothing holds; returns how many there were,
+    repeats included, by URI. Each object that may hold one is read once, or once more for each
+    further EARLIER_ROWS.
     """
-    removed = 0
-    after = _Place("", 0)
-    while earlier := _earlier_rows(obj, after, run):
-        after = earlier[-1].place
-        left = {row.key for row in earlier}
-        for holder in (obj, *(other for other in others if other.uri != obj.uri)):
-            if left:
-                _keep_what_it_holds(holder, left, run)
-        removed += _remove(obj, [row for row in earlier if row.key in left], run)
+    holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
+    removed = Counter[str]()
+    after = {obj: _Place("", 0) for obj in objects}
+    while after:
+        room = EARLIER_ROWS
+        found: dict[S3Object, list[_Earlier]] = {}
+        for obj, place in list(after.items()):
+            if room:
+                found[obj] = _earlier_rows(obj, place, room, run)
+                if len(found[obj]) < room:
+                    del after[obj]
+                else:
+                    after[obj] = found[obj][-1].place
+                room -= len(found[obj])
+        left = {row.key for rows in found.values() for row in rows}
+        if left:
+            _keep_what_they_hold(holders, left, run)
+        for obj, rows in found.items():
+            removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
     return removed
 
 
@@ -153,28 +169,29 @@ class _Earlier(NamedTuple):
     key: Key
 
 
-def _earlier_rows(obj: S3Object, after: _Place, run: Run) -> list[_Earlier]:
-    """Up to EARLIER_ROWS rows of other versions of the object, after a place, in order."""
+def _earlier_rows(obj: S3Object, after: _Place, limit: int, run: Run) -> list[_Earlier]:
+    """Up to `limit` rows of other versions of the object, after a place, in order."""
     rows = run.connections.clickhouse.query(
         f"SELECT source_etag, source_line, {SELECTED_KEY}"
         f" FROM {run.settings.clickhouse_database}.{EVENTS} PREWHERE source_file = %(file)s"
         " WHERE source_etag != %(etag)s AND (source_etag, source_line) > %(after)s"
         " ORDER BY source_etag, source_line LIMIT %(limit)s",
-        {"file": obj.uri, "etag": obj.etag, "after": tuple(after), "limit": EARLIER_ROWS},
+        {"file": obj.uri, "etag": obj.etag, "after": tuple(after), "limit": limit},
         run.deadline,
     )
     return [_Earlier(_Place(*row[:2]), Key(*row[2:])) for row in rows]
 
 
-def _keep_what_it_holds(holder: S3Object, left: set[Key], run: Run) -> None:
-    """Take out of `left` the statements that the object holds.
+def _keep_what_they_hold(holders: Sequence[S3Object], left: set[Key], run: Run) -> None:
+    """Take out of `left` the statements that the objects hold.
 
-    Raises S3Error if it is another version than the one that was loaded: the earlier rows may be
+    Raises S3Error if one is another version than the one that was loaded: the earlier rows may be
     those of its current version.
     """
-    for reading in read([holder], run):
-        if holder.etag and reading.obj.etag != holder.etag:
-            raise S3Error(f"{holder.uri} was uploaded again meanwhile: try again")
+    etags = {obj.uri: obj.etag for obj in holders}
+    for reading in read(holders, run):
+        if etags[reading.obj.uri] not in ("", reading.obj.etag):
+            raise S3Error(f"{reading.obj.uri} was uploaded again meanwhile: try again")
         left.difference_update(row.key for row in reading.rows)
 
 

@@ -75,9 +75,15 @@ def rewrite(
 def _mutate(
     clickhouse: ClickHouse, table: str, change: str, params: Mapping[str, Any], deadline: Deadline
 ) -> None:
+    before = _newest_of_each(clickhouse, table, deadline)
     clickhouse.alter(table, change, params, deadline)
     pause = _POLL_SECONDS
-    while unfinished := _unfinished(clickhouse, table, deadline):
+    while True:
+        # In this order: a replica may list a change only now, and has not begun it then.
+        everywhere = _is_everywhere(clickhouse, table, before, deadline)
+        unfinished = _unfinished(clickhouse, table, deadline)
+        if everywhere and not unfinished:
+            return
         if reason := next(filter(None, unfinished), None):
             raise ClickHouseRefused(
                 f"{table}: the server cannot change the rows: {reason}: correct that, or see"
@@ -90,6 +96,35 @@ def _mutate(
             )
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+
+
+def _newest_of_each(
+    clickhouse: ClickHouse, table: str, deadline: Deadline
+) -> dict[str, str] | None:
+    """The id of the newest mutation that each replica lists, by host; None without a cluster."""
+    if not clickhouse.settings.clickhouse_cluster:
+        return None
+    rows = clickhouse.query(
+        f"SELECT hostName(), max(mutation_id) FROM {clickhouse.everywhere('system.mutations')}"
+        " WHERE database = %(database)s AND table = %(table)s GROUP BY 1",
+        {"database": clickhouse.database, "table": table},
+        deadline,
+    )
+    return dict(rows)
+
+
+def _is_everywhere(
+    clickhouse: ClickHouse, table: str, before: dict[str, str] | None, deadline: Deadline
+) -> bool:
+    """Whether every replica lists a mutation that is newer than those of before: each learns of it
+    from Keeper, only after it was accepted. The ids of a replicated table have ten digits.
+    """
+    if before is None:
+        return True
+    newest = _newest_of_each(clickhouse, table, deadline) or {}
+    last = max(before.values(), default="")
+    replicas = notes.on_all_replicas(clickhouse, table).get("insert_quorum", 1)
+    return sum(found > last for found in newest.values()) >= replicas
 
 
 def _unfinished(clickhouse: ClickHouse, table: str, deadline: Deadline) -> list[str]:

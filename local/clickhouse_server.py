@@ -170,6 +170,9 @@ class _Session(socketserver.BaseRequestHandler):
         found = _INSERT.fullmatch(query.sql)
         try:
             if self.server.read_only and (found or not _READS.match(_bare(query.sql))):
+                if not found:
+                    # What is misspelled is told as such.
+                    engine.query(f"EXPLAIN AST {query.sql}")
                 raise ValueError(f"Code: {_READONLY}. DB::Exception: {_REFUSED}")
             for name, value in query.settings.items():
                 engine.query(f"SET {name} = {_quoted(value)}")

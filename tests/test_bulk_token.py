@@ -93,3 +93,23 @@ def test_a_token_can_be_sent_in_any_text() -> None:
     """It needs no escaping, neither in JSON nor in a shell nor in a URL's path."""
     token = read_request(EVERYTHING, SETTINGS).token_after(KEY)
     assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
+
+
+def test_all_sections_beside_a_token_of_one_is_another_request() -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    with pytest.raises(BadRequest, match="section_id differs"):
+        read_request({"continuation_token": token, "section_id": "all"}, SETTINGS)
+    token = read_request({"section_id": "all"}, SETTINGS).token_after("section/5/a.jsonl")
+    assert read_request({"continuation_token": token, "section_id": "all"}, SETTINGS).sections == ()
+
+
+@pytest.mark.parametrize(
+    "default",
+    [{"s3_bucket": "bundles"}, {"engine": "function"}, {"repair": False}, {"allow_empty": False}],
+)
+def test_a_default_that_is_spelled_out_beside_a_token_is_the_same_request(
+    default: dict[str, Any],
+) -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    asked = {"continuation_token": token, "section_id": 5, **default}
+    assert read_request(asked, SETTINGS).after == "section/5/a.jsonl"

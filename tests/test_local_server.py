@@ -255,6 +255,12 @@ def test_a_read_only_server_refuses_everything_else(read_only: Client, sql: str)
     assert read_only.execute("SELECT a FROM default.t") == [(1,)]
 
 
+def test_a_read_only_server_tells_what_is_misspelled(read_only: Client) -> None:
+    with pytest.raises(errors.ServerException) as refused:
+        read_only.execute("SELEC 1")
+    assert refused.value.code == 62
+
+
 @pytest.mark.parametrize(
     "sql",
     [

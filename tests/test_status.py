@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +12,10 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.samples import BAD_LINE, other, video
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import ATTEMPTS
 from xapi_etl_processor.config import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
@@ -144,3 +146,22 @@ def test_an_empty_database_has_a_status(
 ) -> None:
     assert main(["status"]) == 0
     assert "no bundles in S3" in capsys.readouterr().out
+
+
+def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
+    bucket: Bucket,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    bucket.put(FIRST, video(1))
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
+    forget_connections()
+    assert main(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert " ".join(shown.split()).count("no connection") == 1
+    assert shown.count("see above") == 5
+    assert len(pauses) == ATTEMPTS - 1

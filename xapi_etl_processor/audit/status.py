@@ -13,7 +13,7 @@ from xapi_etl_processor.audit.rejected import Chosen, by_reason
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseDenied, XapiEtlError
+from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseUnavailable, XapiEtlError
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
@@ -38,12 +38,25 @@ class Status:
     facts: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     not_set: dict[str, str] = field(default_factory=dict)
+    away: str = ""
 
     def ask(self, name: str, question: Callable[[], Any]) -> None:
         """Note the answer to a question, or why there is none."""
         try:
             self.facts[name] = question()
         except (XapiEtlError, ClientError, BotoCoreError) as error:
+            self.failed[name] = str(error)
+
+    def ask_clickhouse(self, name: str, question: Callable[[], Any]) -> None:
+        """The same, but a server that is away is not asked again: each time takes seconds."""
+        if self.away:
+            self.failed[name] = self.away
+            return
+        try:
+            self.facts[name] = question()
+        except ClickHouseUnavailable as error:
+            self.away = self.failed[name] = str(error)
+        except XapiEtlError as error:
             self.failed[name] = str(error)
 
 
@@ -55,14 +68,14 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
     named = str(section_id(section)) if section else ""
     found = Status()
     if settings.bucket:
-        found.ask("freshness", lambda: _freshness(settings, connections, named))
+        found.ask_clickhouse("freshness", lambda: _freshness(settings, connections, named))
     else:
         found.failed["freshness"] = NO_BUCKET
-    found.ask("days", lambda: _days(clickhouse, named))
-    found.ask("rejected", lambda: _rejected(clickhouse, named))
-    found.ask("timestamps", lambda: _timestamps(clickhouse, named))
-    found.ask("repeats", lambda: _repeats(clickhouse, named))
-    found.ask("months", lambda: _months(clickhouse))
+    found.ask_clickhouse("days", lambda: _days(clickhouse, named))
+    found.ask_clickhouse("rejected", lambda: _rejected(clickhouse, named))
+    found.ask_clickhouse("timestamps", lambda: _timestamps(clickhouse, named))
+    found.ask_clickhouse("repeats", lambda: _repeats(clickhouse, named))
+    found.ask_clickhouse("months", lambda: _months(clickhouse))
     for name, variable, url in (
         ("queue", "SQS_QUEUE_URL", settings.queue_url),
         ("backfill", "BACKFILL_QUEUE_URL", settings.backfill_queue_url),

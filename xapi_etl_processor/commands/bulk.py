@@ -107,7 +107,7 @@ def _bulk(options: argparse.Namespace) -> int:
     if options.wait:
         _check_wait(request, settings)
     path = unfinished.file_of(request, options.function)
-    progress = _begun(path, resume=options.resume)
+    progress = _begun(path, resume=options.resume, force=request.force)
     ask = partial(_here, settings=settings, path=path, progress=progress)
     if options.function:
         ask = partial(_by_function, options.function, progress=progress)
@@ -116,7 +116,12 @@ def _bulk(options: argparse.Namespace) -> int:
         if options.wait and answer["complete"] and answer["success"]:
             answer = answer | wait_for(request, settings, progress)
     except KeyboardInterrupt:
-        say("stopped: run the same command with --resume to continue from here")
+        goes_on = unfinished.read(path) is not None
+        say(
+            "stopped: run the same command with --resume to continue from here"
+            if goes_on
+            else "stopped before anything was done: run the same command again"
+        )
         return FAILED
     except RemoteFailed as error:
         if not progress.answer:
@@ -158,13 +163,18 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings.from_env(anything_asked_for, needs_clickhouse=False)
 
 
-def _begun(path: Path, *, resume: bool) -> Progress:
-    """The progress to continue from."""
+def _begun(path: Path, *, resume: bool, force: bool) -> Progress:
+    """The progress to continue from; raises BadRequest if all would be loaded again instead."""
     earlier = unfinished.read(path)
     if earlier and resume:
         return earlier
     if earlier:
         say("an earlier run did not finish; starting over, as --resume was not given")
+    elif resume and force:
+        raise BadRequest(
+            "nothing to resume: it has finished, or did not begin; without --resume, --force loads"
+            " everything again"
+        )
     elif resume:
         say("nothing to resume; starting as without --resume")
     return Progress(time.time())

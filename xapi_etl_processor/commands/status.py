@@ -58,6 +58,7 @@ def _print(found: Status, settings: Settings) -> None:
 
     console = Console(highlight=False, markup=False)
     console.print(f"{settings.clickhouse_database} on {settings.clickhouse_host}")
+    told: set[str] = set()
     for name, (title, show) in _PARTS.items():
         console.print()
         console.print(title, style="bold")
@@ -66,7 +67,10 @@ def _print(found: Status, settings: Settings) -> None:
         elif name in found.not_set:
             console.print(f"  not asked: set {found.not_set[name]}")
         else:
-            console.print(f"  could not be asked: {found.failed[name]}")
+            why = found.failed[name]
+            # One error of a server that is away would otherwise fill the page.
+            console.print(f"  could not be asked: {'see above' if why in told else why}")
+            told.add(why)
 
 
 def _freshness(facts: dict[str, Any], console: Console) -> None:

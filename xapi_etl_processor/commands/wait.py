@@ -43,6 +43,10 @@ class Look:
     problem: str = ""
 
 
+_WHERE = ("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix")
+"""What a request to verify has of one to load."""
+
+
 def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> dict[str, Any]:
     """Show the progress until the queue is empty, then verify what the request covers; returns what
     this adds to the answer.
@@ -64,6 +68,7 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
         after="",
         min_age_minutes=minutes,
         allow_empty=True,
+        scope={name: request.scope[name] for name in _WHERE if name in request.scope},
     )
     say("the queue is empty: now it is verified that all is loaded")
     verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))

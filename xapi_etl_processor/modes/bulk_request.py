@@ -141,8 +141,17 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
-        whole = {**dict.fromkeys(FLAGS, False), "engine": FUNCTION, **carried}
-        differing = [name for name, value in requested.items() if value != whole.get(name)]
+        # A default that is spelled out is the same as one that is left out.
+        defaults = {
+            **dict.fromkeys(FLAGS, False),
+            "engine": FUNCTION,
+            "min_age_minutes": 0,
+            "s3_bucket": settings.bucket,
+        }
+        named = {name for name in payload if payload[name] is not None} & {"section_id"}
+        asked = {**dict.fromkeys(named), **requested}
+        whole = {**defaults, **carried}
+        differing = [name for name, value in asked.items() if value != whole.get(name)]
         if differing:
             raise BadRequest(
                 f"continuation_token belongs to another request ({', '.join(differing)} differs):"

@@ -184,6 +184,22 @@ def test_days_become_weeks_where_there_are_many(lesson: Watched, report: Report)
     assert "by week (UTC)" in text(page)
 
 
+def test_a_wrong_clock_does_not_stretch_the_axis_and_is_told(
+    lesson: Watched, report: Report
+) -> None:
+    before = drawn(report())["periods"]
+    for clock in ("1904-01-01 12:00:00", "2099-07-01 12:00:00", "2203-10-06 12:00:00"):
+        wrong = {"timestamp": clock, "user_id": f"of {clock}", "session_id": clock}
+        lesson.insert(row(0, "played", video_url=LESSON, video_time=0, **wrong))
+    page = report()
+    assert drawn(page)["periods"] == before
+    said = "3 of them had no usable time, or one more than a year before the first bundle"
+    assert said in text(page)
+    assert "Data until 2024-03-02 00:01 UTC" in text(page)
+    days = [day for (day,) in lesson.view("section_daily", "day")]
+    assert [days[0], *days[-2:]] == ["1904-01-01", "2099-07-01", "2203-10-06"]
+
+
 def test_since_leaves_out_what_was_before(lesson: Watched, report: Report) -> None:
     found = text(report("--since", "2024-03-02"))
     # Half of each kind: 4 viewers of 10 seconds and 8 of 100, 3 of whom played 10 again, which

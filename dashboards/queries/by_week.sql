@@ -2,7 +2,7 @@
 -- added: somebody who comes on two days is one viewer of the week.
 -- Show it as: bars by week.
 SELECT
-    toMonday(first_at) AS week,
+    toDate32(first_at) - (toDayOfWeek(first_at) - 1) AS week,
     uniqExact(home_page, user_id) AS viewers,
     count() AS sessions
 FROM video_sessions

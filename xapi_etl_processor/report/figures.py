@@ -144,16 +144,16 @@ def read_section(
     people. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
     """
     ask = _asking(clickhouse, name, since)
-    statements, without_time, until, days = ask(_STATEMENTS)[0]
+    statements, without_time, until, days, first, last = ask(_STATEMENTS)[0]
     weekly = days > MOST_DAYS
     periods: dict[str | None, list[Period]] = defaultdict(list)
     viewers = 0
     for kind, url, day, people, count in ask(
-        _PERIODS, to_period="toMonday" if weekly else "toDate"
+        _PERIODS, to_period=_MONDAY if weekly else "session.1"
     ):
         if kind == _TOTAL:
             viewers = people
-        elif day > _EPOCH:  # else a session without a usable time
+        elif day != _EPOCH and first <= day <= last:  # else a session without a usable time
             periods[url if kind == _OF_VIDEO else None].append(Period(day, people, count))
     places = _by_video(ask(_PLACES), Place)
     stops = _by_video(ask(_STOPS), Stop)
@@ -191,14 +191,32 @@ _Ask = Callable[..., _Rows]
 # section_id leads the key: without it, some versions of ClickHouse read all sections.
 _HERE = "WHERE section_id IN (0, toUInt64OrZero(%(section)s)) AND section = %(section)s"
 
+# One clock in 2099 must not stretch an axis over a century. Bundles say in their names when they
+# were written; players that were offline send statements later, but hardly by more than a year.
+# Where a name says nothing, it is any day from 2000 to the one on which the row was stored.
 _STATEMENTS = f"""
+WITH (
+    SELECT (
+        min(ifNull(written - 366, toDate32('2000-01-01'))),
+        max(ifNull(written, toDate32(inserted_at))) + 1
+    )
+    FROM (
+        SELECT inserted_at,
+            toDate32OrNull(extract(source_file, '([0-9]{{{{4}}}}-[0-9][0-9]-[0-9][0-9])T')) AS written
+        FROM {{db}}.video_statements {_HERE}
+    )
+) AS around
 SELECT count(), countIf(NOT has_time), maxIf(timestamp, has_time),
-    dateDiff('day', minIf(timestamp, has_time), maxIf(timestamp, has_time))
+    dateDiff('day', minIf(timestamp, has_time), maxIf(timestamp, has_time)),
+    any(around.1), any(around.2)
 FROM (
-    SELECT timestamp, timestamp_source NOT IN ('key', 'none') AS has_time
+    SELECT timestamp, timestamp_source NOT IN ('key', 'none')
+        AND toDate32(timestamp) BETWEEN around.1 AND around.2 AS has_time
     FROM {{db}}.video_statements {_HERE}
 )
 """
+
+_MONDAY = "session.1 - (toDayOfWeek(session.1) - 1)"
 
 _VIDEOS = f"""
 SELECT video_url, title, video_length, viewers, sessions, completions, minutes_watched,
@@ -225,7 +243,7 @@ ORDER BY video_url, seeks DESC, from_second, to_second
 # What grouping() gives: the section, a period of it, a period of a video.
 _TOTAL, _OF_SECTION, _OF_VIDEO = 3, 2, 0
 _PERIODS = f"""
-SELECT grouping(video_url, day) AS kind, video_url, {{to_period}}(session.1) AS day,
+SELECT grouping(video_url, day) AS kind, video_url, {{to_period}} AS day,
     uniqExact(home_page, user_id), count()
 FROM {{db}}.video_viewers AS v ARRAY JOIN v.sessions AS session {_HERE}
 GROUP BY GROUPING SETS ((), (day), (video_url, day))

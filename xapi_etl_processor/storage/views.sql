@@ -7,6 +7,7 @@
 -- no alias has the name of a column that it is made of: version 23.10 and the old analyzer take it
 --   for the alias itself (code 179);
 -- no function is younger than version 23.10;
+-- days are Date32: toDate and toMonday of a clock in 1904 or 2203 give another day of this century;
 -- a view that aggregates pins the settings that would change it, since a reader's profile may have them.
 
 -- Each statement once, without those that were voided.
@@ -127,7 +128,7 @@ FROM (
             argMaxIf(s.title, (s.last_at, session), s.title != '') AS title,
             min(s.first_at) AS first_at,
             max(s.last_at) AS last_at,
-            groupArray((toDate(s.first_at), s.statements, s.stretches)) AS sessions,
+            groupArray((toDate32(s.first_at), s.statements, s.stretches)) AS sessions,
             max(s.is_completed) AS is_completed,
             max(s.threshold) AS threshold,
             argMax(s.stopped_at, (s.last_at, session)) AS stopped_at,
@@ -164,8 +165,8 @@ SELECT
     round(sum(v.seconds_watched), 3) / 60 AS minutes_watched,
     round(sum(v.seconds_played), 3) / 60 AS minutes_played,
     avg(v.share_watched) AS average_share,
-    toDate(min(v.first_seen)) AS first_day,
-    toDate(max(v.last_seen)) AS last_day
+    toDate32(min(v.first_seen)) AS first_day,
+    toDate32(max(v.last_seen)) AS last_day
 FROM video_viewers AS v
 GROUP BY section_id, section, video_url
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
@@ -256,7 +257,8 @@ FROM (
     ARRAY JOIN v.sessions AS session
     GROUP BY section_id, section, video_url, home_page, user_id, day
 ) AS one
-WHERE day > '1970-01-01'
+-- 1970-01-01 stands for a session without a usable time.
+WHERE day != '1970-01-01'
 GROUP BY section_id, section, day
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 

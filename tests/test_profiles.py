@@ -23,6 +23,7 @@ READERS = [
     ["access", "--user", "viewer-1"],
     ["rejects", "--json"],
     ["verify", "--content", "--json"],
+    ["status", "--json"],
     ["report", "--section", "2001"],
 ]
 

@@ -19,6 +19,7 @@ from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
 from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
 from xapi_etl_processor.sources.s3_listing import Scope
+from xapi_etl_processor.storage.inspection import check_whole_results
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 
@@ -62,11 +63,16 @@ class Status:
 
 def status(settings: Settings, connections: Connections, section: str = "") -> Status:
     """Ask everything, of one section or of all; one failure does not keep the rest from being
-    asked. Queues and months are always those of all sections.
+    asked. Queues and months are always those of all sections. Raises ClickHouseRefused as
+    `check_whole_results` does.
     """
     clickhouse = connections.clickhouse
     named = str(section_id(section)) if section else ""
     found = Status()
+    try:
+        check_whole_results(clickhouse)
+    except ClickHouseUnavailable as error:
+        found.away = str(error)
     if settings.bucket:
         found.ask_clickhouse("freshness", lambda: _freshness(settings, connections, named))
     else:

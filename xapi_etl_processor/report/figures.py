@@ -201,8 +201,9 @@ WITH (
         max(ifNull(written, toDate32(inserted_at))) + 1
     )
     FROM (
-        SELECT inserted_at,
-            toDate32OrNull(extract(source_file, '([0-9]{{{{4}}}}-[0-9][0-9]-[0-9][0-9])T')) AS written
+        SELECT inserted_at, toDate32OrNull(
+            extract(source_file, '([0-9]{{{{4}}}}-[0-9][0-9]-[0-9][0-9])T')
+        ) AS written
         FROM {{db}}.video_statements {_HERE}
     )
 ) AS around

@@ -312,19 +312,6 @@ def test_a_function_that_is_not_there_is_told(settings: Settings, console: Conso
     assert "the function no-such-function cannot be invoked" in console.errors()
 
 
-def test_ctrl_c_before_anything_was_done_names_no_resume(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(command, "run_bulk", interrupted)
-    assert main(["bulk"]) == 1
-    said = console.errors()
-    assert "run the same command again" in said
-    assert "--resume" not in said
-
-
 @pytest.mark.slow
 def test_resuming_a_forced_run_that_has_finished_loads_nothing_again(
     bundles: Bucket, console: Console, ask: Ask

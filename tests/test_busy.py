@@ -327,3 +327,22 @@ def test_a_month_with_too_many_parts_keeps_other_months_waiting_too(
     with pytest.raises(ClickHouseBusy):
         client.insert("video_events", {"timestamp": [datetime(2031, 5, 1, tzinfo=UTC)]})
     client.disconnect()
+
+
+@pytest.mark.fault(34, 74, caught_by="the question between two attempts is as patient as they are")
+def test_a_server_that_is_too_busy_for_every_query_is_waited_for_all_the_same(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    """Code 202 refuses inserts and the look at the list of forgotten learners alike."""
+    refused: list[str] = []
+
+    def busy(point: str, sql: str) -> None:
+        insert = point == "insert" and ".video_events " in sql
+        if (insert or (refused and point == "query")) and len(refused) < 12:
+            refused.append(sql)
+            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+
+    clickhouse.hook = busy
+    answer = invoke({"bucket": bucket.name, "key": bucket.put(key(1), video(1))}, seconds_left=900)
+    assert (answer["success"], len(refused)) == (True, 12)
+    assert ask(IDS) == ids(range(1, 2))

@@ -193,7 +193,7 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
 
     monkeypatch.setattr("xapi_etl_processor.commands.bulk.run_bulk", press_ctrl_c)
     assert main(["bulk"]) == 1
-    assert "run the same command with --resume to continue" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

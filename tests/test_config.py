@@ -250,7 +250,7 @@ def test_settings_are_immutable() -> None:
     ("text", "said"),
     [
         ("ch.example.org:9440", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=9440"),
-        ("https://ch.example.org:8443/", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=8443"),
+        ("https://ch.example.org:8443/", "use the name alone, CLICKHOUSE_HOST=ch.example.org"),
         ("clickhouse://loader@ch.example.org", "CLICKHOUSE_HOST=ch.example.org"),
         ("ch.example.org/xapi", "CLICKHOUSE_HOST=ch.example.org"),
     ],

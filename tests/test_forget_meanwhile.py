@@ -143,6 +143,8 @@ def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotte
     with pytest.raises(EventFailed, match="a learner was forgotten"):
         load(bucket, invoke, by_account(1), video(2))
     assert users(ask) == []
+    # The server stored nothing, so that nothing is to be put right.
+    assert ask("SELECT count() FROM load_notes") == [[0]]
     assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
 

@@ -193,7 +193,9 @@ def test_a_wrong_clock_does_not_stretch_the_axis_and_is_told(
         lesson.insert(row(0, "played", video_url=LESSON, video_time=0, **wrong))
     page = report()
     assert drawn(page)["periods"] == before
-    said = "3 of them had no usable time, or one more than a year before the first bundle"
+    said = (
+        "3 of them had no usable time, or one before 2010 or more than a day after the last bundle"
+    )
     assert said in text(page)
     assert "Data until 2024-03-02 00:01 UTC" in text(page)
     days = [day for (day,) in lesson.view("section_daily", "day")]

@@ -1,6 +1,7 @@
 """Statements of the learning platform and of the Video Profile, and the rows they become."""
 
 import re
+import time
 import tracemalloc
 from hashlib import sha256
 from typing import Any
@@ -439,3 +440,16 @@ def test_keys_with_escaped_dots_are_read_as_those_with_dots() -> None:
 def test_what_looks_like_an_escaped_dot_in_a_value_stays() -> None:
     titled = with_values(minimal(), (("object", "definition", "name"), {"en": "a&46;b"}))
     assert row_of(titled)["video_title"] == "a&46;b"
+
+
+@pytest.mark.parametrize(
+    "value", ["&46;" * 250_000, '\\"&46;' * 100_000], ids=["in a text", "behind quotes"]
+)
+def test_a_megabyte_of_what_looks_like_dots_takes_no_time(value: str) -> None:
+    """Nor if the text is not closed."""
+    started = time.process_time()
+    whole = b'{"actor": {}, "verb": {"id": "' + value.encode() + b'"}, "object": {"id": "v"}}'
+    for line in (whole, whole[:-25]):
+        parse([line], 1, SOURCE)
+    # It took minutes when each of them was a search to the end of the text.
+    assert time.process_time() - started < 2

@@ -82,13 +82,16 @@ def test_if_clickhouse_is_away_it_fails_and_says_so(
     assert main(["verify"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "verify: no object could be compared: ClickHouse at 127.0.0.1:1" in err
+    assert "ClickHouse at 127.0.0.1:1: no connection" in err
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--section", "bio101"], "no section bio101, but BIO101 (of 2), and days from 2024-01-01"),
+        (
+            ["--section", "bio101"],
+            "no section bio101; nearest: BIO101 (2 in all), and days from 2024-01-01",
+        ),
         (["--section", "2001", "--start", "2042-01-01"], "days from 2024-01-01 to 2024-03-02"),
         (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
     ],
@@ -133,4 +136,4 @@ def test_other_commands_warn_of_a_section_that_nothing_was_loaded_of(
     assert main(["bulk"]) == 0
     capsys.readouterr()
     main([command, "--section", "bio101"])
-    assert "no section bio101, but BIO101 (of 1)" in capsys.readouterr().err
+    assert "no section bio101; nearest: BIO101 (1 in all)" in capsys.readouterr().err

@@ -155,16 +155,16 @@ class ClickHouse:
         columns: Mapping[str, list[Any]],
         deadline: Deadline = FOREVER,
         settings: Mapping[str, Any] = MappingProxyType({}),
-        before_again: Callable[[], None] = lambda: None,
+        before_again: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Store the rows of columns, equally long lists, as one block: all or none of it.
 
         Returns when the server has acknowledged the rows. An attempt that failed, or whose reply
         was lost, is repeated; the rows may then be stored twice, and the table's key makes them
-        one. `before_again` is called before each further attempt, and may raise to prevent it.
-        A busy server is waited for, up to BUSY_SECONDS. Raises OutcomeUnknown if the last attempt's
-        outcome is unknown, else ClickHouseUnavailable (its subclass ClickHouseBusy after such a
-        wait) or ClickHouseRefused.
+        one. `before_again` is called before each further attempt, with whether the rows may be
+        stored already, and may raise to prevent it. A busy server is waited for, up to
+        BUSY_SECONDS. Raises OutcomeUnknown if the last attempt's outcome is unknown, else
+        ClickHouseUnavailable (its subclass ClickHouseBusy after such a wait) or ClickHouseRefused.
         """
         send = self._inserting(table, columns, list(columns.values()), settings)
         self._attempt(send, f"insert into {table}", deadline, before_again, patient=True)
@@ -200,7 +200,7 @@ class ClickHouse:
         call: Callable[[Client], _Result],
         doing: str,
         deadline: Deadline,
-        before_again: Callable[[], None] = lambda: None,
+        before_again: Callable[[bool], None] = lambda _: None,
         *,
         patient: bool = False,
         attempts: int = ATTEMPTS,
@@ -212,6 +212,7 @@ class ClickHouse:
         password_was_reread = False
         failures = Counter[bool]()  # by whether the server was busy
         waited = 0.0
+        uncertain = False
         while True:
             try:
                 client = self._opened(deadline)
@@ -231,6 +232,7 @@ class ClickHouse:
                     password_was_reread = True
                     secrets.forget_password(self.settings)
                     continue
+                uncertain = uncertain or isinstance(failure, OutcomeUnknown)
                 busy = patient and isinstance(failure, ClickHouseBusy)
                 failures[busy] += 1
                 longest = min(2 ** (failures[busy] - 1), LONGEST_PAUSE_SECONDS)
@@ -244,7 +246,7 @@ class ClickHouse:
                 logger.warning("trying again", extra={"error": str(failure), "seconds": pause})
                 time.sleep(pause)
                 waited += pause
-                before_again()
+                before_again(uncertain)
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]

@@ -61,11 +61,13 @@ def matching(pattern: str, expected: str) -> Converter:
 
 def host(text: str) -> str:
     """A name or an address, of IPv6 too; neither a URL nor a name with a port."""
-    found = re.fullmatch(r"(?:[\w+.-]+://)?(?:[^/@]*@)?([^/:@]+)(?::(\d+))?(?:/.*)?", text)
-    if not found or found[1] == text:
+    found = re.fullmatch(r"([\w+.-]+://)?(?:[^/@]*@)?([^/:@]+)(?::(\d+))?(?:/.*)?", text)
+    if not found or found[2] == text:
         return text
-    port = f" and CLICKHOUSE_PORT={found[2]}" if found[2] else ""
-    raise ValueError(f"use the name alone, CLICKHOUSE_HOST={found[1]}{port}")
+    # The port in a URL of HTTP is not that of the native protocol.
+    native = found[3] and not (found[1] or "").startswith("http")
+    port = f" and CLICKHOUSE_PORT={found[3]}" if native else ""
+    raise ValueError(f"use the name alone, CLICKHOUSE_HOST={found[2]}{port}")
 
 
 def folder(text: str) -> str:

@@ -9,7 +9,7 @@ moment does not come back unseen (see docs/privacy.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -85,6 +85,7 @@ class Learners:
                 f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again"
                 " GROUP BY salt, key_id, learner, name",
                 deadline=deadline,
+                patient=True,
             )
             secret = secrets.learner_key(self.clickhouse.settings, deadline)
             known = {"": b"", key_id(secret): secret} if secret else {"": b""}
@@ -146,23 +147,20 @@ class Learners:
         """Whether anybody was forgotten."""
         return bool(self._since)
 
-    def forgotten(self, people: Iterable[Person]) -> set[Person]:
-        """Which of these people were forgotten."""
-        if not self._since:
-            return set()
-        return {person for person in people if self._is_forgotten(*person)}
-
-    def _is_forgotten(self, user_id: str, home_page: str) -> bool:
-        return self._is_named(user_id) and any(
-            text in self._since for text in self._fingerprints(user_id, home_page)
-        )
-
-    def _fingerprints(self, user_id: str, home_page: str) -> Iterator[str]:
-        return (fingerprint(user_id, page, key) for key in self._keys for page in (None, home_page))
-
-    def forgotten_at(self, person: Person) -> datetime:
-        """When a person who was forgotten was put on the list last."""
-        return max(self._since[text] for text in self._fingerprints(*person) if text in self._since)
+    def forgotten(self, people: Iterable[Person]) -> dict[Person, datetime]:
+        """Those of these people who were forgotten, and when each was put on the list last."""
+        listed, keys = self._since, self._keys
+        if not listed:
+            return {}
+        found = {}
+        for person in people:
+            if self._is_named(person[0]):
+                texts = (
+                    fingerprint(person[0], page, key) for key in keys for page in (None, person[1])
+                )
+                if since := [listed[text] for text in texts if text in listed]:
+                    found[person] = max(since)
+        return found
 
     def _is_named(self, text: str) -> bool:
         """Whether a text is the user id of a forgotten learner, on whatever home page."""

@@ -45,7 +45,9 @@ class State(NamedTuple):
 
 
 def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
-    """The state now, by one question. Raises ClickHouseError."""
+    """The state now, by one question, for which a busy server is waited for. Raises
+    ClickHouseError.
+    """
     where = f"{clickhouse.database}.{TABLE}"
     [row] = clickhouse.query(
         f"SELECT count(), max(forgotten_at),"
@@ -55,6 +57,8 @@ def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
         f" (SELECT argMax(value, noted_at) FROM {where} WHERE kind = 'learner_ids')"
         f" FROM {clickhouse.database}.{FORGOTTEN}",
         deadline=deadline,
+        # An insert that waits for a busy server asks this before each further attempt.
+        patient=True,
     )
     return State(row[:2], row[2:4], row[4], row[5])
 

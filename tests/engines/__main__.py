@@ -38,7 +38,6 @@ Found = dict[str, Any]
 
 def found_on(engine: Engine) -> tuple[Found, float]:
     """What each step of the scenario finds on this engine, and the seconds it took."""
-    install(engine)
     started = time.monotonic()
     with (
         TemporaryDirectory() as folder,
@@ -91,6 +90,8 @@ def chosen(names: list[str]) -> list[Engine]:
 def main() -> int:
     """Run it; 1 if an engine answers anything else than the newest."""
     engines = chosen(sys.argv[1:])
+    for engine in engines:
+        install(engine)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         all_found = list(pool.map(found_on, engines))
     newest, _ = all_found[-1]

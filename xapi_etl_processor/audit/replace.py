@@ -28,6 +28,7 @@ from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseError, Deadlin
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.reading import object_in
+from xapi_etl_processor.storage.inspection import check_whole_results
 from xapi_etl_processor.storage.mutations import remove, remove_notes
 from xapi_etl_processor.storage.tables import EVENTS, FILES, NOTES, SOURCE_FILE
 
@@ -67,6 +68,7 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
         return
     clickhouse, deadline = run.connections.clickhouse, run.deadline
     try:
+        check_whole_results(clickhouse)
         # A load of an earlier version that is still going on looks for this note after its insert.
         notes.note_replaced(clickhouse, [o.obj for o in stored], deadline)
         noted = notes.overtaken(clickhouse, deadline)
@@ -76,10 +78,10 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
     except ClickHouseError as error:
         _mark_failed(stored, str(error))
         return
+    removed = Counter[str]()
     try:
-        removed = _remove_earlier([o.obj for o in changed], others, run)
+        _remove_earlier([o.obj for o in changed], others, run, removed)
         for outcome in stored:
-            outcome.rows_removed = removed[outcome.obj.uri]
             command = notes.replace_command(outcome.obj)
             remove_notes(clickhouse, command, noted.get(command), deadline)
     except ClickHouseDenied as error:
@@ -90,6 +92,8 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
         _mark_failed(changed or stored, f"{error}. It needs these privileges: {grants}")
     except (ClickHouseError, DeadlinePassed, S3Error) as error:
         _mark_failed(changed or stored, str(error) or "time ran out")
+    for outcome in changed:
+        outcome.rows_removed = removed[outcome.obj.uri]
 
 
 def _mark_failed(outcomes: Sequence[Outcome], why: str) -> None:
@@ -127,14 +131,13 @@ def _may_hold_more(run: Run) -> list[S3Object]:
 
 
 def _remove_earlier(
-    objects: Sequence[S3Object], others: Sequence[S3Object], run: Run
-) -> Counter[str]:
-    """Remove the objects' rows of other versions that nothing holds; returns how many there were,
-    repeats included, by URI. Each object that may hold one is read once, or once more for each
-    further EARLIER_ROWS.
+    objects: Sequence[S3Object], others: Sequence[S3Object], run: Run, removed: Counter[str]
+) -> None:
+    """Remove the objects' rows of other versions that nothing holds, and count them, repeats
+    included, by URI. Each object that may hold one is read once, or once more for each further
+    EARLIER_ROWS; if one cannot be read, nothing of these objects is removed.
     """
     holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
-    removed = Counter[str]()
     after = {obj: _Place("", 0) for obj in objects}
     while after:
         room = EARLIER_ROWS
@@ -152,7 +155,6 @@ def _remove_earlier(
             _keep_what_they_hold(holders, left, run)
         for obj, rows in found.items():
             removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
-    return removed
 
 
 class _Place(NamedTuple):

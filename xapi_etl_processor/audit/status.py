@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from xapi_etl_processor.audit.rejected import Chosen, by_reason
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseUnavailable, XapiEtlError
+from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseRefused, XapiEtlError
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.sources import queue, s3_listing
 from xapi_etl_processor.sources.access import NO_BUCKET
 from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
 from xapi_etl_processor.sources.s3_listing import Scope
-from xapi_etl_processor.storage.inspection import check_whole_results
+from xapi_etl_processor.storage.inspection import cut_results
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 
@@ -55,10 +56,9 @@ class Status:
             return
         try:
             self.facts[name] = question()
-        except ClickHouseUnavailable as error:
-            self.away = self.failed[name] = str(error)
         except XapiEtlError as error:
             self.failed[name] = str(error)
+            self.away = str(error) if _is_away(error) else ""
 
 
 def status(settings: Settings, connections: Connections, section: str = "") -> Status:
@@ -70,9 +70,13 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
     named = str(section_id(section)) if section else ""
     found = Status()
     try:
-        check_whole_results(clickhouse)
-    except ClickHouseUnavailable as error:
-        found.away = str(error)
+        problem = cut_results(clickhouse.query)
+    except XapiEtlError as error:
+        # Each part says why it could not be asked.
+        problem = None
+        found.away = str(error) if _is_away(error) else ""
+    if problem:
+        raise ClickHouseRefused(problem)
     if settings.bucket:
         found.ask_clickhouse("freshness", lambda: _freshness(settings, connections, named))
     else:
@@ -92,6 +96,11 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
         else:
             found.not_set[name] = variable
     return found
+
+
+def _is_away(error: XapiEtlError) -> bool:
+    """Whether there was no connection to ClickHouse at all."""
+    return isinstance(error.__cause__, NetworkError | SocketTimeoutError)
 
 
 def _freshness(settings: Settings, connections: Connections, section: str) -> dict[str, Any]:

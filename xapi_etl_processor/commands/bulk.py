@@ -21,7 +21,7 @@ from xapi_etl_processor.commands.scope import add_flags, add_scope
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest, ClickHouseError, RemoteFailed
+from xapi_etl_processor.errors import BadRequest, RemoteFailed, S3Unordered
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.modes.bulk_request import (
     FUNCTION,
@@ -129,7 +129,9 @@ def _bulk(options: argparse.Namespace) -> int:
         raise RemoteFailed(f"{error}: run the same command with --resume to continue") from None
     print_json(answer)
     if not answer["files_found"]:
-        there = "" if options.function else _instead(settings, request)
+        there = ""
+        if not options.function:
+            there = f": {instead(connections(settings).clickhouse, request.sections)}"
         passed_over = _passed_over(answer["files_ignored"])
         say(f"nothing found under {answer['s3_prefix']!r}{passed_over}{there}")
     if not answer["complete"]:
@@ -227,14 +229,12 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
                 unfinished.keep(path, Progress(progress.started, token, answer=total))
                 kept = time.monotonic()
 
-        return run_bulk(request, run, on_outcome)
-
-
-def _instead(settings: Settings, request: BulkRequest) -> str:
-    try:
-        return f": {instead(connections(settings).clickhouse, request.sections)}"
-    except ClickHouseError:
-        return ""  # It was not needed so far.
+        try:
+            return run_bulk(request, run, on_outcome)
+        except S3Unordered:
+            # What was kept may lie behind keys that the store has not named.
+            unfinished.remove(path)
+            raise
 
 
 def _passed_over(ignored: int) -> str:

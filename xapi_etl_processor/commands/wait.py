@@ -44,7 +44,7 @@ class Look:
 
 
 _WHERE = ("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix")
-"""What a request to verify has of one to load."""
+"""Parameters of a request to load that one to verify has too."""
 
 
 def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> dict[str, Any]:
@@ -68,7 +68,10 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
         after="",
         min_age_minutes=minutes,
         allow_empty=True,
-        scope={name: request.scope[name] for name in _WHERE if name in request.scope},
+        scope={
+            "verify": True,
+            **{name: request.scope[name] for name in _WHERE if name in request.scope},
+        },
     )
     say("the queue is empty: now it is verified that all is loaded")
     verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))

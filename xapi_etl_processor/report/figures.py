@@ -191,15 +191,12 @@ _Ask = Callable[..., _Rows]
 # section_id leads the key: without it, some versions of ClickHouse read all sections.
 _HERE = "WHERE section_id IN (0, toUInt64OrZero(%(section)s)) AND section = %(section)s"
 
-# One clock in 2099 must not stretch an axis over a century. Bundles say in their names when they
-# were written; players that were offline send statements later, but hardly by more than a year.
-# Where a name says nothing, it is any day from 2000 to the one on which the row was stored.
+# One clock in 2099 must not stretch an axis over a century, nor one in 1904: nothing is older than
+# xAPI's forerunner, of 2011, or younger than the day in the name of the last bundle; where a name
+# says nothing, than the one on which the row was stored.
 _STATEMENTS = f"""
 WITH (
-    SELECT (
-        min(ifNull(written - 366, toDate32('2000-01-01'))),
-        max(ifNull(written, toDate32(inserted_at))) + 1
-    )
+    SELECT (toDate32('2010-01-01'), max(ifNull(written, toDate32(inserted_at))) + 1)
     FROM (
         SELECT inserted_at, toDate32OrNull(
             extract(source_file, '([0-9]{{{{4}}}}-[0-9][0-9]-[0-9][0-9])T')

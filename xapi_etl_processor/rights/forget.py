@@ -20,6 +20,7 @@ from xapi_etl_processor.rights.learner import (
     stored_ids,
     tables_with_learners,
 )
+from xapi_etl_processor.storage.inspection import check_whole_results
 from xapi_etl_processor.storage.ledger import as_bytes
 from xapi_etl_processor.storage.mutations import remove, remove_notes, rewrite
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
@@ -179,6 +180,7 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """Remove what is stored of everybody who was ever forgotten: after a backup was restored, or a
     load said that it stored their statements again.
     """
+    check_whole_results(clickhouse)
     known = Learners(clickhouse)
     noted = notes.overtaken(clickhouse).get(notes.SWEEP)
     known.refresh()

@@ -269,7 +269,7 @@ class _Requests:
 
     def _entries(self, prefix: str, after: str, delimiter: str = "") -> Iterator[S3Object | str]:
         """The objects after `after` and, with a delimiter, the groups, in order."""
-        last = ""
+        last, held = "", list[S3Object | str]()
         with translated(f"s3://{self.bucket}/{prefix}"):
             paginator = self.stores.boto3.get_paginator("list_objects_v2")
             for page in paginator.paginate(
@@ -298,7 +298,11 @@ class _Requests:
                         " objects"
                     )
                 last = _key(entries[-1]) if entries else last
-                yield from entries
+                # Given only now: if the store has no order, nobody may go on behind these.
+                yield from held
+                held = entries
+                if not page.get("IsTruncated"):
+                    yield from held
 
 
 def _requests(stores: Stores, bucket: str, progress: Progress | None) -> _Requests:

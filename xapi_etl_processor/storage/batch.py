@@ -38,7 +38,8 @@ class Batch:
 
     `outcomes` are those of the objects that are complete once it is stored, and `objects`, by URI,
     those that rows are of. `learners_seen` is the state of the list of forgotten learners when it
-    was begun, and `left_out` has the event ids of their statements, and when they were forgotten.
+    was begun, and `left_out` says of their statements, by section and event id, when the learner
+    was forgotten.
     """
 
     def __init__(self, run: Run) -> None:
@@ -51,7 +52,7 @@ class Batch:
         self.voided: list[tuple[S3Object, Voided]] = []
         self._learners = run.connections.learners
         self.learners_seen = self._learners.changes
-        self.left_out: dict[str, datetime] = {}
+        self.left_out: dict[tuple[int, str], datetime] = {}
         # One copy of each text, where most rows have one of few: a copy for each row would take a
         # third of the batch's memory.
         self._texts: dict[str, str] = {}
@@ -93,9 +94,13 @@ class Batch:
         viewers = people(columns, len(parsed.chunk.statements)) if self._learners.anybody else []
         if forgotten := self._learners.forgotten(set(viewers)):
             rows = [viewer not in forgotten for viewer in viewers]
-            since = {person: self._learners.forgotten_at(person) for person in forgotten}
-            left_out = zip(columns["event_id"], viewers, strict=True)
-            self.left_out |= {event: since[who] for event, who in left_out if who in since}
+            sections = columns.get("section_id") or [0] * len(rows)
+            left_out = zip(sections, columns["event_id"], viewers, strict=True)
+            self.left_out |= {
+                (section, event): forgotten[who]
+                for section, event, who in left_out
+                if who in forgotten
+            }
             parsed.chunk.keep(rows)
             parsed.counts.forgotten = len(rows) - sum(rows)
             parsed.counts.video -= parsed.counts.forgotten

@@ -128,14 +128,15 @@ def cut_results(ask: Ask) -> str | None:
     a limit: a list of forgotten learners, or what is stored of one, would lack some. None if not.
     """
     found = ask(
-        "SELECT name, value FROM system.settings WHERE changed AND name LIKE '%%overflow_mode'"
-        " AND value != 'throw' ORDER BY name",
+        "SELECT name, value FROM system.settings WHERE changed AND"
+        " (name LIKE '%%overflow_mode%%' AND value != 'throw'"
+        " OR name IN ('limit', 'offset') AND value != '0') ORDER BY name",
         {},
     )
     if not found:
         return None
     named = ", ".join(f"{name} = {value}" for name, value in found)
-    return f"the user's profile has results cut in silence ({named}): set it to 'throw'"
+    return f"the user's profile has results cut in silence ({named}): take that out of it"
 
 
 def check_whole_results(clickhouse: ClickHouse) -> None:

@@ -63,7 +63,7 @@ def record_rejected(
     clickhouse: ClickHouse,
     rejected: Sequence[tuple[S3Object, RejectedLine]],
     deadline: Deadline,
-    before_again: Callable[[], None],
+    before_again: Callable[[bool], None],
 ) -> None:
     """Write a row for each rejected line: where it stands, why, and the line itself.
 

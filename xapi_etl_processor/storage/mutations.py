@@ -17,6 +17,9 @@ from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.storage.tables import FORGOTTEN, NOTES
 
+EVERYWHERE_SECONDS = 120
+"""How long replicas may take to learn of a change. Our limit; Keeper needs a moment."""
+
 _POLL_SECONDS = 0.1
 _LONGEST_POLL_SECONDS = 2.0
 
@@ -77,13 +80,18 @@ def _mutate(
 ) -> None:
     before = _newest_of_each(clickhouse, table, deadline)
     clickhouse.alter(table, change, params, deadline)
-    pause = _POLL_SECONDS
+    pause, began = _POLL_SECONDS, time.monotonic()
     while True:
         # In this order: a replica may list a change only now, and has not begun it then.
         everywhere = _is_everywhere(clickhouse, table, before, deadline)
         unfinished = _unfinished(clickhouse, table, deadline)
         if everywhere and not unfinished:
             return
+        if not everywhere and time.monotonic() - began > EVERYWHERE_SECONDS:
+            raise ClickHouseUnavailable(
+                f"{table}: not every replica has learned of the change in {EVERYWHERE_SECONDS}"
+                " seconds: see system.replicas and system.mutations of each, then try again"
+            )
         if reason := next(filter(None, unfinished), None):
             raise ClickHouseRefused(
                 f"{table}: the server cannot change the rows: {reason}: correct that, or see"
@@ -105,7 +113,8 @@ def _newest_of_each(
     if not clickhouse.settings.clickhouse_cluster:
         return None
     rows = clickhouse.query(
-        f"SELECT hostName(), max(mutation_id) FROM {clickhouse.everywhere('system.mutations')}"
+        "SELECT concat(hostName(), ':', toString(tcpPort())), max(mutation_id)"
+        f" FROM {clickhouse.everywhere('system.mutations')}"
         " WHERE database = %(database)s AND table = %(table)s GROUP BY 1",
         {"database": clickhouse.database, "table": table},
         deadline,

@@ -109,7 +109,7 @@ class Storing:
             # ClickHouse would refuse an archive of ten years, which makes a part for each month.
             many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
             settings = {"max_partitions_per_insert_block": 0} if many else {}
-            again = partial(self._look_again, batch)
+            again = partial(self._before_again, batch)
             insert = self.run.connections.clickhouse.insert
             self._reply = self._thread.submit(
                 insert, EVENTS, batch.columns, self.run.deadline, settings, again
@@ -121,7 +121,7 @@ class Storing:
             if self._reply:
                 self._reply.result()
             if batch.rejected:
-                again = partial(self._look_again, batch)
+                again = partial(self._before_again, batch)
                 ledger.record_rejected(clickhouse, batch.rejected, deadline, again)
             if batch.voided:
                 ledger.record_voided(clickhouse, batch.voided, deadline)
@@ -136,27 +136,36 @@ class Storing:
         if done:
             ledger.record_files(clickhouse, done, self.run.mode, self.run.run_id, deadline)
 
-    def _look_again(self, batch: Batch) -> None:
+    def _look_again(self, batch: Batch, *, stored: bool = True) -> None:
         """Raises LoadOvertaken if the batch, which may be stored now, should not be."""
         if batch.rows or batch.rejected or any(o.counts.video for o in batch.outcomes):
             self._learners.refresh(self.run.deadline)
-            self._check_overtaken(batch, stored=True)
+            self._check_overtaken(batch, stored=stored)
+
+    def _before_again(self, batch: Batch, may_be_stored: bool) -> None:
+        self._look_again(batch, stored=may_be_stored)
 
     def _look_for_left_out(self, batch: Batch) -> None:
         """Note it if rows that this batch leaves out were stored after their learner was forgotten.
 
         A load whose insert was held up ended before it could look again, and note it itself.
         """
-        ids = tuple(batch.left_out)
+        keys = tuple(batch.left_out)
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
-        for first in range(0, len(ids), LEFT_OUT_IDS):
+        for first in range(0, len(keys), LEFT_OUT_IDS):
+            part = keys[first : first + LEFT_OUT_IDS]
             stored = clickhouse.query(
-                f"SELECT event_id, max(inserted_at) FROM {clickhouse.database}.{EVENTS}"
-                " WHERE event_id IN %(ids)s GROUP BY event_id",
-                {"ids": ids[first : first + LEFT_OUT_IDS]},
+                f"SELECT section_id, event_id, max(inserted_at) FROM {clickhouse.database}.{EVENTS}"
+                # The section leads the table's key.
+                " WHERE section_id IN %(sections)s AND event_id IN %(ids)s"
+                " GROUP BY section_id, event_id",
+                {
+                    "sections": tuple({section for section, _ in part}),
+                    "ids": tuple(event for _, event in part),
+                },
                 deadline,
             )
-            if any(at > batch.left_out[event] for event, at in stored):
+            if any(at > batch.left_out.get((section, event), at) for section, event, at in stored):
                 notes.note_overtaken(clickhouse, [notes.SWEEP], deadline)
                 return
 

@@ -30,7 +30,9 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 # Learning Locker's exports have it for each dot of an extension's key, since its database allows
 # none there. https://docs.learninglocker.net/http-xapi-statements/
-_UNESCAPED = re.compile(rb"&46;(?=[^\"]*\"\s*:)")
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"(\s*+:)?|\\?\Z)', re.DOTALL)
+"""A text in quotes; the group matches if it is a key. One that is not closed runs to the end of the
+line, so that no quote is looked at twice."""
 
 _NO_ACCOUNT = STRUCTS.nodes["actor", "account"].empty
 _decode_typed = msgspec.json.Decoder(STRUCTS.statement).decode
@@ -46,7 +48,11 @@ def decode(line: bytes) -> Any:
     A field of the wrong shape loses that field, not the statement: the typed decode refuses such
     a line, and the slower, forgiving one takes it.
     """
-    return _trimmed(_decoded(_UNESCAPED.sub(b".", line) if b"&46;" in line else line))
+    return _trimmed(_decoded(_TEXT.sub(_with_dots, line) if b"&46;" in line else line))
+
+
+def _with_dots(found: re.Match[bytes]) -> bytes:
+    return found[0].replace(b"&46;", b".") if found[1] else found[0]
 
 
 def _trimmed(statement: Any) -> Any:

@@ -28,6 +28,7 @@ from tests.rows import (
     rows_of,
     with_values,
 )
+from xapi_etl_processor.explain.line import explain_line
 from xapi_etl_processor.xapi.columns import SENT
 from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.values import last_segment
@@ -435,6 +436,14 @@ def test_keys_with_escaped_dots_are_read_as_those_with_dots() -> None:
     (expected,) = rows_of(parse([line], 1, SOURCE))
     (row,) = rows_of(parse([escaped], 1, SOURCE))
     assert row == expected
+
+
+def test_cmi5s_progress_is_read_with_escaped_dots_too_and_explained() -> None:
+    path = ("result", "extensions", CMI5.replace(".", "&46;") + "result/extensions/progress")
+    line = encoded(with_values(minimal(), (path, 50)))
+    explanation = explain_line(line, 1, SOURCE, len(line))
+    assert explanation.cells["video_progress"].value == 0.5
+    assert explanation.unused == []
 
 
 def test_what_looks_like_an_escaped_dot_in_a_value_stays() -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.columns import SENT, STEPS
 from xapi_etl_processor.xapi.derived import CMI5_PROGRESS
-from xapi_etl_processor.xapi.loose_json import any_json
+from xapi_etl_processor.xapi.loose_json import any_json, with_dots
 from xapi_etl_processor.xapi.paths import (
     ACTIVITY_TYPE,
     CATEGORY,
@@ -67,7 +67,7 @@ def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> Taken:
             _note_step(column.name, column.fallback.needs, columns[column.name][0], choice)
     paths = {name: path for name, path in choice.paths.items() if name in columns}
     try:
-        found = any_json(chunk.lines[0])
+        found = any_json(with_dots(chunk.lines[0]))
     except (ValueError, RecursionError):
         return Taken(paths, [Unused((), None, _UNREADABLE)])
     used = {*paths.values(), *_BY_THE_RULE}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from xapi_etl_processor.xapi.elements import Activities, Activity, Member, Members
 from xapi_etl_processor.xapi.identity import BLANKS
-from xapi_etl_processor.xapi.loose_json import any_json, without_lone_surrogates
+from xapi_etl_processor.xapi.loose_json import any_json, with_dots, without_lone_surrogates
 from xapi_etl_processor.xapi.paths import ACTIVITIES, MEMBERS, Path, Titles
 from xapi_etl_processor.xapi.structs import STRUCTS
 from xapi_etl_processor.xapi.values import text
@@ -28,12 +28,6 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _ONE_KIND_OF_BRACKET = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
-# Learning Locker's exports have it for each dot of an extension's key, since its database allows
-# none there. https://docs.learninglocker.net/http-xapi-statements/
-_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"(\s*+:)?|\\?\Z)', re.DOTALL)
-"""A text in quotes; the group matches if it is a key. One that is not closed runs to the end of the
-line, so that no quote is looked at twice."""
-
 _NO_ACCOUNT = STRUCTS.nodes["actor", "account"].empty
 _decode_typed = msgspec.json.Decoder(STRUCTS.statement).decode
 
@@ -48,11 +42,7 @@ def decode(line: bytes) -> Any:
     A field of the wrong shape loses that field, not the statement: the typed decode refuses such
     a line, and the slower, forgiving one takes it.
     """
-    return _trimmed(_decoded(_TEXT.sub(_with_dots, line) if b"&46;" in line else line))
-
-
-def _with_dots(found: re.Match[bytes]) -> bytes:
-    return found[0].replace(b"&46;", b".") if found[1] else found[0]
+    return _trimmed(_decoded(with_dots(line)))
 
 
 def _trimmed(statement: Any) -> Any:

@@ -9,13 +9,14 @@ from xapi_etl_processor.xapi.chunk import Chunk, Rows
 from xapi_etl_processor.xapi.column import Fallback
 from xapi_etl_processor.xapi.elements import Member
 from xapi_etl_processor.xapi.identity import line_id
-from xapi_etl_processor.xapi.loose_json import any_json
+from xapi_etl_processor.xapi.loose_json import any_json, with_dots
 from xapi_etl_processor.xapi.paths import CMI5
 from xapi_etl_processor.xapi.segments import seconds_covered
 from xapi_etl_processor.xapi.values import number, section, text
 
 CMI5_PROGRESS = CMI5 + "result/extensions/progress"
-_CMI5_PROGRESS = CMI5_PROGRESS.encode()
+_CMI5_PROGRESS = b"/xapi/cmi5/result/extensions/progress"
+"""What a line with it holds, also where the dots of keys are escaped."""
 
 SKIPS = ("skipped", "seeked")
 """Verbs of a seek, in Tin Can's vocabulary and the Video Profile's."""
@@ -160,7 +161,7 @@ def _any_session(line: bytes) -> str | None:
 def _extensions(line: bytes, place: str) -> dict[str, Any]:
     """The extensions of a statement's `result` or `context`."""
     try:
-        found = any_json(line).get(place)
+        found = any_json(with_dots(line)).get(place)
     except (ValueError, RecursionError):
         return {}  # The typed decode skipped a part of the line that cannot be read.
     extensions = found.get("extensions") if isinstance(found, dict) else None

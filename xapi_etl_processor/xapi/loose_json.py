@@ -17,6 +17,23 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
+# Learning Locker's exports have it for each dot of an extension's key, since its database allows
+# none there. https://docs.learninglocker.net/http-xapi-statements/
+_ESCAPED_DOT = b"&46;"
+
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"(?P<key>\s*+:)?|\\?\Z)', re.DOTALL)
+"""A text in quotes, and whether it is a key. One that is not closed runs to the end of the line, so
+that no quote is looked at twice."""
+
+
+def with_dots(line: bytes) -> bytes:
+    """The JSON text with dots in its keys, where an export has escaped them."""
+    if _ESCAPED_DOT not in line:
+        return line
+    return _TEXT.sub(
+        lambda found: found[0].replace(_ESCAPED_DOT, b".") if found["key"] else found[0], line
+    )
+
 
 def any_json(line: bytes) -> Any:
     """JSON of any shape. A number too large for a float is infinity, and costs only its field; a

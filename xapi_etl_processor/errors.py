@@ -96,7 +96,9 @@ class S3Unusable(S3Error):
 
 
 class S3NotAllowed(S3Error, BadRequest):
-    """The settings do not allow this bucket or folder to be read."""
+    """The settings do not allow this bucket or folder to be read, or it is a directory bucket,
+    which cannot be listed in order.
+    """
 
     retryable = False
     poison = True

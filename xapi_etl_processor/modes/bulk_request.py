@@ -42,7 +42,15 @@ PARAMETERS = (
 )
 """What makes a payload a bulk request, beside `mode`."""
 
-FLAGS = (*("dry_run", "force_reprocess", "replace", "verify", "content", "repair", "allow_empty"),)
+FLAGS = (
+    "dry_run",
+    "force_reprocess",
+    "replace",
+    "verify",
+    "content",
+    "repair",
+    "allow_empty",
+)
 """The parameters that are true or false."""
 
 FUNCTION, QUEUE = "function", "queue"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.samples import video
 from xapi_etl_processor import learners
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.config import Settings
 from xapi_etl_processor.rights import forget as forgetting
 from xapi_etl_processor.telemetry import logger
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
@@ -45,6 +46,13 @@ class Forget:
         if code or "--list-objects" in options:
             return self.said.out.splitlines()
         return json.loads(self.said.out)
+
+
+@pytest.fixture(name="forget")
+def forget_command(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
+    """The command line; its connections are closed afterwards."""
+    yield Forget(capsys)
+    forget_connections()
 
 
 def users(ask: Ask) -> list[str]:

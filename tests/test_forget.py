@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import (
+from tests.conftest import Ask, Bucket, Invoke
+from tests.forgetting import (  # noqa: F401  # a fixture
     KEY,
     LATER,
     MAIL,
@@ -22,6 +21,7 @@ from tests.forgetting import (
     be_quick,
     by_account,
     check_before_each_insert,
+    forget_command,
     hashes,
     load,
     users,
@@ -29,7 +29,6 @@ from tests.forgetting import (
 from tests.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor import learners
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.xapi.learners import name_hash
 
 
@@ -37,12 +36,6 @@ from xapi_etl_processor.xapi.learners import name_hash
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     be_quick(monkeypatch)
     check_before_each_insert(monkeypatch)
-
-
-@pytest.fixture
-def forget(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
-    yield Forget(capsys)
-    forget_connections()
 
 
 def test_rows_and_rejected_lines_are_removed_and_others_stay(

@@ -1,23 +1,24 @@
-"""A learner is forgotten while objects are loaded: what the load had read already does not stay."""
+"""A learner is forgotten while objects are loaded: rows that were read already are not kept."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import (
+from tests.conftest import Ask, Bucket, Invoke
+from tests.forgetting import (  # noqa: F401  # a fixture
     LATER,
     Forget,
     at_the_second_look,
     be_quick,
     by_account,
     check_before_each_insert,
+    forget_command,
     hashes,
     load,
     users,
@@ -38,12 +39,6 @@ from xapi_etl_processor.sources.stores import Stores
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     be_quick(monkeypatch)
     check_before_each_insert(monkeypatch)
-
-
-@pytest.fixture
-def forget(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
-    yield Forget(capsys)
-    forget_connections()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

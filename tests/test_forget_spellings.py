@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from hashlib import sha1
 from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.forgetting import (
+from tests.conftest import Ask, Bucket, Invoke
+from tests.forgetting import (  # noqa: F401  # a fixture
     KEY,
     LATER,
     MAIL,
@@ -19,11 +18,11 @@ from tests.forgetting import (
     Forget,
     be_quick,
     by_account,
+    forget_command,
     load,
     users,
 )
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 
 pytestmark = pytest.mark.slow
@@ -32,12 +31,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     be_quick(monkeypatch)
-
-
-@pytest.fixture
-def forget(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
-    yield Forget(capsys)
-    forget_connections()
 
 
 @pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])

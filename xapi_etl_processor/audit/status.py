@@ -42,23 +42,21 @@ class Status:
     not_set: dict[str, str] = field(default_factory=dict)
     away: str = ""
 
-    def ask(self, name: str, question: Callable[[], Any]) -> None:
-        """Note the answer to a question, or why there is none."""
+    def ask(self, name: str, question: Callable[[], Any]) -> Exception | None:
+        """Note the answer to a question, or why there is none; returns that error."""
         try:
             self.facts[name] = question()
         except (XapiEtlError, ClientError, BotoCoreError) as error:
             self.failed[name] = str(error)
+            return error
+        return None
 
     def ask_clickhouse(self, name: str, question: Callable[[], Any]) -> None:
         """The same, but a server that is away is not asked again: each time takes seconds."""
         if self.away:
             self.failed[name] = self.away
-            return
-        try:
-            self.facts[name] = question()
-        except XapiEtlError as error:
-            self.failed[name] = str(error)
-            self.away = str(error) if _is_away(error) else ""
+        elif (error := self.ask(name, question)) and _is_away(error):
+            self.away = str(error)
 
 
 def status(settings: Settings, connections: Connections, section: str = "") -> Status:
@@ -98,7 +96,7 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
     return found
 
 
-def _is_away(error: XapiEtlError) -> bool:
+def _is_away(error: Exception) -> bool:
     """Whether there was no connection to ClickHouse at all."""
     return isinstance(error.__cause__, NetworkError | SocketTimeoutError)
 

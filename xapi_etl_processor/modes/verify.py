@@ -65,9 +65,9 @@ def run_verify(
     """Compare what the request covers with what is stored; returns the answer's body.
 
     With `repair`, objects that are missing, changed or differing are loaded and compared again.
-    Without a single object it is no success, unless `allow_empty` is set: a typo would look right
-    for ever. Raises S3Error if the bucket cannot be listed, and NothingDone if not a single object
-    could be compared.
+    A request that covers no object fails, unless `allow_empty` is set: otherwise a typo would pass
+    every night. Raises S3Error if the bucket cannot be listed, and NothingDone if no object could
+    be compared.
     """
     found = _Found()
     check_whole_results(run.connections.clickhouse)

@@ -191,9 +191,9 @@ _Ask = Callable[..., _Rows]
 # section_id leads the key: without it, some versions of ClickHouse read all sections.
 _HERE = "WHERE section_id IN (0, toUInt64OrZero(%(section)s)) AND section = %(section)s"
 
-# One clock in 2099 must not stretch an axis over a century, nor one in 1904: nothing is older than
-# xAPI's forerunner, of 2011, or younger than the day in the name of the last bundle; where a name
-# says nothing, than the one on which the row was stored.
+# A clock that says 1904 or 2099 must not stretch an axis over a century. So a time counts only from
+# 2010 on (the first version of xAPI is from 2011), and up to a day after the last bundle. The day
+# of a bundle stands in its name; if it does not, the day on which its rows were stored counts.
 _STATEMENTS = f"""
 WITH (
     SELECT (toDate32('2010-01-01'), max(ifNull(written, toDate32(inserted_at))) + 1)

@@ -210,6 +210,51 @@ def test_an_object_whose_load_has_not_ended_loses_nothing(
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
+def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_object(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    bucket.put(KEY, video(1))
+    asked_for_earlier_rows = []
+
+    def merge(point: str, sql: str) -> None:
+        if point == "query" and sql.startswith("SELECT source_etag, source_line"):
+            asked_for_earlier_rows.append(sql)
+            ask("OPTIMIZE TABLE video_events FINAL")
+
+    clickhouse.hook = merge
+    assert load(invoke, bucket, replace=True)["success"]
+    assert asked_for_earlier_rows
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+@pytest.mark.parametrize(("settled_ms", "questions"), [(0, 1), (600_000, 3)])
+def test_the_whole_table_is_read_once_for_earlier_rows_that_were_there_before(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    settled_ms: int,
+    questions: int,
+) -> None:
+    """Rows that are newer than that may have replaced others since."""
+    keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
+    for n, key in enumerate(keys):
+        bucket.put(key, video(n), video(10 + n))
+    assert invoke({"mode": "bulk"})["success"]
+    for n, key in enumerate(keys):
+        bucket.put(key, video(n))
+    asked = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
+    monkeypatch.setattr(replace, "SETTLED_MS", settled_ms)
+    assert invoke({"mode": "bulk", "replace": True})["rows_removed"] == 3
+    assert stored(ask) == sorted(map(event_id, range(3)))
+    assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
+
+
 @pytest.mark.parametrize("command", ["event", "bulk"])
 def test_the_command_line_replaces_too(
     twice: Bucket, ask: Ask, capsys: pytest.CaptureFixture[str], command: str

@@ -45,7 +45,11 @@ CODES = {
     81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
     115: Meaning("UNKNOWN_SETTING", "fatal", _VERSION),
     159: Meaning("TIMEOUT_EXCEEDED", "uncertain", _WAIT),
-    164: Meaning("READONLY", "fatal", "give the user a profile without `readonly`"),
+    164: Meaning(
+        "READONLY",
+        "fatal",
+        "give the user a profile without `readonly`, or with `readonly = 2` if it only reads",
+    ),
     192: Meaning("UNKNOWN_USER", "fatal", "check CLICKHOUSE_USERNAME"),
     193: Meaning("WRONG_PASSWORD", "fatal", "check the password"),
     194: Meaning("REQUIRED_PASSWORD", "fatal", "check the password"),

@@ -4,6 +4,9 @@ The order keeps what must not be lost. The current version is stored and in the 
 all that may hold a statement is read: the object itself, and every other object that has fewer rows
 than the ledger counts, since a row of theirs may have been replaced by the one that is about to be
 removed. Only what none of them holds is removed.
+
+The rows to remove are read first, and only then is the table compared with the ledger. The other
+way round, a merge in between could drop a row in favor of one of them, and nobody would see it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from xapi_etl_processor.audit.contents import (
     parts,
     read,
 )
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import PAGE_OBJECTS, process
+from xapi_etl_processor.deadlines import Deadline
 from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseError, DeadlinePassed, S3Error
 from xapi_etl_processor.run import Outcome, Run, Status
 from xapi_etl_processor.sources.objects import S3Object
@@ -34,6 +39,10 @@ from xapi_etl_processor.storage.tables import EVENTS, FILES, NOTES, SOURCE_FILE
 
 EARLIER_ROWS = 200_000
 """Rows of earlier versions that are looked at together; bounds the memory. Our choice."""
+
+SETTLED_MS = 600_000
+"""How much older than a question rows are that its answer has taken into account: more than
+replicas lag and their clocks differ. Our choice."""
 
 _LATEST = (
     "SELECT bucket, key, argMax(etag, processed_at) AS etag, argMax(video, processed_at) AS video"
@@ -49,19 +58,20 @@ def load(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None
     if not run.replace or run.dry_run:
         yield from process(objects, run)
         return
+    incomplete = _Incomplete(run)
     source = iter(objects)
     while page := list(islice(source, PAGE_OBJECTS)):
         # Each page is stored whole before anything is removed: the ledger does not know an object
         # that is being loaded, whose rows may have been dropped in favor of those to be removed.
         with closing(process(page, run)) as loading:
             outcomes = list(loading)
-        _replace(outcomes, run)
+        _replace(outcomes, incomplete, run)
         yield from outcomes
         if any(outcome.stop for outcome in outcomes):
             return
 
 
-def _replace(page: Sequence[Outcome], run: Run) -> None:
+def _replace(page: Sequence[Outcome], incomplete: _Incomplete, run: Run) -> None:
     """Remove what is left behind of the objects that are stored; notes it in their outcomes."""
     stored = [o for o in page if o.status in (Status.PROCESSED, Status.SKIPPED) and o.obj.etag]
     if not stored:
@@ -74,13 +84,12 @@ def _replace(page: Sequence[Outcome], run: Run) -> None:
         noted = notes.overtaken(clickhouse, deadline)
         earlier = _with_earlier_rows([o.obj for o in stored], run)
         changed = [o for o in stored if o.obj.uri in earlier]
-        others = _may_hold_more(run) if changed else []
     except ClickHouseError as error:
         _mark_failed(stored, str(error))
         return
     removed = Counter[str]()
     try:
-        _remove_earlier([o.obj for o in changed], others, run, removed)
+        _remove_earlier([o.obj for o in changed], incomplete, run, removed)
         for outcome in stored:
             command = notes.replace_command(outcome.obj)
             remove_notes(clickhouse, command, noted.get(command), deadline)
@@ -116,28 +125,51 @@ def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
     return {uri for uri, etag in rows if etag != etags[uri]}
 
 
-def _may_hold_more(run: Run) -> list[S3Object]:
-    """The objects that have fewer rows than the ledger counts, as the ledger knows them last."""
-    database = run.settings.clickhouse_database
-    rows = run.connections.clickhouse.query(
+class _Incomplete:
+    """The objects that have fewer rows than the ledger counts, or will when parts are merged.
+
+    The answer reads the whole table, so it is kept until it may not know the rows in question.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._asked = 0
+        self._objects: list[S3Object] = []
+
+    def after(self, inserted: int) -> list[S3Object]:
+        """The objects after rows were stored; `inserted` is when, in milliseconds since 1970."""
+        if inserted > self._asked - SETTLED_MS:
+            clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+            # By the clock that stamps the rows.
+            ((asked,),) = clickhouse.query(
+                "SELECT toUnixTimestamp64Milli(now64(3))", deadline=deadline
+            )
+            self._objects = _lacking_rows(clickhouse, deadline)
+            self._asked = asked
+        return self._objects
+
+
+def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
+    database = clickhouse.database
+    # FINAL: a row that is still stored may be gone, in favor of an earlier one, at the next merge.
+    rows = clickhouse.query(
         f"SELECT bucket, key FROM ({_LATEST} FROM {database}.{FILES} GROUP BY bucket, key) AS known"
-        " LEFT JOIN (SELECT source_file, source_etag, uniqExact(source_line) AS lines"
-        f" FROM {database}.{EVENTS} GROUP BY source_file, source_etag) AS stored"
+        " LEFT JOIN (SELECT source_file, source_etag, count() AS lines"
+        f" FROM {database}.{EVENTS} FINAL GROUP BY source_file, source_etag) AS stored"
         f" ON {SOURCE_FILE} = source_file AND etag = source_etag"
         " WHERE video > ifNull(lines, 0) ORDER BY bucket, key",
-        deadline=run.deadline,
+        deadline=deadline,
     )
     return [object_in(bucket, key) for bucket, key in rows]
 
 
 def _remove_earlier(
-    objects: Sequence[S3Object], others: Sequence[S3Object], run: Run, removed: Counter[str]
+    objects: Sequence[S3Object], incomplete: _Incomplete, run: Run, removed: Counter[str]
 ) -> None:
     """Remove the objects' rows of other versions that nothing holds, and count them, repeats
     included, by URI. Each object that may hold one is read once, or once more for each further
     EARLIER_ROWS; if one cannot be read, nothing of these objects is removed.
     """
-    holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
     after = {obj: _Place("", 0) for obj in objects}
     while after:
         room = EARLIER_ROWS
@@ -152,6 +184,9 @@ def _remove_earlier(
                 room -= len(found[obj])
         left = {row.key for rows in found.values() for row in rows}
         if left:
+            newest = max(row.inserted for rows in found.values() for row in rows)
+            others = incomplete.after(newest)
+            holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
             _keep_what_they_hold(holders, left, run)
         for obj, rows in found.items():
             removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
@@ -165,23 +200,25 @@ class _Place(NamedTuple):
 
 
 class _Earlier(NamedTuple):
-    """A row of an earlier version."""
+    """A row of an earlier version, and when it was inserted, in milliseconds since 1970."""
 
     place: _Place
+    inserted: int
     key: Key
 
 
 def _earlier_rows(obj: S3Object, after: _Place, limit: int, run: Run) -> list[_Earlier]:
     """Up to `limit` rows of other versions of the object, after a place, in order."""
     rows = run.connections.clickhouse.query(
-        f"SELECT source_etag, source_line, {SELECTED_KEY}"
+        "SELECT source_etag, source_line, toUnixTimestamp64Milli(inserted_at),"
+        f" {SELECTED_KEY}"
         f" FROM {run.settings.clickhouse_database}.{EVENTS} PREWHERE source_file = %(file)s"
         " WHERE source_etag != %(etag)s AND (source_etag, source_line) > %(after)s"
         " ORDER BY source_etag, source_line LIMIT %(limit)s",
         {"file": obj.uri, "etag": obj.etag, "after": tuple(after), "limit": limit},
         run.deadline,
     )
-    return [_Earlier(_Place(*row[:2]), Key(*row[2:])) for row in rows]
+    return [_Earlier(_Place(*row[:2]), row[2], Key(*row[3:])) for row in rows]
 
 
 def _keep_what_they_hold(holders: Sequence[S3Object], left: set[Key], run: Run) -> None:

@@ -23,6 +23,7 @@ from tests.samples import context
 from tests.template import TEMPLATE
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.storage import ledger
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 START_MS = 1_800_000_000_000
@@ -166,6 +167,7 @@ def simulated_backfill(settings: Settings, patch: pytest.MonkeyPatch) -> Simulat
 def _simulated(queue: SimulatedQueue, patch: pytest.MonkeyPatch, variable: str) -> SimulatedQueue:
     patch.setattr(models, "unix_time_millis", lambda: START_MS + queue.now * 1000)
     patch.setattr(models, "unix_time", lambda: START_MS / 1000 + queue.now)
+    patch.setattr(ledger, "_now_ms", lambda: int(START_MS + queue.now * 1000))
     patch.setattr(models.SQSBackend, "change_message_visibility", _change_visibility)
     patch.setenv(variable, queue.url)
     patch.setenv("SQS_DEAD_LETTER_QUEUE_URL", queue.dead_url)

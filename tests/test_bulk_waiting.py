@@ -19,7 +19,6 @@ from xapi_etl_processor.commands import bulk as command
 from xapi_etl_processor.commands import wait
 from xapi_etl_processor.commands.unfinished import Progress
 from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER
 from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.modes.bulk_request import BulkRequest, read_request
 from xapi_etl_processor.modes.loaded import Loaded, loaded
@@ -136,13 +135,6 @@ def test_what_was_uploaded_before_a_backfill_began_is_not_recent(
     monkeypatch.setattr(wait, "time", lambda: 1030.5)
     wait.wait_for(read_request({"mode": "bulk"}, settings), settings, Progress(1000.5))
     assert asked == [pytest.approx(30 / 60)]
-
-
-@pytest.mark.slow
-def test_a_message_that_is_delayed_is_waited_for(backfill: SimulatedQueue) -> None:
-    """As one about the objects that are left of another."""
-    queue.send(backfill.url, ["{}"], FOREVER, delay=60)
-    assert sum(queue.depth(backfill.url).values()) == 1
 
 
 @pytest.mark.slow

@@ -71,11 +71,15 @@ def test_each_sample_payload_names_its_objects(name: str) -> None:
 
 def test_a_message_of_sqs_has_the_receipt_of_its_delivery() -> None:
     records = sample("s3_in_sqs")["Records"]
-    records[0]["attributes"]["ApproximateReceiveCount"] = "12"
+    records[0]["attributes"] |= {
+        "ApproximateReceiveCount": "12",
+        "ApproximateFirstReceiveTimestamp": "1704110400123",
+    }
+    del records[1]["attributes"]["ApproximateFirstReceiveTimestamp"]
     first, second = parse_payload({"Records": records}).messages
     queue, handle = "arn:aws:sqs:us-east-1:123456789012:xapi-bundles", records[0]["receiptHandle"]
-    assert first.receipt == Receipt(queue, handle, 12, records[0]["body"])
-    assert second.receipt == Receipt(queue, handle, 1, records[1]["body"])
+    assert first.receipt == Receipt(queue, handle, 12, records[0]["body"], 1704110400123)
+    assert second.receipt == Receipt(queue, handle, 1, records[1]["body"], 0)
     assert parse_payload(sample("s3_put")).messages[0].receipt is None
 
 

@@ -134,10 +134,13 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
 
 
 def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
-    """The objects that are in the ledger; none if the run is forced. Raises ClickHouseError."""
-    if run.force:
+    """The objects that are in the ledger; if the run is forced, only those that it has processed
+    itself in an earlier delivery. Raises ClickHouseError.
+    """
+    if run.force and not run.forced_since:
         return set()
-    return ledger.already_processed(run.connections.clickhouse, page, run.deadline)
+    clickhouse = run.connections.clickhouse
+    return ledger.already_processed(clickhouse, page, run.deadline, run.forced_since)
 
 
 def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:

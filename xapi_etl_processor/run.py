@@ -47,15 +47,17 @@ def connections(settings: Settings) -> Connections:
 class Run:
     """One invocation: its settings, connections, mode and deadline.
 
-    `force` loads what the ledger knows already, and `replace` removes what earlier versions of the
-    objects left behind. Reading stops at `read_until`; from then to `deadline`, what was read is
-    stored. `notes_seen` is what was noted before the first object was read.
+    `force` loads what the ledger knows already, except what was processed at `forced_since`
+    (milliseconds since 1970) or later, unless that is 0. `replace` removes what earlier versions of
+    the objects left behind. Reading stops at `read_until`; from then to `deadline`, what was read
+    is stored. `notes_seen` is what was noted before the first object was read.
     """
 
     settings: Settings
     connections: Connections
     mode: str
     force: bool = False
+    forced_since: int = 0
     dry_run: bool = False
     replace: bool = False
     deadline: Deadline = FOREVER

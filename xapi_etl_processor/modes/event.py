@@ -60,7 +60,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     for message in delivery.messages:
         if message.error:
             summary.fail(f"message {message.id}".strip(), message.error)
-    dead, replaced = redelivery.settle(failed, run, end)
+    dead = redelivery.settle(failed, run, end)
     body = summary.body(_section(named), run)
     body["dead_letters"] = len(dead)
     if any(message.backfill and message.backfill.replace for message in delivery.messages):
@@ -72,7 +72,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
             for o, outcome in islice(outcomes.items(), SHOWN_OBJECTS)
         ]
-    again = [one.message.id for one in failed if one.message.id not in dead | replaced]
+    again = [one.message.id for one in failed if one.message.id not in dead]
     bad_request = any(outcome.bad_request for outcome in outcomes.values())
     return EventResult(body, again, bad_request)
 
@@ -83,19 +83,27 @@ def _by_wishes(
     """The objects in groups that are processed alike, each with its run. An object that several
     messages name gets what any of them wants.
     """
-    wishes = [(m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]
-    if not any(any(wish) for wish, _ in wishes):
+    wishes = [(m, m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]
+    if not any(any(wish) for _, wish, _ in wishes):
         return [(objects, run)]
-    parts: dict[tuple[bool, bool], list[S3Object]] = {}
+    parts: dict[tuple[bool, int, bool], list[S3Object]] = {}
     for obj in objects:
-        wanted = [wish for wish, named in wishes if obj in named]
-        force = run.force or any(wish.force_reprocess for wish in wanted)
-        replacing = run.replace or any(wish.replace for wish in wanted)
-        parts.setdefault((force, replacing), []).append(obj)
+        wanted = [(message, wish) for message, wish, named in wishes if obj in named]
+        forced = [_forced_since(message) for message, wish in wanted if wish.force_reprocess]
+        replacing = run.replace or any(wish.replace for _, wish in wanted)
+        parts.setdefault((bool(forced), max(forced, default=0), replacing), []).append(obj)
     return [
-        (part, replace(run, force=force, replace=replacing))
-        for (force, replacing), part in parts.items()
+        (part, replace(run, force=force, forced_since=since, replace=replacing))
+        for (force, since, replacing), part in parts.items()
     ]
+
+
+def _forced_since(message: Message) -> int:
+    """Since when an object counts as done by this message, in milliseconds since 1970; 0 at its
+    first delivery, at which none does.
+    """
+    receipt = message.receipt
+    return receipt.first_ms if receipt and receipt.receives > 1 else 0
 
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
@@ -122,10 +130,11 @@ def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelive
     if not message.error and not left:
         return None
     failed = [outcomes[o] for o in left]
+    progress = any(outcomes[o].status is Status.PROCESSED for o in message.objects)
     reasons = [message.error] * bool(message.error) + [outcome.error for outcome in failed]
     poison = all(outcome.poison for outcome in failed)
     busy = any(outcome.stop and outcome.stop.reason is StopReason.BUSY for outcome in failed)
-    return redelivery.Failure(message, "; ".join(reasons), poison, left, busy=busy)
+    return redelivery.Failure(message, "; ".join(reasons), poison, left, progress, busy)
 
 
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:

@@ -3,8 +3,9 @@
 SQS counts every delivery, also those during an outage, so its count alone cannot tell poison from
 an outage: the queue allows many deliveries, and poison becomes a dead letter here.
 
-A message of a backfill names many objects. If some of them are done, a new message about the others
-takes its place, so that nothing is loaded again and a dead letter names only what failed.
+A message of a backfill names many objects, of which some may be done. It is delivered again as it
+is, and the ledger says what is done. It is never sent anew: Lambda stops a chain of about 16
+messages that a function sends to its own queue (its user guide, "recursive loop detection").
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.sources import messages, queue
 from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Backfill, Message, Receipt
+from xapi_etl_processor.sources.payloads import Message, Receipt
 from xapi_etl_processor.sources.queue import Letter
 from xapi_etl_processor.telemetry import logger
 
@@ -35,23 +36,15 @@ REPORT_SECONDS = 1
 
 class Failure(NamedTuple):
     """A message that failed, why, whether it is poison (see errors.py), which of its objects are
-    not done, and whether ClickHouse was too busy for it.
+    not done, whether others of them were processed now, and whether ClickHouse was too busy for it.
     """
 
     message: Message
     reason: str
     poison: bool
     left: tuple[S3Object, ...] = ()
+    progress: bool = False
     busy: bool = False
-
-
-class Settled(NamedTuple):
-    """The ids of the messages that need not be delivered again: SQS has acknowledged them as dead
-    letters, or a smaller message in their place.
-    """
-
-    dead: set[str]
-    replaced: set[str]
 
 
 class _Received(NamedTuple):
@@ -76,10 +69,10 @@ def is_suspect(message: Message, run: Run) -> bool:
     return message.receipt.receives % POISON_RECEIVES == 0
 
 
-def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> Settled:
-    """Send poison to the dead-letter queue, replace messages that are done in part, and give the
-    others back to their queues. What SQS does not take is delivered again after the queue's own
-    visibility timeout.
+def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
+    """Send poison to the dead-letter queue, and give the others back to their queues; returns the
+    ids of the messages that SQS has acknowledged as dead letters. What SQS does not take is
+    delivered again after the queue's own visibility timeout.
     """
     until = end.earlier(REPORT_SECONDS, share=1 / 2)
     ours = [
@@ -87,22 +80,27 @@ def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> Settled:
         for one in failed
         if one.message.receipt and (url := _queue_of(one.message.receipt, run))
     ]
-    replaced = _replace([one for one in ours if _is_done_in_part(one.failure)], run, until)
-    whole = [one for one in ours if one.failure.message.id not in replaced]
-    dead = _bury([one for one in whole if one.is_dead], run, until)
-    for url in dict.fromkeys(one.url for one in whole):
+    dead = _bury([one for one in ours if one.is_dead], run, until)
+    for url in dict.fromkeys(one.url for one in ours):
         again = [
-            (one.receipt, queue.pause_seconds(one.receipt.receives, busy=one.failure.busy))
-            for one in whole
+            (one.receipt, _pause_seconds(one))
+            for one in ours
             if one.url == url and one.failure.message.id not in dead
         ]
         queue.give_back(url, again, until)
-    return Settled(dead, replaced)
+    return dead
+
+
+def _pause_seconds(one: _Received) -> int:
+    failure = one.failure
+    # What gets on needs only more time; an upload that is missing needs the longer pauses.
+    receives = 1 if failure.progress and not failure.poison else one.receipt.receives
+    return queue.pause_seconds(receives, busy=failure.busy)
 
 
 def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
     """Send dead letters; returns the ids of the messages that SQS has acknowledged."""
-    letters = [Letter(one.receipt, one.failure.reason) for one in poison]
+    letters = [Letter(_letter_body(one), one.failure.reason) for one in poison]
     sent = queue.send_letters(run.settings.dead_letter_queue_url, letters, until)
     dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
     if dead:
@@ -114,38 +112,12 @@ def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
     return set(dead)
 
 
-def _is_done_in_part(failure: Failure) -> bool:
-    message = failure.message
+def _letter_body(one: _Received) -> str:
+    """The message as it was; of a backfill's, only the objects that are not done."""
+    message = one.failure.message
     if message.backfill is None or message.error:
-        return False
-    return 0 < len(failure.left) < len(message.objects)
-
-
-def _replace(partial: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
-    """Send messages about what is left; returns the ids of those that they replace."""
-    url = run.settings.backfill_queue_url
-    if not partial or not url:
-        return set()
-    bodies = [
-        messages.body(one.failure.left, one.failure.message.backfill or Backfill())
-        for one in partial
-    ]
-    busy = any(one.failure.busy for one in partial)
-    sent = queue.send(url, bodies, until, delay=queue.pause_seconds(1, busy=busy))
-    if sent.problem:
-        logger.warning(
-            "SQS did not take what is left of messages: they are delivered again whole",
-            extra={"queue": url, "error": sent.problem},
-        )
-    if sent.taken:
-        logger.info(
-            "done in part: messages about what is left were sent",
-            extra={
-                "messages": len(sent.taken),
-                "objects": sum(len(o.failure.left) for o in partial),
-            },
-        )
-    return {partial[n].failure.message.id for n in sent.taken}
+        return one.receipt.body
+    return messages.body(one.failure.left, message.backfill)
 
 
 def _queue_of(receipt: Receipt, run: Run) -> str:

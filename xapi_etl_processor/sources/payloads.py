@@ -52,13 +52,15 @@ class Backfill(NamedTuple):
 
 class Receipt(NamedTuple):
     """What is needed to tell SQS about a message: its queue's ARN, the handle of this delivery,
-    how often it has been delivered, and its body.
+    how often it has been delivered, its body, and when it was delivered first, in milliseconds
+    since 1970 (0 if that is not known).
     """
 
     queue_arn: str
     handle: str
     receives: int
     body: str
+    first_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,19 @@ def _backfill(wanted: Any) -> Backfill:
 
 def _receipt(record: Mapping[str, Any]) -> Receipt | None:
     attributes = record.get("attributes")
-    count = attributes.get("ApproximateReceiveCount") if isinstance(attributes, Mapping) else None
-    receives = int(str(count)) if re.fullmatch(r"[0-9]{1,9}", str(count), re.ASCII) else 0
+    attributes = attributes if isinstance(attributes, Mapping) else {}
+    receives = _number(attributes.get("ApproximateReceiveCount"))
+    first_ms = _number(attributes.get("ApproximateFirstReceiveTimestamp"))
     texts = [record.get(name) for name in ("eventSourceARN", "receiptHandle", "body")]
     if not receives or not all(isinstance(text, str) and text for text in texts):
         return None
     queue_arn, handle, body = map(str, texts)
-    return Receipt(queue_arn, handle, receives, body)
+    return Receipt(queue_arn, handle, receives, body, first_ms)
+
+
+def _number(text: Any) -> int:
+    """What SQS writes as digits; 0 for anything else."""
+    return int(str(text)) if re.fullmatch(r"[0-9]{1,15}", str(text), re.ASCII) else 0
 
 
 def _message(name: str, payload: Any, depth: int) -> Message:

@@ -46,9 +46,9 @@ _Entry = dict[str, Any]
 
 
 class Letter(NamedTuple):
-    """A message that no retry can help, and why."""
+    """The body of a message that no retry can help, and why."""
 
-    receipt: Receipt
+    body: str
     reason: str
 
 
@@ -77,12 +77,12 @@ def give_back(url: str, pauses: Sequence[tuple[Receipt, int]], deadline: Deadlin
 
 
 def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set[int]:
-    """Send the messages as they were, with the attribute `reason`; returns the positions of those
-    that SQS has acknowledged.
+    """Send the letters with the attribute `reason`; returns the positions of those that SQS has
+    acknowledged.
     """
     entries = [
         {
-            "MessageBody": letter.receipt.body,
+            "MessageBody": letter.body,
             "MessageAttributes": {
                 "reason": {"DataType": "String", "StringValue": _attribute(letter.reason)}
             },
@@ -92,9 +92,9 @@ def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set
     return _taken("send_message_batch", url, entries, deadline)
 
 
-def send(url: str, bodies: Sequence[str], deadline: Deadline, delay: int = 0) -> Sent:
-    """Send new messages, which can be received after `delay` seconds."""
-    entries = [{"MessageBody": body, "DelaySeconds": delay} for body in bodies]
+def send(url: str, bodies: Sequence[str], deadline: Deadline) -> Sent:
+    """Send new messages."""
+    entries = [{"MessageBody": body} for body in bodies]
     return _attempt("send_message_batch", url, entries, deadline)
 
 
@@ -104,16 +104,13 @@ def depth(url: str) -> dict[str, int]:
     Raises botocore's errors.
     """
     names = {
-        "waiting": ["ApproximateNumberOfMessages"],
-        # Messages that are tried again are invisible; new ones about what is left are delayed.
-        "in_progress": [
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ],
+        "waiting": "ApproximateNumberOfMessages",
+        # Messages that are tried again are invisible.
+        "in_progress": "ApproximateNumberOfMessagesNotVisible",
     }
-    wanted = [one for asked in names.values() for one in asked]
+    wanted = list(names.values())
     attributes = client().get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]
-    return {name: sum(int(attributes[one]) for one in asked) for name, asked in names.items()}
+    return {name: int(attributes[asked]) for name, asked in names.items()}
 
 
 def _attribute(text: str) -> str:

@@ -29,16 +29,19 @@ def identity(obj: S3Object) -> Identity:
 
 
 def already_processed(
-    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline
+    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline, since: int = 0
 ) -> set[Identity]:
-    """Which of the objects, as they are now, are in the ledger; by one query."""
+    """Which of the objects, as they are now, are in the ledger, processed at `since` (milliseconds
+    since 1970) or later; by one query.
+    """
     known = tuple(identity(o) for o in objects if o.etag)
     if not known:
         return set()
     rows = clickhouse.query(
         f"SELECT DISTINCT bucket, key, etag FROM {clickhouse.database}.{FILES}"
-        " WHERE (bucket, key, etag) IN %(known)s",
-        {"known": known},
+        " WHERE (bucket, key, etag) IN %(known)s"
+        " AND toUnixTimestamp64Milli(processed_at) >= %(since)s",
+        {"known": known, "since": since},
         deadline,
         patient=True,
     )
@@ -53,10 +56,14 @@ def record_files(
     deadline: Deadline,
 ) -> None:
     """Write a ledger row for each object. Call it only after all their rows were acknowledged."""
-    now = since_epoch(datetime.now(UTC))
+    now = _now_ms()
     rows = [(*identity(o), o.size or 0, *vars(c).values(), mode, run_id, now) for o, c in done]
     columns = dict(zip(TYPES[FILES], map(list, zip(*rows, strict=True)), strict=True))
     clickhouse.insert(FILES, columns, deadline)
+
+
+def _now_ms() -> int:
+    return since_epoch(datetime.now(UTC))
 
 
 def record_rejected(

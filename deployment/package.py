@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections import Counter
+from email.parser import Parser
 from pathlib import Path
+
+from xapi_etl_processor import __version__
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 DEFAULT_PYTHON = "3.13"
@@ -105,6 +109,40 @@ def contents(package: Path) -> str:
     return "\n".join((f"  {'zipped':>9} {'bytes':>11}  package", *rows, total))
 
 
+def bill_of_materials(package: Path) -> str:
+    """What is in the zip, as CycloneDX 1.6 in JSON: each library by name, version and license."""
+    components = []
+    with zipfile.ZipFile(package) as file:
+        for name in file.namelist():
+            if not name.endswith(".dist-info/METADATA"):
+                continue
+            about = Parser().parsestr(file.read(name).decode())
+            component: dict[str, object] = {
+                "type": "library",
+                "name": about["Name"],
+                "version": about["Version"],
+                "purl": f"pkg:pypi/{about['Name'].lower().replace('_', '-')}@{about['Version']}",
+            }
+            if license_expression := about["License-Expression"]:
+                component["licenses"] = [{"expression": license_expression}]
+            components.append(component)
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    subject = {
+        "type": "application",
+        "name": "xapi-etl-processor",
+        "version": __version__,
+        "hashes": [{"alg": "SHA-256", "content": digest}],
+    }
+    bill = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {"component": subject},
+        "components": components,
+    }
+    return json.dumps(bill, indent=2) + "\n"
+
+
 def _install(folder: Path, python: str, arch: str) -> None:
     machine = ARCHITECTURES[arch]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -159,10 +197,13 @@ def main() -> int:
     except (PackageError, OSError) as error:
         print(f"package: {error}", file=sys.stderr)
         return 1
+    bill = options.output.with_suffix(".cdx.json")
+    bill.write_text(bill_of_materials(options.output))
     digest = hashlib.sha256(options.output.read_bytes()).hexdigest()
     print(f"{options.output.name} for Python {options.python} on {options.arch}")
     print(contents(options.output))
     print(f"  sha256 {digest}")
+    print(f"  what is in it, as CycloneDX: {bill.name}")
     return 0
 
 

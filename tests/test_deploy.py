@@ -62,6 +62,7 @@ def test_help_shows_the_usage() -> None:
         (["--python", "3.15"], "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.15"),
         (["--deploy", "a", "--rollback", "b"], "use --deploy or --rollback, not both"),
         (["--zip", str(ROOT / "README.md")], "--zip only works with --deploy"),
+        (["--rollback", "a", "--auto-rollback"], "--auto-rollback only works with --deploy"),
     ],
 )
 def test_wrong_arguments_are_reported_above_the_usage(arguments: list[str], message: str) -> None:
@@ -77,6 +78,29 @@ def test_a_missing_package_is_named() -> None:
         1,
         "deploy.sh: no package at /nowhere/p.zip: ./deploy.sh builds one\n",
     )
+
+
+def test_a_link_to_it_and_an_exported_cdpath_change_nothing(tmp_path: Path) -> None:
+    """It runs from its own folder: from any other, its Python would not be found."""
+    clone = tmp_path / "clone"
+    (clone / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "deploy.sh", clone)
+    script(clone / ".venv/bin/python", '#!/bin/sh\necho "$PWD"\n')
+    (tmp_path / "elsewhere/clone").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/middle").symlink_to("../clone/deploy.sh")
+    (tmp_path / "link").symlink_to("bin/middle")
+    for started in ("./link", "./bin/middle", "clone/deploy.sh"):
+        done = subprocess.run(
+            [started],
+            cwd=tmp_path,
+            env={**os.environ, "CDPATH": str(tmp_path / "elsewhere")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert set(done.stdout.splitlines()) == {str(clone)}, started
 
 
 @pytest.mark.slow

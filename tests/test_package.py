@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -16,7 +17,15 @@ import boto3
 import pytest
 
 from deployment import package as packaging
-from deployment.package import DEFAULT_PYTHON, MAX_BYTES, PYTHONS, PackageError, build, contents
+from deployment.package import (
+    DEFAULT_PYTHON,
+    MAX_BYTES,
+    PYTHONS,
+    PackageError,
+    bill_of_materials,
+    build,
+    contents,
+)
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
 from tests.account import PYTHON, package_of
 from tests.conftest import Ask, Bucket
@@ -203,6 +212,23 @@ def test_the_summary_adds_up_what_belongs_to_a_package(tmp_path: Path) -> None:
     ]
 
 
+def test_the_bill_of_materials_names_what_is_pinned_and_the_package_itself(
+    packages: Packages,
+) -> None:
+    package = packages.zip(PYTHON)
+    bill = json.loads(bill_of_materials(package))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["hashes"] == [
+        {"alg": "SHA-256", "content": hashlib.sha256(package.read_bytes()).hexdigest()}
+    ]
+    pins = set(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", packaging._PINS.read_text(), re.MULTILINE))
+    named = {(one["name"].lower().replace("_", "-"), one["version"]) for one in bill["components"]}
+    assert {name for name, _ in named} >= {"clickhouse-driver", "msgspec", "obstore"}
+    assert named <= pins
+    for one in bill["components"]:
+        assert one["purl"] == f"pkg:pypi/{one['name'].lower().replace('_', '-')}@{one['version']}"
+
+
 def test_the_command_line_builds_for_the_default_python_and_names_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,7 +239,9 @@ def test_the_command_line_builds_for_the_default_python_and_names_errors(
     assert packaging.main() == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"p.zip for Python {DEFAULT_PYTHON} on x86_64"
-    assert lines[-1] == f"  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}"
+    assert lines[-2] == f"  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}"
+    assert lines[-1] == "  what is in it, as CycloneDX: p.cdx.json"
+    assert json.loads((tmp_path / "p.cdx.json").read_text())["components"] == []
 
     monkeypatch.setattr("sys.argv", ["package", "--output", str(tmp_path / "nowhere" / "p.zip")])
     assert packaging.main() == 1

@@ -394,6 +394,29 @@ def test_only_the_stacks_own_bucket_can_be_connected(
     assert "is part of the stack prod and is connected already" in done.stdout
 
 
+def test_a_bucket_in_another_region_is_not_connected(
+    functions: Functions, parameters: dict[str, str]
+) -> None:
+    """S3 would refuse its queue, after everything else is done."""
+    boto3.client("s3", region_name="eu-central-1").create_bucket(
+        Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    create_stack("prod", **parameters, ExistingBucketName="far")
+    done = deploy_sh("--connect", "far", "prod")
+    assert done.returncode == 1
+    assert "far is in eu-central-1, and the stack prod in us-east-1" in done.stderr
+    assert notifications("far") == {}
+
+
+def test_a_stack_without_our_outputs_is_named(functions: Functions) -> None:
+    topic = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    boto3.client("cloudformation").create_stack(StackName="other", TemplateBody=json.dumps(topic))
+    boto3.client("s3").create_bucket(Bucket="platform")
+    done = deploy_sh("--connect", "platform", "other")
+    assert done.returncode == 1
+    assert "the stack other has no output QueueArn" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -23,6 +23,9 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+_LONGEST_MINUTES = 3 * 24 * 60
+
+
 class Sample(NamedTuple):
     """One value of a metric, `ago` seconds before the alarm is evaluated."""
 
@@ -37,8 +40,13 @@ def is_raised(alarm: Mapping[str, Any], samples: Iterable[Sample]) -> bool:
     """Whether the alarm is in the state ALARM with these samples and no others."""
     known = list(samples)
     compare = _COMPARISONS[alarm["ComparisonOperator"]]
-    missing = {"breaching": True, "notBreaching": False}[alarm["TreatMissingData"]]
     periods = int(alarm["EvaluationPeriods"])
+    if alarm["TreatMissingData"] == "ignore":
+        # The state is kept until there are data again.
+        latest = (_value(alarm, known, period) for period in range(_LONGEST_MINUTES))
+        last = next((value for value in latest if value is not None), None)
+        return last is not None and compare(last, float(alarm["Threshold"]))
+    missing = {"breaching": True, "notBreaching": False}[alarm["TreatMissingData"]]
     values = [_value(alarm, known, period) for period in range(periods)]
     breaching = [missing if v is None else compare(v, float(alarm["Threshold"])) for v in values]
     return sum(breaching) >= int(alarm.get("DatapointsToAlarm", periods))
@@ -63,6 +71,8 @@ def _value(alarm: Mapping[str, Any], samples: list[Sample], period: int) -> floa
         item["Id"]: _statistic(metric, samples, period)
         for item, metric in zip(stats, watched(alarm), strict=True)
     }
+    if "FILL" not in returned["Expression"] and None in values.values():
+        return None
     functions = {"FILL": lambda value, filler: filler if value is None else value}
     return float(eval(returned["Expression"], functions, values))  # noqa: S307  # our own template
 

@@ -45,7 +45,7 @@ Measured = Callable[..., list[Sample]]
 def measured(capfd: pytest.CaptureFixture[str]) -> Measured:
     """The samples that the function emits for an invocation."""
 
-    def measured(ago: float, mode: str, *, success: bool = True, **counts: int) -> list[Sample]:
+    def measured(ago: float, mode: str, *, success: bool = True, **counts: Any) -> list[Sample]:
         telemetry.emit(dict(counts), mode, STACK.values["Environment"], success=success)
         line = json.loads(capfd.readouterr().out)
         (directive,) = line["_aws"]["CloudWatchMetrics"]
@@ -172,10 +172,37 @@ def test_a_hundred_rejected_lines_of_both_modes_in_an_hour_raise_an_alarm(
 
 
 def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measured) -> None:
-    assert raised(*measured(HOUR, "bulk", objects_missing=1)) == {"objects-missing"}
-    assert raised(*measured(1, "bulk", objects_missing=0)) == set()
-    assert raised(*measured(HOUR + 1, "bulk", objects_missing=1)) == set()
-    assert not [s for s in measured(1, "bulk") if s.name == "objects_missing"]
+    assert raised(*verification(measured, HOUR, objects_missing=1)) == {"objects-missing"}
+    assert raised(*verification(measured, 1)) == set()
+
+
+def verification(measured: Measured, ago: float, **more: Any) -> list[Sample]:
+    answer = {"objects_missing": 0, "complete": True, "failures": [], **more}
+    return measured(ago, "bulk", **answer)
+
+
+def test_the_alarm_of_a_verification_stays_until_the_next_one(measured: Measured) -> None:
+    found = verification(measured, 25 * HOUR, objects_missing=2)
+    # Loading the objects in the meantime proves nothing.
+    assert raised(*found, *measured(1, "bulk", events_processed=9)) == {"objects-missing"}
+    assert raised(*found, *verification(measured, 2 * MINUTE)) == set()
+    right, wrong = verification(measured, 2 * MINUTE), verification(measured, 1, objects_missing=1)
+    assert raised(*right, *wrong) == {"objects-missing"}
+
+
+@pytest.mark.parametrize("how", [{"complete": False}, {"failures": [{"key": "k", "error": "e"}]}])
+def test_a_verification_that_did_not_compare_all_raises_the_same_alarm(
+    measured: Measured, how: dict[str, Any]
+) -> None:
+    assert raised(*verification(measured, 20 * HOUR, **how)) == {"objects-missing"}
+
+
+def test_only_verifications_say_how_much_is_missing_and_health_checks_count_nothing(
+    measured: Measured,
+) -> None:
+    names = {"objects_missing", "verifications_unfinished"}
+    assert not names & {sample.name for sample in measured(1, "bulk")}
+    assert [sample.name for sample in measured(1, "health_check")] == ["success"]
 
 
 def test_thresholds_follow_their_parameters() -> None:
@@ -231,7 +258,11 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
     emitted = {
         (sample.name, *sorted(sample.dimensions.items()))
         for mode in ("event", "bulk", "health_check")
-        for sample in measured(0, mode, **({"objects_missing": 0} if mode == "bulk" else {}))
+        for sample in (
+            [*measured(0, mode), *verification(measured, 0)]
+            if mode == "bulk"
+            else measured(0, mode)
+        )
     }
     ours = [
         (name, *sorted(dimensions.items()))
@@ -239,7 +270,7 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
         if namespace == telemetry.NAMESPACE
     ]
     assert set(ours) <= emitted
-    assert len(ours) == len(set(ours)) == 13
+    assert len(ours) == len(set(ours)) == 14
     assert {name for name, *_ in ours} == {name for name, *_ in emitted}
 
 

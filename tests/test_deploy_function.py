@@ -245,7 +245,8 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
     account: Account, package: Path, command: str, other: dict[str, Any]
 ) -> None:
     account.create(OLD, **other)
-    done = deploy_sh(command, NAME, *(["--zip", package] if command == "--deploy" else []))
+    more: list[str | Path] = ["--zip", package] if command == "--deploy" else []
+    done = deploy_sh(command, NAME, *more)
     assert done.returncode == 1
     assert f"{NAME} is another function: its handler is " in done.stderr
     assert "Take the name from the stack's output FunctionName" in done.stderr

@@ -12,7 +12,8 @@ from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
-from tests.faults.http_proxy import S3Proxy
+from tests.faults.http_proxy import Answer as Rejected
+from tests.faults.http_proxy import Rule, S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
 from tests.samples import context, video
 from xapi_etl_processor import __version__
@@ -54,7 +55,7 @@ def test_a_healthy_system_is_answered_with_200_and_its_details(
             "schema": "current",
             "error": None,
         },
-        "s3": {"ok": True, "bucket": bucket.name, "error": None},
+        "s3": {"ok": True, "bucket": bucket.name, "warning": None, "error": None},
     }
 
 
@@ -69,6 +70,74 @@ def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
     asked = [request for request in store.requests if bucket.name in request.path]
     assert [request.method for request in asked] == ["GET", "HEAD", "GET"]
     assert all("exports%2F" in r.path or "/exports/" in r.path for r in asked)
+
+
+def queue_notification(prefix: str, ending: str, event: str = "s3:ObjectCreated:*") -> Any:
+    rules = [{"Name": "prefix", "Value": prefix}, {"Name": "suffix", "Value": ending}]
+    rules = [rule for rule in rules if rule["Value"]]
+    arn = "arn:aws:sqs:us-east-1:123456789012:uploads"
+    filters = {"Filter": {"Key": {"FilterRules": rules}}} if rules else {}
+    return {"QueueArn": arn, "Events": [event], **filters}
+
+
+BOTH = [queue_notification("section/", ending) for ending in (".jsonl", ".jsonl.gz")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("queues", "unannounced"),
+    [
+        ([], ".jsonl or .jsonl.gz"),
+        (BOTH[:1], ".jsonl.gz"),
+        (BOTH, None),
+        ([queue_notification("", "")], None),
+        ([queue_notification("section/2001/", "")], ".jsonl or .jsonl.gz"),
+        ([queue_notification("", "", "s3:ObjectRemoved:*")], ".jsonl or .jsonl.gz"),
+    ],
+)
+def test_a_bucket_that_does_not_notify_the_queue_is_a_warning(
+    bucket: Bucket,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    queues: list[Any],
+    unannounced: str | None,
+) -> None:
+    bucket.client.put_bucket_notification_configuration(
+        Bucket=bucket.name,
+        NotificationConfiguration={"QueueConfigurations": queues},
+        SkipDestinationValidation=True,
+    )
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/uploads")
+    answer = invoke(CHECK)
+    assert answer["healthy"]
+    warning = answer["s3"]["warning"]
+    if unannounced is None:
+        assert warning is None
+    else:
+        assert f"does not notify the queue uploads of new objects that end in {unannounced}:" in (
+            warning
+        )
+        assert "./deploy.sh --connect" in warning
+
+
+def only_for_notifications(said: Rejected) -> Rule:
+    return lambda request: said if "notification" in request.path else None
+
+
+@pytest.mark.slow
+def test_notifications_that_cannot_be_known_are_no_warning(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, store: S3Proxy
+) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/uploads")
+    assert invoke(CHECK)["s3"]["warning"]
+    by_event_bridge = (
+        b'<NotificationConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        b"<EventBridgeConfiguration/></NotificationConfiguration>"
+    )
+    for said in (Rejected("AccessDenied", 403), Rejected(body=by_event_bridge)):
+        store.rule = only_for_notifications(said)
+        answer = invoke(CHECK)
+        assert (answer["healthy"], answer["s3"]["warning"]) == (True, None)
 
 
 def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -> None:
@@ -398,4 +467,4 @@ def test_a_secret_that_cannot_be_read_says_nothing_against_s3(
     assert isinstance(clickhouse, dict)
     assert (status, clickhouse["ok"]) == (503, False)
     assert f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read" in clickhouse["error"]
-    assert body["s3"] == {"ok": True, "bucket": bucket.name, "error": None}
+    assert body["s3"] == {"ok": True, "bucket": bucket.name, "warning": None, "error": None}

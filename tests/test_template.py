@@ -133,6 +133,7 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     assert allowed == {
         "ReadBundles": ["s3:GetObject"],
         "ListBundles": ["s3:ListBucket"],
+        "SeeWhetherItNotifies": ["s3:GetBucketNotification"],
         "ReceiveNotifications": [
             *("sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),
             *("sqs:GetQueueAttributes", "sqs:ReceiveMessage"),

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.clocks import Clock
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor.audit import contents
+from xapi_etl_processor.audit import compare, contents
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import verify
 from xapi_etl_processor.modes.bulk_request import read_request
@@ -269,6 +270,37 @@ def test_when_time_runs_out_it_pauses_and_the_token_continues(
     assert found(rest) == {THIRD: "missing"}
 
 
+def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
+    loaded: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large bucket takes several nights, and what the first one missed is not forgotten."""
+    loaded.put("section/2000/video/2024-01-01T12-00-00Z_0.jsonl", video(6))
+    loaded.put(THIRD, video(5))
+    monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    clock = Clock()
+    checked, answers = compare.check, []
+
+    def then_time_runs_out(*given: Any, **more: Any) -> Any:
+        yield from checked(*given, **more)
+        clock.now = 50
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "check", then_time_runs_out)
+        for _ in range(3):
+            clock.now = 0
+            answers.append(invoke(asked, 60, clock))
+    answers.append(invoke(asked))
+    assert [one["complete"] for one in answers] == [False, False, False, True]
+    assert [one["objects_checked"] for one in answers] == [1, 1, 1, 1]
+    assert [one["objects_missing"] for one in answers] == [1, 1, 1, 2]
+    assert not any(one["success"] for one in answers)
+    # All was compared: the next one begins anew. Another request is another verification.
+    assert invoke(asked)["objects_checked"] == 4
+    assert invoke({**asked, "section_id": 2001})["objects_checked"] == 2
+    assert ask("SELECT uniq(subject) FROM load_notes WHERE kind = 'verified'") == [[2]]
+
+
 def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: Ask) -> None:
     loaded.put(THIRD, video(5))
     before = ask("SELECT count() FROM processed_files")
@@ -282,6 +314,7 @@ def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: A
         ({"content": True}, "content needs"),
         ({"repair": True}, "repair needs"),
         ({"min_age_minutes": 5}, "min_age_minutes needs"),
+        ({"continue": True}, "continue needs"),
         ({"verify": True, "dry_run": True}, "dry_run does not go with verify"),
         ({"verify": True, "force_reprocess": True}, "force_reprocess does not go with verify"),
         ({"verify": True, "replace": True}, "replace with verify needs"),

@@ -147,3 +147,29 @@ def overtaken(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> Mapping[s
         deadline=deadline,
     )
     return dict(rows)
+
+
+def verified(clickhouse: ClickHouse, identity: str, deadline: Deadline) -> tuple[str, int]:
+    """Up to which key the last verification of a request got, and how many objects it missed until
+    there; '' and 0 if it compared all, or there was none.
+    """
+    rows = clickhouse.query(
+        f"SELECT value, version FROM {clickhouse.database}.{TABLE}"
+        " WHERE kind = 'verified' AND subject = %(identity)s ORDER BY noted_at DESC LIMIT 1",
+        {"identity": identity},
+        deadline,
+    )
+    return rows[0] if rows else ("", 0)
+
+
+def note_verified(
+    clickhouse: ClickHouse, identity: str, reached: str, missing: int, deadline: Deadline
+) -> None:
+    """Note what `verified` gives."""
+    columns: dict[str, list[Any]] = {
+        "kind": ["verified"],
+        "subject": [identity],
+        "value": [reached],
+        "version": [missing],
+    }
+    clickhouse.insert(TABLE, columns, deadline)

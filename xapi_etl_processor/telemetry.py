@@ -28,8 +28,10 @@ COUNTERS = (
 """The counters of an answer that are metrics too."""
 
 OBJECTS_MISSING = "objects_missing"
-"""Only the answer of a verification has it, and only then it is a metric: another answer's 0 would
-say that nothing is missing."""
+"""Only verifications emit it; a 0 from elsewhere would look like "nothing missing"."""
+
+UNFINISHED = "verifications_unfinished"
+"""1 for a verification that did not compare everything, else 0; only verifications emit it."""
 
 SHOWN_VALUE = 80
 """Characters of a caller's value that an error message repeats. Our limit."""
@@ -74,9 +76,12 @@ def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> No
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.add_dimension("environment", environment)
     metrics.add_dimension("processing_mode", mode)
-    for name in COUNTERS:
-        metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
+    if mode != "health_check":
+        for name in COUNTERS:
+            metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
     if OBJECTS_MISSING in body:
+        unfinished = not body["complete"] or bool(body["failures"])
+        metrics.add_metric(UNFINISHED, MetricUnit.Count, int(unfinished))
         metrics.add_metric(OBJECTS_MISSING, MetricUnit.Count, body[OBJECTS_MISSING])
     metrics.add_metric("success", MetricUnit.Count, int(success))
     metrics.flush_metrics()

@@ -63,6 +63,11 @@ def add_to(commands: Any) -> None:
     compare.add_argument(
         "--allow-empty", action="store_true", help="exit code 0 also if there is nothing to compare"
     )
+    compare.add_argument(
+        "--continue",
+        action="store_true",
+        help="go on where the last one ended that ClickHouse or S3 interrupted",
+    )
     compare.add_argument("--json", action="store_true", help="the answer as the function gives it")
     compare.set_defaults(command=_verify, verify=True)
 

@@ -22,7 +22,7 @@ from xapi_etl_processor.telemetry import shown
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
-VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty")
+VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty", "continue")
 """What a bulk request to compare has, instead of to load."""
 
 PARAMETERS = (
@@ -50,6 +50,7 @@ FLAGS = (
     "content",
     "repair",
     "allow_empty",
+    "continue",
 )
 """The parameters that are true or false."""
 
@@ -78,7 +79,8 @@ class BulkRequest:
 
     Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
     `categories` means all of them. `scope` holds the requested parameters for the token that
-    continues the request after the position `after`.
+    continues the request after the position `after`. With `continues`, that position is the one
+    that the last such request noted.
     """
 
     bucket: str
@@ -97,6 +99,7 @@ class BulkRequest:
     repair: bool
     min_age_minutes: float
     allow_empty: bool
+    continues: bool
     after: str
     scope: dict[str, Any]
 
@@ -126,6 +129,11 @@ class BulkRequest:
             and (self.first_day is None or written_at >= self.first_day)
             and (self.last_day is None or written_at < self.last_day + _DAY_MS)
         )
+
+    @property
+    def identity(self) -> str:
+        """What is the same for two requests that cover the same objects in the same way."""
+        return f"s3://{self.bucket}/{self.prefix} {json.dumps(self.scope, sort_keys=True)}"
 
     def token_after(self, position: str) -> str:
         """A token that continues the same request after a position, mostly a key."""
@@ -167,6 +175,8 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
             )
         requested = carried
     _check_together(requested)
+    # How to go on is no part of the request that a token carries.
+    continues = requested.pop("continue", False)
     bucket = requested.get("s3_bucket", settings.bucket)
     section = requested.get("section_id")
     sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
@@ -199,6 +209,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         repair=requested.get("repair", False),
         min_age_minutes=requested.get("min_age_minutes", 0),
         allow_empty=requested.get("allow_empty", False),
+        continues=continues,
         after=after,
         scope=requested,
     )
@@ -240,7 +251,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 def _check_together(requested: Mapping[str, Any]) -> None:
     """Raises BadRequest for parameters that say nothing, or contradict each other, together."""
     verify, repair = requested.get("verify"), requested.get("repair")
-    for name in ("content", "repair", "min_age_minutes", "allow_empty"):
+    for name in ("content", "repair", "min_age_minutes", "allow_empty", "continue"):
         if requested.get(name) and not verify:
             raise BadRequest(f'{name} needs "verify": true beside it')
     for name in ("dry_run", "force_reprocess"):

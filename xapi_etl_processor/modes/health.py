@@ -54,7 +54,7 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
         "version": __version__,
         "environment": environment,
         "clickhouse": {**dict.fromkeys(_CLICKHOUSE_FIELDS), **nothing},
-        "s3": {**nothing, "bucket": None},
+        "s3": {**nothing, "bucket": None, "warning": None},
     }
 
 
@@ -133,4 +133,15 @@ def _check_s3(settings: Settings, connections: Connections, deadline: Deadline) 
             s3_check.check_bucket(connections.s3, settings.bucket, settings.prefix, deadline)
         except S3Error as problem:
             error = str(problem)
-    return {"ok": error is None, "bucket": settings.bucket or None, "error": error}
+    warning = None
+    if settings.queue_url and not error:
+        queue = settings.queue_url.rstrip("/").rpartition("/")[2]
+        warning = s3_check.missing_notification(
+            connections.s3, settings.bucket, settings.prefix, queue, deadline
+        )
+    return {
+        "ok": error is None,
+        "bucket": settings.bucket or None,
+        "warning": warning,
+        "error": error,
+    }

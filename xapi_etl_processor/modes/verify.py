@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from xapi_etl_processor import notes
 from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.audit.nearest import instead
 from xapi_etl_processor.audit.replace import load
@@ -37,6 +38,7 @@ class _Found:
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    missing_before: int = 0
     lines_missing: int = 0
     repaired: int = 0
     gone: int = 0
@@ -65,12 +67,28 @@ def run_verify(
     """Compare what the request covers with what is stored; returns the answer's body.
 
     With `repair`, objects that are missing, changed or differing are loaded and compared again.
-    A request that covers no object fails, unless `allow_empty` is set: otherwise a typo would pass
-    every night. Raises S3Error if the bucket cannot be listed, and NothingDone if no object could
-    be compared.
+    With `continues` it goes on where the last such request ended, unless that compared all, and
+    `objects_missing` counts those of both. A request that covers no object fails, unless
+    `allow_empty` is set: otherwise a typo would pass every night. Raises S3Error if the bucket
+    cannot be listed, and NothingDone if no object could be compared.
     """
-    found = _Found()
-    check_whole_results(run.connections.clickhouse)
+    clickhouse = run.connections.clickhouse
+    check_whole_results(clickhouse)
+    if not request.continues:
+        body, _ = _compared(request, run, _Found(), on_object)
+        return body
+    after, missing = notes.verified(clickhouse, request.identity, run.deadline)
+    found = _Found(missing_before=missing)
+    body, after = _compared(replace(request, after=after), run, found, on_object)
+    reached, missing = ("", 0) if body["complete"] else (after, body[OBJECTS_MISSING])
+    notes.note_verified(clickhouse, request.identity, reached, missing, run.deadline)
+    return body
+
+
+def _compared(
+    request: BulkRequest, run: Run, found: _Found, on_object: Callable[[S3Object], None]
+) -> tuple[dict[str, Any], str]:
+    """The answer's body, and the key up to which all was compared."""
     objects = Covered(request, run)
     source = iter(objects)
     after = request.after
@@ -93,7 +111,7 @@ def run_verify(
         raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
     if not (found.kinds or found.stop or request.after or request.allow_empty):
         found.fail(request.prefix, _nothing(request, run))
-    return _body(request, run, found, after, objects.list_calls)
+    return _body(request, run, found, after, objects.list_calls), after
 
 
 def _nothing(request: BulkRequest, run: Run) -> str:
@@ -174,7 +192,7 @@ def _body(
     request: BulkRequest, run: Run, found: _Found, after: str, list_calls: int
 ) -> dict[str, Any]:
     kinds = found.kinds
-    wrong = sum(kinds[kind] for kind in WRONG)
+    wrong = found.missing_before + sum(kinds[kind] for kind in WRONG)
     if found.stop and found.stop.reason is StopReason.LISTING_FAILED:
         found.fail(after, found.stop.text)
     body: dict[str, Any] = {

@@ -1,13 +1,17 @@
-"""Checks that a bucket can be listed and read."""
+"""Checks that a bucket can be listed and read, and notifies the queue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline
 from xapi_etl_processor.errors import DeadlinePassed, S3Late
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS, S3Object
 from xapi_etl_processor.sources.s3_errors import ignoring, translated
 from xapi_etl_processor.sources.s3_requests import first_part
 from xapi_etl_processor.sources.stores import Stores
+from xapi_etl_processor.telemetry import logger
 
 _MISSING_OBJECT = "health-check/is-not-there.jsonl"
 _CHECKED_KEYS = 100
@@ -44,3 +48,51 @@ def check_bucket(stores: Stores, bucket: str, prefix: str, deadline: Deadline = 
         call_with_deadline(deadline, check)
     except DeadlinePassed:
         raise S3Late(f"{uri} cannot be checked, S3 did not answer in time") from None
+
+
+def missing_notification(
+    stores: Stores, bucket: str, prefix: str, queue: str, deadline: Deadline = FOREVER
+) -> str | None:
+    """A warning if the bucket does not notify the queue, given by its name, of every new bundle.
+
+    None if that cannot be known: the function may not read the bucket's notifications, S3 does not
+    answer, or a topic or EventBridge passes them on.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        found = call_with_deadline(
+            deadline, lambda: stores.boto3.get_bucket_notification_configuration(Bucket=bucket)
+        )
+    except (BotoCoreError, ClientError, OSError, DeadlinePassed) as error:
+        logger.info(
+            "notifications of the bucket are not known", extra={"error": type(error).__name__}
+        )
+        return None
+    if "EventBridgeConfiguration" in found or "TopicConfigurations" in found:
+        return None
+    ours = [
+        one
+        for one in found.get("QueueConfigurations", ())
+        if one["QueueArn"].rpartition(":")[2] == queue
+    ]
+    unannounced = [
+        ending for ending in BUNDLE_ENDINGS if not any(_covers(one, prefix, ending) for one in ours)
+    ]
+    if not unannounced:
+        return None
+    return (
+        f"s3://{bucket}/{prefix} does not notify the queue {queue} of new objects that end in"
+        f" {' or '.join(unannounced)}: run ./deploy.sh --connect again, and look what changed the"
+        " bucket's notifications"
+    )
+
+
+def _covers(notification: Mapping[str, Any], prefix: str, ending: str) -> bool:
+    """Whether it is about every upload under the prefix with this ending."""
+    if "s3:ObjectCreated:*" not in notification["Events"]:
+        return False
+    rules = notification.get("Filter", {}).get("Key", {}).get("FilterRules", ())
+    filters = {rule["Name"].lower(): rule["Value"] for rule in rules}
+    start, end = filters.get("prefix", ""), filters.get("suffix", "")
+    return prefix.startswith(start) and ending.endswith(end)

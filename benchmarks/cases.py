@@ -17,8 +17,9 @@ Case = Callable[[Setting], AbstractContextManager[Group]]
 MICRO, MILLI = 1e6, 1e3
 IMPORTER = "ClickHouse's importer"
 AT_ONCE = 32
-"""Threads of ClickHouse's importer in the slow network: as many as S3_CONCURRENCY by default. The
-importer's own default is the number of processors, which is several times as slow."""
+"""Threads of ClickHouse's importer in the slow network: as many as the objects that the function
+fetches at the same time. The importer's own default is the number of processors, which is several
+times as slow."""
 
 
 def small_bundles(each: int) -> Case:
@@ -78,7 +79,7 @@ def slow_network(place: Setting) -> Iterator[Group]:
     """Bulk mode when each GET takes a while."""
     serial = len(list((place.folder / "serial").rglob("*.jsonl")))
     objects = place.sizes.slow_objects
-    one_at_a_time = place.slow | {"S3_CONCURRENCY": "1"}
+    one_at_a_time = place.slow | {worker.S3_CONCURRENCY: "1"}
     url = f"{place.slow['AWS_ENDPOINT_URL']}/slow/section/*/video/*.jsonl"
     about = f"{objects:,} bundles of 10, {LATENCY_MS} ms added to each request"
     with (
@@ -104,7 +105,7 @@ def slow_network(place: Setting) -> Iterator[Group]:
                     "ms a bundle",
                     Figure("ahead", "wall", MILLI / objects),
                     Figure("single", "wall", MILLI / serial),
-                    f"S3_CONCURRENCY=1, with {serial} bundles",
+                    f"one object at a time, with {serial} bundles",
                     most_ratio=1 / 15,
                 ),
                 Row(

@@ -33,7 +33,7 @@ RECEIVED = 10
 """Messages in one answer of SQS."""
 
 AT_ONCE = 32
-"""Bundles that are fetched at the same time: S3_CONCURRENCY."""
+"""Bundles that are fetched at the same time: `stores.CONCURRENCY`."""
 
 PARTS_DELAY, PARTS_THROW, MOST_PART_DELAY = 1000, 3000, 1.0
 """Parts in a partition from which inserts are delayed, up to so many seconds, and refused."""

@@ -21,6 +21,9 @@ from typing import Any
 
 from benchmarks.clickhouse_import import Importer
 
+S3_CONCURRENCY = "BENCHMARK_S3_CONCURRENCY"
+"""The variable that changes how many small objects a worker fetches at the same time."""
+
 Times = dict[str, float]
 Ask = Callable[..., Times]
 _ROOT = Path(__file__).parents[1]
@@ -62,8 +65,13 @@ def timed(call: Callable[[], Any]) -> Times:
 
 def load(payload: dict[str, Any], statements: int, objects: int) -> Times:
     """Send a payload to the handler, and check what it answers."""
+    from xapi_etl_processor.config import Settings
     from xapi_etl_processor.lambda_function import handler
+    from xapi_etl_processor.run import connections
 
+    if at_once := os.environ.get(S3_CONCURRENCY):
+        # The handler uses the same connections.
+        connections(Settings.from_env(os.environ)).s3.concurrency = int(at_once)
     answers: list[Any] = []
     times = timed(lambda: answers.append(handler(payload)))
     body = json.loads(answers[0]["body"])

@@ -81,7 +81,10 @@ def _cloudformation_type(kind: str, make: Callable[[str, dict[str, Any], str, st
 
         @classmethod
         def has_cfn_attr(cls, attr: str) -> bool:
-            return False
+            return attr == "Arn"
+
+        def get_cfn_attribute(self, attribute_name: str) -> str:
+            return f"arn:aws:made-up:{attribute_name}:{self.physical_resource_id}"
 
         @classmethod
         def create_from_cloudformation_json(

@@ -117,6 +117,7 @@ class Stack:
             "Not": lambda: not values[0],
             "And": lambda: all(values),
             "Or": lambda: any(values),
+            "EachMemberEquals": lambda: all(value == values[1] for value in values[0]),
             "Join": lambda: values[0].join(values[1]),
             "Split": lambda: values[1].split(values[0]),
             "Select": lambda: values[1][int(values[0])],

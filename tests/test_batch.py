@@ -17,6 +17,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.storage import batch
+from xapi_etl_processor.xapi.lines import MIB
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 
@@ -68,9 +69,8 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     """Each object fills half a batch, whatever it is that the limit bounds."""
     monkeypatch.setattr(batch, "MAX_OBJECTS", limit.get("objects", 100))
     monkeypatch.setattr(batch, "MAX_NOTED_BYTES", limit.get("bytes", 10_000))
-    settings = replace(
-        settings, batch_rows=limit.get("rows", 100), batch_mb=limit.get("mb", settings.batch_mb)
-    )
+    monkeypatch.setattr(batch, "BATCH_BYTES", limit.get("mb", 64) * MIB)
+    settings = replace(settings, batch_rows=limit.get("rows", 100))
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
     stored = inserts(clickhouse, table)
     run = Run(settings, connections(settings), "bulk")

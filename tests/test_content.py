@@ -12,8 +12,11 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults import child
 from tests.samples import BAD_LINE, event_id, notification, other, video
+from xapi_etl_processor import common
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import EventFailed
+from xapi_etl_processor.storage import batch
+from xapi_etl_processor.xapi import lines
 from xapi_etl_processor.xapi.decode import MAX_DEPTH
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -58,10 +61,10 @@ def test_a_gzip_bomb_fails_at_once_and_in_little_memory(
 @pytest.mark.fault(57, caught_by="limits on the unpacked size")
 @pytest.mark.check("S13")
 @pytest.mark.parametrize(
-    ("variable", "value", "message"),
+    ("limit", "value", "message"),
     [
-        ("MAX_UNPACKED_RATIO", "200", "more than 200 times its size.*MAX_UNPACKED_RATIO"),
-        ("MAX_UNPACKED_MB", "50", "more than 50 MiB: split the object, or raise MAX_UNPACKED_MB"),
+        ("MAX_UNPACKED_RATIO", 200, "more than 200 times its size: .*upload it unpacked"),
+        ("MAX_UNPACKED_BYTES", 50 * MIB, "more than 50 MiB: split the object"),
     ],
 )
 def test_gzip_over_a_limit_fails_and_within_it_is_stored(
@@ -69,21 +72,21 @@ def test_gzip_over_a_limit_fails_and_within_it_is_stored(
     invoke: Invoke,
     ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str,
+    limit: str,
+    value: int,
     message: str,
 ) -> None:
     body = gzip.compress(
         json.dumps(video(1)).encode() + b"\n" + (b" " * 1023 + b"\n") * 80 * 1024, 9
     )
     bucket.put(KEY + ".gz", body=body)
-    monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
-    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(lines, "MAX_UNPACKED_RATIO", 2000)
+    monkeypatch.setattr(lines, limit, value)
     with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip unpacks to {message}"):
         invoke(notification(bucket.name, KEY + ".gz"))
     assert ask("SELECT count() FROM processed_files") == [[0]]
-    monkeypatch.setenv("MAX_UNPACKED_RATIO", "2000")
-    monkeypatch.setenv("MAX_UNPACKED_MB", "100")
+    monkeypatch.setattr(lines, "MAX_UNPACKED_RATIO", 2000)
+    monkeypatch.setattr(lines, "MAX_UNPACKED_BYTES", 100 * MIB)
     assert invoke(notification(bucket.name, KEY + ".gz"))["blank_lines"] == 80 * 1024
     assert ask("SELECT event_id FROM video_events FINAL") == [[event_id(1)]]
 
@@ -93,9 +96,9 @@ def test_gzip_over_a_limit_fails_and_within_it_is_stored(
 def test_an_object_that_is_too_large_fails_before_it_is_read(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_OBJECT_MB", "1")
+    monkeypatch.setattr(common, "MAX_OBJECT_BYTES", MIB)
     bucket.put(KEY, video(1), b" " * MIB)
-    with pytest.raises(EventFailed, match=r"has \d+ bytes, more than 1 MiB: .*MAX_OBJECT_MB"):
+    with pytest.raises(EventFailed, match=r"has \d+ bytes, more than 1 MiB: split it"):
         invoke(notification(bucket.name, KEY))
     longest = json.dumps(video(2)).encode()
     bucket.put(KEY, body=longest + b" " * (MIB - len(longest)))
@@ -109,7 +112,7 @@ def test_an_object_that_is_too_large_fails_before_it_is_read(
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_LINE_MB", "1")
+    monkeypatch.setattr(common, "MAX_LINE_BYTES", MIB)
     fitting = json.dumps(video(3, padding="")).encode()
     fitting = fitting.replace(b'"padding": ""', b'"padding": "%b"' % (b"x" * (MIB - len(fitting))))
     assert len(fitting) == MIB
@@ -150,7 +153,7 @@ def test_a_batch_of_long_lines_is_limited_in_bytes(
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("BATCH_MB", "1")
+    monkeypatch.setattr(batch, "BATCH_BYTES", MIB)
     bucket.put(KEY, *(video(n, padding="x" * 200_000) for n in range(20)))
     inserts: list[str] = []
     clickhouse.hook = lambda point, sql: (

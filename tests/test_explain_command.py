@@ -15,8 +15,10 @@ from tests.conftest import Bucket
 from tests.rows import OLI, VIDEO
 from tests.samples import BAD_LINE, event_id, other, video
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import explain
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.xapi.lines import MIB
 
 Printed = pytest.CaptureFixture[str]
 NAME = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -243,7 +245,7 @@ def test_what_statements_hold_cannot_steer_the_terminal(tmp_path: Path, capsys: 
 def test_a_line_that_is_too_long_by_the_settings_is_rejected(
     tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_LINE_MB", "1")
+    monkeypatch.setattr(explain, "MAX_LINE_BYTES", MIB)
     (tmp_path / "b").write_bytes(content(video(1, more="x" * 1024**2)))
     assert main(["explain", str(tmp_path / "b"), "--line", "1"]) == 0
     assert "Why: line is longer than 1048576 bytes" in capsys.readouterr().out

@@ -153,10 +153,10 @@ def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) ->
     for number in range(3):
         mixed.append(files.named(str(bundle(tmp_path, b"%d" % number, f"{number}.jsonl"))))
         mixed.append(S3Object(bucket.name, f"{number}.jsonl"))
-    described = reading.describe(Stores(), mixed, 2)
+    described = reading.describe(Stores(), mixed)
     assert [o.key for o in described] == [o.key for o in mixed]
     assert all(o.etag and o.size for o in described)
-    read = [(o.uri, b"".join(body)) for o, body in reading.bodies(Stores(), described, 2)]
+    read = [(o.uri, b"".join(body)) for o, body in reading.bodies(Stores(), described)]
     assert [uri for uri, _ in read] == [o.uri for o in mixed]
     assert [body for _, body in read][::2] == [b"0", b"1", b"2"]
 

@@ -25,6 +25,7 @@ from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.sources import queue as sqs_calls
 from xapi_etl_processor.sources.queue import pause_seconds
+from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import parse
 
 GONE = "section/1/video/gone.jsonl"
@@ -117,7 +118,7 @@ def test_the_pause_doubles_up_to_ten_minutes(receives: int, minutes: int) -> Non
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
     bucket: Bucket, queue: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_OBJECT_MB", "1")
+    monkeypatch.setattr(common, "MAX_OBJECT_BYTES", MIB)
     defect = bucket.put(key(9), video(9))
 
     def broken(lines: list[bytes], number: int, source: Any, *more: Any) -> Any:

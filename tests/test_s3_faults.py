@@ -17,12 +17,13 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.reader import IDS, ROWS, ids
 from tests.samples import context, event_id, notification, sqs, video
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER, Deadline
 from xapi_etl_processor.errors import EventFailed
 from xapi_etl_processor.lambda_function import handler
-from xapi_etl_processor.run import Run, Status, connections
+from xapi_etl_processor.run import Connections, Run, Status, connections
 from xapi_etl_processor.sources import s3, s3_check, s3_listing, stores
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.s3_listing import Scope
@@ -199,15 +200,15 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     bucket: Bucket, store: S3Proxy, settings: Settings
 ) -> None:
     objects = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(4)]
-    one_at_a_time = replace(settings, s3_concurrency=1)
     go_on = threading.Event()
     store.rule = lambda _: Answer(do=lambda: go_on.wait(30))
-    own = connections(one_at_a_time)
+    own = Connections(Stores(concurrency=1), ClickHouse(settings))
     # Connecting may take longer than the rest of the test on a busy machine.
     own.clickhouse.query("SELECT 1")
-    run = Run(one_at_a_time, own, "event", force=True, deadline=FOREVER.within(1.5))
+    run = Run(settings, own, "event", force=True, deadline=FOREVER.within(1.5))
     assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
     go_on.set()
+    own.clickhouse.disconnect()
     assert [request.method for request in store.requests] == ["HEAD"]
 
 
@@ -218,9 +219,11 @@ def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
 ) -> None:
     objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)]
     clock = run_out_of_time_after(clickhouse, inserts=1)
-    small = replace(settings, s3_concurrency=1, batch_rows=1)
-    run = Run(small, connections(small), "event", deadline=Deadline(60, clock))
+    small = replace(settings, batch_rows=1)
+    own = Connections(Stores(concurrency=1), ClickHouse(small))
+    run = Run(small, own, "event", deadline=Deadline(60, clock))
     statuses = [outcome.status for outcome in process(objects, run)]
+    own.clickhouse.disconnect()
     # The second may have been read while the first was on its way.
     done = statuses.count(Status.PROCESSED)
     assert done in (1, 2)

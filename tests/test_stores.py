@@ -28,7 +28,7 @@ ODD_KEYS = (
 
 def read(own: Stores, *objects: S3Object) -> list[tuple[S3Object, bytes]]:
     """Each object as it was read, with its body."""
-    return [(found, b"".join(body)) for found, body in s3.bodies(own, objects, 4)]
+    return [(found, b"".join(body)) for found, body in s3.bodies(own, objects)]
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_an_object_is_read_whatever_its_key(
     named = [S3Object(bucket.name, key, size=size and len(bodies[key])) for key in bodies]
     found = read(own, *named)
     assert {obj.key: body for obj, body in found} == bodies
-    assert [obj for obj, _ in found] == s3.describe(own, named, 4)
+    assert [obj for obj, _ in found] == s3.describe(own, named)
     assert {obj.key for obj in s3_listing.listing(own, Scope(bucket.name))} == set(bodies)
     assert [obj.key for obj in named if not is_for_obstore(obj)] == [
         key for key in keys if key in ODD_KEYS
@@ -125,7 +125,7 @@ def test_a_bucket_in_another_region_is_asked_for_its_region_once(
         else Answer(headers={"x-amz-bucket-region": "eu-west-1"})
     )
     own = Stores()
-    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)
+    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")])
     assert described.size == 4
     store.requests.clear()
     assert [body for _, body in read(own, here, here)] == [b"body"] * 2

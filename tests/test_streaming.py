@@ -26,9 +26,10 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import Answer, S3Proxy
 from tests.samples import notification, video
 from xapi_etl_processor import common
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import Deadline
-from xapi_etl_processor.run import Run, Status, connections
+from xapi_etl_processor.run import Connections, Run, Status, connections
 from xapi_etl_processor.sources import s3, s3_listing
 from xapi_etl_processor.sources.objects import S3Object
 from xapi_etl_processor.sources.s3_listing import Scope
@@ -47,7 +48,7 @@ def test_a_large_object_is_streamed_and_a_small_one_is_fetched_ahead(
     bucket.put("small.jsonl", body=b"x" * 1000)
     bucket.put("large.jsonl", body=b"y" * (s3.SMALL_BYTES + 1))
     objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
-    found = {o.key: list(body) for o, body in s3.bodies(Stores(), objects, concurrency=4)}
+    found = {o.key: list(body) for o, body in s3.bodies(Stores(concurrency=4), objects)}
     assert [len(chunk) for chunk in found["small.jsonl"]] == [1000]
     assert b"".join(found["large.jsonl"]) == b"y" * (s3.SMALL_BYTES + 1)
 
@@ -60,7 +61,7 @@ def test_objects_come_in_order_whatever_their_size(
         size = s3.SMALL_BYTES + 1 if number % 5 == 0 else number
         bucket.put(f"{number:02}.jsonl", body=b"z" * size)
     objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
-    keys = [o.key for o, _ in s3.bodies(Stores(), objects, concurrency=3)]
+    keys = [o.key for o, _ in s3.bodies(Stores(concurrency=3), objects)]
     assert keys == [f"{number:02}.jsonl" for number in range(20)]
 
 
@@ -72,7 +73,7 @@ def test_no_more_small_objects_are_fetched_ahead_than_allowed(
         bucket.put(f"{number:02}.jsonl", body=b"z")
     objects = list(s3_listing.listing(Stores(), Scope(bucket.name)))
     taken = 0
-    for _ in s3.bodies(Stores(), objects, concurrency=5):
+    for _ in s3.bodies(Stores(concurrency=5), objects):
         taken += 1
         assert len(store.asked("GET", ".jsonl")) <= taken + 5
     assert taken == len(store.asked("GET", ".jsonl")) == 30
@@ -113,7 +114,7 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-def test_as_many_objects_are_requested_at_a_time_as_s3_concurrency_says(
+def test_as_many_objects_are_requested_at_a_time_as_may_be(
     bucket: Bucket, store: S3Proxy, settings: Settings, method: str
 ) -> None:
     """S3 answers none of the requests before all have arrived."""
@@ -121,18 +122,19 @@ def test_as_many_objects_are_requested_at_a_time_as_s3_concurrency_says(
     together = threading.Barrier(4)
     wait = Answer(do=lambda: together.wait(5))
     store.rule = lambda request: wait if request.method == method else None
-    four = replace(settings, s3_concurrency=4)
-    outcomes = common.process(objects, Run(four, connections(four), "event"))
+    four = Connections(Stores(concurrency=4), ClickHouse(settings))
+    outcomes = common.process(objects, Run(settings, four, "event"))
     assert [outcome.status for outcome in outcomes] == ["processed"] * 4
     assert not together.broken
+    four.clickhouse.disconnect()
 
 
 def test_connections_are_used_again(bucket: Bucket, store: S3Proxy) -> None:
     """Opening one takes longer than reading a small object."""
     objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl"), "x", 0) for n in range(20)]
-    stores = Stores()
+    stores = Stores(concurrency=2)
     for _ in range(2):
-        assert len(list(s3.bodies(stores, objects, concurrency=2))) == 20
+        assert len(list(s3.bodies(stores, objects))) == 20
     # One more, if both threads come back for one at once.
     assert store.connections <= 3
 
@@ -147,6 +149,8 @@ def test_lines_that_span_chunks_are_stored_whole(bucket: Bucket, invoke: Invoke,
 
 _CHILD = """
 import json, resource, sys
+from xapi_etl_processor.run import Connections
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.lambda_function import handler
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 bucket, small, large = sys.argv[1:]
@@ -190,7 +194,7 @@ def test_memory_does_not_grow_with_the_object(
             [sys.executable, "-c", _CHILD, "large", "small.jsonl", "large.jsonl"],
             env={**os.environ, **variables, "LOG_LEVEL": "CRITICAL"}
             | {"POWERTOOLS_METRICS_DISABLED": "true", "S3_XAPI_BUCKET_NAME": "large"}
-            | {"S3_XAPI_PREFIX": "/", "MAX_UNPACKED_RATIO": "2000"},
+            | {"S3_XAPI_PREFIX": "/"},
             capture_output=True,
             check=True,
         )

@@ -58,13 +58,14 @@ def functions_in(value: Any) -> set[str]:
 
 def test_rules_use_only_the_functions_that_cloudformation_allows_there() -> None:
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
-    assert functions_in(TEMPLATE["Rules"]) <= {"Ref", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals"}
+    allowed = {"Ref", "Fn::And", "Fn::Or", "Fn::Not", "Fn::Equals", "Fn::EachMemberEquals"}
+    assert functions_in(TEMPLATE["Rules"]) <= allowed
 
 
 def test_the_template_is_small_enough_to_deploy_without_a_bucket() -> None:
     # CloudFormation's limit for a template in a request; above it, the aws command asks for
     # --s3-bucket.
-    assert (ROOT / "cloudformation.yaml").stat().st_size <= 51_200
+    assert (ROOT / "cloudformation.yaml").stat().st_size < 44_000  # 51,200, less room to grow
 
 
 def test_only_the_host_has_no_default() -> None:
@@ -105,7 +106,7 @@ def test_the_stacks_defaults_are_the_codes_defaults() -> None:
             default = PARAMETERS[value["Ref"]]["Default"]
             assert as_text(default) == as_text(defaults[variable]), variable
             compared += 1
-    assert compared == 18
+    assert compared == 12
     assert PARAMETERS["ClickHouseSecure"]["Default"] == "true"
 
 
@@ -132,8 +133,7 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     allowed = {s["Sid"]: sorted(listed(s["Action"])) for s in statements()}
     assert allowed == {
         "ReadBundles": ["s3:GetObject"],
-        "ListBundles": ["s3:ListBucket"],
-        "SeeWhetherItNotifies": ["s3:GetBucketNotification"],
+        "ListBundles": ["s3:GetBucketNotification", "s3:ListBucket"],
         "ReceiveNotifications": [
             *("sqs:ChangeMessageVisibility", "sqs:DeleteMessage"),
             *("sqs:GetQueueAttributes", "sqs:ReceiveMessage"),

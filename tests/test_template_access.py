@@ -196,7 +196,11 @@ def test_a_bundle_that_was_overwritten_or_deleted_can_be_restored_for_thirty_day
 
 def test_the_bucket_outlives_the_stack_belongs_to_its_account_and_is_never_public() -> None:
     bucket = TEMPLATE["Resources"]["Bucket"]
-    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    policy = TEMPLATE["Resources"]["BucketPolicy"]
+    for kept in (bucket, policy):
+        # Of a stack that could not be created, nothing is left.
+        assert kept["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert kept["UpdateReplacePolicy"] == "Retain"
     (owner,) = MADE["Bucket"]["OwnershipControls"]["Rules"]
     assert owner["ObjectOwnership"] == "BucketOwnerEnforced"
     assert set(MADE["Bucket"]["PublicAccessBlockConfiguration"].values()) == {True}

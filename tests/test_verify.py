@@ -11,12 +11,14 @@ from tests.clocks import Clock
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.samples import BAD_LINE, other, video
+from xapi_etl_processor import common
 from xapi_etl_processor.audit import compare, contents
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.modes import verify
 from xapi_etl_processor.modes.bulk_request import read_request
 from xapi_etl_processor.modes.covered import Covered
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.xapi.lines import MIB
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -236,7 +238,7 @@ def test_an_object_that_cannot_be_read_is_a_failure(
 ) -> None:
     loaded.put(THIRD, body=b" " * (1024**2 + 1))
     assert invoke({"mode": "bulk"})["success"]
-    monkeypatch.setenv("MAX_OBJECT_MB", "1")
+    monkeypatch.setattr(common, "MAX_OBJECT_BYTES", MIB)
     answer = verified(invoke, content=True)
     assert not answer["success"]
     assert answer["unreadable"] == 1

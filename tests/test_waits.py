@@ -335,7 +335,7 @@ def test_reading_an_endless_line_stops_at_the_deadline(
 ) -> None:
     noise = random.Random(7).randbytes(5000).replace(b"\n", b" ")
     body = gzip.compress(noise + b" " * 1_000_000, 1) * 2500
-    assert 2500 * 1_005_000 / len(body) < 200, "MAX_UNPACKED_RATIO would end it too"
+    assert 2500 * 1_005_000 / len(body) < 200, "the limit of the ratio would end it too"
     bucket.put(KEY, body=body)
     started = time.monotonic()
     with pytest.raises(EventFailed, match="time ran out"):

@@ -12,7 +12,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import DaemonThreads
 from xapi_etl_processor.errors import (
     BadRequest,
@@ -39,8 +38,18 @@ from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.storing import Storing
 from xapi_etl_processor.telemetry import describe_defect
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.lines import MIB, BrokenGzip, Unpacking, decompressed, split_lines
+from xapi_etl_processor.xapi.lines import (
+    MAX_LINE_BYTES,
+    MIB,
+    BrokenGzip,
+    decompressed,
+    split_lines,
+)
 from xapi_etl_processor.xapi.parse import Parsed, parse
+
+MAX_OBJECT_BYTES = 5 * 1024 * MIB
+"""The largest object; a larger one fails without being read. Our limit: what a single upload may
+have, and more than one invocation can load."""
 
 PAGE_OBJECTS = 500
 """Objects that one query looks up in the ledger. Our choice."""
@@ -98,7 +107,7 @@ def _process_page(page: list[S3Object], storing: Storing) -> Iterator[Outcome]:
             yield outcome
         return
     fresh = [obj for obj in page if ledger.identity(obj) not in known]
-    fetched = reading.bodies(run.connections.s3, fresh, run.settings.s3_concurrency, run.read_until)
+    fetched = reading.bodies(run.connections.s3, fresh, run.read_until)
     with closing(fetched) as bodies:
         for position, obj in enumerate(page):
             if run.out_of_time:
@@ -124,7 +133,7 @@ def _left(objects: Iterable[S3Object], storing: Storing) -> Iterator[Outcome]:
 
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
-    page = reading.describe(run.connections.s3, page, run.settings.s3_concurrency, run.read_until)
+    page = reading.describe(run.connections.s3, page, run.read_until)
     known = _to_skip(page, run)
     if any(ledger.identity(obj) not in known for obj in page):
         run.connections.learners.check(run.deadline)
@@ -192,9 +201,9 @@ def examine(objects: Sequence[S3Object], run: Run) -> Generator[Outcome, None, N
     """Read each object to its end, as far as time allows, and store nothing: the outcome says
     whether it can be read. ClickHouse is asked nothing.
     """
-    stores, concurrency = run.connections.s3, run.settings.s3_concurrency
-    described = reading.describe(stores, objects, concurrency, run.read_until)
-    with closing(reading.bodies(stores, described, concurrency, run.read_until)) as bodies:
+    stores = run.connections.s3
+    described = reading.describe(stores, objects, run.read_until)
+    with closing(reading.bodies(stores, described, run.read_until)) as bodies:
         for obj, body in bodies:
             outcome = Outcome(obj, Status.FOUND)
             with _failures_noted(outcome):
@@ -210,10 +219,9 @@ def parsed_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Par
     than the limits, and DeadlinePassed when no new work may begin.
     """
     source = source_of(obj)
-    max_line = run.settings.max_line_mb * MIB
     first = 1
     for lines in line_parts(obj, body, run):
-        yield parse(lines, first, source, max_line)
+        yield parse(lines, first, source, MAX_LINE_BYTES)
         first += len(lines)
 
 
@@ -224,20 +232,18 @@ def source_of(obj: S3Object) -> Source:
 
 def line_parts(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[list[bytes]]:
     """The object's lines, some at a time, in order; raises as `parsed_parts` does."""
-    settings = run.settings
-    _check_size(obj, settings)
+    _check_size(obj)
     # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
-    chunks = _until_out_of_time(unpacked(obj.uri, body, settings), run)
-    yield from split_lines(chunks, settings.max_line_mb * MIB)
+    chunks = _until_out_of_time(unpacked(obj.uri, body), run)
+    yield from split_lines(chunks, MAX_LINE_BYTES)
 
 
-def unpacked(name: str, body: Iterable[bytes], settings: Settings) -> Iterator[bytes]:
+def unpacked(name: str, body: Iterable[bytes]) -> Iterator[bytes]:
     """A body in chunks, unpacked if it is gzip; raises S3Unusable, with the name, if it is broken
     or unpacks to more than the limits.
     """
-    limits = Unpacking(settings.max_unpacked_mb * MIB, settings.max_unpacked_ratio)
     try:
-        yield from decompressed(body, limits)
+        yield from decompressed(body)
     except BrokenGzip as error:
         raise S3Unusable(f"{name}: {error}") from error
 
@@ -261,11 +267,10 @@ def _out_of_time_in(outcome: Outcome) -> Stop:
     )
 
 
-def _check_size(obj: S3Object, settings: Settings) -> None:
-    if obj.size is not None and obj.size > settings.max_object_mb * MIB:
+def _check_size(obj: S3Object) -> None:
+    if obj.size is not None and obj.size > MAX_OBJECT_BYTES:
         raise S3Unusable(
-            f"{obj.uri} has {obj.size} bytes, more than {settings.max_object_mb} MiB: split it, or"
-            " raise MAX_OBJECT_MB"
+            f"{obj.uri} has {obj.size} bytes, more than {MAX_OBJECT_BYTES // MIB} MiB: split it"
         )
 
 

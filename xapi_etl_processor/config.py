@@ -85,7 +85,6 @@ IDENTIFIER = matching(
 )
 ACCOUNT = matching(r"[0-9]{12}", "an AWS account has 12 digits")
 PORT = whole_number(65_535)
-COUNT = whole_number(10**9)
 LEARNER_IDS = ("plain", "pseudonyms")
 
 
@@ -132,12 +131,6 @@ class Settings:
     backfill_concurrency: int = _variable("BACKFILL_CONCURRENCY", "messages of that queue that are loaded at the same time, for estimates", 5, whole_number(1_000))
     environment: str = _variable("ENVIRONMENT", "dev, staging, prod: shown in logs and metrics", "dev")
     batch_rows: int = _variable("BATCH_ROWS", "rows of one insert; bounds the memory", 10_000, whole_number(1_000_000))
-    batch_mb: int = _variable("BATCH_MB", "MiB of lines in one insert, for bundles with long lines", 64, whole_number(1_024))
-    s3_concurrency: int = _variable("S3_CONCURRENCY", "small objects fetched ahead at the same time", 32, whole_number(100))
-    max_line_mb: int = _variable("MAX_LINE_MB", "MiB of a line; a longer one is rejected", 16, whole_number(1_024))
-    max_object_mb: int = _variable("MAX_OBJECT_MB", "MiB of an object; a larger one fails without being read", 5120, COUNT)
-    max_unpacked_mb: int = _variable("MAX_UNPACKED_MB", "MiB that a gzip object may unpack to; a larger one fails", 10_240, COUNT)
-    max_unpacked_ratio: int = _variable("MAX_UNPACKED_RATIO", "bytes that one byte of gzip may unpack to, on average; an object with more fails", 200, COUNT)
     learner_ids: str = _variable("LEARNER_IDS", "`plain`, or `pseudonyms`: user ids are stored as HMAC-SHA-256 under the learners' key, and rejected lines without the line", "plain", one_of(LEARNER_IDS))
     learner_key: str = _variable("LEARNER_KEY", "the learners' key, for development: at least 32 random characters", "", secret=True)
     learner_key_secret_arn: str = _variable("LEARNER_KEY_SECRET_ARN", "Secrets Manager secret that holds the learners' key (plain text, or JSON with a `key` key); wins over `LEARNER_KEY`", "")

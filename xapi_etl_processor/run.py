@@ -40,7 +40,7 @@ class Connections:
 @lru_cache(maxsize=1)
 def connections(settings: Settings) -> Connections:
     """The connections for these settings, made once; both connect when they are first used."""
-    return Connections(Stores(settings.s3_concurrency, settings.bucket_owner), ClickHouse(settings))
+    return Connections(Stores(settings.bucket_owner), ClickHouse(settings))
 
 
 @dataclass

@@ -66,9 +66,7 @@ class Reading(NamedTuple):
 def read(objects: Sequence[S3Object], run: Run) -> Iterator[Reading]:
     """Each object with the rows that a load would store now, in order."""
     run.connections.learners.refresh(run.deadline)
-    bodies = reading.bodies(
-        run.connections.s3, objects, run.settings.s3_concurrency, run.read_until
-    )
+    bodies = reading.bodies(run.connections.s3, objects, run.read_until)
     with closing(bodies):
         for obj, body in bodies:
             yield Reading(obj, _rows(obj, body, run))

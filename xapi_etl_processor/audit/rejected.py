@@ -23,7 +23,7 @@ from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES, as_bytes
 from xapi_etl_processor.storage.tables import FILES, REJECTED, SOURCE_FILE
-from xapi_etl_processor.xapi.lines import MIB
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.parse import WHITESPACE
 
 PAGE_LINES = 10_000
@@ -145,8 +145,8 @@ def whole_lines(lines: Iterator[Rejected], run: Run) -> Iterator[dict[str, Any]]
 def _read(uri: str, etag: str, numbers: set[int], run: Run) -> tuple[dict[int, bytes], str]:
     """These lines of this version of the object, trimmed; or none, and why."""
     found: dict[int, bytes] = {}
-    described = reading.describe(run.connections.s3, [reading.object_at(uri)], 1)
-    with closing(reading.bodies(run.connections.s3, described, 1)) as bodies:
+    described = reading.describe(run.connections.s3, [reading.object_at(uri)])
+    with closing(reading.bodies(run.connections.s3, described)) as bodies:
         for obj, body in bodies:
             first = 1
             try:
@@ -162,7 +162,7 @@ def _read(uri: str, etag: str, numbers: set[int], run: Run) -> tuple[dict[int, b
 
 
 def _exported(one: Rejected, text: bytes | None, why: str, learners: Learners) -> dict[str, Any]:
-    whole = text is not None and len(text) <= learners.clickhouse.settings.max_line_mb * MIB
+    whole = text is not None and len(text) <= MAX_LINE_BYTES
     if text is None:
         text = one.kept
         whole = 0 < len(text) < MAX_REJECTED_BYTES

@@ -18,7 +18,7 @@ from xapi_etl_processor.sources import reading
 from xapi_etl_processor.sources.stores import Stores
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
-from xapi_etl_processor.xapi.lines import MIB, READ_BYTES, split_lines
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
 
 _DESCRIPTION = """\
 Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
@@ -81,14 +81,13 @@ def _explain(options: argparse.Namespace) -> int:
     from xapi_etl_processor.explain.summary import summarize
 
     settings = Settings.from_env(os.environ, needs_clickhouse=False)
-    max_line = settings.max_line_mb * MIB
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
     with _opened(options.source, settings) as (source, chunks):
-        lines = numbered(split_lines(chunks, max_line))
+        lines = numbered(split_lines(chunks, MAX_LINE_BYTES))
         if options.line is None and options.id is None:
-            summary = summarize(explain_line(raw, n, source, max_line) for n, raw in lines)
+            summary = summarize(explain_line(raw, n, source, MAX_LINE_BYTES) for n, raw in lines)
             if options.json:
                 print_json({"source": source.file, **show.summary_json(summary)})
             else:
@@ -99,7 +98,7 @@ def _explain(options: argparse.Namespace) -> int:
         last = 0
         for last, raw in lines:
             if last == options.line or (options.id is not None and has_id(raw, options.id)):
-                found.append(explain_line(raw, last, source, max_line))
+                found.append(explain_line(raw, last, source, MAX_LINE_BYTES))
                 if options.line is not None:
                     break
     if not found:
@@ -120,9 +119,9 @@ def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[by
     """What a source says of itself, and its unpacked bytes; reading them raises S3Error."""
     if name == "-":
         chunks = iter(lambda: sys.stdin.buffer.read(READ_BYTES), b"")
-        yield Source("-", "", "", None, 0), unpacked(name, chunks, settings)
+        yield Source("-", "", "", None, 0), unpacked(name, chunks)
         return
-    client = Stores(1, settings.bucket_owner)
-    named = reading.describe(client, [object_of(name)], 1)
-    for obj, body in reading.bodies(client, named, 1):
-        yield source_of(obj), unpacked(name, body, settings)
+    client = Stores(settings.bucket_owner)
+    named = reading.describe(client, [object_of(name)])
+    for obj, body in reading.bodies(client, named):
+        yield source_of(obj), unpacked(name, body)

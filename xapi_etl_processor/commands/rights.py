@@ -136,13 +136,13 @@ def _agreed(found: dict[str, Any]) -> bool:
 
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
     request = read_request({"section_id": section}, settings)
-    client = Stores(settings.s3_concurrency, settings.bucket_owner)
+    client = Stores(settings.bucket_owner)
 
     def bundles() -> Iterator[S3Object]:
         return filter(request.covers, s3_listing.listing(client, scope_of(request)))
 
     code = OK
-    for obj, error in objects_with(learners, bundles(), settings, client):
+    for obj, error in objects_with(learners, bundles(), client):
         if error:
             say(f"not read: {error}")
             code = FAILED

@@ -8,7 +8,6 @@ from typing import Any
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import unpacked
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.errors import S3Error
 from xapi_etl_processor.rights.learner import (
     Learner,
@@ -24,7 +23,7 @@ from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.derived import all_ids
 from xapi_etl_processor.xapi.learners import comparable, texts_in
-from xapi_etl_processor.xapi.lines import MIB, split_lines
+from xapi_etl_processor.xapi.lines import split_lines
 from xapi_etl_processor.xapi.transpose import to_columns
 
 
@@ -62,7 +61,7 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
 
 
 def objects_with(
-    learners: Sequence[Learner], objects: Iterator[S3Object], settings: Settings, client: Any
+    learners: Sequence[Learner], objects: Iterator[S3Object], client: Any
 ) -> Iterator[tuple[S3Object, str]]:
     """The objects that hold a statement of one of the learners, about a video or not, or a line
     that names one; and, for an object that cannot be read, why.
@@ -70,14 +69,12 @@ def objects_with(
     Reads every object: the tables know only the video statements.
     """
     names = [learner.user_id.encode().lower() for learner in learners]
-    with closing(s3.bodies(client, objects, settings.s3_concurrency)) as bodies:
+    with closing(s3.bodies(client, objects)) as bodies:
         for obj, body in bodies:
             try:
                 if any(
                     _is_of(line, learners)
-                    for lines in split_lines(
-                        unpacked(obj.uri, body, settings), settings.max_line_mb * MIB
-                    )
+                    for lines in split_lines(unpacked(obj.uri, body))
                     for line in lines
                     # A line with a backslash may spell a name in another way.
                     if b"\\" in line or any(name in line.lower() for name in names)

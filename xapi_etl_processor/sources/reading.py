@@ -26,21 +26,21 @@ def object_in(bucket: str, key: str) -> S3Object:
 
 
 def describe(
-    stores: Stores, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Sequence[S3Object], deadline: Deadline = FOREVER
 ) -> list[S3Object]:
     """The objects, each as it is now; see `s3.describe` and `files.describe`."""
     in_s3 = [obj for obj in objects if not isinstance(obj, LocalFile)]
-    described = iter(s3.describe(stores, in_s3, concurrency, deadline))
+    described = iter(s3.describe(stores, in_s3, deadline))
     return [
         files.describe(obj) if isinstance(obj, LocalFile) else next(described) for obj in objects
     ]
 
 
 def bodies(
-    stores: Stores, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Sequence[S3Object], deadline: Deadline = FOREVER
 ) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
     """Each object as it is now, with its body in chunks, in order; see `s3.bodies`."""
     in_s3 = (obj for obj in objects if not isinstance(obj, LocalFile))
-    with closing(s3.bodies(stores, in_s3, concurrency, deadline)) as fetched:
+    with closing(s3.bodies(stores, in_s3, deadline)) as fetched:
         for obj in objects:
             yield (obj, files.body(obj)) if isinstance(obj, LocalFile) else next(fetched)

@@ -38,13 +38,13 @@ _Result = TypeVar("_Result")
 
 
 def describe(
-    stores: Stores, objects: Sequence[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Sequence[S3Object], deadline: Deadline = FOREVER
 ) -> list[S3Object]:
     """The objects, each with its current etag and size if its source did not give an etag.
 
     An object for which the request fails stays as it is: reading it will say why.
     """
-    with _threads(concurrency, deadline) as threads:
+    with _threads(stores.concurrency, deadline) as threads:
         asked = [(o, None if o.etag else threads.submit(_described, stores, o)) for o in objects]
         return [o if asking is None else _in_time(asking, deadline, o) for o, asking in asked]
 
@@ -68,23 +68,23 @@ def _as_it_is(obj: S3Object, found: Part) -> S3Object:
 
 
 def bodies(
-    stores: Stores, objects: Iterable[S3Object], concurrency: int, deadline: Deadline = FOREVER
+    stores: Stores, objects: Iterable[S3Object], deadline: Deadline = FOREVER
 ) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
     """Each object as it is now, with its body in chunks, in order.
 
-    Up to `concurrency` small objects, of at most SMALL_BYTES each, are fetched at the same time.
-    A body is to be read before the next object is taken; it raises S3Error if the object cannot be
-    read to its end in time. Close the iterator to begin no more requests.
+    Up to `stores.concurrency` small objects, of at most SMALL_BYTES each, are fetched at the same
+    time. A body is to be read before the next object is taken; it raises S3Error if the object
+    cannot be read to its end in time. Close the iterator to begin no more requests.
     """
     waiting: deque[tuple[S3Object, Future[Part] | None]] = deque()
     source = iter(objects)
-    with _threads(concurrency, deadline) as threads:
+    with _threads(stores.concurrency, deadline) as threads:
 
         def begin(obj: S3Object) -> Future[Part]:
             return threads.submit(first_part, stores, obj, SMALL_BYTES)
 
         while True:
-            for obj in islice(source, concurrency - len(waiting)):
+            for obj in islice(source, stores.concurrency - len(waiting)):
                 small = obj.size is not None and obj.size <= SMALL_BYTES
                 waiting.append((obj, begin(obj) if small else None))
             if not waiting:

@@ -139,7 +139,7 @@ def _damaged(file: S3Object, why: str) -> S3BadInventory:
 
 
 def _content(stores: Stores, obj: S3Object, deadline: Deadline) -> bytes:
-    _, body = next(s3.bodies(stores, [obj], 1, deadline))
+    _, body = next(s3.bodies(stores, [obj], deadline))
     content = bytearray()
     try:
         for chunk in body:

@@ -58,6 +58,10 @@ _CONFIG_FILE = "~/.aws/config"
 
 _BUCKET = re.compile("[A-Za-z0-9._-]+")
 
+CONCURRENCY = 32
+"""Small objects that are fetched at the same time. Our choice: with more, a function with one
+processor is not faster (docs/performance.md)."""
+
 _OTHER_DOMAINS = ("cn-", "us-iso", "eu-iso")
 """Regions whose endpoints are not under amazonaws.com."""
 
@@ -66,13 +70,13 @@ _OTHER_DOMAINS = ("cn-", "us-iso", "eu-iso")
 class Stores:
     """Connections to S3, made when they are first used and kept.
 
-    `concurrency` is how many requests are made at the same time. With an `owner`, an AWS account,
-    buckets of every other account are refused. Endpoint, region and credentials are found as boto3
-    finds them.
+    With an `owner`, an AWS account, buckets of every other account are refused. `concurrency` is
+    how many small objects are fetched at the same time. Endpoint, region and credentials are found
+    as boto3 finds them.
     """
 
-    concurrency: int = 16
     owner: str = ""
+    concurrency: int = CONCURRENCY
     _by_bucket: dict[str, S3Store] = field(default_factory=dict)
     _lock: RLock = field(default_factory=RLock)
 

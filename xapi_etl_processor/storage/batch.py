@@ -18,6 +18,9 @@ from xapi_etl_processor.xapi.parse import Parsed, RejectedLine
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.voiding import Voided
 
+BATCH_BYTES = 64 * MIB
+"""Bytes of lines in one insert; bounds the memory where lines are long. Our limit."""
+
 MAX_OBJECTS = 500
 """Objects that wait for one insert; without a limit, objects without rows could wait without end.
 Our limit."""
@@ -65,7 +68,7 @@ class Batch:
         """Whether it should be stored before more is added."""
         return (
             self.rows >= self.run.settings.batch_rows
-            or self._bytes >= self.run.settings.batch_mb * MIB
+            or self._bytes >= BATCH_BYTES
             or max(len(self.rejected), len(self.voided)) >= self.run.settings.batch_rows
             or self._noted_bytes >= MAX_NOTED_BYTES
             or len(self.outcomes) >= MAX_OBJECTS

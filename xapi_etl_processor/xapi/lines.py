@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple
 
 MIB = 1024**2
 
@@ -17,7 +16,7 @@ CHUNK_BYTES = 128 * 1024
 leaves the processor's cache and everything takes twice as long."""
 
 MAX_LINE_BYTES = 16 * MIB
-"""The longest line, without its line end, if no other limit is given. Our limit."""
+"""The longest line, without its line end. Our limit."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -26,23 +25,19 @@ _BOM = b"\xef\xbb\xbf"
 FREE_BYTES = 64 * MIB
 """What gzip may unpack to at any ratio, since small objects do no harm. Our limit."""
 
+MAX_UNPACKED_RATIO = 200
+"""Bytes that one byte of gzip may unpack to, on average, beyond FREE_BYTES. Our limit: bundles have
+up to 30 (docs/performance.md), and a bomb 1,000."""
+
+MAX_UNPACKED_BYTES = 10 * 1024 * MIB
+"""What gzip may unpack to. Our limit: more is read in no invocation."""
+
 
 class BrokenGzip(Exception):
     """The object starts as gzip, but is damaged, cut short, or unpacks to more than the limits."""
 
 
-class Unpacking(NamedTuple):
-    """How much gzip may unpack to: bytes in all and, beyond FREE_BYTES, per compressed byte."""
-
-    max_bytes: int
-    max_ratio: int
-
-
-ANY = Unpacking(2**63, 2**63)
-"""No limit."""
-
-
-def decompressed(chunks: Iterable[bytes], limits: Unpacking = ANY) -> Iterator[bytes]:
+def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes, unpacked if they start with gzip's magic number; in chunks of up to CHUNK_BYTES.
 
     The content decides, not the object's name. All members of a multi-member file are read, and
@@ -57,10 +52,10 @@ def decompressed(chunks: Iterable[bytes], limits: Unpacking = ANY) -> Iterator[b
         if len(head) >= len(_GZIP_MAGIC):
             break
     pieces = _pieces(chain((head,), source))
-    return _gunzip(pieces, limits) if head.startswith(_GZIP_MAGIC) else pieces
+    return _gunzip(pieces) if head.startswith(_GZIP_MAGIC) else pieces
 
 
-def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
+def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     begun = False
     packed = unpacked = 0
@@ -77,7 +72,7 @@ def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
                 output = member.decompress(data, CHUNK_BYTES)
                 while output:
                     unpacked += len(output)
-                    _check_size(unpacked, packed, limits)
+                    _check_size(unpacked, packed)
                     yield output
                     if member.eof:
                         break
@@ -94,16 +89,15 @@ def _gunzip(chunks: Iterable[bytes], limits: Unpacking) -> Iterator[bytes]:
         raise BrokenGzip("gzip stream is cut short: upload it again")
 
 
-def _check_size(unpacked: int, packed: int, limits: Unpacking) -> None:
-    if unpacked > limits.max_bytes:
+def _check_size(unpacked: int, packed: int) -> None:
+    if unpacked > MAX_UNPACKED_BYTES:
         raise BrokenGzip(
-            f"gzip unpacks to more than {limits.max_bytes // MIB} MiB: split the object, or"
-            " raise MAX_UNPACKED_MB"
+            f"gzip unpacks to more than {MAX_UNPACKED_BYTES // MIB} MiB: split the object"
         )
-    if unpacked > max(FREE_BYTES, packed * limits.max_ratio):
+    if unpacked > max(FREE_BYTES, packed * MAX_UNPACKED_RATIO):
         raise BrokenGzip(
-            f"gzip unpacks to more than {limits.max_ratio} times its size: check what it is, or"
-            " raise MAX_UNPACKED_RATIO"
+            f"gzip unpacks to more than {MAX_UNPACKED_RATIO} times its size: check what it is; if"
+            " it is a bundle, upload it unpacked"
         )
 
 

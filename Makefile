@@ -25,7 +25,7 @@ ONLY ?=
 
 ENGINES ?=
 
-.PHONY: help run test test-fast engines bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -57,6 +57,12 @@ $(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
 $(VENV)/mutants/ready: $(VENV)/ready
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
+	@touch $@
+
+# So has the second CloudFormation engine, which is a whole imitation of AWS.
+$(VENV)/ministack/ready: $(VENV)/ready
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check ministack==1.5.33
 	@touch $@
 
 run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no account
@@ -97,6 +103,9 @@ engines: $(VENV)/ready ## do the same on each ClickHouse that is tried, and comp
 
 bench-parts: $(VENV)/ready ## measure what many inserts do to ClickHouse: ten minutes; or make bench-parts PARTS="--seconds 2"
 	@$(BIN)/python -m benchmarks.parts $(PARTS)
+
+stacks: $(VENV)/ministack/ready ## create, update and delete the stack in a second CloudFormation engine: half a minute
+	$(BIN)/python -m tests.stacks $(VENV)/ministack/bin/ministack
 
 mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count what the tests catch: make mutants ONLY=storage/
 	@$(VENV)/mutants/bin/python -m tests.mutants.generate --count $(MUTANTS) --seed $(SEED) \

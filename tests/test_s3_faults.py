@@ -13,7 +13,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.clocks import run_out_of_time_after
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.reader import IDS, ROWS, ids
 from tests.samples import context, event_id, notification, sqs, video
@@ -122,18 +122,21 @@ def test_threads_that_wait_for_a_silent_s3_end_by_its_timeouts(
     monkeypatch: pytest.MonkeyPatch,
     size: int,
 ) -> None:
-    monkeypatch.setattr(stores, "READ_SECONDS", 0.2)
     names = [bucket.put(f"section/1/{n}.jsonl", body=bundle(10, size)) for n in range(4)]
     store.rule = lambda r: Answer(stall=0) if ".jsonl" in r.path else None
     before = threads()
-    for _ in range(3):
-        with pytest.raises(EventFailed, match="time ran out|could not be read to its end"):
-            invoke(notification(bucket.name, *names), seconds_left=1)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(stores, "READ_SECONDS", 0.2)
+        for _ in range(3):
+            with pytest.raises(EventFailed, match="time ran out|could not be read to its end"):
+                invoke(notification(bucket.name, *names), seconds_left=1)
     end = time.monotonic() + 30
     while threads() > before:
         assert time.monotonic() < end, threading.enumerate()
         time.sleep(0.05)  # Polls a condition, up to a limit.
     store.rule = lambda _: None
+    # On a busy machine, a good answer may take longer than that.
+    forget_connections()
     assert invoke(notification(bucket.name, *names))["files_processed"] == 4
 
 
@@ -209,7 +212,8 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
     go_on.set()
     own.clickhouse.disconnect()
-    assert [request.method for request in store.requests] == ["HEAD"]
+    # None at all, if the machine was too busy to send one in that time.
+    assert [request.method for request in store.requests] in (["HEAD"], [])
 
 
 @pytest.mark.slow

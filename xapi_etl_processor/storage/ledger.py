@@ -37,10 +37,10 @@ def already_processed(
     known = tuple(identity(o) for o in objects if o.etag)
     if not known:
         return set()
+    lately = " AND toUnixTimestamp64Milli(processed_at) >= %(since)s" if since else ""
     rows = clickhouse.query(
         f"SELECT DISTINCT bucket, key, etag FROM {clickhouse.database}.{FILES}"
-        " WHERE (bucket, key, etag) IN %(known)s"
-        " AND toUnixTimestamp64Milli(processed_at) >= %(since)s",
+        f" WHERE (bucket, key, etag) IN %(known)s{lately}",
         {"known": known, "since": since},
         deadline,
         patient=True,

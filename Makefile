@@ -167,7 +167,7 @@ lock: $(VENV)/ready ## pin the dependencies in pyproject.toml, for this machine 
 		--custom-compile-command "make lock" --output-file deployment/requirements.txt
 
 clean: ## remove what make created, but not your own data
-	rm -rf $(VENV) xapi-etl-processor.zip .local/demo .local/demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) xapi-etl-processor.zip xapi-etl-processor.cdx.json .local/demo .local/demo-report .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@rmdir .local 2>/dev/null || true
 	@if [ -e .local/clickhouse ]; then \
 		echo "Your own ClickHouse data is still in .local/clickhouse"; fi

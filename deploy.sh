@@ -137,7 +137,7 @@ is_healthy() {
     # A sleeping ClickHouse takes longer to wake than the aws command waits by default.
     function_error=$(aws_or_fail "cannot invoke $1" lambda invoke --function-name "$1" \
         --cli-read-timeout 900 --payload "fileb://$scratch/check.json" \
-        --query FunctionError "$scratch/answer.json") || exit
+        --query FunctionError "$scratch/answer.json") || return 1
     "$python" - "$scratch/answer.json" "$function_error" <<'END' || return 1
 import json, sys
 answer = json.load(open(sys.argv[1]))
@@ -164,6 +164,11 @@ deploy() {
     else
         package=$given_package
     fi
+    if [ "$(hash_of "$package")" = "$function_hash" ]; then
+        echo "$name runs this code already"
+        is_healthy "$name" && return
+        fail "$name is not healthy; its code was not changed"
+    fi
     # Keep the running code, whoever deployed it. The stack's placeholder, which is smaller than any
     # package, cannot be gone back to.
     if [ "$function_size" -gt 100000 ]; then
@@ -178,6 +183,9 @@ deploy() {
  names, and run ./deploy.sh --deploy $name again"
     [ -n "$auto_rollback" ] || fail "$name is not healthy; ./deploy.sh --rollback $name restores\
  version $replaced"
+    read_function "$name"
+    [ "$(hash_of "$package")" = "$function_hash" ] ||
+        fail "$name is not healthy, and somebody else has deployed other code meanwhile: it stays"
     restore "$name" "$replaced"
     is_healthy "$name" || fail "$name is not healthy with version $replaced either"
     fail "version $version of $name was not healthy: version $replaced runs again"

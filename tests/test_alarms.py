@@ -177,7 +177,7 @@ def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measure
 
 
 def verification(measured: Measured, ago: float, **more: Any) -> list[Sample]:
-    answer = {"objects_missing": 0, "complete": True, "failures": [], **more}
+    answer = {"objects_missing": 0, "complete": True, "failures": [], "continue": True, **more}
     return measured(ago, "bulk", **answer)
 
 
@@ -195,6 +195,12 @@ def test_a_verification_that_did_not_compare_all_raises_the_same_alarm(
     measured: Measured, how: dict[str, Any]
 ) -> None:
     assert raised(*verification(measured, 20 * HOUR, **how)) == {"objects-missing"}
+
+
+def test_a_verification_of_a_part_does_not_end_the_alarm_of_the_whole(measured: Measured) -> None:
+    found = verification(measured, 20 * HOUR, objects_missing=2)
+    part = measured(1, "bulk", objects_missing=0, complete=True, failures=[])
+    assert raised(*found, *part) == {"objects-missing"}
 
 
 def test_only_verifications_say_how_much_is_missing_and_health_checks_count_nothing(

@@ -16,7 +16,7 @@ from tests.backfills import REQUEST, key, keys_in
 from tests.clocks import Clock
 from tests.conftest import Ask, Bucket, Invoke
 from tests.reader import IDS, ROWS, ids
-from tests.samples import video
+from tests.samples import notification, video
 from tests.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.sources import queue
@@ -107,3 +107,29 @@ def test_a_message_of_the_backfill_waits_out_an_outage(
     backfill.run_until(56 * MINUTE)
     assert ask(IDS) == ids(range(3))
     assert (backfill.is_empty, backfill.dead_count()) == (True, 0)
+
+
+@pytest.mark.slow
+def test_the_first_delivery_of_a_forced_message_loads_what_another_one_has_loaded(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    """Two messages about one object, in one batch: dead letters that were moved back, for example."""
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(key(0))
+    backfill.batch = 10
+    forced = json.dumps(
+        {
+            "backfill": {"force_reprocess": True},
+            "Records": notification(bucket.name, key(0), key(1))["Records"],
+        }
+    )
+    backfill.send(forced)
+    backfill.deliver()
+    assert ask(ROWS) == [[1]]
+    backfill.now = backfill.next_visible()
+    backfill.deliver()
+    assert ask(ROWS) == [[1]], "it was loaded since the first delivery"
+    backfill.now = backfill.next_visible()
+    backfill.send(forced)
+    backfill.deliver()
+    assert ask(ROWS) == [[2]], "the second message wants it anew"

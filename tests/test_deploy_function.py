@@ -360,6 +360,37 @@ def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
         assert account.running == hash_of(packages[number])
 
 
+def test_the_same_code_again_is_no_deployment(account: Account, tmp_path: Path) -> None:
+    account.create(OLD)
+    new = package_of("new = 1", LARGE)
+    deployed(account, tmp_path, new, new)
+    assert deploy_sh("--rollback", NAME).returncode == 0
+    assert account.running == hash_of(OLD)
+    account.unhealthy = {hash_of(OLD)}
+    (path := tmp_path / "package.zip").write_bytes(OLD)
+    done = deploy_sh("--deploy", NAME, "--zip", path, "--auto-rollback")
+    assert done.returncode == 1
+    assert "its code was not changed" in done.stderr
+
+
+def test_a_check_that_cannot_be_made_goes_back_too(
+    account: Account, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.create(OLD)
+    invoke, new = LambdaFunction._invoke_lambda, hash_of(package.read_bytes())
+
+    def throttled(self: Any, event: Any = None) -> Any:
+        if self.code_sha_256 == new:
+            raise Busy
+        return invoke(self, event)
+
+    monkeypatch.setattr(LambdaFunction, "_invoke_lambda", throttled)
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback")
+    assert done.returncode == 1
+    assert f"cannot invoke {NAME}" in done.stderr
+    assert account.running == hash_of(OLD)
+
+
 def test_code_that_deploy_sh_did_not_deploy_is_not_rolled_back(account: Account) -> None:
     account.create(PLACEHOLDER)
     account.publish(OLDER)

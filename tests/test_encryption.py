@@ -99,7 +99,12 @@ def test_the_health_check_reads_one_byte_of_the_first_bundle_that_has_one(
     bucket.put("section/1/readme.txt", body=b"not a bundle")
     bucket.put(KEY, video(1))
     bucket.put("section/2/video/2024-01-01T12-00-00Z_2.jsonl", video(2))
-    assert invoke(CHECK)["s3"] == {"ok": True, "bucket": bucket.name, "warning": None, "error": None}
+    assert invoke(CHECK)["s3"] == {
+        "ok": True,
+        "bucket": bucket.name,
+        "warning": None,
+        "error": None,
+    }
     (read,) = [request for request in store.requests if reads(request)]
     assert read.path.endswith(f"/{KEY}")
     assert read.range == "bytes=0-0"

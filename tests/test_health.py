@@ -91,6 +91,18 @@ BOTH = [queue_notification("section/", ending) for ending in (".jsonl", ".jsonl.
         (BOTH[:1], ".jsonl.gz"),
         (BOTH, None),
         ([queue_notification("", "")], None),
+        (
+            [
+                {
+                    **queue_notification("section/", ""),
+                    "Events": [
+                        f"s3:ObjectCreated:{kind}"
+                        for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload")
+                    ],
+                }
+            ],
+            None,
+        ),
         ([queue_notification("section/2001/", "")], ".jsonl or .jsonl.gz"),
         ([queue_notification("", "", "s3:ObjectRemoved:*")], ".jsonl or .jsonl.gz"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -230,7 +231,7 @@ def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_objec
 
 
 @pytest.mark.parametrize(("settled_ms", "questions"), [(0, 1), (600_000, 3)])
-def test_the_whole_table_is_read_once_for_earlier_rows_that_were_there_before(
+def test_the_whole_table_is_read_once_if_all_was_loaded_before(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -239,13 +240,13 @@ def test_the_whole_table_is_read_once_for_earlier_rows_that_were_there_before(
     settled_ms: int,
     questions: int,
 ) -> None:
-    """Rows that are newer than that may have replaced others since."""
     keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
     for n, key in enumerate(keys):
         bucket.put(key, video(n), video(10 + n))
     assert invoke({"mode": "bulk"})["success"]
     for n, key in enumerate(keys):
         bucket.put(key, video(n))
+    assert invoke({"mode": "bulk"})["success"]
     asked = []
     clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
     monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
@@ -253,6 +254,37 @@ def test_the_whole_table_is_read_once_for_earlier_rows_that_were_there_before(
     assert invoke({"mode": "bulk", "replace": True})["rows_removed"] == 3
     assert stored(ask) == sorted(map(event_id, range(3)))
     assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
+
+
+def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two rows the one of the object that was modified later stays."""
+    keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
+    bucket.put(keys[1], video(7))
+    # S3's LastModified has whole seconds.
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
+    bucket.put(keys[0], video(0), video(10))
+    bucket.put(keys[2], video(2), video(7))
+    for key in (keys[0], keys[2]):
+        assert load(invoke, bucket, key)["success"]
+    bucket.put(keys[0], video(0))
+    bucket.put(keys[2], video(2))
+    monkeypatch.setattr(replace, "PAGE_OBJECTS", 1)
+    monkeypatch.setattr(replace, "SETTLED_MS", 0)
+    pages: list[Any] = []
+    replaced = replace._replace
+
+    def then_merge(*given: Any) -> None:
+        ask("OPTIMIZE TABLE video_events FINAL")
+        pages.append(replaced(*given))
+
+    monkeypatch.setattr(replace, "_replace", then_merge)
+    assert invoke({"mode": "bulk", "replace": True})["success"]
+    assert len(pages) == 3
+    assert stored(ask) == [event_id(0), event_id(2), event_id(7)]
 
 
 @pytest.mark.parametrize("command", ["event", "bulk"])

@@ -149,8 +149,6 @@ def test_lines_that_span_chunks_are_stored_whole(bucket: Bucket, invoke: Invoke,
 
 _CHILD = """
 import json, resource, sys
-from xapi_etl_processor.run import Connections
-from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.lambda_function import handler
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 bucket, small, large = sys.argv[1:]

@@ -280,7 +280,7 @@ def test_pseudonyms_get_a_key_that_outlives_the_stack() -> None:
     )
     assert "LearnerKey" in secrets["Resource"]
     assert stack["LearnerKey"]["GenerateSecretString"]["PasswordLength"] >= MIN_KEY_CHARACTERS
-    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "Retain"
 
 
 def test_a_key_that_exists_is_used_and_without_pseudonyms_none_is_made() -> None:

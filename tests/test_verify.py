@@ -11,9 +11,10 @@ from tests.clocks import Clock
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.samples import BAD_LINE, other, video
-from xapi_etl_processor import common
+from xapi_etl_processor import common, notes
 from xapi_etl_processor.audit import compare, contents
 from xapi_etl_processor.config import Settings
+from xapi_etl_processor.deadlines import FOREVER
 from xapi_etl_processor.modes import verify
 from xapi_etl_processor.modes.bulk_request import read_request
 from xapi_etl_processor.modes.covered import Covered
@@ -301,6 +302,50 @@ def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
     assert invoke(asked)["objects_checked"] == 4
     assert invoke({**asked, "section_id": 2001})["objects_checked"] == 2
     assert ask("SELECT uniq(subject) FROM load_notes WHERE kind = 'verified'") == [[2]]
+
+
+def test_what_could_not_be_read_in_one_night_is_not_forgotten_in_the_next(
+    loaded: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    identity = read_request(asked, settings).identity
+    reached = notes.Verified(FIRST, 0, 1)
+    notes.note_verified(connections(settings).clickhouse, identity, reached, FOREVER)
+    answer = invoke(asked)
+    assert (answer["complete"], answer["success"]) == (True, False)
+    assert "1 objects could not be compared before" in answer["failures"][0]["error"]
+    assert invoke(asked)["success"]
+
+
+def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
+    loaded: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    loaded.put(THIRD, video(5))
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and "load_notes" in sql:
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    answer = verified(invoke, **{"continue": True})
+    assert (answer["success"], found(answer)) == (False, {THIRD: "missing"})
+    assert "the position was not noted" in answer["failures"][0]["error"]
+
+
+def test_an_old_position_is_not_continued(
+    loaded: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    clickhouse = connections(settings).clickhouse
+    reached = notes.Verified(FIRST, 0, 0)
+    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
+    monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
+    answer = invoke(asked)
+    assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
+    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
+    monkeypatch.setattr(notes, "VERIFIED_DAYS", 7)
+    answer = invoke(asked)
+    assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
 
 
 def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: Ask) -> None:

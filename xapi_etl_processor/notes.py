@@ -8,6 +8,7 @@ puts them right, which the health check repeats, and fails, so that the objects 
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,10 @@ PSEUDONYMIZE = "pseudonymize"
 
 CLOCK_SECONDS = 60
 """How far the clocks of replicas may differ. Our limit."""
+
+
+VERIFIED_DAYS = 7
+"""For how long a verification can be continued: older findings say little. Our choice."""
 
 
 class State(NamedTuple):
@@ -149,27 +154,34 @@ def overtaken(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> Mapping[s
     return dict(rows)
 
 
-def verified(clickhouse: ClickHouse, identity: str, deadline: Deadline) -> tuple[str, int]:
-    """Up to which key the last verification of a request got, and how many objects it missed until
-    there; '' and 0 if it compared all, or there was none.
+class Verified(NamedTuple):
+    """Up to which key a verification got, and how many objects until there are missing or could not
+    be compared.
     """
+
+    after: str
+    missing: int
+    failed: int
+
+
+NOTHING_VERIFIED = Verified("", 0, 0)
+
+
+def verified(clickhouse: ClickHouse, identity: str, deadline: Deadline) -> Verified:
+    """Where the last verification of a request ended, if it did so early, in VERIFIED_DAYS."""
     rows = clickhouse.query(
-        f"SELECT value, version FROM {clickhouse.database}.{TABLE}"
-        " WHERE kind = 'verified' AND subject = %(identity)s ORDER BY noted_at DESC LIMIT 1",
-        {"identity": identity},
+        f"SELECT value FROM {clickhouse.database}.{TABLE}"
+        " WHERE kind = 'verified' AND subject = %(identity)s"
+        " AND noted_at > now() - toIntervalDay(%(days)s) ORDER BY noted_at DESC LIMIT 1",
+        {"identity": identity, "days": VERIFIED_DAYS},
         deadline,
     )
-    return rows[0] if rows else ("", 0)
+    return Verified(*json.loads(rows[0][0])) if rows else NOTHING_VERIFIED
 
 
 def note_verified(
-    clickhouse: ClickHouse, identity: str, reached: str, missing: int, deadline: Deadline
+    clickhouse: ClickHouse, identity: str, reached: Verified, deadline: Deadline
 ) -> None:
-    """Note what `verified` gives."""
-    columns: dict[str, list[Any]] = {
-        "kind": ["verified"],
-        "subject": [identity],
-        "value": [reached],
-        "version": [missing],
-    }
+    """Note where a verification ended early; NOTHING_VERIFIED if it compared all."""
+    columns = {"kind": ["verified"], "subject": [identity], "value": [json.dumps(reached)]}
     clickhouse.insert(TABLE, columns, deadline)

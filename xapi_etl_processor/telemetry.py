@@ -28,10 +28,11 @@ COUNTERS = (
 """The counters of an answer that are metrics too."""
 
 OBJECTS_MISSING = "objects_missing"
-"""Only verifications emit it; a 0 from elsewhere would look like "nothing missing"."""
+"""Only verifications with `continue` emit it, as the scheduled one has; a 0 from elsewhere would look
+like "nothing missing"."""
 
 UNFINISHED = "verifications_unfinished"
-"""1 for a verification that did not compare everything, else 0; only verifications emit it."""
+"""1 for such a verification that did not compare everything, else 0."""
 
 SHOWN_VALUE = 80
 """Characters of a caller's value that an error message repeats. Our limit."""
@@ -79,7 +80,8 @@ def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> No
     if mode != "health_check":
         for name in COUNTERS:
             metrics.add_metric(name, MetricUnit.Count, body.get(name, 0))
-    if OBJECTS_MISSING in body:
+    # Of a part of the bucket, they would end the alarm of the whole.
+    if body.get("continue"):
         unfinished = not body["complete"] or bool(body["failures"])
         metrics.add_metric(UNFINISHED, MetricUnit.Count, int(unfinished))
         metrics.add_metric(OBJECTS_MISSING, MetricUnit.Count, body[OBJECTS_MISSING])

@@ -128,7 +128,8 @@ def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
 class _Incomplete:
     """The objects that have fewer rows than the ledger counts, or will when parts are merged.
 
-    The answer reads the whole table, so it is kept until it may not know the rows in question.
+    The answer reads the whole table, so it is kept until it may not know the rows in question, or
+    objects were loaded since: an earlier row may have replaced one of theirs.
     """
 
     def __init__(self, run: Run) -> None:
@@ -138,8 +139,12 @@ class _Incomplete:
 
     def after(self, inserted: int) -> list[S3Object]:
         """The objects after rows were stored; `inserted` is when, in milliseconds since 1970."""
-        if inserted > self._asked - SETTLED_MS:
-            clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        ((loaded,),) = clickhouse.query(
+            f"SELECT max(toUnixTimestamp64Milli(processed_at)) FROM {clickhouse.database}.{FILES}",
+            deadline=deadline,
+        )
+        if max(inserted, loaded) > self._asked - SETTLED_MS:
             # By the clock that stamps the rows.
             ((asked,),) = clickhouse.query(
                 "SELECT toUnixTimestamp64Milli(now64(3))", deadline=deadline

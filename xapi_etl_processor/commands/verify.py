@@ -66,7 +66,7 @@ def add_to(commands: Any) -> None:
     compare.add_argument(
         "--continue",
         action="store_true",
-        help="go on where the last one ended that ClickHouse or S3 interrupted",
+        help="continue where the last interrupted --continue stopped",
     )
     compare.add_argument("--json", action="store_true", help="the answer as the function gives it")
     compare.set_defaults(command=_verify, verify=True)
@@ -131,7 +131,9 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
     if body["objects_missing"] and not body["repair"]:
         yield "To load them: the same command with --repair."
     if not body["complete"]:
-        yield f"Not all was compared. To go on: --token {body['continuation_token']}"
+        token = f"--token {body['continuation_token']}"
+        how = "the same command" if body.get("continue") else token
+        yield f"Not all was compared. To go on: {how}"
 
 
 @contextmanager

@@ -50,7 +50,8 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     if ignored := [o.uri for o in named if outcomes[o].status is Status.IGNORED]:
         logger.warning("ignored, not bundles", extra={"objects": ignored[:SHOWN_FAILURES]})
     suspects = {o for m in delivery.messages if redelivery.is_suspect(m, run) for o in m.objects}
-    poisoned = _poisoned([o for o in readable if o in suspects], run)
+    # Of a message that is done in part, the first objects are done.
+    poisoned = _poisoned([o for o in reversed(readable) if o in suspects], run)
     for objects, same in _by_wishes(readable, delivery, run):
         outcomes.update(_processed(objects, same))
     outcomes.update({o: found for o, found in poisoned.items() if outcomes[o].failed})
@@ -91,7 +92,9 @@ def _by_wishes(
         wanted = [(message, wish) for message, wish, named in wishes if obj in named]
         forced = [_forced_since(message) for message, wish in wanted if wish.force_reprocess]
         replacing = run.replace or any(wish.replace for _, wish in wanted)
-        parts.setdefault((bool(forced), max(forced, default=0), replacing), []).append(obj)
+        # A message at its first delivery wants the object whatever another one has done.
+        since = max(forced) if forced and all(forced) else 0
+        parts.setdefault((bool(forced), since, replacing), []).append(obj)
     return [
         (part, replace(run, force=force, forced_since=since, replace=replacing))
         for (force, since, replacing), part in parts.items()

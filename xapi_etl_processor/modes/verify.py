@@ -38,7 +38,7 @@ class _Found:
     kinds: Counter[str] = field(default_factory=Counter)
     findings: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
-    missing_before: int = 0
+    earlier: notes.Verified = notes.NOTHING_VERIFIED
     lines_missing: int = 0
     repaired: int = 0
     gone: int = 0
@@ -77,11 +77,26 @@ def run_verify(
     if not request.continues:
         body, _ = _compared(request, run, _Found(), on_object)
         return body
-    after, missing = notes.verified(clickhouse, request.identity, run.deadline)
-    found = _Found(missing_before=missing)
-    body, after = _compared(replace(request, after=after), run, found, on_object)
-    reached, missing = ("", 0) if body["complete"] else (after, body[OBJECTS_MISSING])
-    notes.note_verified(clickhouse, request.identity, reached, missing, run.deadline)
+    found = _Found(earlier=notes.verified(clickhouse, request.identity, run.deadline))
+    earlier = found.earlier
+    if earlier.failed:
+        text = f"{earlier.failed} objects could not be compared before: verify again from the start"
+        found.fail(request.prefix, text)
+    body, after = _compared(replace(request, after=earlier.after), run, found, on_object)
+    body |= {"continue": True, "continued_after": earlier.after}
+    failed = earlier.failed + found.kinds["unreadable"]
+    reached = notes.Verified(after, body[OBJECTS_MISSING], failed)
+    try:
+        notes.note_verified(
+            clickhouse,
+            request.identity,
+            notes.NOTHING_VERIFIED if body["complete"] else reached,
+            run.deadline,
+        )
+    except (ClickHouseError, DeadlinePassed) as error:
+        # What was found must be said all the same; the next one compares this part again.
+        body["failures"].append({"key": after, "error": f"the position was not noted: {error}"})
+        body["success"] = False
     return body
 
 
@@ -192,7 +207,7 @@ def _body(
     request: BulkRequest, run: Run, found: _Found, after: str, list_calls: int
 ) -> dict[str, Any]:
     kinds = found.kinds
-    wrong = found.missing_before + sum(kinds[kind] for kind in WRONG)
+    wrong = found.earlier.missing + sum(kinds[kind] for kind in WRONG)
     if found.stop and found.stop.reason is StopReason.LISTING_FAILED:
         found.fail(after, found.stop.text)
     body: dict[str, Any] = {

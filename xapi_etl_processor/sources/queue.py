@@ -99,7 +99,7 @@ def send(url: str, bodies: Sequence[str], deadline: Deadline) -> Sent:
 
 
 def depth(url: str) -> dict[str, int]:
-    """How many messages a queue has, about: waiting, and in progress or delayed.
+    """How many messages a queue has, about: waiting, and in progress.
 
     Raises botocore's errors.
     """

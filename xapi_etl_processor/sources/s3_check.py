@@ -17,6 +17,11 @@ _MISSING_OBJECT = "health-check/is-not-there.jsonl"
 _CHECKED_KEYS = 100
 """How many keys the health check lists to find a bundle. Our limit; it is one request."""
 
+_UPLOADS = {
+    f"s3:ObjectCreated:{kind}" for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload")
+}
+"""S3's events that are uploads ("Supported event types")."""
+
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 """S3's storage classes whose objects cannot be read before they are restored."""
 
@@ -90,7 +95,8 @@ def missing_notification(
 
 def _covers(notification: Mapping[str, Any], prefix: str, ending: str) -> bool:
     """Whether it is about every upload under the prefix with this ending."""
-    if "s3:ObjectCreated:*" not in notification["Events"]:
+    events = set(notification["Events"])
+    if "s3:ObjectCreated:*" not in events and not events >= _UPLOADS:
         return False
     rules = notification.get("Filter", {}).get("Key", {}).get("FilterRules", ())
     filters = {rule["Name"].lower(): rule["Value"] for rule in rules}

@@ -4,8 +4,8 @@ CREATE TABLE IF NOT EXISTS load_notes
 (
     `kind` LowCardinality(String) COMMENT 'replaced, learner_ids, overtaken or verified',
     `subject` String COMMENT 'replaced: an object, as in source_file; overtaken: the command that puts right what a load could not undo; verified: a request',
-    `value` String COMMENT 'replaced: the ETag of the version that counts; learner_ids: the id of the key of all pseudonyms; verified: the key up to which it was compared, or nothing if all was',
-    `version` UInt64 COMMENT 'replaced: when that version was last modified, in ms since 1970; verified: the objects missing until there',
+    `value` String COMMENT 'replaced: the ETag of the version that counts; learner_ids: the id of the key of all pseudonyms; verified: the key up to which it was compared, or nothing if all was, and how many objects until there are missing or could not be compared',
+    `version` UInt64 COMMENT 'replaced: when that version was last modified, in ms since 1970',
     `noted_at` DateTime64(3, 'UTC') DEFAULT now64(3)
 )
 ENGINE = ReplacingMergeTree(noted_at)

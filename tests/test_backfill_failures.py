@@ -113,7 +113,7 @@ def test_a_message_of_the_backfill_waits_out_an_outage(
 def test_the_first_delivery_of_a_forced_message_loads_what_another_one_has_loaded(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
 ) -> None:
-    """Two messages about one object, in one batch: dead letters that were moved back, for example."""
+    """Two messages about one object in one batch, as dead letters that were moved back."""
     ask("SYSTEM STOP MERGES video_events")
     bucket.put_each(key(0))
     backfill.batch = 10

@@ -28,8 +28,8 @@ COUNTERS = (
 """The counters of an answer that are metrics too."""
 
 OBJECTS_MISSING = "objects_missing"
-"""Only verifications with `continue` emit it, as the scheduled one has; a 0 from elsewhere would look
-like "nothing missing"."""
+"""Only verifications with `continue` emit it, as the scheduled one has; a 0 from elsewhere would
+look like "nothing missing"."""
 
 UNFINISHED = "verifications_unfinished"
 """1 for such a verification that did not compare everything, else 0."""

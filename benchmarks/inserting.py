@@ -154,7 +154,7 @@ class Bench:
         self._blocks: dict[tuple[int, int], Block] = {}
 
     def run(self, case: Case, seconds: float) -> Found:
-        """Insert for that time; then wait for merges, and merge the rest as `optimize` does."""
+        """Insert for that time; then wait for merges, and merge what is left."""
         self._begin()
         found = Found(case)
         found.before = self._reads(READS)

@@ -6,8 +6,8 @@ make bench-parts PARTS=--write            write docs/scaling.md and coefficients
 
 1, 4 and 16 writers insert 10, 1,000 and 20,000 rows at a time, into one month and into 36.
 Meanwhile somebody reads the daily view of another section. Then merges are waited for, and the rest
-is merged as `optimize` does. Last, a section is read that lies in 1, 8, 64 and 256 parts of each
-month, before and after they are merged.
+is merged by `OPTIMIZE ... FINAL`. Last, a section is read that lies in 1, 8, 64 and 256 parts of
+each month, before and after they are merged.
 """
 
 from __future__ import annotations

@@ -45,7 +45,6 @@ _NOT_FOR_LAMBDA = (
     Path("xapi_etl_processor/report"),
     Path("xapi_etl_processor/rights"),
     Path("xapi_etl_processor/modes/loaded.py"),
-    Path("xapi_etl_processor/storage/merging.py"),
     Path("xapi_etl_processor/storage/migrations.py"),
     Path("xapi_etl_processor/storage/replication.py"),
     Path("xapi_etl_processor/storage/schema"),

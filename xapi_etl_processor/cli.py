@@ -15,7 +15,6 @@ from xapi_etl_processor.commands import (
     health,
     invoke,
     migrate,
-    optimize,
     rejects,
     report,
     rights,
@@ -80,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, invoke, explain),
-        *(status, verify, rejects, optimize, report, rights, health),
+        *(status, verify, rejects, report, rights, health),
     ):
         module.add_to(commands)
     return parser

@@ -19,12 +19,13 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 
 from clickhouse_driver import Client, errors
 
-from xapi_etl_processor import native_port, secrets
+from xapi_etl_processor import secrets
 from xapi_etl_processor.clickhouse_errors import (
     ACCESS_DENIED,
     LOGIN_REFUSED,
     SAFE_TO_LOG,
     meaning,
+    misdirected,
     name_in,
 )
 from xapi_etl_processor.config import Settings
@@ -39,7 +40,6 @@ from xapi_etl_processor.errors import (
     DeadlinePassed,
     OutcomeUnknown,
 )
-from xapi_etl_processor.native_port import PROBE_SECONDS
 from xapi_etl_processor.telemetry import logger
 
 CONNECT_SECONDS = 5
@@ -128,22 +128,6 @@ class ClickHouse:
 
         self._attempt(send, f"ALTER TABLE {table}", deadline)
 
-    def optimize(self, table: str, partition: str) -> None:
-        """Merge all parts of a partition, given by its id, into one; returns when that is done.
-
-        Sent only once. Raises OutcomeUnknown if the server is silent for REPLY_SECONDS, and it
-        still goes on merging. Otherwise raises what `query` raises, also if the server refuses to
-        merge.
-        """
-        sql = f"OPTIMIZE TABLE {self.database}.{table} PARTITION ID %(partition)s FINAL"
-        # A partition that is one merged part already is not written again.
-        settings = {"optimize_throw_if_noop": 1, "optimize_skip_merged_partitions": 1}
-
-        def send(client: Client) -> None:
-            client.execute(sql, {"partition": partition}, settings=settings)
-
-        self._attempt(send, f"OPTIMIZE TABLE {table}", FOREVER, attempts=1)
-
     def everywhere(self, table: str) -> str:
         """A system table to SELECT from: of all servers of CLICKHOUSE_CLUSTER, or of this one."""
         cluster = self.settings.clickhouse_cluster
@@ -203,7 +187,6 @@ class ClickHouse:
         before_again: Callable[[bool], None] = lambda _: None,
         *,
         patient: bool = False,
-        attempts: int = ATTEMPTS,
     ) -> _Result:
         """Try a few times; if patient, also wait up to BUSY_SECONDS for a busy server.
 
@@ -224,7 +207,7 @@ class ClickHouse:
                     raise errors.SocketTimeoutError(str(error)) from error
                 return self._call(end, client, call)
             except (errors.Error, EOFError, OSError, DeadlinePassed) as error:
-                failure = self._misdirected(error, deadline) or self._translated(error, doing)
+                failure = self._misdirected(error) or self._translated(error, doing)
                 # If the connection still works, what is left in it belongs to no query.
                 self.disconnect()
                 if self._login_was_refused(error) and not password_was_reread:
@@ -238,7 +221,7 @@ class ClickHouse:
                 longest = min(2 ** (failures[busy] - 1), LONGEST_PAUSE_SECONDS)
                 pause = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter
                 if (
-                    (waited >= BUSY_SECONDS if busy else failures[busy] >= attempts)
+                    (waited >= BUSY_SECONDS if busy else failures[busy] >= ATTEMPTS)
                     or not failure.retryable
                     or pause + CONNECT_SECONDS > deadline.seconds_left
                 ):
@@ -278,8 +261,6 @@ class ClickHouse:
         """The client, created if need be; it connects later."""
         if self._client is None:
             settings = self.settings
-            if fault := native_port.suspected(settings):
-                raise ClickHouseRefused(f"{self._where}: {fault}")
             if not settings.clickhouse_secure and settings.clickhouse_host not in _LOOPBACK:
                 logger.warning(
                     "password and statements go to ClickHouse unencrypted: set CLICKHOUSE_SECURE",
@@ -318,14 +299,11 @@ class ClickHouse:
             connection.connect()
         connection.socket.settimeout(REPLY_SECONDS)
 
-    def _misdirected(self, error: Exception, deadline: Deadline) -> ClickHouseRefused | None:
+    def _misdirected(self, error: Exception) -> ClickHouseRefused | None:
         """Our error, if the port or the certificate is at fault; nothing was sent then."""
         if isinstance(error, errors.ServerException):
             return None
-        fault = native_port.fault(self.settings, error)
-        # A port for HTTP may wait for the rest of what it takes for a request.
-        if isinstance(error, _NoGreeting) and deadline.seconds_left > 2 * PROBE_SECONDS:
-            fault = native_port.http_fault(self.settings)
+        fault = misdirected(self.settings.clickhouse_port, error)
         return ClickHouseRefused(f"{self._where}: {fault} ({_reason(error)})") if fault else None
 
     def _translated(self, error: Exception, doing: str) -> ClickHouseError:

@@ -66,9 +66,6 @@ CODES = {
     285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", _REPLICAS),
     286: Meaning("UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "retry", _REPLICAS),
     319: Meaning("UNKNOWN_STATUS_OF_INSERT", "uncertain", _WAIT),
-    388: Meaning(
-        "CANNOT_ASSIGN_OPTIMIZE", "retry", "the server says why it does not merge; see its log"
-    ),
     394: Meaning("QUERY_WAS_CANCELLED", "uncertain", _WAIT),
     425: Meaning("SYSTEM_ERROR", "uncertain", _WAIT),
     439: Meaning("CANNOT_SCHEDULE_TASK", "busy", _FEWER_WRITERS),
@@ -101,7 +98,7 @@ _OF_THE_QUERY = re.compile(r"query memory limit|\(for query\)", re.IGNORECASE)
 _OF_THE_SERVER = re.compile(r"\bsystem\.\w")
 UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
 
-SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, 388, ACCESS_DENIED)
+SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, ACCESS_DENIED)
 """Codes whose text about an insert may be logged: it names tables, columns, rights and counts. The
 text of other codes may quote a value."""
 
@@ -133,3 +130,26 @@ def meaning(code: int, text: str) -> Meaning:
     if code == UNKNOWN_TABLE and _OF_THE_SERVER.search(text.partition("Maybe you meant")[0]):
         return SYSTEM_TABLE
     return CODES.get(code, UNLISTED)
+
+
+def misdirected(port: int, error: Exception) -> str | None:
+    """What is wrong with the port or the certificate, and what to do, if the text of the driver's
+    error says so; else None.
+    """
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "its certificate is not trusted: if it is self-signed, or of an authority of your own,"
+            " name a file with that certificate in CLICKHOUSE_CA_CERTS; else check the host's name"
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return (
+            "the port does not speak TLS: use the native port with TLS, usually 9440, or unset"
+            " CLICKHOUSE_SECURE"
+        )
+    if "expected Hello" in text:
+        return (
+            f"{port} does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port,"
+            " usually 9000, or 9440 with CLICKHOUSE_SECURE"
+        )
+    return None

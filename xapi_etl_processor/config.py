@@ -75,6 +75,18 @@ def folder(text: str) -> str:
     return f"{text.strip('/')}/".lstrip("/")
 
 
+def native_port(text: str) -> int:
+    """A port, but none of ClickHouse's for HTTP (its docs, "Network ports"): such a server may wait
+    for the rest of a request as long as one that is asleep.
+    """
+    port: int = whole_number(65_535)(text)
+    if port in (8123, 8443):
+        raise ValueError(
+            "that is ClickHouse's port for HTTP: use the native one, 9000, or 9440 with TLS"
+        )
+    return port
+
+
 def names(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -84,7 +96,6 @@ IDENTIFIER = matching(
     r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and underscores only, and no digit first"
 )
 ACCOUNT = matching(r"[0-9]{12}", "an AWS account has 12 digits")
-PORT = whole_number(65_535)
 LEARNER_IDS = ("plain", "pseudonyms")
 
 
@@ -112,7 +123,7 @@ class Settings:
     clickhouse_host: str = _variable(
         "CLICKHOUSE_HOST", "name or address of the ClickHouse server", read=host
     )
-    clickhouse_port: int = _variable("CLICKHOUSE_PORT", "native protocol port; 9440 if secure", 9000, PORT)
+    clickhouse_port: int = _variable("CLICKHOUSE_PORT", "native protocol port; 9440 if secure", 9000, native_port)
     clickhouse_database: str = _variable("CLICKHOUSE_DATABASE", "database of the tables", "xapi_analytics", IDENTIFIER)
     clickhouse_username: str = _variable("CLICKHOUSE_USERNAME", "ClickHouse user", "default")
     clickhouse_password: str = _variable("CLICKHOUSE_PASSWORD", "password, for development", "", secret=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from clickhouse_driver import errors
 
-from xapi_etl_processor import native_port
+from xapi_etl_processor.clickhouse_errors import misdirected
 from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
 from xapi_etl_processor.config import Settings
 
@@ -31,13 +31,10 @@ def _migrate(_: argparse.Namespace) -> int:
 
     settings = Settings.from_env(os.environ)
     where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"
-    if fault := native_port.suspected(settings):
-        say(f"{where} not migrated: {fault}")
-        return FAILED
     try:
         applied = migrate(settings)
     except (errors.Error, MigrationException, EOFError, OSError) as error:
-        reason = native_port.fault(settings, error) or _text(error)
+        reason = misdirected(settings.clickhouse_port, error) or _text(error)
         say(f"{where} not migrated: {reason}")
         return FAILED
     print_json(

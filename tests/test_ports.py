@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import trustme
 
-from xapi_etl_processor import native_port
+from tests.samples import context
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.config import Settings
 from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseError, ClickHouseRefused, ClickHouseWaking
-from xapi_etl_processor.modes import health
-from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources.stores import Stores
+from xapi_etl_processor.errors import (
+    ClickHouseError,
+    ClickHouseRefused,
+    ClickHouseWaking,
+    ConfigurationError,
+)
+from xapi_etl_processor.lambda_function import handler
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
-PORT_FOR_HTTP = "is a port for HTTP: set CLICKHOUSE_PORT to the native port, usually 9000, or 9440"
 NO_NATIVE_PORT = "does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port"
 
 
 @contextmanager
-def http_server(
-    *, patient: bool, tls: ssl.SSLContext | None = None, status: bytes = b"200 OK"
-) -> Iterator[int]:
+def http_server(*, patient: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A port for HTTP. A patient one, as ClickHouse's, waits for the end of the headers; the other
     answers at once.
     """
@@ -48,7 +47,7 @@ def http_server(
                     if not more:
                         return
                     received += more
-                found.sendall(b"HTTP/1.0 %b\r\n\r\n" % status)
+                found.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
         except OSError:
             return
 
@@ -72,28 +71,33 @@ def settings_for(port: int, **more: str) -> Settings:
     return Settings.from_env(variables | {"CLICKHOUSE_WAKE_SECONDS": "1"} | more)
 
 
-@pytest.mark.parametrize("patient", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_port_for_http_is_named_and_not_tried_again(patient: bool, pauses: list[float]) -> None:
-    with http_server(patient=patient) as port:
+def test_a_port_for_http_is_named_and_not_tried_again(pauses: list[float]) -> None:
+    with http_server() as port:
         client = ClickHouse(settings_for(port))
-        expected = PORT_FOR_HTTP if patient else NO_NATIVE_PORT
-        with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {expected}"):
+        with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {NO_NATIVE_PORT}"):
             client.query("SELECT 1")
     assert pauses == []
 
 
-def test_the_usual_port_for_http_is_named_before_anything_waits(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("port", [8123, 8443])
+def test_the_usual_ports_for_http_are_refused_before_anything_waits(
+    port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(ConfigurationError, match="ClickHouse's port for HTTP: use the native one"):
+        settings_for(port)
+    monkeypatch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
+    body = json.loads(handler({"health_check": True}, context())["body"])
+    assert "CLICKHOUSE_PORT" in body["clickhouse"]["error"]
+
+
+def test_a_port_that_waits_for_the_rest_of_a_request_is_said_to_be_waking_or_no_native_one() -> (
+    None
+):
     with http_server(patient=True) as port:
-        monkeypatch.setattr(native_port, "HTTP_PORTS", (port,))
-        settings = replace(settings_for(port), clickhouse_wake_seconds=120)
-        started = time.monotonic()
-        with pytest.raises(ClickHouseRefused, match=PORT_FOR_HTTP):
-            ClickHouse(settings).query("SELECT 1")
-        body = health.check(settings, Connections(Stores(), ClickHouse(settings)))
-        assert time.monotonic() - started < 10
-        assert "is a port for HTTP" in body["clickhouse"]["error"]
+        client = ClickHouse(settings_for(port))
+        with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
+            client.query("SELECT 1", deadline=FOREVER.within(2.5))
 
 
 def test_a_port_for_http_with_tls_is_named_too() -> None:
@@ -102,10 +106,9 @@ def test_a_port_for_http_with_tls_is_named_too() -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with (
         authority.cert_pem.tempfile() as trusted,
-        http_server(patient=False, tls=context) as port,
+        http_server(tls=context) as port,
     ):
         secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
-        assert native_port.http_fault(secure)
         with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
             ClickHouse(secure).query("SELECT 1")
 
@@ -113,7 +116,7 @@ def test_a_port_for_http_with_tls_is_named_too() -> None:
 def test_a_self_signed_certificate_names_the_setting() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    with http_server(patient=False, tls=context) as port:
+    with http_server(tls=context) as port:
         secure = settings_for(port, CLICKHOUSE_SECURE="true")
         with pytest.raises(ClickHouseRefused, match=r"not trusted: .* in CLICKHOUSE_CA_CERTS"):
             ClickHouse(secure).query("SELECT 1")
@@ -128,28 +131,12 @@ def test_a_silent_port_is_said_to_be_waking_and_one_without_a_server_to_be_away(
             ClickHouse(settings).query("SELECT 1", deadline=FOREVER.within(2.5))
     with pytest.raises(ClickHouseError, match="no connection"):
         ClickHouse(settings).query("SELECT 1")
-    assert native_port.http_fault(settings) is None
 
 
-def test_a_native_port_is_not_taken_for_one_for_http(settings: Settings) -> None:
-    assert native_port.http_fault(settings) is None
-    # What a server's native port tells a browser: "Port 9000 is for clickhouse-client program".
-    with http_server(patient=True, status=b"400 Bad Request") as port:
-        assert native_port.http_fault(settings_for(port)) is None
-    with http_server(patient=True, status=b"403 Forbidden") as port:
-        assert native_port.http_fault(settings_for(port))
-
-
-@pytest.mark.parametrize("usual", [False, True])
 def test_migrate_names_a_port_for_http(
-    unmigrated: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    usual: bool,
+    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with http_server(patient=usual) as port:
+    with http_server() as port:
         monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
-        if usual:
-            monkeypatch.setattr(native_port, "HTTP_PORTS", (port,))
         assert main(["migrate"]) == 1
-    assert (PORT_FOR_HTTP if usual else NO_NATIVE_PORT) in capsys.readouterr().err
+    assert NO_NATIVE_PORT in capsys.readouterr().err

@@ -102,7 +102,6 @@ read_function() {
     # Lambda takes the network of a function that was idle for weeks away; a call brings it back.
     if [ "$state" = Inactive ]; then
         echo "$name was idle: waking it"
-        printf '{"health_check": true}' >"$scratch/check.json"
         aws lambda invoke --function-name "$name" --payload "fileb://$scratch/check.json" \
             "$scratch/answer.json" >/dev/null 2>&1 || true
     fi
@@ -133,7 +132,6 @@ publish_version() {
 # is_healthy NAME: prints the answer of the health check
 is_healthy() {
     local function_error
-    printf '{"health_check": true}' >"$scratch/check.json"
     # A sleeping ClickHouse takes longer to wake than the aws command waits by default.
     function_error=$(aws_or_fail "cannot invoke $1" lambda invoke --function-name "$1" \
         --cli-read-timeout 900 --payload "fileb://$scratch/check.json" \
@@ -373,6 +371,7 @@ done
 cd "$(dirname "$script")"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+printf '{"health_check": true}' >"$scratch/check.json"
 
 case $command in
     build) build ;;

@@ -140,17 +140,15 @@ class _Incomplete:
     def after(self, inserted: int) -> list[S3Object]:
         """The objects after rows were stored; `inserted` is when, in milliseconds since 1970."""
         clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
-        ((loaded,),) = clickhouse.query(
-            f"SELECT max(toUnixTimestamp64Milli(processed_at)) FROM {clickhouse.database}.{FILES}",
+        # `now` is by the clock that stamps the rows.
+        ((loaded, now),) = clickhouse.query(
+            "SELECT max(toUnixTimestamp64Milli(processed_at)), toUnixTimestamp64Milli(now64(3))"
+            f" FROM {clickhouse.database}.{FILES}",
             deadline=deadline,
         )
         if max(inserted, loaded) > self._asked - SETTLED_MS:
-            # By the clock that stamps the rows.
-            ((asked,),) = clickhouse.query(
-                "SELECT toUnixTimestamp64Milli(now64(3))", deadline=deadline
-            )
             self._objects = _lacking_rows(clickhouse, deadline)
-            self._asked = asked
+            self._asked = now
         return self._objects
 
 

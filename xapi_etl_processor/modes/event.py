@@ -94,7 +94,7 @@ def _by_wishes(
         replacing = run.replace or any(wish.replace for _, wish in wanted)
         # A message at its first delivery wants the object whatever another one has done.
         since = max(forced) if forced and all(forced) else 0
-        parts.setdefault((bool(forced), since, replacing), []).append(obj)
+        parts.setdefault((run.force or bool(forced), since, replacing), []).append(obj)
     return [
         (part, replace(run, force=force, forced_since=since, replace=replacing))
         for (force, since, replacing), part in parts.items()

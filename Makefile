@@ -154,7 +154,7 @@ migrate: $(VENV)/ready ## create or update the tables in the ClickHouse that CLI
 	@$(BIN)/python -m xapi_etl_processor migrate
 
 docs: $(VENV)/ready ## write the generated parts of the documents
-	$(BIN)/python -m xapi_etl_processor.reference
+	$(BIN)/python -m docs.reference
 	$(BIN)/python -m tests.faults.matrix docs/reliability.md
 
 lock: $(VENV)/ready ## pin the dependencies in pyproject.toml, for this machine and for the package

@@ -221,9 +221,9 @@ def _set_environment(port: int, variables: dict[str, str]) -> None:
 
 def _run(console: Console) -> list[str]:
     """Upload, migrate, send the payloads; what was not as expected."""
-    from xapi_etl_processor.config import Settings
+    from xapi_etl_processor.base.config import Settings
+    from xapi_etl_processor.migrations.migrate import migrate
     from xapi_etl_processor.report.write import Options, write_all
-    from xapi_etl_processor.storage.migrations import migrate
 
     bundles = list(generate())
     s3 = boto3.client("s3")

@@ -37,12 +37,12 @@ from benchmarks.processor_time import busy_seconds, newest_child, processor_seco
 from benchmarks.scenario import DAY, Setup
 from benchmarks.simulation import simulate
 from benchmarks.static_s3 import NginxFailed
+from docs.reference import with_tables
 from local import process
 from local.aws import environment, loader_environment
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.reference import with_tables
-from xapi_etl_processor.sources.messages import MESSAGE_OBJECTS
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
+from xapi_etl_processor.queues.messages import MESSAGE_OBJECTS
 
 BUCKET = "bundles"
 DATABASE = "xapi_analytics"

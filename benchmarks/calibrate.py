@@ -26,8 +26,8 @@ from benchmarks import coefficients, data, setting, static_s3, worker
 from benchmarks.processor_time import newest_child, processor_seconds
 from local import process
 from local.aws import environment, loader_environment
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
 
 COMMAND = "python -m benchmarks.calibrate --write"
 BUCKET = "bundles"

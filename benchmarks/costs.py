@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xapi_etl_processor.modes import estimate
+from xapi_etl_processor.bulk import estimate
 
 ONE_PROCESSOR_MB = 1769
 SIZES_MB = (512, 1024, 1769)

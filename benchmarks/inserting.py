@@ -24,9 +24,9 @@ from chdb.state.sqlitelike import Connection
 from benchmarks import data
 from benchmarks.watching import ROWS, SECTION
 from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse

@@ -24,10 +24,10 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks import markdown
+from docs.reference import with_tables
 from local.aws import environment, without_real_services
-from xapi_etl_processor.reference import with_tables
-from xapi_etl_processor.sources.s3_listing import PAGE_KEYS, Progress, Scope, listing
-from xapi_etl_processor.sources.stores import Stores
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.listing import PAGE_KEYS, Progress, Scope, listing
 
 PAGE = Path(__file__).parents[1] / "docs/operations.md"
 COMMAND = "python -m benchmarks.listing --write"

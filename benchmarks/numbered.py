@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import data, static_s3
-from xapi_etl_processor.sources.messages import messages
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Backfill
+from xapi_etl_processor.queues.messages import messages
+from xapi_etl_processor.queues.payloads import Backfill
+from xapi_etl_processor.s3.objects import S3Object
 
 EACH = 10
 """Statements in a bundle."""

@@ -25,7 +25,7 @@ from benchmarks import coefficients, markdown
 from benchmarks.inserting import Case, Found, Reading, bench
 from benchmarks.report import machine
 from benchmarks.setting import ROOT
-from xapi_etl_processor.reference import with_tables
+from docs.reference import with_tables
 
 WRITERS, ROWS, MONTHS = (1, 4, 16), (10, 1_000, 20_000), (1, 36)
 PARTS = (1, 8, 64, 256)

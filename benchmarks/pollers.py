@@ -15,8 +15,8 @@ from io import BytesIO
 
 from benchmarks.memory_queue import MemoryQueue, Message
 from benchmarks.processor_time import processor_seconds
-from tests.event_source_mapping import failed_messages
 from tests.faults import child
+from tests.support.event_source_mapping import failed_messages
 
 _IDLE_SECONDS = 0.2
 

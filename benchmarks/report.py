@@ -15,7 +15,7 @@ from benchmarks import markdown
 from benchmarks.costs import GB_SECOND, MILLION, SIZES_MB, Way
 from benchmarks.rounds import Result
 from benchmarks.setting import ROOT
-from xapi_etl_processor.reference import with_tables
+from docs.reference import with_tables
 
 PAGE = ROOT / "docs/performance.md"
 COMMAND = "make bench BENCH=--write"

@@ -20,8 +20,8 @@ from benchmarks.scenario import (
 )
 from benchmarks.setting import ROOT
 from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
-from xapi_etl_processor.modes.estimate import INVOCATION, S3_GET, SQS_REQUEST
-from xapi_etl_processor.reference import with_tables
+from docs.reference import with_tables
+from xapi_etl_processor.bulk.estimate import INVOCATION, S3_GET, SQS_REQUEST
 
 PAGE = ROOT / "docs/scaling.md"
 COMMAND = "make simulate"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from benchmarks.coefficients import Coefficients
 from benchmarks.costs import ONE_PROCESSOR_MB
-from xapi_etl_processor.sources.messages import MESSAGE_OBJECTS, MESSAGE_SECONDS
+from xapi_etl_processor.queues.messages import MESSAGE_OBJECTS, MESSAGE_SECONDS
 
 DAY, HOUR = 86_400.0, 3_600.0
 

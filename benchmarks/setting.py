@@ -20,8 +20,8 @@ from typing import Any
 from benchmarks import data, static_s3, worker
 from local import process
 from local.aws import environment, loader_environment, without_real_services
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
 
 FOR_THE_PROCESS = {"MALLOC_ARENA_MAX": "2"}
 """What the stack sets for the C library and not for the loader."""

@@ -34,7 +34,7 @@ from benchmarks.scenario import (
     history_bundles,
     invocation,
 )
-from xapi_etl_processor.sources.queue import pause_seconds
+from xapi_etl_processor.queues.sqs import pause_seconds
 
 GIVE_UP_DAYS = 3
 """Days after an outage until a queue that does not drain is given up. Our limit."""

@@ -19,7 +19,7 @@ from chdb.state.sqlitelike import Connection
 
 SCHEMA = (
     Path(__file__).parents[1]
-    / "xapi_etl_processor/storage/schema/0002_versions_sections_voiding.sql"
+    / "xapi_etl_processor/migrations/schema/0002_versions_sections_voiding.sql"
 )
 BLOOM = ", INDEX by_video video_url TYPE bloom_filter(0.01) GRANULARITY 1"
 BOTH = BLOOM + ", INDEX by_section section TYPE bloom_filter(0.01) GRANULARITY 1"

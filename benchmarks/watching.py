@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 from chdb.state.sqlitelike import Connection
 
 from local.clickhouse_server import ClickHouseServer
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.report.write import Options, write_section
-from xapi_etl_processor.storage.migrations import migrate
 
 SECTION = 2001
 LARGE = 2002

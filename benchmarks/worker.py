@@ -65,7 +65,7 @@ def timed(call: Callable[[], Any]) -> Times:
 
 def load(payload: dict[str, Any], statements: int, objects: int) -> Times:
     """Send a payload to the handler, and check what it answers."""
-    from xapi_etl_processor.config import Settings
+    from xapi_etl_processor.base.config import Settings
     from xapi_etl_processor.lambda_function import handler
     from xapi_etl_processor.run import connections
 

@@ -34,24 +34,11 @@ MAX_BYTES = 12_000_000
 
 _ROOT = Path(__file__).parent.parent
 _PINS = _ROOT / "deployment" / "requirements.txt"
-_NOT_FOR_LAMBDA = (
-    Path("xapi_etl_processor/__main__.py"),
-    Path("xapi_etl_processor/audit/rejected.py"),
-    Path("xapi_etl_processor/audit/status.py"),
-    Path("xapi_etl_processor/cli.py"),
-    Path("xapi_etl_processor/commands"),
-    Path("xapi_etl_processor/explain"),
-    Path("xapi_etl_processor/reference.py"),
-    Path("xapi_etl_processor/report"),
-    Path("xapi_etl_processor/rights"),
-    Path("xapi_etl_processor/modes/loaded.py"),
-    Path("xapi_etl_processor/storage/migrations.py"),
-    Path("xapi_etl_processor/storage/replication.py"),
-    Path("xapi_etl_processor/storage/schema"),
-    Path("xapi_etl_processor/storage/views.sql"),
-)
-"""The command line, migrations and docs: the handler does not use them, and some need libraries
-that the package does not have."""
+_FOR_PEOPLE = ("audit", "commands", "explain", "migrations", "privacy", "report")
+"""Folders of our package that only its command line uses; some need libraries that the zip does not
+have."""
+
+_COMMAND_LINE = ("__main__.py", "cli.py")
 
 _PIP_FILES = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)
@@ -179,7 +166,7 @@ def _write(output: Path, folder: Path) -> None:
 def _belongs(path: Path) -> bool:
     if path.parts[0] == "bin" or "__pycache__" in path.parts or "tests" in path.parts:
         return False
-    if any(path.is_relative_to(left_out) for left_out in _NOT_FOR_LAMBDA):
+    if path.parts[0] == "xapi_etl_processor" and path.parts[1] in (*_FOR_PEOPLE, *_COMMAND_LINE):
         return False
     return not (path.parts[0].endswith(".dist-info") and path.name in _PIP_FILES)
 

@@ -23,9 +23,9 @@ from clickhouse_migrations.exceptions import MigrationException
 
 from local import DATA, PORT_VARIABLE, process
 from local.aws import loader_environment, without_real_services
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import XapiEtlError
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import XapiEtlError
+from xapi_etl_processor.migrations.migrate import migrate
 
 BUCKET = "my-bundles"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local.aws import environment, loader_environment, without_real_services
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -27,18 +27,18 @@ from local import aws
 from local.clickhouse_server import ClickHouseServer
 from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
-from tests.packages import Packages
-from tests.samples import context, video
-from tests.shared import shared_folder
-from tests.watched import Watched
+from tests.support.packages import Packages
+from tests.support.samples import context, video
+from tests.support.shared import shared_folder
+from tests.support.watched import Watched
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.migrations.migrate import migrate
+from xapi_etl_processor.queues import sqs
 from xapi_etl_processor.run import connections
-from xapi_etl_processor.sources import queue
-from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.storage.tables import STATEMENTS
-from xapi_etl_processor.telemetry import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -249,7 +249,7 @@ def forget_connections() -> None:
     while _made:
         _made.pop().disconnect()
     connections.cache_clear()
-    queue.client.cache_clear()
+    sqs.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)

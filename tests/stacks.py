@@ -3,8 +3,8 @@
 It reads templates, checks rules and retains resources by code of its own. `make stacks` runs it in
 an environment of its own.
 
-MiniStack 1.5.33 has no metric math, so alarms that need it are left out (tests/test_alarms.py has
-them), and it does not join lists in conditions. It runs no functions here.
+MiniStack 1.5.33 has no metric math, so alarms that need it are left out (tests/stack/test_alarms.py
+has them), and it does not join lists in conditions. It runs no functions here.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from xapi_etl_processor import __version__
+from xapi_etl_processor.base.errors import BadRequest, ConfigurationError, XapiEtlError
+from xapi_etl_processor.base.telemetry import logger, set_log_level
 from xapi_etl_processor.commands import (
     bulk,
     event,
@@ -15,15 +17,13 @@ from xapi_etl_processor.commands import (
     health,
     invoke,
     migrate,
+    privacy,
     rejects,
     report,
-    rights,
     status,
     verify,
 )
-from xapi_etl_processor.commands.answers import FAILED, USAGE, say
-from xapi_etl_processor.errors import BadRequest, ConfigurationError, XapiEtlError
-from xapi_etl_processor.telemetry import logger, set_log_level
+from xapi_etl_processor.commands.output import FAILED, USAGE, say
 
 _DESCRIPTION = """\
 Load xAPI video statements from S3 into ClickHouse, as the Lambda function does.
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, invoke, explain),
-        *(status, verify, rejects, report, rights, health),
+        *(status, verify, rejects, report, privacy, health),
     ):
         module.add_to(commands)
     return parser

@@ -19,8 +19,8 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
 
 from clickhouse_driver import Client, errors
 
-from xapi_etl_processor import secrets
-from xapi_etl_processor.clickhouse_errors import (
+from xapi_etl_processor.base import secrets
+from xapi_etl_processor.base.clickhouse_errors import (
     ACCESS_DENIED,
     LOGIN_REFUSED,
     SAFE_TO_LOG,
@@ -28,9 +28,9 @@ from xapi_etl_processor.clickhouse_errors import (
     misdirected,
     name_in,
 )
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
-from xapi_etl_processor.errors import (
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
+from xapi_etl_processor.base.errors import (
     ClickHouseBusy,
     ClickHouseDenied,
     ClickHouseError,
@@ -40,7 +40,7 @@ from xapi_etl_processor.errors import (
     DeadlinePassed,
     OutcomeUnknown,
 )
-from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.base.telemetry import logger
 
 CONNECT_SECONDS = 5
 """How long connecting, and a ping on an idle connection, may take. Our limit."""

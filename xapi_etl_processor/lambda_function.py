@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER, Deadline
-from xapi_etl_processor.errors import (
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import (
     BadRequest,
     ConfigurationError,
     Defect,
@@ -19,13 +19,13 @@ from xapi_etl_processor.errors import (
     NothingDone,
     XapiEtlError,
 )
+from xapi_etl_processor.base.telemetry import describe_defect, emit, logger, set_log_level, shown
+from xapi_etl_processor.bulk.request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes import health, redelivery
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
-from xapi_etl_processor.modes.bulk_request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.queues.payloads import Delivery, parse_payload
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources.payloads import Delivery, parse_payload
-from xapi_etl_processor.telemetry import describe_defect, emit, logger, set_log_level, shown
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '

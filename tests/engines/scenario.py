@@ -26,15 +26,15 @@ import boto3
 from clickhouse_driver import Client
 
 from local.bundles import Bundle, generate
-from tests import former_schema, grafana
 from tests.engines.versions import ROOT
-from tests.samples import context
-from tests.test_dashboards import queries
+from tests.report.test_dashboards import queries
+from tests.support import former_schema, grafana
+from tests.support.samples import context
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main as command_line
-from xapi_etl_processor.config import Settings
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.modes import health
-from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.storage.tables import TYPES
 
 SECTION = 2001
@@ -176,7 +176,7 @@ class Scenario:
                 yield f"{table}", partial(self.ask, f"SELECT * FROM {table} FINAL")
         for view in re.findall(
             r"^CREATE OR REPLACE VIEW (\w+)",
-            (ROOT / "xapi_etl_processor/storage/views.sql").read_text(),
+            (ROOT / "xapi_etl_processor/migrations/views.sql").read_text(),
             re.MULTILINE,
         ):
             yield f"{view}", partial(self.ask, f"SELECT * FROM {view}")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.samples import notification, sqs
-from xapi_etl_processor.modes.bulk_request import PARAMETERS
+from tests.support.samples import notification, sqs
+from xapi_etl_processor.bulk.request import PARAMETERS
 
 _EVENTS = Path(__file__).parent.parent / "events"
 _Choice = TypeVar("_Choice")

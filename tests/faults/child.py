@@ -67,7 +67,7 @@ def parsed(line: bytes) -> dict[str, Any]:
 
 def main() -> None:
     """Answer each payload, one line of standard input; within an address space limit if set."""
-    from tests.samples import context
+    from tests.support.samples import context
     from xapi_etl_processor.lambda_function import handler
 
     if limit := os.environ.get(LIMIT):

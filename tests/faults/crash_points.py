@@ -31,13 +31,13 @@ from local.aws import loader_environment
 from tests.faults.drill_servers import Server
 from tests.faults.system_calls import KINDS, killed_at
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
-from tests.real_server import PASSWORD, RealServer
-from tests.samples import BAD_LINE, context, event_id, video
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import XapiEtlError
+from tests.support.real_server import PASSWORD, RealServer
+from tests.support.samples import BAD_LINE, context, event_id, video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import XapiEtlError
 from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.run import connections
-from xapi_etl_processor.storage.migrations import migrate
 from xapi_etl_processor.storage.tables import EVENTS, FILES, REJECTED, VOIDED
 
 VIDEOS = 50

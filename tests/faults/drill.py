@@ -28,11 +28,11 @@ import boto3
 
 from local import process
 from local.aws import loader_environment
-from tests.event_source_mapping import failed_messages
 from tests.faults import child
 from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judge, kills
 from tests.faults.drill_servers import DATABASE, Target, one_server, replicas
-from tests.samples import sqs
+from tests.support.event_source_mapping import failed_messages
+from tests.support.samples import sqs
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from tests.samples import BAD_LINE, event_id, notification, other, video
+from tests.support.samples import BAD_LINE, event_id, notification, other, video
 
 SECTIONS = (11, 12, 13)
 SHARED = 10_000_000

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from clickhouse_driver import Client
 
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
-from tests.real_server import KEYS, PASSWORD, REPLICATED, RealServer, answers, free_port
-from tests.replicas import CLUSTER, pair, wait_for
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.migrations import migrate
+from tests.support.real_server import KEYS, PASSWORD, REPLICATED, RealServer, answers, free_port
+from tests.support.replicas import CLUSTER, pair, wait_for
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.migrations.migrate import migrate
 
 DATABASE = "xapi_analytics"
 

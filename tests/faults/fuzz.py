@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.samples import BAD_LINE, PLAYED, VIDEO, notification, other, sqs, video
+from tests.support.samples import BAD_LINE, PLAYED, VIDEO, notification, other, sqs, video
 
 KEPT = Path(__file__).parent.parent.parent / ".local" / "fuzz"
 NAMES = ("lines", "gzip_stream", "payload")

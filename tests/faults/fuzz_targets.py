@@ -22,13 +22,13 @@ from clickhouse_driver.bufferedwriter import BufferedSocketWriter
 from clickhouse_driver.columns.service import write_column
 
 from tests.faults.built import Dice, gzip_of, payload_of
-from tests.rows import ABSENT, SOURCE, TYPES
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest, UnknownPayload
+from tests.support.rows import ABSENT, SOURCE, TYPES
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest, UnknownPayload
+from xapi_etl_processor.bulk.request import BulkRequest, flag, read_request
 from xapi_etl_processor.lambda_function import mode_of
-from xapi_etl_processor.modes.bulk_request import BulkRequest, flag, read_request
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, parse_payload
+from xapi_etl_processor.queues.payloads import Delivery, parse_payload
+from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage.tables import REJECTED, VOIDED
 from xapi_etl_processor.storage.tables import TYPES as TABLE_TYPES
 from xapi_etl_processor.xapi.lines import CHUNK_BYTES, BrokenGzip, decompressed, split_lines

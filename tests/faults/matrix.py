@@ -3,8 +3,8 @@
     python -m tests.faults.matrix docs/reliability.md    write the tables between their markers
 
 A test joins a row with `@pytest.mark.fault(20, caught_by="...")` or `@pytest.mark.check("S3")`;
-NOT_HERE says why a fault cannot happen here. tests/test_fault_matrix.py checks that nothing is left
-out.
+NOT_HERE says why a fault cannot happen here. tests/house/test_fault_matrix.py checks that
+nothing is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tests
-from xapi_etl_processor.reference import with_tables
+from docs.reference import with_tables
 
 FAULTS = {
     1: "The same S3 event is delivered twice, one after the other",
@@ -168,8 +168,8 @@ def proofs(mark: str) -> dict[Any, list[Proof]]:
 
 
 def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for module in sorted(m.name for m in pkgutil.iter_modules(tests.__path__, "tests.")):
-        if module.startswith("tests.test_"):
+    for module in sorted(m.name for m in pkgutil.walk_packages(tests.__path__, "tests.")):
+        if module.rpartition(".")[2].startswith("test_"):
             found = vars(importlib.import_module(module))
             for name, function in found.items():
                 if name.startswith("test_") and callable(function):

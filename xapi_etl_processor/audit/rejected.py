@@ -14,13 +14,13 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from xapi_etl_processor.base.errors import S3Error
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.common import line_parts
-from xapi_etl_processor.errors import S3Error
-from xapi_etl_processor.learners import Learners
 from xapi_etl_processor.run import Run
-from xapi_etl_processor.sources import reading
-from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
+from xapi_etl_processor.s3 import read
+from xapi_etl_processor.s3.bundle import line_parts
+from xapi_etl_processor.s3.objects import S3Object, object_at, section_id, section_of
+from xapi_etl_processor.storage.learners import Learners
 from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES, as_bytes
 from xapi_etl_processor.storage.tables import FILES, REJECTED, SOURCE_FILE
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
@@ -145,14 +145,14 @@ def whole_lines(lines: Iterator[Rejected], run: Run) -> Iterator[dict[str, Any]]
 def _read(uri: str, etag: str, numbers: set[int], run: Run) -> tuple[dict[int, bytes], str]:
     """These lines of this version of the object, trimmed; or none, and why."""
     found: dict[int, bytes] = {}
-    described = reading.describe(run.connections.s3, [reading.object_at(uri)])
-    with closing(reading.bodies(run.connections.s3, described)) as bodies:
+    described = read.describe(run.connections.s3, [object_at(uri)])
+    with closing(read.bodies(run.connections.s3, described)) as bodies:
         for obj, body in bodies:
             first = 1
             try:
                 if obj.etag and obj.etag != etag:
                     return {}, "the object was uploaded again since"
-                for part in line_parts(obj, body, run):
+                for part in line_parts(obj, body, run.read_until):
                     for number in numbers.intersection(range(first, first + len(part))):
                         found[number] = part[number - first].strip(WHITESPACE)
                     first += len(part)
@@ -188,4 +188,4 @@ def objects_with_rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Seque
         " ORDER BY source_file",
         chosen.params,
     )
-    return [reading.object_at(uri) for (uri,) in rows]
+    return [object_at(uri) for (uri,) in rows]

@@ -11,16 +11,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clickhouse_driver.errors import NetworkError, SocketTimeoutError
 
 from xapi_etl_processor.audit.rejected import Chosen, by_reason
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import ClickHouseDenied, ClickHouseRefused, XapiEtlError
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER
-from xapi_etl_processor.errors import ClickHouseDenied, ClickHouseRefused, XapiEtlError
+from xapi_etl_processor.queues import sqs
 from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources import queue, s3_listing
-from xapi_etl_processor.sources.access import NO_BUCKET
-from xapi_etl_processor.sources.objects import S3Object, section_id, section_of
-from xapi_etl_processor.sources.s3_listing import Scope
-from xapi_etl_processor.storage.inspection import cut_results
+from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3.access import NO_BUCKET
+from xapi_etl_processor.s3.listing import Scope
+from xapi_etl_processor.s3.objects import S3Object, section_id, section_of
+from xapi_etl_processor.storage.checks import cut_results
 from xapi_etl_processor.storage.ledger import already_processed, identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 
@@ -90,7 +91,7 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
         ("dead_letters", "SQS_DEAD_LETTER_QUEUE_URL", settings.dead_letter_queue_url),
     ):
         if url:
-            found.ask(name, lambda url=url: queue.depth(url))  # type: ignore[misc]
+            found.ask(name, lambda url=url: sqs.depth(url))  # type: ignore[misc]
         else:
             found.not_set[name] = variable
     return found
@@ -125,7 +126,7 @@ def _newest(
     """How many bundles there are, and the NEWEST_OBJECTS of them, the newest first."""
     count = 0
     heap: list[tuple[float, int, S3Object]] = []
-    for obj in s3_listing.listing(connections.s3, Scope(settings.bucket, settings.prefix)):
+    for obj in listing.listing(connections.s3, Scope(settings.bucket, settings.prefix)):
         if obj.is_bundle and (not section or str(obj.section_id) == section) and obj.modified:
             count += 1
             entry = (obj.modified.timestamp(), count, obj)

@@ -11,27 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.audit.nearest import instead
-from xapi_etl_processor.commands import unfinished
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.bars import bar
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest, RemoteFailed, S3Unordered
+from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
+from xapi_etl_processor.commands import resume as unfinished
+from xapi_etl_processor.commands.continuation import added, complete, without_stop
+from xapi_etl_processor.commands.options import add_flags, add_scope
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.progress_bars import bar
 from xapi_etl_processor.commands.remote import invoke
-from xapi_etl_processor.commands.rounds import added, complete, without_stop
-from xapi_etl_processor.commands.scope import add_flags, add_scope
-from xapi_etl_processor.commands.unfinished import Progress
+from xapi_etl_processor.commands.resume import Progress
 from xapi_etl_processor.commands.wait import wait_for
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest, RemoteFailed, S3Unordered
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
-from xapi_etl_processor.modes.bulk_request import (
-    FUNCTION,
-    PARAMETERS,
-    QUEUE,
-    BulkRequest,
-    read_request,
-)
-from xapi_etl_processor.run import Outcome, Run, connections
-from xapi_etl_processor.sources.objects import BUNDLE_ENDINGS
+from xapi_etl_processor.outcome import Outcome
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3.objects import BUNDLE_ENDINGS
+from xapi_etl_processor.storage.sections import instead
 
 KEPT_SECONDS = 1
 """How often the progress is saved, in seconds. Our choice."""

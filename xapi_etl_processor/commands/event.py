@@ -6,15 +6,15 @@ import argparse
 import os
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
-from xapi_etl_processor.commands.scope import add_flags
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.commands.options import add_flags
+from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes.event import run_event
+from xapi_etl_processor.queues.payloads import Delivery, Message
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources import files
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, Message
+from xapi_etl_processor.s3 import local_files
+from xapi_etl_processor.s3.objects import S3Object
 
 _EVENT = """\
 Process named objects, as if they had just been uploaded, or files on this machine: their paths say
@@ -68,7 +68,7 @@ def object_of(uri: str) -> S3Object:
     if not uri.startswith("s3://"):
         if "://" in uri.removeprefix("file://"):
             raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or a file's path")
-        return files.named(uri)
+        return local_files.named(uri)
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or not key or key.endswith("/"):
         raise BadRequest(f"{uri!r} is not an object: use s3://bucket/key, or bulk for a folder")

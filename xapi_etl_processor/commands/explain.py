@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.commands.event import object_of
-from xapi_etl_processor.common import source_of, unpacked
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.sources import reading
-from xapi_etl_processor.sources.stores import Stores
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.s3 import read
+from xapi_etl_processor.s3.bundle import source_of, unpacked
+from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
@@ -122,6 +122,6 @@ def _opened(name: str, settings: Settings) -> Iterator[tuple[Source, Iterator[by
         yield Source("-", "", "", None, 0), unpacked(name, chunks)
         return
     client = Stores(settings.bucket_owner)
-    named = reading.describe(client, [object_of(name)])
-    for obj, body in reading.bodies(client, named):
+    named = read.describe(client, [object_of(name)])
+    for obj, body in read.bodies(client, named):
         yield source_of(obj), unpacked(name, body)

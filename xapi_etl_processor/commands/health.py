@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
-from xapi_etl_processor.config import Settings
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import connections
 

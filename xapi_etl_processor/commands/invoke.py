@@ -8,8 +8,8 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, USAGE, print_json
-from xapi_etl_processor.errors import BadRequest
+from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.lambda_function import handler
 
 _DESCRIPTION = """\

@@ -8,9 +8,9 @@ from typing import Any
 
 from clickhouse_driver import errors
 
-from xapi_etl_processor.clickhouse_errors import misdirected
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
-from xapi_etl_processor.config import Settings
+from xapi_etl_processor.base.clickhouse_errors import misdirected
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 
 
 def add_to(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
 def _migrate(_: argparse.Namespace) -> int:
     from clickhouse_migrations.exceptions import MigrationException
 
-    from xapi_etl_processor.storage.migrations import migrate
+    from xapi_etl_processor.migrations.migrate import migrate
 
     settings = Settings.from_env(os.environ)
     where = f"{settings.clickhouse_database} on {settings.clickhouse_host}"

@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.audit.rejected import (
     Chosen,
     Rejected,
@@ -20,15 +19,15 @@ from xapi_etl_processor.audit.rejected import (
     rejected_lines,
     whole_lines,
 )
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.common import process
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import S3NotAllowed
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources.access import check_allowed
-from xapi_etl_processor.sources.files import LocalFile
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.inspection import check_whole_results
+from xapi_etl_processor.s3.access import check_object_allowed
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage.checks import check_whole_results
+from xapi_etl_processor.storage.sections import unknown
 
 SHOWN_LINES = 100
 """Rejected lines that the list shows; an export has all. Our limit."""
@@ -181,8 +180,7 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
 def _refusal(obj: S3Object, run: Run) -> tuple[str, str] | None:
     """Why the settings do not allow the object to be read, if so."""
     try:
-        if not isinstance(obj, LocalFile):
-            check_allowed(run.settings, obj.bucket, obj.key)
+        check_object_allowed(run.settings, obj)
     except S3NotAllowed as error:
         return obj.uri, str(error)
     return None

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from xapi_etl_processor import aws
-from xapi_etl_processor.errors import BadRequest, RemoteFailed
+from xapi_etl_processor.base import aws
+from xapi_etl_processor.base.errors import BadRequest, RemoteFailed
 
 _CONNECT_SECONDS = 10
 """How long connecting may take. Our limit."""

@@ -8,11 +8,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.audit.nearest import unknown
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.commands.answers import FAILED, OK, say
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.storage.inspection import check_whole_results
+from xapi_etl_processor.commands.output import FAILED, OK, say
+from xapi_etl_processor.storage.checks import check_whole_results
+from xapi_etl_processor.storage.sections import unknown
 
 
 def add_to(commands: Any) -> None:

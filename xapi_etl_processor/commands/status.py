@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xapi_etl_processor.audit.nearest import unknown
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json, say
-from xapi_etl_processor.config import Settings
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.run import connections
+from xapi_etl_processor.storage.sections import unknown
 
 if TYPE_CHECKING:
     from rich.console import Console

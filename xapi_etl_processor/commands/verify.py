@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from xapi_etl_processor.commands.answers import FAILED, OK, print_json
-from xapi_etl_processor.commands.bars import bar
-from xapi_etl_processor.commands.scope import add_scope
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.modes.bulk_request import MAX_AGE_MINUTES, PARAMETERS, read_request
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
+from xapi_etl_processor.commands.options import add_scope
+from xapi_etl_processor.commands.output import FAILED, OK, print_json
+from xapi_etl_processor.commands.progress_bars import bar
 from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.s3.objects import S3Object
 
 _EXAMPLES = """\
 examples:

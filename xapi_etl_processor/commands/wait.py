@@ -9,16 +9,16 @@ from datetime import timedelta
 from time import monotonic, sleep, time
 from typing import Any
 
-from xapi_etl_processor.commands.answers import say
-from xapi_etl_processor.commands.bars import bar
-from xapi_etl_processor.commands.unfinished import Progress
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.errors import ClickHouseError, RemoteFailed
-from xapi_etl_processor.modes.bulk_request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
-from xapi_etl_processor.modes.loaded import Loaded, loaded
+from xapi_etl_processor.audit.progress import Loaded, loaded
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ClickHouseError, RemoteFailed
+from xapi_etl_processor.bulk.request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
+from xapi_etl_processor.commands.output import say
+from xapi_etl_processor.commands.progress_bars import bar
+from xapi_etl_processor.commands.resume import Progress
 from xapi_etl_processor.modes.verify import run_verify
+from xapi_etl_processor.queues import sqs
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.sources import queue
 
 LOOK_SECONDS = 5
 """How often queue and ledger are looked at. Our choice."""
@@ -106,9 +106,9 @@ def _look(request: BulkRequest, settings: Settings, progress: Progress, before: 
 
     clickhouse = connections(settings).clickhouse
     try:
-        messages = sum(queue.depth(settings.backfill_queue_url).values())
+        messages = sum(sqs.depth(settings.backfill_queue_url).values())
         dead_url = settings.dead_letter_queue_url
-        dead_letters = sum(queue.depth(dead_url).values()) if dead_url else None
+        dead_letters = sum(sqs.depth(dead_url).values()) if dead_url else None
         found = loaded(clickhouse, request, progress.started)
     except (BotoCoreError, ClientError, ClickHouseError) as error:
         if not _may_pass(error):

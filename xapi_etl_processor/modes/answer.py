@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor.run import Outcome, Run, Status, Stop
+from xapi_etl_processor.outcome import Outcome, Status, Stop
+from xapi_etl_processor.run import Run
 from xapi_etl_processor.xapi.parse import Counts
 
 SHOWN_FAILURES = 20

@@ -9,16 +9,16 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor.audit.replace import load
-from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
-from xapi_etl_processor.errors import NothingDone
+from xapi_etl_processor.base.errors import NothingDone
+from xapi_etl_processor.bulk.estimate import Estimate
+from xapi_etl_processor.bulk.queue import check_queue, send
+from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
+from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.common import PAGE_OBJECTS, load, looked_up
 from xapi_etl_processor.modes.answer import Summary, ending
-from xapi_etl_processor.modes.bulk_request import QUEUE, BulkRequest
-from xapi_etl_processor.modes.covered import Covered
-from xapi_etl_processor.modes.estimate import Estimate
-from xapi_etl_processor.modes.send import check_queue, send
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Status, Stop, StopReason
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.objects import S3Object
 
 Answer = dict[str, Any]
 

@@ -8,18 +8,17 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.audit.replace import load
-from xapi_etl_processor.common import examine
-from xapi_etl_processor.deadlines import FOREVER, Deadline
-from xapi_etl_processor.errors import S3NotAllowed
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.common import examine, load
 from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
-from xapi_etl_processor.run import Outcome, Run, Status, StopReason
-from xapi_etl_processor.sources.access import check_allowed
-from xapi_etl_processor.sources.files import LocalFile
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Delivery, Message
-from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.outcome import Outcome, Status, StopReason
+from xapi_etl_processor.queues.payloads import Delivery, Message
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.access import check_object_allowed
+from xapi_etl_processor.s3.objects import S3Object
 
 SHOWN_OBJECTS = 100
 """Objects that an answer names, with what became of each. Our limit."""
@@ -143,9 +142,7 @@ def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelive
 def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
     """What becomes of an object that processing does not reach."""
     try:
-        # Only the command line names files: no payload can.
-        if not isinstance(obj, LocalFile):
-            check_allowed(run.settings, obj.bucket, obj.key)
+        check_object_allowed(run.settings, obj)
     except S3NotAllowed as error:
         return Outcome(obj, Status.FAILED, str(error), bad_request=True, poison=error.poison)
     if direct and obj.key.endswith("/"):

@@ -6,21 +6,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from xapi_etl_processor import __version__, notes
-from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.config import Settings
-from xapi_etl_processor.deadlines import FOREVER, Deadline
-from xapi_etl_processor.errors import (
+from xapi_etl_processor import __version__
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import (
     ClickHouseError,
     ClickHouseWaking,
     ConfigurationError,
     S3Error,
 )
-from xapi_etl_processor.learners import Learners
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.run import Connections
-from xapi_etl_processor.sources import s3_check
-from xapi_etl_processor.sources.access import NO_BUCKET
-from xapi_etl_processor.storage import inspection
+from xapi_etl_processor.s3 import check as s3_check
+from xapi_etl_processor.s3.access import NO_BUCKET
+from xapi_etl_processor.storage import checks, notes
+from xapi_etl_processor.storage.learners import Learners
 from xapi_etl_processor.storage.tables import TYPES
 
 SERVICE_SECONDS = 8
@@ -77,20 +77,20 @@ def _check_clickhouse(
         started = time.monotonic()
         found["version"] = ask("SELECT version()")[0][0]
         found["latency_ms"] = round((time.monotonic() - started) * 1000, 1)
-        found["schema"], found["error"] = inspection.schema(ask, clickhouse.database)
+        found["schema"], found["error"] = checks.schema(ask, clickhouse.database)
         if found["schema"] == "current":
             for table, columns in TYPES.items():
                 clickhouse.check_insert(table, columns, answering)
-            warnings.append(inspection.unneeded_rights(ask, clickhouse.database))
-            warnings.append(inspection.missing_replicas(ask, clickhouse.database))
+            warnings.append(checks.unneeded_rights(ask, clickhouse.database))
+            warnings.append(checks.missing_replicas(ask, clickhouse.database))
             Learners(clickhouse).check(answering)
             warnings.append(_to_put_right(notes.overtaken(clickhouse, answering)))
-            engines = inspection.engines(ask, clickhouse.database)
-            error, warning = inspection.replication(ask, engines, settings.clickhouse_cluster)
-            found["error"] = error or inspection.cut_results(ask)
+            engines = checks.engines(ask, clickhouse.database)
+            error, warning = checks.replication(ask, engines, settings.clickhouse_cluster)
+            found["error"] = error or checks.cut_results(ask)
             warnings.append(warning)
             warnings.append(
-                inspection.unreadable_view(ask, clickhouse.database, engines, found["version"])
+                checks.unreadable_view(ask, clickhouse.database, engines, found["version"])
             )
     except (ClickHouseError, ConfigurationError) as error:
         found["error"] = str(error)

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from xapi_etl_processor.deadlines import Deadline
+from xapi_etl_processor.base.deadlines import Deadline
+from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
+from xapi_etl_processor.queues import messages, sqs
+from xapi_etl_processor.queues.payloads import Message, Receipt
+from xapi_etl_processor.queues.sqs import Letter
 from xapi_etl_processor.run import Run
-from xapi_etl_processor.sources import messages, queue
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.sources.payloads import Message, Receipt
-from xapi_etl_processor.sources.queue import Letter
-from xapi_etl_processor.telemetry import logger
+from xapi_etl_processor.s3.objects import S3Object
 
 POISON_RECEIVES = 5
 """The delivery at which poison becomes a dead letter: with `queue.PAUSE_MINUTES`, a quarter of an
@@ -87,7 +87,7 @@ def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
             for one in ours
             if one.url == url and one.failure.message.id not in dead
         ]
-        queue.give_back(url, again, until)
+        sqs.give_back(url, again, until)
     return dead
 
 
@@ -95,13 +95,13 @@ def _pause_seconds(one: _Received) -> int:
     failure = one.failure
     # What gets on needs only more time; an upload that is missing needs the longer pauses.
     receives = 1 if failure.progress and not failure.poison else one.receipt.receives
-    return queue.pause_seconds(receives, busy=failure.busy)
+    return sqs.pause_seconds(receives, busy=failure.busy)
 
 
 def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
     """Send dead letters; returns the ids of the messages that SQS has acknowledged."""
     letters = [Letter(_letter_body(one), one.failure.reason) for one in poison]
-    sent = queue.send_letters(run.settings.dead_letter_queue_url, letters, until)
+    sent = sqs.send_letters(run.settings.dead_letter_queue_url, letters, until)
     dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
     if dead:
         shown = [

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor import notes
-from xapi_etl_processor.audit.compare import WRONG, Check, check, ledger_keys
-from xapi_etl_processor.audit.nearest import instead
-from xapi_etl_processor.audit.replace import load
-from xapi_etl_processor.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
+from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
+from xapi_etl_processor.base.telemetry import OBJECTS_MISSING
+from xapi_etl_processor.bulk.compare import WRONG, Check, check, ledger_keys
+from xapi_etl_processor.bulk.request import BulkRequest
+from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.common import load
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
-from xapi_etl_processor.modes.bulk_request import BulkRequest
-from xapi_etl_processor.modes.covered import Covered
-from xapi_etl_processor.run import TIME_RAN_OUT, Outcome, Run, Stop, StopReason
-from xapi_etl_processor.sources.objects import S3Object
-from xapi_etl_processor.storage.inspection import check_whole_results
-from xapi_etl_processor.telemetry import OBJECTS_MISSING
+from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Stop, StopReason
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage import notes
+from xapi_etl_processor.storage.checks import check_whole_results
+from xapi_etl_processor.storage.sections import instead
 
 PAGE_OBJECTS = 5_000
 """Objects that are compared by one look at the ledger and one at the table, which is not sorted by

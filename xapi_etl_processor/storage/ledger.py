@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.deadlines import Deadline
-from xapi_etl_processor.sources.objects import S3Object
+from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES, VOIDED
 from xapi_etl_processor.xapi.parse import Counts, RejectedLine
 from xapi_etl_processor.xapi.timestamps import since_epoch

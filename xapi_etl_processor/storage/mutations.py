@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from xapi_etl_processor import notes
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.deadlines import FOREVER, Deadline
-from xapi_etl_processor.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.storage import notes
 from xapi_etl_processor.storage.tables import FORGOTTEN, NOTES
 
 EVERYWHERE_SECONDS = 120

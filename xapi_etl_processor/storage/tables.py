@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xapi_etl_processor import notes
+from xapi_etl_processor.storage import notes
 from xapi_etl_processor.xapi.columns import COLUMNS
 
 EVENTS = "video_events"

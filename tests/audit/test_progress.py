@@ -1,0 +1,44 @@
+"""How much of a request the ledger has: what its query counts is what the request covers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from tests.conftest import Ask
+from tests.s3.test_listing import PERIODS, SCOPES, UNUSUAL, USUAL, request_for
+from xapi_etl_processor.audit.progress import loaded
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.run import connections
+from xapi_etl_processor.s3.objects import S3Object, day_of
+from xapi_etl_processor.storage.ledger import record_files
+from xapi_etl_processor.xapi.parse import Counts
+
+
+@pytest.mark.slow
+def test_the_ledger_counts_what_a_request_covers(settings: Settings, ask: Ask) -> None:
+    settings = replace(settings, prefix="")
+    clickhouse = connections(settings).clickhouse
+    # To the query, a day that is in no calendar is one.
+    keys = [
+        *USUAL,
+        *(k for k in UNUSUAL if k.endswith((".jsonl", ".jsonl.gz")) and "-13-" not in k),
+    ]
+    objects = [S3Object(settings.bucket, key, "etag") for key in keys]
+    counts = Counts(lines=3, video=2, other=1)
+    record_files(clickhouse, [(obj, counts) for obj in objects], "event", "run", FOREVER)
+    for scope, period in product(SCOPES, PERIODS):
+        request = request_for(settings, **scope, **period)
+        covered = [
+            obj
+            for obj in objects
+            if obj.key.startswith(request.prefix)
+            and request.covers(obj)
+            # The ledger does not know when an object was modified.
+            and (not period or day_of(obj.key) is not None)
+        ]
+        found = loaded(clickhouse, request, 0.0)
+        assert found == (len(covered), 3 * len(covered)), (scope, period)

@@ -1,0 +1,224 @@
+"""Rejected lines: which still count, the whole lines, and loading their objects again."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.samples import BAD_LINE, video
+from xapi_etl_processor.audit import rejected
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.xapi import parse
+from xapi_etl_processor.xapi.decode import decode
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+
+FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
+LONG = b"x" * 10_000
+
+
+@pytest.fixture
+def loaded(bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> Bucket:
+    """Three rejected lines: 2 and 3 of the first object, 1 of the second."""
+    bucket.put(FIRST, video(1), BAD_LINE, LONG)
+    bucket.put(SECOND, b'{"verb": 1}', video(2))
+    assert invoke({"mode": "bulk"})["rejected_lines"] == 3
+    capsys.readouterr()
+    return bucket
+
+
+def accept(monkeypatch: pytest.MonkeyPatch, accepted: bytes) -> None:
+    """A fix: from now on, this line is a video statement."""
+    monkeypatch.setattr(
+        parse,
+        "decode",
+        lambda line: decode(json.dumps(video(9)).encode() if line == accepted else line),
+    )
+
+
+def listed(capsys: pytest.CaptureFixture[str], *options: str) -> list[tuple[str, int]]:
+    assert main(["rejects", "--json", *options]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body["rejected_lines"] == len(body["lines"]) == sum(body["reasons"].values())
+    return [(one["source_file"], one["source_line"]) for one in body["lines"]]
+
+
+def exported(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_rejected_line_is_listed_with_its_place_and_reason(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rejects"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{loaded.uri(FIRST)} line 2\n" in shown
+    assert "3 rejected lines" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
+    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
+    assert listed(capsys) == [(first, 2), (first, 3), (second, 1)]
+
+
+def test_they_can_be_chosen_by_section_reason_and_source(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
+    assert listed(capsys, "--section", "2002") == [(second, 1)]
+    assert listed(capsys, "--section", "02002") == [(second, 1)]
+    assert listed(capsys, "--source", first) == [(first, 2), (first, 3)]
+    assert listed(capsys, "--reason", "ACTOR") == [(second, 1)]
+    assert listed(capsys, "--reason", "100%s 'of'") == []
+
+
+def test_they_are_read_page_by_page(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejected, "PAGE_LINES", 1)
+    assert len(listed(capsys)) == 3
+
+
+def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
+    loaded: Bucket,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+) -> None:
+    accept(monkeypatch, BAD_LINE)
+    assert main(["rejects", "--reload"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 objects loaded again: 3 lines were rejected, 2 are now" in said
+    assert listed(capsys) == [(loaded.uri(FIRST), 3), (loaded.uri(SECOND), 1)]
+    assert ask("SELECT count() FROM video_statements") == [[3]]
+    # The row is still there: only reading tells that it no longer counts.
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[3]]
+
+
+def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = tmp_path / "bundle.jsonl"
+    bundle.write_bytes(json.dumps(video(1)).encode() + b"\n" + BAD_LINE + b"\n" + LONG + b"\n")
+    assert main(["event", str(bundle)]) == 0
+    assert main(["rejects", "--export", str(tmp_path / "lines.jsonl")]) == 0
+    whole = [(one["source_line"], len(one["line"])) for one in exported(tmp_path / "lines.jsonl")]
+    assert whole == [(2, len(BAD_LINE)), (3, 10_000)]
+    accept(monkeypatch, BAD_LINE)
+    assert main(["rejects", "--reload"]) == 0
+    capsys.readouterr()
+    assert listed(capsys) == [(f"file://{bundle}", 3)]
+
+
+def test_lines_of_a_version_that_was_replaced_do_not_count(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
+) -> None:
+    loaded.put(FIRST, video(1), video(3))
+    assert invoke({"mode": "bulk"})["success"]
+    capsys.readouterr()
+    assert listed(capsys) == [(loaded.uri(SECOND), 1)]
+
+
+def test_lines_of_an_object_that_failed_count(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
+) -> None:
+    # No line is a statement, so that the ledger does not know this version.
+    loaded.put(FIRST, BAD_LINE)
+    loaded.put("section/1/new.jsonl", BAD_LINE)
+    assert not invoke({"mode": "bulk"})["success"]
+    capsys.readouterr()
+    # Those of the first version count too: it is what is stored of the object.
+    assert sorted(listed(capsys)) == [
+        (loaded.uri("section/1/new.jsonl"), 1),
+        *((loaded.uri(FIRST), line) for line in (1, 2, 3)),
+        (loaded.uri(SECOND), 1),
+    ]
+
+
+def test_an_export_has_the_whole_line_and_only_its_owner_can_read_it(
+    loaded: Bucket, tmp_path: Path
+) -> None:
+    path = tmp_path / "rejected.jsonl"
+    assert main(["rejects", "--export", str(path)]) == 0
+    lines = exported(path)
+    assert [one["line"] for one in lines] == [BAD_LINE.decode(), LONG.decode(), '{"verb": 1}']
+    assert all(one["whole"] and not one["why"] for one in lines)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_so(
+    loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
+) -> None:
+    if gone:
+        loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    else:
+        loaded.put(FIRST, b"another", b"version", b"of it")
+    path = tmp_path / "rejected.jsonl"
+    assert main(["rejects", "--section", "2001", "--export", str(path)]) == 0
+    short, long = exported(path)
+    assert (short["line"], short["whole"]) == (BAD_LINE.decode(), True)
+    assert (long["line"], long["whole"]) == ("x" * 4096, False)
+    assert ("does not exist" if gone else "uploaded again") in long["why"]
+    assert "1 of them not whole" in capsys.readouterr().err
+
+
+def test_a_line_that_is_not_utf_8_is_exported_in_base64(
+    bucket: Bucket, invoke: Invoke, tmp_path: Path
+) -> None:
+    bucket.put(FIRST, video(1), b"\xff\xfe")
+    invoke({"mode": "bulk"})
+    path = tmp_path / "rejected.jsonl"
+    assert main(["rejects", "--export", str(path)]) == 0
+    [one] = exported(path)
+    assert one["line_base64"] == "//4="
+
+
+def test_a_line_that_must_not_be_kept_is_not_exported(
+    loaded: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "xapi_etl_processor.storage.learners.Learners.may_keep", lambda _, line: line != BAD_LINE
+    )
+    path = tmp_path / "rejected.jsonl"
+    assert main(["rejects", "--section", "2001", "--export", str(path)]) == 0
+    withheld, other = exported(path)
+    assert (withheld["line"], withheld["whole"]) == (None, False)
+    assert other["line"] == LONG.decode()
+
+
+def test_an_object_that_cannot_be_loaded_again_is_named(
+    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    assert main(["rejects", "--reload"]) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 2 objects loaded again" in out
+    assert f"{loaded.uri(FIRST)} does not exist" in err
+
+
+def test_an_export_that_cannot_be_written_says_so(
+    loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rejects", "--export", str(tmp_path / "no" / "folder")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_without_rejected_lines_it_says_so(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rejects"]) == 0
+    assert capsys.readouterr().out == "no rejected lines\n"
+
+
+def test_the_page_has_the_query_that_tells_which_lines_count() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    assert rejected.CURRENT.format(database="xapi_analytics") in page

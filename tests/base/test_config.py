@@ -1,0 +1,238 @@
+"""Settings: their variables, defaults, limits and error messages."""
+
+import dataclasses
+import re
+
+import pytest
+
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ConfigurationError
+
+HOST = {"CLICKHOUSE_HOST": "ch.example.org"}
+
+
+def test_a_host_alone_is_enough() -> None:
+    assert Settings.from_env(HOST) == Settings(
+        clickhouse_host="ch.example.org",
+        clickhouse_port=9000,
+        clickhouse_database="xapi_analytics",
+        clickhouse_username="default",
+        clickhouse_password="",
+        clickhouse_password_secret_arn="",
+        clickhouse_secure=False,
+        clickhouse_ca_certs="",
+        clickhouse_cluster="",
+        clickhouse_wake_seconds=120,
+        bucket="",
+        other_buckets=(),
+        bucket_owner="",
+        prefix="section/",
+        queue_url="",
+        dead_letter_queue_url="",
+        environment="dev",
+        batch_rows=10_000,
+        log_level="INFO",
+    )
+
+
+def test_every_variable_reaches_its_field() -> None:
+    environ = {
+        "CLICKHOUSE_HOST": "10.0.0.7",
+        "CLICKHOUSE_PORT": "19000",
+        "CLICKHOUSE_DATABASE": "lake_2",
+        "CLICKHOUSE_USERNAME": "loader",
+        "CLICKHOUSE_PASSWORD": "s3cret",
+        "CLICKHOUSE_PASSWORD_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:1:secret:x",
+        "CLICKHOUSE_SECURE": "true",
+        "CLICKHOUSE_CA_CERTS": "/var/task/ca.pem",
+        "CLICKHOUSE_CLUSTER": "pair",
+        "CLICKHOUSE_WAKE_SECONDS": "90",
+        "S3_XAPI_BUCKET_NAME": "xapi-prod",
+        "S3_XAPI_PREFIX": "exports/section/",
+        "S3_XAPI_OTHER_BUCKETS": "xapi-old, xapi-older",
+        "S3_XAPI_BUCKET_OWNER": "123456789012",
+        "SQS_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/q",
+        "SQS_DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/dead",
+        "BACKFILL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/history",
+        "BACKFILL_CONCURRENCY": "20",
+        "ENVIRONMENT": "prod",
+        "BATCH_ROWS": "500",
+        "LEARNER_IDS": "pseudonyms",
+        "LEARNER_KEY": "k" * 32,
+        "LEARNER_KEY_SECRET_ARN": "arn:key",
+        "REJECTED_DAYS": "30",
+        "LOG_LEVEL": "DEBUG",
+    }
+    assert environ.keys() == {item.metadata["env"] for item in dataclasses.fields(Settings)}
+    assert Settings.from_env(environ) == Settings(
+        clickhouse_host="10.0.0.7",
+        clickhouse_port=19000,
+        clickhouse_database="lake_2",
+        clickhouse_username="loader",
+        clickhouse_password="s3cret",
+        clickhouse_password_secret_arn="arn:aws:secretsmanager:us-east-1:1:secret:x",
+        clickhouse_secure=True,
+        clickhouse_ca_certs="/var/task/ca.pem",
+        clickhouse_cluster="pair",
+        clickhouse_wake_seconds=90,
+        bucket="xapi-prod",
+        prefix="exports/section/",
+        other_buckets=("xapi-old", "xapi-older"),
+        bucket_owner="123456789012",
+        queue_url="https://sqs.us-east-1.amazonaws.com/1/q",
+        dead_letter_queue_url="https://sqs.us-east-1.amazonaws.com/1/dead",
+        backfill_queue_url="https://sqs.us-east-1.amazonaws.com/1/history",
+        backfill_concurrency=20,
+        environment="prod",
+        batch_rows=500,
+        learner_ids="pseudonyms",
+        learner_key="k" * 32,
+        learner_key_secret_arn="arn:key",
+        rejected_days=30,
+        log_level="DEBUG",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [("exports", "exports/"), ("/exports/a", "exports/a/"), ("exports/", "exports/")]
+    + [("/", ""), ("", "section/")],
+)
+def test_a_prefix_is_a_folder(text: str, prefix: str) -> None:
+    assert Settings.from_env({**HOST, "S3_XAPI_PREFIX": text}).prefix == prefix
+
+
+@pytest.mark.parametrize("environ", [{}, {"CLICKHOUSE_HOST": ""}, {"CLICKHOUSE_HOST": "  "}])
+def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="^CLICKHOUSE_HOST is not set"):
+        Settings.from_env(environ)
+
+
+@pytest.mark.check("S8")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CLICKHOUSE_PORT", "native"),
+        ("CLICKHOUSE_PORT", "0"),
+        ("CLICKHOUSE_PORT", "-9000"),
+        ("CLICKHOUSE_PORT", "65536"),
+        ("CLICKHOUSE_PORT", "9000.0"),
+        ("CLICKHOUSE_PORT", "٩٠٠٠"),
+        ("CLICKHOUSE_SECURE", "maybe"),
+        ("CLICKHOUSE_DATABASE", "xapi-analytics"),
+        ("CLICKHOUSE_DATABASE", "x; DROP DATABASE y"),
+        ("CLICKHOUSE_DATABASE", "1st"),
+        ("CLICKHOUSE_DATABASE", "été"),
+        ("BATCH_ROWS", "0"),
+        ("BATCH_ROWS", "20_000"),
+        ("BATCH_ROWS", "many"),
+        ("BATCH_ROWS", "1000001"),
+        ("BATCH_ROWS", "9" * 5000),
+        ("S3_XAPI_BUCKET_OWNER", "12345678901"),
+        ("S3_XAPI_BUCKET_OWNER", "1234567890123"),
+        ("LOG_LEVEL", "LOUD"),
+        ("LEARNER_IDS", "hashed"),
+        ("REJECTED_DAYS", "0"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable} is ") as caught:
+        Settings.from_env({**HOST, variable: value})
+    assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "highest"),
+    [
+        ("CLICKHOUSE_PORT", 65_535),
+        ("BATCH_ROWS", 1_000_000),
+    ],
+)
+def test_the_highest_value_is_accepted_and_the_next_is_not(variable: str, highest: int) -> None:
+    settings = Settings.from_env({**HOST, variable: str(highest)})
+    assert highest in dataclasses.astuple(settings)
+    with pytest.raises(ConfigurationError, match=f"largest possible value is {highest}"):
+        Settings.from_env({**HOST, variable: str(highest + 1)})
+
+
+@pytest.mark.parametrize(
+    ("text", "secure"),
+    [("1", True), ("TRUE", True), ("yes", True), ("on", True)]
+    + [("0", False), ("False", False), ("no", False), ("off", False), ("", False)],
+)
+def test_secure_accepts_the_usual_words_for_true_and_false(text: str, secure: bool) -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
+    assert settings.clickhouse_secure is secure
+    assert settings.clickhouse_port == (9440 if secure else 9000)
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_may_be_in_any_case(level: str) -> None:
+    assert Settings.from_env({**HOST, "LOG_LEVEL": level}).log_level == level.upper()
+
+
+def test_tls_does_not_change_a_port_that_is_set() -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": "true", "CLICKHOUSE_PORT": "9000"})
+    assert settings.clickhouse_port == 9000
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    empty = {item.metadata["env"]: "" for item in dataclasses.fields(Settings)}
+    assert Settings.from_env({**empty, **HOST}) == Settings.from_env(HOST)
+
+
+@pytest.mark.check("S4")
+def test_the_password_is_in_no_repr_and_no_error() -> None:
+    environ = {**HOST, "CLICKHOUSE_PASSWORD": "hunter2"}
+    settings = Settings.from_env(environ)
+    assert settings.clickhouse_password == "hunter2"
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({**environ, "CLICKHOUSE_PORT": "x"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.check("S4")
+@pytest.mark.parametrize("password", [" s3cret ", " ", "s3cret\n"])
+def test_a_password_keeps_its_blanks(password: str) -> None:
+    settings = Settings.from_env({**HOST, "CLICKHOUSE_PASSWORD": password})
+    assert settings.clickhouse_password == password
+
+
+def test_empty_names_between_commas_are_no_buckets() -> None:
+    """An empty name would be asked for."""
+    settings = Settings.from_env({**HOST, "S3_XAPI_OTHER_BUCKETS": " older,, oldest ,"})
+    assert settings.other_buckets == ("older", "oldest")
+
+
+def test_blanks_around_any_other_value_are_dropped() -> None:
+    padded = {"CLICKHOUSE_HOST": " ch.example.org ", "CLICKHOUSE_PORT": " 19000\n"}
+    settings = Settings.from_env({**padded, "S3_XAPI_BUCKET_NAME": "\tbundles"})
+    assert settings == Settings("ch.example.org", clickhouse_port=19_000, bucket="bundles")
+
+
+def test_settings_are_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings.from_env(HOST).clickhouse_host = "other"  # type: ignore[misc]  # is tested
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ch.example.org:9440", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=9440"),
+        ("https://ch.example.org:8443/", "use the name alone, CLICKHOUSE_HOST=ch.example.org"),
+        ("clickhouse://loader@ch.example.org", "CLICKHOUSE_HOST=ch.example.org"),
+        ("ch.example.org/xapi", "CLICKHOUSE_HOST=ch.example.org"),
+    ],
+)
+def test_a_host_that_is_more_than_a_name_is_refused_with_the_right_spelling(
+    text: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        Settings.from_env({"CLICKHOUSE_HOST": text})
+
+
+@pytest.mark.parametrize("text", ["ch", "ch.example.org", "10.0.0.7", "::1", "2001:db8::7"])
+def test_names_and_addresses_are_hosts(text: str) -> None:
+    assert Settings.from_env({"CLICKHOUSE_HOST": text}).clickhouse_host == text

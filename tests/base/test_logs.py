@@ -1,0 +1,232 @@
+"""What is logged and measured, and what never is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import Bucket, Invoke
+from tests.support.samples import notification, sqs, video
+from xapi_etl_processor import lambda_function
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ConfigurationError, Defect, EventFailed
+from xapi_etl_processor.lambda_function import handler
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+CANARY = "canary-7f3a9"
+
+pytestmark = pytest.mark.usefixtures("logged_to_standard_output")
+
+
+def printed(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The lines of the log, each a JSON object."""
+    return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one line in CloudWatch's embedded metric format."""
+    (found,) = (line for line in lines if "_aws" in line)
+    return found
+
+
+def test_metrics_have_environment_and_mode_as_their_only_dimensions(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2), b"bad")
+    invoke(notification(bucket.name, KEY))
+    found = metrics(printed(capfd))
+    (directive,) = found["_aws"]["CloudWatchMetrics"]
+    assert directive["Dimensions"] == [["environment", "processing_mode"]]
+    assert {metric["Name"] for metric in directive["Metrics"]} == {
+        "events_processed",
+        "video_events_processed",
+        "rejected_lines",
+        "timestamps_replaced",
+        "dead_letters",
+        "success",
+    }
+    assert (found["environment"], found["processing_mode"]) == ("test", "event")
+    assert (found["events_processed"], found["video_events_processed"]) == ([2], [2])
+    assert (found["rejected_lines"], found["success"]) == ([1], [1])
+
+
+def test_a_failure_is_measured_and_logged_as_a_failure(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EventFailed):
+        invoke(notification(bucket.name, "section/1/video/gone.jsonl"))
+    lines = printed(capfd)
+    assert metrics(lines)["success"] == [0]
+    (error,) = (line for line in lines if line.get("level") == "ERROR")
+    assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
+
+
+@pytest.mark.parametrize(("body", "success"), [(b"\n", 1), (b"\x1f\x8b no gzip", 0)])
+def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str], body: bytes, success: int
+) -> None:
+    """It answers, so Lambda counts no error: only this metric can raise the alarm."""
+    bucket.put(KEY, body=body)
+    assert invoke({"mode": "bulk"})["success"] is bool(success)
+    assert metrics(printed(capfd))["success"] == [success]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
+@pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
+def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    gone: tuple[str, ...],
+    success: int,
+) -> None:
+    """To Lambda it is a success, so only this metric can raise the alarm."""
+    names = {name: f"section/1/video/{name}.jsonl" for name in ("one", "two")}
+    for number, name in enumerate(names.keys() - gone):
+        bucket.put(names[name], video(number))
+    invoke(sqs(**{name: notification(bucket.name, key) for name, key in names.items()}))
+    lines = printed(capfd)
+    assert metrics(lines)["success"] == [success]
+    (ended,) = (line for line in lines if "summary" in line)
+    assert ended["level"] == ("INFO" if success else "ERROR")
+
+
+@pytest.mark.parametrize(
+    ("payload", "mode"),
+    [({"health_check": True}, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")],
+)
+def test_every_invocation_is_measured_with_its_mode(
+    invoke: Invoke, capfd: pytest.CaptureFixture[str], payload: dict[str, Any], mode: str
+) -> None:
+    answer = invoke(payload)
+    found = metrics(printed(capfd))
+    assert found["processing_mode"] == mode
+    assert found["success"] == [int(answer.status == 200)]
+
+
+def test_timestamps_that_statements_lack_are_counted_in_log_and_metrics(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), video(2, timestamp=None), video(3, timestamp="soon"))
+    invoke(notification(bucket.name, KEY))
+    lines = printed(capfd)
+    (line,) = (line for line in lines if line.get("level") == "INFO")
+    assert line["summary"]["timestamps_replaced"] == 2
+    assert metrics(lines)["timestamps_replaced"] == [2]
+
+
+def test_a_log_line_has_request_mode_section_and_counts(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    (line,) = (line for line in printed(capfd) if line.get("level") == "INFO")
+    assert (line["request_id"], line["processing_mode"]) == ("request-1", "event")
+    assert (line["section_id"], line["environment"]) == (2001, "test")
+    assert line["summary"]["files_processed"] == 1
+
+
+@pytest.mark.slow
+def test_one_invocation_leaves_nothing_in_the_log_of_the_next(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    capfd.readouterr()
+    invoke({"health_check": True})
+    (line,) = (line for line in printed(capfd) if line.get("level") == "INFO")
+    assert "section_id" not in line
+
+
+def test_a_raised_error_is_logged_too_without_what_was_logged_before(
+    bucket: Bucket,
+    invoke: Invoke,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    capfd.readouterr()
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(ConfigurationError):
+        handler({"mode": "bulk"})
+    lines = printed(capfd)
+    (error,) = (line for line in lines if line.get("level") == "ERROR")
+    assert "LOG_LEVEL is 'LOUD'" in error["error"]
+    assert "section_id" not in error
+    assert metrics(lines)["success"] == [0]
+
+
+def test_a_message_that_names_no_object_is_in_the_summary(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = bucket.put(KEY, video(1))
+    invoke(sqs(good=notification(bucket.name, key), poison="not JSON"))
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert (ended["summary"]["success"], ended["summary"]["files_failed"]) == (False, 0)
+    assert ended["summary"]["failures"] == [
+        {"key": "message poison", "error": "the SQS message body is not JSON"}
+    ]
+
+
+def test_the_log_has_no_list_of_all_objects(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"section/1/report-{n}.csv" for n in range(2)]
+    assert len(invoke(notification(bucket.name, *names))["files"]) == 2
+    (ended,) = (line for line in printed(capfd) if "summary" in line)
+    assert ended["summary"]["files_ignored"] == 2
+    assert "files" not in ended["summary"]
+
+
+@pytest.mark.slow
+def test_a_failed_connection_is_logged_once_and_without_a_traceback(
+    invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver logs one too, by itself."""
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert invoke({"health_check": True}, seconds_left=2).status == 503
+    assert [r.name for r in caplog.records if r.name.startswith("clickhouse_driver")] == []
+
+
+def test_objects_that_are_not_bundles_are_named_in_a_warning(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At most twenty of them, whatever else a bucket's notifications name."""
+    names = [f"section/1/report-{n:02}.csv" for n in range(25)]
+    assert invoke(notification(bucket.name, *names))["files_ignored"] == 25
+    (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
+    assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
+
+
+@pytest.mark.check("S10")
+def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
+    settings: Settings, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda logs what is raised, with its cause and context."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError(CANARY)
+
+    monkeypatch.setattr(lambda_function, "parse_payload", fail)
+    with pytest.raises(
+        Defect, match=r"^ZeroDivisionError at .*test_logs\.py:\d+: report"
+    ) as caught:
+        handler({"bucket": "b", "key": "k"})
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
+    assert CANARY not in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_handler_of_lambdas_own_does_not_log_a_line_again() -> None:
+    code = (
+        "import logging; logging.basicConfig()\n"
+        "from xapi_etl_processor.telemetry import logger; logger.warning('said once')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout + done.stderr).count("said once") == 1

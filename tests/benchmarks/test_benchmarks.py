@@ -1,0 +1,164 @@
+"""What `make bench` makes of its measurements. The measurements themselves are in no test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from benchmarks import data, ratios, static_s3
+from benchmarks.costs import Way
+from benchmarks.listing import Keys, answer
+from benchmarks.rounds import Figure, Group, Result, Row, measured
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import parse
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Source("s3://bucket/key", "etag", "2001", 0, 0)
+
+
+def row(**more: object) -> Row:
+    figures = {"ours": Figure("ours", "cpu", 1000), "yardstick": Figure("theirs", "cpu", 1000)}
+    return Row(**{"key": "a", "about": "a", "unit": "ms", **figures, **more})  # type: ignore[arg-type]
+
+
+def found(ratio: float, key: str = "a") -> Result:
+    return Result(row(key=key), ratio, 1.0, ratio)
+
+
+def series(*seconds: float) -> Callable[[], dict[str, float]]:
+    left = iter(seconds)
+    return lambda: {"cpu": next(left)}
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios_and_the_first_round_does_not_count() -> None:
+    """The machine is twice as slow in the third round, which the ratio does not see."""
+    trials = {"ours": series(90, 1, 2, 3), "theirs": series(1, 2, 4, 3)}
+    [result] = measured(Group("group", trials, (row(most_ratio=0.5),), 3))
+    assert (result.ours, result.yardstick, result.ratio) == (2000, 3000, 0.5)
+    assert result.meets_its_aim is True
+
+
+def test_an_aim_is_missed_if_the_figure_or_the_ratio_is_above_it() -> None:
+    assert Result(row(), 5, 10, 0.5).meets_its_aim is None
+    assert Result(row(most=5, most_ratio=0.5), 5, 10, 0.5).meets_its_aim is True
+    assert Result(row(most=4), 5, 10, 0.5).meets_its_aim is False
+    assert Result(row(most=5, most_ratio=0.4), 5, 10, 0.5).meets_its_aim is False
+
+
+def test_trials_take_turns_in_being_first() -> None:
+    order: list[str] = []
+
+    def trial(name: str) -> dict[str, float]:
+        order.append(name)
+        return {"cpu": 1.0}
+
+    trials = {"ours": partial(trial, "o"), "theirs": partial(trial, "t")}
+    measured(Group("group", trials, (row(),), 2))
+    assert "".join(order) == "ottoot"
+
+
+def test_a_ratio_that_is_a_third_worse_is_slower_and_one_that_is_a_quarter_worse_is_not() -> None:
+    assert ratios.slower([found(1.34)], {"a": 1.0}) == ["a"]
+    assert ratios.slower([found(1.25)], {"a": 1.0}) == []
+    assert ratios.slower([found(9.0, key="new")], {"a": 1.0}) == []
+    assert ratios.slower([Result(row(compared=False), 9.0, 1.0, 9.0)], {"a": 1.0}) == []
+
+
+def test_what_seems_slower_is_measured_again_up_to_twice() -> None:
+    tries = iter([[found(2.0), found(9.0, "b")], [found(1.1), found(9.0, "b")]])
+    before = {"a": 1.0, "b": 1.0}
+    results = ratios.confirmed([found(3.0), found(1.0, "b")], lambda: next(tries), before)
+    assert [result.ratio for result in results] == [1.1, 1.0]
+    tries = iter([[found(2.0)], [found(2.5)]])
+    [result] = ratios.confirmed([found(3.0)], lambda: next(tries), before)
+    assert result.ratio == 2.0
+
+
+def test_the_committed_ratios_are_above_zero() -> None:
+    assert all(ratio > 0 for ratio in ratios.committed().values())
+
+
+def test_a_million_statements_cost_what_lambda_charges() -> None:
+    """10 s of processor: at 512 MB 10 * 1769 / 512 = 34.55 s, which are 17.28 GB-seconds."""
+    busy = Way("busy", processor=10, alongside=12)
+    assert busy.seconds(512) == pytest.approx(34.55, abs=0.01)
+    assert busy.dollars(512, "x86_64") == pytest.approx(17.275 * 0.0000166667, rel=1e-3)
+    # Reading takes longer than the processor does.
+    assert busy.seconds(1769) == 12
+    # More memory is no second processor.
+    assert Way("busy", processor=10).seconds(3538) == 10
+
+
+def test_waiting_and_invocations_are_paid_for() -> None:
+    """100,000 invocations cost $0.02; 1 s of processor and 4 s of waiting at 1,769 MB are 5 s."""
+    events = Way("events", processor=1, waiting=4, requests=100_000)
+    assert events.seconds(1769) == 5
+    expected = 5 * 1769 / 1024 * 0.0000133334 + 0.02
+    assert events.dollars(1769, "arm64") == pytest.approx(expected)
+
+
+def test_generated_statements_are_about_videos_and_all_different() -> None:
+    lines = list(islice(data.statements(), 6000))
+    assert len(set(lines)) == 6000
+    assert 1100 < sum(map(len, lines)) / 6000 < 1200
+    assert parse([line.rstrip() for line in lines], 1, SOURCE).counts.video == 6000
+
+
+def test_the_statements_that_are_not_about_videos_are_about_as_long() -> None:
+    video = list(islice(data.statements(), 4000))
+    other = list(data.not_video(iter(video)))
+    assert parse([line.rstrip() for line in other], 1, SOURCE).counts.other == 4000
+    assert sum(map(len, other)) == pytest.approx(sum(map(len, video)), rel=0.02)
+
+
+def test_without_nginx_the_message_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    with (
+        pytest.raises(static_s3.NginxFailed, match="apt-get install nginx"),
+        static_s3.serving(tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--compare"], "--compare needs --small"),
+        (["--write", "--small"], "--write measures everything"),
+    ],
+)
+@pytest.mark.slow
+def test_options_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_made_up_listing_answers_as_s3_does() -> None:
+    keys = Keys(2)
+    every = [keys[number] for number in range(len(keys))]
+    assert len(every) == 2 * 2 * 365 * 24
+    assert every == sorted(every)
+    sections = answer(keys, "section/", 0, "/")
+    assert (sections.keys, sections.groups) == ([], ["section/10000/", "section/10001/"])
+    days = answer(keys, "section/10001/", 2 * 8760, "T")
+    assert (len(days.groups), days.next_start) == (2 * 365, None)
+    assert days.groups[0] == "section/10001/quiz/2025-01-01T"
+    page = answer(keys, "section/10001/", 2 * 8760, "")
+    assert page.keys == every[2 * 8760 : 2 * 8760 + 1000]
+    assert page.next_start == 2 * 8760 + 1000

@@ -1,0 +1,439 @@
+"""A bulk request through the queue: sent, drained, continued, repeated, refused.
+
+Time in the queue is simulated, and the handler, S3, SQS and ClickHouse are real: see
+simulated_queue.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
+from tests.support.backfills import REQUEST, bodies, key, keys_in, refusing
+from tests.support.clocks import Clock
+from tests.support.reader import IDS, ROWS, ids
+from tests.support.samples import notification, video
+from tests.support.simulated_queue import (
+    MINUTE,
+    SimulatedQueue,
+    simulated_backfill,
+    simulated_queue,
+)
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import NothingDone
+from xapi_etl_processor.bulk import queue as sending
+from xapi_etl_processor.bulk.estimate import Estimate
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.outcome import Status
+from xapi_etl_processor.queues import messages
+from xapi_etl_processor.queues import sqs as sqs_calls
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3.listing import Scope
+from xapi_etl_processor.s3.objects import S3Object
+
+LEDGER = "SELECT key, count() FROM processed_files GROUP BY key ORDER BY key"
+
+
+@pytest.fixture
+def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
+    return simulated_backfill(settings, monkeypatch)
+
+
+@pytest.mark.slow
+def test_one_invocation_uploads_and_the_queue_give_the_same_rows(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    rows = "SELECT * EXCEPT (inserted_at, row_version) FROM video_events FINAL ORDER BY ALL"
+    counts = "SELECT key, etag, size, lines, video, other, rejected FROM processed_files FINAL"
+    for number in range(6):
+        lines = [video(100 * number + n) for n in range(number + 1)]
+        bucket.put(key(number, month=1 + number // 3), *lines, b"no statement")
+    bucket.put("section/1/video/é +%2B.jsonl", video(7000))
+    invoke({"mode": "bulk"})
+    expected = ask(rows), ask(f"{counts} ORDER BY key")
+
+    def forget() -> None:
+        for table in ("video_events", "processed_files"):
+            ask(f"TRUNCATE TABLE {table}")
+
+    forget()
+    for name in [row[0] for row in expected[1]]:
+        invoke(notification(bucket.name, name))
+    assert (ask(rows), ask(f"{counts} ORDER BY key")) == expected
+
+    forget()
+    answer = invoke(REQUEST)
+    assert (answer["success"], answer["complete"]) == (True, True)
+    assert (answer["files_found"], answer["files_sent"], answer["files_processed"]) == (7, 7, 0)
+    assert ask(ROWS) == [[0]]
+    backfill.run_until(MINUTE)
+    assert backfill.is_empty
+    assert len(backfill.deliveries) == answer["messages"] == 3
+    assert (ask(rows), ask(f"{counts} ORDER BY key")) == expected
+
+
+@pytest.mark.slow
+def test_what_is_sent_twice_is_stored_once_and_what_is_stored_is_not_sent_again(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put_each(*map(key, range(4)))
+    for _ in range(2):
+        assert invoke(REQUEST)["files_sent"] == 4
+    backfill.run_until(MINUTE)
+    assert ask(ROWS) == [[4]]
+    bucket.put(key(4), video(4))
+    again = invoke(REQUEST)
+    assert (again["files_found"], again["files_skipped"], again["files_sent"]) == (5, 4, 1)
+    assert [keys_in(body) for body in bodies(backfill)] == [[key(4)]]
+
+
+@pytest.mark.slow
+def test_messages_are_sent_month_by_month_whatever_the_section(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue
+) -> None:
+    for section, month in ((1, 2), (1, 11), (2, 2), (2, 3), (30, 11), (30, 1)):
+        bucket.put(f"section/{section}/video/2024-{month:02}-05T00-00-00Z_1.jsonl", video(month))
+    assert invoke(REQUEST)["messages"] == 4
+    sent = [[key.split("/")[1] for key in keys_in(body)] for body in bodies(backfill)]
+    assert sent == [["30"], ["1", "2"], ["2"], ["1", "30"]]
+
+
+@pytest.mark.slow
+def test_force_loads_what_the_ledger_knows_and_counts_it_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(3)))
+    invoke({"mode": "bulk"})
+    answer = invoke({**REQUEST, "force_reprocess": True})
+    assert (answer["files_skipped"], answer["files_sent"]) == (0, 3)
+    backfill.run_until(MINUTE)
+    assert ask(ROWS) == [[6]]
+    assert ask(IDS) == ids(range(3))
+
+
+@pytest.mark.slow
+def test_replace_removes_what_earlier_versions_left_behind(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put(key(1), video(1), video(2))
+    invoke({"mode": "bulk"})
+    bucket.put(key(1), video(1))
+    invoke({**REQUEST, "replace": True})
+    assert [body["backfill"] for body in bodies(backfill)] == [{"replace": True}]
+    backfill.now += 10 * 3600
+    backfill.run_until(backfill.now + MINUTE)
+    assert ask(IDS) == ids(range(1, 2))
+
+
+@pytest.mark.slow
+def test_messages_that_want_different_things_are_right_in_one_invocation(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(3)))
+    invoke({"mode": "bulk"})
+    stored = "SELECT event_id, count() FROM video_events GROUP BY event_id ORDER BY event_id"
+    force = {"force_reprocess": True}
+    wishes: list[tuple[int, dict[str, bool]]] = [(0, {}), (1, force), (2, {}), (2, force)]
+    for number, wish in wishes:
+        record = {
+            "eventSource": "aws:s3",
+            "s3": {"bucket": {"name": bucket.name}, "object": {"key": key(number)}},
+        }
+        backfill.send({"backfill": wish, "Records": [record]})
+    backfill.batch = 10
+    assert backfill.deliver() == []
+    assert [count for _, count in ask(stored)] == [1, 2, 2]
+
+
+@pytest.mark.slow
+def test_history_does_not_delay_what_is_uploaded(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(4)))
+    invoke(REQUEST)
+    live = simulated_queue(settings, monkeypatch)
+    live.notify_of(bucket.name)
+    live.receive()
+    bucket.put(key(9), video(9))
+    assert live.deliver() == []
+    assert ask(IDS) == ids(range(9, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token")
+@pytest.mark.parametrize("seconds", range(10, 115, 15))
+def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: int,
+) -> None:
+    """Each look at the ledger and each call to SQS takes ten seconds."""
+    for module, name, value in (
+        (sending, "PAGE_OBJECTS", 3),
+        (messages, "MESSAGE_OBJECTS", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    clock = Clock()
+    call = sqs_calls._call
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += 10
+        return call(*arguments)
+
+    def time_passes() -> None:
+        clock.now += 10
+
+    monkeypatch.setattr(sqs_calls, "_call", slowly)
+    before_ledger_lookups(clickhouse, time_passes)
+    bucket.put_each(*map(key, range(10)))
+    request: dict[str, Any] | None = REQUEST
+    left: float = seconds
+    sent = []
+    while request:
+        try:
+            answer = invoke(request, seconds_left=left, clock=clock)
+        except NothingDone:
+            left = 200
+            continue
+        assert answer["success"]
+        sent.append(answer["files_sent"])
+        token = answer["continuation_token"]
+        request = {"continuation_token": token} if token else None
+        left = 200
+    clickhouse.hook = lambda *_: None
+    assert sum(sent) >= 10
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(10))
+    assert ask(LEDGER) == [[key(n), 1] for n in range(10)]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(75, caught_by="continuation token; ledger")
+def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 4)
+    bucket.put_each(*map(key, range(9)))
+    invoke({"bucket": bucket.name, "key": key(3)})
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=1)
+        answer = invoke(REQUEST)
+    # 0 and 1 are in the queue; then 2 and 4 were refused; 5 and 6 are there, and will be again.
+    assert sqs_calls.depth(backfill.url)["waiting"] == 2
+    assert (answer["success"], answer["complete"]) == (False, False)
+    assert answer["stop_reason"] == "sending_failed"
+    assert (answer["files_sent"], answer["messages"]) == (2, 1)
+    (failure,) = answer["failures"]
+    assert failure["key"] == key(2)
+    assert failure["error"].startswith(
+        f"{backfill.url} did not take 1 of 2 messages, InternalError: check"
+    )
+    rest = invoke({"continuation_token": answer["continuation_token"]})
+    assert (rest["files_sent"], rest["files_skipped"], rest["complete"]) == (6, 1, True)
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(9))
+    assert ask(ROWS) == [[9]]
+
+
+@pytest.mark.slow
+def test_if_the_second_month_cannot_be_listed_the_token_continues_there(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    bucket.put_each(key(0), key(1, month=2))
+    events = connections(Settings.from_env(os.environ)).s3.boto3.meta.events
+    asked = []
+
+    def fail(**_: Any) -> None:
+        asked.append(1)
+        if len(asked) > 3:
+            raise EndpointConnectionError(endpoint_url="https://s3.example.org")
+
+    # The months; the days and the keys of the first; the days of the second.
+    events.register("before-parameter-build.s3.ListObjectsV2", fail)
+    answer = invoke({**REQUEST, "section_id": 1})
+    assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 1)
+    assert answer["stop_reason"] == "listing_failed"
+    events.unregister("before-parameter-build.s3.ListObjectsV2", fail)
+    rest = invoke({"continuation_token": answer["continuation_token"]})
+    assert (rest["files_sent"], rest["complete"]) == (1, True)
+    backfill.run_until(MINUTE)
+    assert ask(IDS) == ids(range(2))
+
+
+def denied(operation: str, url: str, part: list[dict[str, Any]]) -> Any:
+    from botocore.exceptions import ClientError
+
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
+
+
+@pytest.mark.parametrize("cause", ["denied", "missing"])
+def test_a_queue_that_takes_nothing_is_named_with_the_reason(
+    bucket: Bucket,
+    invoke: Invoke,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+) -> None:
+    bucket.put_each(key(1))
+    if cause == "denied":
+        monkeypatch.setattr(sqs_calls, "_call", denied)
+        reason = "AccessDenied"
+    else:
+        monkeypatch.setenv("BACKFILL_QUEUE_URL", f"{backfill.url}-gone")
+        reason = "NonExistentQueue"
+    with pytest.raises(NothingDone, match=rf"1 of 1 messages, .*{reason}.*sqs:SendMessage"):
+        invoke(REQUEST)
+
+
+@pytest.mark.slow
+def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
+    bucket: Bucket,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    bucket.put_each(*map(key, range(6)))
+    asked = []
+
+    def second_look_fails() -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            raise RuntimeError("Code: 241. DB::Exception: Memory limit exceeded")
+
+    before_ledger_lookups(clickhouse, second_look_fails)
+    answer = invoke(REQUEST)
+    clickhouse.hook = lambda *_: None
+    assert (answer["success"], answer["files_sent"]) == (False, 3)
+    assert "code 241" in answer["failures"][0]["error"]
+    assert invoke({"continuation_token": answer["continuation_token"]})["files_sent"] == 3
+
+
+@pytest.mark.slow
+def test_messages_are_filled_across_pages(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
+    bucket.put_each(*map(key, range(10)))
+    assert invoke(REQUEST)["messages"] == 3
+    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
+
+
+@pytest.mark.slow
+def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(sending, "HELD_OBJECTS", 6)
+    bucket.put_each(*map(key, range(20)))
+    invoke({"mode": "bulk"})
+    settings = Settings.from_env(os.environ)
+    run = Run(settings, connections(settings), "bulk")
+    taken = 0
+
+    def objects() -> Iterator[S3Object]:
+        nonlocal taken
+        for obj in listing.listing(run.connections.s3, Scope(bucket.name, "section/")):
+            taken += 1
+            yield obj
+
+    for number, outcome in enumerate(sending.send(objects(), run, Estimate(5)), 1):
+        assert outcome.status is Status.SKIPPED
+        assert taken - number < 2
+
+    for new in (5, 13):
+        bucket.put(key(new), video(100 + new))
+    taken = 0
+    given: list[Status] = []
+    for outcome in sending.send(objects(), run, Estimate(5)):
+        given.append(outcome.status)
+        assert taken - len(given) < 6 + 2
+    assert [n for n, status in enumerate(given) if status is Status.SENT] == [5, 13]
+    assert [keys_in(body) for body in bodies(backfill)] == [[key(5)], [key(13)]]
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue
+) -> None:
+    for number in range(3):
+        bucket.put(key(number, month=number + 1), body=b"x" * 120_000)
+    answer = invoke({**REQUEST, "dry_run": True})
+    assert (answer["files_found"], answer["files_sent"], answer["messages"]) == (3, 3, 3)
+    assert answer["bytes_found"] == answer["bytes_sent"] == 360_000
+    assert answer["files"] == [key(n, month=n + 1) for n in range(3)]
+    assert answer["engine"] == "queue"
+    assert bodies(backfill) == []
+
+
+def test_without_a_queue_the_request_is_answered_with_400_and_how_to_get_one(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put_each(key(1))
+    for request in (REQUEST, {**REQUEST, "dry_run": True}):
+        answer = invoke(request)
+        assert answer.status == 400
+        assert answer["error"].startswith(
+            'engine is "queue", but BACKFILL_QUEUE_URL is not set: it is the output'
+        )
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        ({"engine": "spark"}, 'engine is \'spark\': use "function" or "queue"'),
+        ({"engine": True}, "engine is True: use"),
+        ({"engine": ["queue"]}, "engine is a list: use"),
+        ({"engine": "queue", "verify": True}, 'engine "queue" does not go with verify'),
+    ],
+)
+def test_another_engine_is_answered_with_400(
+    invoke: Invoke, backfill: SimulatedQueue, request_: dict[str, Any], error: str
+) -> None:
+    answer = invoke({"mode": "bulk", **request_})
+    assert answer.status == 400
+    assert answer["error"].startswith(error)
+
+
+def test_the_command_line_sends_too_and_names_what_is_missing(
+    bucket: Bucket,
+    backfill: SimulatedQueue,
+    own_stream: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(key(1))
+    assert main(["bulk", "--engine", "queue"]) == 0
+    assert json.loads(capsys.readouterr().out)["files_sent"] == 1
+    monkeypatch.delenv("BACKFILL_QUEUE_URL")
+    assert main(["bulk", "--engine", "queue"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "BACKFILL_QUEUE_URL is not set" in said.err

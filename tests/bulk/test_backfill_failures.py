@@ -1,0 +1,135 @@
+"""Messages of a backfill that fail: their objects, too little time, an outage.
+
+Time in the queue is simulated, and the handler, S3, SQS and ClickHouse are real: see
+simulated_queue.py.
+"""
+
+from __future__ import annotations
+
+import json
+from operator import sub
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.backfills import REQUEST, key, keys_in
+from tests.support.clocks import Clock
+from tests.support.reader import IDS, ROWS, ids
+from tests.support.samples import notification, video
+from tests.support.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.queues import sqs
+
+
+@pytest.fixture
+def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
+    return simulated_backfill(settings, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="the ledger, since the first delivery")
+@pytest.mark.parametrize("force", [False, True])
+def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
+) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(*map(key, range(20)))
+    invoke({**REQUEST, "force_reprocess": force})
+    bucket.client.delete_object(Bucket=bucket.name, Key=key(5))
+    backfill.run_until(30 * MINUTE)
+    assert backfill.is_empty
+    assert ask(ROWS) == [[19]]
+    (letter,) = backfill.dead_letters()
+    body = json.loads(letter["Body"])
+    assert keys_in(body) == [key(5)]
+    assert body["backfill"] == ({"force_reprocess": True} if force else {})
+    assert f"{bucket.uri(key(5))} does not exist" in backfill.reasons()[0]
+    assert len(backfill.deliveries) == 5
+
+    bucket.put(key(5), video(5))
+    backfill.send(letter["Body"])
+    backfill.run_until(31 * MINUTE)
+    assert ask(IDS) == ids(range(20))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(76, caught_by="the ledger, since the first delivery")
+def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stays in the queue: Lambda stops a chain of about 16 messages that the function sends."""
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    bucket.put_each(*map(key, range(30)))
+    invoke({**REQUEST, "force_reprocess": True})
+    monkeypatch.setattr(sqs, "send", None)
+    clock = Clock()
+
+    def each_insert_takes_six_seconds(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events (" in sql:
+            clock.now += 6
+
+    clickhouse.hook = each_insert_takes_six_seconds
+    while not backfill.is_empty:
+        backfill.deliver(seconds_left=36, clock=clock)
+        backfill.now = backfill.next_visible()
+        assert len(backfill.deliveries) <= 30
+    clickhouse.hook = lambda *_: None
+    assert len(backfill.deliveries) > 3
+    assert max(map(sub, backfill.deliveries[1:], backfill.deliveries)) < 2 * MINUTE
+    assert ask(IDS) == ids(range(30))
+    assert ask(ROWS) == [[30]]
+    assert backfill.dead_count() == 0
+
+
+@pytest.mark.slow
+def test_a_message_of_the_backfill_waits_out_an_outage(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    backfill: SimulatedQueue,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each(*map(key, range(3)))
+    invoke(REQUEST)
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    backfill.run_until(46 * MINUTE)
+    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
+    assert backfill.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+    backfill.run_until(56 * MINUTE)
+    assert ask(IDS) == ids(range(3))
+    assert (backfill.is_empty, backfill.dead_count()) == (True, 0)
+
+
+@pytest.mark.slow
+def test_the_first_delivery_of_a_forced_message_loads_what_another_one_has_loaded(
+    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+) -> None:
+    """Two messages about one object in one batch, as dead letters that were moved back."""
+    ask("SYSTEM STOP MERGES video_events")
+    bucket.put_each(key(0))
+    backfill.batch = 10
+    forced = json.dumps(
+        {
+            "backfill": {"force_reprocess": True},
+            "Records": notification(bucket.name, key(0), key(1))["Records"],
+        }
+    )
+    backfill.send(forced)
+    backfill.deliver()
+    assert ask(ROWS) == [[1]]
+    backfill.now = backfill.next_visible()
+    backfill.deliver()
+    assert ask(ROWS) == [[1]], "it was loaded since the first delivery"
+    backfill.now = backfill.next_visible()
+    backfill.send(forced)
+    backfill.deliver()
+    assert ask(ROWS) == [[2]], "the second message wants it anew"

@@ -1,0 +1,218 @@
+"""Bulk mode stops in time, and a token continues the same request where it stopped."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, until_complete
+from tests.support.clocks import Clock, run_out_of_time_after
+from tests.support.samples import video
+from xapi_etl_processor import common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import NothingDone
+from xapi_etl_processor.modes import bulk
+from xapi_etl_processor.run import connections
+from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.xapi.parse import parse
+
+COUNT = "SELECT count() FROM video_events"
+
+
+@pytest.mark.slow
+@pytest.mark.fault(49, caught_by="continuation token")
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_when_time_runs_out_a_token_resumes_where_it_stopped(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,
+) -> None:
+    monkeypatch.setattr(bulk, "PAGE_OBJECTS", 7)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 7)
+    bucket.put_each(*(f"section/1/video/{number:03}.jsonl" for number in range(60)))
+    request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
+    seen, rounds = 0, 0
+    clock = Clock()
+
+    def time_passes() -> None:
+        # Not while an insert runs, which would have no time left.
+        clock.now += 10
+
+    before_ledger_lookups(clickhouse, time_passes)
+    while True:
+        answer = invoke(request, seconds_left=40, clock=clock)
+        seen += answer["files_found"]
+        rounds += 1
+        assert answer["success"] is True
+        assert answer["complete"] is (answer["continuation_token"] is None)
+        if answer["complete"]:
+            break
+        request = {"continuation_token": answer["continuation_token"]}
+    assert rounds > 1
+    assert seen == 60
+    if not dry_run:
+        assert ask(COUNT) == [[60]]
+        assert ask("SELECT count() FROM processed_files") == [[60]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(12, 49, caught_by="continuation token")
+def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "500")
+    bucket.put_each("section/1/video/a.jsonl")
+    # Several chunks, and so several batches.
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    answer = invoke({"section_id": 1}, clock=clock)
+    assert (answer["success"], answer["complete"]) == (True, False)
+    assert answer["stop_reason"] == "out_of_time"
+    assert (answer["files_processed"], answer["files_failed"], answer["failures"]) == (1, 0, [])
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 1)
+    assert ask(f"{COUNT} FINAL") == [[3000]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(36, 49, caught_by="a failed insert is never an ordinary pause")
+def test_a_pause_whose_rows_are_not_stored_is_a_failure(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put_each("section/1/video/a.jsonl")
+    assert invoke({"section_id": 1})["files_processed"] == 1
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(1, 3000)))
+    clock = Clock()
+
+    def parse_slowly(*arguments: Any) -> Any:
+        clock.now += 16
+        return parse(*arguments)
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events (" in sql:
+            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
+
+    clickhouse.hook = refuse
+    monkeypatch.setattr(common, "parse", parse_slowly)
+    answer = invoke({"section_id": 1}, clock=clock)
+    assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, False, 1)
+    assert answer["stop_reason"] == "insert_failed"
+    (failure,) = answer["failures"]
+    assert failure["key"] == "section/1/video/b.jsonl"
+    assert "table is missing" in failure["error"]
+    clickhouse.hook = lambda *_: None
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 1)
+    assert ask(f"{COUNT} FINAL") == [[3000]]
+
+
+@pytest.mark.slow
+def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
+    bucket: Bucket,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "500")
+    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(3000)))
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    with pytest.raises(NothingDone, match=r"b\.jsonl: time ran out at line \d+.*command line"):
+        invoke({"section_id": 1}, clock=clock)
+
+
+@pytest.mark.slow
+def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
+    for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
+        assert invoke({"continuation_token": token, **other_request}).status == 400
+    for same_request in ({"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}):
+        assert invoke({"continuation_token": token, **same_request})["files_found"] == 2
+
+
+@pytest.mark.check("S14")
+@pytest.mark.parametrize(
+    ("token", "beside"),
+    [
+        ({"after": ""}, {"section_id": 0}),  # A missing section is not section 0.
+        ({"after": "zzzz"}, {}),
+        ({"after": "section/10/x", "section_id": 1}, {}),
+        ({"after": "", "dryrun": True}, {}),
+    ],
+)
+def test_a_token_that_would_skip_objects_is_refused(
+    bucket: Bucket, invoke: Invoke, token: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    bucket.put_each("section/1/video/a.jsonl")
+    text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+    assert invoke({"continuation_token": text, **beside}).status == 400
+
+
+def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: Invoke) -> None:
+    token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
+    assert invoke({"continuation_token": token})["dry_run"] is True
+    assert invoke({"continuation_token": token, "dry_run": False}).status == 400
+
+
+def list_slowly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that a listing advances: each page has five keys and takes five seconds."""
+    clock = Clock()
+
+    def page(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = 5
+        clock.now += 5
+
+    events = connections(settings).s3.boto3.meta.events
+    events.register("before-parameter-build.s3.ListObjectsV2", page)
+    monkeypatch.setattr(listing, "PAGE_KEYS", 5)
+    return clock
+
+
+@pytest.mark.slow
+def test_the_deadline_is_checked_while_nothing_is_found(
+    bucket: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = list_slowly(settings, monkeypatch)
+    # Keys without a timestamp are of today.
+    bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
+    request = {"end_date": "2025-01-01"}
+    answers = list(until_complete(invoke, request, seconds_left=30, clock=clock))
+    assert {(answer["success"], answer["files_found"]) for answer in answers} == {(True, 0)}
+    assert 1 < len(answers) < 10
+
+
+@pytest.mark.slow
+def test_a_sparse_backfill_reaches_its_objects_in_the_end(
+    bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that are not covered are progress too, or a sparse backfill would never advance."""
+    clock = list_slowly(settings, monkeypatch)
+    day = "2025-06-01T00-00-00Z"
+    bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
+    bucket.put(f"section/1/video/later/{day}_1.jsonl", video(100))
+    request = {"start_date": "2025-01-01", "end_date": "2025-12-31"}
+    answers = list(until_complete(invoke, request, seconds_left=40, clock=clock))
+    assert answers[-1]["complete"]
+    assert ask("SELECT count() FROM processed_files") == [[1]]
+
+
+@pytest.mark.fault(11, 14, caught_by="an exception that Lambda sees")
+def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
+    bucket.put_each("section/1/video/a.jsonl")
+    with pytest.raises(NothingDone, match="time ran out"):
+        invoke({"section_id": 1}, seconds_left=0)

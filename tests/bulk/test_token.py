@@ -1,0 +1,115 @@
+"""A continuation token carries the whole request that it continues."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.conftest import Bucket, Invoke
+from tests.support.samples import video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest, NothingDone
+from xapi_etl_processor.bulk.request import read_request
+
+SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
+EVERYTHING: dict[str, Any] = {
+    "section_id": 7,
+    "start_date": "2024-01-01",
+    "end_date": "2024-01-31",
+    "s3_bucket": "older",
+    "s3_prefix": "section/7/video",
+    "dry_run": True,
+    "force_reprocess": True,
+}
+KEY = "section/7/video/2024-01-02T00-00-00Z_ÿ??>>.jsonl"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"mode": "bulk"}, EVERYTHING, *({name: value} for name, value in EVERYTHING.items())],
+    ids=["nothing", "everything", *EVERYTHING],
+)
+def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[str, Any]) -> None:
+    asked = read_request(request_, SETTINGS)
+    token = asked.token_after(KEY)
+    continued = read_request({"continuation_token": token}, SETTINGS)
+    assert continued == replace(asked, after=KEY)
+    assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
+
+
+def test_a_request_is_read_as_it_was_sent() -> None:
+    asked = read_request(EVERYTHING, SETTINGS)
+    # 2024-01-01 is 19,723 days after 1970, and 2024-01-31 thirty days later.
+    day = 86_400_000
+    assert (asked.first_day, asked.last_day) == (19_723 * day, 19_753 * day)
+    assert (asked.bucket, asked.prefix) == ("older", "section/7/video/")
+    assert (asked.section_id, asked.dry_run, asked.force) == (7, True, True)
+
+
+@pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
+def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
+    token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
+    assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
+
+
+@pytest.mark.parametrize(
+    "carried", [{"section_id": "x/y"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
+)
+def test_a_token_that_carries_what_a_request_may_not_is_refused(carried: dict[str, Any]) -> None:
+    """Whoever may invoke the function may also make tokens."""
+    text = json.dumps({**carried, "after": ""})
+    token = base64.urlsafe_b64encode(text.encode()).decode()
+    with pytest.raises(BadRequest, match=next(iter(carried))):
+        read_request({"continuation_token": token}, SETTINGS)
+
+
+def test_a_continued_request_that_gets_no_further_raises(
+    bucket: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    """Or whoever sends token after token would never end."""
+    for name in "ab":
+        bucket.put(f"section/7/{name}.jsonl", video(1))
+    token = read_request({"section_id": 7}, settings).token_after("section/7/a.jsonl")
+    with pytest.raises(NothingDone, match="time ran out"):
+        invoke({"continuation_token": token}, seconds_left=0)
+
+
+def test_a_token_of_the_queue_continues_at_a_month_or_after_a_key_of_it() -> None:
+    asked = read_request({"engine": "queue", "section_id": 7}, SETTINGS)
+    for position in ("2024-02 ", "2024-02 section/7/video/a b.jsonl"):
+        request = read_request({"continuation_token": asked.token_after(position)}, SETTINGS)
+        assert request.after == position
+    for position in ("section/7/video/a.jsonl", "2024-02 section/8/a.jsonl", "2024-02"):
+        with pytest.raises(BadRequest, match="continues after a key that is not in section/7/"):
+            read_request({"continuation_token": asked.token_after(position)}, SETTINGS)
+
+
+def test_a_token_can_be_sent_in_any_text() -> None:
+    """It needs no escaping, neither in JSON nor in a shell nor in a URL's path."""
+    token = read_request(EVERYTHING, SETTINGS).token_after(KEY)
+    assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
+
+
+def test_all_sections_beside_a_token_of_one_is_another_request() -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    with pytest.raises(BadRequest, match="section_id differs"):
+        read_request({"continuation_token": token, "section_id": "all"}, SETTINGS)
+    token = read_request({"section_id": "all"}, SETTINGS).token_after("section/5/a.jsonl")
+    assert read_request({"continuation_token": token, "section_id": "all"}, SETTINGS).sections == ()
+
+
+@pytest.mark.parametrize(
+    "default",
+    [{"s3_bucket": "bundles"}, {"engine": "function"}, {"repair": False}, {"allow_empty": False}],
+)
+def test_a_default_that_is_spelled_out_beside_a_token_is_the_same_request(
+    default: dict[str, Any],
+) -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    asked = {"continuation_token": token, "section_id": 5, **default}
+    assert read_request(asked, SETTINGS).after == "section/5/a.jsonl"

@@ -1,0 +1,343 @@
+"""The command line: the same functions, with answers and exit codes for people and scripts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.conftest import PASSWORD, Ask, Bucket
+from tests.support.samples import BAD_LINE, other, video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.bulk.request import read_request
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.migrations import migrate
+from xapi_etl_processor.modes.bulk import run_bulk
+from xapi_etl_processor.outcome import Outcome
+from xapi_etl_processor.run import Run, connections
+
+pytestmark = pytest.mark.usefixtures("own_stream")
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.slow
+def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["migrate"]) == 0
+    found = answer(capsys)
+    assert found["applied"][0] == "0001_tables.sql"
+    assert (found["database"], found["host"]) == (unmigrated.clickhouse_database, "127.0.0.1")
+    assert main(["migrate"]) == 0
+    assert answer(capsys) == found | {"applied": []}
+
+
+def test_migrate_without_a_server_fails_in_one_line(
+    unmigrated: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["migrate"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "not migrated" in said[-1]
+    assert "Traceback" not in said[-1]
+
+
+def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
+    unmigrated: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    migrate.migrate(unmigrated)
+    edited = tmp_path / "schema"
+    shutil.copytree(migrate.SCHEMA, edited)
+    first = edited / "0001_tables.sql"
+    first.write_text(first.read_text() + "\n-- edited\n")
+    monkeypatch.setattr(migrate, "SCHEMA", edited)
+    assert main(["migrate"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert f"{unmigrated.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
+
+
+@pytest.mark.slow
+def test_migrate_takes_the_password_from_the_secret(
+    unmigrated: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=PASSWORD
+    )["ARN"]
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "wrong")
+    assert main(["migrate"]) == 0
+
+
+@pytest.mark.slow
+def test_event_processes_the_named_objects(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE)
+    assert main(["event", bucket.uri(KEY), "--dry-run"]) == 0
+    assert answer(capsys)["video_events_processed"] == 1
+    assert ask("SELECT count() FROM video_events") == [[0]]
+    assert main(["event", bucket.uri(KEY)]) == 0
+    assert answer(capsys)["rejected_lines"] == 1
+    assert main(["event", bucket.uri(KEY)]) == 0
+    assert answer(capsys)["files_skipped"] == 1
+    assert main(["event", bucket.uri(KEY), "--force"]) == 0
+    assert answer(capsys)["files_processed"] == 1
+    assert ask("SELECT count() FROM video_events FINAL") == [[1]]
+
+
+def test_event_reads_an_object_whatever_its_name(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/1/restored.jsonl.old", video(1))
+    assert main(["event", bucket.uri("section/1/restored.jsonl.old")]) == 0
+    assert answer(capsys)["files_processed"] == 1
+
+
+def test_event_with_a_missing_object_fails_and_says_so(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["event", bucket.uri("section/1/gone.jsonl")]) == 1
+    assert "does not exist" in answer(capsys)["failures"][0]["error"]
+
+
+@pytest.mark.slow
+def test_bulk_prints_only_its_answer_on_standard_output(
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        bucket.put(f"section/2001/video/{number}.jsonl", video(number))
+    arguments = ["bulk", "--section", "2001"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert len(answer(capsys)["files"]) == 3
+    assert main(arguments) == 0
+    assert answer(capsys)["files_processed"] == 3
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+@pytest.mark.slow
+def test_bulk_with_force_loads_what_the_ledger_knows(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put(KEY, video(1))
+    for arguments, done in (([], 1), ([], 0), (["--force"], 1)):
+        assert main(["bulk", *arguments]) == 0
+        assert answer(capsys)["files_processed"] == done
+
+
+def test_the_progress_of_bulk_is_told_about_every_object(
+    bucket: Bucket, settings: Settings
+) -> None:
+    keys = [bucket.put(f"section/1/{number}.jsonl", video(number)) for number in range(3)]
+    seen: list[Outcome] = []
+    run = Run(settings, connections(settings), "bulk")
+    run_bulk(read_request({"mode": "bulk"}, settings), run, lambda outcome, _: seen.append(outcome))
+    assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
+
+
+def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_the_end(
+    bucket: Bucket,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As if standard error were a terminal.
+    monkeypatch.setenv("TERM", "xterm")
+    bucket.put("section/1/video/a.jsonl", video(1), other(1))
+    assert main(["bulk"]) == 0
+    shown = capsys.readouterr().err
+    assert "1 objects 2 statements" in shown
+    line_up, erase_line = "\x1b[1A", "\x1b[2K"
+    assert shown.endswith(f"{line_up}{erase_line}")
+
+
+def test_bulk_that_finds_nothing_says_where_it_looked(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bulk", "--section", "7"]) == 0
+    assert "nothing found under 'section/7/'" in capsys.readouterr().err
+
+
+def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stdout)
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["health"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["healthy"] is False
+    assert "trying again" in err
+
+
+def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xapi_etl_processor.commands.bulk.run_bulk", press_ctrl_c)
+    assert main(["bulk"]) == 1
+    assert "run the same command again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://another-bucket/section/1/a.jsonl"], ["bulk", "--bucket", "x-y"]]
+)
+def test_a_bucket_that_is_not_allowed_has_exit_code_2(
+    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "is not a bucket of bundles" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["event", "s3://my-bundles/section/1/a.jsonl"], ["bulk"], ["health"]]
+)
+def test_without_a_bucket_the_exit_code_is_2_and_the_variable_is_named(
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    assert main(arguments) == 2
+    assert "S3_XAPI_BUCKET_NAME is not set" in "".join(capsys.readouterr())
+
+
+def test_bulk_that_finds_only_other_objects_says_so(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/7/video/a.json", video(1))
+    assert main(["bulk", "--section", "7"]) == 0
+    out, err = capsys.readouterr()
+    assert "'section/7/'; passed over, as they end in none of .jsonl, .jsonl.gz: 1" in err
+    assert json.loads(out)["files_ignored"] == 1
+
+
+def test_bulk_with_a_bad_object_has_exit_code_1(
+    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("section/1/video/a.jsonl", body=b"\x1f\x8b broken")
+    assert main(["bulk"]) == 1
+    assert answer(capsys)["success"] is False
+
+
+def test_bulk_without_a_server_has_exit_code_1(
+    bucket: Bucket,
+    settings: Settings,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    bucket.put_each("section/1/video/a.jsonl")
+    assert main(["bulk"]) == 1
+    assert "no object could be processed: ClickHouse at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_health_has_exit_code_0_when_healthy_and_1_when_not(
+    settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["health"]) == 0
+    assert answer(capsys)["healthy"] is True
+    ask("DROP TABLE video_events")
+    assert main(["health"]) == 1
+    assert answer(capsys)["clickhouse"]["schema"] == "missing"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bulk", "--start", "yesterday"], "start_date is 'yesterday'"),
+        (["bulk", "--section", "x/y"], "section_id is 'x/y'"),
+        (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
+        (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
+        (["event", "folder/file.jsonl"], "cannot be read (No such file or directory)"),
+        (["event", "s3://bucket-only"], "use s3://bucket/key"),
+        (["event", "s3://bucket/section/2001/"], "bulk for a folder"),
+        (["event", "."], "is a folder"),
+    ],
+)
+def test_an_invalid_request_has_exit_code_2_and_a_message(
+    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_missing_host_has_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
+    assert main(["health"]) == 2
+    assert "CLICKHOUSE_HOST is not set" in capsys.readouterr().err
+
+
+def test_help_shows_commands_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for word in (
+        "migrate",
+        "event",
+        "bulk",
+        "health",
+        "examples:",
+        "exit codes:",
+        "CLICKHOUSE_HOST",
+    ):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    "command", ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
+)
+def test_the_help_of_each_command_has_an_example(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"python -m xapi_etl_processor {command}" in shown.partition("example")[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "level"), [("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"), (None, "WARNING")]
+)
+def test_the_log_level_is_the_one_set_and_warning_by_default(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, level: str
+) -> None:
+    if given is None:
+        monkeypatch.delenv("LOG_LEVEL", raising=False)
+    else:
+        monkeypatch.setenv("LOG_LEVEL", given)
+    assert main(["health"]) == 0
+    assert logger.log_level == getattr(logging, level)
+
+
+def test_an_unknown_log_level_is_refused(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    assert main(["health"]) == 2
+    assert "LOG_LEVEL is 'LOUD'" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""Answers of bulk requests: added up until all is done, kept, and given by a function."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xapi_etl_processor.base import aws
+from xapi_etl_processor.base.errors import BadRequest, RemoteFailed
+from xapi_etl_processor.commands import remote, resume
+from xapi_etl_processor.commands.continuation import added, complete, without_stop
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"started": "x"}', '{"started": 1, "sent": true}', '{"started": 1, "answer": 3}'],
+)
+def test_a_damaged_progress_is_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bulk.json"
+    path.write_text(text)
+    assert resume.read(path) is None
+
+
+@pytest.mark.parametrize("last", [None, "busy", "insert_failed"])
+def test_only_time_that_ran_out_has_the_next_answer_asked_for(last: str | None) -> None:
+    answers = iter(
+        {"stop_reason": reason, "continuation_token": token}
+        for reason, token in (("out_of_time", "a"), ("out_of_time", "b"), (last, "c"))
+    )
+    asked = []
+
+    def ask(payload: Mapping[str, Any]) -> dict[str, Any]:
+        asked.append(payload.get("continuation_token"))
+        return next(answers)
+
+    assert complete({}, ask, lambda _: None)["stop_reason"] == last
+    assert asked == [None, "a", "b"]
+
+
+def test_what_is_tried_again_is_not_counted_yet() -> None:
+    """Of 7 objects, one is no bundle, and 3 were not stored."""
+    failed = [{"key": str(n), "error": "no server"} for n in range(3)]
+    bad = {"key": "x", "error": "x is broken"}
+    total = {
+        "success": False,
+        "stopped": "no server",
+        "failures": [bad, *failed],
+        "files_found": 7,
+        "files_failed": 4,
+    }
+    expected = {**total, "failures": [bad], "files_found": 4, "files_failed": 1}
+    assert without_stop(total) == expected
+    assert without_stop({**total, "failures": failed, "files_failed": 3})["success"] is True
+
+
+def test_answers_are_added_up() -> None:
+    first = {
+        "success": False,
+        "files_found": 3,
+        "estimated_minutes": 0.5,
+        "section_id": 1,
+        "failures": [{"key": str(n)} for n in range(15)],
+        "complete": False,
+        "continuation_token": "a",
+    }
+    second = {
+        "success": True,
+        "files_found": 4,
+        "estimated_minutes": 0.25,
+        "section_id": 1,
+        "failures": [{"key": str(n)} for n in range(15, 30)],
+        "complete": True,
+        "continuation_token": None,
+    }
+    assert added(first, second) == {
+        "success": False,
+        "files_found": 7,
+        "estimated_minutes": 0.75,
+        "section_id": 1,
+        "failures": [{"key": str(n)} for n in range(20)],
+        "complete": True,
+        "continuation_token": None,
+    }
+    assert added({}, first) == first
+
+
+class Function:
+    """Lambda's client for a function that answers this."""
+
+    def __init__(self, answer: Any, **more: Any) -> None:
+        self.reply = {"Payload": io.BytesIO(json.dumps(answer).encode()), **more}
+
+    def invoke(self, **_: Any) -> dict[str, Any]:
+        return self.reply
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "text"),
+    [
+        (
+            Function({"errorMessage": "bulk: time ran out"}, FunctionError="Unhandled"),
+            RemoteFailed,
+            "the function f failed: bulk: time ran out",
+        ),
+        (Function(None, FunctionError="Unhandled"), RemoteFailed, "see its log"),
+        (Function({"batchItemFailures": []}), RemoteFailed, "see its log"),
+        (Function(None), RemoteFailed, "see its log"),
+        (Function([]), RemoteFailed, "see its log"),
+        (Function({"statusCode": 200, "body": "hello"}), RemoteFailed, "another function"),
+        (Function({"statusCode": 200, "body": '{"success": true}'}), RemoteFailed, "another"),
+        (
+            Function({"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}),
+            BadRequest,
+            "the function f refuses this: engine is 7",
+        ),
+    ],
+)
+def test_a_function_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch, function: Function, error: type[Exception], text: str
+) -> None:
+    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
+    with pytest.raises(error, match=text):
+        remote.invoke("f", {"mode": "bulk"})
+
+
+def test_a_functions_answer_is_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"success": True, "stop_reason": None}
+    function = Function({"statusCode": 200, "body": json.dumps(body)})
+    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
+    assert remote.invoke("f", {}) == body

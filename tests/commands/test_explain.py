@@ -1,0 +1,263 @@
+"""The command explain: sources, choice of lines, exit codes, and what it prints."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Bucket
+from tests.support.rows import OLI, VIDEO
+from tests.support.samples import BAD_LINE, event_id, other, video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import explain
+from xapi_etl_processor.xapi.lines import MIB
+
+Printed = pytest.CaptureFixture[str]
+NAME = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+ODD = {"result": {"extensions": {VIDEO + "quality": "hd", "urn:mood": "good"}}}
+
+
+@pytest.fixture(autouse=True)
+def _no_clickhouse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command needs none; and the log's stream, which it redirects, is restored.
+
+    A test that loads too asks for `settings`, which come later.
+    """
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+    monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def content(*lines: Any) -> bytes:
+    return b"".join(
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
+    )
+
+
+LINES = content(video(1), video(2, **ODD), other(1), b"", BAD_LINE)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    path.write_bytes(LINES)
+    return path
+
+
+def answer(capsys: Printed) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_summary_counts_lines_and_says_how_to_see_one(bundle: Path, capsys: Printed) -> None:
+    assert main(["explain", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "5 lines: 2 video, 1 other, 1 blank, 1 rejected" in shown
+    assert f"To see one line: python -m xapi_etl_processor explain {bundle} --line 2" in shown
+    tables = [line for line in shown.splitlines() if not line.startswith("To see one line")]
+    assert max(map(len, tables)) <= 80
+
+
+def test_a_summary_as_json_is_a_check_list(bundle: Path, capsys: Printed) -> None:
+    assert main(["explain", str(bundle), "--json"]) == 0
+    assert answer(capsys) == {
+        "source": f"file://{bundle}",
+        "lines": 5,
+        "fates": {"video": 2, "other": 1, "blank": 1, "rejected": 1},
+        "fails": False,
+        "verbs": {"https://w3id.org/xapi/video/verbs/played": 2},
+        "types": {"none": 2},
+        "other": [
+            {
+                "rule": "neither object type, verb nor category says that it is about a video",
+                "lines": 1,
+                "first_line": 3,
+                "first_value": "http://id.tincanapi.com/verb/viewed",
+            }
+        ],
+        "rejected": [{"reason": "not JSON: invalid character", "lines": 1, "first_line": 5}],
+        "refused_values": [
+            {
+                "column": "quality",
+                "path": f"result.extensions.{VIDEO}quality",
+                "reason": "it is not a number of lines, such as 720 or 720p",
+                "lines": 1,
+                "first_line": 2,
+                "first_value": "hd",
+            }
+        ],
+        "unused_extensions": [
+            {
+                "path": "result.extensions.urn:mood",
+                "reason": "no column reads it",
+                "lines": 1,
+                "first_line": 2,
+                "first_value": "good",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(("lines", "fails"), [((BAD_LINE, b""), True), ((b"",), False)])
+def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
+    settings: Settings, tmp_path: Path, capsys: Printed, lines: tuple[bytes, ...], fails: bool
+) -> None:
+    (tmp_path / "b").write_bytes(content(*lines))
+    assert main(["explain", str(tmp_path / "b"), "--json"]) == 0
+    assert answer(capsys)["fails"] is fails
+    assert main(["explain", str(tmp_path / "b")]) == 0
+    assert ("Loading it fails" in capsys.readouterr().out) is fails
+    assert main(["event", str(tmp_path / "b")]) == int(fails)
+
+
+def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Printed) -> None:
+    assert main(["explain", str(bundle), "--line", "2"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("Line 2: video", "viewer-2", "result.video:quality", "urn:mood", "hd"):
+        assert text in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_one_line_as_json_has_each_column_with_its_origin(bundle: Path, capsys: Printed) -> None:
+    assert main(["explain", str(bundle), "--line", "1", "--json"]) == 0
+    (found,) = answer(capsys)["explanations"]
+    assert (found["line"], found["fate"], found["not_used"]) == (1, "video", [])
+    columns = found["columns"]
+    assert columns["section_id"] == {"value": 2001, "from": "the column section"}
+    assert columns["section"] == {"value": "2001", "from": "the object's key"}
+    assert columns["user_id"] == {"value": "viewer-1", "from": "actor.account.name"}
+    assert columns["quality"] == {"value": None, "from": "nothing in the statement"}
+
+
+@pytest.mark.parametrize("number", [3, 4, 5])
+def test_a_line_without_a_row_has_its_fate_and_reason(
+    bundle: Path, capsys: Printed, number: int
+) -> None:
+    assert main(["explain", str(bundle), "--line", str(number), "--json"]) == 0
+    (found,) = answer(capsys)["explanations"]
+    assert found["fate"] == {3: "other", 4: "blank", 5: "rejected"}[number]
+    assert "columns" not in found
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [event_id(2), event_id(2).upper(), f"{{{event_id(2)}}}", f"urn:uuid:{event_id(2)}"],
+)
+def test_an_id_is_found_in_any_spelling(bundle: Path, capsys: Printed, spelling: str) -> None:
+    assert main(["explain", str(bundle), "--json", "--id", spelling.replace("-", "")]) == 0
+    assert [one["line"] for one in answer(capsys)["explanations"]] == [2]
+
+
+def test_every_line_of_an_id_is_shown_and_one_without_id_by_that_of_its_row(
+    tmp_path: Path, capsys: Printed
+) -> None:
+    without = video(9)
+    del without["id"]
+    (tmp_path / "b").write_bytes(content(video(1), without, video(1)))
+    assert main(["explain", str(tmp_path / "b"), "--id", event_id(1), "--json"]) == 0
+    assert [one["line"] for one in answer(capsys)["explanations"]] == [1, 3]
+    assert main(["explain", str(tmp_path / "b"), "--line", "2", "--json"]) == 0
+    made = answer(capsys)["explanations"][0]["columns"]["event_id"]["value"]
+    assert main(["explain", str(tmp_path / "b"), "--id", made, "--json"]) == 0
+    assert [one["line"] for one in answer(capsys)["explanations"]] == [2]
+
+
+@pytest.mark.parametrize("choice", [("--line", "6"), ("--id", event_id(9))])
+def test_what_is_not_there_has_exit_code_1_and_a_word(
+    bundle: Path, capsys: Printed, choice: tuple[str, str]
+) -> None:
+    assert main(["explain", str(bundle), *choice]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"has no {'line' if choice[0] == '--line' else 'statement'} {choice[1]}: " in err
+    assert "it has 5 lines" in err
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "٣", ""])
+def test_a_number_that_no_line_has_is_refused(bundle: Path, capsys: Printed, number: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", str(bundle), f"--line={number}"])
+    assert ended.value.code == 2
+    assert "lines count from 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("gone.jsonl", "cannot be read (No such file or directory)"),
+        (".", "is a folder"),
+        ("s3://bucket-only", "is not an object"),
+        ("https://x/y.jsonl", "is not an object"),
+    ],
+)
+def test_a_source_that_is_none_is_refused(capsys: Printed, source: str, said: str) -> None:
+    assert main(["explain", source]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_gzip_and_standard_input_are_read_as_loading_reads_them(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(LINES))
+    assert main(["explain", str(tmp_path / "b.jsonl.gz"), "--json"]) == 0
+    packed = answer(capsys)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(LINES))))
+    assert main(["explain", "-", "--json"]) == 0
+    assert answer(capsys) == packed | {"source": "-"}
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(LINES)[:-9])
+    assert main(["explain", str(tmp_path / "cut.gz")]) == 1
+    assert "gzip stream is cut short" in capsys.readouterr().err
+
+
+def test_an_object_is_read_from_s3(bucket: Bucket, capsys: Printed) -> None:
+    bucket.put(NAME, body=LINES)
+    assert main(["explain", bucket.uri(NAME), "--line", "1", "--json"]) == 0
+    found = answer(capsys)
+    assert found["source"] == bucket.uri(NAME)
+    columns = found["explanations"][0]["columns"]
+    assert columns["section"]["value"] == "2001"
+    assert columns["row_version"]["value"] > 1_700_000_000_000
+    assert main(["explain", bucket.uri("gone.jsonl")]) == 1
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_what_statements_hold_cannot_steer_the_terminal(tmp_path: Path, capsys: Printed) -> None:
+    evil = "\x1b[2J\x9b31m\u202e\x07"
+    statement = video(1, actor={"mbox": f"mailto:{evil}"}, context={"extensions": {evil: evil}})
+    path = tmp_path / "b.jsonl"
+    path.write_bytes(content(statement, video(2, verb={"id": evil})))
+    for more in (["--line", "1"], [], ["--line", "1", "--json"], ["--json"]):
+        assert main(["explain", str(path), *more]) == 0
+        shown = capsys.readouterr().out
+        assert not set(evil) & set(shown) - set("[2J31m")
+        assert "1b" in shown
+
+
+def test_a_line_that_is_too_long_by_the_settings_is_rejected(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "MAX_LINE_BYTES", MIB)
+    (tmp_path / "b").write_bytes(content(video(1, more="x" * 1024**2)))
+    assert main(["explain", str(tmp_path / "b"), "--line", "1"]) == 0
+    assert "Why: line is longer than 1048576 bytes" in capsys.readouterr().out
+
+
+def test_a_number_sent_as_a_section_of_another_shape_is_shown(
+    tmp_path: Path, capsys: Printed
+) -> None:
+    extensions = {OLI + "section_id": {"id": 1}, VIDEO + "length": 0}
+    (tmp_path / "b").write_bytes(content(video(1, context={"extensions": extensions})))
+    assert main(["explain", str(tmp_path / "b"), "--json"]) == 0
+    assert {one["column"]: one["reason"] for one in answer(capsys)["refused_values"]} == {
+        "section": "an object cannot stand here",
+        "video_length": "it is not a length above 0 seconds",
+    }

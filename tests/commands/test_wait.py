@@ -1,0 +1,190 @@
+"""`bulk --wait`: until the backfill queue is empty, and what is verified then."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.commands.conftest import Console, at_a_terminal, kept
+from tests.conftest import Ask, Bucket
+from tests.support.reader import IDS, ids
+from tests.support.samples import video
+from tests.support.simulated_queue import SimulatedQueue
+from xapi_etl_processor.audit.progress import Loaded, loaded
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.bulk.request import BulkRequest, read_request
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import bulk as command
+from xapi_etl_processor.commands import wait
+from xapi_etl_processor.commands.resume import Progress
+from xapi_etl_processor.queues import sqs
+
+pytestmark = pytest.mark.usefixtures("own_stream")
+
+
+@pytest.mark.slow
+def test_a_backfill_is_waited_for_and_verified(
+    bundles: Bucket, ask: Ask, console: Console, backfill: SimulatedQueue, tmp_path: Path
+) -> None:
+    assert main(["bulk", "--engine", "queue", "--start", "2024-01-01", "--wait"]) == 0
+    answer = console.answer()
+    assert (answer["success"], answer["files_sent"], answer["dead_letters"]) == (True, 8, 0)
+    verified = answer["verified"]
+    assert (verified["objects_checked"], verified["objects_missing"]) == (8, 0)
+    assert "0 of 8 objects, 0 statements, 1 messages left" in console.err
+    assert ask(IDS) == ids(range(8))
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_what_the_queue_has_lost_is_found_by_waiting(
+    bundles: Bucket, console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(_: float) -> None:
+        backfill.sqs.purge_queue(QueueUrl=backfill.url)
+
+    monkeypatch.setattr(wait, "sleep", lose)
+    assert main(["bulk", "--engine", "queue", "--wait"]) == 1
+    answer = console.answer()
+    assert (answer["success"], answer["verified"]["objects_missing"]) == (False, 8)
+
+
+@pytest.mark.slow
+def test_resume_waits_on_without_sending_again(
+    bundles: Bucket,
+    ask: Ask,
+    console: Console,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+
+    def press_ctrl_c(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as at_first:
+        at_first.setattr(wait, "sleep", press_ctrl_c)
+        command_line = ["bulk", "--engine", "queue", "--wait"]
+        assert main(command_line) == 1
+    assert kept(tmp_path)[0]["sent"] is True
+    monkeypatch.setattr(command, "run_bulk", None)
+    assert main([*command_line, "--resume"]) == 0
+    answer = console.answer()
+    assert (answer["files_sent"], answer["verified"]["objects_checked"]) == (8, 8)
+    assert ask(IDS) == ids(range(8))
+    assert len(backfill.deliveries) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("terminal", [False, True])
+def test_waiting_goes_on_while_clickhouse_is_away(
+    bundles: Bucket,
+    console: Console,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    if terminal:
+        at_a_terminal(monkeypatch)
+    failing = iter([True, True])
+
+    def away_at_first(*arguments: Any) -> Any:
+        if next(failing, False):
+            raise ClickHouseUnavailable("ClickHouse [/ch] does not answer")
+        return loaded(*arguments)
+
+    monkeypatch.setattr(wait, "loaded", away_at_first)
+    assert main(["bulk", "--engine", "queue", "--wait"]) == 0
+    assert "ClickHouse [/ch]" in (console.answer() and console.err)
+
+
+@pytest.mark.slow
+def test_what_is_uploaded_while_a_backfill_runs_is_not_missing(
+    bundles: Bucket, console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began five seconds ago."""
+    run_a_minute, now = wait.__dict__["sleep"], time.time
+
+    def upload(seconds: float) -> None:
+        bundles.put("section/1/video/2024-01-02T00-00-00Z_new.jsonl", video(9))
+        run_a_minute(seconds)
+
+    monkeypatch.setattr(wait, "sleep", upload)
+    monkeypatch.setattr(time, "time", lambda: now() - 5)
+    assert main(["bulk", "--engine", "queue", "--wait"]) == 0
+    verified = console.answer()["verified"]
+    assert (verified["objects_missing"], verified["recent"]) == (0, 1)
+
+
+def test_what_was_uploaded_before_a_backfill_began_is_not_recent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def verify(request: BulkRequest, _: Any) -> dict[str, Any]:
+        asked.append(request.min_age_minutes)
+        return {"success": True, "complete": True}
+
+    monkeypatch.setattr(wait, "_emptied", lambda *_: wait.Look(Loaded(0, 0), 0, 0))
+    monkeypatch.setattr(wait, "run_verify", verify)
+    monkeypatch.setattr(wait, "time", lambda: 1030.5)
+    wait.wait_for(read_request({"mode": "bulk"}, settings), settings, Progress(1000.5))
+    assert asked == [pytest.approx(30 / 60)]
+
+
+@pytest.mark.slow
+def test_without_the_url_of_the_dead_letters_their_number_is_not_known(
+    bundles: Bucket, console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SQS_DEAD_LETTER_QUEUE_URL")
+    assert main(["bulk", "--engine", "queue", "--wait"]) == 0
+    assert console.answer()["dead_letters"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cause", ["denied", "refused"])
+def test_waiting_ends_if_it_can_never_see_anything(
+    bundles: Bucket,
+    console: Console,
+    backfill: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cause: str,
+) -> None:
+    def denied(_: str) -> dict[str, int]:
+        said: Any = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+        said["ResponseMetadata"] = {"HTTPStatusCode": 403}
+        raise ClientError(said, "GetQueueAttributes")
+
+    def refused(*_: Any) -> Any:
+        raise ClickHouseRefused("ClickHouse does not take the password")
+
+    with monkeypatch.context() as patch:
+        if cause == "denied":
+            patch.setattr(sqs, "depth", denied)
+        else:
+            patch.setattr(wait, "loaded", refused)
+        assert main(["bulk", "--engine", "queue", "--wait"]) == 1
+    said = console.errors()
+    assert ("not authorized" if cause == "denied" else "does not take the password") in said
+    assert "run the same command with --resume to continue" in said
+    assert kept(tmp_path)[0]["sent"] is True
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "seconds", "pace"),
+    [
+        (0, 8, 60, ""),
+        (600, 1200, 60, ", 10.0 objects a second, 0:02:00 left"),
+        (90_000, 10_000_000, 60, ", 1,500.0 objects a second, 1:51:07 left"),
+    ],
+)
+def test_the_pace_is_that_since_the_first_look(
+    done: int, left: int, seconds: float, pace: str
+) -> None:
+    assert wait._pace(done, left, seconds) == pace

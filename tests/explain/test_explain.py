@@ -1,0 +1,305 @@
+"""What explain says of one line: what loading makes of it, and what no column uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+
+from tests.support.rows import (
+    ADL,
+    OLI,
+    PROFILE,
+    SOURCE,
+    VERBS,
+    VIDEO,
+    VIDEO_TYPE,
+    encoded,
+    full,
+    minimal,
+    rows_of,
+    with_more,
+    with_values,
+)
+from tests.xapi.test_any_bytes import LINES
+from tests.xapi.test_producers import OTHERS, VIDEOS
+from xapi_etl_processor.explain.line import Explanation, Fate, explain_line
+from xapi_etl_processor.explain.summary import summarize
+from xapi_etl_processor.xapi.columns import SENT
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.parse import parse
+
+RESULT = ("result", "extensions")
+CONTEXT = ("context", "extensions")
+TINCAN = "http://id.tincanapi.com/extension/"
+
+
+def explained(statement: Any, number: int = 1) -> Explanation:
+    line = statement if isinstance(statement, bytes) else encoded(statement)
+    return explain_line(line, number, SOURCE, MAX_LINE_BYTES)
+
+
+def unused(statement: Any) -> dict[str, str]:
+    """Why what is in no column is in none, by the last step of its path."""
+    return {one.path[-1]: one.reason for one in explained(statement).unused}
+
+
+def origins(statement: Any) -> dict[str, str]:
+    return {name: cell.origin for name, cell in explained(statement).cells.items()}
+
+
+def agrees_with_loading(lines: list[bytes]) -> None:
+    parsed = parse(lines, 1, SOURCE)
+    found = [explained(line, number) for number, line in enumerate(lines, 1)]
+    videos = [one for one in found if one.fate is Fate.VIDEO]
+    rows = rows_of(parsed)
+    assert [one.number for one in videos] == [row["source_line"] for row in rows]
+    for one, row in zip(videos, rows, strict=True):
+        assert repr({name: cell.value for name, cell in one.cells.items()}) == repr(
+            {column.name: row[column.name] for column in SENT}
+        )
+    assert [(one.number, one.rule) for one in found if one.fate is Fate.REJECTED] == [
+        (number, reason) for number, reason, _ in parsed.rejected
+    ]
+    fates = [sum(one.fate is fate for one in found) for fate in Fate]
+    counts = parsed.counts
+    assert fates == [counts.video, counts.other, counts.blank, counts.rejected]
+    voided = {one.number: one.voided_id for one in parsed.voided}
+    assert {one.number: one.voids for one in found if one.voids} == voided
+
+
+def test_it_agrees_with_loading_about_every_producer() -> None:
+    statements = [*(statement for statement, _ in VIDEOS.values()), *OTHERS.values()]
+    agrees_with_loading([*map(encoded, statements), b"", b"  \r", b"[]", b"no JSON"])
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(LINES)
+@example(with_more(b'"x":"\\ud800"'))
+@example(with_more(b'"x":1' + b"0" * 5000))
+def test_it_agrees_with_loading_about_any_line(line: bytes) -> None:
+    agrees_with_loading([line])
+
+
+@pytest.mark.parametrize("path", [(*RESULT, VIDEO + "time"), (*CONTEXT, VIDEO + "time")])
+def test_a_value_comes_from_the_path_where_it_stands(path: tuple[str, ...]) -> None:
+    found = explained(with_values(minimal(), (path, 3.5)))
+    assert found.cells["video_time"] == (3.5, ".".join(path))
+    assert found.unused == []
+
+
+def test_a_full_statement_has_nothing_of_a_column_in_what_is_unused() -> None:
+    assert unused(full()) == {
+        "version": "no column reads it",
+        "name": "no column reads it",
+        "display": "no column reads it",
+        "mbox": "actor.account.name comes first",
+        "stored": "timestamp comes first",
+    }
+
+
+def test_what_no_path_leads_to_says_what_it_was_made_of() -> None:
+    found = origins(minimal())
+    assert found["event_id"] == "a UUID of the line"
+    assert found["timestamp"] == "the time in the object's key, else 1970-01-01"
+    assert found["section"] == "the object's key"
+    assert found["section_id"] == "the column section"
+    assert found["source_line"] == "the line's number"
+    assert found["video_title"] == "nothing in the statement"
+    segments = (*RESULT, VIDEO + "played-segments")
+    found = origins(with_values(minimal(), (segments, "0[.]9")))
+    assert found["video_play_time"] == "the column video_played_segments"
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ({"timestamp": "2024-01-01T12:00:00Z", "stored": "2024-01-02T12:00:00Z"}, "timestamp"),
+        ({"timestamp": "today", "stored": "2024-01-02T12:00:00Z"}, "stored"),
+    ],
+)
+def test_the_timestamp_names_its_source(given: dict[str, str], origin: str) -> None:
+    assert origins(minimal(**given))["timestamp"] == origin
+
+
+def test_a_step_that_gave_a_column_its_value_is_its_origin() -> None:
+    host = (*CONTEXT, OLI + "host_name")
+    statement = with_values(minimal(), (host, "proton.oli.cmu.edu"))
+    assert origins(statement)["home_page"] == ".".join(host)
+    assert unused(statement) == {}
+    start = (*CONTEXT, TINCAN + "starting-point")
+    skipped = with_values(minimal(verb={"id": "http://x/skipped"}), (start, "PT2M"))
+    skipped["object"] = {"id": "v", "definition": {"type": VIDEO_TYPE}}
+    found = explained(skipped)
+    assert found.cells["video_seek_from"] == (120.0, ".".join(start))
+    assert found.unused == []
+
+
+def test_a_step_that_gave_no_column_its_value_is_unused() -> None:
+    member = {"account": {"name": "a-1", "homePage": "https://lms"}}
+    host = (*CONTEXT, OLI + "host_name")
+    statement = with_values(minimal(actor={"member": [member]}), (host, "proton.oli.cmu.edu"))
+    found = explained(statement)
+    assert found.cells["home_page"] == ("https://lms", "the only member of the group")
+    assert unused(statement) == {host[-1]: "home_page needs nothing of it"}
+    dated = minimal(timestamp="2024-01-01T12:00:00Z")
+    assert origins(dated)["timestamp_source"] == "what timestamp was made of"
+
+
+def test_the_session_of_another_vocabulary_is_used() -> None:
+    statement = with_values(minimal(), ((*CONTEXT, "https://p.example/session-id"), "s-1"))
+    assert explained(statement).cells["session_id"].value == "s-1"
+    assert unused(statement) == {}
+
+
+def test_the_member_of_a_group_is_used_only_if_the_group_has_no_id() -> None:
+    member = {"mbox": "mailto:a@example.org"}
+    assert unused(minimal(actor={"objectType": "Group", "member": [member]})) == {
+        "objectType": "no column reads it"
+    }
+    with_id = minimal(actor={"mbox": "mailto:group@example.org", "member": [member]})
+    assert unused(with_id) == {"member": "only the one member of a group without an id is read"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason", "column"),
+    [
+        ("quality", "hd", "it is not a number of lines, such as 720 or 720p", "quality"),
+        (
+            "progress",
+            101,
+            "it is not a share from 0 to 1, or from 0 to 100 percent",
+            "video_progress",
+        ),
+        ("length", 0, "it is not a length above 0 seconds", "video_length"),
+        ("time", {"s": 1}, "an object cannot stand here", "video_time"),
+        ("time", [1], "an array cannot stand here", "video_time"),
+        ("speed", "fast", "it is not a speed, such as 1.5 or 1.5x", "speed"),
+        ("full-screen", "maybe", "it is not true or false", "full_screen"),
+        ("volume", "", "it is empty", ""),
+        ("mood", "good", "no column reads it", ""),
+    ],
+)
+def test_a_value_that_is_in_no_column_has_its_reason(
+    name: str, value: Any, reason: str, column: str
+) -> None:
+    (found,) = explained(with_values(minimal(), ((*RESULT, VIDEO + name), value))).unused
+    assert found.is_extension
+    assert found == ((*RESULT, VIDEO + name), value, reason, column)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("result",), True, "true or false cannot stand here"),
+        (("context",), "x", "text cannot stand here"),
+        (RESULT, [1], "an array cannot stand here"),
+    ],
+)
+def test_a_value_in_the_place_of_an_object_has_its_reason(
+    path: tuple[str, ...], value: Any, reason: str
+) -> None:
+    (found,) = explained(with_values(minimal(), (path, value))).unused
+    assert (found.path, found.reason) == (path, reason)
+
+
+def test_every_conversion_says_what_it_wants() -> None:
+    wanted = {column.kind.wanted for column in SENT if column.paths and column.type != "String"}
+    assert "" not in wanted
+    assert {
+        column.name for column in SENT if column.fallback and not column.fallback.origin
+    } == set()
+
+
+def test_a_value_that_another_one_comes_before_is_named_with_it() -> None:
+    first, second = (*RESULT, VIDEO + "time"), (*CONTEXT, VIDEO + "time")
+    assert unused(with_values(minimal(), (first, 1), (second, 2))) == {
+        VIDEO + "time": ".".join(first) + " comes first"
+    }
+
+
+def test_a_list_without_a_course_is_unused_but_not_refused() -> None:
+    grouping = {"contextActivities": {"grouping": [{"id": "https://x"}]}}
+    (found,) = explained(minimal(context=grouping)).unused
+    assert (found.reason, found.column) == ("it is not a list with a course in it", "")
+
+
+def test_what_decides_whether_it_is_a_video_is_not_unused() -> None:
+    category = {"contextActivities": {"category": [{"id": PROFILE}]}}
+    thing = {"id": "v", "objectType": "Activity", "definition": {"type": VIDEO_TYPE}}
+    assert unused(minimal(context=category, object=thing)) == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        (minimal(), "its verb is one of the Video Profile's"),
+        (full(), "the type of its object is a video"),
+        (
+            minimal(
+                verb={"id": ADL + "completed"},
+                context={"contextActivities": {"category": [{"id": PROFILE}]}},
+            ),
+            "a category names the Video Profile",
+        ),
+        (
+            with_values(minimal(verb={"id": ADL + "experienced"}), ((*RESULT, VIDEO + "time"), 1)),
+            "its verb is experienced, and it has an extension of the Video Profile",
+        ),
+        (
+            minimal(verb={"id": ADL + "experienced"}),
+            "its verb is experienced, without a video type or an extension of the Video Profile",
+        ),
+        (
+            minimal(verb={"id": ADL + "passed"}),
+            "neither object type, verb nor category says that it is about a video",
+        ),
+        (minimal(object={"id": "v", "objectType": "Agent"}), "its object is no activity"),
+        (
+            minimal(object={"id": "v", "definition": {"type": "https://x/Audio"}}),
+            "the type of its object is audio",
+        ),
+        (
+            minimal(context={"contextActivities": {"category": [{"id": PROFILE[:-5] + "audio"}]}}),
+            "a category names the Audio Profile",
+        ),
+        (b" \t\r", "it holds nothing but blanks"),
+        (b"{}", "statement has no usable actor"),
+    ],
+)
+def test_the_rule_that_decided_is_named(statement: Any, rule: str) -> None:
+    assert explained(statement).rule == rule
+
+
+def test_a_summary_counts_by_what_lines_have_in_common() -> None:
+    lines = [
+        with_values(minimal(), ((*RESULT, VIDEO + "quality"), "hd"), ((*RESULT, "urn:x"), 5)),
+        with_values(minimal(), ((*RESULT, VIDEO + "quality"), "4k!"), ((*RESULT, "urn:x"), 6)),
+        minimal(verb={"id": ADL + "passed"}),
+        minimal(
+            verb={"id": VERBS + "paused"}, object={"id": "v", "definition": {"type": VIDEO_TYPE}}
+        ),
+        b"",
+        b"x",
+    ]
+    found = summarize(explained(line, number) for number, line in enumerate(lines, 1))
+    assert found.fates == {Fate.VIDEO: 3, Fate.OTHER: 1, Fate.BLANK: 1, Fate.REJECTED: 1}
+    assert found.verbs == {VERBS + "played": 2, VERBS + "paused": 1}
+    assert found.types == {"none": 2, VIDEO_TYPE: 1}
+    ((key, group),) = found.refused.items()
+    assert key[:2] == ("quality", ".".join((*RESULT, VIDEO + "quality")))
+    assert (group.lines, group.first_line, group.value) == (2, 1, "hd")
+    ((key, group),) = found.unused_extensions.items()
+    assert key == ("result.extensions.urn:x", "no column reads it")
+    assert (group.lines, group.first_line, group.value) == (2, 1, 5)
+    ((_, group),) = found.other.items()
+    assert (group.lines, group.first_line, group.value) == (1, 3, ADL + "passed")
+    ((reason,),) = found.rejected
+    assert reason.startswith("not JSON")
+
+
+def test_a_summary_of_statements_that_are_used_wholly_has_nothing_to_say() -> None:
+    found = summarize([explained(full())])
+    assert (found.refused, found.unused_extensions, found.other) == ({}, {}, {})

@@ -1,0 +1,54 @@
+"""The layout is as docs/architecture.md draws it: imports run one way, and modules stay small."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINT = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
+MODULES = [*ROOT.glob("xapi_etl_processor/**/*.py"), *ROOT.glob("local/*.py")]
+MODULES += [*ROOT.glob("deployment/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("*.py")]
+
+
+def violations(*arguments: str) -> str:
+    """What the import linter prints; '' if every contract is kept."""
+    done = subprocess.run(
+        [*LINT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout if done.returncode else ""
+
+
+@pytest.mark.slow
+def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
+    assert violations() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("low", "high"), [("storage", "common"), ("sources", "storage"), ("errors", "config")]
+)
+def test_an_import_in_the_wrong_direction_is_reported(low: str, high: str, tmp_path: Path) -> None:
+    upside_down = tmp_path / "upside_down.ini"
+    upside_down.write_text(
+        "[importlinter]\nroot_package = xapi_etl_processor\n"
+        "[importlinter:contract:1]\nname = upside down\ntype = layers\n"
+        f"layers =\n    xapi_etl_processor.{low}\n    xapi_etl_processor.{high}\n"
+    )
+    assert f"xapi_etl_processor.{high} is not allowed to import" in violations(
+        "--config", str(upside_down)
+    )
+
+
+def length(module: Path) -> int:
+    return len(module.read_text().splitlines())
+
+
+def test_no_module_is_longer_than_400_lines_and_no_test_module_than_500() -> None:
+    assert len(MODULES) > 40
+    assert [module.name for module in MODULES if length(module) > 400] == []
+    assert [module.name for module in ROOT.glob("tests/**/*.py") if length(module) > 500] == []

@@ -1,0 +1,43 @@
+"""Every fault and every check has a test or a reason, and the page lists them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults import matrix
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text()
+
+
+def test_every_fault_has_a_test_or_a_reason_why_it_cannot_happen() -> None:
+    tested = set(matrix.proofs("fault"))
+    assert list(matrix.FAULTS) == list(range(1, 79))
+    assert tested | matrix.NOT_HERE.keys() == matrix.FAULTS.keys()
+    assert not tested & matrix.NOT_HERE.keys()
+
+
+def test_every_proof_of_a_fault_says_what_catches_it() -> None:
+    for proofs in matrix.proofs("fault").values():
+        assert [proof for proof in proofs if not proof.caught_by] == []
+
+
+def test_every_security_check_has_a_test_a_tool_or_a_manual_step() -> None:
+    tested = set(matrix.proofs("check"))
+    assert list(matrix.CHECKS) == [f"S{n}" for n in range(1, 23)]
+    assert tested | matrix.ELSEWHERE.keys() == matrix.CHECKS.keys()
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert matrix.rewritten(PAGE) == PAGE
+    assert all(f"| {row} | {title} |" in PAGE for row, title in matrix.FAULTS.items())
+
+
+def test_the_tools_and_manual_steps_that_the_table_names_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for part in ("\naudit:", "\nfuzz:", "\ncheck:", "cfn-lint", "checkov", "ruff check"):
+        assert part in makefile
+    operations = (ROOT / "docs" / "operations.md").read_text()
+    steps = operations.partition("\n## What only your account can prove\n")[2]
+    for number in (1, 5, 6, 7):
+        assert f"\n{number}. " in steps.partition("\n## ")[0]

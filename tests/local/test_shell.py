@@ -1,0 +1,311 @@
+"""`make local`: a shell or a command with S3 and ClickHouse of its own, or nothing at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from clickhouse_driver import Client
+
+from local import process
+from local.__main__ import _STATEMENT, _shell
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "local"]
+PROMPT = b"(make local) $"
+CTRL_C = b"\x03"
+HOSTILE = {
+    "AWS_PROFILE": "production",
+    "AWS_ENDPOINT_URL": "https://s3.example.org",
+    "AWS_ENDPOINT_URL_S3": "https://s3.example.org",
+    "AWS_ACCESS_KEY_ID": "a-real-one",
+    "AWS_SESSION_TOKEN": "a-real-one",
+    "CLICKHOUSE_HOST": "clickhouse.example.org",
+    "CLICKHOUSE_PASSWORD": "a-real-one",
+    "CLICKHOUSE_SECURE": "true",
+    "S3_XAPI_BUCKET_NAME": "production-bundles",
+    "S3_XAPI_PREFIX": "elsewhere/",
+    "POWERTOOLS_SERVICE_NAME": "other",
+    "MAKEFLAGS": "n",
+    "BASH_ENV": "/elsewhere/startup",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+    "http_proxy": "http://127.0.0.1:1",
+}
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> str:
+    """Text in the command line of every process that a test starts, children included."""
+    return str(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remains(marker: str) -> Iterator[None]:
+    yield
+    end = time.monotonic() + 20
+    while left := processes_with(marker):
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """Process, parent and command line of everything that runs."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(None, 2) for line in listed.stdout.splitlines()[1:])
+    return [(int(row[0]), int(row[1]), row[2]) for row in rows if len(row) == 3]
+
+
+def processes_with(text: str) -> list[str]:
+    return [args for _, _, args in processes() if text in args]
+
+
+def services_of(parent: int) -> set[int]:
+    return {pid for pid, ppid, args in processes() if ppid == parent and " local." in args}
+
+
+def assert_ended(pids: set[int]) -> None:
+    end = time.monotonic() + 10
+    while left := pids & {pid for pid, _, _ in processes()}:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
+def local(data: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "--data", str(data), *(["--", *command] if command else [])],
+        cwd=ROOT,
+        env={**os.environ, **HOSTILE, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def started(data: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run until the block ends, and be killed then."""
+    running = subprocess.Popen(
+        [*COMMAND, "--data", str(data), "--", *command], cwd=ROOT, stdin=subprocess.DEVNULL
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait()
+
+
+def until(found: Path) -> None:
+    end = time.monotonic() + 60
+    while not found.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(
+    tmp_path: Path,
+) -> None:
+    code = "import json, os; print(json.dumps(dict(os.environ))); exit(7)"
+    done = local(tmp_path / "data", "python", "-c", code)
+    assert done.returncode == 7, done.stderr
+    found = json.loads(done.stdout)
+    ours = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "POWERTOOLS_", "BASH_ENV", "MAKEFLAGS")
+    expected = {
+        "AWS_ENDPOINT_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_DEFAULT_REGION",
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "CLICKHOUSE_HOST",
+        "CLICKHOUSE_PORT",
+        "S3_XAPI_BUCKET_NAME",
+        "POWERTOOLS_METRICS_DISABLED",
+    }
+    assert {name for name in found if name.startswith(ours)} == expected
+    assert found["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    assert found["CLICKHOUSE_HOST"] == "127.0.0.1"
+    assert found["S3_XAPI_BUCKET_NAME"] == "my-bundles"
+    assert not {"a-real-one", "production"} & set(found.values())
+    assert found["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+def test_a_bundle_goes_from_upload_to_query(tmp_path: Path) -> None:
+    """The greeting's own commands, from a folder other than the checkout's."""
+    steps = f"""
+        set -e
+        cd {tmp_path}
+        echo '{_STATEMENT}' | aws s3 cp --quiet - s3://my-bundles/section/2001/video/1.jsonl
+        python -m xapi_etl_processor health
+        python -m xapi_etl_processor bulk
+        python -m local.query "SELECT section_id, verb FROM xapi_analytics.video_events"
+        python -m local.query "INSERT INTO xapi_analytics.video_events (verb) SELECT 'mine'"
+    """
+    done = local(tmp_path / "data", "sh", "-c", steps)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"healthy": true' in done.stdout
+    assert '"video_events_processed": 1' in done.stdout
+    assert "2001" in done.stdout
+    assert "played" in done.stdout
+    with process.clickhouse(tmp_path / "data") as port, Client("127.0.0.1", port) as kept:
+        sql = "SELECT verb FROM xapi_analytics.video_events ORDER BY verb"
+        assert kept.execute(sql) == [("mine",), ("played",)]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["sh", "-c", "kill -9 $$"], 137), (["no-such-command"], 127)]
+)
+def test_a_command_that_is_killed_or_missing_has_the_code_of_a_shell(
+    tmp_path: Path, command: list[str], code: int
+) -> None:
+    assert local(tmp_path / "data", *command).returncode == code
+
+
+def test_where_the_data_folder_is_a_file_nothing_is_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = local(tmp_path / "file", "touch", str(tmp_path / "ran"))
+    assert done.returncode == 1
+    assert "cannot be used as a data folder" in done.stderr
+    assert "did not start; nothing was run" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_the_data_folder_is_in_use_nothing_is_run(tmp_path: Path) -> None:
+    with process.clickhouse(tmp_path / "data"):
+        done = local(tmp_path / "data", "touch", str(tmp_path / "ran"))
+    assert done.returncode == 1
+    assert "if it is being served, ask that server, or stop it" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_s3_does_not_start_nothing_is_run_and_clickhouse_ends(
+    tmp_path: Path,
+) -> None:
+    broken = "import os, sys; 'local.aws' in sys.orig_argv and os._exit(3)"
+    (tmp_path / "sitecustomize.py").write_text(broken)
+    done = local(tmp_path / "data", "touch", str(tmp_path / "ran"), PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "local: local.aws did not start; nothing was run" in done.stderr
+    assert (tmp_path / "data").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("running", signal.SIGINT),
+        ("running", signal.SIGTERM),
+        ("running", signal.SIGHUP),
+        ("starting", signal.SIGINT),
+        ("starting", signal.SIGTERM),
+    ],
+)
+def test_services_and_command_end_with_a_signal(
+    tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    ready = tmp_path / "ready"
+    with started(tmp_path / "data", "sh", "-c", f"touch {ready}; sleep 100") as running:
+        until(ready if moment == "running" else tmp_path / "data")
+        services = services_of(running.pid)
+        assert len(services) == 2 or (services and moment == "starting")
+        running.send_signal(number)
+        assert running.wait(30) == 128 + number
+    assert ready.exists() is (moment == "running")
+    assert_ended(services)
+
+
+def test_services_end_with_a_killed_parent(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    with started(tmp_path / "data", "sh", "-c", f"touch {ready}; sleep 5") as running:
+        until(ready)
+        services = services_of(running.pid)
+        assert len(services) == 2
+    assert_ended(services)
+
+
+def at_a_terminal(data: Path, shell: str, *steps: tuple[bytes, bytes]) -> tuple[int, str]:
+    """Exit code and all that was shown, of a shell; a step is what to wait for and then type."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        variables = {**os.environ, **HOSTILE, "SHELL": shell, "TERM": "dumb"}
+        os.execve(COMMAND[0], [*COMMAND, "--data", str(data)], variables)  # noqa: S606
+    shown, seen, typed, waiting = b"", 0, b"", list(steps)
+    try:
+        while True:
+            while not select.select([terminal], [], [], 0.5)[0]:
+                # One that comes while bash hands over the terminal can be lost, as it can by hand.
+                if typed == CTRL_C:
+                    os.write(terminal, CTRL_C)
+            if not (chunk := os.read(terminal, 4096)):
+                break
+            shown += chunk
+            while waiting and (found := shown.find(waiting[0][0], seen)) >= 0:
+                expected, typed = waiting.pop(0)
+                seen = found + len(expected)
+                os.write(terminal, typed)
+    except OSError:
+        pass  # Linux reports the end of a terminal like this.
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_a_shell_greets_survives_ctrl_c_ends_with_exit_and_reads_no_startup_files(
+    tmp_path: Path, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".bashrc", ".profile"):
+        (tmp_path / name).write_text("export S3_XAPI_BUCKET_NAME=production-bundles\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, shown = at_a_terminal(
+        tmp_path / "data",
+        shell,
+        (PROMPT, b"sh -c 'echo started; sleep 100'\r"),
+        (b"started\r\n", CTRL_C),
+        (PROMPT, b"echo $CLICKHOUSE_HOST.$S3_XAPI_BUCKET_NAME; exit 3\r"),
+    )
+    assert "bucket my-bundles" in shown
+    assert "127.0.0.1.my-bundles" in shown
+    assert code == 0
+
+
+def test_a_shell_that_is_not_there_is_replaced_by_sh() -> None:
+    assert _shell("/none") == ["/bin/sh"]
+
+
+def test_make_local_runs_a_command_as_it_is_written(tmp_path: Path) -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "local", "CMD=echo '$HOME' \"two  words\""],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # As make runs it, with echo in the place of python.
+    recipe = planned.splitlines()[-1].replace("-m local", "").replace(".venv/bin/python", "echo")
+    assert "CMD" in recipe
+    shown = subprocess.run(
+        ["sh", "-c", recipe],
+        env={"CMD": "echo '$HOME' \"two  words\"", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown.strip() == "-- sh -c echo '$HOME' \"two  words\""

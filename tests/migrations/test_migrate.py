@@ -1,0 +1,441 @@
+"""A database of version 0.1 is brought forward with its rows, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from chdb.state.sqlitelike import Connection
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Template
+from tests.faults.tcp_proxy import Fault, tcp_proxy
+from tests.support import former_schema, version_0_1
+from tests.support.rows import NOON
+from tests.support.samples import VIDEO, context, event_id, notification, sqs, video
+from tests.support.version_0_1 import row
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.migrations import migrate as migrations
+from xapi_etl_processor.migrations.migrate import SCHEMA, migrate
+from xapi_etl_processor.migrations.replication import on_cluster
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage.tables import EVENTS
+from xapi_etl_processor.xapi.identity import statement_id
+from xapi_etl_processor.xapi.quantities import speed
+from xapi_etl_processor.xapi.values import section
+
+pytestmark = pytest.mark.slow
+
+IDS = "SELECT event_id FROM video_statements ORDER BY event_id"
+
+
+@pytest.fixture
+def old(unmigrated: Settings) -> Settings:
+    """Settings, also set in the environment, for an empty database of version 0.1."""
+    version_0_1.create(unmigrated)
+    return unmigrated
+
+
+@pytest.fixture
+def insert(clickhouse: ClickHouseServer, old: Settings) -> Any:
+    """Store rows as version 0.1 did."""
+    return lambda *rows: version_0_1.insert(clickhouse, old.clickhouse_database, *rows)
+
+
+def test_a_migrated_table_is_like_that_of_a_new_database(
+    old: Settings, ask: Ask, template: Template
+) -> None:
+    assert migrate(old) == [
+        "0002_versions_sections_voiding.sql",
+        "0003_late_rows.sql",
+        "0004_watching.sql",
+        "0005_learners.sql",
+        "0006_notes.sql",
+    ]
+    assert former_schema.creates(ask, old.clickhouse_database) == former_schema.creates(
+        ask, template.database
+    )
+    assert migrate(old) == []
+
+
+def test_rows_are_brought_forward_with_their_values(old: Settings, insert: Any, ask: Ask) -> None:
+    folder = "s3://bucket/section"
+    insert(
+        row(1, speed="1.5x", completion_threshold=0.9, verb_id="v", full_screen=True),
+        row(2, event_id="{00000000-0000-4000-8000-000000000002}"),
+        row(3, event_id="urn:uuid:00000000000040008000000000000003", speed="fast"),
+        row(4, event_id=" not-a-uuid ", speed="2"),
+        # Version 0.1 had no column for sections that are texts, and took a statement's 0 for one.
+        row(5, section_id=0, source_file=f"{folder}/BIO101/video/x.jsonl"),
+        row(6, section_id=0, source_file=f"{folder}/007/video/x.jsonl"),
+        row(7, section_id=0, source_file="s3://section/merged.jsonl"),
+        row(8, timestamp="1999-12-31 23:59:59.999", inserted_at="2024-05-06 07:08:09.123"),
+    )
+    migrate(old)
+    columns = "section_id, section, speed, row_version, timestamp_source"
+    assert ask(f"SELECT event_id, {columns} FROM video_events FINAL ORDER BY user_id") == [
+        [event_id(1), 2001, "2001", 1.5, 0, ""],
+        [event_id(2), 2001, "2001", None, 0, ""],
+        [event_id(3), 2001, "2001", None, 0, ""],
+        ["not-a-uuid", 2001, "2001", 2, 0, ""],
+        [event_id(5), 0, "BIO101", None, 0, ""],
+        [event_id(6), 7, "7", None, 0, ""],
+        [event_id(7), 0, "", None, 0, ""],
+        [event_id(8), 2001, "2001", None, 0, ""],
+    ]
+    kept = "timestamp, inserted_at, user_id, video_time, source_etag"
+    assert ask(f"SELECT {kept} FROM video_statements WHERE event_id = '{event_id(8)}'") == [
+        ["1999-12-31 23:59:59.999", "2024-05-06 07:08:09.123", "viewer-8", 4, "etag-1"]
+    ]
+    other = "completion_threshold, verb_id, full_screen"
+    assert ask(f"SELECT {other} FROM video_statements WHERE event_id = '{event_id(1)}'") == [
+        [0.9, "v", True]
+    ]
+
+
+def test_every_column_of_version_0_1_is_copied(old: Settings, ask: Ask) -> None:
+    described = ask(
+        "SELECT name, type FROM system.columns WHERE table = 'video_events'"
+        " AND database = currentDatabase()"
+    )
+    structure = ", ".join(f"{name} {kind}" for name, kind in described)
+    ask("SET allow_suspicious_low_cardinality_types = 1")
+    ask(
+        f"INSERT INTO video_events SELECT * FROM generateRandom($${structure}$$, 11) LIMIT 130"
+        " SETTINGS max_partitions_per_insert_block = 0"
+    )
+    migrate(old)
+    computed = {"event_id", "section_id", "speed"}
+    copied = ", ".join(name for name, _ in described if name not in computed)
+    assert len(described) == 44
+    rows = f"SELECT {copied} FROM {{}} FINAL ORDER BY ALL"
+    assert ask(rows.format("video_events")) == ask(rows.format("video_events_old"))
+    assert ask("SELECT count() FROM video_events FINAL") == [[130]]
+
+
+def test_rows_are_filled_with_stretches_after_the_migration_not_during_it(
+    old: Settings, insert: Any, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    """All parts are written anew for it, which may take hours."""
+    insert(row(1, video_played_segments="0[.]10"))
+
+    def hold(point: str, sql: str) -> None:
+        if point == "query" and "MATERIALIZE COLUMN" in sql:
+            ask("SYSTEM STOP MERGES video_events")
+
+    clickhouse.hook = hold
+    try:
+        migrate(old)
+        unfinished = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
+        assert "MATERIALIZE COLUMN" in str(ask(f"{unfinished} AND NOT is_done"))
+        assert ask("SELECT played_stretches FROM video_statements") == [[[[0, 10]]]]
+    finally:
+        ask("SYSTEM START MERGES video_events")
+
+
+def test_of_repeated_rows_the_one_inserted_last_is_copied(
+    old: Settings, insert: Any, ask: Ask
+) -> None:
+    insert(row(1, user_id="new", inserted_at="2024-03-02 00:00:00.000"))
+    insert(row(1, user_id="old", inserted_at="2024-03-01 00:00:00.000"))
+    migrate(old)
+    assert ask("SELECT user_id FROM video_statements") == [["new"]]
+
+
+STEPS = (
+    "0001 is recorded",
+    'ALTER TABLE "schema_versions"',
+    "RESET SETTING",
+    "CREATE TABLE IF NOT EXISTS voided_statements",
+    "CREATE TABLE IF NOT EXISTS video_events_old",
+    "INSERT INTO video_events_old",
+    "EXCHANGE TABLES video_events AND",
+    "0002 is recorded",
+    "INSERT INTO video_events\n",
+    "0003 is recorded",
+    "ADD COLUMN IF NOT EXISTS",
+    "MATERIALIZE COLUMN",
+    "0004 is recorded",
+    "CREATE TABLE IF NOT EXISTS load_notes",
+    "MODIFY SETTING fsync",
+    "0006 is recorded",
+    "CREATE OR REPLACE VIEW video_statements",
+    "CREATE OR REPLACE VIEW section_daily",
+)
+"""What migrating does to a database of version 0.1."""
+
+
+class Steps:
+    """Calls `act` before a step of a migration, for as long as it has not been done."""
+
+    def __init__(self, clickhouse: ClickHouseServer, act: Callable[[str], None]) -> None:
+        self.act, self.recorded = act, 0
+        clickhouse.hook = self
+
+    def __call__(self, point: str, sql: str) -> None:
+        if sql.startswith('INSERT INTO "schema_versions"'):
+            self.recorded += point == "stored"
+            sql = f"000{self.recorded + 1} is recorded"
+        if point == "query":
+            self.act(next((step for step in STEPS if step in sql), ""))
+
+
+@pytest.mark.parametrize("kills", [[step] for step in STEPS] + [STEPS])
+def test_a_migration_that_was_killed_ends_right_when_it_is_run_again(
+    old: Settings,
+    insert: Any,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    template: Template,
+    kills: Sequence[str],
+) -> None:
+    insert(row(0), row(1, event_id=event_id(1).upper()))
+    left = list(kills)
+
+    def kill(step: str) -> None:
+        if left and step == left[0]:
+            del left[0]
+            raise ConnectionAbortedError
+
+    Steps(clickhouse, kill)
+    for number, _ in enumerate(kills, 2):
+        with pytest.raises(EOFError):
+            migrate(old)
+        insert(row(number))
+    migrate(old)
+    assert ask(IDS) == [[event_id(number)] for number in range(len(kills) + 2)]
+    key = "SELECT sorting_key, engine_full FROM system.tables WHERE name = 'video_events'"
+    assert ask(f"{key} AND database = currentDatabase()") == ask(
+        f"{key} AND database = '{template.database}'"
+    )
+
+
+def test_rows_that_are_inserted_during_a_migration_are_not_lost(
+    old: Settings, insert: Any, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    numbers = count()
+    Steps(clickhouse, lambda _: insert(row(next(numbers))))
+    migrate(old)
+    assert ask(IDS) == [[event_id(number)] for number in range(next(numbers))]
+
+
+class SlowInsert:
+    """An insert of three rows that takes three seconds."""
+
+    def __init__(self, clickhouse: ClickHouseServer, database: str) -> None:
+        self.connection = Connection(clickhouse.path)
+        into = f"INSERT INTO {database}.video_events (event_id, section_id)"
+        rows = "SELECT toString(number + sleepEachRow(1)), 1 FROM numbers(3)"
+        sql = f"{into} {rows} SETTINGS max_block_size = 1"
+        self.thread = threading.Thread(target=self.connection.query, args=(sql,))
+
+    def begin(self, ask: Ask) -> None:
+        """Begin; returns when the server works on it."""
+        self.thread.start()
+        end = time.monotonic() + 10
+        while not ask("SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"):
+            assert time.monotonic() < end
+            time.sleep(0.01)  # Polls a condition, up to a limit.
+
+    def end(self) -> None:
+        self.thread.join()
+        self.connection.close()
+
+
+def test_an_insert_that_began_before_the_exchange_is_waited_for(
+    old: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    slow = SlowInsert(clickhouse, old.clickhouse_database)
+    Steps(clickhouse, lambda step: slow.begin(ask) if step.startswith("EXCHANGE") else None)
+    migrate(old)
+    slow.end()
+    assert ask("SELECT count() FROM video_events_old") == [[3]]
+    assert ask(IDS) == [["0"], ["1"], ["2"]]
+
+
+def test_inserts_that_do_not_end_stop_the_migration_and_it_says_what_to_do(
+    old: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "INSERT_SECONDS", 0)
+    slow = SlowInsert(clickhouse, old.clickhouse_database)
+    slow.begin(ask)
+    with pytest.raises(ClickHouseUnavailable, match="pause the function"):
+        migrate(old)
+    slow.end()
+    later = ["0004_watching.sql", "0005_learners.sql", "0006_notes.sql"]
+    assert migrate(old) == ["0003_late_rows.sql", *later]
+    assert ask(IDS) == [["0"], ["1"], ["2"]]
+
+
+def test_the_old_table_stays_to_compare_with_as_documented(
+    old: Settings, insert: Any, ask: Ask
+) -> None:
+    insert(row(1), row(2), row(3, event_id="{" + event_id(2) + "}", user_id="viewer-2"))
+    migrate(old)
+    page = (SCHEMA.parents[2] / "docs/operations.md").read_text()
+    (query,) = re.findall(r"SELECT \(SELECT count\(\) .*?;", page, re.DOTALL)
+    assert ask(query.replace("xapi_analytics", old.clickhouse_database)) == [[3, 2]]
+
+
+def test_version_0_1_can_insert_after_the_migration_but_no_speeds(old: Settings, ask: Ask) -> None:
+    """Its inserts of speeds are refused as a whole, so that their messages are delivered again."""
+    migrate(old)
+    version_0_1_writes = ClickHouse(old)
+
+    def send(**more: Any) -> None:
+        values = row(1, timestamp=NOON, **more)
+        columns = {name: [value] for name, value in values.items() if value is not None}
+        version_0_1_writes.insert(EVENTS, columns)
+
+    send()
+    with pytest.raises(
+        ClickHouseRefused, match="insert into video_events failed: TypeMismatchError"
+    ):
+        send(event_id=event_id(2), speed="1.5x")
+    version_0_1_writes.disconnect()
+    assert ask("SELECT event_id, section FROM video_events") == [[event_id(1), "2001"]]
+
+
+def test_a_message_whose_insert_does_not_fit_the_table_waits_and_is_loaded_later(
+    old: Settings, ask: Ask, bucket: Bucket
+) -> None:
+    """As with version 0.1 after the migration, but the other way round: the table has texts."""
+    migrate(old)
+    speed_type = "ALTER TABLE video_events MODIFY COLUMN speed Nullable({})"
+    ask(speed_type.format("String"))
+    key = "section/1/video/a.jsonl"
+    bucket.put(key, video(1, context={"extensions": {VIDEO + "speed": 1.5}}))
+    message = sqs(one=notification(bucket.name, key))
+    assert handler(message, context()) == {"batchItemFailures": [{"itemIdentifier": "one"}]}
+    for table in ("video_events", "processed_files"):
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
+    ask(speed_type.format("Float64"))
+    assert handler(message, context()) == {"batchItemFailures": []}
+    assert ask("SELECT event_id, speed FROM video_statements") == [[event_id(1), 1.5]]
+
+
+# What may stand in a key: blanks, signs, digits, letters, and more than fit a number or a column.
+_folders = st.text(" +-.0189BéI_", min_size=1, max_size=6) | st.text(
+    "019", min_size=19, max_size=21
+)
+_parents = st.sampled_from(["", "a/", "sub", "section//"])
+_hex = st.text("0123456789abcdefABCDEF", min_size=12, max_size=12)
+_hyphen = st.sampled_from(["-", ""])
+_uuids = st.builds(
+    "{}{}{}{}12ab{}4ABC{}89ef{}{}{}".format,
+    *(st.sampled_from(["", " ", "\t"]), st.sampled_from(["", "urn:uuid:", "URN:UUID:", "{"])),
+    *(st.sampled_from(["0123abCD", "0123abC"]), _hyphen, _hyphen, _hyphen, _hyphen, _hex),
+    st.sampled_from(["", "}", "\r\n"]),
+)
+_factors = st.builds(
+    "{}{}{}{}".format,
+    *(st.sampled_from(["", " ", "x", "×", "+", "-"]), st.text("0123456789.,", max_size=5)),
+    *(st.sampled_from(["", " "]), st.sampled_from(["", "x", "X", "×", "fast"])),
+)
+on_the_engine = hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@on_the_engine
+@given(parent=_parents, folder=_folders)
+@example(parent="", folder=f"{2**64 - 1}")
+@example(parent="", folder=f"{2**64}")
+@example(parent="", folder="1/section/2")
+@example(parent="", folder="a" * 256)
+@example(parent="", folder="a" * 257)
+def test_sections_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, parent: str, folder: str
+) -> None:
+    key = f"{parent}section/{folder}/x"
+    made = in_sql(clickhouse, "named", source_file=f"s3://section/{key}")
+    assert made == (section(S3Object("b", key).section) or "")
+
+
+@on_the_engine
+@given(text=_uuids | st.text("{}urn:id-0 ", min_size=1, max_size=9).filter(str.strip))
+def test_ids_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, text: str
+) -> None:
+    assert in_sql(clickhouse, "id", event_id=text) == statement_id(text)
+
+
+@on_the_engine
+@given(text=_factors)
+def test_speeds_of_old_rows_are_equal_in_python_and_sql(
+    clickhouse: ClickHouseServer, text: str
+) -> None:
+    made = in_sql(clickhouse, "toFloat64OrNull(replaceOne(factor, ',', '.'))", speed=text)
+    assert made == speed(text)
+
+
+def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
+    """What the migration makes of a row of version 0.1 without a section."""
+    sql = (SCHEMA / "0002_versions_sections_voiding.sql").read_text()
+    (computed,) = re.findall(r"\nWITH\n(.*?)\nSELECT", sql, re.DOTALL)
+    values = {"event_id": "", "speed": "", "source_file": ""} | columns
+    texts = ", ".join(f"unhex('{v.encode().hex()}') AS {name}" for name, v in values.items())
+    answer = clickhouse.engine.query(
+        f"WITH {computed} SELECT {what} FROM (SELECT {texts}, toUInt64(0) AS section_id)",
+        "JSONCompactEachRow",
+    )
+    return json.loads(answer.bytes())[0]
+
+
+@pytest.mark.fault(68, caught_by="migrations for a cluster")
+def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
+    unmigrated: Settings,
+) -> None:
+    migrate(unmigrated)
+    with pytest.raises(
+        ClickHouseRefused, match=r"video_events.* is not replicated.*docs/clickhouse.md"
+    ):
+        migrate(replace(unmigrated, clickhouse_cluster="pair"))
+
+
+@pytest.mark.parametrize(
+    ("statement", "changed"),
+    [
+        ("ALTER TABLE a.b\nADD COLUMN c", "ALTER TABLE a.b ON CLUSTER 'pair'\nADD COLUMN c"),
+        ("DROP TABLE a.b", "DROP TABLE a.b ON CLUSTER 'pair' SYNC"),
+        (
+            "EXCHANGE TABLES a.b AND a.c;",
+            "EXCHANGE TABLES a.b AND a.c ON CLUSTER 'pair';",
+        ),
+        (
+            "SELECT 1 FROM system.processes WHERE query ILIKE 'INSERT INTO%'",
+            "SELECT 1 FROM clusterAllReplicas('pair', system.processes)"
+            " WHERE query ILIKE 'INSERT INTO%'",
+        ),
+        ("INSERT INTO a SELECT * FROM b", "INSERT INTO a SELECT * FROM b"),
+        ("-- EXCHANGE TABLES a AND b", "-- EXCHANGE TABLES a AND b"),
+    ],
+)
+def test_a_step_of_a_migration_is_for_the_whole_cluster(statement: str, changed: str) -> None:
+    assert on_cluster(statement, "pair") == changed
+
+
+@pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
+def test_migrating_waits_for_a_sleeping_server(
+    unmigrated: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "REPLY_SECONDS", 0.5)
+    with tcp_proxy(clickhouse.port) as wire:
+        wire.fault = Fault(hold=1.5, times=1)
+        assert len(migrate(replace(unmigrated, clickhouse_port=wire.port))) == len(
+            list(SCHEMA.glob("*.sql"))
+        )
+        assert wire.fault.fired == 1

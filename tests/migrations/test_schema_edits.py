@@ -1,0 +1,124 @@
+"""Migrations that were edited later: databases from before become like new ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from clickhouse_migrations.exceptions import MigrationException
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Template
+from tests.support import former_schema
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import ClickHouseRefused
+from xapi_etl_processor.migrations import migrate as migrations
+from xapi_etl_processor.migrations.migrate import migrate
+from xapi_etl_processor.storage import tables
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_database_of_before_the_edits_becomes_like_a_new_one_and_keeps_its_learners(
+    unmigrated: Settings, ask: Ask, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = former_schema.create(unmigrated, upto=5)
+    for number in (1, 2, 3, 5):
+        assert former[number] == migrations.FORMER_MD5[number]
+    # Their fourth had more views.
+    monkeypatch.setitem(migrations.FORMER_MD5, 4, former[4])
+    ask("INSERT INTO forgotten_learners (learner, name) VALUES ('a', 'A'), ('a', 'A'), ('b', 'B')")
+    ask("INSERT INTO forgotten_learners (again) VALUES (true)")
+    assert migrate(unmigrated) == ["0006_notes.sql"]
+    made = former_schema.creates(ask, unmigrated.clickhouse_database)
+    assert made == former_schema.creates(ask, template.database)
+    assert not any("deduplication_window" in sql for sql, _ in made)
+    kept = "SELECT learner, name, again FROM forgotten_learners FINAL ORDER BY learner"
+    assert ask(kept) == [["", "", True], ["a", "A", False], ["b", "B", False]]
+    assert migrate(unmigrated) == []
+
+
+def test_an_applied_file_that_was_edited_otherwise_is_refused(
+    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former_schema.create(unmigrated, upto=1)
+    monkeypatch.setattr(migrations, "FORMER_MD5", {})
+    with pytest.raises(MigrationException, match="md5"):
+        migrate(unmigrated)
+
+
+def test_the_views_that_are_made_are_those_that_the_health_check_asks() -> None:
+    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", migrations.VIEWS.read_text(), re.M)
+    assert made == list(tables.VIEWS)
+
+
+def test_a_view_that_the_server_refuses_to_read_is_named_with_its_version(
+    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Versions 25.5 and 25.8 took views that they could not read."""
+    (views := tmp_path / "views.sql").write_text(
+        "CREATE OR REPLACE VIEW good AS\nSELECT 1 AS one;\n"
+        "CREATE OR REPLACE VIEW bad AS\nSELECT one FROM good;\n"
+        "CREATE OR REPLACE VIEW good AS\nSELECT 2 AS other;\n"
+    )
+    monkeypatch.setattr(migrations, "VIEWS", views)
+    with pytest.raises(ClickHouseRefused, match=r"ClickHouse \d+\..* the view bad \(code 47\)"):
+        migrate(unmigrated)
+
+
+LEARNER_STEPS = (
+    "CREATE TABLE IF NOT EXISTS {}.forgotten_learners_old",
+    "INSERT INTO {}.forgotten_learners_old",
+    "EXCHANGE TABLES {}.forgotten_learners AND",
+    "INSERT INTO {}.forgotten_learners (learner",
+    "DROP TABLE {}.forgotten_learners_old",
+)
+"""What migrating does to a list of forgotten learners that has no key."""
+
+
+@pytest.mark.parametrize("killed", range(len(LEARNER_STEPS)))
+def test_no_learner_is_remembered_again_when_the_migration_of_their_list_is_killed(
+    unmigrated: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    killed: int,
+) -> None:
+    """And none is lost who is forgotten at the same moment."""
+    former = former_schema.create(unmigrated, upto=5)
+    monkeypatch.setattr(migrations, "FORMER_MD5", former)
+    ask("INSERT INTO forgotten_learners (learner) VALUES ('first')")
+    steps = [step.format(unmigrated.clickhouse_database) for step in LEARNER_STEPS]
+    seen: list[str] = []
+
+    def hook(point: str, sql: str) -> None:
+        for number, step in enumerate(steps):
+            if point == "query" and sql.startswith(step):
+                seen.append(step)
+                ask(f"INSERT INTO forgotten_learners (learner) VALUES ('at step {number}')")
+                if number == killed and seen.count(step) == 1:
+                    raise ConnectionAbortedError
+
+    clickhouse.hook = hook
+    with pytest.raises(EOFError):
+        migrate(unmigrated)
+    assert migrate(unmigrated) == ["0006_notes.sql"]
+    assert set(seen) == set(steps)
+    everybody = {"first", *(f"at step {number}" for number in range(len(steps)))}
+    assert {name for (name,) in ask("SELECT learner FROM forgotten_learners FINAL")} == everybody
+
+
+def test_views_follow_a_database_that_was_renamed(
+    unmigrated: Settings, clickhouse: ClickHouseServer
+) -> None:
+    migrate(unmigrated)
+    before, after = unmigrated.clickhouse_database, f"{unmigrated.clickhouse_database}_restored"
+    clickhouse.engine.query(f"RENAME DATABASE {before} TO {after}")
+    try:
+        assert migrate(replace(unmigrated, clickhouse_database=after)) == []
+        found = clickhouse.engine.query(f"SELECT count() FROM {after}.video_engagement", "TSV")
+        assert found.bytes() == b"0\n"
+    finally:
+        clickhouse.engine.query(f"DROP DATABASE {after}")

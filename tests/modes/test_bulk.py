@@ -1,0 +1,359 @@
+"""Bulk mode: which objects a request covers, what it answers, and how it resumes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.samples import BAD_LINE, other, video
+from xapi_etl_processor.base.errors import NothingDone, S3Error
+from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3.objects import S3Object
+
+COUNT = "SELECT count() FROM video_events"
+BODY = {
+    "success",
+    "processing_mode",
+    "section_id",
+    "events_processed",
+    "video_events_processed",
+    "other_events",
+    "rejected_lines",
+    "blank_lines",
+    "forgotten_events",
+    "timestamps_replaced",
+    "files_found",
+    "files_processed",
+    "files_skipped",
+    "files_ignored",
+    "files_failed",
+    "failures",
+    "duration_ms",
+    "dry_run",
+    "s3_prefix",
+    "list_calls",
+    "stopped",
+    "stop_reason",
+    "complete",
+    "continuation_token",
+}
+
+
+def _token(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode()
+
+
+def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
+    """The keys that a request covers."""
+    answer = invoke({**request, "dry_run": True})
+    assert answer.status == 200, answer.body
+    assert answer["files_found"] == len(answer["files"])
+    return list(answer["files"])
+
+
+@pytest.mark.slow
+def test_a_section_is_loaded_and_the_answer_reports_it(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put("section/1/video/a.jsonl", video(1), other(1), BAD_LINE, b"", b"")
+    bucket.put("section/1/page_viewed/b.jsonl", other(2), video(2))
+    bucket.put("section/2/video/c.jsonl", video(3))
+    answer = invoke({"section_id": 1})
+    assert answer.status == 200
+    assert answer.body.keys() == BODY
+    assert answer.body.pop("duration_ms") >= 0
+    assert answer.body == {
+        "success": True,
+        "processing_mode": "bulk",
+        "section_id": 1,
+        "events_processed": 4,
+        "video_events_processed": 2,
+        "other_events": 2,
+        "rejected_lines": 1,
+        "blank_lines": 2,
+        "forgotten_events": 0,
+        "timestamps_replaced": 0,
+        "files_found": 2,
+        "files_processed": 2,
+        "files_skipped": 0,
+        "files_ignored": 0,
+        "files_failed": 0,
+        "failures": [],
+        "dry_run": False,
+        "s3_prefix": "section/1/",
+        "list_calls": 1,
+        "stopped": None,
+        "stop_reason": None,
+        "complete": True,
+        "continuation_token": None,
+    }
+    assert ask(COUNT) == [[2]]
+    assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
+
+
+@pytest.mark.fault(46, caught_by="prefixes matched as whole folders")
+def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
+    bucket.put_each(
+        "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl"
+    )
+    assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
+    assert found(bucket, invoke, s3_prefix="section/1") == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, s3_prefix="section/1/") == ["section/1/video/a.jsonl"]
+    assert found(bucket, invoke, s3_prefix="/section/1") == ["section/1/video/a.jsonl"]
+
+
+def test_a_prefix_narrows_and_a_section_filters(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
+    bucket.put_each(*archived, "section/1/video/c.jsonl", "section/1/page_viewed/d.jsonl")
+    assert found(bucket, invoke, s3_prefix="archive") == archived
+    assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
+    assert found(bucket, invoke, s3_prefix="section/1/video") == ["section/1/video/c.jsonl"]
+    assert len(found(bucket, invoke, s3_prefix="")) == 4
+
+
+def test_a_section_is_looked_for_in_folders_named_section_alone(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    bucket.put_each("subsection/1/video/a.jsonl", "subsection/section/1/video/b.jsonl")
+    expected = ["subsection/section/1/video/b.jsonl"]
+    assert found(bucket, invoke, s3_prefix="subsection", section_id=1) == expected
+
+
+def test_the_folder_of_the_bundles_is_configurable(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
+    bucket.put_each(*moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
+    monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
+    assert len(found(bucket, invoke, mode="bulk")) == 3
+    assert found(bucket, invoke, section_id=1) == moved[:1]
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    assert len(found(bucket, invoke, mode="bulk")) == 4
+
+
+@pytest.mark.fault(46, caught_by="file extension")
+def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
+    bucket.put_each(
+        "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL"
+    )
+    bucket.put_each("section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
+    assert found(bucket, invoke, mode="bulk") == [
+        "section/1/video/C.JSONL",
+        "section/1/video/a.jsonl",
+        "section/1/video/b.jsonl.gz",
+    ]
+
+
+@pytest.mark.fault(47, caught_by="inclusive UTC days")
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        ("2024-02-29", "2024-02-29", ["1", "2", "3"]),
+        ("2024-02-29", None, ["1", "2", "3", "4"]),
+        (None, "2024-02-28", ["0"]),
+        ("2024-03-01", "2024-03-01", ["4"]),
+        ("2024-03-02", "2024-03-31", []),
+        (None, None, ["0", "1", "2", "3", "4"]),
+    ],
+)
+def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
+    bucket: Bucket, invoke: Invoke, start: str | None, end: str | None, expected: list[str]
+) -> None:
+    bucket.put_each(
+        "section/1/video/2024-02-28T23-59-59.999999Z_0.jsonl",
+        "section/1/video/2024-02-29T00-00-00Z_1.jsonl",
+        "section/1/video/2024-02-29T12:30:00.123Z_2.jsonl",
+        "section/1/video/2024-02-29T23-59-59.999999Z_3.jsonl",
+        "section/1/video/2024-03-01T00-00-00.000Z_4.jsonl",
+    )
+    keys = found(bucket, invoke, mode="bulk", start_date=start, end_date=end)
+    assert sorted(key.rpartition("_")[2].removesuffix(".jsonl") for key in keys) == expected
+
+
+def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put_each("section/1/video/merged.jsonl")
+    today = datetime.now(UTC)
+    around = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
+    assert found(bucket, invoke, start_date=around[0], end_date=around[1])
+    assert not found(bucket, invoke, start_date="2024-01-01", end_date="2024-01-31")
+
+
+@pytest.mark.check("S14")
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ({"start_date": "2024-02-30"}, "start_date"),
+        ({"end_date": "31.1.2024"}, "end_date"),
+        ({"end_date": "2024-01-01T00:00:00Z"}, "end_date"),
+        ({"start_date": 20240101}, "start_date"),
+        ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "start_date is after end_date"),
+        ({"s3_prefix": 5}, "s3_prefix"),
+        ({"mode": "bulk", "dry_run": "false"}, "dry_run"),
+        ({"mode": "bulk", "force_reprocess": 1}, "force_reprocess"),
+        ({"mode": "bulk", "sektion": 5}, "sektion"),
+        ({"mode": "bulk", "bucket": 5}, "bucket"),
+        ({"continuation_token": "nonsense"}, "continuation_token"),
+        ({"continuation_token": 5}, "continuation_token"),
+        ({"continuation_token": _token(b"[" * 100_000)}, "continuation_token"),
+        ({"continuation_token": _token(b'{"after": "\\ud800"}')}, "continuation_token"),
+        ({"s3_prefix": "\ud800"}, "s3_prefix"),
+        ({"mode": "bulk", "\ud800": 1}, "unknown parameters"),
+        ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "not a bucket of bundles"),
+        ({"s3_prefix": "archive/"}, "not in the folder of the bundles, section/"),
+        ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
+        ({"mode": "event", "section_id": 1}, "mode is 'event'"),
+    ],
+)
+def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
+    invoke: Invoke, request_: dict[str, Any], named: str
+) -> None:
+    answer = invoke(request_)
+    assert answer.status == 400
+    assert answer["success"] is False
+    assert named in answer["error"]
+
+
+@pytest.mark.fault(47, caught_by="`files_found` of 0")
+def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> None:
+    answer = invoke({"section_id": 404})
+    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(45, caught_by="no writing query is sent")
+def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    keys = [f"section/1/video/{n:02}.jsonl" for n in range(15)]
+    bucket.put_each(*keys)
+    invoke({"bucket": bucket.name, "key": keys[0]})
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    answer = invoke({"section_id": 1, "dry_run": True})
+    assert answer.body.keys() == BODY | {"files", "bytes_found"}
+    assert answer["files"] == keys[1:11]
+    assert (answer["files_found"], answer["files_skipped"]) == (15, 1)
+    assert answer["files_processed"] == answer["events_processed"] == 0
+    size = sum(len(json.dumps(video(n))) + 1 for n in range(15))
+    assert answer["bytes_found"] == size
+    assert all(sql.startswith("SELECT") for sql in asked)
+    assert ask(COUNT) == [[1]]
+
+
+def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_them(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    other_names = ("a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "folder/")
+    for name in (*other_names, "2024-01-05T12-00-00Z_2.jsonl"):
+        bucket.put(f"section/1/video/{name}", body=b"")
+    bucket.put("section/2/video/c.json", body=b"")
+    for dry_run in (True, False):
+        answer = invoke({"section_id": 1, "dry_run": dry_run})
+        assert (answer["files_found"], answer["files_ignored"]) == (1, 3)
+    assert invoke({"mode": "bulk"})["files_ignored"] == 4
+    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
+    assert invoke(on_the_day)["files_ignored"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.fault(46, caught_by="paginated listing")
+def test_a_listing_of_several_pages_is_processed_completely(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The local S3 gives as many keys at once; the real one gives 1,000.
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
+    bucket.put_each(*(f"section/1/video/{number:04}.jsonl" for number in range(53)))
+    assert bucket.client.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 10
+    answer = invoke({"section_id": 1})
+    assert (answer["files_processed"], answer["complete"]) == (53, True)
+    assert ask(COUNT) == [[53]]
+
+
+def test_a_bad_object_is_named_and_the_others_are_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/c.jsonl")
+    bucket.put("section/1/video/b.jsonl.gz", body=b"\x1f\x8b broken")
+    answer = invoke({"section_id": 1})
+    assert answer.status == 200
+    assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, True, 1)
+    assert [failure["key"] for failure in answer["failures"]] == ["section/1/video/b.jsonl.gz"]
+    assert "damaged" in answer["failures"][0]["error"]
+    assert ask(COUNT) == [[2]]
+
+
+def test_lines_of_an_object_that_fails_half_way_are_not_counted(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put("section/1/video/a.jsonl", video(1), other(1))
+    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(500))
+    bucket.put("section/1/video/b.jsonl.gz", body=gzip.compress(lines)[:-8])
+    answer = invoke({"mode": "bulk"})
+    assert (answer["files_processed"], answer["files_failed"]) == (1, 1)
+    assert (answer["events_processed"], answer["video_events_processed"]) == (2, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
+def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
+    for number in range(25):
+        bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
+    answer = invoke({"section_id": 1})
+    assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
+
+
+@pytest.mark.slow
+def test_a_listing_that_fails_half_way_keeps_what_was_done(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put_each(*(f"section/1/video/{number}.jsonl" for number in range(6)))
+    original = listing.listing
+
+    def broken(*arguments: Any) -> Iterator[S3Object]:
+        yield from islice(original(*arguments), 4)
+        raise S3Error("s3://bucket is out of reach")
+
+    monkeypatch.setattr(listing, "listing", broken)
+    answer = invoke({"section_id": 1})
+    assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
+    assert answer["failures"] == [{"key": "section/1/", "error": "s3://bucket is out of reach"}]
+    monkeypatch.setattr(listing, "listing", original)
+    answer = invoke({"continuation_token": answer["continuation_token"]})
+    assert (answer["complete"], answer["files_processed"]) == (True, 2)
+    assert ask(COUNT) == [[6]]
+
+
+def test_a_bucket_that_does_not_exist_is_a_bad_request(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", "no-such-bucket-here")
+    answer = invoke({"mode": "bulk"})
+    assert answer.status == 400
+    assert "no-such-bucket-here" in answer["error"]
+    assert "does not exist: check the bucket's name" in answer["error"]
+
+
+@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
+def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    bucket.put_each("section/1/video/a.jsonl")
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
+        invoke({"section_id": 1})

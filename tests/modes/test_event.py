@@ -1,0 +1,354 @@
+"""Event mode: uploads are stored once, and failures are reported to whoever retries."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.samples import BAD_LINE, event_id, notification, other, sqs, video
+from xapi_etl_processor import common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import EventFailed
+from xapi_etl_processor.lambda_function import mode_of
+from xapi_etl_processor.modes.answer import Summary
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.xapi.parse import Parsed, parse
+
+KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
+
+
+@pytest.mark.fault(28, caught_by="lines rejected one by one")
+def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1), other(1), b"", BAD_LINE, video(2), b" \r", other(2), other(3))
+    answer = invoke(notification(bucket.name, KEY))
+    assert answer.status == 200
+    assert answer.body.pop("duration_ms") >= 0
+    assert answer.body == {
+        "success": True,
+        "processing_mode": "event",
+        "section_id": 2001,
+        "events_processed": 5,
+        "video_events_processed": 2,
+        "other_events": 3,
+        "rejected_lines": 1,
+        "blank_lines": 2,
+        "forgotten_events": 0,
+        "timestamps_replaced": 0,
+        "files_found": 1,
+        "files_processed": 1,
+        "files_skipped": 0,
+        "files_ignored": 0,
+        "files_failed": 0,
+        "failures": [],
+        "dry_run": False,
+        "dead_letters": 0,
+        "s3_bucket": bucket.name,
+        "s3_key": KEY,
+    }
+    described = bucket.client.head_object(Bucket=bucket.name, Key=KEY)
+    etag, size = described["ETag"].strip('"'), described["ContentLength"]
+    source = "source_file, source_etag, source_line"
+    assert ask(f"SELECT event_id, {source} FROM video_events ORDER BY 1") == [
+        [event_id(1), bucket.uri(KEY), etag, 1],
+        [event_id(2), bucket.uri(KEY), etag, 5],
+    ]
+    assert ask(f"SELECT {source}, line FROM rejected_statements") == [
+        [bucket.uri(KEY), etag, 4, "this is no statement"]
+    ]
+    columns = "bucket, key, etag, toUInt32(size), lines, video, other, blank, rejected, mode"
+    assert ask(f"SELECT {columns} FROM processed_files") == [
+        [bucket.name, KEY, etag, size, 8, 2, 3, 2, 1, "event"]
+    ]
+
+
+@pytest.mark.slow
+def test_every_record_of_a_notification_is_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    keys = [bucket.put(f"section/7/video/{n}.jsonl", video(n)) for n in range(3)]
+    answer = invoke(notification(bucket.name, *keys))
+    assert answer["files_processed"] == 3
+    assert [f["s3_key"] for f in answer["files"]] == keys
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(55, caught_by="gzip recognized by content")
+def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
+    members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
+    for key in ("section/1/video/a.jsonl.gz", "section/1/video/b.jsonl"):
+        bucket.put(key, body=members)
+        assert invoke({"bucket": bucket.name, "key": key})["video_events_processed"] == 50
+    assert ask("SELECT count() FROM video_events FINAL") == [[50]]
+
+
+def test_a_folder_that_is_named_by_hand_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    bucket.put("section/1/", body=b"")
+    answer = invoke({"bucket": bucket.name, "key": "section/1/"})
+    assert answer.status == 400
+    assert "section/1/ is a folder: name an object in it" in answer["error"]
+    # A notification names one whenever somebody makes a folder.
+    assert invoke(notification(bucket.name, "section/1/"))["files_ignored"] == 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"mode": "blk"}, "mode is 'blk': did you mean 'bulk'?"),
+        ({"mode": 7}, "mode is 7: use one of bulk, event"),
+        ({"sektion_id": 1}, "unknown parameter 'sektion_id': did you mean 'section_id'?"),
+        ({"healthcheck": True}, "unknown parameter 'healthcheck': did you mean 'health_check'?"),
+        ({"dryrun": True, "buket": "b"}, "unknown parameter 'dryrun': did you mean 'dry_run'?"),
+        ({"a": 1}, "not an S3 event: it has no Records, no bucket and key"),
+        ([], "not an S3 event: a JSON object is needed"),
+    ],
+)
+def test_a_slip_in_a_payload_is_named(
+    settings: Settings, invoke: Invoke, payload: Any, said: str
+) -> None:
+    answer = invoke(payload)
+    assert answer.status == 400
+    assert answer["error"].startswith(said)
+    assert "Accepted: " in answer["error"]
+
+
+def test_a_notification_about_another_kind_of_object_is_skipped(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put("section/1/report.csv", b"a,b")
+    answer = invoke(notification(bucket.name, "section/1/report.csv"))
+    assert (answer["success"], answer["files_ignored"]) == (True, 1)
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    key = bucket.put("section/1/restored.jsonl.old", video(1))
+    assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+
+
+def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    names = [f"section/{n % 2}/{n}.csv" for n in range(103)]
+    answer = invoke(notification(bucket.name, *names))
+    assert [found["s3_key"] for found in answer["files"]] == names[:100]
+    assert (answer["files_found"], answer["files_ignored"]) == (0, 103)
+
+
+@pytest.mark.parametrize(("sections", "named"), [((7, 7), 7), ((7, 8), None)])
+def test_an_answer_names_the_section_that_all_objects_have(
+    bucket: Bucket, invoke: Invoke, sections: tuple[int, int], named: int | None
+) -> None:
+    names = [f"section/{section}/{n}.csv" for n, section in enumerate(sections)]
+    assert invoke(notification(bucket.name, *names))["section_id"] == named
+
+
+def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: Settings) -> None:
+    summary = Summary(started=time.monotonic() - 2)
+    summary.fail("k", "e" * 3000)
+    body = summary.body(None, Run(settings, connections(settings), "event"))
+    assert 2000 <= body["duration_ms"] < 60_000
+    assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
+
+
+@pytest.mark.fault(11, 17, caught_by="an exception that Lambda sees")
+def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: Invoke) -> None:
+    gone = "section/1/gone.jsonl"
+    with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
+        invoke(notification(bucket.name, gone))
+
+
+@pytest.mark.fault(55, caught_by="gzip trailer")
+def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=gzip.compress(json.dumps(video(1)).encode())[:-5])
+    with pytest.raises(EventFailed, match=r"1 of 1 objects failed: .*cut short"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.slow
+def test_one_failed_object_does_not_hold_back_the_others(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    first, third = (bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in (1, 3))
+    with pytest.raises(EventFailed, match="1 of 3 objects failed"):
+        invoke(notification(bucket.name, first, "section/1/video/2.jsonl", third))
+    assert ask("SELECT key FROM processed_files ORDER BY key") == [[first], [third]]
+    assert ask("SELECT count() FROM video_events") == [[2]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(8, 10, caught_by="partial batch response")
+def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    keys = [bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in range(3)]
+    answer = invoke(
+        sqs(
+            good=notification(bucket.name, keys[0]),
+            gone=notification(bucket.name, keys[1], "section/1/video/gone.jsonl"),
+            poison="not JSON",
+            empty={"Records": []},
+            test={"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket.name},
+            direct={"bucket": bucket.name, "key": keys[2]},
+        )
+    )
+    failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+    assert failed == ["gone", "poison", "empty"]
+    assert answer.body.keys() == {"batchItemFailures"}
+    assert ask("SELECT count() FROM video_events") == [[3]]
+
+
+@pytest.mark.parametrize(
+    ("payload", "mode"),
+    [
+        ({"health_check": True, "mode": "bulk", "key": "k"}, "health_check"),
+        ({"mode": "bulk", "key": "k"}, "bulk"),
+        ({"bucket": "b", "dry_run": True}, "bulk"),
+        ({"bucket": "b", "key": "k", "dry_run": True}, "event"),
+        ({"Records": [], "dry_run": True}, "event"),
+        ({"source": "aws.s3", "detail": {}, "dry_run": True}, "event"),
+        ({"health_check": 1}, "event"),
+        ({"bucket": "b"}, "event"),
+    ],
+)
+def test_the_mode_is_the_first_that_the_payload_fits(payload: dict[str, Any], mode: str) -> None:
+    assert mode_of(payload) == mode
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"hello": "world"},
+        {"Records": []},
+        {"Records": [{"eventSource": "aws:kinesis"}]},
+        {"bucket": "only-a-bucket"},
+        {"bucket": 5, "key": "x"},
+        {"health_check": "false"},
+        [],
+        None,
+        "text",
+    ],
+)
+def test_an_unknown_payload_is_answered_with_the_accepted_ones(
+    invoke: Invoke, payload: object
+) -> None:
+    answer = invoke(payload)
+    assert answer.status == 400
+    assert '"health_check": true' in answer["error"]
+    assert '"key"' in answer["error"]
+
+
+@pytest.mark.check("S14")
+@pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
+def test_a_misspelled_parameter_is_refused_and_nothing_is_written(
+    bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
+) -> None:
+    bucket.put(KEY, video(1))
+    assert invoke({"bucket": bucket.name, "key": KEY, **more}).status == 400
+    assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+def test_a_key_that_is_not_valid_unicode_fails_only_its_message(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    good = notification(bucket.name, bucket.put(KEY, video(1)))
+    bad = '{"bucket": "b", "key": "a\\ud800.jsonl"}'
+    answer = invoke(sqs(bad=bad, good=good))
+    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "bad"}]}
+    assert ask("SELECT count() FROM video_events") == [[1]]
+
+
+@pytest.mark.check("S14")
+@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess", "replace"])
+def test_a_flag_inside_a_message_is_refused_and_not_ignored(
+    bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
+) -> None:
+    bucket.put(KEY, video(1))
+    answer = invoke(sqs(one={"bucket": bucket.name, "key": KEY, flag: True}))
+    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "one"}]}
+    assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+def test_a_statement_without_a_timestamp_has_that_of_its_objects_key(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1, timestamp=None))
+    invoke(notification(bucket.name, KEY))
+    assert ask("SELECT toString(timestamp) FROM video_events") == [["2024-01-01 12:00:00.123"]]
+
+
+def test_a_bundle_of_other_statements_and_rejected_lines_is_a_normal_result(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    bucket.put(KEY, other(1), BAD_LINE)
+    answer = invoke(notification(bucket.name, KEY))
+    assert (answer["files_processed"], answer["rejected_lines"]) == (1, 1)
+
+
+def test_statements_from_1970_are_stored(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put(KEY, video(1, timestamp="1970-01-01T00:00:00Z"))
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert ask("SELECT toUnixTimestamp(timestamp) FROM video_events") == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no-such-bucket-here", "does not exist"), ("No Such Name!", "not a valid S3 name")],
+)
+def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv("S3_XAPI_OTHER_BUCKETS", f"another-one, {name}")
+    answer = invoke({"bucket": name, "key": "section/x.jsonl"})
+    assert answer.status == 400
+    assert said in answer["error"]
+    with pytest.raises(EventFailed, match=said):
+        invoke(notification(name, "section/x.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(7, caught_by="other records processed; event delivered again")
+def test_a_record_from_another_service_fails_the_event_and_is_named(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    event = notification(bucket.name, bucket.put(KEY, video(1)))
+    event["Records"].append({"eventSource": "aws:kinesis"})
+    text = "^records of the event name no S3 object: a record is not from S3 but from aws:kinesis$"
+    with pytest.raises(EventFailed, match=text):
+        invoke(event)
+    assert ask("SELECT count() FROM video_events") == [[1]]
+    event = notification(bucket.name, "section/1/video/missing.jsonl")
+    event["Records"].append({"eventSource": "aws:kinesis"})
+    text = "^1 of 1 objects failed and records of the event name no S3 object: .*does not exist.*;"
+    with pytest.raises(EventFailed, match=text):
+        invoke(event)
+
+
+def test_an_object_whose_counts_do_not_add_up_fails_and_never_counts_as_processed(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: no line is known that is counted twice or not at all."""
+
+    def lose_a_line(*arguments: Any) -> Parsed:
+        parsed = parse(*arguments)
+        parsed.counts.other -= 1
+        return parsed
+
+    monkeypatch.setattr(common, "parse", lose_a_line)
+    bucket.put(KEY, video(1), other(1))
+    with pytest.raises(EventFailed, match=r"lines do not add up, .*lines=2, video=1, other=0"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -1,0 +1,482 @@
+"""The health check says what is wrong with each service, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import Any
+
+import pytest
+from clickhouse_driver import Client
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, Ask, Bucket, Invoke, forget_connections
+from tests.faults.http_proxy import Answer as Rejected
+from tests.faults.http_proxy import Rule, S3Proxy
+from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
+from tests.support.samples import context, video
+from xapi_etl_processor import __version__
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.storage import checks
+from xapi_etl_processor.storage.tables import TYPES, VIEWS
+
+CHECK = {"health_check": True}
+
+
+def check() -> tuple[int, dict[str, object]]:
+    """Status and body of the health check, as in a new container."""
+    forget_connections()
+    answer = handler(CHECK, context())
+    assert PASSWORD not in answer["body"]
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.mark.slow
+def test_a_healthy_system_is_answered_with_200_and_its_details(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    latency = answer["clickhouse"].pop("latency_ms")
+    version = answer["clickhouse"].pop("version")
+    answer["clickhouse"].pop("warning")  # The local user has every right.
+    assert 0 < latency < 5000
+    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version)
+    assert answer.body == {
+        "healthy": True,
+        "processing_mode": "health_check",
+        "version": __version__,
+        "environment": "test",
+        "clickhouse": {
+            "ok": True,
+            "schema": "current",
+            "error": None,
+        },
+        "s3": {"ok": True, "bucket": bucket.name, "warning": None, "error": None},
+    }
+
+
+def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_PREFIX", "exports")
+    bucket.put("exports/1.jsonl", video(1))
+    bucket.put("imports/1.jsonl", video(1))
+    assert handler(CHECK, context())["statusCode"] == 200
+    # A thread that another test has left may still ask about its own bucket.
+    asked = [request for request in store.requests if bucket.name in request.path]
+    assert [request.method for request in asked] == ["GET", "HEAD", "GET"]
+    assert all("exports%2F" in r.path or "/exports/" in r.path for r in asked)
+
+
+def queue_notification(prefix: str, ending: str, event: str = "s3:ObjectCreated:*") -> Any:
+    rules = [{"Name": "prefix", "Value": prefix}, {"Name": "suffix", "Value": ending}]
+    rules = [rule for rule in rules if rule["Value"]]
+    arn = "arn:aws:sqs:us-east-1:123456789012:uploads"
+    filters = {"Filter": {"Key": {"FilterRules": rules}}} if rules else {}
+    return {"QueueArn": arn, "Events": [event], **filters}
+
+
+BOTH = [queue_notification("section/", ending) for ending in (".jsonl", ".jsonl.gz")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("queues", "unannounced"),
+    [
+        ([], ".jsonl or .jsonl.gz"),
+        (BOTH[:1], ".jsonl.gz"),
+        (BOTH, None),
+        ([queue_notification("", "")], None),
+        (
+            [
+                {
+                    **queue_notification("section/", ""),
+                    "Events": [
+                        f"s3:ObjectCreated:{kind}"
+                        for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload")
+                    ],
+                }
+            ],
+            None,
+        ),
+        ([queue_notification("section/2001/", "")], ".jsonl or .jsonl.gz"),
+        ([queue_notification("", "", "s3:ObjectRemoved:*")], ".jsonl or .jsonl.gz"),
+    ],
+)
+def test_a_bucket_that_does_not_notify_the_queue_is_a_warning(
+    bucket: Bucket,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    queues: list[Any],
+    unannounced: str | None,
+) -> None:
+    bucket.client.put_bucket_notification_configuration(
+        Bucket=bucket.name,
+        NotificationConfiguration={"QueueConfigurations": queues},
+        SkipDestinationValidation=True,
+    )
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/uploads")
+    answer = invoke(CHECK)
+    assert answer["healthy"]
+    warning = answer["s3"]["warning"]
+    if unannounced is None:
+        assert warning is None
+    else:
+        assert f"does not notify the queue uploads of new objects that end in {unannounced}:" in (
+            warning
+        )
+        assert "./deploy.sh --connect" in warning
+
+
+def only_for_notifications(said: Rejected) -> Rule:
+    return lambda request: said if "notification" in request.path else None
+
+
+@pytest.mark.slow
+def test_notifications_that_cannot_be_known_are_no_warning(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, store: S3Proxy
+) -> None:
+    monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/uploads")
+    assert invoke(CHECK)["s3"]["warning"]
+    by_event_bridge = (
+        b'<NotificationConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        b"<EventBridgeConfiguration/></NotificationConfiguration>"
+    )
+    for said in (Rejected("AccessDenied", 403), Rejected(body=by_event_bridge)):
+        store.rule = only_for_notifications(said)
+        answer = invoke(CHECK)
+        assert (answer["healthy"], answer["s3"]["warning"]) == (True, None)
+
+
+def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -> None:
+    answer = invoke(CHECK, seconds_left=0)
+    assert (answer.status, answer["clickhouse"]["ok"], answer["s3"]["ok"]) == (503, False, False)
+
+
+def test_the_health_check_changes_nothing(
+    invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    points: list[str] = []
+    asked: list[str] = []
+
+    def note(point: str, sql: str) -> None:
+        points.append(point)
+        if point == "query":
+            asked.append(sql.split(" ", maxsplit=1)[0])
+
+    clickhouse.hook = note
+    invoke(CHECK)
+    assert set(asked) == {"SELECT", "INSERT", "SHOW"}
+    # Each is a round trip: with 80 ms each, a healthy ClickHouse must not look too slow.
+    assert len(asked) <= 15 + len(VIEWS), asked
+    assert "block" not in points
+    written = ("video_events", "processed_files", "rejected_statements", "voided_statements")
+    for table in written:
+        assert ask(f"SELECT count() FROM {table}") == [[0]]
+
+
+def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile may forbid one of them."""
+    sent: list[dict[str, Any]] = []
+    execute = Client.execute
+
+    def note(self: Any, sql: str, *more: Any, **named: Any) -> Any:
+        if sql.startswith("INSERT"):
+            sent.append(named["settings"])
+        return execute(self, sql, *more, **named)
+
+    monkeypatch.setattr(Client, "execute", note)
+    assert check()[0] == 200
+    assert len(sent) == len(TYPES)
+    for found in sent:
+        assert found["async_insert"] == 0
+        assert found["insert_deduplication_token"]
+
+
+@pytest.mark.fault(66, caught_by="health check")
+def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and "rejected_statements" in sql:
+            denied = "Code: 497. DB::Exception: loader: Not enough privileges."
+            raise RuntimeError(denied)
+
+    clickhouse.hook = refuse
+    answer = invoke(CHECK)
+    assert answer.status == 503
+    assert "insert into rejected_statements was refused" in answer["clickhouse"]["error"]
+    assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
+
+
+@pytest.mark.check("S9")
+def test_rights_that_can_destroy_events_cause_a_warning(invoke: Invoke) -> None:
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    # The only user here has nearly every right.
+    assert answer["clickhouse"]["warning"] == (
+        "the user has rights it does not need: ALTER, DROP, TRUNCATE;"
+        " GRANT SELECT, INSERT is enough"
+    )
+
+
+@pytest.mark.check("S9")
+@pytest.mark.parametrize(
+    ("grant", "named"),
+    [
+        ("GRANT SELECT, INSERT ON xapi.video_events TO loader", None),
+        ("GRANT SHOW, SELECT(event_id, verb), INSERT ON xapi.* TO loader", None),
+        ("GRANT DROP TABLE ON other.* TO loader", None),
+        ("GRANT DROP TABLE ON xapi.mine TO loader", None),
+        ("GRANT readers TO loader", None),
+        ("GRANT TABLE ENGINE ON * TO loader", None),
+        (
+            "GRANT SELECT, ALTER UPDATE(verb), TRUNCATE ON xapi.* TO loader",
+            "ALTER UPDATE, TRUNCATE",
+        ),
+        ("GRANT DROP TABLE ON `xapi`.`video_events` TO loader WITH GRANT OPTION", "DROP TABLE"),
+        ("GRANT ALL ON *.* TO loader", "ALL"),
+    ],
+)
+def test_only_rights_on_our_tables_that_can_destroy_them_are_named(
+    grant: str, named: str | None
+) -> None:
+    """Lines of SHOW GRANTS, as ClickHouse documents them."""
+    warning = checks.unneeded_rights(lambda _: [(grant,)], "xapi")
+    assert named is None if warning is None else f"does not need: {named};" in warning
+
+
+@pytest.mark.check("S9")
+def test_a_server_that_cannot_tell_rights_causes_no_warning(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if sql.startswith("SHOW GRANTS"):
+            raise RuntimeError("Code: 62. DB::Exception: Syntax error: failed at FINAL")
+
+    clickhouse.hook = refuse
+    answer = invoke(CHECK)
+    assert (answer.status, answer["clickhouse"]["warning"]) == (200, None)
+
+
+@pytest.mark.check("S9")
+def test_rights_are_seen_on_servers_that_do_not_know_show_grants_final(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if sql == "SHOW GRANTS FINAL":
+            raise RuntimeError("Code: 62. DB::Exception: Syntax error: failed at FINAL")
+
+    clickhouse.hook = refuse
+    assert "ALTER, DROP, TRUNCATE" in invoke(CHECK)["clickhouse"]["warning"]
+
+
+def test_a_view_that_the_server_does_not_read_is_named_with_its_version(
+    settings: Settings, ask: Ask
+) -> None:
+    ask("CREATE VIEW changed AS SELECT 1 AS one")
+    ask("CREATE OR REPLACE VIEW video_seeks AS SELECT one FROM changed")
+    ask("CREATE OR REPLACE VIEW changed AS SELECT 1 AS other")
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    said = f"ClickHouse {clickhouse['version']} does not read the view video_seeks: run"
+    assert said in clickhouse["warning"]
+    # Loading works.
+    assert status == 200
+
+
+def test_a_view_that_the_user_may_not_read_causes_no_warning(
+    invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(point: str, sql: str) -> None:
+        if re.search(r"FROM \w+\.(video_seeks|viewer_progress) ", sql):
+            raise RuntimeError("Code: 497. DB::Exception: loader: Not enough privileges.")
+
+    clickhouse.hook = refuse
+    assert "view" not in invoke(CHECK)["clickhouse"]["warning"]
+
+
+def test_a_database_without_tables_is_reported_as_missing(unmigrated: Settings) -> None:
+    status, body = check()
+    assert (status, body["healthy"]) == (503, False)
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert clickhouse["schema"] == "missing"
+    assert "python -m xapi_etl_processor migrate" in clickhouse["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(38, caught_by="health check")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE video_events DROP COLUMN track", "video_events.track is not there"),
+        (
+            "ALTER TABLE video_events MODIFY COLUMN volume Nullable(Float32)",
+            "video_events.volume is Nullable(Float32), not Nullable(Float64)",
+        ),
+        ("DROP TABLE processed_files", "lacks processed_files"),
+        ("DROP TABLE rejected_statements", "lacks rejected_statements"),
+        ("DROP TABLE voided_statements", "lacks voided_statements"),
+        ("DROP VIEW video_statements", "lacks video_statements"),
+        (
+            "CREATE OR REPLACE VIEW video_statements AS SELECT * EXCEPT track FROM video_events",
+            "video_statements.track is not there",
+        ),
+    ],
+)
+def test_a_table_that_differs_is_named_and_reported_as_behind(
+    settings: Settings, ask: Ask, change: str, said: str
+) -> None:
+    ask(change)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["schema"]) == (503, "behind")
+    assert said in clickhouse["error"]
+
+
+def test_of_many_columns_that_differ_three_are_named_and_the_rest_counted(
+    settings: Settings, ask: Ask
+) -> None:
+    names = ("volume", "quality", "track", "frame_rate", "user_agent")
+    ask(f"ALTER TABLE video_events {', '.join(f'DROP COLUMN {name}' for name in names)}")
+    clickhouse = check()[1]["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert clickhouse["error"].count(" is not there") == 3
+    assert " and 2 more: run `python -m xapi_etl_processor migrate`" in clickhouse["error"]
+
+
+def test_the_latency_is_that_of_a_query_and_not_of_connecting(
+    settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    seen: list[str] = []
+
+    def greet_slowly(point: str, sql: str) -> None:
+        if point == "query" and not seen:
+            seen.append(sql)
+            threading.Event().wait(0.5)
+
+    clickhouse.hook = greet_slowly
+    found = check()[1]["clickhouse"]
+    assert isinstance(found, dict)
+    assert seen
+    assert 0 < found["latency_ms"] < 500
+
+
+@pytest.mark.slow
+def test_extra_columns_do_no_harm(settings: Settings, ask: Ask) -> None:
+    ask("ALTER TABLE video_events ADD COLUMN cohort String")
+    assert check()[0] == 200
+
+
+@pytest.mark.fault(66, 68, caught_by="health check")
+def test_a_user_who_may_not_read_all_of_system_is_told_what_to_grant(
+    invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ClickHouse's default: only a few tables of `system` can be read without a grant."""
+
+    def refuse(point: str, sql: str) -> None:
+        if re.search(r"FROM system\.(clusters|replicas)", sql):
+            raise RuntimeError("Code: 497. DB::Exception: loader: Not enough privileges.")
+
+    clickhouse.hook = refuse
+    answer = invoke(CHECK)
+    assert answer.status == 200
+    assert "cannot be seen: GRANT SELECT ON system.clusters" in answer["clickhouse"]["warning"]
+
+    # With a cluster in the settings, not knowing is an error.
+    monkeypatch.setenv("CLICKHOUSE_CLUSTER", "pair")
+    status, body = check()
+    found = body["clickhouse"]
+    assert isinstance(found, dict)
+    assert status == 503
+    assert "cannot be seen: GRANT SELECT ON system.clusters" in found["error"]
+
+
+@pytest.fixture
+def waking(
+    settings: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A ClickHouse that accepts connections and greets after the seconds that are set."""
+    with tcp_proxy(clickhouse.port) as proxy:
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(proxy.port))
+        monkeypatch.setattr(health, "SERVICE_SECONDS", 3)
+        forget_connections()
+        yield proxy
+        forget_connections()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
+def test_a_sleeping_server_is_waited_for(waking: TcpProxy) -> None:
+    waking.fault = Fault(hold=3.5, times=2)
+    status, body = check()
+    assert waking.fault.fired == 2
+    assert (status, body["healthy"]) == (200, True)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(67, caught_by="health check")
+def test_a_server_that_does_not_wake_in_time_is_said_to_be_waking(waking: TcpProxy) -> None:
+    waking.fault = Fault(swallow=True, times=100)
+    forget_connections()
+    answer = handler(CHECK, context(seconds_left=6))
+    assert answer["statusCode"] == 503
+    found = json.loads(answer["body"])
+    assert " is waking: " in found["clickhouse"]["error"]
+    assert found["s3"]["ok"]
+
+
+@pytest.mark.fault(66, caught_by="health check")
+@pytest.mark.parametrize(
+    ("variable", "value", "service", "said"),
+    [
+        ("CLICKHOUSE_PORT", "1", "clickhouse", "no connection"),
+        ("CLICKHOUSE_HOST", "nowhere.invalid", "clickhouse", "no connection"),
+        ("CLICKHOUSE_PASSWORD", "wrong-4242", "clickhouse", "check CLICKHOUSE_USERNAME"),
+        ("CLICKHOUSE_USERNAME", "nobody", "clickhouse", "check CLICKHOUSE_USERNAME"),
+        ("CLICKHOUSE_HOST", "", "clickhouse", "CLICKHOUSE_HOST is not set"),
+        ("CLICKHOUSE_PORT", "many", "clickhouse", "CLICKHOUSE_PORT is 'many'"),
+        ("S3_XAPI_BUCKET_NAME", "no-such-bucket-here", "s3", "does not exist"),
+        ("S3_XAPI_BUCKET_NAME", "", "s3", "S3_XAPI_BUCKET_NAME is not set"),
+    ],
+)
+def test_each_cause_has_its_own_message(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+    variable: str,
+    value: str,
+    service: str,
+    said: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    status, body = check()
+    found = body[service]
+    assert isinstance(found, dict)
+    assert (status, body["healthy"], found["ok"]) == (503, False, False)
+    assert body["environment"] == "test"
+    assert said in found["error"]
+    assert value == "" or "wrong-4242" not in json.dumps(body)
+
+
+@pytest.mark.fault(66, caught_by="health check")
+def test_a_secret_that_cannot_be_read_says_nothing_against_s3(
+    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:is-not-there"
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
+    status, body = check()
+    clickhouse = body["clickhouse"]
+    assert isinstance(clickhouse, dict)
+    assert (status, clickhouse["ok"]) == (503, False)
+    assert f"CLICKHOUSE_PASSWORD_SECRET_ARN: {arn} cannot be read" in clickhouse["error"]
+    assert body["s3"] == {"ok": True, "bucket": bucket.name, "warning": None, "error": None}

@@ -1,0 +1,412 @@
+"""Verification: what is missing is found, what is not missing raises no alarm, repair loads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.faults.http_proxy import S3Proxy
+from tests.support.clocks import Clock
+from tests.support.samples import BAD_LINE, other, video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.bulk import compare
+from xapi_etl_processor.bulk.request import read_request
+from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.modes import verify
+from xapi_etl_processor.pipeline import contents
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3 import bundle
+from xapi_etl_processor.storage import notes
+from xapi_etl_processor.xapi.lines import MIB
+
+FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+SECOND = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
+THIRD = "section/2002/video/2024-01-03T12-00-00Z_3.jsonl"
+
+
+@pytest.fixture
+def loaded(bucket: Bucket, invoke: Invoke) -> Bucket:
+    """Two objects of two video statements each, stored; the second has other lines too."""
+    bucket.put(FIRST, video(1), video(2))
+    bucket.put(SECOND, video(3), b"", other(1), BAD_LINE, video(4))
+    assert invoke({"mode": "bulk"})["success"]
+    return bucket
+
+
+def verified(invoke: Invoke, **more: Any) -> Answer:
+    answer = invoke({"mode": "bulk", "verify": True, **more})
+    assert answer.status == 200
+    return answer
+
+
+def found(answer: Answer) -> dict[str, str]:
+    return {one["key"]: one["finding"] for one in answer["findings"]}
+
+
+def remove_rows(ask: Ask, condition: str) -> None:
+    ask(f"ALTER TABLE video_events DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_if_all_is_stored_nothing_is_found(loaded: Bucket, invoke: Invoke, content: bool) -> None:
+    answer = verified(invoke, content=content)
+    assert answer["success"]
+    assert answer["complete"]
+    assert (answer["objects_checked"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
+
+
+def test_an_object_that_was_never_loaded_is_missing(loaded: Bucket, invoke: Invoke) -> None:
+    loaded.put(THIRD, video(5))
+    answer = verified(invoke)
+    assert not answer["success"]
+    assert found(answer) == {THIRD: "missing"}
+    assert (answer["objects_missing"], answer["missing"]) == (1, 1)
+
+
+def test_an_object_of_which_the_ledger_knows_another_version_has_changed(
+    loaded: Bucket, invoke: Invoke
+) -> None:
+    loaded.put(FIRST, video(1))
+    answer = verified(invoke)
+    assert not answer["success"]
+    assert found(answer) == {FIRST: "changed"}
+
+
+def test_a_young_object_may_still_be_on_its_way(loaded: Bucket, invoke: Invoke) -> None:
+    loaded.put(THIRD, video(5))
+    answer = verified(invoke, min_age_minutes=60)
+    assert answer["success"]
+    assert found(answer) == {THIRD: "recent"}
+
+
+def test_an_object_that_left_s3_is_only_mentioned(loaded: Bucket, invoke: Invoke) -> None:
+    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    answer = verified(invoke)
+    assert answer["success"]
+    assert (answer["gone"], answer["gone_keys"]) == (1, [FIRST])
+
+
+def test_gone_objects_that_the_request_does_not_cover_are_not_counted(
+    loaded: Bucket, invoke: Invoke
+) -> None:
+    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    assert verified(invoke, start_date="2024-01-02")["gone"] == 0
+    assert verified(invoke, section_id=2002)["gone"] == 0
+
+
+def test_lost_rows_are_unproven_by_counts_and_proven_by_content(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    remove_rows(ask, f"event_id = '{video(4)['id']}'")
+    by_counts = verified(invoke)
+    assert by_counts["success"]
+    assert found(by_counts) == {SECOND: "unproven"}
+    by_content = verified(invoke, content=True)
+    assert not by_content["success"]
+    [finding] = by_content["findings"]
+    assert (finding["key"], finding["finding"]) == (SECOND, "differing")
+    # The last of the five lines.
+    assert finding["lines"] == [5]
+    assert by_content["lines_missing"] == 1
+
+
+def test_an_object_of_which_no_row_is_left_is_read_and_found_and_can_be_repaired(
+    loaded: Bucket, invoke: Invoke, ask: Ask, store: S3Proxy
+) -> None:
+    """The ledger calls it done; others are still told by their counts alone."""
+    remove_rows(ask, f"event_id IN ('{video(1)['id']}', '{video(2)['id']}')")
+    store.requests.clear()
+    answer = verified(invoke)
+    assert not answer["success"]
+    assert answer["objects_missing"] == 1
+    [finding] = answer["findings"]
+    assert (finding["key"], finding["finding"], finding["lines"]) == (FIRST, "differing", [1, 2])
+    assert [request.path.rpartition("/")[2] for request in store.asked("GET", ".jsonl")] == [
+        FIRST.rpartition("/")[2]
+    ]
+    repaired = verified(invoke, repair=True)
+    assert (repaired["success"], repaired["repaired"]) == (True, 1)
+    assert verified(invoke)["findings"] == []
+
+
+def test_an_object_all_of_whose_statements_another_one_has_too_is_right(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    again = loaded.put(FIRST.replace("_1", "_4"), video(1), video(2))
+    assert invoke({"mode": "bulk"})["success"]
+    ask("OPTIMIZE TABLE video_events FINAL")
+    rows = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(FIRST)}'"
+    moved = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(again)}'"
+    assert sorted([*ask(rows), *ask(moved)]) == [[0], [2]]
+    answer = verified(invoke)
+    assert (answer["success"], answer["findings"]) == (True, [])
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_statements_that_also_came_in_another_object_are_no_false_alarm(
+    loaded: Bucket, invoke: Invoke, ask: Ask, merged: bool
+) -> None:
+    loaded.put(THIRD, video(1), video(1), video(3, timestamp="2024-01-01T13:00:00+01:00"))
+    assert invoke({"mode": "bulk"})["success"]
+    if merged:
+        ask("OPTIMIZE TABLE video_events FINAL")
+    assert verified(invoke)["success"]
+    assert verified(invoke, content=True)["objects_missing"] == 0
+    assert found(verified(invoke, content=True)) == {}
+
+
+def test_the_statements_of_small_objects_are_looked_up_together_and_those_of_large_ones_in_parts(
+    loaded: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded.put(THIRD, video(5), video(6), video(7))
+    invoke({"mode": "bulk"})
+    remove_rows(ask, "event_id IN ('{}', '{}')".format(video(1)["id"], video(7)["id"]))
+    lookups: list[str] = []
+
+    def count(point: str, sql: str) -> None:
+        if point == "query" and "event_id IN" in sql:
+            lookups.append(sql)
+
+    clickhouse.hook = count
+    for rows, queries in ((5_000, 1), (3, 3), (1, 7)):
+        lookups.clear()
+        monkeypatch.setattr(contents, "LOOKUP_ROWS", rows)
+        answer = verified(invoke, content=True)
+        assert {one["key"]: one["lines"] for one in answer["findings"]} == {FIRST: [1], THIRD: [3]}
+        assert (answer["lines_missing"], len(lookups)) == (2, queries)
+
+
+def test_more_rows_than_the_ledger_counts_are_a_difference(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    ask(
+        "INSERT INTO processed_files SELECT * REPLACE (1 AS video, now64(3) AS processed_at)"
+        f" FROM processed_files WHERE key = '{FIRST}'"
+    )
+    answer = verified(invoke, content=True)
+    assert not answer["success"]
+    assert found(answer) == {FIRST: "differing"}
+
+
+def test_rows_of_earlier_versions_are_not_more_than_the_ledger_counts(
+    bucket: Bucket, invoke: Invoke
+) -> None:
+    keys = [f"section/1/{number}.jsonl" for number in range(0, 50, 10)]
+    for kept in (2, 1):
+        for number, key in enumerate(keys):
+            bucket.put(key, *(video(10 * number + one) for one in range(kept)))
+        assert invoke({"mode": "bulk"})["success"]
+    assert found(verified(invoke)) == {}
+
+
+def test_a_row_that_was_stored_twice_is_not_more_than_the_ledger_counts(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    ask("INSERT INTO video_events SELECT * EXCEPT played_stretches FROM video_events")
+    assert found(verified(invoke)) == {}
+
+
+def test_repair_loads_what_is_missing_and_compares_again(
+    loaded: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    loaded.put(THIRD, video(5))
+    remove_rows(ask, f"event_id = '{video(4)['id']}'")
+    answer = verified(invoke, content=True, repair=True)
+    assert answer["success"]
+    assert (answer["repaired"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
+    assert ask("SELECT count() FROM video_statements") == [[5]]
+    assert verified(invoke, content=True)["success"]
+
+
+def test_what_cannot_be_repaired_stays_a_finding_and_says_why(
+    loaded: Bucket, invoke: Invoke
+) -> None:
+    loaded.put(THIRD, BAD_LINE)
+    answer = verified(invoke, repair=True)
+    assert not answer["success"]
+    assert (answer["repaired"], found(answer)) == (0, {THIRD: "missing"})
+    assert "none of its lines is a statement" in answer["failures"][0]["error"]
+
+
+def test_an_object_that_cannot_be_read_is_a_failure(
+    loaded: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded.put(THIRD, body=b" " * (1024**2 + 1))
+    assert invoke({"mode": "bulk"})["success"]
+    monkeypatch.setattr(bundle, "MAX_OBJECT_BYTES", MIB)
+    answer = verified(invoke, content=True)
+    assert not answer["success"]
+    assert answer["unreadable"] == 1
+    assert answer["failures"][0]["key"] == THIRD
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_when_time_runs_out_it_pauses_and_the_token_continues(
+    loaded: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, content: bool
+) -> None:
+    loaded.put(THIRD, video(5))
+    monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
+    # Reading ends at 45 s.
+    times = iter([0.0] * 40 + [50.0] * 1000)
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now = next(times)
+        return now
+
+    first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
+    assert first.status == 200
+    assert not first["complete"]
+    assert (first["stopped"], first["stop_reason"]) == ("time ran out", "out_of_time")
+    assert 0 < first["objects_checked"] < 3
+    rest = invoke({"continuation_token": first["continuation_token"]})
+    assert (rest["complete"], rest["stopped"], rest["stop_reason"]) == (True, None, None)
+    assert rest["list_calls"] == 1
+    assert rest["objects_checked"] == 3 - first["objects_checked"]
+    assert found(rest) == {THIRD: "missing"}
+
+
+def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
+    loaded: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large bucket takes several nights, and what the first one missed is not forgotten."""
+    loaded.put("section/2000/video/2024-01-01T12-00-00Z_0.jsonl", video(6))
+    loaded.put(THIRD, video(5))
+    monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    clock = Clock()
+    checked, answers = compare.check, []
+
+    def then_time_runs_out(*given: Any, **more: Any) -> Any:
+        yield from checked(*given, **more)
+        clock.now = 50
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "check", then_time_runs_out)
+        for _ in range(3):
+            clock.now = 0
+            answers.append(invoke(asked, 60, clock))
+    answers.append(invoke(asked))
+    assert [one["complete"] for one in answers] == [False, False, False, True]
+    assert [one["objects_checked"] for one in answers] == [1, 1, 1, 1]
+    assert [one["objects_missing"] for one in answers] == [1, 1, 1, 2]
+    assert not any(one["success"] for one in answers)
+    # All was compared: the next one begins anew. Another request is another verification.
+    assert invoke(asked)["objects_checked"] == 4
+    assert invoke({**asked, "section_id": 2001})["objects_checked"] == 2
+    assert ask("SELECT uniq(subject) FROM load_notes WHERE kind = 'verified'") == [[2]]
+
+
+def test_what_could_not_be_read_in_one_night_is_not_forgotten_in_the_next(
+    loaded: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    identity = read_request(asked, settings).identity
+    reached = notes.Verified(FIRST, 0, 1)
+    notes.note_verified(connections(settings).clickhouse, identity, reached, FOREVER)
+    answer = invoke(asked)
+    assert (answer["complete"], answer["success"]) == (True, False)
+    assert "1 objects could not be compared before" in answer["failures"][0]["error"]
+    assert invoke(asked)["success"]
+
+
+def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
+    loaded: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
+) -> None:
+    loaded.put(THIRD, video(5))
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and "load_notes" in sql:
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    answer = verified(invoke, **{"continue": True})
+    assert (answer["success"], found(answer)) == (False, {THIRD: "missing"})
+    assert "the position was not noted" in answer["failures"][0]["error"]
+
+
+def test_an_old_position_is_not_continued(
+    loaded: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"mode": "bulk", "verify": True, "continue": True}
+    clickhouse = connections(settings).clickhouse
+    reached = notes.Verified(FIRST, 0, 0)
+    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
+    monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
+    answer = invoke(asked)
+    assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
+    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
+    monkeypatch.setattr(notes, "VERIFIED_DAYS", 7)
+    answer = invoke(asked)
+    assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
+
+
+def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: Ask) -> None:
+    loaded.put(THIRD, video(5))
+    before = ask("SELECT count() FROM processed_files")
+    verified(invoke, content=True)
+    assert ask("SELECT count() FROM processed_files") == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"content": True}, "content needs"),
+        ({"repair": True}, "repair needs"),
+        ({"min_age_minutes": 5}, "min_age_minutes needs"),
+        ({"continue": True}, "continue needs"),
+        ({"verify": True, "dry_run": True}, "dry_run does not go with verify"),
+        ({"verify": True, "force_reprocess": True}, "force_reprocess does not go with verify"),
+        ({"verify": True, "replace": True}, "replace with verify needs"),
+        ({"verify": True, "min_age_minutes": "5"}, "min_age_minutes is '5'"),
+        ({"verify": True, "min_age_minutes": -1}, "min_age_minutes is -1"),
+        ({"verify": "yes"}, "verify is 'yes'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    settings: Settings, invoke: Invoke, wrong: dict[str, Any], said: str
+) -> None:
+    answer = invoke({"mode": "bulk", **wrong})
+    assert answer.status == 400
+    assert said in answer["error"]
+
+
+def test_forgotten_learners_are_not_missed(
+    loaded: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_rows(ask, "user_id = 'viewer-4'")
+    monkeypatch.setattr(
+        "xapi_etl_processor.storage.learners.Learners.forgotten",
+        lambda _, people: {person for person in people if person[0] == "viewer-4"},
+    )
+    assert verified(invoke, content=True)["success"]
+
+
+def test_no_more_than_a_page_of_objects_is_held(
+    loaded: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket may have millions."""
+    monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
+    made = []
+
+    def covered(*arguments: Any) -> Covered:
+        made.append(Covered(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(verify, "Covered", covered)
+    held = []
+    verify.run_verify(
+        read_request({"mode": "bulk", "verify": True}, settings),
+        Run(settings, connections(settings), "bulk"),
+        lambda _: held.append(len(made[0].positions)),
+    )
+    assert held == [1, 1]

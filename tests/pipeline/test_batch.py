@@ -1,0 +1,158 @@
+"""When a batch is stored, and what makes its rows differ from those of another batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
+from tests.support.samples import BAD_LINE, event_id, notification, other, video
+from xapi_etl_processor import common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.pipeline import batch
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.xapi.lines import MIB
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
+    """The inserts into a table that are stored from now on."""
+    found: list[str] = []
+    clickhouse.hook = lambda point, sql: (
+        found.append(sql) if point == "stored" and f".{table} (" in sql else None
+    )
+    return found
+
+
+def _voiding(number: int) -> dict[str, Any]:
+    """A statement that voids video(number)."""
+    return video(
+        1000 + number,
+        verb={"id": "http://adlnet.gov/expapi/verbs/voided"},
+        object={"objectType": "StatementRef", "id": event_id(number)},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "limit", "table"),
+    [
+        (video, {"rows": 2}, "video_events"),
+        (lambda n: video(n, padding="x" * 600_000), {"mb": 1}, "video_events"),
+        (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
+        (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
+        (_voiding, {"rows": 2}, "voided_statements"),
+        (_voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
+        (other, {"objects": 2}, "processed_files"),
+    ],
+    ids=[
+        *("rows", "bytes", "rejected lines", "bytes of rejected lines"),
+        *("voided ids", "bytes of voided ids", "objects"),
+    ],
+)
+def test_a_batch_is_stored_as_soon_as_it_is_full(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    line: Callable[[int], Any],
+    limit: dict[str, int],
+    table: str,
+) -> None:
+    """Each object fills half a batch, whatever it is that the limit bounds."""
+    monkeypatch.setattr(batch, "MAX_OBJECTS", limit.get("objects", 100))
+    monkeypatch.setattr(batch, "MAX_NOTED_BYTES", limit.get("bytes", 10_000))
+    monkeypatch.setattr(batch, "BATCH_BYTES", limit.get("mb", 64) * MIB)
+    settings = replace(settings, batch_rows=limit.get("rows", 100))
+    keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
+    stored = inserts(clickhouse, table)
+    run = Run(settings, connections(settings), "bulk")
+    outcomes = list(common.process([S3Object(bucket.name, key) for key in keys], run))
+    assert [outcome.status for outcome in outcomes] == ["processed"] * 6
+    assert len(stored) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skipped", [False, True], ids=["empty", "in the ledger"])
+def test_objects_without_lines_do_not_pile_up(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, skipped: bool
+) -> None:
+    """Their outcomes are given before the others have been listed."""
+    monkeypatch.setattr(batch, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    listed = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(6)]
+    run = Run(settings, connections(settings), "bulk")
+    if skipped:
+        assert len(list(common.process(listed, run))) == 6
+    coming = iter(listed)
+    outcomes = common.process(coming, run)
+    assert next(outcomes).status == ("skipped" if skipped else "processed")
+    assert len(list(coming)) == 4
+    outcomes.close()
+
+
+@pytest.mark.slow
+def test_nothing_more_is_listed_after_a_failed_insert(
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    coming = iter([S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)])
+    ask("DROP TABLE video_events")
+    run = Run(replace(settings, batch_rows=1), connections(settings), "bulk")
+    statuses = [outcome.status for outcome in common.process(coming, run)]
+    # The second was read while the first was on its way.
+    assert statuses == ["unstored", "unstored"]
+    assert len(list(coming)) == 4
+
+
+@pytest.mark.slow
+def test_the_same_line_in_two_sections_is_two_rows(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    """A row is made of its object too, and an equal token would lose the second one."""
+    for section in (1, 2):
+        key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
+        assert invoke(notification(bucket.name, key))["files_processed"] == 1
+    assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
+
+
+def test_what_was_read_before_the_ledger_failed_is_stored(
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(3)]
+    lookups = count(1)
+
+    def refuse_the_second_lookup() -> None:
+        if next(lookups) == 2:
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    before_ledger_lookups(clickhouse, refuse_the_second_lookup)
+    run = Run(settings, connections(settings), "bulk")
+    assert [outcome.status for outcome in common.process(objects, run)] == [
+        "processed",
+        "unstored",
+    ]
+    assert ask("SELECT key FROM processed_files") == [["0.jsonl"]]
+
+
+def test_the_same_lines_further_down_in_an_object_are_rows_too(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    ask("SYSTEM STOP MERGES video_events")
+    # So long that each is a chunk, and so a batch, of its own.
+    bucket.put(KEY, *[video(1, padding="x" * 150_000)] * 4)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 4
+    assert ask("SELECT source_line FROM video_events ORDER BY 1") == [[1], [2], [3], [4]]

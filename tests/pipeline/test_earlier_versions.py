@@ -1,0 +1,325 @@
+"""Replacing: what an object's earlier versions left behind is removed, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.faults.http_proxy import S3Proxy
+from tests.support.samples import BAD_LINE, event_id, video
+from xapi_etl_processor import common
+from xapi_etl_processor.base.errors import EventFailed
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.pipeline import contents, earlier_versions
+from xapi_etl_processor.pipeline.earlier_versions import EarlierVersions
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+OTHER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
+
+
+@pytest.fixture
+def twice(bucket: Bucket, invoke: Invoke) -> Bucket:
+    """The object was loaded with statements 1, 2 and 3; now S3 has it with statement 1 only."""
+    bucket.put(KEY, video(1), video(2), video(3))
+    assert load(invoke, bucket)["success"]
+    bucket.put(KEY, video(1))
+    return bucket
+
+
+def load(invoke: Invoke, bucket: Bucket, key: str = KEY, **more: Any) -> Answer:
+    return invoke({"bucket": bucket.name, "key": key, **more})
+
+
+def stored(ask: Ask) -> list[str]:
+    return [found for (found,) in ask("SELECT event_id FROM video_statements ORDER BY event_id")]
+
+
+def test_without_it_what_was_removed_from_an_object_stays(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice)["success"]
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
+
+
+def test_rows_that_the_current_version_does_not_hold_are_removed(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    answer = load(invoke, twice, replace=True)
+    assert answer["success"]
+    assert answer["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]
+
+
+def test_bulk_removes_them_too_and_also_of_objects_that_are_loaded_already(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice)["success"]
+    answer = invoke({"mode": "bulk", "replace": True})
+    assert (answer["files_skipped"], answer["rows_removed"]) == (1, 2)
+    assert stored(ask) == [event_id(1)]
+
+
+def test_rows_of_other_objects_stay(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    load(invoke, twice, twice.put(OTHER, video(4)))
+    assert load(invoke, twice, replace=True)["success"]
+    assert stored(ask) == [event_id(1), event_id(4)]
+
+
+def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    twice.put(KEY, video(1, timestamp="2024-02-01T12:00:00Z"))
+    assert load(invoke, twice)["success"]
+    assert stored(ask).count(event_id(1)) == 2
+    assert load(invoke, twice, replace=True)["success"]
+    assert ask("SELECT event_id, toString(timestamp) FROM video_statements") == [
+        [event_id(1), "2024-02-01 12:00:00.000"]
+    ]
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_statement_that_another_object_holds_stays(
+    bucket: Bucket, invoke: Invoke, ask: Ask, merged: bool
+) -> None:
+    # The other object is loaded first, so that its row is replaced by that of KEY.
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
+    if merged:
+        ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.put(KEY, video(1))
+    answer = load(invoke, bucket, replace=True)
+    assert answer["success"]
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
+    ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.client.delete_object(Bucket=bucket.name, Key=OTHER)
+    bucket.put(KEY, video(1))
+    with pytest.raises(EventFailed, match="is loaded, but not all that its earlier") as failure:
+        load(invoke, bucket, replace=True)
+    assert OTHER in str(failure.value)
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3), event_id(4)]
+
+
+def test_an_earlier_version_that_comes_back_is_loaded_again(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    assert load(invoke, twice, replace=True)["success"]
+    twice.put(KEY, video(1), video(2), video(3))
+    assert load(invoke, twice)["files_processed"] == 1
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
+
+
+def test_without_the_right_the_error_names_the_grants_and_the_new_version_is_stored(
+    twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    with pytest.raises(EventFailed, match=r"GRANT ALTER DELETE ON \w+\.video_events TO loader"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+    assert ask("SELECT uniq(etag) FROM processed_files") == [[2]]
+
+
+def test_nothing_is_removed_if_the_new_version_cannot_be_stored(
+    twice: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    twice.put(KEY, BAD_LINE)
+    with pytest.raises(EventFailed, match="none of its lines is a statement"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+
+
+def test_an_object_that_changes_meanwhile_is_left_alone(
+    twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    def upload_again(_: str, sql: str) -> None:
+        if "LEFT JOIN" in sql:
+            twice.put(KEY, video(1), video(2))
+
+    clickhouse.hook = upload_again
+    with pytest.raises(EventFailed, match="was uploaded again meanwhile"):
+        load(invoke, twice, replace=True)
+    assert len(stored(ask)) == 3
+
+
+def test_many_rows_are_removed_part_by_part(
+    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", 2)
+    monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
+    assert load(invoke, twice, replace=True)["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]
+
+
+def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    odd = {"id": "https://example.org/it's \\ a %s \U0001f600 \t video\u0000"}
+    load(invoke, bucket, bucket.put(KEY, video(1, object=odd), video(2, object=odd)))
+    assert invoke({"mode": "bulk", "verify": True, "content": True})["success"]
+    bucket.put(KEY, video(1, object=odd))
+    assert load(invoke, bucket, replace=True)["rows_removed"] == 1
+    assert stored(ask) == [event_id(1)]
+
+
+def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
+    assert answer["success"]
+    assert (answer["repaired"], answer["rows_removed"]) == (1, 2)
+    assert stored(ask) == [event_id(1)]
+
+
+@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"bucket": "b", "key": "k"}])
+def test_a_dry_run_cannot_replace(invoke: Invoke, payload: dict[str, Any]) -> None:
+    answer = invoke({**payload, "dry_run": True, "replace": True})
+    assert answer.status == 400
+    assert "replace does not go with dry_run" in answer["error"]
+
+
+def test_an_object_whose_load_has_not_ended_loses_nothing(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put("section/2001/video/2024-01-03T12-00-00Z_3.jsonl", video(2), video(4))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    bucket.put(KEY, video(1))
+
+    def merge(_: str, sql: str) -> None:
+        if "LEFT JOIN" in sql:
+            ask("OPTIMIZE TABLE video_events FINAL")
+
+    clickhouse.hook = merge
+    # If both objects are read together, the last batch of KEY also has rows of the late one.
+    monkeypatch.setenv("BATCH_ROWS", "2")
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    assert invoke({"mode": "bulk", "replace": True})["files_processed"] == 2
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_object(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    bucket.put(KEY, video(1))
+    asked_for_earlier_rows = []
+
+    def merge(point: str, sql: str) -> None:
+        if point == "query" and sql.startswith("SELECT source_etag, source_line"):
+            asked_for_earlier_rows.append(sql)
+            ask("OPTIMIZE TABLE video_events FINAL")
+
+    clickhouse.hook = merge
+    assert load(invoke, bucket, replace=True)["success"]
+    assert asked_for_earlier_rows
+    assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
+
+
+@pytest.mark.parametrize(("settled_ms", "questions"), [(0, 1), (600_000, 3)])
+def test_the_whole_table_is_read_once_if_all_was_loaded_before(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    settled_ms: int,
+    questions: int,
+) -> None:
+    keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
+    for n, key in enumerate(keys):
+        bucket.put(key, video(n), video(10 + n))
+    assert invoke({"mode": "bulk"})["success"]
+    for n, key in enumerate(keys):
+        bucket.put(key, video(n))
+    assert invoke({"mode": "bulk"})["success"]
+    asked = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    monkeypatch.setattr(earlier_versions, "SETTLED_MS", settled_ms)
+    assert invoke({"mode": "bulk", "replace": True})["rows_removed"] == 3
+    assert stored(ask) == sorted(map(event_id, range(3)))
+    assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
+
+
+def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two rows the one of the object that was modified later stays."""
+    keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
+    bucket.put(keys[1], video(7))
+    # S3's LastModified has whole seconds.
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
+    bucket.put(keys[0], video(0), video(10))
+    bucket.put(keys[2], video(2), video(7))
+    for key in (keys[0], keys[2]):
+        assert load(invoke, bucket, key)["success"]
+    bucket.put(keys[0], video(0))
+    bucket.put(keys[2], video(2))
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    monkeypatch.setattr(earlier_versions, "SETTLED_MS", 0)
+    pages: list[Any] = []
+    removed = EarlierVersions.remove
+
+    def then_merge(*given: Any) -> None:
+        ask("OPTIMIZE TABLE video_events FINAL")
+        pages.append(removed(*given))
+
+    monkeypatch.setattr(EarlierVersions, "remove", then_merge)
+    assert invoke({"mode": "bulk", "replace": True})["success"]
+    assert len(pages) == 3
+    assert stored(ask) == [event_id(0), event_id(2), event_id(7)]
+
+
+@pytest.mark.parametrize("command", ["event", "bulk"])
+def test_the_command_line_replaces_too(
+    twice: Bucket, ask: Ask, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    arguments = [command, *([twice.uri(KEY)] if command == "event" else []), "--replace"]
+    assert main([*arguments, "--dry-run"]) == 2
+    assert "replace does not go with" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["rows_removed"] == 2
+    assert stored(ask) == [event_id(1)]
+
+
+def test_each_object_that_may_hold_an_earlier_row_is_read_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, store: S3Proxy
+) -> None:
+    """Not once for each object that is replaced."""
+    replaced = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(4)]
+    overlapping = [f"section/2001/video/2024-01-02T12-00-0{n}Z_{n}.jsonl" for n in range(6)]
+    for n, key in enumerate(replaced):
+        bucket.put(key, video(n), video(100 + n), video(200))
+    for key in overlapping:
+        # Of a statement that several objects hold, one row stays.
+        bucket.put(key, video(200), video(300))
+    assert invoke({"mode": "bulk"})["success"]
+    for n, key in enumerate(replaced):
+        bucket.put(key, video(n))
+    assert invoke({"mode": "bulk"})["success"]
+    store.requests.clear()
+    answer = invoke({"mode": "bulk", "replace": True})
+    assert (answer["success"], answer["rows_removed"]) == (True, 4)
+    assert stored(ask) == sorted(map(event_id, (0, 1, 2, 3, 200, 300)))
+    gets = [request.path for request in store.requests if ".jsonl" in request.path]
+    assert len(gets) <= len(replaced) + len(overlapping)
+    assert len(gets) == len(set(gets))

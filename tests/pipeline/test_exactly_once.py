@@ -1,0 +1,295 @@
+"""Nothing lost and nothing doubled, whatever repeats, breaks off or overlaps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.bundles import generate
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.faults.http_proxy import S3Proxy
+from tests.support.samples import BAD_LINE, event_id, notification, video
+from xapi_etl_processor import clickhouse_client, common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import EventFailed, NothingDone
+from xapi_etl_processor.common import process
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.xapi.parse import Counts
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+COUNT = "SELECT count() FROM video_events"
+
+
+class Cut:
+    """Cuts the connection at a point of an insert into a table, the first `times` times."""
+
+    def __init__(self, table: str, point: str, times: int) -> None:
+        self.table, self.point, self.left = table, point, times
+
+    def __call__(self, point: str, sql: str) -> None:
+        if point == self.point and f".{self.table} (" in sql and sql.startswith("INSERT"):
+            self.left -= 1
+            if self.left >= 0:
+                raise ConnectionAbortedError
+
+
+@pytest.mark.slow
+@pytest.mark.fault(1, caught_by="ledger; row identity when forced")
+def test_loading_everything_twice_leaves_the_same_counts(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bundles = list(generate(sections=(1, 2), days=2, bundles_per_day=8))
+    for bundle in bundles:
+        bucket.put(bundle.key, body=bundle.body)
+    distinct = len(set().union(*(bundle.video_lines for bundle in bundles)))
+    rejected = sum(bundle.rejected for bundle in bundles)
+    for payload in (
+        notification(bucket.name, bundles[0].key, bundles[1].key),
+        {"mode": "bulk"},
+        notification(bucket.name, *(bundle.key for bundle in bundles[:5])),
+        {"mode": "bulk"},
+        {"mode": "bulk", "force_reprocess": True},
+        {"bucket": bucket.name, "key": bundles[0].key, "force_reprocess": True},
+    ):
+        assert invoke(payload)["success"] is True
+    assert ask(f"{COUNT} FINAL") == [[distinct]]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[rejected]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[len(bundles)]]
+    assert ask(
+        "SELECT sum(lines) = sum(video + other + blank + rejected + forgotten)"
+        " FROM processed_files FINAL"
+    ) == [[1]]
+
+
+@pytest.mark.fault(1, caught_by="ledger")
+def test_a_repeated_notification_is_skipped_without_reading_the_object(
+    bucket: Bucket, invoke: Invoke, store: S3Proxy
+) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    assert len(store.asked("GET", KEY)) == 1
+    assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
+    assert len(store.asked("GET", KEY)) == 1
+
+
+@pytest.mark.slow
+def test_the_ledger_and_the_list_of_learners_are_queried_once_for_many_objects(
+    bucket: Bucket,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # However slow this machine is, the list does not age meanwhile.
+    monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 3600)
+    for number in range(60):
+        bucket.put(f"section/1/video/{number}.jsonl", video(number))
+    asked: list[str] = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    assert invoke({"section_id": 1})["files_processed"] == 60
+    verbs = [re.findall(r"(?:FROM|INTO) \w+\.(\w+)", sql)[-1] for sql in asked]
+    asked_of = ["processed_files", "forgotten_learners", "video_events", "forgotten_learners"]
+    assert verbs == [*asked_of, "processed_files"]
+
+
+@pytest.mark.slow
+def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
+    bucket: Bucket, settings: Settings
+) -> None:
+    """S3 allows keys of 1,024 bytes, and a server by itself only queries of 256 KiB."""
+    folder = "section/1/" + "x" * 1000
+    page = [S3Object(bucket.name, f"{folder}/{n}", "etag") for n in range(common.PAGE_OBJECTS)]
+    known = connections(settings).clickhouse
+    assert ledger.already_processed(known, page, FOREVER) == set()
+    ledger.record_files(known, [(page[7], Counts())], "bulk", "run", FOREVER)
+    assert ledger.already_processed(known, page, FOREVER) == {ledger.identity(page[7])}
+
+
+@pytest.mark.slow
+@pytest.mark.fault(3, caught_by="ETag in the ledger's key")
+def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+    bucket.put(KEY, video(1))
+    invoke(notification(bucket.name, KEY))
+    bucket.put(KEY, video(1), video(2))
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    landed = ask("SELECT event_id FROM video_events FINAL ORDER BY 1")
+    assert landed == [[event_id(1)], [event_id(2)]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[2]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(3, caught_by="current version is read; row identity")
+def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    early = notification(bucket.name, KEY)
+    early["Records"][0]["s3"]["object"]["eTag"] = "0" * 32
+    assert invoke(early)["files_processed"] == 1
+    assert invoke(early)["success"] is True
+    assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(25, 26, caught_by="the same rows again; row identity")
+@pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
+@pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
+def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    table: str,
+    point: str,
+) -> None:
+    bucket.put(KEY, video(1), BAD_LINE, video(2))
+    cut = Cut(table, point, times=2)
+    clickhouse.hook = cut
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert cut.left <= 0
+    assert len(pauses) == 2
+    assert ask(f"{COUNT} FINAL") == [[2]]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
+    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(26, caught_by="the message is delivered again; row identity")
+@pytest.mark.parametrize("point", ["query", "stored"])
+def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    point: str,
+) -> None:
+    bucket.put(KEY, video(1))
+    clickhouse.hook = Cut("video_events", point, times=clickhouse_client.ATTEMPTS)
+    with pytest.raises(EventFailed, match="may or may not have been done"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    assert ask(f"{COUNT} FINAL") == [[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("position", ["only", "last of a page", "with a page behind it"])
+def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_processed(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    position: str,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "10")
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
+    names = {"only": "c", "last of a page": "abc", "with a page behind it": "abcde"}[position]
+    for name in names:
+        # Enough for several batches: whether one is full is checked after each chunk of lines.
+        count = 2000 if name == "c" else 1
+        lines = (video(10_000 * ord(name) + n, padding="x" * 300) for n in range(count))
+        bucket.put(f"section/1/video/{name}.jsonl", *lines)
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events (" in sql:
+            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
+
+    clickhouse.hook = refuse
+    keys = [f"section/1/video/{name}.jsonl" for name in names]
+    with pytest.raises(EventFailed, match="table is missing"):
+        invoke(notification(bucket.name, *keys))
+    with pytest.raises(NothingDone, match="table is missing"):
+        invoke({"section_id": 1})
+    clickhouse.hook = lambda *_: None
+    assert invoke({"section_id": 1})["files_processed"] == len(names)
+    assert ask(f"{COUNT} FINAL") == [[1999 + len(names)]]
+
+
+def test_nulls_survive_a_repeated_insert(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+) -> None:
+    without_time = video(2) | {"result": {}}
+    bucket.put(KEY, video(1), without_time)
+    clickhouse.hook = Cut("video_events", "insert", times=1)
+    invoke(notification(bucket.name, KEY))
+    assert len(pauses) == 1
+    assert ask("SELECT video_time FROM video_events ORDER BY event_id") == [[0.5], [None]]
+
+
+def test_different_rows_have_different_tokens(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    # The same objects, line numbers and number of rows: only the bytes differ.
+    for numbers in ((1, 2), (3, 4)):
+        bucket.put(KEY, *map(video, numbers))
+        invoke({"bucket": bucket.name, "key": KEY})
+    assert ask(COUNT) == [[4]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(35, caught_by="partition limit lifted for that insert")
+def test_statements_from_more_than_a_hundred_months_are_one_insert(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    """ClickHouse's default is to refuse an insert into more than 100 partitions."""
+    years, months_of_year = range(2000, 2009), range(1, 13)
+    months = [f"{year}-{month:02}-01T00:00:00Z" for year in years for month in months_of_year]
+    bucket.put(KEY, *(video(n, timestamp=month) for n, month in enumerate(months)))
+    assert invoke(notification(bucket.name, KEY))["success"] is True
+    assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[108, 108]]
+
+
+@pytest.mark.slow
+def test_a_batch_fills_across_objects_and_ends_inside_one(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    keys = [f"section/1/video/{n}.jsonl" for n in range(4)]
+    for n, key in enumerate(keys):
+        bucket.put(key, *(video(1000 * n + i) for i in range(30)))
+    inserts: list[str] = []
+    clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
+    run = Run(replace(settings, batch_rows=50), connections(settings), "bulk")
+    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
+    assert [outcome.status for outcome in outcomes] == ["processed"] * 4
+    assert [outcome.counts.video for outcome in outcomes] == [30] * 4
+    assert sum(".video_events (" in sql for sql in inserts) == 2
+    assert ask(COUNT) == [[120]]
+
+
+@pytest.mark.slow
+def test_an_object_is_in_the_ledger_only_after_its_last_row(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    """A crash after any of the inserts is safe: the ledger never runs ahead of the rows."""
+    ledger_ahead: list[Any] = []
+
+    def watch(point: str, sql: str) -> None:
+        if point == "stored":
+            ledger_ahead.extend(
+                ask(
+                    "SELECT key FROM processed_files AS done FINAL LEFT JOIN"
+                    " (SELECT source_file, count() AS rows FROM video_events FINAL GROUP BY 1) AS v"
+                    " ON v.source_file = concat('s3://', bucket, '/', key) WHERE video > rows"
+                )
+            )
+
+    for n in range(6):
+        bucket.put(f"section/1/video/{n}.jsonl", *(video(1000 * n + i) for i in range(20)))
+    clickhouse.hook = watch
+    run = Run(replace(settings, batch_rows=25), connections(settings), "bulk")
+    objects = [S3Object(bucket.name, f"section/1/video/{n}.jsonl") for n in range(6)]
+    assert [o.status for o in process(objects, run)] == ["processed"] * 6
+    assert ledger_ahead == []

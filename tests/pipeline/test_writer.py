@@ -1,0 +1,288 @@
+"""Storing batches one after the other, each while the next one fills."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket
+from tests.support.reader import ROWS
+from tests.support.samples import video
+from xapi_etl_processor import common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import DaemonThreads
+from xapi_etl_processor.base.errors import S3Error
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status
+from xapi_etl_processor.pipeline import batch
+from xapi_etl_processor.pipeline.writer import Writer
+from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.xapi.chunk import Source
+from xapi_etl_processor.xapi.parse import parse
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[Writer]:
+    with closing(DaemonThreads(1)) as thread:
+        yield Writer(Run(settings, connections(settings), "event"), thread)
+
+
+def store(writer: Writer) -> list[Outcome]:
+    """Store what was added so far."""
+    return list(writer.finish())
+
+
+def test_other_lines_in_the_same_place_are_other_rows(writer: Writer, ask: Ask) -> None:
+    """Whatever the etag says."""
+    for number in (1, 2):
+        _fill(writer, 1, video(number))
+        assert store(writer) == []
+    assert ask(ROWS) == [[2]]
+
+
+def _fill(writer: Writer, first: int, *statements: dict[str, Any]) -> None:
+    """Add statements to a batch, as the lines of an object from this line on."""
+    obj = S3Object("bucket", KEY, "etag")
+    lines = [json.dumps(statement).encode() for statement in statements]
+    writer.batch.add(obj, parse(lines, first, Source(obj.uri, obj.etag, "1", None, 0)))
+
+
+def test_lines_that_could_not_be_added_leave_the_batch_as_it_was(
+    writer: Writer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: memory that runs out. Their object fails, so no row of it may be stored."""
+    _fill(writer, 1, video(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(batch.Batch, "_append", _out_of_memory)
+        with pytest.raises(MemoryError):
+            _fill(writer, 2, video(2), video(3))
+    # A column that only these rows have.
+    _fill(writer, 4, video(4, result={"completion": True}))
+    assert store(writer) == []
+    assert writer.insert_failure is None
+    assert ask("SELECT source_line, completion FROM video_events ORDER BY 1") == [
+        [1, None],
+        [4, True],
+    ]
+
+
+def _out_of_memory(*_: object) -> None:
+    raise MemoryError
+
+
+def _finished(status: Status) -> Outcome:
+    """The outcome of the object whose statements `_fill` adds."""
+    found = Outcome(S3Object("bucket", KEY, "etag"))
+    if status is Status.WAITING:
+        found.mark_stopped(status, TIME_RAN_OUT)
+    return found
+
+
+@pytest.mark.parametrize("status", [Status.PROCESSED, Status.WAITING])
+def test_a_failed_insert_is_what_is_said_of_all_objects_in_the_batch(
+    writer: Writer, ask: Ask, status: Status
+) -> None:
+    """Time may have run out in the middle of an object: its rows so far are in the batch too."""
+    ask("DROP TABLE video_events")
+    _fill(writer, 1, video(1))
+    writer.batch.outcomes.append(_finished(status))
+    (found,) = store(writer)
+    assert found.status is Status.UNSTORED
+    assert "video_events" in found.error
+
+
+def test_nothing_is_stored_after_a_failed_insert(writer: Writer, ask: Ask) -> None:
+    """If the rest of an object were, the ledger would say that all of it is."""
+    ask("RENAME TABLE video_events TO away")
+    _fill(writer, 1, video(1))
+    assert store(writer) == []
+    ask("RENAME TABLE away TO video_events")
+    _fill(writer, 2, video(2))
+    writer.batch.outcomes.append(_finished(Status.PROCESSED))
+    (found,) = store(writer)
+    assert found.status is Status.UNSTORED
+    assert ask(ROWS) == [[0]]
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("last", "sent"),
+    [("2024-01-31", {}), ("2032-06-01", {"max_partitions_per_insert_block": 0})],
+)
+def test_the_limit_of_partitions_is_lifted_only_if_needed(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, last: str, sent: dict[str, int]
+) -> None:
+    """A user may not be allowed to change it. From January 2024 to June 2032: 102 months."""
+    settings_sent: list[dict[str, Any]] = []
+    original = ClickHouse.insert
+
+    def insert(self: ClickHouse, *arguments: Any) -> None:
+        settings_sent.append(arguments[3])
+        original(self, *arguments)
+
+    monkeypatch.setattr(ClickHouse, "insert", insert)
+    days = ("2024-01-01", last)
+    _fill(writer, 1, *(video(n, timestamp=f"{day}T00:00:00Z") for n, day in enumerate(days)))
+    assert store(writer) == []
+    assert settings_sent == [sent]
+
+
+def objects(bucket: Bucket, settings: Settings, count: int) -> tuple[list[S3Object], Run]:
+    """Objects of one statement each, and a run that stores each as a batch of its own."""
+    found = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(count)]
+    return found, Run(replace(settings, batch_rows=1), connections(settings), "bulk", force=True)
+
+
+def test_the_next_batch_fills_while_one_is_stored(
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server does not answer the first insert before the second object is parsed."""
+    found, run = objects(bucket, settings, 3)
+    parsed: list[str] = []
+    second = threading.Event()
+    in_time: list[bool] = []
+
+    def noted(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
+        parsed.append(source.file)
+        if len(parsed) == 2:
+            second.set()
+        return parse(lines, number, source, *more)
+
+    def wait_for_the_second(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            in_time.append(second.wait(30))
+
+    monkeypatch.setattr(common, "parse", noted)
+    clickhouse.hook = wait_for_the_second
+    assert [o.status for o in common.process(found, run)] == [Status.PROCESSED] * 3
+    assert in_time == [True] * 3
+    assert ask(ROWS) == [[3]]
+
+
+def test_one_batch_at_most_is_on_its_way(
+    bucket: Bucket, settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    found, run = objects(bucket, settings, 4)
+    points: list[str] = []
+
+    def note(point: str, sql: str) -> None:
+        if point in ("insert", "stored"):
+            points.append(point)
+
+    clickhouse.hook = note
+    assert len(list(common.process(found, run))) == 4
+    assert points == ["insert", "stored"] * (len(points) // 2)
+    assert len(points) >= 2 * 5
+
+
+def test_whoever_stops_listening_waits_for_the_rows_that_are_on_their_way(
+    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    """Else the connection would be used by two at a time."""
+    found, run = objects(bucket, settings, 4)
+    begun, ended = [0], [0]
+
+    def note(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            begun[0] += 1
+            if begun[0] == 2:
+                time.sleep(0.2)  # The server takes its time.
+                ended[0] += 1
+
+    clickhouse.hook = note
+    outcomes = common.process(found, run)
+    assert next(outcomes).status is Status.PROCESSED
+    outcomes.close()
+    assert begun == [2]
+    assert ended == [1]
+    assert ask(ROWS) == [[2]]
+
+
+def raising(found: list[S3Object], error: BaseException) -> Iterator[S3Object]:
+    """The objects, and then the error."""
+    yield from found
+    raise error
+
+
+def test_an_error_of_the_listing_waits_for_the_rows_that_are_on_their_way(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the next invocation would use the connection too."""
+    found, run = objects(bucket, settings, 1)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    ended: list[str] = []
+
+    def wait(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            time.sleep(0.2)  # The server takes its time.
+            ended.append(sql)
+
+    clickhouse.hook = wait
+    with pytest.raises(S3Error, match="listing"):
+        list(common.process(raising(found, S3Error("listing")), run))
+    assert len(ended) == 1
+
+
+def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
+    bucket: Bucket,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found, run = objects(bucket, settings, 1)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
+    silent, go_on = threading.Event(), threading.Event()
+
+    def wait(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            silent.set()
+            go_on.wait(30)
+
+    def pressed() -> Iterator[S3Object]:
+        yield from found
+        assert silent.wait(30)
+        raise KeyboardInterrupt
+
+    clickhouse.hook = wait
+    of_others = set(threading.enumerate())
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(common.process(pressed(), run))
+    assert time.monotonic() - started < 20
+    (waiting,) = (t for t in set(threading.enumerate()) - of_others if "_work" in t.name)
+    # One that is not would keep the process alive.
+    assert waiting.daemon
+    go_on.set()
+    waiting.join(30)
+
+
+def test_a_batch_is_due_as_soon_as_the_one_before_it_has_failed(writer: Writer, ask: Ask) -> None:
+    """There is no use in filling it."""
+    ask("DROP TABLE video_events")
+    _fill(writer, 1, video(1))
+    assert list(writer.flush()) == []
+    end = time.monotonic() + 30
+    while not writer.is_due:
+        assert time.monotonic() < end
+        time.sleep(0.01)  # Polls a condition, up to a limit.
+    assert list(writer.settle()) == []
+    assert writer.insert_failure
+    assert "video_events" in writer.insert_failure.text

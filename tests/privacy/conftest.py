@@ -1,0 +1,104 @@
+"""What tests of forgetting share: the command, statements of a learner, and what is stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.support.samples import video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.privacy import forget as forgetting
+from xapi_etl_processor.storage import learners
+from xapi_etl_processor.xapi.learners import fingerprint, name_hash
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
+PAGE = "https://lms.example.org"
+MAIL = "learner@example.org"
+
+
+def by_account(number: int, name: str = "learner-1", page: str = PAGE) -> dict[str, Any]:
+    return video(number, actor={"account": {"name": name, "homePage": page}})
+
+
+REJECTED = json.dumps({k: v for k, v in by_account(9).items() if k != "verb"}).encode()
+
+
+class Forget:
+    """The command line, with its answer."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *options: str, code: int = 0) -> Any:
+        self._capsys.readouterr()  # the log of what was loaded before
+        assert main(["forget", "--yes", *options]) == code
+        self.said = self._capsys.readouterr()
+        if code or "--list-objects" in options:
+            return self.said.out.splitlines()
+        return json.loads(self.said.out)
+
+
+@pytest.fixture(name="forget")
+def forget_command(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
+    """The command line; its connections are closed afterwards."""
+    yield Forget(capsys)
+    forget_connections()
+
+
+def users(ask: Ask) -> list[str]:
+    return [user for (user,) in ask("SELECT user_id FROM video_events FINAL ORDER BY ALL")]
+
+
+def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: bool) -> Any:
+    return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
+
+
+def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `forget` wait for no second, and restore the log's stream after the test."""
+    for module in (learners, forgetting):
+        monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
+    monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+def check_before_each_insert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let loads read the list again just before they store a batch, however fresh it is."""
+    monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 0.0)
+
+
+def at_the_second_look(clickhouse: ClickHouseServer, act: Callable[[], None]) -> list[str]:
+    """Call `act` when a load looks at the list for the second time; returns the looks so far."""
+    looks: list[str] = []
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "query" and "max(forgotten_at)" in sql:
+            looks.append(sql)
+            if len(looks) == 2:
+                clickhouse.hook = lambda *_: None
+                acting = Thread(target=act)
+                acting.start()
+                acting.join(30)
+
+    clickhouse.hook = meanwhile
+    return looks
+
+
+def hashes() -> str:
+    """A row of the list: learner-1 on any home page."""
+    salt = "5a17"
+    key = learners.hash_key(salt, b"")
+    made = (
+        fingerprint("learner-1", None, key),
+        name_hash("learner-1", key),
+        salt,
+    )
+    return str(made)

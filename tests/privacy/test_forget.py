@@ -1,0 +1,364 @@
+"""Learners are forgotten: nothing of them is stored any more, and no load brings them back."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.privacy.conftest import (
+    KEY,
+    LATER,
+    MAIL,
+    PAGE,
+    REJECTED,
+    Forget,
+    be_quick,
+    by_account,
+    check_before_each_insert,
+    hashes,
+    load,
+    users,
+)
+from tests.support.samples import BAD_LINE, notification, other, video
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.storage import learners
+from xapi_etl_processor.xapi.learners import name_hash
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_quick(monkeypatch)
+    check_before_each_insert(monkeypatch)
+
+
+def test_rows_and_rejected_lines_are_removed_and_others_stay(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), by_account(2), by_account(3, "learner-10"), REJECTED)
+    load(bucket, invoke, REJECTED.replace(b"learner-1", b"learner-10"), video(5), key=LATER)
+    answer = forget("--user", "learner-1")
+    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (2, 1)
+    assert users(ask) == ["learner-10", "viewer-5"]
+    kept = ask("SELECT source_file, source_line, reason != '', line FROM rejected_statements")
+    assert sorted((file, number, told, line != "") for file, number, told, line in kept) == [
+        (bucket.uri(KEY), 4, 1, False),
+        (bucket.uri(LATER), 1, 1, True),
+    ]
+    assert "--list-objects" in " ".join(answer["left_to_do"])
+    assert "learner-1" not in forget.said.out + forget.said.err
+
+
+@pytest.mark.parametrize("who", [["--user", "learner-1"], ["--sweep"]])
+def test_clickhouses_list_of_changes_names_nobody(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, who: list[str]
+) -> None:
+    """ClickHouse keeps the text of the last hundred changes of a table."""
+    load(bucket, invoke, by_account(1), video(2))
+    ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+    assert forget(*who)["rows_removed"] == 1
+    commands = ask("SELECT command FROM system.mutations WHERE database = currentDatabase()")
+    assert "DELETE WHERE" in str(commands)
+    assert "learner-1" not in str(commands)
+
+
+def test_only_the_account_of_a_home_page_is_forgotten(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"))
+    assert forget("--user", "learner-1", "--home-page", PAGE)["rows_removed"] == 1
+    both = by_account(1), by_account(2, page="https://other.example.org")
+    assert load(bucket, invoke, *both, force_reprocess=True)["forgotten_events"] == 1
+    assert ask("SELECT home_page FROM video_events FINAL") == [["https://other.example.org"]]
+
+
+def test_many_learners_of_a_file_are_forgotten_at_once(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, tmp_path: Path
+) -> None:
+    load(
+        bucket,
+        invoke,
+        by_account(1, "Ana, B."),
+        by_account(2, "ana", "https://other.example.org"),
+        by_account(3, "ana"),
+        video(4, actor={"mbox": f"mailto:{MAIL}"}),
+        video(5),
+    )
+    file = tmp_path / "learners.csv"
+    file.write_text(
+        f'\ufeffuser,home_page,mbox\r\n"Ana, B.",,\r\nana, {PAGE},\r\n,, {MAIL} \r\n', "utf-8"
+    )
+    assert forget("--file", str(file))["rows_removed"] == 3
+    assert ask("SELECT user_id, home_page FROM video_events ORDER BY ALL") == [
+        ["ana", "https://other.example.org"],
+        ["viewer-5", "https://example.org"],
+    ]
+
+
+@pytest.mark.fault(
+    74, caught_by="list of hashes, compared with each batch before and after its insert"
+)
+def test_no_kind_of_reload_brings_a_learner_back(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    lines: list[Any] = [by_account(1), by_account(2), video(3), other(4), b"", REJECTED]
+    load(bucket, invoke, *lines)
+    forget("--user", "learner-1")
+    bucket.put(LATER, *lines)
+    event = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
+    for payload in (
+        notification(bucket.name, KEY),
+        event,
+        notification(bucket.name, LATER),
+        {"mode": "bulk"},
+        {"mode": "bulk", "force_reprocess": True},
+        event,
+    ):
+        invoke(payload)
+    assert users(ask) == ["viewer-3"]
+    assert ask("SELECT DISTINCT line FROM rejected_statements") == [[""]]
+    names = "lines, video, other, blank, rejected, forgotten"
+    assert ask(f"SELECT DISTINCT {names} FROM processed_files FINAL WHERE forgotten > 0") == [
+        [6, 1, 1, 1, 1, 2]
+    ]
+
+
+def test_a_warm_container_learns_who_is_forgotten_next_and_who_is_no_more(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    lines = by_account(1), by_account(2, "learner-2"), video(3)
+    for number, name in enumerate(("learner-1", "learner-2"), 1):
+        forget("--user", name)
+        answer = load(bucket, invoke, *lines, force_reprocess=True)
+        assert answer["forgotten_events"] == number
+    ask("TRUNCATE TABLE forgotten_learners")
+    assert load(bucket, invoke, *lines, force_reprocess=True)["forgotten_events"] == 0
+    assert users(ask) == ["learner-1", "learner-2", "viewer-3"]
+
+
+@pytest.mark.slow
+def test_thousands_are_forgotten_in_changes_that_keeper_takes(
+    ask: Ask, clickhouse: ClickHouseServer, forget: Forget, tmp_path: Path
+) -> None:
+    """ZooKeeper takes 1 MB at most (jute.maxbuffer)."""
+    changes: list[int] = []
+
+    def measure(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            changes.append(len(sql))
+
+    ask(
+        "INSERT INTO video_events (event_id, user_id)"
+        " SELECT toString(number), leftPad(toString(number), 400, 'x') FROM numbers(3000)"
+    )
+    names = [str(number).rjust(400, "x") for number in range(3000)]
+    (tmp_path / "learners.csv").write_text("\n".join(["user", *names]))
+    clickhouse.hook = measure
+    assert forget("--file", str(tmp_path / "learners.csv"))["rows_removed"] == 3000
+    assert max(changes) < 1_000_000
+    assert ask("SELECT count() FROM video_events") == [[0]]
+
+
+def test_nobody_is_compared_with_the_list_twice(
+    bucket: Bucket, invoke: Invoke, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a hash for each statement, a load would take half as long again."""
+    hashed: list[str] = []
+
+    def counted(text: str, key: bytes) -> str:
+        hashed.append(text)
+        return name_hash(text, key)
+
+    forget("--user", "learner-1")
+    monkeypatch.setattr(learners, "name_hash", counted)
+    load(bucket, invoke, *(by_account(n, f"learner-{n % 3}") for n in range(600)))
+    load(bucket, invoke, *(by_account(n, f"learner-{n % 3}") for n in range(9)), key=LATER)
+    assert sorted(hashed) == ["learner-0", "learner-1", "learner-2"]
+
+
+def test_an_object_that_holds_only_forgotten_statements_is_a_success(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    answer = load(bucket, invoke, by_account(1), BAD_LINE)
+    assert (answer.status, answer["success"], answer["files_processed"]) == (200, True, 1)
+    assert (answer["events_processed"], answer["forgotten_events"]) == (0, 1)
+    assert users(ask) == []
+
+
+def test_a_dry_run_counts_and_removes_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"), REJECTED)
+    answer = forget("--user", "learner-1", "--dry-run")
+    counted = {"rows_removed": 2, "rejected_lines_removed": 1, "dry_run": True}
+    pages = [PAGE, "https://other.example.org"]
+    assert answer == {"user_ids": ["learner-1"], "home_pages": pages, **counted}
+    assert users(ask) == ["learner-1", "learner-1"]
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+def test_a_sweep_removes_what_a_backup_brought_back(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1), video(2), REJECTED)
+    ask("CREATE TABLE backup AS video_events")
+    ask("INSERT INTO backup SELECT * FROM video_events")
+    lines = ask("SELECT line FROM rejected_statements")
+    forget("--user", "learner-1")
+    ask("INSERT INTO video_events SELECT * FROM backup")
+    escaped = lines[0][0].replace("'", "''")
+    ask(f"INSERT INTO rejected_statements (source_file, line) VALUES ('s3://b/k', '{escaped}')")
+    answer = forget("--sweep")
+    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (1, 1)
+    assert users(ask) == ["viewer-2"]
+    assert ask("SELECT count() FROM rejected_statements WHERE line != ''") == [[0]]
+
+
+def test_objects_that_hold_more_are_listed_also_those_without_a_video(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    read_page = {**other(1), "actor": {"account": {"name": "learner-1", "homePage": PAGE}}}
+    spelled = json.dumps(read_page).replace("learner-1", "learner\\u002d1").encode()
+    bucket.put("section/1/video/a.jsonl", by_account(1), video(2))
+    bucket.put("section/1/pages/b.jsonl", spelled)
+    bucket.put("section/1/pages/c.jsonl", REJECTED)
+    bucket.put("section/1/video/d.jsonl", by_account(1, "learner-10"), video(2), BAD_LINE)
+    bucket.put("section/2/video/e.jsonl", by_account(4))
+    keys = ["section/1/pages/b.jsonl", "section/1/pages/c.jsonl", "section/1/video/a.jsonl"]
+    found = forget("--user", "learner-1", "--list-objects", "--section", "1")
+    assert found == [bucket.uri(key) for key in keys]
+    everywhere = forget("--user", "learner-1", "--list-objects")
+    assert everywhere == [*found, bucket.uri("section/2/video/e.jsonl")]
+    assert forget("--user", "nobody", "--list-objects") == []
+
+
+def test_an_object_that_cannot_be_read_is_named_and_fails_the_listing(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    bucket.put("section/1/video/a.jsonl", body=b"\x1f\x8b is no gzip")
+    bucket.put("section/1/video/b.jsonl", by_account(1))
+    found = forget("--user", "learner-1", "--list-objects", code=1)
+    assert found == [bucket.uri("section/1/video/b.jsonl")]
+    assert "section/1/video/a.jsonl" in forget.said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--user", ""], "an empty user id is no learner"),
+        (["--mbox", MAIL, "--home-page", PAGE], "--home-page needs --user"),
+        (["--file", "/not/there.csv"], "/not/there.csv cannot be read"),
+        (["--sweep", "--list-objects"], "--list-objects needs a learner"),
+        (["--user", "a", "--section", "1"], "--section only narrows --list-objects"),
+    ],
+)
+def test_a_wrong_request_is_refused(forget: Forget, options: list[str], said: str) -> None:
+    forget(*options, code=2)
+    assert said in forget.said.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the first line must name the columns"),
+        ("learner-1\n", "the first line must name the columns"),
+        ("user,email\na,b\n", "the first line must name the columns"),
+        ("user\n", "names no learner"),
+        ("user,mbox\na,\n,\n", "line 3: a user or an mbox is needed"),
+        ("user\na,b\n", "line 2: a user or an mbox is needed"),
+        (f"home_page,mbox\n{PAGE},{MAIL}\n", "line 2: a home_page needs a user"),
+    ],
+)
+def test_a_file_that_names_nobody_is_refused_before_anything_is_removed(
+    forget: Forget, ask: Ask, tmp_path: Path, content: str, said: str
+) -> None:
+    file = tmp_path / "learners.csv"
+    file.write_text(content)
+    forget("--file", str(file), code=2)
+    assert said in forget.said.err
+    assert ask("SELECT count() FROM forgotten_learners") == [[0]]
+
+
+def test_without_the_right_to_delete_the_learner_is_remembered_all_the_same(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+) -> None:
+    load(bucket, invoke, by_account(1))
+
+    def refuse(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    forget("--user", "learner-1", code=1)
+    assert "ALTER TABLE video_events was refused" in forget.said.err
+    clickhouse.hook = lambda *_: None
+    assert load(bucket, invoke, by_account(2), key=LATER)["forgotten_events"] == 1
+    assert forget("--user", "learner-1")["rows_removed"] == 1
+    assert users(ask) == []
+
+
+def test_the_time_of_a_video_is_kept_right_when_a_neighbour_is_left_out(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    lines = [by_account(1), video(8), by_account(3), video(20, result=None), by_account(5)]
+    load(bucket, invoke, *lines)
+    assert ask(
+        "SELECT user_id, video_time, source_line FROM video_events ORDER BY source_line"
+    ) == [
+        ["viewer-8", 4.0, 2],  # half of its number
+        ["viewer-20", None, 4],
+    ]
+
+
+def test_an_error_that_repeats_the_query_names_no_learner(
+    ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ClickHouse's errors about a column end with `In scope SELECT ... IN ('learner-1')`."""
+    monkeypatch.setenv("LEARNER_KEY", "0" * 32)
+    ask("RENAME TABLE video_events TO kept")
+    ask("CREATE TABLE video_events (name String) ENGINE = ReplacingMergeTree ORDER BY name")
+    forget("--user", "learner-1", "--dry-run", code=1)
+    assert "UNKNOWN_IDENTIFIER" in forget.said.err
+    assert "identifier `user_id`" in forget.said.err
+    assert "learner-1" not in forget.said.err
+
+
+def test_without_a_terminal_forgetting_needs_a_yes(
+    bucket: Bucket, invoke: Invoke, ask: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(bucket, invoke, by_account(1))
+    assert main(["forget", "--user", "learner-1"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    assert users(ask) == ["learner-1"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"), [("y\n", []), ("n\n", ["learner-1"]), ("", ["learner-1"])]
+)
+def test_at_a_terminal_what_there_is_is_shown_and_asked_about(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+    left: list[str],
+) -> None:
+    load(bucket, invoke, by_account(1))
+    terminal = io.StringIO(typed)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main(["forget", "--user", "learner-1"]) == (1 if left else 0)
+    shown = capsys.readouterr()
+    assert PAGE in shown.out
+    assert "forget them?" in shown.err
+    assert users(ask) == left

@@ -1,0 +1,214 @@
+"""A learner is forgotten while objects are loaded: rows that were read already are not kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.privacy.conftest import (
+    LATER,
+    Forget,
+    at_the_second_look,
+    be_quick,
+    by_account,
+    check_before_each_insert,
+    hashes,
+    load,
+    users,
+)
+from tests.support.samples import video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import EventFailed
+from xapi_etl_processor.clickhouse_client import ATTEMPTS, ClickHouse
+from xapi_etl_processor.common import process
+from xapi_etl_processor.outcome import Status
+from xapi_etl_processor.privacy import forget as forgetting
+from xapi_etl_processor.privacy.learner import Learner
+from xapi_etl_processor.run import Connections, Run
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.objects import S3Object
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_quick(monkeypatch)
+    check_before_each_insert(monkeypatch)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.mark.fault(
+    74, caught_by="list of hashes, compared with each batch before and after its insert"
+)
+def test_a_load_that_has_read_its_object_already_stores_nothing(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+) -> None:
+    """The learner is forgotten between the first and the second look at the list."""
+    looks = at_the_second_look(clickhouse, lambda: forget_quietly(settings))
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    assert len(looks) == 2
+    assert users(ask) == []
+    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert users(ask) == ["viewer-2"]
+
+
+def forget_quietly(settings: Settings) -> None:
+    clickhouse = ClickHouse(settings)
+    forgetting.forget([Learner("learner-1")], clickhouse)
+    clickhouse.disconnect()
+
+
+@pytest.mark.fault(
+    74, caught_by="list of hashes, compared with each batch before and after its insert"
+)
+def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+) -> None:
+    """The insert reaches the server only after everything of the learner was removed."""
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "block" and ".video_events " in sql:
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+
+    load(bucket, invoke, video(3), key=LATER)
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
+    health = invoke({"health_check": True})["clickhouse"]
+    assert "forget --sweep" in health["warning"]
+    assert forget("--sweep", "--dry-run")["rows_removed"] == 1
+    assert forget("--sweep")["rows_removed"] == 1
+    assert users(ask) == ["viewer-2", "viewer-3"]
+    assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
+
+
+@pytest.mark.fault(26, 74, caught_by="the list is read again, whatever the insert's outcome")
+def test_a_load_whose_replies_are_lost_says_so_too(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    forget: Forget,
+    pauses: list[float],
+) -> None:
+    """Its rows are stored after everything of the learner was removed, and it never hears of it."""
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events " in sql:
+            if not ask("SELECT count() FROM forgotten_learners")[0][0]:
+                ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            raise ConnectionAbortedError
+
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    clickhouse.hook = lambda *_: None
+    # Whether to try again is asked first.
+    assert len(pauses) == 1 < ATTEMPTS
+    assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
+    assert forget("--sweep")["rows_removed"] == 1
+    assert users(ask) == ["viewer-2"]
+
+
+@pytest.mark.fault(34, 74, caught_by="the list is read before each further attempt")
+def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    def meanwhile(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events " in sql:
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            raise RuntimeError("Code: 252. DB::Exception: Too many parts (3000).")
+
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed, match="a learner was forgotten"):
+        load(bucket, invoke, by_account(1), video(2))
+    assert users(ask) == []
+    # The server stored nothing, so that nothing is to be put right.
+    assert ask("SELECT count() FROM load_notes") == [[0]]
+    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert users(ask) == ["viewer-2"]
+
+
+@pytest.mark.fault(13, 74, caught_by="the next attempt looks for what it leaves out")
+def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    forget: Forget,
+    pauses: list[float],
+) -> None:
+    """ClickHouse answers nothing from the insert on, so that nobody can note anything."""
+    ends: list[str] = []
+
+    def meanwhile(point: str, sql: str) -> None:
+        if ends:
+            raise ConnectionAbortedError
+        if ".video_events " in sql and point == "block":
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            clickhouse.hook = meanwhile
+        if ".video_events " in sql and point == "stored":
+            ends.append(sql)
+
+    clickhouse.hook = meanwhile
+    with pytest.raises(EventFailed):
+        load(bucket, invoke, by_account(1), video(2))
+    clickhouse.hook = lambda *_: None
+    assert ends
+    assert users(ask) == ["learner-1", "viewer-2"]
+    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
+    assert forget("--sweep")["rows_removed"] == 1
+    assert load(bucket, invoke, by_account(1), video(2))["success"]
+    assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
+
+
+@pytest.mark.slow
+@pytest.mark.fault(74, caught_by="the same list; `forget` waits for loads that run")
+def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten(
+    bucket: Bucket, settings: Settings, ask: Ask
+) -> None:
+    keys = [bucket.put(f"section/1/video/{n}.jsonl", by_account(n), video(n)) for n in range(6)]
+    enough, loads = Event(), [0, 0, 0]
+
+    def reload(worker: int) -> None:
+        connections = Connections(Stores(), ClickHouse(settings))
+        while not enough.is_set():
+            run = Run(settings, connections, "event", force=True)
+            statuses = {o.status for o in process([S3Object(bucket.name, k) for k in keys], run)}
+            assert statuses <= {Status.PROCESSED, Status.UNSTORED}
+            loads[worker] += 1
+        connections.clickhouse.disconnect()
+
+    with ThreadPoolExecutor(len(loads)) as pool:
+        running = [pool.submit(reload, worker) for worker in range(len(loads))]
+        wait_until(lambda: min(loads) >= 2)
+        try:
+            forget_quietly(settings)
+            wait_until(lambda: min(loads) >= 4)
+        finally:
+            enough.set()
+        for worker in running:
+            worker.result()
+    if ask("SELECT countIf(again) FROM forgotten_learners") != [[0]]:
+        clickhouse = ClickHouse(settings)
+        forgetting.sweep(clickhouse)
+        clickhouse.disconnect()
+    assert ask("SELECT count() FROM video_events WHERE user_id = 'learner-1'") == [[0]]
+    assert ask("SELECT uniqExact(user_id) FROM video_events") == [[6]]

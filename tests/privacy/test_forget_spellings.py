@@ -1,0 +1,150 @@
+"""A learner is forgotten in whatever way statements and broken lines spell the id."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha1
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ask, Bucket, Invoke
+from tests.privacy.conftest import (
+    KEY,
+    LATER,
+    MAIL,
+    PAGE,
+    REJECTED,
+    Forget,
+    be_quick,
+    by_account,
+    load,
+    users,
+)
+from tests.support.samples import BAD_LINE, other, video
+from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_quick(monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])
+def test_a_rejected_line_is_found_however_it_spells_the_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, name: str
+) -> None:
+    """The first name is a number, as some platforms write it."""
+    written = json.loads(REJECTED)
+    written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
+    compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+    lines = json.dumps(written).encode(), compact.encode()
+    load(bucket, invoke, *lines, BAD_LINE, video(2))
+    assert forget("--user", name)["rejected_lines_removed"] == 2
+    load(bucket, invoke, *lines, video(2), key=LATER)
+    texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
+    assert texts == [[""], [""], [BAD_LINE.decode()], [""], [""]]
+
+
+def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+) -> None:
+    forget("--user", "learner-1")
+    before = b'{"actor": {"account": {"name": "'
+    line = (
+        b" " * (MAX_REJECTED_BYTES - len(before) - 5) + before + b'learner-1", "homePage": "x"}}}'
+    )
+    load(bucket, invoke, b'"' + line, video(2))
+    assert ask("SELECT line FROM rejected_statements") == [[""]]
+
+
+@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}"])
+def test_a_mail_address_is_found_as_it_is_and_hashed(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
+) -> None:
+    # xAPI 1.0.3, part 2, section 2.4.2.3
+    hashed = sha1(f"mailto:{MAIL}".encode(), usedforsecurity=False).hexdigest()
+    lines = [
+        video(1, actor={"mbox": f"mailto:{MAIL}"}),
+        video(2, actor={"mbox_sha1sum": hashed}),
+        video(3),
+    ]
+    load(bucket, invoke, *lines)
+    assert forget("--mbox", given)["rows_removed"] == 2
+    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 2
+    assert users(ask) == ["viewer-3"]
+
+
+@pytest.mark.parametrize("given", [MAIL, "Learner@Example.org"])
+def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    forget: Forget,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    hashed = sha1(f"mailto:{MAIL}".encode(), usedforsecurity=False).hexdigest()
+    lines: list[Any] = [
+        video(1, actor={"mbox": "mailto:LEARNER@example.org"}),
+        video(2, actor={"mbox": f"MAILTO:{MAIL}"}),
+        video(3, actor={"mbox_sha1sum": hashed.upper()}),
+        REJECTED.replace(b"learner-1", b"mailto:Learner@example.org"),
+        by_account(4, "LEARNER-1"),
+    ]
+    load(bucket, invoke, *lines)
+    assert forget("--mbox", given, "--list-objects") == [bucket.uri(KEY)]
+    answer = forget("--mbox", given)
+    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (3, 1)
+    forget("--user", "learner-1")
+    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 3
+    assert users(ask) == ["LEARNER-1"]
+    assert ask("SELECT DISTINCT line FROM rejected_statements") == [[""]]
+
+
+def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_too(
+    bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
+    learner, another = {"mbox": f"mailto:{MAIL}"}, {"mbox": "mailto:another@example.org"}
+    account = {"name": "learner-1", "homePage": PAGE}
+    actors = [
+        {"objectType": "Group", "member": [another, learner]},
+        {**learner, "account": account},
+        {"objectType": "Group", "member": [another]},
+        another,
+    ]
+    for number, actor in enumerate(actors):
+        bucket.put(f"section/1/video/{number}.jsonl", {**other(number), "actor": actor})
+    found = forget("--mbox", MAIL, "--list-objects")
+    assert found == [bucket.uri(f"section/1/video/{number}.jsonl") for number in (0, 1)]
+    account_alone = forget("--user", "learner-1", "--home-page", PAGE, "--list-objects")
+    assert account_alone == [bucket.uri("section/1/video/1.jsonl")]
+
+
+@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}", "LEARNER@example.org"])
+def test_an_address_is_found_wherever_it_stands(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
+) -> None:
+    """Without `mailto:`, as the name of an account, and hashed in two ways."""
+    lines = [
+        video(1, actor={"mbox": MAIL}),
+        video(2, actor={"mbox": "Learner@Example.org"}),
+        by_account(3, MAIL),
+        video(4, actor={"mbox_sha1sum": sha1(MAIL.encode(), usedforsecurity=False).hexdigest()}),
+        video(5, actor={"mbox": f"mailto:{MAIL}"}),
+        video(6),
+    ]
+    load(bucket, invoke, *lines)
+    # Again, so that there are repeats: each statement counts once.
+    load(bucket, invoke, *lines, force_reprocess=True)
+    counted = forget("--mbox", given, "--dry-run")
+    assert counted["rows_removed"] == 5
+    assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
+    assert len(counted["user_ids"]) == 4
+    assert forget("--mbox", given)["rows_removed"] == 5
+    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 5
+    assert users(ask) == ["viewer-6"]

@@ -1,0 +1,249 @@
+"""Whatever goes wrong, personal data is only in the tables, and secrets are nowhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, Ask, Bucket
+from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.support.samples import PLAYED, VIDEO, context, notification, sqs
+from xapi_etl_processor import common
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.pipeline import batch
+
+CANARY = "canary7f3e"
+
+pytestmark = pytest.mark.usefixtures("logged_to_standard_output")
+
+ROOT = Path(__file__).parents[2]
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+
+
+def personal(number: int) -> dict[str, Any]:
+    """A statement with the canary wherever xAPI allows personal data."""
+    agent = {
+        "objectType": "Agent",
+        "name": CANARY,
+        "mbox": f"mailto:{CANARY}@example.org",
+        "mbox_sha1sum": CANARY,
+        "openid": f"https://{CANARY}.example.org",
+        "account": {"name": CANARY, "homePage": f"https://example.org/{CANARY}"},
+    }
+    return {
+        "id": f"{CANARY}-{number}",
+        "actor": {**agent, "member": [agent]},
+        "verb": {"id": PLAYED, "display": {"en": CANARY}},
+        "object": {
+            "id": f"https://example.org/{CANARY}",
+            "definition": {"name": {"en": CANARY}, "description": {"en": CANARY}},
+        },
+        "result": {"response": CANARY, "duration": CANARY, "extensions": {VIDEO + "time": CANARY}},
+        "context": {
+            "instructor": agent,
+            "team": agent,
+            "statement": {"objectType": "StatementRef", "id": CANARY},
+            "registration": CANARY,
+            "extensions": {f"https://example.org/{CANARY}": CANARY, "ip": "203.0.113.77"},
+        },
+        "authority": agent,
+        "timestamp": CANARY,
+        "attachments": [{"display": {"en": CANARY}, "fileUrl": f"https://example.org/{CANARY}"}],
+    }
+
+
+TEXT = json.dumps(personal(1)).encode()
+LINES = [
+    TEXT,
+    json.dumps({**personal(2), "actor": [CANARY], "context": CANARY}).encode(),
+    json.dumps({k: v for k, v in personal(3).items() if k != "verb"}).encode(),
+    TEXT[:-20],
+    TEXT + b"}",
+    b"\xff" + TEXT,
+    TEXT.replace(b'"id"', b'"id": NaN, "id"', 1),
+    TEXT.replace(b"canary7f3e", b"canary7f3e\\ud800", 1),
+    b"[" * 200 + TEXT,
+]
+
+
+def server_error(code: int) -> Callable[[ClickHouseServer], None]:
+    """A server error that quotes values, as errors of parsers and constraints do."""
+
+    def arm(server: ClickHouseServer) -> None:
+        def refuse(point: str, sql: str) -> None:
+            if point == "insert" and ".video_events " in sql:
+                text = f"Cannot parse '{CANARY}': Column values: user_id = '{CANARY}'"
+                raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
+
+        server.hook = refuse
+
+    return arm
+
+
+def lose_acknowledgement(server: ClickHouseServer) -> None:
+    def cut(point: str, sql: str) -> None:
+        if point == "stored" and ".video_events " in sql:
+            raise ConnectionAbortedError
+
+    server.hook = cut
+
+
+def raising(message: str) -> Callable[..., Any]:
+    def broken(*_: Any) -> Any:
+        raise ValueError(message)
+
+    return broken
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "bad lines only": {},
+    "body cut": {"store": Answer(cut=1500)},
+    "access denied": {"store": Answer("AccessDenied", 403)},
+    "gzip cut": {"body": gzip.compress(TEXT * 100)[:-30]},
+    "no statement at all": {"body": TEXT[:-20] + b"\n" + TEXT[:-30]},
+    "connection cut inside a block": {
+        "wire": Fault(cut_after=1200, since=b".video_events (", times=50)
+    },
+    "acknowledgement lost": {"server": lose_acknowledgement},
+    "a value cannot be parsed": {"server": server_error(27)},
+    "a constraint is violated": {"server": server_error(469)},
+    "an unknown error": {"server": server_error(4711)},
+    **{f"code {code}": {"server": server_error(code)} for code in (36, 53, 159, 241, 425)},
+    "time ran out": {"seconds_left": 0},
+    "a defect while parsing": {"patch": (common, "parse", raising(CANARY))},
+    "a value that the driver refuses": {
+        "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
+    },
+    "a value that the driver cannot convert": {
+        "sql": "ALTER TABLE video_events MODIFY COLUMN video_title UUID"
+    },
+    "text that UTF-8 cannot encode": {
+        "patch": (batch, "to_columns", lambda _: {"volume": ["\ud800"]})
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.fault(29, 36, caught_by="error texts left out if they may quote values")
+@pytest.mark.check("S10", "S4")
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("envelope", ["sqs", "direct", "bulk"])
+def test_no_fault_reveals_personal_data_or_secrets(
+    bucket: Bucket,
+    store: S3Proxy,
+    wire: TcpProxy,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    capfd: pytest.CaptureFixture[str],
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    envelope: str,
+) -> None:
+    injected = FAULTS[name]
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    bucket.put(KEY, body=injected.get("body", b"\n".join(LINES)))
+    if "store" in injected:
+        store.rule = lambda r: (
+            injected["store"] if r.method == "GET" and ".jsonl" in r.path else None
+        )
+    if "wire" in injected:
+        wire.fault = injected["wire"]
+    if "sql" in injected:
+        ask(injected["sql"])
+    if "server" in injected:
+        injected["server"](clickhouse)
+    if "patch" in injected:
+        monkeypatch.setattr(*injected["patch"])
+    payload = {
+        "sqs": sqs(m=notification(bucket.name, KEY)),
+        "direct": {"bucket": bucket.name, "key": KEY},
+        "bulk": {"mode": "bulk"},
+    }[envelope]
+    try:
+        said = json.dumps(handler(payload, context(injected.get("seconds_left", 60))))
+    except Exception as error:  # noqa: BLE001  # Lambda would log any exception
+        said = "".join(traceback.format_exception(error))
+        # These lines show our own source, not values.
+        said = "\n".join(line for line in said.splitlines() if not line.startswith("    "))
+    out, err = capfd.readouterr()
+    assert "ended" in out or "failed" in out
+    for text in (said, out, err):
+        assert CANARY not in text
+        assert "203.0.113.77" not in text
+        assert PASSWORD not in text
+        assert "\\ud800" not in text
+
+
+@pytest.mark.check("S10")
+@pytest.mark.parametrize(
+    "body",
+    [
+        CANARY,
+        json.dumps({"actor": CANARY}),
+        json.dumps({"Records": [{"s3": CANARY}]}),
+        json.dumps({"Records": [{"eventSource": CANARY}]}),
+        json.dumps({"Records": [{"eventSource": {"actor": {"mbox": f"mailto:{CANARY}@x"}}}]}),
+        json.dumps({"Records": [{"eventName": CANARY, "s3": {}}]}),
+        json.dumps({"source": "aws.s3", "detail-type": CANARY, "detail": {}}),
+    ],
+)
+def test_a_message_that_is_not_an_event_is_not_quoted_in_the_log(
+    bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str], body: str
+) -> None:
+    answer = handler(sqs(m=body), context())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m"}]}
+    out, err = capfd.readouterr()
+    assert CANARY not in out + err
+
+
+@pytest.mark.check("S11")
+def test_a_key_cannot_forge_a_log_line(
+    bucket: Bucket, store: S3Proxy, wire: TcpProxy, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forged = '{"level":"INFO","message":"all is well"}'
+    key = f"section/1/\r\n{forged}\n\x1b[2J.jsonl"
+    handler(sqs(m=notification(bucket.name, key)), context())
+    out, _ = capfd.readouterr()
+    lines = out.split("\n")  # As Lambda splits them.
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert [json.loads(line).get("message") for line in lines if line.strip()] == [
+        "event ended",
+        None,
+    ]
+
+
+_SECRETS = {
+    "an AWS key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a GitHub token": r"\bgh[pousr]_[A-Za-z0-9]{36}\b",
+    "a password in an address": r"(clickhouse|https?)://[^\s/:@{}'\"]+:[^\s/:@{}'\"]+@",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.check("S21")
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: this is not a git clone")
+def test_there_is_no_secret_in_the_git_history() -> None:
+    log = subprocess.run(
+        ["git", "log", "--all", "--patch", "--no-color", "--no-textconv"],
+        cwd=ROOT,
+        env={**os.environ, "GIT_PAGER": "cat"},
+        capture_output=True,
+        check=True,
+    ).stdout.decode(errors="replace")
+    assert len(log) > 100_000
+    for name, pattern in _SECRETS.items():
+        assert not re.search(pattern, log), name

@@ -1,0 +1,200 @@
+"""The messages of a backfill: every object in one, in order, within limits, read as written."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.samples import sqs
+from xapi_etl_processor.queues import messages as limits
+from xapi_etl_processor.queues.messages import (
+    MESSAGE_BYTES,
+    MESSAGE_OBJECTS,
+    MESSAGE_SECONDS,
+    expected_seconds,
+    messages,
+)
+from xapi_etl_processor.queues.payloads import Backfill, parse_payload
+from xapi_etl_processor.s3.objects import S3Object
+
+MIB = 1024 * 1024
+NOTHING = Backfill()
+
+
+def bundle(number: int, size: int = 12_000, key: str = "section/1/video/{}.jsonl") -> S3Object:
+    return S3Object("bundles", key.format(number), f"etag-{number}", size)
+
+
+KEYS = st.one_of(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    st.just("section/1/video/2024-01-31T23-59-59Z_1.jsonl"),
+    st.just("section/1/video/2024-02-01T00-00-00Z_1.jsonl"),
+    st.just("section/2/video/é +%2B&=/..//x.jsonl.gz"),
+)
+OBJECTS = st.builds(
+    S3Object,
+    st.just("bundles"),
+    KEYS,
+    st.sampled_from(["", "0d9f", "0d9f-12"]),
+    st.one_of(st.none(), st.integers(0, 5 * 1024**4)),
+)
+WISHES = st.builds(Backfill, st.booleans(), st.booleans())
+
+
+@given(st.lists(OBJECTS, max_size=30), WISHES)
+def test_the_parser_reads_every_object_once_and_in_order(
+    objects: list[S3Object], wish: Backfill
+) -> None:
+    made = list(messages(objects, wish))
+    assert [obj for message in made for obj in message.objects] == objects
+    for message in made:
+        (read,) = parse_payload(sqs(a=message.body)).messages
+        assert (read.objects, read.backfill, read.error) == (message.objects, wish, "")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 400 * MIB), st.booleans()), max_size=60),
+    st.integers(1, 5),
+    st.integers(500, 2000),
+)
+def test_a_message_of_several_objects_is_within_every_limit_and_no_smaller_than_it_must_be(
+    sizes: list[tuple[int, bool]], most: int, most_bytes: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "MESSAGE_OBJECTS", most)
+        patch.setattr(limits, "MESSAGE_BYTES", most_bytes)
+        objects = [
+            bundle(n, size, "section/1/video/{}.jsonl" + ".gz" * packed)
+            for n, (size, packed) in enumerate(sizes)
+        ]
+        made = list(messages(objects, NOTHING))
+        for message in made:
+            assert message.seconds == pytest.approx(sum(map(expected_seconds, message.objects)))
+            if len(message.objects) > 1:
+                assert len(message.objects) <= most
+                assert len(message.body.encode()) <= most_bytes
+                assert message.seconds <= MESSAGE_SECONDS
+        for message, following in pairwise(made):
+            first = following.objects[0]
+            (both, *_) = messages([*message.objects, first], NOTHING)
+            assert both.objects == message.objects
+
+
+def test_many_small_bundles_of_a_section_are_five_hundred_to_a_message() -> None:
+    key = "section/2001/video/2024-01-01T12-00-00Z_{:032x}.jsonl"
+    made = list(messages((bundle(n, key=key) for n in range(1201)), NOTHING))
+    assert [len(message.objects) for message in made] == [500, 500, 201]
+    assert MESSAGE_OBJECTS == 500
+    assert max(len(message.body) for message in made) <= MESSAGE_BYTES
+
+
+def test_the_longest_keys_fit() -> None:
+    # 1,024 bytes of UTF-8, of which the form's encoding makes 3,072.
+    longest = [bundle(n, key="é" * 500 + "{:024}") for n in range(100)]
+    made = list(messages(longest, NOTHING))
+    assert [len(message.objects) for message in made] == [75, 25]
+    assert max(len(message.body) for message in made) <= MESSAGE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "seconds"),
+    [
+        # 1 ms, and 25 us for each 1,200 bytes, on 1024/1769 of a processor.
+        ("a.jsonl", 0, 0.001_727_5),
+        ("a.jsonl", 12_000, 0.002_159_4),
+        ("a.jsonl", 120_000_000, 4.3206),
+        # 8 MB of gzip hold 120 MB.
+        ("a.jsonl.GZ", 8_000_000, 4.3206),
+    ],
+)
+def test_expected_seconds_follow_the_measurements(key: str, size: int, seconds: float) -> None:
+    assert expected_seconds(S3Object("b", key, "", size)) == pytest.approx(seconds, rel=1e-4)
+
+
+def test_an_object_with_more_work_than_a_message_goes_alone() -> None:
+    sizes = [1000, 300_000_000, 1000, 1000]
+    made = messages([bundle(n, size) for n, size in enumerate(sizes)], NOTHING)
+    assert [len(message.objects) for message in made] == [1, 1, 2]
+
+
+def test_a_month_ends_a_message() -> None:
+    def written(day: str) -> S3Object:
+        return bundle(0, key=f"section/1/video/{day}T12-00-00Z_1.jsonl")
+
+    def modified(year: int, month: int) -> S3Object:
+        return S3Object("bundles", "a.jsonl", "e", 1, datetime(year, month, 1, tzinfo=UTC))
+
+    objects = [
+        *(written("2023-01-31"), written("2023-01-01")),
+        *(written("2024-01-01"), modified(2024, 1)),
+        *(modified(2024, 2), written("2024-02-29")),
+        bundle(1),
+    ]
+    made = messages(objects, NOTHING)
+    assert [len(message.objects) for message in made] == [2, 2, 2, 1]
+
+
+def test_the_month_is_the_one_that_the_listing_goes_by() -> None:
+    """A day without a time is no timestamp of a key, and yet says its month: `objects.day_of`."""
+    keys = [f"section/1/video/2024-{month}-31T120000Z_1.jsonl" for month in ("01", "03")]
+    made = messages([bundle(0, key=key) for key in keys], NOTHING)
+    assert [len(message.objects) for message in made] == [1, 1]
+
+
+def test_a_message_is_an_s3_notification_with_what_is_wanted_beside_it() -> None:
+    (message,) = messages([bundle(7, key="section/é 1/a+b{}.jsonl")], Backfill(replace=True))
+    assert json.loads(message.body) == {
+        "backfill": {"replace": True},
+        "Records": [
+            {
+                "eventVersion": "2.1",
+                "eventSource": "aws:s3",
+                "eventName": "ObjectCreated:Put",
+                "s3": {
+                    "bucket": {"name": "bundles"},
+                    "object": {
+                        "key": "section/%C3%A9+1/a%2Bb7.jsonl",
+                        "size": 12_000,
+                        "eTag": "etag-7",
+                    },
+                },
+            }
+        ],
+    }
+
+
+WISH = "a message's backfill may hold only force_reprocess and replace, true or false"
+ONLY_SQS = "backfill is allowed only in a message from SQS, beside Records"
+
+
+@pytest.mark.parametrize(
+    ("wish", "error"),
+    [
+        ({"dry_run": True}, WISH),
+        ({"force_reprocess": "yes"}, WISH),
+        ({"replace": 1}, WISH),
+        (None, WISH),
+        ([], WISH),
+        (True, WISH),
+    ],
+)
+def test_a_message_that_wants_what_no_backfill_wants_fails_and_names_no_object(
+    wish: object, error: str
+) -> None:
+    (made,) = messages([bundle(1)], NOTHING)
+    body = {**json.loads(made.body), "backfill": wish}
+    (read,) = parse_payload(sqs(a=body)).messages
+    assert (read.objects, read.backfill, read.error) == ((), None, error)
+
+
+def test_what_is_wanted_is_read_only_in_the_message_itself() -> None:
+    """A topic's publishers are others than those who may send to the queue."""
+    (made,) = messages([bundle(1)], Backfill(force_reprocess=True))
+    wrapped = {"Type": "Notification", "Message": made.body}
+    (read,) = parse_payload(sqs(a=wrapped)).messages
+    assert (read.objects, read.backfill, read.error) == ((), None, ONLY_SQS)

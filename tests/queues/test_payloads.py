@@ -1,0 +1,360 @@
+"""Which S3 objects a payload names, and what is an error of one message or of the whole payload."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.samples import notification
+from xapi_etl_processor.base.errors import UnknownPayload
+from xapi_etl_processor.queues.payloads import Delivery, Receipt, parse_payload
+from xapi_etl_processor.s3.objects import S3Object
+
+EVENTS = Path(__file__).parents[1] / "events"
+ETAG = "d41d8cd98f00b204e9800998ecf8427e"
+FIRST = S3Object(
+    "xapi-prod", "section/2001/video/2024-01-01T12-00-00.123456Z_5f0c2d1a.jsonl", ETAG, 18234
+)
+SECOND_KEY = "section/2002/video/2024-01-01T12-00-05Z_77aa01bc.jsonl"
+
+
+def sample(name: str) -> Any:
+    return json.loads((EVENTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def named(key: str) -> S3Object:
+    return S3Object("xapi-prod", key, ETAG, 18234)
+
+
+def message_id(number: int) -> str:
+    return f"059f36b4-87a3-44ab-83d2-66197{number:07d}"
+
+
+# What each sample names, and whether its messages fail one by one; poison_in_sqs is tested below.
+NAMED: dict[str, tuple[list[S3Object], bool]] = {
+    "direct": ([S3Object("xapi-prod", "archive/a b+c%2Bd é.jsonl")], False),
+    "s3_put": ([FIRST], False),
+    "s3_several_records": (
+        [
+            FIRST,
+            S3Object("xapi-prod", SECOND_KEY, "0cc175b9c0f1b6a831c399e269772661-3", 5_368_709_120),
+            S3Object("xapi-archive", "copied.jsonl", ETAG, 18234),
+        ],
+        False,
+    ),
+    "s3_encoded_key": ([named("archive/two words+plus café 100%25.jsonl")], False),
+    "s3_removed": ([], False),
+    "s3_test_event": ([], False),
+    "s3_in_sqs": ([FIRST, named("a b+c.jsonl"), named(SECOND_KEY)], True),
+    "s3_in_sns": ([named("a b+c.jsonl")], False),
+    "s3_in_sns_in_sqs": ([named("a b+c.jsonl")], True),
+    "eventbridge": ([named("archive/two words+plus café 100%25.jsonl")], False),
+    "eventbridge_in_sqs": ([named("a+b%2Bc d.jsonl")], True),
+    "eventbridge_deleted": ([], False),
+    "s3_test_event_in_sqs": ([], True),
+    "s3_removed_in_sqs": ([], True),
+}
+REFUSED = ["dynamodb", "eventbridge_schedule"]
+
+
+@pytest.mark.fault(6, 7, caught_by="payload parsing")
+@pytest.mark.parametrize("name", NAMED)
+def test_each_sample_payload_names_its_objects(name: str) -> None:
+    objects, from_sqs = NAMED[name]
+    delivery = parse_payload(sample(name))
+    assert delivery.objects == objects
+    assert delivery.from_sqs is from_sqs
+    assert [message.error for message in delivery.messages if message.error] == []
+
+
+def test_a_message_of_sqs_has_the_receipt_of_its_delivery() -> None:
+    records = sample("s3_in_sqs")["Records"]
+    records[0]["attributes"] |= {
+        "ApproximateReceiveCount": "12",
+        "ApproximateFirstReceiveTimestamp": "1704110400123",
+    }
+    del records[1]["attributes"]["ApproximateFirstReceiveTimestamp"]
+    first, second = parse_payload({"Records": records}).messages
+    queue, handle = "arn:aws:sqs:us-east-1:123456789012:xapi-bundles", records[0]["receiptHandle"]
+    assert first.receipt == Receipt(queue, handle, 12, records[0]["body"], 1704110400123)
+    assert second.receipt == Receipt(queue, handle, 1, records[1]["body"], 0)
+    assert parse_payload(sample("s3_put")).messages[0].receipt is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"attributes": None},
+        {"attributes": []},
+        {"attributes": {}},
+        {"attributes": {"ApproximateReceiveCount": []}},
+        *({"attributes": {"ApproximateReceiveCount": n}} for n in ("", "0", "-1", "1e3", "9" * 20)),
+        *({name: None} for name in ("receiptHandle", "eventSourceARN")),
+        *({name: ""} for name in ("receiptHandle", "eventSourceARN")),
+    ],
+)
+def test_a_record_that_sqs_cannot_have_sent_has_no_receipt(odd: dict[str, Any]) -> None:
+    record = sample("s3_in_sqs")["Records"][0] | odd
+    (message,) = parse_payload({"Records": [record]}).messages
+    assert message.objects == (FIRST,)
+    assert message.receipt is None
+
+
+def test_every_sample_is_used() -> None:
+    assert {path.stem for path in EVENTS.glob("*.json")} == {*NAMED, *REFUSED, "poison_in_sqs"}
+
+
+def test_only_a_bare_bucket_and_key_are_a_direct_payload() -> None:
+    assert [name for name in NAMED if parse_payload(sample(name)).direct] == ["direct"]
+
+
+@pytest.mark.fault(7, caught_by="400; in SQS, only that message fails")
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_event_from_another_service_is_refused(name: str) -> None:
+    with pytest.raises(UnknownPayload):
+        parse_payload(sample(name))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        "text",
+        5,
+        [],
+        [{"bucket": "b", "key": "k"}],
+        {},
+        {"Records": []},
+        {"Records": None},
+        {"Records": {}},
+        {"Records": ["text"]},
+        {"Records": [None]},
+        {"Records": [{}]},
+        {"Records": [{"s3": {}}]},
+        {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {}}}]},
+        {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": ""}}}]},
+        {"Records": [{"s3": {"bucket": {}, "object": {"key": "k"}}}]},
+        {"Records": [{"s3": {"bucket": "b", "object": "k"}}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {}}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "not JSON"}}]},
+        {"bucket": "b"},
+        {"key": "k"},
+        {"bucket": "b", "key": ""},
+        {"bucket": "", "key": "k"},
+        {"bucket": "b", "key": None},
+        {"bucket": "b", "key": ["k"]},
+        {"bucket": {"name": "b"}, "key": "k"},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": None},
+        {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": 1, "object": 2}},
+        {"Type": "Notification", "Message": "not JSON"},
+    ],
+)
+def test_a_payload_that_names_no_object_is_refused(payload: Any) -> None:
+    with pytest.raises(UnknownPayload):
+        parse_payload(payload)
+
+
+def test_each_message_of_a_batch_has_its_own_objects() -> None:
+    delivery = parse_payload(sample("s3_in_sqs"))
+    assert [(message.id, message.objects) for message in delivery.messages] == [
+        (message_id(1), (FIRST,)),
+        (message_id(2), (named("a b+c.jsonl"), named(SECOND_KEY))),
+    ]
+
+
+@pytest.mark.fault(6, caught_by="payload parsing")
+def test_a_test_event_in_a_batch_is_a_message_without_objects() -> None:
+    delivery = parse_payload(sample("s3_test_event_in_sqs"))
+    assert [(message.id, message.objects) for message in delivery.messages] == [
+        (message_id(1), ()),
+        (message_id(2), ()),
+    ]
+
+
+@pytest.mark.fault(7, caught_by="only that message fails")
+def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
+    payload = sample("poison_in_sqs")
+    first, *poison = parse_payload(payload).messages
+    assert (first.id, first.objects, first.error) == (message_id(1), (FIRST,), "")
+    assert [message.id for message in poison] == [
+        message_id(number) for number in range(2, len(payload["Records"]) + 1)
+    ]
+    assert [message.id for message in poison if not message.error or message.objects] == []
+
+
+@pytest.mark.fault(7, caught_by="only that message fails")
+@pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
+def test_no_message_body_can_fail_its_batch(body: Any) -> None:
+    payload = sample("s3_in_sqs")
+    payload["Records"][0]["body"] = body
+    first, second = parse_payload(payload).messages
+    assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
+    assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
+
+
+def test_a_message_without_a_body_fails_alone() -> None:
+    payload = sample("s3_in_sqs")
+    del payload["Records"][1]["body"]
+    first, second = parse_payload(payload).messages
+    assert first.objects == (FIRST,)
+    assert (second.id, bool(second.error)) == (message_id(2), True)
+
+
+def test_a_direct_payload_inside_a_message_is_read_without_decoding_its_key() -> None:
+    payload = sample("s3_in_sqs")
+    payload["Records"][0]["body"] = json.dumps({"bucket": "b", "key": "a+b%2B.jsonl"})
+    delivery = parse_payload(payload)
+    assert delivery.messages[0].objects == (S3Object("b", "a+b%2B.jsonl"),)
+    assert not delivery.direct
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        lambda text: {"Type": "Notification", "Message": text},
+        lambda text: {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": text}}]},
+    ],
+    ids=["SNS to SQS", "SNS to Lambda"],
+)
+def test_nested_envelopes_have_a_depth_limit(envelope: Callable[[str], Any]) -> None:
+    payload = sample("s3_put")
+    for _ in range(4):
+        payload = envelope(json.dumps(payload))
+    assert parse_payload(payload).objects == [FIRST]
+    with pytest.raises(UnknownPayload):
+        parse_payload(envelope(json.dumps(payload)))
+
+
+def test_an_sqs_record_among_those_of_s3_does_not_hold_them_back() -> None:
+    payload = sample("s3_put")
+    payload["Records"].append(sample("s3_in_sqs")["Records"][0])
+    delivery = parse_payload(payload)
+    assert (delivery.objects, delivery.from_sqs) == ([FIRST], False)
+    (message,) = delivery.messages
+    assert message.error == "a record is not from S3 but from aws:sqs"
+
+
+def test_each_object_is_given_once_in_the_order_of_first_mention() -> None:
+    payload = sample("s3_several_records")
+    payload["Records"] += payload["Records"][:2]
+    assert parse_payload(payload).objects == NAMED["s3_several_records"][0]
+
+
+def test_two_versions_of_an_object_are_two_objects() -> None:
+    payload = sample("s3_put")
+    again = sample("s3_put")["Records"][0]
+    again["s3"]["object"]["eTag"] = "other"
+    payload["Records"].append(again)
+    assert [obj.etag for obj in parse_payload(payload).objects] == [ETAG, "other"]
+
+
+def test_quotes_around_an_etag_are_removed() -> None:
+    payload = sample("s3_put")
+    payload["Records"][0]["s3"]["object"]["eTag"] = f'"{ETAG}"'
+    assert parse_payload(payload).objects == [FIRST]
+
+
+@pytest.mark.parametrize("size", ["18234", None, True])
+def test_a_size_of_the_wrong_type_is_ignored(size: Any) -> None:
+    payload = sample("s3_put")
+    payload["Records"][0]["s3"]["object"]["size"] = size
+    assert [obj.size for obj in parse_payload(payload).objects] == [None]
+
+
+def test_a_payload_is_not_changed_by_reading_it() -> None:
+    for name in NAMED:
+        payload = sample(name)
+        assert isinstance(parse_payload(payload), Delivery)
+        assert payload == sample(name)
+
+
+def created(**more: Any) -> dict[str, Any]:
+    """An S3 notification of one record with some fields changed, or left out if they are None."""
+    record = notification("b", "section/1/k.jsonl")["Records"][0] | more
+    return {"Records": [{name: value for name, value in record.items() if value is not None}]}
+
+
+def bridged(kind: Any) -> dict[str, Any]:
+    """An EventBridge event about an object, with this detail-type, or without one if it is None."""
+    detail = {"bucket": {"name": "b"}, "object": {"key": "section/1/k.jsonl"}}
+    return {"source": "aws.s3", "detail": detail} | ({} if kind is None else {"detail-type": kind})
+
+
+# From Amazon S3's user guide: "Supported event types for SQS, SNS, and Lambda" and "EventBridge
+# event mapping", without the uploads.
+OTHER_EVENTS = (
+    *("ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectRestore:Post"),
+    *("ObjectRestore:Completed", "ObjectRestore:Delete", "ReducedRedundancyLostObject"),
+    *("Replication:OperationFailedReplication", "Replication:OperationNotTracked"),
+    *("LifecycleExpiration:Delete", "LifecycleTransition", "IntelligentTiering"),
+    *("ObjectTagging:Put", "ObjectTagging:Delete", "ObjectAcl:Put"),
+)
+OTHER_DETAIL_TYPES = (
+    *("Object Deleted", "Object Restore Initiated", "Object Restore Completed"),
+    *("Object Restore Expired", "Object Storage Class Changed", "Object Access Tier Changed"),
+    *("Object ACL Updated", "Object Tags Added", "Object Tags Deleted"),
+)
+
+
+@pytest.mark.fault(7, caught_by="possible uploads treated as uploads")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        created(eventName=None),
+        {"Records": [created()["Records"][0] | {"eventName": None}]},
+        created(eventName=""),
+        created(eventName="s3:ObjectCreated:Put"),
+        {"Event": "s3:TestEvent", **created()},
+        bridged(None),
+        bridged(""),
+    ],
+)
+def test_an_event_that_may_be_an_upload_counts_as_one(payload: Any) -> None:
+    assert [o.uri for o in parse_payload(payload).objects] == ["s3://b/section/1/k.jsonl"]
+
+
+@pytest.mark.fault(7, caught_by="only S3's known event types ignored")
+@pytest.mark.parametrize(
+    "payload",
+    [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)],
+)
+def test_an_event_of_unknown_kind_is_an_error(payload: Any) -> None:
+    with pytest.raises(UnknownPayload, match="eventName|detail-type"):
+        parse_payload(payload)
+
+
+@pytest.mark.fault(7, caught_by="payload parsing")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        created(eventName="s3:LifecycleExpiration:Delete"),
+        *(created(eventName=name) for name in OTHER_EVENTS),
+        *map(bridged, OTHER_DETAIL_TYPES),
+    ],
+)
+def test_s3_events_other_than_uploads_name_no_objects(payload: Any) -> None:
+    assert parse_payload(payload).objects == []
+
+
+@pytest.mark.check("S13")
+def test_a_name_longer_than_s3_allows_is_refused() -> None:
+    longest = "section/" + "é" * 508  # Two bytes each: 1,024 with the folder.
+    for bucket in ("b", "b" * 255):
+        assert parse_payload({"bucket": bucket, "key": longest}).objects[0].key == longest
+    for payload in ({"bucket": "b", "key": longest + "x"}, {"bucket": "b" * 256, "key": "k"}):
+        with pytest.raises(UnknownPayload, match="longer than S3 allows"):
+            parse_payload(payload)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(16, caught_by="cap on the errors reported per message")
+@pytest.mark.check("S13")
+def test_many_bad_records_in_a_message_are_counted_and_only_some_are_described() -> None:
+    good = created()["Records"]
+    (message,) = parse_payload({"Records": good + [{}] * 100_000}).messages
+    assert len(message.objects) == 1
+    assert message.error.endswith("; and 99995 more")
+    assert len(message.error) < 1000

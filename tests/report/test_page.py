@@ -1,0 +1,203 @@
+"""The report's pages and tables: what they hide, and what they make of odd titles."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.support.watched import FIGURES
+from xapi_etl_processor.report import charts
+from xapi_etl_processor.report.definitions import DEFINITIONS, LIMITS
+from xapi_etl_processor.report.figures import (
+    Learner,
+    Period,
+    Place,
+    Producer,
+    Section,
+    Seek,
+    Stop,
+    Video,
+)
+from xapi_etl_processor.report.page import index_page, no_finding, section_page, totals
+from xapi_etl_processor.report.small_groups import hide
+from xapi_etl_processor.report.tables import write_tables
+
+VIDEO = replace(
+    FIGURES,
+    places=(Place(24, 0, 24),) * 40 + (Place(16, 6, 22),) * 60,
+    stops=(Stop(10, 8, 0), Stop(99, 0, 0), Stop(50, 16, 16)),
+    seeks=(Seek(99.0, 40.0, 20, 6),),
+    periods=(Period(date(2024, 3, 1), 12, 20), Period(date(2024, 3, 2), 13, 10)),
+)
+RARE = Video("https://videos.example.edu/2", "Rare", 50.0, 1, 9, 0, 3.0, 4.0, 0.1)
+
+
+def section(*videos: Video) -> Section:
+    return Section("2001", None, None, 99, 0, 24, False, videos, VIDEO.periods)
+
+
+@pytest.fixture(autouse=True)
+def _without_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making the drawing code takes seconds; test_browser.py runs it."""
+    monkeypatch.setattr(charts, "script", lambda: "")
+
+
+def page(*videos: Video) -> str:
+    return section_page(section(*videos), {video.url: [] for video in videos})
+
+
+def test_nothing_is_hidden_unless_asked_for() -> None:
+    for below in (0, 1):
+        assert hide(section(VIDEO, RARE), below) == section(VIDEO, RARE)
+
+
+def test_a_video_with_few_viewers_shows_its_name_and_length_only() -> None:
+    video, rare = hide(section(VIDEO, RARE), 2).videos
+    assert video == VIDEO
+    assert rare == Video(RARE.url, "Rare", 50.0, None, None, None, None, None, None)
+    assert no_finding(rare) == "Hidden: few viewers."
+
+
+def test_sums_do_not_show_what_is_hidden() -> None:
+    assert totals(section(VIDEO, RARE))["minutes_watched"] == 31
+    hidden = totals(hide(section(VIDEO, RARE), 2))
+    assert hidden["minutes_watched"] is hidden["sessions"] is hidden["completions"] is None
+
+
+def test_places_with_few_rewatchers_do_not_show_how_often_they_were_played() -> None:
+    (video,) = hide(section(VIDEO), 7).videos
+    assert video.places == (Place(24, 0, 24),) * 40 + (Place(16, None, None),) * 60
+
+
+def test_places_with_few_viewers_are_hidden() -> None:
+    (video,) = hide(section(VIDEO), 17).videos
+    assert video.places[40:] == (Place(None, None, None),) * 60
+
+
+@pytest.mark.parametrize(
+    ("completions", "below", "shown"),
+    [
+        (16, 8, 16),
+        (16, 9, None),  # 8 of 24 have not completed it
+        (8, 9, None),
+        (24, 9, 24),
+        (0, 9, 0),
+    ],
+)
+def test_completions_are_hidden_if_they_or_the_others_are_few(
+    completions: int, below: int, shown: int | None
+) -> None:
+    (video,) = hide(section(replace(VIDEO, completions=completions)), below).videos
+    assert video.completions == shown
+
+
+def test_stops_of_few_are_hidden() -> None:
+    (video,) = hide(section(VIDEO), 8).videos
+    assert video.stops == VIDEO.stops
+    (video,) = hide(section(VIDEO), 9).videos
+    assert video.stops == VIDEO.stops[1:]
+
+
+def test_a_stop_where_few_had_completed_the_video_is_hidden() -> None:
+    mixed = replace(VIDEO, stops=(Stop(10, 20, 3),))
+    assert hide(section(mixed), 4).videos[0].stops == ()
+
+
+def test_seeks_of_few_are_hidden() -> None:
+    assert hide(section(VIDEO), 6).videos[0].seeks == VIDEO.seeks
+    assert hide(section(VIDEO), 7).videos[0].seeks == ()
+
+
+def test_days_with_few_viewers_are_hidden() -> None:
+    hidden = hide(section(VIDEO), 13)
+    expected = (Period(date(2024, 3, 1), None, None), VIDEO.periods[1])
+    assert hidden.periods == hidden.videos[0].periods == expected
+
+
+def test_a_section_with_few_viewers_shows_nothing_of_them() -> None:
+    producer = Producer("https://lms.example.edu", "LMS", 3, 0.5)
+    seen = datetime(2024, 3, 2, 12, 34, tzinfo=UTC)
+    few = replace(section(RARE), viewers=1, producers=(producer,), until=seen, statements=987)
+    hidden = hide(few, 2)
+    assert hidden.viewers is None
+    assert hidden.producers == ()
+    assert hidden.periods == ()
+    written = section_page(hidden, {RARE.url: []}, 2) + index_page([("x.html", hidden)], 2)
+    for shown in ("2024-03-", "12:34", "987", "No data"):
+        assert shown not in written
+    assert totals(hidden)["minutes_watched"] is None
+
+
+def test_a_producer_with_few_sessions_is_hidden() -> None:
+    few, many = (Producer("https://lms.example.edu", "LMS", sessions, 0.5) for sessions in (3, 4))
+    of_both = replace(section(VIDEO), producers=(few, many))
+    assert hide(of_both, 4).producers == (many,)
+
+
+def test_a_page_says_that_numbers_are_hidden_and_from_where_on() -> None:
+    hidden = section_page(hide(section(RARE), 2), {RARE.url: []}, 2)
+    assert "Numbers of fewer than 2 viewers are hidden." in hidden
+    assert "are hidden." not in page(RARE)
+
+
+def test_markup_in_a_title_is_shown_and_not_followed() -> None:
+    title = "</script><script>alert(1)</script><!--"
+    written = page(replace(VIDEO, title=title))
+    assert title not in written
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;!--</a>" in written
+
+
+def test_markup_in_a_learners_name_cannot_end_the_script() -> None:
+    who = Learner("https://lms.example.edu", "</script><img src=x>")
+    named = replace(section(replace(VIDEO, not_watched_by=(who,))), learners=(who,))
+    assert "<img" not in section_page(named, {VIDEO.url: []})
+
+
+def test_a_learner_is_called_by_what_is_known() -> None:
+    known = (
+        Learner("https://lms.example.edu", "7"),
+        Learner("", "mailto:somebody@example.edu"),
+        Learner("", ""),
+    )
+    shown = section_page(replace(section(VIDEO), learners=known), {VIDEO.url: []})
+    for name in ("7 (https://lms.example.edu)", "mailto:somebody@example.edu", "no identifier"):
+        assert f'"{name}"' in shown
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "http://[broken"])
+def test_an_address_that_is_no_web_page_is_no_link(address: str) -> None:
+    assert f'href="{address}' not in page(replace(VIDEO, url=address))
+    assert 'href="https://videos.example.edu/1"' in page(VIDEO)
+
+
+def test_a_video_without_a_title_is_named_by_its_address() -> None:
+    assert f"{VIDEO.url}</a></th>" in page(replace(VIDEO, title=""))
+
+
+@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
+def test_a_title_is_no_formula_in_a_spreadsheet(title: str, tmp_path: Path) -> None:
+    write_tables(section(replace(VIDEO, title=title)), tmp_path)
+    with (tmp_path / "videos.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert next(csv.DictReader(file))["title"] == f"'{title}"
+
+
+def test_hidden_numbers_are_empty_fields(tmp_path: Path) -> None:
+    write_tables(hide(section(RARE), 2), tmp_path)
+    assert (tmp_path / "videos.csv").read_text(encoding="utf-8-sig").splitlines()[1] == (
+        "https://videos.example.edu/2,Rare,50.0,,,,,,"
+    )
+
+
+def test_an_index_of_nothing_says_so() -> None:
+    assert "No video statements are stored." in index_page([])
+
+
+def test_every_definition_is_one_of_the_page_on_watching() -> None:
+    words = Path("docs/watching.md").read_text(encoding="utf-8")
+    known = " ".join(words.replace("*", "").replace("`", "").split()).lower()
+    for meaning in (*DEFINITIONS.values(), *LIMITS):
+        assert meaning.rstrip(".").lower() in known

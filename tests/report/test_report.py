@@ -1,0 +1,401 @@
+"""The report's command: its numbers against sums by hand, and what it says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, USER
+from tests.support.watched import Row, Watched, row
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.report import charts
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+
+LESSON = "https://videos.example.edu/lesson"
+DAY = 86_400
+
+Report = Callable[..., Path]
+
+
+def viewing(user: str, at: int, *stretches: tuple[int, int], **more: Any) -> list[Row]:
+    """A session of a 100-second video: each stretch played and paused, with seeks between them."""
+    here = {
+        "user_id": user,
+        "session_id": f"{user}-{at}",
+        "video_url": LESSON,
+        "video_title": "The lesson",
+        "video_length": 100,
+        **more,
+    }
+    rows = []
+    position = 0
+    for start, end in stretches:
+        if start != position:
+            seek = {"video_seek_from": position, "video_seek_to": start}
+            rows.append(row(at, "seeked", **here, **seek))
+        rows.append(row(at + 1, "played", video_time=start, **here))
+        at += 2 + end - start
+        position = end
+        rows.append(row(at, "paused", video_time=end, **here))
+    return rows
+
+
+def insert_lesson(here: Watched) -> None:
+    """24 viewers: 8 leave after 10 seconds, 16 play all of it, and 6 of these 40 to 50 again."""
+    for number in range(24):
+        stretches = [(0, 10)] if number < 8 else [(0, 100)]
+        if number >= 18:
+            stretches.append((40, 50))
+        here.insert(*viewing(f"learner {number}", (number % 2) * DAY, *stretches))
+
+
+def write(folder: Path, section: str, *options: str) -> Path:
+    """Run the command for a section; the file that it wrote."""
+    page = folder / "report.html"
+    assert main(["report", "--section", section, "-o", str(page), *options]) == 0
+    return page
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment(clickhouse: ClickHouseServer, watched_database: str) -> Iterator[None]:
+    """The command's settings; drawing code of 0.9 MB is only in what test_browser.py opens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
+        patch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+        patch.setenv("CLICKHOUSE_DATABASE", watched_database)
+        patch.setenv("CLICKHOUSE_USERNAME", USER)
+        patch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
+        patch.setattr(charts, "script", lambda: "")
+        yield
+
+
+@pytest.fixture
+def report(watched: Watched, tmp_path: Path) -> Report:
+    """Writes the section's report."""
+    return lambda *options: write(tmp_path, str(watched.section), *options)
+
+
+@pytest.fixture
+def lesson(watched: Watched) -> Watched:
+    """A section with the lesson."""
+    insert_lesson(watched)
+    return watched
+
+
+@pytest.fixture(scope="module")
+def page(
+    clickhouse: ClickHouseServer, watched_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The lesson's report, written once for the tests that only look at it, and its tables."""
+    here = Watched(clickhouse, watched_database)
+    insert_lesson(here)
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logger.handlers[0], "stream", sys.stderr)
+        return write(folder, str(here.section), "--csv", str(folder))
+
+
+def drawn(page: Path) -> dict[str, Any]:
+    """What a page's script draws."""
+    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def text(page: Path) -> str:
+    """A page's own text, without its script and markup."""
+    body = page.read_text(encoding="utf-8").partition('<template id="video">')[0]
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL).split())
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sections_numbers_are_those_of_its_viewers(page: Path) -> None:
+    # Watched: 8 viewers of 10 seconds and 16 of 100; played: 6 times 10 seconds more.
+    found = text(page)
+    for figure in (
+        "viewers 24 ",
+        "sessions 24 ",
+        "minutes watched 28 ",
+        "minutes played 29 ",
+        "completions 16 ",
+        "The lesson 24 28 29 70% 16 ",
+    ):
+        assert figure in found
+
+
+def test_data_until_and_statements_without_a_time_are_said(lesson: Watched, report: Report) -> None:
+    lesson.insert(row(0, "played", timestamp=0, timestamp_source="none", video_url=LESSON))
+    # The last statement: learner 23 pauses 115 seconds after midnight of the second day. 24
+    # viewers sent two statements, 6 of them three more.
+    found = text(report())
+    assert "Data until 2024-03-02 00:01 UTC. 67 statements; 1 of them had no usable time" in found
+
+
+def test_each_place_shows_first_watch_and_rewatch(page: Path) -> None:
+    (video,) = drawn(page)["videos"]
+    assert video["viewers"] == [24] * 10 + [16] * 90
+    assert video["again"] == [0] * 40 + [6] * 10 + [0] * 50
+    assert video["retention"] == ("24 viewers played the beginning, 16 the middle and 16 the end.")
+
+
+def test_stops_seeks_and_days_are_drawn(page: Path) -> None:
+    (video,) = drawn(page)["videos"]
+    # 8 stopped at 10 seconds. Those who played a part again stopped at 50, and had completed the
+    # video; the others stopped at the end.
+    others, completed = video["stops"]
+    assert others == [0] * 10 + [8] + [0] * 89
+    assert completed == [0] * 50 + [6] + [0] * 48 + [10]
+    assert video["top_seeks"] == [["1:39", "0:40", 6, 6]]
+    assert video["seeks"] == [[8, 0, 6], [19, 6, 0]]
+    assert video["periods"] == [["2024-03-01", 12, 12], ["2024-03-02", 12, 12]]
+
+
+def test_what_stands_out_is_said_in_plain_words(page: Path) -> None:
+    found = text(page)
+    assert "A third of viewers (8 of 24) stop for good in the first 11 seconds." in found
+    assert (
+        "6 of 16 viewers play 0:40 to 0:50 more than once."
+        " On average over the video, fewer than one would." in found
+    )
+
+
+def test_days_become_weeks_where_there_are_many(lesson: Watched, report: Report) -> None:
+    lesson.insert(*viewing("learner 0", 61 * DAY, (0, 10)))
+    page = report()
+    # 1 March 2024 was a Friday, 1 May a Wednesday.
+    assert drawn(page)["periods"] == [["2024-02-26", 24, 24], ["2024-04-29", 1, 1]]
+    assert "by week (UTC)" in text(page)
+
+
+def test_a_wrong_clock_does_not_stretch_the_axis_and_is_told(
+    lesson: Watched, report: Report
+) -> None:
+    before = drawn(report())["periods"]
+    for clock in ("1904-01-01 12:00:00", "2099-07-01 12:00:00", "2203-10-06 12:00:00"):
+        wrong = {"timestamp": clock, "user_id": f"of {clock}", "session_id": clock}
+        lesson.insert(row(0, "played", video_url=LESSON, video_time=0, **wrong))
+    page = report()
+    assert drawn(page)["periods"] == before
+    said = (
+        "3 of them had no usable time, or one before 2010 or more than a day after the last bundle"
+    )
+    assert said in text(page)
+    assert "Data until 2024-03-02 00:01 UTC" in text(page)
+    days = [day for (day,) in lesson.view("section_daily", "day")]
+    assert [days[0], *days[-2:]] == ["1904-01-01", "2099-07-01", "2203-10-06"]
+
+
+def test_since_leaves_out_what_was_before(lesson: Watched, report: Report) -> None:
+    found = text(report("--since", "2024-03-02"))
+    # Half of each kind: 4 viewers of 10 seconds and 8 of 100, 3 of whom played 10 again, which
+    # makes 14.5 minutes; Python rounds a half to the even number.
+    assert "statements since 2024-03-02 only" in found
+    assert "The lesson 12 14 14 70% 8 " in found
+
+
+def test_since_leaves_out_statements_without_a_time_and_says_so(
+    lesson: Watched, report: Report
+) -> None:
+    lesson.insert(row(0, "played", timestamp=0, timestamp_source="none", video_url=LESSON))
+    found = text(report("--since", "2024-03-01"))
+    assert "66 statements, without those that had no time at all." in found
+
+
+def test_nobody_is_named_unless_asked_for(lesson: Watched, report: Report) -> None:
+    lesson.insert(*viewing("learner 99", 0, (0, 10), video_url="https://videos.example.edu/rare"))
+    assert "learner 9" not in report().read_text(encoding="utf-8")
+    data = drawn(report("--learners"))
+    names = [[data["learners"][n] for n in v["not_watched_by"]] for v in data["videos"]]
+    lesson_only = {f"learner {n} (https://lms.example.edu)" for n in range(24)}
+    assert [set(who) for who in names] == [
+        {"learner 99 (https://lms.example.edu)"},
+        lesson_only,
+    ]
+
+
+def test_whoever_only_opened_a_video_has_not_watched_it(lesson: Watched, report: Report) -> None:
+    lesson.insert(row(5, "initialized", video_url=LESSON, user_id="opened", video_length=100))
+    data = drawn(report("--learners"))
+    (video,) = data["videos"]
+    assert [data["learners"][n] for n in video["not_watched_by"]] == [
+        "opened (https://lms.example.edu)"
+    ]
+
+
+def test_the_tables_have_the_numbers_of_the_page(page: Path) -> None:
+    folder = page.parent
+    (drawn_video,) = drawn(page)["videos"]
+    (video,) = table(folder, "videos")
+    assert video["title"] == "The lesson"
+    assert (video["viewers"], video["sessions"], video["completions"]) == ("24", "24", "16")
+    assert (float(video["minutes_watched"]), float(video["minutes_played"])) == (28, 29)
+    assert float(video["average_share"]) == pytest.approx(0.7)
+    retention = table(folder, "retention")
+    assert [int(place["viewers"]) for place in retention] == drawn_video["viewers"]
+    assert [int(place["plays"]) - int(place["viewers"]) for place in retention] == (
+        drawn_video["again"]
+    )
+    assert list(retention[40].values()) == [LESSON, "40.0", "41.0", "16", "6", "22"]
+    assert [list(stop.values()) for stop in table(folder, "stops")] == [
+        [LESSON, "10.0", "11.0", "8", "0"],
+        [LESSON, "50.0", "51.0", "6", "6"],
+        [LESSON, "99.0", "100.0", "10", "10"],
+    ]
+    assert [list(seek.values()) for seek in table(folder, "seeks")] == [
+        [LESSON, "99.0", "40.0", "6", "6"]
+    ]
+    assert [list(day.values()) for day in table(folder, "sessions")] == [
+        ["", "2024-03-01", "12", "12"],
+        ["", "2024-03-02", "12", "12"],
+        [LESSON, "2024-03-01", "12", "12"],
+        [LESSON, "2024-03-02", "12", "12"],
+    ]
+
+
+def test_a_section_without_statements_has_an_empty_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = write(tmp_path, "no such section")
+    assert "No video statements are stored for this section." in text(page)
+    assert "the report of section no such section is empty" in capsys.readouterr().err
+
+
+def test_a_video_without_a_length_has_no_share(watched: Watched, report: Report) -> None:
+    watched.insert(*viewing("ada", 0, (0, 10), video_length=None))
+    assert "The lesson 1 0.2 0.2 not known 0 " in text(report())
+
+
+def test_a_statement_that_says_nothing_of_playing_is_a_viewer(
+    watched: Watched, report: Report
+) -> None:
+    watched.insert(row(0, "initialized", video_url=LESSON, video_title="Opened", video_length=None))
+    page = report()
+    assert "Opened 1 0.0 0.0 not known 0 " in text(page)
+    assert drawn(page)["videos"][0]["viewers"] == []
+
+
+def test_all_sections_have_a_page_and_an_index(
+    watching: Settings,
+    clickhouse: ClickHouseServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
+    here = Watched(clickhouse, watching.clickhouse_database, section=2001)
+    odd = {"section_id": 0, "section": "../<b>R&D</b> 101%"}
+    here.insert(*viewing("ada", DAY, (0, 100)))
+    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    folder, tables = tmp_path / "pages", tmp_path / "tables"
+    assert main(["report", "--all", "-o", str(folder), "--csv", str(tables)]) == 0
+    # The files' names have a %, which their addresses have to escape.
+    name = "..%2F%3Cb%3ER%26D%3C%2Fb%3E%20101%25"
+    paths = [folder / f"section-{name}.html", folder / "section-2001.html", folder / "index.html"]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in paths]
+    assert sorted(folder.iterdir()) == sorted(paths)
+    index = paths[-1].read_text(encoding="utf-8")
+    assert "<b>" not in index
+    assert f'href="section-{name.replace("%", "%25")}.html"' in index
+    assert "2001 1 1 1 1.7 2024-03-02" in text(paths[-1])
+    assert table(tables / "section-2001", "videos")[0]["viewers"] == "1"
+    assert table(tables / f"section-{name}", "videos")[0]["viewers"] == "1"
+
+
+@pytest.mark.parametrize("section", ["..", ".", "", "章" * 90])
+def test_whatever_a_section_is_called_its_files_are_in_their_folders(
+    section: str,
+    watching: Settings,
+    clickhouse: ClickHouseServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
+    here = Watched(clickhouse, watching.clickhouse_database)
+    odd = {"section_id": 0, "section": section}
+    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    folder, tables = tmp_path / "pages", tmp_path / "tables"
+    assert main(["report", "--all", "-o", str(folder), "--csv", str(tables)]) == 0
+    assert sorted(tmp_path.iterdir()) == [folder, tables]
+    assert len(list(folder.iterdir())) == 2
+    (of_section,) = tables.iterdir()
+    assert table(of_section, "videos")[0]["viewers"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--section", "1", "--all"], "not allowed with argument"),
+        (["--section", "1", "--since", "yesterday"], "invalid"),
+        (["--section", "1", "--hide-below", "-1"], "use 0 or more"),
+        (["--section", "1", "--learners", "--hide-below", "5"], "not allowed with argument"),
+        ([], "one of the arguments --section --all is required"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", "-o", str(tmp_path / "x.html"), *options])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocked = write(tmp_path, "1") / "more.html"
+    assert main(["report", "--section", "1", "-o", str(blocked)]) == 1
+    said = capsys.readouterr().err
+    assert "cannot write the report" in said
+    assert str(blocked.parent) in said
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(["report", "--section", "1", "-o", str(pipe)]) == 0
+        assert os.read(reader, 100).startswith(b"<!DOCTYPE html>")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_folder_in_place_of_the_file_is_named_and_nothing_stays_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    assert main(["report", "--section", "1", "-o", str(folder)]) == 1
+    assert str(folder) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_missing_views_are_named(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # `settings` has a database without the views, and names it in the environment.
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", settings.clickhouse_database)
+    assert main(["report", "--section", "1", "-o", str(tmp_path / "x.html")]) == 1
+    assert "video_" in capsys.readouterr().err

@@ -1,0 +1,387 @@
+"""What was watched: the views, against sets of seconds, for each kind of player."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, Template
+from tests.support.samples import VIDEO, notification, video
+from tests.support.watched import LENGTH, MIDNIGHT, Row, Watched, row
+from xapi_etl_processor.base.config import Settings
+
+
+@dataclass
+class Player:
+    """Plays a video in one session, and remembers what it played and sent."""
+
+    kind: str
+    session: str
+    user: str
+    at: int
+    rows: list[Row] = field(default_factory=list)
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+    position: int = 0
+    playing: bool = False
+    begun: int = 0
+    seeks: list[tuple[int, int]] = field(default_factory=list)
+    """Seeks that were sent."""
+
+    def send(self, verb: str, **more: Any) -> None:
+        pairs = [*self.pieces, *([(self.begun, self.position)] if self.playing else [])]
+        told = {"all": pairs, "last": pairs[-1:], "none": []}[self.kind]
+        if told:
+            more["video_played_segments"] = "[,]".join(f"{a}[.]{b}" for a, b in told)
+        self.rows.append(row(self.at, verb, session_id=self.session, user_id=self.user, **more))
+        self.at += 1
+
+    def play(self, seconds: int) -> None:
+        if not self.playing:
+            self.playing, self.begun = True, self.position
+            self.send("played", video_time=self.position)
+        passed = min(seconds, LENGTH - self.position)
+        self.position += passed
+        self.at += passed
+
+    def stop(self) -> None:
+        if self.playing and self.position > self.begun:
+            self.pieces.append((self.begun, self.position))
+        self.playing = False
+
+    def say(self, verb: str) -> None:
+        """A statement that does not end playing."""
+        self.send(verb, video_time=self.position)
+        if self.kind == "none" and self.playing and self.position > self.begun:
+            # Proved up to here, whatever follows; it is played in two pieces, next to each other.
+            self.pieces.append((self.begun, self.position))
+            self.begun = self.position
+
+    def pause(self) -> None:
+        self.stop()
+        self.send("paused", video_time=self.position)
+
+    def seek(self, to: int) -> None:
+        was_playing, start = self.playing, self.position
+        self.stop()
+        self.position = to
+        self.seeks.append((start, to))
+        self.send("seeked", video_seek_from=start, video_seek_to=to)
+        self.playing, self.begun = was_playing, to
+
+    def played(self) -> list[tuple[int, int]]:
+        """What counts as played: of a player that sends stretches, distinct starts."""
+        if self.kind == "none":
+            return self.pieces
+        longest: dict[int, int] = {}
+        for start, end in self.pieces:
+            longest[start] = max(end, longest.get(start, 0))
+        return list(longest.items())
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("play"), st.integers(1, 30)),
+    st.tuples(st.just("pause"), st.none()),
+    st.tuples(st.just("seek"), st.integers(0, LENGTH - 1)),
+    st.tuples(st.just("say"), st.sampled_from(["interacted", "completed"])),
+)
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> list[Player]:
+    """Sessions of two viewers, one after another, each with its kind of player."""
+    made = []
+    for number in range(draw(st.integers(1, 5))):
+        kind, user = draw(st.sampled_from(["all", "last", "none"])), draw(st.sampled_from("ab"))
+        player = Player(kind, f"s{number}", user, number * 40_000)
+        for name, value in draw(st.lists(STEPS, min_size=1, max_size=8)):
+            getattr(player, name)(*([] if value is None else [value]))
+        if draw(st.booleans()) or kind != "none":
+            player.pause()
+        # Else the tab is closed: what played since the last statement is proved by nothing.
+        if player.rows:
+            made.append(player)
+    return made
+
+
+def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
+    return {second for start, end in pieces for second in range(start, end)}
+
+
+@hypothesis_settings(
+    max_examples=int(os.environ.get("WATCHING_EXAMPLES", "8")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@pytest.mark.long
+@given(data=st.data(), made=sessions())
+@pytest.mark.slow
+def test_each_view_agrees_with_sets_of_seconds(
+    clickhouse: ClickHouseServer, watched_database: str, data: st.DataObject, made: list[Player]
+) -> None:
+    here = Watched(clickhouse, watched_database)
+    rows = data.draw(st.permutations([row for player in made for row in player.rows]))
+    again = data.draw(st.lists(st.sampled_from(rows), max_size=4)) if rows else []
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
+    for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+        if start < end:
+            here.insert(*rows[start:end])
+    for one in again:
+        here.insert({**one, "row_version": 1})
+    if data.draw(st.booleans()):
+        clickhouse.engine.query(f"OPTIMIZE TABLE {watched_database}.video_events FINAL")
+
+    users = sorted({player.user for player in made})
+    pieces = {
+        user: [piece for player in made if player.user == user for piece in player.played()]
+        for user in users
+    }
+    seen = {user: seconds(iter(pieces[user])) for user in users}
+    played = {user: sum(end - start for start, end in pieces[user]) for user in users}
+    completed = {
+        user: len(seen[user]) == LENGTH
+        or any(r["verb"] == "completed" for p in made if p.user == user for r in p.rows)
+        for user in users
+    }
+    assert here.view(
+        "viewer_progress",
+        "user_id, minutes_watched * 60, minutes_played * 60, share_watched, is_completed",
+    ) == [
+        [u, pytest.approx(len(seen[u])), pytest.approx(played[u]), len(seen[u]) / LENGTH, c]
+        for u, c in completed.items()
+    ]
+    assert here.view(
+        "video_engagement",
+        "viewers, sessions, completions, minutes_watched * 60, minutes_played * 60",
+    ) == [
+        [
+            len(users),
+            len(made),
+            sum(completed.values()),
+            pytest.approx(sum(map(len, seen.values()))),
+            pytest.approx(sum(played.values())),
+        ]
+    ]
+    middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
+    plays = [
+        [sum(start <= middle < end for start, end in pieces[user]) for user in users]
+        for middle in middles
+    ]
+    assert here.view("video_retention", "bucket, viewers, rewatchers, plays") == [
+        [
+            bucket,
+            sum(int(middle) in seen[user] for user in users),
+            sum(times > 1 for times in plays[bucket]),
+            sum(plays[bucket]),
+        ]
+        for bucket, middle in enumerate(middles)
+    ]
+    seeks = Counter(
+        (min(start * 100 // LENGTH, 99), to * 100 // LENGTH)
+        for player in made
+        for start, to in player.seeks
+    )
+    found = here.view("video_seeks", "from_bucket, to_bucket, seeks")
+    assert found == [[*ends, number] for ends, number in sorted(seeks.items())]
+    days = Counter(player.rows[0]["timestamp"] // 86_400 for player in made)
+    statements = {
+        day: sum(len(p.rows) for p in made if p.rows[0]["timestamp"] // 86_400 == day)
+        for day in days
+    }
+    assert here.view("section_daily", "toUInt32(day), sessions, statements") == [
+        [day, number, statements[day]] for day, number in sorted(days.items())
+    ]
+
+
+PAGE = (Path(__file__).parents[2] / "docs/watching.md").read_text()
+
+
+def statements_of(example: str) -> Iterator[dict[str, Any]]:
+    """The statements in the example of that title in docs/watching.md."""
+    lines = PAGE.split(f"### {example}\n")[1].split("```\n")[1].splitlines()
+    for number, line in enumerate(lines):
+        at, verb, *words = line.split()
+        result: dict[str, Any] = {VIDEO + "length": 100}
+        if verb == "seeked":
+            result |= {VIDEO + "time-from": int(words[0]), VIDEO + "time-to": int(words[2])}
+        else:
+            result[VIDEO + "time"] = int(words[0])
+            if len(words) > 1:
+                result[VIDEO + "played-segments"] = words[1]
+        yield video(
+            number,
+            actor={"account": {"name": "ada", "homePage": "https://lms.example.edu"}},
+            verb={"id": f"https://w3id.org/xapi/video/verbs/{verb}"},
+            result={"extensions": result},
+            timestamp=f"2024-03-01T12:{int(at) // 60:02}:{int(at) % 60:02}Z",
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("example", "watched", "played", "reached"),
+    [
+        ("A player that repeats all its stretches", 40, 50, 40),
+        ("A player that sends only its last stretch", 30, 40, 30),
+        ("A player that sends none, and a tab that is closed", 45, 45, 95),
+        ("A seek while playing", 25, 25, 85),
+    ],
+)
+def test_the_examples_of_the_page_are_counted_as_it_says(
+    bucket: Bucket,
+    watching: Settings,
+    invoke: Invoke,
+    ask: Ask,
+    example: str,
+    watched: int,
+    played: int,
+    reached: int,
+) -> None:
+    # Each statement in an object of its own, in any order: nothing depends on the insert.
+    keys = [
+        bucket.put(f"section/7/video/{number}.jsonl", statement)
+        for number, statement in enumerate(statements_of(example))
+    ]
+    invoke(notification(bucket.name, *reversed(keys)))
+    assert ask(
+        "SELECT video_length, round(minutes_watched * 60), round(minutes_played * 60), reached,"
+        " is_completed FROM viewer_progress WHERE section_id = 7"
+    ) == [[100, watched, played, reached, False]]
+
+
+def test_open_reversed_and_unreadable_stretches_count_for_nothing(watched: Watched) -> None:
+    sent = "5[.]9[,]20[.]10[,]30[.][,]x[.]40[,]-3[.]2[,]50[.]inf[,]9[.]12.3456"
+    watched.insert(row(0, "paused", video_played_segments=sent))
+    assert watched.view("viewer_progress", "round(minutes_watched * 60, 4)") == [[7.346]]
+
+
+def test_stretches_are_cut_at_the_length(watched: Watched) -> None:
+    watched.insert(row(0, "paused", video_played_segments="50[.]70[,]80[.]90", video_time=90))
+    found = watched.view("viewer_progress", "round(minutes_watched * 60), reached, stopped_at")
+    assert found == [[10, LENGTH, LENGTH]]
+
+
+def test_the_length_is_the_one_that_most_statements_send(watched: Watched) -> None:
+    watched.insert(
+        row(0, "played", video_length=61), row(1, "paused"), row(2, "paused", user_id="bob")
+    )
+    assert watched.view("viewer_progress", "user_id, video_length") == [
+        ["ada", LENGTH],
+        ["bob", LENGTH],
+    ]
+    watched.insert(row(3, "played", video_length=61))
+    assert watched.view("viewer_progress", "user_id, video_length") == [["ada", 61], ["bob", 61]]
+
+
+def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(watched: Watched) -> None:
+    sent = {"video_length": None, "video_played_segments": "0[.]10"}
+    watched.insert(row(0, "paused", **sent))
+    assert watched.view("viewer_progress", "share_watched, is_completed, video_length") == [
+        [None, False, 10]
+    ]
+    assert watched.view("video_retention", "count(), sum(viewers)") == [[100, 100]]
+
+
+@pytest.mark.parametrize(
+    ("more", "completed"),
+    [
+        ({"video_played_segments": "0[.]59"}, False),
+        ({"video_played_segments": "0[.]30[,]30[.]60"}, True),
+        ({"video_played_segments": "0[.]30", "completion_threshold": 0.5}, True),
+        ({"video_played_segments": "0[.]29", "completion_threshold": 0.5}, False),
+        ({"verb": "completed"}, True),
+        ({"completion": True}, True),
+        ({"completion": False}, False),
+    ],
+)
+def test_completed_is_what_a_statement_says_else_the_share_needed(
+    watched: Watched, more: Row, completed: bool
+) -> None:
+    watched.insert({**row(0, "paused"), **more})
+    assert watched.view("viewer_progress", "is_completed") == [[completed]]
+
+
+def test_voided_statements_do_not_count(watched: Watched) -> None:
+    kept = row(0, "paused", video_played_segments="0[.]10")
+    voided = row(5, "paused", video_played_segments="0[.]50")
+    watched.insert(kept, voided)
+    table = f"{watched.database}.voided_statements"
+    watched.server.engine.query(f"INSERT INTO {table} (voided_id) VALUES ('{voided['event_id']}')")
+    assert watched.view("viewer_progress", "round(minutes_watched * 60)") == [[10]]
+
+
+def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Watched) -> None:
+    by_key = {"timestamp_source": "key"}
+    watched.insert(
+        row(0, "played", video_time=0, **by_key), row(0, "paused", video_time=30, **by_key)
+    )
+    assert watched.view("viewer_progress", "minutes_watched, reached") == [[0, 30]]
+    unknown = {"timestamp_source": "none", "user_id": "bob"}
+    watched.insert(row(-MIDNIGHT, "played", video_time=0, **unknown))
+    assert watched.view("section_daily", "toString(day), viewers") == [["2024-03-01", 1]]
+
+
+def test_a_viewer_stopped_for_good_at_the_last_position_of_the_last_session(
+    watched: Watched,
+) -> None:
+    watched.insert(row(0, "paused", video_time=50), row(9, "interacted", user_id="bob"))
+    later = row(5_000, "paused", video_time=6, session_id="t")
+    watched.insert(later, row(5_001, "said", session_id="t"))
+    assert watched.view("video_dropoff", "bucket, from_second, viewers, completed") == [
+        [10, 6, 1, 0]
+    ]
+
+
+def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watched) -> None:
+    watched.insert(row(0, "played", video_time=0))
+    watched.insert(row(10, "paused", video_time=10, video_played_segments="5[.]20"))
+    watched.insert(row(20, "paused", video_time=10, session_id="without"))
+    # Together they cover 0 to 20; 5 to 10 is in both.
+    assert watched.view(
+        "stretch_disagreement",
+        "sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
+    ) == [[1, 15, 10, 15, 0.75]]
+
+
+def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:
+    nobody = {"user_id": "", "home_page": ""}
+    watched.insert(
+        row(0, "paused", session_id="a", video_played_segments="0[.]20", **nobody),
+        row(9, "paused", session_id="b", video_played_segments="10[.]30", **nobody),
+        row(9, "paused", video_played_segments="0[.]30"),
+    )
+    # 0 to 20 and 10 to 30 are 30 seconds; with those of the known viewer, a minute.
+    engagement = "viewers, sessions, minutes_watched"
+    assert watched.view("video_engagement", engagement) == [[2, 3, 1.0]]
+    assert watched.view("viewer_progress", "user_id, minutes_watched * 60") == [
+        ["", 30.0],
+        ["ada", 30.0],
+    ]
+
+
+def test_the_same_user_id_of_two_home_pages_is_two_viewers(watched: Watched) -> None:
+    watched.insert(row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
+    assert watched.view("video_engagement", "viewers") == [[2]]
+
+
+@pytest.mark.slow
+def test_a_section_is_read_by_the_tables_key(watched: Watched, template: Template) -> None:
+    watched.insert(row(0, "played"))
+    for sql in template.watching:
+        view = sql.split(" (")[0].rpartition(".")[2]
+        plan = str(
+            watched.server.engine.query(
+                f"EXPLAIN indexes = 1 SELECT * FROM {watched.database}.{view}"
+                f" WHERE section_id = {watched.section}"
+            )
+        )
+        assert f"section_id in [{watched.section}, {watched.section}]" in plan, view

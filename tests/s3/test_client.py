@@ -1,0 +1,436 @@
+"""Which of the two clients reads an object, and with whose endpoint, region and credentials."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from tests.conftest import Bucket
+from tests.faults.http_proxy import Answer, S3Proxy
+from tests.support.samples import video
+from xapi_etl_processor.base.errors import S3Error, S3Missing
+from xapi_etl_processor.s3 import client, listing
+from xapi_etl_processor.s3 import fetch as s3
+from xapi_etl_processor.s3.client import Stores, is_for_obstore
+from xapi_etl_processor.s3.listing import Scope
+from xapi_etl_processor.s3.objects import S3Object
+
+KEYS = ("a.jsonl", "a/b.jsonl", "a b+c%20é~*'(1).jsonl", "a%2Fb.jsonl", ".a/..b/c...jsonl")
+ODD_KEYS = (
+    *("a//b.jsonl", "/a.jsonl", "a/./b.jsonl", "a/../b.jsonl", "a/b.jsonl/", "//", "a\tb.jsonl"),
+    "a\u00a0b.jsonl",
+)
+
+
+def read(own: Stores, *objects: S3Object) -> list[tuple[S3Object, bytes]]:
+    """Each object as it was read, with its body."""
+    return [(found, b"".join(body)) for found, body in s3.bodies(own, objects)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [
+        (None, (*ODD_KEYS, *KEYS)),
+        (20, (*ODD_KEYS, *KEYS)),
+        (s3.SMALL_BYTES + s3.PART_BYTES + 1, ("a//b.jsonl", "a b+c%20é~*'(1).jsonl")),
+    ],
+    ids=["unknown", "small", "large"],
+)
+def test_an_object_is_read_whatever_its_key(
+    bucket: Bucket, aws_environment: dict[str, str], size: int | None, keys: tuple[str, ...]
+) -> None:
+    """obstore drops slashes at a key's ends, and refuses empty and relative parts."""
+    bodies = {key: key.encode().ljust(size or 20, b".") for key in keys}
+    for key, body in bodies.items():
+        bucket.put(key, body=body)
+    own = Stores()
+    named = [S3Object(bucket.name, key, size=size and len(bodies[key])) for key in bodies]
+    found = read(own, *named)
+    assert {obj.key: body for obj, body in found} == bodies
+    assert [obj for obj, _ in found] == s3.describe(own, named)
+    assert {obj.key for obj in listing.listing(own, Scope(bucket.name))} == set(bodies)
+    assert [obj.key for obj in named if not is_for_obstore(obj)] == [
+        key for key in keys if key in ODD_KEYS
+    ]
+    with pytest.raises(S3Error, match="no//such does not exist"):
+        read(own, S3Object(bucket.name, "no//such"))
+
+
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+@pytest.mark.parametrize("now", [0, 10, 3 * s3.SMALL_BYTES])
+@pytest.mark.parametrize("then", [None, 0, 10, 3 * s3.SMALL_BYTES])
+def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
+    bucket: Bucket, aws_environment: dict[str, str], key: str, then: int | None, now: int
+) -> None:
+    body = os.urandom(now)
+    bucket.put(key, body=body)
+    ((obj, found),) = read(Stores(), S3Object(bucket.name, key, "etag of then", then))
+    assert (found == body, obj.size) == (True, now)
+
+
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_parts_of_two_versions_are_not_mixed(bucket: Bucket, store: S3Proxy, key: str) -> None:
+    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
+    put_anew = Answer(do=lambda: bucket.put(key, body=b"2" * (s3.SMALL_BYTES + 1)))
+    store.rule = lambda r: put_anew if r.range and not r.range.startswith("bytes=0-") else None
+    with pytest.raises(S3Error, match="was replaced while it was read"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_an_answer_with_all_bytes_is_not_taken_for_a_part(
+    bucket: Bucket, store: S3Proxy, key: str
+) -> None:
+    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
+    store.rule = lambda r: None if r.range.startswith("bytes=0-") else Answer(whole=True)
+    with pytest.raises(S3Error, match=f"{key} could not be read"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
+def test_a_large_body_is_not_awaited_where_a_small_one_was_listed(
+    bucket: Bucket, store: S3Proxy
+) -> None:
+    """S3 falls silent in the body of the whole, which could have gigabytes by now."""
+    body = os.urandom(s3.SMALL_BYTES + 1)
+    bucket.put("a.jsonl", body=body)
+    store.rule = lambda r: None if r.range or r.method == "HEAD" else Answer(stall=0)
+    assert [found for _, found in read(Stores(), S3Object(bucket.name, "a.jsonl", "x", 10))] == [
+        body
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer("PermanentRedirect", 301),
+        Answer("AuthorizationHeaderMalformed", 400, "the region 'us-east-1' is wrong"),
+    ],
+    ids=lambda answer: answer.code,
+)
+def test_a_bucket_in_another_region_is_asked_for_its_region_once(
+    bucket: Bucket, store: S3Proxy, answer: Answer
+) -> None:
+    """S3 checks that a signature names its region."""
+    bucket.put("a.jsonl", body=b"body")
+    here = S3Object(bucket.name, "a.jsonl", "x", 4)
+
+    store.rule = lambda r: (
+        answer
+        if "a.jsonl" in r.path and "/eu-west-1/s3/" not in r.authorization
+        else Answer(headers={"x-amz-bucket-region": "eu-west-1"})
+    )
+    own = Stores()
+    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")])
+    assert described.size == 4
+    store.requests.clear()
+    assert [body for _, body in read(own, here, here)] == [b"body"] * 2
+    assert len(store.asked("HEAD", bucket.name)) == 1
+    store.requests.clear()
+    assert [body for _, body in read(own, here)] == [b"body"]
+    assert [request.method for request in store.requests] == ["GET"]
+
+
+def test_a_profile_is_followed_as_boto3_follows_it(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(
+        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
+        "aws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+    assert all("OWNKEY/" in r.authorization for r in store.requests)
+    assert all("/ap-south-1/s3/" in r.authorization for r in store.requests)
+
+
+def short_lived(folder: Path, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A profile whose keys KEY1, KEY2 and so on are about to expire, until a login ends."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (folder / "keys.py").write_text(f"""
+import datetime, json, pathlib, sys
+soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
+given = pathlib.Path({str(folder / "given")!r})
+number = int(given.read_text()) + 1 if given.exists() else 1
+given.write_text(str(number))
+if number > {times}:
+    sys.exit("log in again")
+print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessKey": "secret",
+    "SessionToken": "token", "Expiration": soon.isoformat()}}))
+""")
+    (folder / "config").write_text(
+        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
+        f"credential_process = {sys.executable} {folder / 'keys.py'}\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+
+
+@pytest.mark.slow
+def test_credentials_are_renewed_before_they_end(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 renews those that have less than ten minutes left."""
+    assert client.CREDENTIALS_SECONDS < 10 * 60
+    monkeypatch.setattr(client, "CREDENTIALS_SECONDS", 0)
+    bucket.put("a.jsonl", body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=9)
+    own = Stores()
+    for _ in range(2):
+        assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
+def test_credentials_that_cannot_be_renewed_are_named(
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    bucket.put(key, body=b"body")
+    short_lived(tmp_path, store, monkeypatch, times=1)
+    with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
+        read(Stores(), S3Object(bucket.name, key))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("", "profile .own. could not be found"),
+        ("[broken", "Unable to parse config file"),
+        ("[profile own]\naws_access_key_id = key", "Partial credentials"),
+        (
+            "[profile own]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = none",
+            "none",
+        ),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, reason: str
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"{config}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
+        read(Stores(), S3Object("bucket", "a.jsonl"))
+
+
+def test_without_credentials_the_error_says_what_to_set(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(
+        S3Error, match="a.jsonl cannot be requested: .*: set or renew AWS credentials"
+    ):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize("bundle", [None, b"", b"no certificate"])
+def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bundle: bytes | None,
+) -> None:
+    path = tmp_path / "bundle.pem"
+    if bundle is not None:
+        path.write_bytes(bundle)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with pytest.raises(S3Error, match="cannot be requested: check AWS_CA_BUNDLE") as raised:
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    assert (raised.value.poison, raised.value.retryable) == (False, True)
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "minio", "https://", "ftp://minio"])
+def test_an_endpoint_that_is_no_url_is_named(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda url: f"{url}/", lambda url: url.replace("http", "HTTP")],
+    ids=["slash", "capitals"],
+)
+def test_an_endpoint_may_be_spelled_in_other_ways(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, made: Callable[[str], str]
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made(store.url))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+
+
+@pytest.mark.parametrize("text", ["<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"])
+def test_a_key_that_looks_like_an_answer_of_s3_is_none(
+    bucket: Bucket, aws_environment: dict[str, str], text: str
+) -> None:
+    with pytest.raises(S3Missing, match="NoSuchKey"):
+        read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
+
+
+def test_a_panic_of_obstore_is_an_error_of_the_object(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no Exception: it would end the invocation."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
+    with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_TOKEN", "of another program"),
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_S3_EXPRESS", "true"),
+    ],
+)
+def test_variables_that_boto3_does_not_read_change_nothing(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.setenv(name, value)
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+    assert all("SignedHeaders" in r.authorization for r in store.requests)
+    assert not any("x-amz-security-token" in r.authorization for r in store.requests)
+
+
+def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credentials(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+
+
+@pytest.mark.parametrize(
+    ("region", "fips", "endpoint"),
+    [
+        ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
+        # https://aws.amazon.com/compliance/fips/
+        ("eu-west-1", "true", "https://s3-fips.eu-west-1.amazonaws.com"),
+        ("us-east-1", "true", "https://s3-fips.us-east-1.amazonaws.com"),
+    ],
+)
+def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
+    bucket: Bucket,
+    store: S3Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    region: str,
+    fips: str,
+    endpoint: str,
+) -> None:
+    own = Stores(owner="123456789012")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": region})
+    assert own.boto3  # of the proxy
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
+    made = own.store(bucket.name).config
+    assert (made["region"], made["endpoint"]) == (region, endpoint)
+
+
+def test_an_owner_can_be_checked_where_s3_names_no_region(bucket: Bucket, store: S3Proxy) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": None})
+    own = Stores(owner="123456789012")
+    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+
+
+LAMBDA = {
+    "AWS_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "bucket", "endpoint", "has_own_name"),
+    [
+        ({}, "bundles", None, True),
+        # A certificate for *.s3.amazonaws.com does not cover a name with a dot.
+        ({}, "my.bundles", None, False),
+        ({"AWS_ENDPOINT_URL": "http://a"}, "bundles", "http://a", False),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
+            *("bundles", "http://b", False),
+        ),
+    ],
+)
+def test_in_lambda_the_environment_says_all(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    bucket: str,
+    endpoint: str | None,
+    has_own_name: bool,
+) -> None:
+    monkeypatch.setattr(os, "environ", LAMBDA | variables)
+    found = client.from_environment(bucket)
+    assert found == {
+        "region": "eu-west-1",
+        "access_key_id": "key",
+        "secret_access_key": "secret",
+        "session_token": "token",
+        "virtual_hosted_style_request": has_own_name,
+        **({"endpoint": endpoint} if endpoint else {}),
+    }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AWS_ACCESS_KEY_ID": ""},
+        {"AWS_REGION": ""},
+        {"AWS_REGION": "cn-north-1"},
+        {"AWS_USE_FIPS_ENDPOINT": "true"},
+        {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+    ],
+    ids=str,
+)
+def test_boto3_is_asked_for_what_the_environment_does_not_say(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    monkeypatch.setattr(os, "environ", LAMBDA | variables)
+    assert client.from_environment("bundles") is None
+
+
+@pytest.mark.slow
+def test_an_event_does_not_import_boto3(bucket: Bucket, store: S3Proxy) -> None:
+    """Importing it and making a client takes longer than all else in a cold start."""
+    bucket.put("section/1/a.jsonl", video(1))
+    code = f"""
+import sys
+from xapi_etl_processor.lambda_function import handler
+answer = handler({{"bucket": {bucket.name!r}, "key": "section/1/a.jsonl"}})
+assert '"video_events_processed": 1' in answer["body"], answer
+assert "boto3" not in sys.modules and "botocore.session" not in sys.modules
+"""
+    run([sys.executable, "-c", code], check=True, env={**os.environ, "LOG_LEVEL": "CRITICAL"})

@@ -1,0 +1,461 @@
+"""What S3 does: errors, throttling, stalls, bodies cut short, objects replaced while read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.faults.http_proxy import Answer, Request, S3Proxy
+from tests.support.clocks import run_out_of_time_after
+from tests.support.reader import IDS, ROWS, ids
+from tests.support.samples import context, event_id, notification, sqs, video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import EventFailed
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.common import process
+from xapi_etl_processor.lambda_function import handler
+from xapi_etl_processor.outcome import Status
+from xapi_etl_processor.run import Connections, Run, connections
+from xapi_etl_processor.s3 import check, client, fetch, listing
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.listing import Scope
+from xapi_etl_processor.s3.objects import S3Object
+
+KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
+LEDGER = "SELECT etag, lines, video, rejected FROM processed_files FINAL"
+LARGE = 4 * fetch.PART_BYTES
+
+
+def bundle(count: int, size: int = 0) -> bytes:
+    """Video statements 0 to count - 1, padded to about this many bytes in total."""
+    padding = "é" * (size // count // 6)
+    lines = [json.dumps(video(n, padding=padding)).encode() for n in range(count)]
+    return b"".join(line + b"\n" for line in lines)
+
+
+class Once:
+    """Gives its answer to the first `times` requests for objects, also for the rest of one."""
+
+    def __init__(self, answer: Answer, times: int = 1, method: str = "GET") -> None:
+        self.answer, self.left, self.method = answer, times, method
+
+    def __call__(self, request: Request) -> Answer | None:
+        if request.method != self.method or "list-type" in request.path or self.left == 0:
+            return None
+        self.left -= 1
+        return self.answer
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
+@pytest.mark.parametrize("cuts", [1, 3])
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_reading_resumes_where_a_body_was_cut_short(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int, cuts: int
+) -> None:
+    body = bundle(200, size)
+    bucket.put(KEY, body=body)
+    store.rule = Once(Answer(cut=30_000), cuts)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(range(200))
+    assert ask(ROWS) == [[200]]
+    # What was read is not requested again.
+    assert any(r.range.startswith("bytes=30000-") for r in store.asked("GET", "_1.jsonl"))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
+def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(cut=600_000), times=client.ATTEMPTS + 1)
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert len(store.asked("GET", KEY[-10:])) > client.ATTEMPTS + 1
+    assert ask(IDS) == ids(range(200))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20, caught_by="length check")
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_a_body_that_is_always_cut_short_fails_and_is_not_in_the_ledger(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, size: int
+) -> None:
+    bucket.put(KEY, body=bundle(50, size))
+    store.rule = Once(Answer(cut=100), times=100)
+    with pytest.raises(EventFailed, match=f"{KEY} could not be read to its end"):
+        invoke(notification(bucket.name, KEY))
+    # Repeating requests that bring a hundred bytes each would not help.
+    assert len(store.asked("GET", KEY[-10:])) == client.ATTEMPTS
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    store.rule = Once(Answer(), 0)
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(range(50))
+
+
+@pytest.mark.fault(20, 55, caught_by="length check; gzip trailer")
+def test_reading_resumes_where_a_gzip_body_was_cut_short(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    body = gzip.compress(bundle(300))
+    bucket.put(KEY + ".gz", body=body)
+    store.rule = Once(Answer(cut=len(body) // 2), 2)
+    assert invoke(notification(bucket.name, KEY + ".gz"))["video_events_processed"] == 300
+    assert ask(IDS) == ids(range(300))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(21, caught_by="read timeout; retries end")
+@pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
+def test_threads_that_wait_for_a_silent_s3_end_by_its_timeouts(
+    bucket: Bucket,
+    store: S3Proxy,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    names = [bucket.put(f"section/1/{n}.jsonl", body=bundle(10, size)) for n in range(4)]
+    store.rule = lambda r: Answer(stall=0) if ".jsonl" in r.path else None
+    before = threads()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(client, "READ_SECONDS", 0.2)
+        for _ in range(3):
+            with pytest.raises(EventFailed, match="time ran out|could not be read to its end"):
+                invoke(notification(bucket.name, *names), seconds_left=1)
+    end = time.monotonic() + 30
+    while threads() > before:
+        assert time.monotonic() < end, threading.enumerate()
+        time.sleep(0.05)  # Polls a condition, up to a limit.
+    store.rule = lambda _: None
+    # On a busy machine, a good answer may take longer than that.
+    forget_connections()
+    assert invoke(notification(bucket.name, *names))["files_processed"] == 4
+
+
+def threads() -> int:
+    """The loader's threads; the proxy's own stall until the end of the test."""
+    return sum("process_request" not in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.fault(8, 18, caught_by="error isolation per object")
+def test_a_malformed_answer_from_s3_fails_only_that_object(
+    bucket: Bucket, store: S3Proxy, ask: Ask
+) -> None:
+    names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
+    odd = Answer(headers={"ETag": None})
+    store.rule = lambda r: odd if r.method == "GET" and "/1.jsonl" in r.path else None
+    messages = {f"m{n}": notification(bucket.name, key) for n, key in enumerate(names)}
+    answer = handler(sqs(**messages), context())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert ask(IDS) == [[event_id(0)], [event_id(2)]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(21, caught_by="read timeout; ranged GET of the rest (If-Match)")
+def test_reading_resumes_after_a_body_stalls(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "READ_SECONDS", 1)
+    body = bundle(200, LARGE)
+    bucket.put(KEY, body=body)
+    store.rule = Once(Answer(stall=len(body) // 4))
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(range(200))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(21, caught_by="deadline")
+def test_a_stalled_body_does_not_outlast_the_invocation(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = Once(Answer(stall=100), times=100)
+    started = time.monotonic()
+    with pytest.raises(EventFailed, match="failed: time ran out$"):
+        invoke(notification(bucket.name, KEY), seconds_left=4)
+    # A single read would wait for ten seconds.
+    assert time.monotonic() - started < 4
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20, caught_by="check of the range in the answer")
+def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, body=bundle(200, LARGE))
+    store.rule = lambda r: None if r.range.startswith("bytes=0-") else Answer(whole=True)
+    with pytest.raises(EventFailed, match=rf"{KEY} could not be read"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
+def test_when_time_runs_out_no_more_requests_are_begun(
+    bucket: Bucket, store: S3Proxy, settings: Settings
+) -> None:
+    objects = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(4)]
+    go_on = threading.Event()
+    store.rule = lambda _: Answer(do=lambda: go_on.wait(30))
+    own = Connections(Stores(concurrency=1), ClickHouse(settings))
+    # Connecting may take longer than the rest of the test on a busy machine.
+    own.clickhouse.query("SELECT 1")
+    run = Run(settings, own, "event", force=True, deadline=FOREVER.within(1.5))
+    assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
+    go_on.set()
+    own.clickhouse.disconnect()
+    # None at all, if the machine was too busy to send one in that time.
+    assert [request.method for request in store.requests] in (["HEAD"], [])
+
+
+@pytest.mark.slow
+@pytest.mark.fault(12, caught_by="deadline")
+def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
+    bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer
+) -> None:
+    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)]
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    small = replace(settings, batch_rows=1)
+    own = Connections(Stores(concurrency=1), ClickHouse(small))
+    run = Run(small, own, "event", deadline=Deadline(60, clock))
+    statuses = [outcome.status for outcome in process(objects, run)]
+    own.clickhouse.disconnect()
+    # The second may have been read while the first was on its way.
+    done = statuses.count(Status.PROCESSED)
+    assert done in (1, 2)
+    assert statuses == [Status.PROCESSED] * done + [Status.WAITING] * (6 - done)
+    assert len(store.asked("GET")) <= 2
+
+
+@pytest.mark.slow
+def test_an_object_is_described_only_if_its_notification_does_not(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke
+) -> None:
+    first, second = (bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(2))
+    event = notification(bucket.name, first, second)
+    for record, key in zip(event["Records"], (first, second), strict=True):
+        described = bucket.client.head_object(Bucket=bucket.name, Key=key)
+        record["s3"]["object"]["eTag"] = described["ETag"].strip('"')
+    assert invoke(event)["files_processed"] == 2
+    assert store.asked("HEAD") == []
+    del event["Records"][1]["s3"]["object"]["eTag"]
+    assert invoke(event)["files_skipped"] == 2
+    assert [request.path.rpartition("/")[2] for request in store.asked("HEAD")] == ["1.jsonl"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(4, caught_by="conditional GET (If-Match)")
+def test_two_versions_are_not_mixed_when_an_object_is_replaced_while_read(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    body, later = bundle(200, LARGE), bundle(200, LARGE).replace(b"viewer-", b"VIEWER-")
+    bucket.put(KEY, body=body)
+    put_anew = Once(Answer(do=lambda: bucket.put(KEY, body=later)))
+    store.rule = lambda r: None if r.range.startswith("bytes=0-") else put_anew(r)
+    with pytest.raises(EventFailed, match="was replaced while it was read"):
+        invoke(notification(bucket.name, KEY))
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == ids(range(200))
+    newer = "SELECT countIf(user_id LIKE 'VIEWER-%') FROM video_events FINAL"
+    assert ask(newer) == [[200]]
+    etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
+    assert ask(LEDGER) == [[etag, 200, 200, 0]]
+
+
+@pytest.mark.fault(3, 4, caught_by="ETag in the ledger's key")
+def test_the_ledger_has_the_version_that_was_read(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer(do=lambda: bucket.put(KEY, video(2))))
+    invoke(notification(bucket.name, KEY))
+    assert ask(IDS) == [[event_id(2)]]
+    assert invoke(notification(bucket.name, KEY))["files_skipped"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.fault(19, caught_by="retries with backoff; deadline")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_throttling_is_waited_out(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, method: str
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer("SlowDown"), times=2, method=method)
+    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
+    assert ask(IDS) == [[event_id(1)]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(19, caught_by="bounded retries; then the message is delivered again")
+def test_throttling_that_does_not_end_fails_the_object(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer("SlowDown"), times=1000)
+    with pytest.raises(EventFailed, match=rf"{KEY} cannot be read \(SlowDown: injected\)"):
+        invoke(notification(bucket.name, KEY))
+    assert len(store.asked("GET", KEY[-10:])) == client.ATTEMPTS
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.fault(18, caught_by="error with key and code; no retry within the invocation")
+@pytest.mark.parametrize("code", ["AccessDenied", "KMS.DisabledException", "InvalidObjectState"])
+def test_an_object_that_may_not_be_read_is_requested_once_and_named(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, code: str
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = Once(Answer(code, 403), times=1000)
+    with pytest.raises(EventFailed, match=rf"s3://{bucket.name}/{KEY} .*\({code}: injected\)"):
+        invoke(notification(bucket.name, KEY))
+    assert len(store.asked("GET", KEY[-10:])) == 1
+    assert ask("SELECT count() FROM processed_files") == [[0]]
+
+
+@pytest.mark.fault(46, caught_by="error that says what to do; error isolation per object")
+def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    for n in range(3):
+        bucket.put(f"section/1/video/{n}.jsonl", video(n))
+    store.rule = lambda r: Answer("InvalidObjectState", 403) if "/1.jsonl" in r.path else None
+    answer = invoke({"section_id": 1})
+    assert (answer["success"], answer["files_processed"], answer["files_failed"]) == (False, 2, 1)
+    assert "restore it from Glacier first" in answer["failures"][0]["error"]
+    assert ask(IDS) == [[event_id(0)], [event_id(2)]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(22, caught_by="ranged GET of the rest (If-Match)")
+def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
+    bucket: Bucket,
+    store: S3Proxy,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "20")
+    body = bundle(200, LARGE)
+    bucket.put(KEY, body=body)
+    cut = Answer(cut=fetch.PART_BYTES // 2, until=threading.Event())
+    once = Once(cut)
+    store.rule = lambda r: None if r.range.startswith("bytes=0-") else once(r)
+
+    def slow(point: str, sql: str) -> None:
+        if point == "insert" and ".video_events " in sql:
+            assert cut.until
+            cut.until.set()  # S3 now stops waiting for its body to be read.
+            assert cut.was_cut.wait(30)
+
+    clickhouse.hook = slow
+    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == 200
+    assert ask(IDS) == ids(range(200))
+    begun = [int(re.findall(r"\d+", r.range)[0]) for r in store.requests if r.range]
+    parts = {0, *range(fetch.SMALL_BYTES, len(body), fetch.PART_BYTES)}
+    # One more than there are parts: from where the answer ended, maybe before its first byte.
+    assert parts <= set(begun)
+    assert len(begun) > len(parts)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(49, 19, caught_by="deadline")
+def test_a_stalled_listing_does_not_outlast_the_invocation(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1))
+    store.rule = lambda r: Answer(stall=50) if "list-type" in r.path else None
+    started = time.monotonic()
+    with pytest.raises(Exception, match="time ran out"):
+        invoke({"section_id": 1}, seconds_left=4)
+    assert time.monotonic() - started < 4
+    assert ask(ROWS) == [[0]]
+
+
+@pytest.mark.check("S3")
+@pytest.mark.parametrize("payload", ["direct", "notification", "bulk"])
+def test_a_bucket_that_is_not_allowed_gets_no_request(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, payload: str
+) -> None:
+    bucket.client.create_bucket(Bucket=f"other-{bucket.name}")
+    bucket.client.put_object(Bucket=f"other-{bucket.name}", Key=KEY, Body=bundle(1))
+    store.requests.clear()
+    message = f"s3://other-{bucket.name} is not a bucket of bundles"
+    if payload == "notification":
+        with pytest.raises(EventFailed, match=message):
+            invoke(notification(f"other-{bucket.name}", KEY))
+    else:
+        named = {"key": KEY} if payload == "direct" else {"mode": "bulk"}
+        answer = invoke({"bucket": f"other-{bucket.name}", **named})
+        assert (answer.status, message in answer["error"]) == (400, True)
+    assert store.requests == []
+    assert ask(ROWS) == [[0]]
+
+
+@pytest.mark.check("S3")
+def test_another_bucket_can_be_allowed(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"other-{bucket.name}"
+    bucket.client.create_bucket(Bucket=other)
+    bucket.client.put_object(Bucket=other, Key=KEY, Body=bundle(1))
+    monkeypatch.setenv("S3_XAPI_OTHER_BUCKETS", f"one-more, {other}")
+    assert invoke({"mode": "bulk", "bucket": other})["files_processed"] == 1
+    assert invoke(notification(other, KEY))["files_skipped"] == 1
+    assert ask("SELECT source_file FROM video_events") == [[f"s3://{other}/{KEY}"]]
+
+
+@pytest.mark.check("S3")
+@pytest.mark.parametrize("key", ["secrets/a.jsonl", "section.jsonl", "/section/1/a.jsonl"])
+def test_a_key_outside_the_folder_gets_no_request(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, key: str
+) -> None:
+    bucket.put(key, video(1))
+    store.requests.clear()
+    answer = invoke({"bucket": bucket.name, "key": key})
+    assert (answer.status, "not in the folder of the bundles" in answer["error"]) == (400, True)
+    with pytest.raises(EventFailed, match="not in the folder of the bundles"):
+        invoke(notification(bucket.name, key))
+    assert store.requests == []
+
+
+@pytest.mark.check("S3")
+def test_nothing_is_read_of_a_bucket_of_another_owner(
+    bucket: Bucket, store: S3Proxy, settings: Settings
+) -> None:
+    bucket.put(KEY, video(1))
+    store.requests.clear()
+    wrong = Answer("AccessDenied", 403)
+    store.rule = lambda r: wrong if r.owner not in ("", "123456789012") else None
+    for owner in ("123456789012", "999999999999"):
+        own = replace(settings, bucket_owner=owner)
+        run = Run(own, connections(own), "event")
+        (outcome,) = process([S3Object(bucket.name, KEY)], run)
+        assert outcome.status == ("processed" if owner[0] == "1" else "failed")
+    assert "access denied" in outcome.error
+    asked = [(r.method, r.path.removeprefix(f"/{bucket.name}"), r.owner) for r in store.requests]
+    assert asked[:3] == [
+        ("HEAD", "", "123456789012"),
+        ("HEAD", f"/{KEY}", ""),
+        ("GET", f"/{KEY}", ""),
+    ]
+    assert set(asked[3:]) == {("HEAD", "", "999999999999")}
+
+
+@pytest.mark.check("S3")
+def test_listing_and_checking_a_bucket_state_the_expected_owner(
+    bucket: Bucket, store: S3Proxy
+) -> None:
+    own = Stores(owner="123456789012")
+    assert list(listing.listing(own, Scope(bucket.name))) == []
+    check.check_bucket(own, bucket.name, "")
+    assert {request.owner for request in store.requests} == {"123456789012"}

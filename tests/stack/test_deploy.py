@@ -1,0 +1,366 @@
+"""deploy.sh explains its usage and what is missing; notifications are merged, never replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployment.notifications import Overlap, connected, disconnected
+from tests.support.account import ROOT, deploy_sh
+
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:dev-xapi-etl-processor"
+Change = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def rule(name: str, value: str) -> dict[str, str]:
+    return {"Name": name, "Value": value}
+
+
+def notification(
+    name: str, *rules: dict[str, str], event: str = "s3:ObjectCreated:*"
+) -> dict[str, Any]:
+    """Another project's notification."""
+    item = {"Id": name, "TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": [event]}
+    return item | ({"Filter": {"Key": {"FilterRules": list(rules)}}} if rules else {})
+
+
+def queue_notification(name: str, queue: str, prefix: str) -> dict[str, Any]:
+    """A notification to a queue about new objects in a folder."""
+    item = notification(name, rule("prefix", prefix))
+    del item["TopicArn"]
+    return item | {"QueueArn": queue}
+
+
+def test_help_shows_the_usage() -> None:
+    done = deploy_sh("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in ("--test", "--deploy NAME", "--rollback NAME", "--connect BUCKET STACK"):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--deploi", "x"], "unknown argument: --deploi"),
+        (["--deploy"], "--deploy needs the function's NAME"),
+        (["--rollback"], "--rollback needs the function's NAME"),
+        (["--connect", "bucket"], "--connect needs BUCKET and STACK"),
+        (["--disconnect", "bucket"], "--disconnect needs BUCKET and STACK"),
+        (["--deploy", "a", "--zip"], "--zip needs a value"),
+        (["--arch"], "--arch needs a value"),
+        (["--arch", "mips"], "--arch must be x86_64 or arm64, not mips"),
+        (["--python", "3.10"], "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.10"),
+        (["--python", "3.15"], "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.15"),
+        (["--deploy", "a", "--rollback", "b"], "use --deploy or --rollback, not both"),
+        (["--zip", str(ROOT / "README.md")], "--zip only works with --deploy"),
+        (["--rollback", "a", "--auto-rollback"], "--auto-rollback only works with --deploy"),
+    ],
+)
+def test_wrong_arguments_are_reported_above_the_usage(arguments: list[str], message: str) -> None:
+    done = deploy_sh(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"deploy.sh: {message}\nusage: ./deploy.sh")
+    assert done.stdout == ""
+
+
+def test_a_missing_package_is_named() -> None:
+    done = deploy_sh("--deploy", "name", "--zip", "/nowhere/p.zip")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "deploy.sh: no package at /nowhere/p.zip: ./deploy.sh builds one\n",
+    )
+
+
+def test_a_link_to_it_and_an_exported_cdpath_change_nothing(tmp_path: Path) -> None:
+    """It runs from its own folder: from any other, its Python would not be found."""
+    clone = tmp_path / "clone"
+    (clone / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "deploy.sh", clone)
+    script(clone / ".venv/bin/python", '#!/bin/sh\necho "$PWD"\n')
+    (tmp_path / "elsewhere/clone").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/middle").symlink_to("../clone/deploy.sh")
+    (tmp_path / "link").symlink_to("bin/middle")
+    for started in ("./link", "./bin/middle", "clone/deploy.sh"):
+        done = subprocess.run(
+            [started],
+            cwd=tmp_path,
+            env={**os.environ, "CDPATH": str(tmp_path / "elsewhere")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert set(done.stdout.splitlines()) == {str(clone)}, started
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--deploy", "f"), ("--rollback", "f")])
+def test_without_credentials_it_says_so(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    no_credentials = {
+        **{name: "" for name in os.environ if name.startswith("AWS_")},
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "TMPDIR": str(tmp_path),
+    }
+    done = deploy_sh(*arguments, env=no_credentials)
+    assert done.returncode == 1
+    assert list(tmp_path.iterdir()) == []  # it leaves no files of its own behind
+    message = "the aws command has no access to an account: log in, or set AWS_PROFILE"
+    assert done.stderr.startswith(f"deploy.sh: {message}")
+
+
+def without(command: str, folder: Path) -> str:
+    """A PATH with everything that deploy.sh needs except that command."""
+    for name in ("bash", "git", "awk", "dirname", "basename", "mktemp", "rm", "cat", "env"):
+        if found := shutil.which(name):
+            (folder / name).symlink_to(found)
+    if command != "python3":
+        (folder / "python3").symlink_to(sys.executable)
+    return str(folder)
+
+
+def in_a_clone(
+    folder: Path, *arguments: str, path: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a copy of deploy.sh, which has no .venv beside it, with only what is in the path."""
+    shutil.copy(ROOT / "deploy.sh", folder)
+    return subprocess.run(
+        [str(folder / "deploy.sh"), *arguments],
+        env={"PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
+)
+def test_a_missing_command_is_named(command: str, message: str, tmp_path: Path) -> None:
+    (tools := tmp_path / "tools").mkdir()
+    done = in_a_clone(tmp_path, "--deploy", "f", path=without(command, tools))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deploy.sh: {message}")
+
+
+def script(path: Path, text: str) -> Path:
+    """A command of that name."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        # It runs deploy.sh's own check, as if its version were 3.10.
+        (
+            f"""exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2" """,
+            "Python 3.11 or later is needed: set PYTHON to one, such as PYTHON=python3.13",
+        ),
+        ('test "$2" != "import pip"', "old-python has no pip: install it"),
+    ],
+    ids=["3.10", "no pip"],
+)
+def test_a_python_that_cannot_build_the_package_is_refused(
+    behaviour: str, message: str, tmp_path: Path
+) -> None:
+    (tools := tmp_path / "tools").mkdir()
+    script(tools / "old-python", behaviour)
+    done = in_a_clone(tmp_path, path=without("aws", tools), PYTHON="old-python")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"deploy.sh: {message}")
+
+
+@pytest.mark.slow
+def test_the_package_is_built_as_asked_and_tested_and_uncommitted_changes_are_named(
+    tmp_path: Path,
+) -> None:
+    (tools := tmp_path / "tools").mkdir()
+    path = without("", tools)
+    script(tools / "make", 'echo "make $* with $XAPI_PACKAGE"')
+    (tmp_path / "deployment").mkdir()
+    (tmp_path / "deployment" / "package.py").write_text("import sys; print(*sys.argv[1:])")
+    done = in_a_clone(tmp_path, path=path)
+    output = "--output xapi-etl-processor.zip\n"
+    assert (done.returncode, done.stdout) == (0, f"--python 3.13 --arch x86_64 {output}")
+
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    done = in_a_clone(tmp_path, "--test", "--python", "3.12", "--arch", "arm64", path=path)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"--python 3.12 --arch arm64 {output}  includes uncommitted changes\n"
+        f"make --no-print-directory test with {tmp_path}/xapi-etl-processor.zip\n",
+    )
+
+
+def test_connecting_adds_two_notifications_and_nothing_else() -> None:
+    added = connected({}, "prod", QUEUE, "section/")
+    assert list(added) == ["QueueConfigurations"]
+    assert len({one["Id"] for one in added["QueueConfigurations"]}) == 2  # S3 demands it
+    endings = [".jsonl", ".jsonl.gz"]
+    for notification, ending in zip(added["QueueConfigurations"], endings, strict=True):
+        assert notification["QueueArn"] == QUEUE
+        assert notification["Events"] == ["s3:ObjectCreated:*"]
+        rules = notification["Filter"]["Key"]["FilterRules"]
+        assert rules == [rule("prefix", "section/"), rule("suffix", ending)]
+
+
+def test_other_notifications_stay_and_disconnecting_undoes_connecting() -> None:
+    before: dict[str, Any] = {
+        "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
+        "LambdaFunctionConfigurations": [notification("pictures", rule("Suffix", ".png"))],
+        "QueueConfigurations": [queue_notification("others", f"{QUEUE}-of-others", "other/")],
+        "EventBridgeConfiguration": {},
+    }
+    original = deepcopy(before)
+    once = connected(before, "prod", QUEUE, "section/")
+    assert before == original
+    assert {name: once[name] for name in once if name != "QueueConfigurations"} == {
+        name: original[name] for name in original if name != "QueueConfigurations"
+    }
+    assert once["QueueConfigurations"][0] == original["QueueConfigurations"][0]
+    assert connected(once, "prod", QUEUE, "section/") == once
+    assert disconnected(once, "prod") == original
+    assert disconnected(original, "prod") == original
+
+
+def test_each_stack_has_its_own_notifications() -> None:
+    both = connected(connected({}, "a", QUEUE, "a/"), "b", QUEUE, "b/")
+    assert len(both["QueueConfigurations"]) == 4
+    assert disconnected(both, "a") == connected({}, "b", QUEUE, "b/")
+
+
+def test_a_moved_prefix_replaces_the_old_one() -> None:
+    moved = connected(connected({}, "a", QUEUE, "old/"), "a", QUEUE, "new/")
+    assert moved == connected({}, "a", QUEUE, "new/")
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        (rule("Prefix", "section/"), rule("Suffix", ".jsonl")),
+        (rule("prefix", "section/"),),
+        (),
+    ],
+    ids=["the same objects", "the folder", "the whole bucket"],
+)
+def test_a_notification_that_names_the_stacks_queue_already_is_replaced(
+    rules: tuple[dict[str, str], ...],
+) -> None:
+    by_hand = queue_notification("made by hand", QUEUE, "")
+    by_hand["Events"] = ["s3:ObjectCreated:Put"]
+    by_hand["Filter"]["Key"]["FilterRules"] = list(rules)
+    others = {
+        "QueueConfigurations": [queue_notification("pictures", QUEUE, "pictures/")],
+        "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
+    }
+    before = deepcopy(others)
+    before["QueueConfigurations"].append(by_hand)
+    assert connected(before, "prod", QUEUE, "section/") == connected(
+        others, "prod", QUEUE, "section/"
+    )
+
+
+def test_a_notification_to_the_queue_of_another_stack_is_not_replaced() -> None:
+    other = queue_notification("x", QUEUE.replace("dev-", "prod-"), "section/")
+    with pytest.raises(Overlap, match="'x' covers the same objects"):
+        connected({"QueueConfigurations": [other]}, "dev", QUEUE, "section/")
+
+
+def test_disconnecting_leaves_a_notification_that_somebody_else_made() -> None:
+    by_hand = {"QueueConfigurations": [queue_notification("made by hand", QUEUE, "section/")]}
+    assert disconnected(by_hand, "prod") == by_hand
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        notification("x"),
+        notification("x", rule("prefix", "")),
+        notification("x", rule("prefix", "sec")),
+        notification("x", rule("Prefix", "section/7/")),
+        notification("x", rule("suffix", ".gz")),
+        notification("x", rule("suffix", "l"), event="s3:ObjectCreated:Put"),
+    ],
+)
+def test_a_notification_that_overlaps_is_named(other: dict[str, Any]) -> None:
+    with pytest.raises(Overlap, match="'x' covers the same objects"):
+        connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        notification("x", rule("prefix", "archive/")),
+        notification("x", rule("suffix", ".json")),
+        notification("x", event="s3:ObjectRemoved:Delete"),
+        notification("x", rule("prefix", "section/"), rule("suffix", ".csv")),
+    ],
+)
+def test_a_notification_for_other_objects_does_not_overlap(other: dict[str, Any]) -> None:
+    connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
+
+
+@pytest.fixture
+def change(tmp_path: Path) -> Change:
+    """Run deployment.notifications as deploy.sh does, with two equal readings."""
+
+    def change(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        (reading := tmp_path / "reading.json").write_text(text)
+        return merged(reading, reading, *arguments)
+
+    return change
+
+
+def merged(first: Path, again: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deployment.notifications", first, again, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_two_readings_that_differ_change_nothing(tmp_path: Path) -> None:
+    """One of them may be an answer that was cut off: others' notifications would be removed."""
+    (whole := tmp_path / "whole").write_text(
+        json.dumps({"TopicConfigurations": [notification("audit", rule("prefix", "logs/"))]})
+    )
+    (cut := tmp_path / "cut").write_text("")
+    for first, again in ((cut, whole), (whole, cut)):
+        done = merged(first, again, "connect", "prod", QUEUE, "section/")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "read twice, its notifications differ" in done.stderr
+    assert merged(whole, whole, "connect", "prod", QUEUE, "section/").returncode == 0
+
+
+def test_an_overlap_fails_and_prints_no_configuration(change: Change) -> None:
+    other = json.dumps({"TopicConfigurations": [notification("audit")]})
+    done = change(other, "connect", "prod", QUEUE, "section/")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("its notification 'audit' covers the same objects")
+
+
+@pytest.mark.parametrize("given", ["", "{}"])
+def test_nothing_is_printed_where_nothing_changes(given: str, change: Change) -> None:
+    assert change(given, "disconnect", "prod").stdout == ""
+    once = change(given, "connect", "prod", QUEUE, "section/").stdout
+    # S3 returns rule names capitalized, and lists in an order of its own.
+    returned = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
+    returned["QueueConfigurations"].reverse()
+    assert change(json.dumps(returned), "connect", "prod", QUEUE, "section/").stdout == ""

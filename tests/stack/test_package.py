@@ -1,0 +1,344 @@
+"""The deployment package: what is in it, and that it runs where only it can be imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from deployment import package as packaging
+from deployment.package import (
+    DEFAULT_PYTHON,
+    MAX_BYTES,
+    PYTHONS,
+    PackageError,
+    bill_of_materials,
+    build,
+    contents,
+)
+from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from tests.conftest import Ask, Bucket
+from tests.support.account import PYTHON, package_of
+from tests.support.packages import Packages
+from tests.support.samples import event_id, notification, sqs, video
+from xapi_etl_processor import __version__
+from xapi_etl_processor.base.config import Settings
+
+pytestmark = pytest.mark.slow
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+SOME = [*((python, "x86_64") for python in PYTHONS), (PYTHONS[-1], "arm64")]
+"""Packages that are built for tests. For arm64, the others would say no more."""
+
+ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}  # e_machine of the ELF specification
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(params=PYTHONS)
+def python(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def start(
+    packages: Packages, settings: Settings, aws_environment: dict[str, str], tmp_path: Path
+) -> Start:
+    """Start a package as Lambda does, configured for the test's bucket and database."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI_", "ENVIRONMENT"))
+    }
+
+    @contextmanager
+    def start(python: str, **more: Any) -> Iterator[LambdaRuntime]:
+        interpreter = packages.interpreter(python)
+        (scratch := tmp_path / "scratch").mkdir()
+        with LambdaRuntime(
+            more.pop("task", None) or packages.task(python),
+            packages.runtime(python),
+            scratch,
+            {**aws_environment, **variables, **more.pop("variables", {})},
+            interpreter=interpreter,
+            **more,
+        ) as runtime:
+            yield runtime
+
+    return start
+
+
+@pytest.mark.check("S16")
+@pytest.mark.parametrize(("python", "arch"), SOME)
+def test_every_binary_is_for_the_packages_python_and_architecture(
+    packages: Packages, python: str, arch: str
+) -> None:
+    with zipfile.ZipFile(packages.zip(python, arch)) as file:
+        binaries = [name for name in file.namelist() if name.endswith(".so")]
+        assert len(binaries) > 5
+        for name in binaries:
+            assert f".cpython-{python.replace('.', '')}-" in name or ".abi3." in name
+            head = file.read(name)[:20]
+            assert head[:4] == b"\x7fELF"
+            assert int.from_bytes(head[18:20], "little") == ELF_MACHINES[arch], name
+
+
+@pytest.mark.check("S16")
+def test_it_contains_only_what_runs_in_lambda(packages: Packages) -> None:
+    with zipfile.ZipFile(packages.zip(PYTHON)) as file:
+        names = file.namelist()
+    tops = {re.split(r"[/.]|-\d", name)[0] for name in names}
+    assert tops == {
+        *("aws_lambda_powertools", "clickhouse_cityhash", "clickhouse_driver", "index"),
+        *("jmespath", "lz4", "msgspec", "obstore", "pytz", "typing_extensions", "tzlocal"),
+        "xapi_etl_processor",
+    }
+    ours = {name for name in names if name.startswith("xapi_etl_processor/")}
+    assert "xapi_etl_processor/lambda_function.py" in ours
+    assert "xapi_etl_processor/storage/ledger.py" in ours
+    not_for_lambda = re.compile(
+        r"/(cli|__main__|migrations|reference|replication)\.py$|/views\.sql$"
+        r"|/(commands|report|rights|schema)/"
+    )
+    assert not [name for name in ours if not_for_lambda.search(name)]
+    unwanted = re.compile(r"__pycache__|(^|/)tests?/|\.env$|\.git|\.pem$|/bin/|RECORD$|\.pyc$")
+    assert not [name for name in names if unwanted.search(name)]
+    licences = [name for name in names if re.search(r"dist-info/.*LICEN[CS]E", name)]
+    assert len(licences) >= 8
+
+
+@pytest.mark.check("S16", "S17")
+def test_the_same_sources_give_the_same_bytes(
+    packages: Packages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(packaging._ROOT / "deployment" / "index.py")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    old = os.umask(0o077)
+    try:
+        build(tmp_path / "again.zip", PYTHON, "x86_64")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "again.zip").read_bytes() == packages.zip(PYTHON, "x86_64").read_bytes()
+
+
+def test_every_file_is_readable_by_all_and_has_the_earliest_time(packages: Packages) -> None:
+    with zipfile.ZipFile(packages.zip(PYTHON)) as file:
+        items = file.infolist()
+    assert {stat.S_IMODE(item.external_attr >> 16) for item in items} == {0o644}
+    assert {item.date_time for item in items} == {(1980, 1, 1, 0, 0, 0)}
+    assert {item.create_system for item in items} == {3}  # Unix
+    assert [item.filename for item in items] == sorted(item.filename for item in items)
+
+
+@pytest.mark.check("S16")
+@pytest.mark.parametrize(("python", "arch"), SOME)
+def test_it_is_small(packages: Packages, python: str, arch: str) -> None:
+    assert packages.zip(python, arch).stat().st_size <= MAX_BYTES == 12_000_000
+
+
+def test_a_package_that_is_too_large_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaging, "MAX_BYTES", 1_000_000)
+    # lz4 alone, to be quick.
+    lz4 = re.search(r"^lz4==.*?(?=^\w)", packaging._PINS.read_text(), re.M | re.S)
+    assert lz4
+    (tmp_path / "requirements.txt").write_text(lz4[0])
+    monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
+    (tmp_path / "old.zip").write_bytes(b"previous")
+    with pytest.raises(PackageError, match=r"(?s)more than 1,000,000.*lz4 4"):
+        build(tmp_path / "old.zip", PYTHON, "x86_64")
+    assert (tmp_path / "old.zip").read_bytes() == b"previous"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.zip", "requirements.txt"]
+
+
+@pytest.mark.check("S15")
+@pytest.mark.parametrize(
+    ("pattern", "forged", "error"),
+    [
+        (r"sha256:[0-9a-f]{64}", "sha256:" + "0" * 64, "DO NOT MATCH THE HASHES"),
+        (r" \\\n +--hash=\S+", "", "Hashes are required"),
+    ],
+    ids=["another hash", "no hash"],
+)
+def test_a_dependency_with_another_hash_or_none_is_refused(
+    pattern: str,
+    forged: str,
+    error: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pins = packaging._PINS.read_text()
+    (tmp_path / "requirements.txt").write_text(re.sub(pattern, forged, pins))
+    monkeypatch.setattr(packaging, "_ROOT", tmp_path)
+    monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
+    with pytest.raises(PackageError, match=r"could not install requirements.txt for Python"):
+        build(tmp_path / "x.zip", PYTHON, "x86_64")
+    assert error in capfd.readouterr().err
+    assert not (tmp_path / "x.zip").exists()
+
+
+def test_the_summary_lists_every_package_and_the_total(packages: Packages) -> None:
+    package = packages.zip(PYTHON)
+    lines = contents(package).splitlines()
+    assert f"{package.stat().st_size:,}" in lines[-1]
+    assert any(re.search(r" [\d,]+ +[\d,]+  clickhouse_driver 0\.2\.11$", line) for line in lines)
+    assert any(line.endswith("  xapi_etl_processor") for line in lines)
+
+
+def test_the_summary_adds_up_what_belongs_to_a_package(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
+        file.writestr("big/a.py", "x" * 2_000)
+        file.writestr("big/b.py", "x" * 1_000)
+        file.writestr("big-1.5.dist-info/RECORD", "x" * 10)
+        file.writestr("small.py", "x" * 100)
+    size = (tmp_path / "p.zip").stat().st_size
+    # Nothing is compressed; the zip has a directory besides.
+    assert [line.split() for line in contents(tmp_path / "p.zip").splitlines()[1:]] == [
+        ["3,010", "3,010", "big", "1.5"],
+        ["100", "100", "small"],
+        [f"{size:,}", "3,110", "total"],
+    ]
+
+
+def test_the_bill_of_materials_names_what_is_pinned_and_the_package_itself(
+    packages: Packages,
+) -> None:
+    package = packages.zip(PYTHON)
+    bill = json.loads(bill_of_materials(package))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["hashes"] == [
+        {"alg": "SHA-256", "content": hashlib.sha256(package.read_bytes()).hexdigest()}
+    ]
+    pins = set(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", packaging._PINS.read_text(), re.MULTILINE))
+    named = {(one["name"].lower().replace("_", "-"), one["version"]) for one in bill["components"]}
+    assert {name for name, _ in named} >= {"clickhouse-driver", "msgspec", "obstore"}
+    assert named <= pins
+    for one in bill["components"]:
+        assert one["purl"] == f"pkg:pypi/{one['name'].lower().replace('_', '-')}@{one['version']}"
+
+
+def test_the_command_line_builds_for_the_default_python_and_names_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "requirements.txt").write_text("# none, to be quick\n")
+    monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
+    built = tmp_path / "p.zip"
+    monkeypatch.setattr("sys.argv", ["package", "--output", str(built)])
+    assert packaging.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"p.zip for Python {DEFAULT_PYTHON} on x86_64"
+    assert lines[-2] == f"  sha256 {hashlib.sha256(built.read_bytes()).hexdigest()}"
+    assert lines[-1] == "  what is in it, as CycloneDX: p.cdx.json"
+    assert json.loads((tmp_path / "p.cdx.json").read_text())["components"] == []
+
+    monkeypatch.setattr("sys.argv", ["package", "--output", str(tmp_path / "nowhere" / "p.zip")])
+    assert packaging.main() == 1
+    assert capsys.readouterr().err.startswith("package: ")
+
+
+def test_the_package_has_the_versions_that_the_tests_ran_with() -> None:
+    def pins(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", path.read_text(), re.M))
+
+    ours = pins(packaging._ROOT / "requirements.txt")
+    shipped = pins(packaging._PINS)
+    shipped.pop("tzdata")  # for Windows only
+    assert {name: ours[name] for name in shipped} == shipped
+    assert "boto3" not in shipped
+
+
+def test_it_answers_a_health_check_and_loads_a_bundle(
+    python: str, start: Start, bucket: Bucket, ask: Ask
+) -> None:
+    bucket.put(KEY, video(1), video(2), b"bad")
+    with start(python) as runtime:
+        answer = runtime.invoke({"health_check": True})
+        assert (answer.failed, answer.payload["statusCode"]) == (False, 200), answer
+        assert f'"version": "{__version__}"' in answer.payload["body"]
+        answer = runtime.invoke(notification(bucket.name, KEY))
+        assert (answer.failed, answer.payload["statusCode"]) == (False, 200), answer
+        answer = runtime.invoke({"mode": "bulk", "section_id": 2001})
+        assert '"files_skipped": 1' in answer.payload["body"]
+    assert ask("SELECT event_id FROM video_events FINAL ORDER BY 1") == [
+        [event_id(1)],
+        [event_id(2)],
+    ]
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
+
+
+def test_failures_are_reported_to_lambda(python: str, start: Start, bucket: Bucket) -> None:
+    with start(python) as runtime:
+        answer = runtime.invoke(notification(bucket.name, "section/1/gone.jsonl"))
+        assert answer.failed
+        assert answer.payload["errorType"] == "EventFailed"
+        assert "does not exist" in answer.payload["errorMessage"]
+        answer = runtime.invoke(sqs(poison="no JSON"))
+        assert answer == ({"batchItemFailures": [{"itemIdentifier": "poison"}]}, False)
+
+
+@pytest.mark.parametrize("python", [PYTHON], indirect=True)
+def test_the_password_can_come_from_a_secret(python: str, start: Start, settings: Settings) -> None:
+    secret = boto3.client("secretsmanager").create_secret(
+        Name=f"clickhouse-{python}", SecretString=settings.clickhouse_password
+    )
+    variables = {"CLICKHOUSE_PASSWORD": "", "CLICKHOUSE_PASSWORD_SECRET_ARN": secret["ARN"]}
+    with start(python, variables=variables) as runtime:
+        answer = runtime.invoke({"health_check": True})
+    assert '"healthy": true' in answer.payload["body"]
+
+
+def task_with(tmp_path: Path, code: str) -> Path:
+    (task := tmp_path / "task").mkdir()
+    (tmp_path / "package.zip").write_bytes(package_of(code))
+    with zipfile.ZipFile(tmp_path / "package.zip") as file:
+        file.extractall(task)
+    return task
+
+
+def test_a_package_that_lacks_a_library_does_not_start(start: Start, tmp_path: Path) -> None:
+    task = task_with(tmp_path, "import rich\n")
+    with (
+        start(PYTHON, task=task) as runtime,
+        pytest.raises(RuntimeFailed, match="No module named 'rich'"),
+    ):
+        runtime.invoke({})
+
+
+def test_files_can_be_written_only_to_the_scratch_folder(start: Start, tmp_path: Path) -> None:
+    task = task_with(
+        tmp_path,
+        "import os, tempfile\n"
+        "def handler(event, context):\n"
+        "    tempfile.NamedTemporaryFile().close()\n"
+        "    open(os.path.join(os.environ['LAMBDA_TASK_ROOT'], 'written'), 'w')\n",
+    )
+    with start(PYTHON, task=task) as runtime:
+        answer = runtime.invoke({})
+    assert answer.failed
+    assert answer.payload["errorMessage"].startswith("[Errno 30] Read-only file system")
+
+
+def test_a_function_that_exits_or_times_out_has_failed(start: Start, tmp_path: Path) -> None:
+    task = task_with(
+        tmp_path,
+        "import os, time\n"
+        "def handler(event, context):\n"
+        "    os._exit(1) if event == 'end' else time.sleep(60)\n",
+    )
+    with start(PYTHON, task=task, timeout_seconds=1) as runtime:
+        assert runtime.invoke("end").payload["errorType"] == "Runtime.ExitError"
+    (tmp_path / "scratch").rename(tmp_path / "before")
+    with start(PYTHON, task=task, timeout_seconds=1) as runtime:
+        assert runtime.invoke("wait").payload["errorType"] == "Sandbox.Timedout"

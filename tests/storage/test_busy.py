@@ -1,0 +1,348 @@
+"""A ClickHouse that is up and has too much to do: loading waits, then comes back later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.clocks import Clock
+from tests.support.reader import IDS, ids
+from tests.support.samples import notification, video
+from tests.support.simulated_queue import HOUR, MINUTE, simulated_queue
+from xapi_etl_processor import clickhouse_client, common
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import (
+    ClickHouseBusy,
+    ClickHouseUnavailable,
+    EventFailed,
+    NothingDone,
+)
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import BUSY_SECONDS, LONGEST_PAUSE_SECONDS, ClickHouse
+from xapi_etl_processor.queues.sqs import pause_seconds
+
+ROWS: dict[str, list[Any]] = {"source_file": ["a"], "source_line": [1], "line": ["text"]}
+
+
+def key(number: int) -> str:
+    return f"section/1/video/2024-01-01T12-00-{number:02}Z_{number}.jsonl"
+
+
+@pytest.fixture
+def too_many_parts(bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask) -> None:
+    """A table whose month has as many parts as it may, and whose merges do not go on."""
+    ask("SYSTEM STOP MERGES video_events")
+    ask("ALTER TABLE video_events MODIFY SETTING parts_to_throw_insert = 2")
+    for number in range(2):
+        invoke({"bucket": bucket.name, "key": bucket.put(key(number), video(number))})
+
+
+def merged(ask: Ask) -> None:
+    """What merges do when they go on."""
+    ask("SYSTEM START MERGES video_events")
+    ask("OPTIMIZE TABLE video_events FINAL")
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[ClickHouse]:
+    made = ClickHouse(settings)
+    yield made
+    made.disconnect()
+
+
+def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """Call this instead of waiting between two attempts."""
+    patch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", sleep)
+
+
+def refusing(server: ClickHouseServer, code: int, text: str, at: str = "insert") -> list[str]:
+    """Let the server refuse with an error; gives the list of what it refused."""
+    seen: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        if point == at and not sql.startswith("SELECT 1"):
+            seen.append(sql)
+            raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
+
+    server.hook = refuse
+    return seen
+
+
+@pytest.mark.fault(34, caught_by="waits within the time left, longer each time, and at random")
+def test_an_insert_waits_until_merges_have_caught_up(
+    bucket: Bucket,
+    too_many_parts: None,
+    invoke: Invoke,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, pauses = Clock(), []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.now += seconds
+        if len(pauses) == 7:
+            merged(ask)
+
+    sleeping(monkeypatch, sleep)
+    answer = invoke(notification(bucket.name, bucket.put(key(7), video(7))), 300, clock)
+    assert answer["files_processed"] == 1
+    assert ask(IDS) == [*ids(range(2)), *ids(range(7, 8))]
+    # Each is at most twice the one before, and at least half of its own longest.
+    longest = [1, 2, 4, 8, 16, 30, 30]
+    assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
+
+
+@pytest.mark.fault(34, caught_by="the wait ends before the invocation; the message comes later")
+def test_when_time_runs_out_the_event_fails_for_that_reason_and_no_object_is_at_fault(
+    bucket: Bucket,
+    too_many_parts: None,
+    invoke: Invoke,
+    ask: Ask,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    sleeping(monkeypatch, lambda seconds: setattr(clock, "now", clock.now + seconds))
+    event = notification(bucket.name, bucket.put(key(7), video(7)))
+    with pytest.raises(EventFailed, match="TOO_MANY_PARTS: .*Too many parts .*merges lag behind"):
+        invoke(event, 300, clock)
+    assert 240 < clock.now < 300
+    merged(ask)
+    assert invoke(event, 300, clock)["files_processed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34, caught_by="a longer pause of the queue; only poison is a dead letter")
+def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead_letter(
+    bucket: Bucket,
+    too_many_parts: None,
+    settings: Settings,
+    ask: Ask,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 5)
+    queue = simulated_queue(settings, monkeypatch)
+    queue.send(notification(bucket.name, bucket.put(key(7), video(7))))
+    queue.run_until(2 * HOUR)
+    between = [b - a for a, b in pairwise(queue.deliveries)]
+    assert len(between) >= 7
+    assert all(10 * MINUTE - 1 <= pause <= 15 * MINUTE + 1 for pause in between)
+    assert max(between) - min(between) > 5
+    assert queue.dead_letters() == []
+    merged(ask)
+    queue.run_until(2 * HOUR + 15 * MINUTE)
+    assert queue.is_empty
+    assert ask(IDS) == [*ids(range(2)), *ids(range(7, 8))]
+
+
+def test_a_busy_clickhouse_gets_a_longer_and_random_pause_whatever_the_number_of_deliveries() -> (
+    None
+):
+    seconds = {pause_seconds(receives, busy=True) for receives in (1, 5, 100) for _ in range(100)}
+    assert 600 <= min(seconds) < 650
+    assert 850 < max(seconds) <= 900
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_stream")
+def test_bulk_waits_then_stops_with_a_token_that_continues_where_nothing_is_stored_yet(
+    bucket: Bucket,
+    settings: Settings,
+    ask: Ask,
+    pauses: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BATCH_ROWS", "1")
+    ask("SYSTEM STOP MERGES video_events")
+    ask("ALTER TABLE video_events MODIFY SETTING parts_to_throw_insert = 2")
+    bucket.put_each(*map(key, range(5)))
+    assert main(["bulk"]) == 1
+    stopped = json.loads(capsys.readouterr().out)
+    assert (stopped["files_processed"], stopped["files_failed"]) == (1, 0)
+    assert (stopped["success"], stopped["complete"]) == (False, False)
+    assert stopped["stop_reason"] == "busy"
+    [failure] = stopped["failures"]
+    # The row of the second object is stored, and its ledger row waits for the third's.
+    assert failure["key"] == key(1)
+    assert failure["error"].endswith("; continue in some minutes, with the continuation token")
+    assert BUSY_SECONDS <= sum(pauses) < BUSY_SECONDS + LONGEST_PAUSE_SECONDS
+    merged(ask)
+    ask("ALTER TABLE video_events RESET SETTING parts_to_throw_insert")
+    assert main(["bulk", "--token", stopped["continuation_token"]]) == 0
+    rest = json.loads(capsys.readouterr().out)
+    assert (rest["files_processed"], rest["complete"]) == (4, True)
+    assert ask(IDS) == ids(range(5))
+
+
+@pytest.mark.slow
+def test_bulk_that_could_store_nothing_says_to_send_the_request_again(
+    bucket: Bucket, too_many_parts: None, invoke: Invoke, pauses: list[float], ask: Ask
+) -> None:
+    ask("TRUNCATE TABLE processed_files")
+    with pytest.raises(NothingDone, match="Too many parts.*send the same request again in some"):
+        invoke({"mode": "bulk"}, 900)
+
+
+@pytest.mark.fault(34, caught_by="the ledger is asked again while the server has no room")
+def test_a_ledger_that_cannot_be_asked_for_want_of_room_is_asked_again(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+) -> None:
+    times = 0
+
+    def hook(point: str, sql: str) -> None:
+        nonlocal times
+        if point == "query" and sql.startswith("SELECT DISTINCT bucket") and times < 6:
+            times += 1
+            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+
+    clickhouse.hook = hook
+    answer = invoke({"bucket": bucket.name, "key": bucket.put(key(1), video(1))})
+    assert answer["files_processed"] == 1
+    assert len(pauses) == 6
+
+
+def test_rows_read_before_the_ledger_was_busy_are_stored(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
+    bucket.put_each(*map(key, range(4)))
+    asked = 0
+
+    def hook(point: str, sql: str) -> None:
+        nonlocal asked
+        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
+            asked += 1
+            if asked > 1:
+                raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+
+    clickhouse.hook = hook
+    answer = invoke({"mode": "bulk"}, 900)
+    assert (answer["files_processed"], answer["files_failed"]) == (2, 0)
+    assert answer["continuation_token"]
+    assert ask(IDS) == ids(range(2))
+
+
+@pytest.mark.fault(34, 36, caught_by="one table of error codes")
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (202, "Too many simultaneous queries. Maximum: 100"),
+        (241, "(total) memory limit exceeded: would use 7.00 GiB"),
+        (241, "Memory limit (total) exceeded: would use 7.00 GiB"),
+        (241, "User memory limit exceeded: would use 7.00 GiB"),
+        (252, "Too many parts (3000). Merges are processing significantly slower than inserts"),
+        (252, "Too many inactive parts (100000) in table"),
+        (439, "Cannot schedule a task: no free thread"),
+        (745, "CPU is overloaded"),
+    ],
+)
+def test_an_insert_waits_for_a_server_that_has_too_much_to_do(
+    client: ClickHouse,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    text: str,
+) -> None:
+    monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 20)
+    seen = refusing(clickhouse, code, text)
+    with pytest.raises(ClickHouseBusy, match=f"code {code}"):
+        client.insert("rejected_statements", ROWS)
+    assert len(seen) == len(pauses) + 1
+    assert 20 <= sum(pauses) < 50
+
+
+@pytest.mark.parametrize(
+    "text", ["Query memory limit exceeded: would use 1 GiB", "Memory limit (for query) exceeded"]
+)
+def test_a_query_that_needs_too_much_memory_by_itself_is_not_waited_for(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float], text: str
+) -> None:
+    """Version 26 says the first, and version 22 the second."""
+    refusing(clickhouse, 241, text)
+    with pytest.raises(ClickHouseUnavailable, match="lower BATCH_ROWS") as caught:
+        client.insert("rejected_statements", ROWS)
+    assert not isinstance(caught.value, ClickHouseBusy)
+    assert len(pauses) == 3
+
+
+def test_the_engine_names_the_query_when_its_own_memory_is_not_enough(client: ClickHouse) -> None:
+    with pytest.raises(ClickHouseUnavailable, match="lower BATCH_ROWS"):
+        client.query(
+            "SELECT groupArray(number) FROM numbers(3000000) SETTINGS max_memory_usage = 1000000",
+            deadline=FOREVER.within(6),
+        )
+
+
+def test_a_person_who_asks_is_told_after_a_few_seconds(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    """Only loading waits for minutes."""
+    refusing(clickhouse, 202, "Too many simultaneous queries", at="query")
+    with pytest.raises(ClickHouseBusy):
+        client.query("SELECT 2")
+    assert len(pauses) == 3
+
+
+def test_other_failures_are_counted_by_themselves(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float], ask: Ask
+) -> None:
+    """A connection that is lost after a long wait is tried as often as any other."""
+    failures = [252] * 6 + [210] * 3
+
+    def hook(point: str, sql: str) -> None:
+        if point == "insert" and failures:
+            code = failures.pop(0)
+            raise RuntimeError(f"Code: {code}. DB::Exception: no")
+
+    clickhouse.hook = hook
+    client.insert("rejected_statements", ROWS)
+    assert ask("SELECT count() FROM rejected_statements") == [[1]]
+
+
+def test_a_month_with_too_many_parts_keeps_other_months_waiting_too(
+    bucket: Bucket, too_many_parts: None, settings: Settings, pauses: list[float]
+) -> None:
+    """ClickHouse takes the fullest partition of the table: events wait for a backfill's month."""
+    client = ClickHouse(settings)
+    with pytest.raises(ClickHouseBusy):
+        client.insert("video_events", {"timestamp": [datetime(2031, 5, 1, tzinfo=UTC)]})
+    client.disconnect()
+
+
+@pytest.mark.fault(34, 74, caught_by="the question between two attempts is as patient as they are")
+def test_a_server_that_is_too_busy_for_every_query_is_waited_for_all_the_same(
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    """Code 202 refuses inserts and the look at the list of forgotten learners alike."""
+    refused: list[str] = []
+
+    def busy(point: str, sql: str) -> None:
+        insert = point == "insert" and ".video_events " in sql
+        if (insert or (refused and point == "query")) and len(refused) < 12:
+            refused.append(sql)
+            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+
+    clickhouse.hook = busy
+    answer = invoke({"bucket": bucket.name, "key": bucket.put(key(1), video(1))}, seconds_left=900)
+    assert (answer["success"], len(refused)) == (True, 12)
+    assert ask(IDS) == ids(range(1, 2))

@@ -1,0 +1,492 @@
+"""The client says what failed and where, retries what can succeed, and works on after an error."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import boto3
+import pytest
+from clickhouse_driver import Client
+
+from docs.reference import errors_table
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, USER, Ask
+from xapi_etl_processor import clickhouse_client
+from xapi_etl_processor.base import secrets
+from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import (
+    ClickHouseDenied,
+    ClickHouseError,
+    ClickHouseRefused,
+    ClickHouseUnavailable,
+    ClickHouseWaking,
+    ConfigurationError,
+    OutcomeUnknown,
+)
+from xapi_etl_processor.clickhouse_client import ClickHouse
+
+ROWS: dict[str, list[Any]] = {
+    "source_file": ["a", "b"],
+    "source_etag": ["e", "e"],
+    "source_line": [1, 2],
+    "reason": ["r", "r"],
+    "line": [b"\xff\x00", "text"],
+}
+
+
+def drop_insert(point: str, _: str) -> None:
+    """A hook that cuts the connection when an insert has arrived in full but is not yet stored."""
+    if point == "insert":
+        raise ConnectionAbortedError
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[ClickHouse]:
+    made = ClickHouse(settings)
+    yield made
+    made.disconnect()
+
+
+def test_bytes_that_are_not_text_are_stored_unchanged(client: ClickHouse, ask: Ask) -> None:
+    client.insert("rejected_statements", ROWS)
+    assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
+
+
+@pytest.mark.fault(31, caught_by="a new connection after every error")
+def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
+    client: ClickHouse, ask: Ask, pauses: list[float]
+) -> None:
+    with pytest.raises(ClickHouseRefused, match=r"insert into nope was refused.*migrate"):
+        client.insert("nope", ROWS)
+    with pytest.raises(ClickHouseRefused, match=r"No such column extra.*migrate"):
+        client.insert("rejected_statements", ROWS | {"extra": [1, 2]})
+    with pytest.raises(ClickHouseRefused, match="insert into rejected_statements failed"):
+        client.insert("rejected_statements", ROWS | {"source_line": [1, 2**32]})
+    assert pauses == []
+    client.insert("rejected_statements", ROWS)
+    assert ask("SELECT count() FROM rejected_statements") == [[2]]
+
+
+@pytest.mark.fault(29, caught_by="check before anything is sent")
+def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
+    with pytest.raises((ClickHouseRefused, ValueError)):
+        client.insert("rejected_statements", ROWS | {"reason": ["only one"]})
+    assert ask("SELECT count() FROM rejected_statements") == [[0]]
+
+
+def test_an_invalid_query_is_refused_and_the_next_valid_one_works(client: ClickHouse) -> None:
+    with pytest.raises(ClickHouseRefused, match="query was refused.*nope") as caught:
+        client.query("SELECT nope")
+    assert "Stack trace" not in str(caught.value)
+    assert client.query("SELECT 1") == [(1,)]
+
+
+def test_a_setting_that_the_server_does_not_know_is_an_error(
+    client: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Client.execute
+
+    def misspelled(self: Any, *args: Any, **kwargs: Any) -> Any:
+        kwargs["settings"] = {"insert_deduplication_tokn": "x"}
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Client, "execute", misspelled)
+    with pytest.raises(ClickHouseRefused, match="insert_deduplication_tokn"):
+        client.insert("rejected_statements", ROWS)
+
+
+@pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "tries"),
+    [
+        (252, "Too many partitions for single INSERT block", ClickHouseRefused, 1),
+        (242, "Table is in readonly mode", ClickHouseUnavailable, 4),
+        (319, "Unknown status of insert", OutcomeUnknown, 4),
+        (159, "Timeout exceeded", OutcomeUnknown, 4),
+        (499, "Message: Please reduce your request rate", OutcomeUnknown, 4),
+        (9999, "a code that ClickHouse adds tomorrow", OutcomeUnknown, 4),
+        (60, "Table does not exist", ClickHouseRefused, 1),
+        (497, "Not enough privileges", ClickHouseDenied, 1),
+    ],
+)
+def test_the_servers_error_code_decides_whether_to_retry(
+    client: ClickHouse,
+    clickhouse: ClickHouseServer,
+    pauses: list[float],
+    code: int,
+    text: str,
+    kind: type[Exception],
+    tries: int,
+) -> None:
+    seen: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        if point == "insert":
+            seen.append(sql)
+            raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
+
+    clickhouse.hook = refuse
+    # Only the texts of these codes are passed on: others may quote a value of a statement.
+    said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
+    with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
+        client.insert("rejected_statements", ROWS)
+    assert type(caught.value) is kind
+    assert len(seen) == tries
+    assert len(pauses) == tries - 1
+
+
+@pytest.mark.slow
+@pytest.mark.check("S10")
+def test_only_texts_that_can_quote_no_value_are_passed_on(
+    client: ClickHouse, clickhouse: ClickHouseServer
+) -> None:
+    """Those that name tables, columns, rights and counts."""
+    shown = set()
+    for code in (*CODES, 252, 4711):
+
+        def refuse(point: str, _: str, code: int = code) -> None:
+            if point == "insert":
+                raise RuntimeError(f"Code: {code}. DB::Exception: a viewer's name")
+
+        clickhouse.hook = refuse
+        with pytest.raises(ClickHouseError, match=f"code {code}") as caught:
+            client.insert("rejected_statements", ROWS, deadline=FOREVER.within(4))
+        if "a viewer's name" in str(caught.value):
+            shown.add(code)
+    assert shown == {16, 47, 60, 81, 115, 242, 252, 285, 497}
+
+
+@pytest.mark.fault(36, 37, 78, caught_by="one table of error codes")
+def test_every_known_error_code_has_the_right_verdict() -> None:
+    # From ClickHouse's ErrorCodes.cpp: temporary errors, unknown outcomes, permanent errors.
+    busy = {202, 241, 439, 745}
+    retry = {203, 225, 242, 243, 285, 286}
+    uncertain = {75, 159, 209, 210, 236, 244, 319, 394, 425, 499, 999}
+    fatal = {16, 36, 46, 47, 50, 53, 60, 62, 81, 115, 164, 192, 193, 194, 469, 497, 516}
+    expected = dict.fromkeys(busy, "busy") | dict.fromkeys(retry, "retry")
+    expected |= dict.fromkeys(uncertain, "uncertain")
+    expected |= dict.fromkeys(fatal, "fatal")
+    assert {code: found.verdict for code, found in CODES.items()} == expected
+    # Unknown, so it may be any of them; a repeat with the same token is safe.
+    assert meaning(4711, "no such code yet").verdict == "uncertain"
+
+
+def test_the_table_of_error_codes_is_sorted_by_number() -> None:
+    codes = [int(found) for found in re.findall(r"^\| (\d+)", errors_table(), re.MULTILINE)]
+    assert len(codes) == len(CODES) + 3
+    assert codes == sorted(codes)
+
+
+@pytest.mark.fault(34, caught_by="backoff with jitter")
+def test_pauses_between_retries_grow_and_are_random(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    clickhouse.hook = drop_insert
+    for _ in range(2):
+        with pytest.raises(OutcomeUnknown, match="doing it again is safe"):
+            client.insert("rejected_statements", ROWS)
+    assert [0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
+    assert pauses[:3] != pauses[3:]
+
+
+@pytest.mark.fault(12, caught_by="deadline")
+def test_no_attempt_begins_that_the_deadline_would_cut_short(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    clickhouse.hook = drop_insert
+    with pytest.raises(OutcomeUnknown):
+        client.insert("rejected_statements", ROWS, deadline=FOREVER.within(1))
+    assert pauses == []
+
+
+def test_a_lost_connection_is_replaced_at_the_next_query(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    assert client.query("SELECT 1") == [(1,)]
+    for session in list(clickhouse.sessions):
+        session.shutdown(socket.SHUT_RDWR)
+    assert client.query("SELECT 2") == [(2,)]
+    assert pauses == []
+
+
+@pytest.mark.slow
+@pytest.mark.fault(32, caught_by="limit for the greeting")
+def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
+    settings: Settings, pauses: list[float]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        quiet = replace(settings, clickhouse_port=port, clickhouse_wake_seconds=1)
+        started = time.monotonic()
+        with pytest.raises(ClickHouseWaking, match="is waking"):
+            ClickHouse(quiet).query("SELECT 1")
+        # A query's answer may take a minute.
+        assert time.monotonic() - started < 10
+    assert len(pauses) == clickhouse_client.ATTEMPTS - 1
+
+
+@pytest.mark.fault(32, caught_by="deadline")
+def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
+    settings: Settings,
+) -> None:
+    """So nothing was sent, and the outcome is not unknown."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        with pytest.raises(ClickHouseWaking):
+            ClickHouse(quiet).insert("t", {}, deadline=FOREVER.within(0.5))
+
+
+@pytest.mark.check("S4")
+def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
+    with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
+        ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
+    assert "other-4711" not in str(caught.value)
+    assert PASSWORD not in repr(settings)
+
+
+@pytest.mark.slow
+@pytest.mark.check("S4")
+@pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
+def test_the_password_comes_from_a_secret(
+    settings: Settings, aws_environment: dict[str, str], secret: str
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=secret
+    )["ARN"]
+    from_secret = ClickHouse(
+        replace(settings, clickhouse_password="wrong", clickhouse_password_secret_arn=arn)
+    )
+    assert from_secret.query("SELECT 1") == [(1,)]
+    from_secret.disconnect()
+
+
+def test_a_secret_that_cannot_be_used_is_named(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    missing = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
+    with pytest.raises(ConfigurationError, match=missing):
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=missing)).query("SELECT 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user": "x"}',
+        '{"password": null}',
+        '{"password": {"a": "b"}}',
+        '{"password": ' + "[" * 9000,
+    ],
+)
+def test_a_secret_that_holds_no_password_is_named_and_not_shown(
+    settings: Settings, aws_environment: dict[str, str], text: str
+) -> None:
+    without = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=text
+    )["ARN"]
+    with pytest.raises(ConfigurationError, match="is JSON without a `password` string") as caught:
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
+    assert text not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_secret_without_a_region_is_named(
+    settings: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
+    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
+        ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
+def test_a_rotated_secret_is_read_again_by_a_warm_container(
+    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
+) -> None:
+    secrets_manager = boto3.client("secretsmanager")
+    name = f"password-{time.monotonic_ns()}"
+    arn = secrets_manager.create_secret(Name=name, SecretString=PASSWORD)["ARN"]
+    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    assert warm.query("SELECT 1") == [(1,)]
+    login = clickhouse.login
+    try:
+        clickhouse.login = (login[0], "rotated-1")
+        secrets_manager.put_secret_value(SecretId=arn, SecretString="rotated-1")
+        warm.disconnect()
+        assert warm.query("SELECT 2") == [(2,)]
+        clickhouse.login = (login[0], "rotated-2")
+        warm.disconnect()
+        with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
+            warm.query("SELECT 3")
+    finally:
+        clickhouse.login = login
+        warm.disconnect()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
+@pytest.mark.parametrize("code", [192, 193, 194, 516])
+def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
+    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer, code: int
+) -> None:
+    """Which code a server gives depends on its version and on the kind of password."""
+    name = f"password-{time.monotonic_ns()}"
+    arn = boto3.client("secretsmanager").create_secret(Name=name, SecretString=PASSWORD)["ARN"]
+    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    assert warm.query("SELECT 1") == [(1,)]
+    refused = iter([f"Code: {code}. DB::Exception: {USER}: login refused"])
+
+    def refuse_once(point: str, _: str) -> None:
+        for text in refused:
+            raise RuntimeError(text)
+
+    clickhouse.hook = refuse_once
+    assert warm.query("SELECT 2") == [(2,)]
+    warm.disconnect()
+
+
+@pytest.mark.fault(63, caught_by="one re-read of the secret")
+@pytest.mark.parametrize("code", [192, 193, 194, 516])
+def test_a_refused_login_is_not_tried_again_without_a_secret(
+    client: ClickHouse, clickhouse: ClickHouseServer, code: int, pauses: list[float]
+) -> None:
+    tried: list[str] = []
+
+    def refuse(point: str, sql: str) -> None:
+        tried.append(sql)
+        raise RuntimeError(f"Code: {code}. DB::Exception: {USER}: login refused")
+
+    clickhouse.hook = refuse
+    with pytest.raises(ClickHouseRefused, match=f"code {code} "):
+        client.query("SELECT 1")
+    assert (tried, pauses) == (["SELECT 1"], [])
+
+
+@pytest.mark.slow
+def test_a_secret_is_read_once_until_a_login_is_refused(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    secrets_manager = boto3.client("secretsmanager")
+    name = f"password-{time.monotonic_ns()}"
+    arn = secrets_manager.create_secret(Name=name, SecretString="first")["ARN"]
+    with_secret = replace(settings, clickhouse_password_secret_arn=arn)
+    assert secrets.password(with_secret) == "first"
+    secrets_manager.put_secret_value(SecretId=arn, SecretString="second")
+    assert secrets.password(with_secret) == "first"
+    secrets.forget_password(with_secret)
+    assert secrets.password(with_secret) == "second"
+
+
+@pytest.mark.slow
+def test_a_password_in_a_secret_keeps_its_blanks(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    for text in (" p ", '  {"password": " p "}'):
+        arn = boto3.client("secretsmanager").create_secret(
+            Name=f"password-{time.monotonic_ns()}", SecretString=text
+        )["ARN"]
+        assert secrets.password(replace(settings, clickhouse_password_secret_arn=arn)) == " p "
+
+
+@pytest.mark.slow
+def test_a_binary_secret_is_named_and_not_shown(
+    settings: Settings, aws_environment: dict[str, str]
+) -> None:
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretBinary=b"s3cret"
+    )["ARN"]
+    with pytest.raises(ConfigurationError, match=f"{arn} holds binary data") as caught:
+        secrets.password(replace(settings, clickhouse_password_secret_arn=arn))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
+    client: ClickHouse,
+    clickhouse: ClickHouseServer,
+    ask: Ask,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connecting has a limit of its own, which must not be left on the socket."""
+    monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.3)
+    sent: list[str] = []
+
+    def answer_slowly(point: str, sql: str) -> None:
+        if point == "insert":
+            sent.append(sql)
+            threading.Event().wait(0.5)
+
+    clickhouse.hook = answer_slowly
+    for _ in ("a new connection", "a connection that was pinged"):
+        client.insert("rejected_statements", ROWS)
+    assert len(sent) == 2
+    assert ask("SELECT count() FROM rejected_statements FINAL") == [[2]]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(26, caught_by="deadline")
+def test_waiting_for_a_reply_ends_by_the_deadline(
+    client: ClickHouse, clickhouse: ClickHouseServer
+) -> None:
+    answered = threading.Event()
+
+    def withhold(point: str, _: str) -> None:
+        if point == "insert":
+            answered.wait(20)
+
+    clickhouse.hook = withhold
+    started = time.monotonic()
+    with pytest.raises(OutcomeUnknown):
+        client.insert("rejected_statements", ROWS, deadline=FOREVER.within(3))
+    answered.set()
+    assert time.monotonic() - started < 3
+
+
+def test_a_dropped_connection_is_closed(client: ClickHouse, clickhouse: ClickHouseServer) -> None:
+    before = set(clickhouse.sessions)
+    client.query("SELECT 1")
+    assert len(clickhouse.sessions - before) == 1
+    client.disconnect()
+    end = time.monotonic() + 10
+    while clickhouse.sessions - before:
+        assert time.monotonic() < end
+        time.sleep(0.01)  # Polls a condition, up to a limit.
+
+
+def test_an_insert_is_one_block_however_many_rows_it_has(
+    client: ClickHouse, clickhouse: ClickHouseServer
+) -> None:
+    """The driver's own limit for a block is 1,048,576 rows."""
+    blocks: list[str] = []
+    clickhouse.hook = lambda point, _: blocks.append(point) if point == "block" else None
+    client.insert("rejected_statements", {"source_line": [1] * 1_100_000})
+    assert blocks == ["block"]
+
+
+@pytest.mark.slow
+def test_importing_the_driver_builds_no_table_of_dates() -> None:
+    code = (
+        "from xapi_etl_processor import clickhouse_client\n"
+        "from clickhouse_driver.columns.datecolumn import DateColumn\n"
+        "print(len(DateColumn.date_lut))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"0\n"
+
+
+def test_dates_can_still_be_read_and_written(client: ClickHouse) -> None:
+    ((day,),) = client.query("SELECT toDate(%(day)s)", {"day": date(2024, 2, 29)})
+    assert day == date(2024, 2, 29)

@@ -1,0 +1,118 @@
+"""Stored rows are removed and rewritten, and the call returns when that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.samples import video
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.storage.mutations import remove, rewrite
+
+KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
+IS_USER = "user_id = %(user)s"
+
+
+@pytest.fixture
+def stored(settings: Settings, bucket: Bucket, invoke: Invoke) -> Iterator[ClickHouse]:
+    """The viewers viewer-1, viewer-2 and viewer-3 have one statement each."""
+    invoke({"bucket": bucket.name, "key": bucket.put(KEY, video(1), video(2), video(3))})
+    clickhouse = ClickHouse(settings)
+    yield clickhouse
+    clickhouse.disconnect()
+
+
+def users(ask: Ask) -> list[str]:
+    return [user for (user,) in ask("SELECT user_id FROM video_events ORDER BY user_id")]
+
+
+def test_removed_rows_are_gone_when_the_call_returns(stored: ClickHouse, ask: Ask) -> None:
+    assert remove(stored, "video_events", IS_USER, {"user": "viewer-2"}) == 1
+    assert users(ask) == ["viewer-1", "viewer-3"]
+
+
+def test_if_there_is_nothing_to_remove_the_table_stays_as_it_is(
+    stored: ClickHouse, ask: Ask
+) -> None:
+    assert remove(stored, "video_events", IS_USER, {"user": "viewer-4"}) == 0
+    assert ask("SELECT count() FROM system.mutations WHERE database = currentDatabase()") == [[0]]
+
+
+def test_rewritten_rows_have_the_new_value_when_the_call_returns(
+    stored: ClickHouse, ask: Ask
+) -> None:
+    names = {"old": "viewer-1", "new": r"it's \new"}
+    rewrite(stored, "video_events", "user_id = %(new)s", "user_id = %(old)s", names)
+    assert users(ask) == [r"it's \new", "viewer-2", "viewer-3"]
+
+
+def test_a_change_that_the_server_cannot_make_is_named_without_the_value(
+    stored: ClickHouse, ask: Ask
+) -> None:
+    with pytest.raises(ClickHouseRefused, match=r"CANNOT_PARSE|KILL MUTATION") as failure:
+        rewrite(stored, "video_events", "video_time = toFloat64(user_id)", "1", {})
+    assert "viewer" not in str(failure.value)
+
+
+def test_without_the_right_nothing_is_removed(
+    stored: ClickHouse, ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    def refuse(_: str, sql: str) -> None:
+        if sql.startswith("ALTER"):
+            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
+
+    clickhouse.hook = refuse
+    with pytest.raises(ClickHouseRefused, match="grant the rights"):
+        remove(stored, "video_events", IS_USER, {"user": "viewer-2"})
+    assert len(users(ask)) == 3
+
+
+def test_what_is_not_done_by_the_deadline_is_said(stored: ClickHouse, ask: Ask) -> None:
+    ask("SYSTEM STOP MERGES video_events")
+    try:
+        with pytest.raises(ClickHouseUnavailable, match="not all changed yet"):
+            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(4))
+    finally:
+        ask("SYSTEM START MERGES video_events")
+
+
+def test_on_a_cluster_every_replica_must_list_the_change_before_it_counts_as_done(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica learns of it from Keeper, a moment after the other has accepted it. No two current
+    servers with Keeper run here, so that their answers are made up.
+    """
+    # What the two replicas list: before, then three times after the change was accepted.
+    looks = [
+        [("a", "0000000006"), ("b", "0000000006")],
+        [("a", "0000000006"), ("b", "0000000006")],
+        [("a", "0000000007"), ("b", "0000000006")],
+        [("a", "0000000007"), ("b", "0000000007")],
+        [("a", "0000000007"), ("b", "0000000007")],
+    ]
+    unfinished = [[], [("",)], [("",)], []]
+    asked: list[str] = []
+
+    def query(_: ClickHouse, sql: str, *__: object) -> list[tuple[object, ...]]:
+        asked.append(sql)
+        if "system.replicas" in sql:
+            return [(2,)]
+        if "hostName()" in sql:
+            return list(looks.pop(0))
+        return list(unfinished.pop(0)) if "latest_fail_reason" in sql else [(1,)]
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    monkeypatch.setattr(ClickHouse, "alter", lambda *_: asked.append("ALTER"))
+    monkeypatch.setattr("xapi_etl_processor.storage.mutations.time.sleep", lambda _: None)
+    clickhouse = ClickHouse(replace(settings, clickhouse_cluster="pair"))
+    assert remove(clickhouse, "video_events", IS_USER, {"user": "viewer-2"}) == 1
+    assert (looks, unfinished) == ([], [])
+    assert asked.index("ALTER") > next(n for n, sql in enumerate(asked) if "hostName()" in sql)
+    assert all("clusterAllReplicas('pair'" in sql for sql in asked if "system.mutations" in sql)

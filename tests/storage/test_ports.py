@@ -1,0 +1,142 @@
+"""A port or a certificate that is the wrong one is named as what it is."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import trustme
+
+from tests.support.samples import context
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import (
+    ClickHouseError,
+    ClickHouseRefused,
+    ClickHouseWaking,
+    ConfigurationError,
+)
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.lambda_function import handler
+
+pytestmark = pytest.mark.usefixtures("own_stream")
+
+NO_NATIVE_PORT = "does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port"
+
+
+@contextmanager
+def http_server(*, patient: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A port for HTTP. A patient one, as ClickHouse's, waits for the end of the headers; the other
+    answers at once.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer(connection: socket.socket) -> None:
+        try:
+            found = tls.wrap_socket(connection, server_side=True) if tls else connection
+            with found:
+                received = found.recv(1000)
+                while patient and b"\r\n\r\n" not in received:
+                    more = found.recv(1000)
+                    if not more:
+                        return
+                    received += more
+                found.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        except OSError:
+            return
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield int(listener.getsockname()[1])
+    # A thread that waits in accept() is not woken by close().
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def settings_for(port: int, **more: str) -> Settings:
+    variables = {"CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(port)}
+    return Settings.from_env(variables | {"CLICKHOUSE_WAKE_SECONDS": "1"} | more)
+
+
+def test_a_port_for_http_is_named_and_not_tried_again(pauses: list[float]) -> None:
+    with http_server() as port:
+        client = ClickHouse(settings_for(port))
+        with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {NO_NATIVE_PORT}"):
+            client.query("SELECT 1")
+    assert pauses == []
+
+
+@pytest.mark.parametrize("port", [8123, 8443])
+def test_the_usual_ports_for_http_are_refused_before_anything_waits(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match="ClickHouse's port for HTTP: use the native one"):
+        settings_for(port)
+    monkeypatch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
+    monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
+    body = json.loads(handler({"health_check": True}, context())["body"])
+    assert "CLICKHOUSE_PORT" in body["clickhouse"]["error"]
+
+
+def test_a_port_that_waits_for_the_rest_of_a_request_is_said_to_be_waking_or_no_native_one() -> (
+    None
+):
+    with http_server(patient=True) as port:
+        client = ClickHouse(settings_for(port))
+        with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
+            client.query("SELECT 1", deadline=FOREVER.within(2.5))
+
+
+def test_a_port_for_http_with_tls_is_named_too() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with (
+        authority.cert_pem.tempfile() as trusted,
+        http_server(tls=context) as port,
+    ):
+        secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
+        with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
+            ClickHouse(secure).query("SELECT 1")
+
+
+def test_a_self_signed_certificate_names_the_setting() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with http_server(tls=context) as port:
+        secure = settings_for(port, CLICKHOUSE_SECURE="true")
+        with pytest.raises(ClickHouseRefused, match=r"not trusted: .* in CLICKHOUSE_CA_CERTS"):
+            ClickHouse(secure).query("SELECT 1")
+
+
+def test_a_silent_port_is_said_to_be_waking_and_one_without_a_server_to_be_away(
+    pauses: list[float],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = settings_for(silent.getsockname()[1])
+        with pytest.raises(ClickHouseWaking):
+            ClickHouse(settings).query("SELECT 1", deadline=FOREVER.within(2.5))
+    with pytest.raises(ClickHouseError, match="no connection"):
+        ClickHouse(settings).query("SELECT 1")
+
+
+def test_migrate_names_a_port_for_http(
+    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with http_server() as port:
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
+        assert main(["migrate"]) == 1
+    assert NO_NATIVE_PORT in capsys.readouterr().err

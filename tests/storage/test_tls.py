@@ -1,0 +1,279 @@
+"""CLICKHOUSE_SECURE means TLS with the certificate verified, and nothing less."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+from clickhouse_driver import errors
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Bucket
+from tests.faults.http_proxy import S3Proxy
+from tests.faults.tcp_proxy import Fault, tcp_proxy
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import Deadline
+from xapi_etl_processor.base.errors import ClickHouseError, S3Error
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.migrations.migrate import migrate
+from xapi_etl_processor.modes import health
+from xapi_etl_processor.run import Connections
+from xapi_etl_processor.s3 import client as stores
+from xapi_etl_processor.s3 import fetch
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.objects import S3Object
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    """The only certificate authority that is trusted."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return made
+
+
+@pytest.fixture
+def trusting(settings: Settings, authority: trustme.CA, tmp_path: Path) -> Settings:
+    """Settings to use TLS, and to trust the authority."""
+    return replace(
+        settings,
+        clickhouse_host="localhost",
+        clickhouse_secure=True,
+        clickhouse_ca_certs=str(tmp_path / "ca.pem"),
+    )
+
+
+@pytest.fixture
+def secured(trusting: Settings) -> Callable[[int], ClickHouse]:
+    """Makes a client that uses TLS, for a port."""
+    return lambda port: ClickHouse(replace(trusting, clickhouse_port=port))
+
+
+class Terminator:
+    """Accepts TLS connections with a certificate and forwards their bytes to a plaintext port."""
+
+    def __init__(self, certificate: trustme.LeafCert, to_port: int) -> None:
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(self._context)
+        self._to_port = to_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self._threads = [self._thread(self._accept)]
+        self.port: int = self._listener.getsockname()[1]
+
+    def _thread(self, target: object, *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        thread.start()
+        return thread
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                plain, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                client: socket.socket = self._context.wrap_socket(plain, server_side=True)
+            except OSError:
+                plain.close()  # The client did not accept the certificate, or did not use TLS.
+                continue
+            server = socket.create_connection(("127.0.0.1", self._to_port))
+            self._sockets += [client, server]
+            self._threads += [
+                self._thread(_forward, client, server),
+                self._thread(_forward, server, client),
+            ]
+
+    def close(self) -> None:
+        for end in self._sockets:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # The other side has closed it.
+            end.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+def _forward(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    except OSError:
+        return
+    finally:
+        try:
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # The other side has closed it.
+
+
+@pytest.fixture
+def terminators() -> Iterator[list[Terminator]]:
+    made: list[Terminator] = []
+    yield made
+    for terminator in made:
+        terminator.close()
+
+
+@pytest.mark.check("S6")
+def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
+    secured: Callable[[int], ClickHouse],
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+) -> None:
+    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
+    client = secured(terminators[0].port)
+    assert client.query("SELECT 1") == [(1,)]
+    client.disconnect()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20, caught_by="TLS; ranged GET of the rest (If-Match)")
+@pytest.mark.parametrize("times", [1, 1000])
+@pytest.mark.parametrize("size", [fetch.SMALL_BYTES, fetch.SMALL_BYTES + fetch.PART_BYTES])
+def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    times: int,
+) -> None:
+    body = os.urandom(size)
+    obj = S3Object(bucket.name, bucket.put("a.jsonl", body=body), "x", size)
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    with tcp_proxy(terminators[0].port) as proxy:
+        proxy.fault = Fault(damage_after=100_000, times=times)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{proxy.port}")
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        for _, found in fetch.bodies(Stores(), [obj]):
+            if times == 1:
+                assert b"".join(found) == body
+            else:
+                with pytest.raises(S3Error, match="could not be read to its end"):
+                    list(found)
+        assert proxy.fault.fired
+
+
+@pytest.mark.check("S6")
+@pytest.mark.parametrize("bundle", ["", "other.pem"])
+def test_s3_must_have_a_certificate_that_is_trusted(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bundle: str,
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle and str(tmp_path / bundle))
+    monkeypatch.setattr(stores, "ATTEMPTS", 1)
+    with pytest.raises(S3Error, match="S3 is out of reach: UnknownIssuer"):
+        _ = [list(body) for _, body in fetch.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])]
+    assert store.requests == []
+
+
+def test_certificates_for_s3_may_be_named_in_a_profile(
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    (tmp_path / "config").write_text(f"[profile own]\nca_bundle = {tmp_path / 'ca.pem'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    found = fetch.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])
+    assert [b"".join(body) for _, body in found] == [b"body"]
+
+
+@pytest.mark.slow
+@pytest.mark.check("S6")
+def test_migrations_are_sent_with_tls_too(
+    trusting: Settings,
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+) -> None:
+    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
+    port, new = terminators[0].port, f"{trusting.clickhouse_database}_new"
+    there = replace(trusting, clickhouse_port=port, clickhouse_database=new)
+    assert migrate(there)
+    with pytest.raises(errors.NetworkError):
+        migrate(replace(there, clickhouse_ca_certs=""))
+
+
+_NOT_TRUSTED = "its certificate is not trusted: .* name a file .* in CLICKHOUSE_CA_CERTS"
+
+
+@pytest.mark.fault(66, caught_by="health check")
+@pytest.mark.check("S6")
+@pytest.mark.parametrize(
+    ("there", "said", "reason"),
+    [
+        ("another authority", _NOT_TRUSTED, "unable to get local issuer certificate"),
+        ("another name", _NOT_TRUSTED, "not valid for 'localhost'"),
+        ("no TLS at all", "the port does not speak TLS: ", "WRONG_VERSION_NUMBER"),
+    ],
+)
+def test_any_other_certificate_and_no_tls_are_refused(
+    bucket: Bucket,
+    settings: Settings,
+    secured: Callable[[int], ClickHouse],
+    clickhouse: ClickHouseServer,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    pauses: list[float],
+    there: str,
+    said: str,
+    reason: str,
+) -> None:
+    port = clickhouse.port
+    if there == "another authority":
+        terminators.append(Terminator(trustme.CA().issue_cert("localhost"), port))
+    elif there == "another name":
+        terminators.append(Terminator(authority.issue_cert("elsewhere.example.org"), port))
+    if terminators:
+        port = terminators[0].port
+    with pytest.raises(ClickHouseError, match=f"localhost:{port}: {said}"):
+        secured(port).query("SELECT 1")
+    started = time.monotonic()
+    body = health.check(settings, Connections(Stores(), secured(port)))
+    assert time.monotonic() - started < 10
+    assert (body["healthy"], body["clickhouse"]["ok"]) == (False, False)
+    assert re.search(f"localhost:{port}: {said}", body["clickhouse"]["error"])
+    # The reason is given too: the certificate, the name, or no TLS.
+    assert reason in body["clickhouse"]["error"]
+
+
+@pytest.mark.check("S6")
+def test_an_unencrypted_network_connection_causes_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for host, secure in (("localhost", False), ("a.invalid", True), ("nowhere.invalid", False)):
+        client = ClickHouse(Settings(host, clickhouse_port=1, clickhouse_secure=secure))
+        with pytest.raises(ClickHouseError):
+            client.query("SELECT 1", deadline=Deadline(0))
+    warned = [r for r in caplog.records if r.message.startswith("password and statements go")]
+    assert [record.__dict__["host"] for record in warned] == ["nowhere.invalid"]

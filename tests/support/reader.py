@@ -1,0 +1,15 @@
+"""Queries of an independent reader after a fault: which statements are there, and how often."""
+
+from __future__ import annotations
+
+from tests.support.samples import event_id
+
+IDS = "SELECT event_id FROM video_events FINAL ORDER BY event_id"
+ROWS = "SELECT count() FROM video_events"
+"""Counts every stored row, also the repeats that FINAL hides."""
+FORGET = "TRUNCATE TABLE processed_files"
+
+
+def ids(numbers: range) -> list[list[str]]:
+    """What IDS returns if the video statements with these numbers are there, once each."""
+    return [[event_id(n)] for n in numbers]

@@ -1,0 +1,323 @@
+"""The fuzzing targets with nearly valid input; `make fuzz` tries more, for longer."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.faults import fuzz
+from tests.faults.built import ODD, SHAPES, places
+from tests.faults.fuzz_targets import TARGETS, gzip_stream, lines, payload
+from tests.support.rows import (
+    FOREIGN_SESSION,
+    MINIMAL,
+    encoded,
+    full,
+    minimal,
+    with_more,
+    with_values,
+)
+from xapi_etl_processor.xapi.columns import SENT
+
+_repeatable = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=400,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+FULL = encoded(full())
+PLAIN_GZIP = gzip.compress(FULL + b"\n" + MINIMAL, mtime=0)
+EMPTY_GZIP = gzip.compress(b"", mtime=0)
+BOMB = gzip.compress(b"\n" * 400_000, 9, mtime=0)
+
+# JSON that decoders disagree about, or that some reject.
+FRAGMENTS = [
+    *(
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-1e999",
+        b"-0",
+        b"01",
+        b"1.",
+        b".5",
+        b"1" * 5000,
+        b"0.1e-999",
+    ),
+    *(b"18446744073709551616", b"18446744073709551615", b"-1", b"4294967296", b"1e19", b"2001.0"),
+    *(b'"\\ud800"', b'"\\ud83d\\ude00"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b'"\xc0\xaf"'),
+    *(
+        b'"\\u0000"',
+        b'"\x00"',
+        b'"\x7f"',
+        b'"\xff"',
+        b'"\\x"',
+        b'""',
+        b'" "',
+        b"'a'",
+        b"\xef\xbb\xbf",
+    ),
+    *(
+        b"[" * 3000,
+        b"[" * 600 + b"]" * 600,
+        b'{"a":' * 3000,
+        b"[]",
+        b"{}",
+        b"null",
+        b"true",
+        b"nul",
+    ),
+    *(
+        b'"2299-12-31T23:59:59.9999999Z"',
+        b'"0001-01-01T00:00:00+23:59"',
+        b'"9999-12-31T23:59:59-23:59"',
+    ),
+    *(b'"2016-12-31T23:59:60Z"', b'"1900-01-01T00:00:00+00:01"', b'"2024-W01-1"', b'"20240101T00"'),
+    *(
+        b'"0[.]1e400"',
+        b'"-1e308[.]0[,]0[.]1e308"',
+        b'"1e999"',
+        b'"nan[.]inf[,]1[.]"',
+        b'"1_0[.]2_0"',
+    ),
+    *(b'{"en-US":5,"fr":""}', b'[{"id":5},5,{"definition":[]}]', b'{"id":"x"}', b'"a","actor":{}'),
+]
+PLACES = [
+    *(
+        b'"id"',
+        b'"actor"',
+        b'"mbox"',
+        b'"verb"',
+        b'"object"',
+        b'"definition"',
+        b'"name"',
+        b'"type"',
+    ),
+    *(
+        b'"context"',
+        b'"contextActivities"',
+        b'"extensions"',
+        b'"category"',
+        b'"parent"',
+        b'"result"',
+    ),
+    *(b'"timestamp"', b'"stored"', b'"registration"', b'"duration"', b'"completion"', b'"unknown"'),
+    *(
+        json.dumps(iri).encode()
+        for node in ("result", "context")
+        for iri in full()[node]["extensions"]
+    ),
+]
+KINDS: tuple[Any, ...] = (
+    None,
+    True,
+    10**400,
+    float("inf"),
+    "",
+    "\ud800",
+    "2024-02-30",
+    "[",
+    [],
+    {},
+    [None],
+)
+DOUBLE = b'"actor":5,"actor":{},"verb":{},"verb":{"id":"v"}'
+
+
+@st.composite
+def _statements(draw: st.DrawFn) -> bytes:
+    """A statement in which some values, keys or bytes are changed."""
+    line = draw(st.sampled_from([FULL, MINIMAL, with_more(DOUBLE)]))
+    for _ in range(draw(st.integers(0, 3))):
+        place, fragment = draw(st.sampled_from(PLACES)), draw(st.sampled_from(FRAGMENTS))
+        change = draw(st.integers(0, 3))
+        if change == 0 and place in line:
+            # The old value moves to another key, so that the text stays JSON.
+            line = line.replace(place + b": ", place + b": " + fragment + b', "was": ', 1)
+        elif change == 1:
+            line = line.removesuffix(b"}") + b"," + place + b":" + fragment + b"}"
+        elif change == 2:
+            line = line.replace(b"{", b"{" + place + b":" + fragment + b",", 1)
+        else:
+            at = draw(st.integers(0, len(line)))
+            line = line[:at] + draw(st.binary(max_size=3)) + line[at + draw(st.integers(0, 3)) :]
+    return line
+
+
+@st.composite
+def _bodies(draw: st.DrawFn) -> bytes:
+    some = _statements() | st.sampled_from(
+        [b"", b" \t", b"{}", b"[]", b"\xff", b"\xef\xbb\xbf", FULL]
+    )
+    ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r", b"\x0b\n", b"\xe2\x80\xa8"])
+    body = b"".join(line + draw(ends) for line in draw(st.lists(some, max_size=6)))
+    body = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + body + draw(st.binary(max_size=2))
+    return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    29, 50, 53, caught_by="converted by the column's rule, or absent; line counts that must add up"
+)
+@pytest.mark.check("S22")
+@_repeatable
+@given(_bodies())
+@example(b"")
+@example(b"\x1f\x8b")
+@example(b"\xef\xbb")
+@example(b"\n" * 300_000)
+@example(FULL * 400)
+@example(b"\xef\xbb\xbf\xef\xbb\xbf" + FULL)
+@example(with_more(DOUBLE))
+@example(with_more(b'"result":' * 2000 + b"{}"))
+@example(with_more(b'"id":' + b"1" * 5000))
+@example(with_more(b'"x":"\\ud800","id":5'))
+@example(FULL.replace(b"2024-01-01T13", b"0001-01-01T00"))
+@example(FULL.replace(b"2024-01-01T13:00:00.123456+01:00", b"2299-12-31T23:59:59.999999-00:01"))
+@example(with_more(b'"id":[],"x":' + b"[" * 3000))
+@example(with_more(b'"x":' + b"[" * 900 + b"]" * 900 + b"," + FOREIGN_SESSION))
+@example(with_more(b'"id":' + b"1" * 5000 + b',"registration":"\\ud800"'))
+@example(b"\n5")
+@example(BOMB)
+@example(BOMB[:-1])
+def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
+    lines(body)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.parametrize("path", sorted({path for column in SENT for path in column.paths}))
+def test_an_odd_value_in_any_field_can_be_stored_or_is_absent(path: tuple[str, ...]) -> None:
+    statement = encoded(with_values(minimal(), (path, "here")))
+    odd = [statement.replace(b'"here"', fragment) for fragment in FRAGMENTS]
+    for line in odd:
+        lines(line)
+    lines(b"\n".join([FULL, *odd]))
+
+
+_members = st.builds(
+    lambda content, level: gzip.compress(content, level, mtime=0),
+    st.binary(max_size=30) | st.sampled_from([FULL, b"\n" * 150_000]),
+    st.integers(0, 9),
+)
+
+
+@st.composite
+def _streams(draw: st.DrawFn) -> bytes:
+    """One to three members, with up to three changes."""
+    stream = b"".join(draw(st.lists(_members, min_size=1, max_size=3)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(stream)))
+        some = draw(
+            st.sampled_from([b"\0", b"\0" * 9, b"\x1f\x8b", EMPTY_GZIP]) | st.binary(max_size=4)
+        )
+        stream = stream[:at] + some + stream[at + draw(st.integers(0, 4)) :]
+    return stream
+
+
+@pytest.mark.slow
+@pytest.mark.fault(55, caught_by="gzip trailer")
+@pytest.mark.check("S22")
+@_repeatable
+@given(_streams() | st.binary(max_size=120))
+@example(EMPTY_GZIP * 50)
+@example(PLAIN_GZIP + b"\0" * 1000)
+@example(PLAIN_GZIP + b"\0\0" + PLAIN_GZIP)
+@example(PLAIN_GZIP + b"\x1f")
+@example(PLAIN_GZIP[:-8] + b"\0" * 8)
+@example(PLAIN_GZIP[:3] + b"\x02" + PLAIN_GZIP[4:])
+@example(PLAIN_GZIP[:3] + b"\xe0" + PLAIN_GZIP[4:])
+@example(PLAIN_GZIP[:3] + b"\x04" + PLAIN_GZIP[4:10] + b"\xff\xff" + PLAIN_GZIP[10:])
+@example(b"\x1f\x8b\x07" + PLAIN_GZIP[3:])
+@example(BOMB + BOMB[:-4])
+def test_any_gzip_stream_is_read_as_the_standard_library_reads_it_or_fails(stream: bytes) -> None:
+    gzip_stream(stream)
+
+
+def _token(text: str) -> bytes:
+    token = base64.urlsafe_b64encode(text.encode()).decode()
+    return json.dumps({"continuation_token": token}).encode()
+
+
+@st.composite
+def _payloads(draw: st.DrawFn) -> bytes:
+    """The JSON of a known payload with one value replaced."""
+    text = draw(st.sampled_from(list(SHAPES.values())))
+    value = json.dumps(draw(st.sampled_from(ODD)))
+    ends = [at for at, sign in enumerate(text) if sign in ",}]"]
+    at = draw(st.sampled_from(ends))
+    begin = max(text.rfind(sign, 0, at) for sign in ":[,{") + 1
+    return (text[:begin] + value + text[at:]).encode()
+
+
+@pytest.mark.slow
+@pytest.mark.fault(7, caught_by="payload parsing")
+@pytest.mark.check("S14", "S22")
+@_repeatable
+@given(_payloads() | st.binary(min_size=2, max_size=80))
+@example(b"null")
+@example(b"NaN")
+@example(b'"\\ud800"')
+@example(b"[" * 900 + b"]" * 900)
+@example(b'{"Records":[{"messageId":"\\ud800","eventSource":"aws:sqs","body":"{}"}]}')
+@example(b'{"Records":[{"eventSource":"aws:sqs"},{"eventSource":"aws:sqs","body":null}]}')
+@example(b'{"Records":[{"s3":{"bucket":{"name":"b"},"object":{"key":"%ED%A0%80","size":1e999}}}]}')
+@example(b'{"bucket":"b","key":"k\\udfff"}')
+@example(b'{"section_id":1e999}')
+@example(b'{"section_id":' + b"9" * 4000 + b"}")
+@example(b'{"section_id":' + b"[" * 900 + b"]" * 900 + b"}")
+@example(b'{"start_date":"0000-00-00","end_date":"9999-12-31"}')
+@example(b'{"continuation_token":"\\u00e9"}')
+@example(b'{"continuation_token":["a"]}')
+@example(_token("[]"))
+@example(_token('{"after":5}'))
+@example(_token('{"after":"\\ud800"}'))
+@example(_token('{"after":"","section_id":[],"dry_run":"true"}'))
+@example(_token("[" * 9000))
+def test_any_payload_is_understood_or_refused_with_a_reason(data: bytes) -> None:
+    payload(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_payload_with_an_odd_value_anywhere_is_understood_or_refused(shape: str) -> None:
+    known = json.loads(SHAPES[shape])
+    for node, key in list(places(known)):
+        right = node[key]
+        for value in KINDS:
+            node[key] = value
+            payload(json.dumps(known).encode())
+        node[key] = right
+
+
+@pytest.mark.parametrize("name", fuzz.NAMES)
+def test_the_fuzzers_first_inputs_pass(name: str) -> None:
+    for seed in fuzz.seeds(name):
+        TARGETS[name](seed)
+
+
+def test_a_fuzzing_input_can_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "case").write_bytes(FULL)
+    assert fuzz.replay("lines", tmp_path / "case") == 0
+    assert "nothing wrong" in capsys.readouterr().out
+
+
+def test_without_atheris_one_line_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fuzz"])
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert fuzz.main() == 2
+    assert capsys.readouterr().err == "atheris is not installed here: use `make fuzz`\n"

@@ -1,0 +1,389 @@
+"""What is forgiven, and what is rejected; which statements are about a video."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.support.rows import (
+    ABSENT,
+    ADL,
+    FOREIGN_SESSION,
+    MINIMAL,
+    OLI,
+    PROFILE,
+    SOURCE,
+    VERBS,
+    VIDEO,
+    VIDEO_TYPE,
+    JsonObject,
+    encoded,
+    full,
+    minimal,
+    paths_of,
+    row_of,
+    rows_of,
+    with_more,
+    with_values,
+)
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.transpose import to_columns
+
+
+def outcome(line: bytes) -> JsonObject | str:
+    parsed = parse([line], 1, SOURCE)
+    return rows_of(parsed)[0] if parsed.counts.video else repr(parsed.counts)
+
+
+# --- Leniency ---
+
+
+def _without(statement: JsonObject, path: tuple[str, ...]) -> JsonObject:
+    node = statement
+    for key in path[:-1]:
+        node = node[key]
+    del node[path[-1]]
+    return statement
+
+
+# Without its id, a statement gets another one, made of its line; that has its own test below.
+_FIELDS = [path for path in paths_of(full()) if path != ("id",)]
+
+
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.parametrize("path", _FIELDS, ids=".".join)
+def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
+    node: Any = full()
+    for key in path:
+        node = node[key]
+    wrong_shapes: list[Any] = [None, [1], [[]]]
+    wrong_shapes += ["text", 5] if isinstance(node, dict) else [{"a": 1}]
+    if path == ("object", "definition", "name"):
+        wrong_shapes.remove("text")  # a plain text is a title
+    expected = outcome(encoded(_without(full(), path)))
+    for wrong in wrong_shapes:
+        assert outcome(encoded(with_values(full(), (path, wrong)))) == expected, wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "column", "expected"),
+    [
+        (("result", "extensions", VIDEO + "time"), "61.25", "video_time", 61.25),
+        (("result", "extensions", VIDEO + "time"), "1e2", "video_time", 100.0),
+        (("result", "extensions", VIDEO + "time"), 61, "video_time", 61.0),
+        (("result", "extensions", VIDEO + "time"), True, "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "NaN", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "Infinity", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), "1_000", "video_time", None),
+        (("result", "extensions", VIDEO + "time"), 10**400, "video_time", None),
+        (("context", "extensions", OLI + "section_id"), "2001", "section_id", 2001),
+        (("context", "extensions", OLI + "section_id"), 2001.0, "section_id", 2001),
+        (("context", "extensions", OLI + "section_id"), 2**64 - 1, "section_id", 2**64 - 1),
+        (("context", "extensions", OLI + "section_id"), 2**64, "section_id", 9),
+        (("context", "extensions", OLI + "page_id"), 2**64, "page_id", None),
+        (("context", "extensions", OLI + "page_attempt_number"), 2**32, "attempt_number", 0),
+        (("context", "extensions", OLI + "page_attempt_number"), "3", "attempt_number", 3),
+        (("actor", "account", "name"), 4312, "user_id", "4312"),
+        (("actor", "account", "name"), 2**70, "user_id", str(2**70)),
+        (("context", "registration"), 7, "registration", "7"),
+        (("context", "extensions", OLI + "content_element_id"), 325, "content_element_id", "325"),
+        (("context", "extensions", VIDEO + "speed"), "1.5x", "speed", 1.5),
+        (("context", "extensions", VIDEO + "full-screen"), "true", "full_screen", True),
+        (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
+        (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
+        (("verb", "id"), VERBS + "played/", "verb", "played"),
+    ],
+)
+def test_a_value_of_another_type_is_converted_or_absent(
+    path: tuple[str, ...], value: Any, column: str, expected: Any
+) -> None:
+    found = row_of(with_values(minimal(), (path, value)))[column]
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
+@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
+def test_a_number_out_of_range_loses_only_its_field(number: bytes) -> None:
+    line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
+    assert b"account" in line
+    assert outcome(line) == row_of(line) | {"user_id": "m"}
+
+
+@pytest.mark.fault(52, 53, caught_by="the character is replaced")
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        (rb"Cells \ud83d", "Cells \ufffd"),  # cut inside an emoji
+        (rb"\uDE00 cells", "\ufffd cells"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd😀"),
+        (rb"\ud83d\ude00", "😀"),
+        (rb"\ud83d\u0041", "\ufffdA"),
+        (rb"\\ud83d \ud83d", "\\ud83d \ufffd"),  # the first is a backslash and letters
+    ],
+)
+@pytest.mark.parametrize(
+    "beside",
+    [b'"x":1', b'"id":{}', b'"id":1' + b"0" * 5000],
+    ids=["nothing", "a wrong shape", "a very long number"],
+)
+def test_a_lone_surrogate_costs_that_character(sent: bytes, stored: str, beside: bytes) -> None:
+    """Fields of a wrong shape, and very long numbers, are read by other decoders."""
+    title = b'"object":{"id":"v","definition":{"name":{"en":"%b"}}}' % sent
+    line = with_more(title + b"," + beside)
+    assert row_of(line) == row_of(with_more(b'"x":1')) | {
+        "video_title": stored,
+        "event_id": row_of(line)["event_id"],
+    }
+
+
+def test_a_lone_surrogate_in_a_field_that_nobody_reads_does_no_harm() -> None:
+    line = with_more(b'"unread \\ud800":"\\udc00",' + FOREIGN_SESSION)
+    assert row_of(line)["session_id"] == "s"
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
+def test_infinite_seconds_are_absent(number: bytes) -> None:
+    extensions = b'"extensions":{"%btime":%b}' % (VIDEO.encode(), number)
+    assert row_of(with_more(b'"result":{%b}' % extensions))["video_time"] is None
+    in_context = b'"context":{"extensions":{"%btime":2.5}}' % VIDEO.encode()
+    assert row_of(with_more(b'"result":{%b},%b' % (extensions, in_context)))["video_time"] == 2.5
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
+def test_a_number_out_of_range_in_an_unread_field_does_no_harm(number: bytes) -> None:
+    assert row_of(with_more(b'"x":%b,' % number + FOREIGN_SESSION))["session_id"] == "s"
+
+
+@pytest.mark.slow
+def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
+    def line(depth: int) -> bytes:
+        return with_more(b'"x":' + b"[" * depth + b"]" * depth + b"," + FOREIGN_SESSION)
+
+    accepted, rejected = 10, 1_000_000
+    assert parse([line(rejected)], 1, SOURCE).rejected
+    while rejected - accepted > 1:
+        middle = (accepted + rejected) // 2
+        if parse([line(middle)], 1, SOURCE).rejected:
+            rejected = middle
+        else:
+            accepted = middle
+    for depth in range(accepted - 20, accepted + 20):
+        parsed = parse([line(depth)], 1, SOURCE)
+        assert len(rows_of(parsed)) == parsed.counts.video
+
+
+# --- Rejected ---
+
+
+@pytest.mark.fault(52, 53, caught_by="strict decoder; one reason per fault")
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"SECRET", "not JSON"),
+        (b'{"actor":{"name":"SECRET', "not JSON"),
+        (MINIMAL + b" SECRET", "not JSON"),
+        (MINIMAL + b'{"SECRET":1}', "not JSON"),
+        (with_more(b'"SECRET":NaN'), "not JSON"),
+        (with_more(b'"SECRET":-Infinity'), "not JSON"),
+        (with_more(b'"id":"SECRET\\ud80"'), "not JSON"),
+        (with_more(b'"id":"\\ud800" SECRET'), "not JSON"),
+        (with_more(b'"SECRET":"\x01"'), "not JSON"),
+        (b"\xef\xbb\xbf" + MINIMAL, "not JSON"),
+        (b"\xc2\xa0SECRET", "not JSON"),
+        (with_more(b'"unread":"SECRET\xff"'), "not UTF-8"),
+        (with_more(b'"id":"SECRET\xed\xa0\x80"'), "not UTF-8"),
+        (with_more(b'"SECRET\xc3":1'), "not UTF-8"),
+        (with_more(b'"unread":' + b"[" * 100_000 + b"]" * 100_000), "nested more than 128 deep"),
+        (with_more(b'"unread":' + b'{"a":[' * 64 + b"]}" * 64), "nested more than 128 deep"),
+        (b'{"actor":' * 100_000 + b"1" + b"}" * 100_000, "nested more than 128 deep"),
+        (b'["SECRET"]', "not a JSON object"),
+        (b"[" + MINIMAL + b"," + MINIMAL + b"]", "an array of statements: write each on a line"),
+        (b'[{"SECRET":1}]', "an array of statements: write each on a line"),
+        (b'{"statements":[' + MINIMAL + b"]}", '{"statements": [...]}: write each on a line'),
+        (b'{"more":"SECRET","statements":[]}', '{"statements": [...]}: write each on a line'),
+        (b'"SECRET"', "not a JSON object"),
+        (b"null", "not a JSON object"),
+        (b'{"SECRET":1}', "actor"),
+        (encoded({"verb": {"id": "SECRET"}, "object": {}}), "actor"),
+        (encoded({"actor": "SECRET", "verb": {"id": "v"}, "object": {}}), "actor"),
+        (encoded({"actor": {}, "object": {"id": "SECRET"}}), "verb"),
+        (encoded({"actor": {}, "verb": None, "object": {"id": "SECRET"}}), "verb"),
+        (encoded({"actor": {}, "verb": {"display": "SECRET"}, "object": {}}), "verb.id"),
+        (encoded({"actor": {}, "verb": {"id": ["SECRET"]}, "object": {}}), "verb.id"),
+        (encoded({"actor": {"name": "SECRET"}, "verb": {"id": "v"}}), "object"),
+        (encoded({"actor": {}, "verb": {"id": "v"}, "object": ["SECRET"]}), "object"),
+        (b'"SECRET' + b"x" * MAX_LINE_BYTES, "longer than 16777216 bytes"),
+    ],
+    ids=range(34),
+)
+def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_nothing(
+    line: bytes, reason: str
+) -> None:
+    parsed = parse([b"", line + b"\r"], 7, SOURCE)
+    ((number, found, kept),) = parsed.rejected
+    assert (number, kept) == (8, line)
+    assert reason in found
+    assert "SECRET" not in found
+    assert len(found) < 100
+    assert rows_of(parsed) == []
+
+
+@pytest.mark.parametrize("start", [b"", MINIMAL], ids=["nothing", "a statement"])
+def test_a_line_cut_at_the_limit_is_rejected_whatever_is_left_of_it(start: bytes) -> None:
+    # The rest is gone, so the line may be neither blank nor complete.
+    parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
+    assert [reason for _, reason, _ in parsed.rejected] == ["line is longer than 16777216 bytes"]
+
+
+def test_a_line_of_exactly_the_limit_is_read() -> None:
+    padding = MAX_LINE_BYTES - len(with_more(b'"x":""'))
+    line = with_more(b'"x":"' + b"x" * padding + b'"')
+    assert len(line) == MAX_LINE_BYTES
+    assert row_of(line + b"\r")["verb"] == "played"
+
+
+@pytest.mark.parametrize("line", [b"", b"\r", b" \t ", b"\t\r"])
+def test_white_space_alone_is_a_blank_line(line: bytes) -> None:
+    counts = parse([line], 1, SOURCE).counts
+    assert (counts.lines, counts.blank, counts.rejected) == (1, 1, 0)
+
+
+# --- Video or other ---
+
+
+@pytest.mark.parametrize(
+    ("verb", "object_type", "category", "is_video"),
+    [
+        (VERBS + "played", None, None, True),
+        (VERBS + "completed", "http://example.org/other", None, True),
+        (ADL + "initialized", VIDEO_TYPE, None, True),
+        (ADL + "completed", VIDEO_TYPE, None, True),
+        (ADL + "terminated", VIDEO_TYPE, [], True),
+        (ADL + "interacted", VIDEO_TYPE, [{"id": "http://example.org/c"}], True),
+        (ADL + "completed", "http://example.org/other", [{"id": PROFILE}], True),
+        (ADL + "completed", None, [{"id": "http://example.org/c"}, {"id": PROFILE}], True),
+        (ADL + "completed", None, {"id": PROFILE}, True),
+        (ADL + "completed", OLI + "activity_attempt", None, False),
+        (ADL + "completed", OLI + "page_attempt", None, False),
+        (ADL + "completed", "http://adlnet.gov/expapi/activities/question", None, False),
+        ("http://id.tincanapi.com/verb/viewed", OLI + "types/page", None, False),
+        (ADL + "completed", None, None, False),
+        (ADL + "completed", VIDEO_TYPE + "s", [{"id": PROFILE + "s"}], False),
+        (ADL + "completed", 5, [{"id": 5}, None, "x"], False),
+        ("https://w3id.org/xapi/video/verb/played", None, None, False),
+    ],
+)
+def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
+    verb: str, object_type: Any, category: Any, is_video: bool
+) -> None:
+    statement = with_values(
+        minimal(verb={"id": verb}),
+        (("object", "definition", "type"), object_type),
+        (("context", "contextActivities", "category"), category),
+    )
+    counts = parse([encoded(statement)], 1, SOURCE).counts
+    assert (counts.lines, counts.video, counts.other) == (1, int(is_video), int(not is_video))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"object": {"definition": {"type": VIDEO_TYPE}}}, "statement has no usable object.id"),
+        ({"object": {"id": "", "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"object": {"id": None, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"object": {"id": {}, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
+        ({"verb": {"id": ""}}, "statement has no usable verb.id"),
+        ({"verb": {"id": " \t\r\n"}}, "statement has no usable verb.id"),
+    ],
+)
+def test_what_xapi_forbids_becomes_no_row(change: JsonObject, reason: str) -> None:
+    """All videos without an id would be one."""
+    parsed = parse([encoded({**minimal(), **change})], 1, SOURCE)
+    assert (parsed.counts.video, parsed.counts.rejected) == (0, 1)
+    assert reason in parsed.rejected[0].reason
+
+
+def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
+    statement = minimal(verb={"id": ADL + "completed"}, object={})
+    assert outcome(encoded(statement)) == repr(parse([encoded(statement)], 1, SOURCE).counts)
+    assert parse([encoded(statement)], 1, SOURCE).counts.other == 1
+
+
+@pytest.mark.parametrize("blanks", ["{} ", " {}", "\t{}\r\n"])
+def test_blanks_around_a_verbs_id_are_trimmed(blanks: str) -> None:
+    row = row_of(minimal(verb={"id": blanks.format(VERBS + "played")}))
+    assert (row["verb"], row["verb_id"]) == ("played", VERBS + "played")
+
+
+@pytest.mark.parametrize("wrapper", ["event", "statement"])
+def test_a_record_around_a_statement_is_named(wrapper: str) -> None:
+    """As event buses write it: event_id, emission_time and the event."""
+    record = {"event_id": "e", "emission_time": "2024-01-01T00:00:00Z", wrapper: minimal()}
+    (line,) = parse([encoded(record)], 1, SOURCE).rejected
+    assert line.reason == f'{{"{wrapper}": {{...}}}}: write the statement itself on the line'
+
+
+# --- Identity ---
+
+
+@pytest.mark.parametrize(
+    ("actor", "user_id", "home_page"),
+    [
+        (
+            {"account": {"homePage": "https://lms"}, "member": [{"mbox": "mailto:m@example.org"}]},
+            "mailto:m@example.org",
+            "",
+        ),
+        (
+            {"account": {"homePage": "https://lms"}, "mbox": "mailto:a@example.org"},
+            "mailto:a@example.org",
+            "",
+        ),
+        (
+            {"member": [{"account": {"homePage": "https://lms"}, "mbox": "mailto:m@example.org"}]},
+            "mailto:m@example.org",
+            "",
+        ),
+        (
+            {"account": {"homePage": "https://lms", "name": "a"}, "mbox": "mailto:a@example.org"},
+            "a",
+            "https://lms",
+        ),
+        ({"account": {"homePage": "https://lms", "name": 0}}, "0", "https://lms"),
+    ],
+)
+def test_who_it_is_about_is_taken_whole_from_one_place(
+    actor: JsonObject, user_id: str, home_page: str
+) -> None:
+    row = row_of(minimal(actor=actor))
+    assert (row["user_id"], row["home_page"]) == (user_id, home_page)
+
+
+@pytest.mark.parametrize("absent", [b"", b'"id":null', b'"id":""', b'"id":{"a":1}'])
+@pytest.mark.parametrize("around", [b"%b", b" \t%b\r", b"%b  "])
+def test_without_an_id_the_event_id_is_a_hash_of_the_trimmed_line(
+    absent: bytes, around: bytes
+) -> None:
+    line = with_more(absent) if absent else MINIMAL
+    h = sha256(line).hexdigest()
+    expected = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
+    assert row_of(around % line)["event_id"] == expected
+
+
+def test_without_statements_there_are_no_columns() -> None:
+    assert to_columns(parse([], 1, SOURCE).chunk) == {}
+    assert to_columns(parse([b"", b"no statement"], 1, SOURCE).chunk) == {}
+
+
+def test_empty_columns_are_left_out() -> None:
+    names = to_columns(parse([MINIMAL], 1, SOURCE).chunk).keys()
+    assert names == {
+        *("event_id", "timestamp", "timestamp_source", "section_id", "section"),
+        *("verb", "verb_id", "video_url", "source_file", "source_etag", "source_line"),
+    }
+    assert names < ABSENT.keys()

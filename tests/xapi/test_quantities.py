@@ -1,0 +1,172 @@
+"""Seconds, lengths, shares, speeds and lines of resolution, in the spellings of many players."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.rows import OLI, PLACES, VIDEO, VIDEO_TYPE, minimal, row_of, with_values
+
+OPENEDX = "https://w3id.org/xapi/openedx/extension/"
+TINCAN = "http://id.tincanapi.com/extension/"
+
+
+def stored(extension: str, value: Any, column: str, place: str = "result") -> Any:
+    return row_of(with_values(minimal(), ((place, "extensions", extension), value)))[column]
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (61.25, 61.25),
+        (61, 61.0),
+        (0, 0.0),
+        ("61.25", 61.25),
+        (" 61 ", 61.0),
+        ("PT3M15S", 195.0),
+        ("PT03M15S", 195.0),
+        ("PT0S", 0.0),
+        ("PT12.5S", 12.5),
+        ("PT12,5S", 12.5),
+        ("pt1h1m1s", 3661.0),
+        (" PT90M ", 5400.0),
+        ("PT1.5M", 90.0),
+        ("P1DT1S", 86_401.0),
+        ("P1W", 604_800.0),
+        ("P0Y0M0DT0H0M46.613S", 46.613),
+        ("PT0.1S", 0.1),
+        ("PT1M0.1S", 60.1),
+        ("3:15", 195.0),
+        ("1:01:01.5", 3661.5),
+        ("P1Y", None),  # years and months have no fixed length
+        ("P1MT1S", None),
+        ("P", None),
+        ("PT", None),
+        ("-PT3S", None),
+        ("PT3X", None),
+        ("1:75", None),
+        ("3 minutes", None),
+        ("", None),
+        (True, None),
+        ([3], None),
+        ("PT" + "9" * 400 + "S", None),
+    ],
+)
+def test_seconds_are_numbers_or_iso_8601_durations_or_clock_times(
+    sent: Any, seconds: float | None
+) -> None:
+    for name, column in (
+        *(("time", "video_time"), ("time-from", "video_seek_from"), ("time-to", "video_seek_to")),
+        *(("length", "video_length"),),
+    ):
+        expected = None if column == "video_length" and seconds == 0 else seconds
+        assert stored(VIDEO + name, sent, column) == expected
+    assert stored(OLI + "video_play_time", sent, "video_play_time") == seconds
+
+
+@pytest.mark.parametrize("unknown", [0, 0.0, "0", "PT0S", -1, "-5"])
+def test_a_length_of_0_is_unknown_and_yields_to_the_next_place(unknown: Any) -> None:
+    assert stored(VIDEO + "length", unknown, "video_length") is None
+    statement = with_values(
+        minimal(),
+        (("result", "extensions", VIDEO + "length"), unknown),
+        (("context", "extensions", VIDEO + "length"), 195),
+    )
+    assert row_of(statement)["video_length"] == 195.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "share"),
+    [
+        (0, 0.0),
+        (0.112, 0.112),
+        ("0.5", 0.5),
+        (1, 1.0),  # the share, not one percent
+        ("1.0", 1.0),
+        (1.004, 1.0),  # a rounding: the player divided by a length in whole seconds
+        (1.05, 1.0),
+        (1.25, 0.0125),
+        (50, 0.5),
+        ("50", 0.5),
+        (100, 1.0),
+        ("50%", 0.5),
+        (" 50 % ", 0.5),
+        ("0.5%", 0.005),
+        ("1%", 0.01),
+        ("100%", 1.0),
+        (100.5, None),
+        ("101%", None),
+        (-0.1, None),
+        ("-1%", None),
+        ("half", None),
+        ("%", None),
+        (True, None),
+    ],
+)
+def test_progress_is_a_share_also_if_sent_as_percent(sent: Any, share: float | None) -> None:
+    assert stored(VIDEO + "progress", sent, "video_progress") == share
+
+
+@pytest.mark.parametrize(
+    ("sent", "speed"),
+    [
+        *(("1x", 1.0), ("1.5x", 1.5), ("1.5X", 1.5), ("1.25 x", 1.25), ("x2", 2.0), ("2×", 2.0)),
+        *(("1", 1.0), (1.5, 1.5), (2, 2.0), ("1,5x", 1.5), (".5x", 0.5), ("0", 0.0), ("-1x", -1.0)),
+        *(("fast", None), ("x", None), ("", None), ("1.5xx2", None), (True, None)),
+    ],
+)
+def test_speed_is_a_number(sent: Any, speed: float | None) -> None:
+    for place in ("result", "context"):
+        assert stored(VIDEO + "speed", sent, "speed", place) == speed
+        assert stored(OPENEDX + "speed-to", sent, "speed", place) == speed
+        assert stored(OPENEDX + "speed-from", sent, "speed_from", place) == speed
+
+
+@pytest.mark.parametrize(
+    ("sent", "lines"),
+    [
+        *((720, 720.0), ("720", 720.0), ("720p", 720.0), ("720P", 720.0), ("1080i", 1080.0)),
+        *(("1280x720", 720.0), ("960x400", 400.0), ("1920 × 1080", 1080.0), ("hd720", 720.0)),
+        *(("HD 1080", 1080.0), ("1080p60", 1080.0), ("Auto (480p)", 480.0), ("2160p 4K", 2160.0)),
+        *(("auto", None), ("large", None), ("2500 kbps", None), ("hd", None), (True, None)),
+    ],
+)
+def test_quality_is_lines_of_resolution(sent: Any, lines: float | None) -> None:
+    assert stored(VIDEO + "quality", sent, "quality", "context") == lines
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_tin_cans_extensions_give_time_and_length(place: tuple[str, ...]) -> None:
+    def row(*pairs: tuple[str, Any]) -> Any:
+        made = [((*place, "extensions", iri), value) for iri, value in pairs]
+        return row_of(with_values(minimal(), *made))
+
+    assert row((TINCAN + "starting-point", "PT2M"))["video_time"] == 120.0
+    assert row((TINCAN + "ending-point", "PT6M30S"))["video_time"] == 390.0
+    assert row((TINCAN + "duration", "PT46.6S"))["video_length"] == 46.6
+    both = row((TINCAN + "starting-point", 0), (TINCAN + "ending-point", "next unit"))
+    assert both["video_time"] == 0.0
+    profile = row((TINCAN + "starting-point", 5), (VIDEO + "time", 7), (VIDEO + "length", 9))
+    assert (profile["video_time"], profile["video_length"]) == (7.0, 9.0)
+
+
+@pytest.mark.parametrize("verb", ["http://id.tincanapi.com/verb/skipped", "x:/seeked"])
+def test_tin_cans_points_are_those_of_a_seek_where_the_verb_says_so(verb: str) -> None:
+    points = {TINCAN + "starting-point": "PT10S", TINCAN + "ending-point": "PT50S"}
+    kind = {"id": "v", "definition": {"type": VIDEO_TYPE}}
+    skipped = minimal(verb={"id": verb}, object=kind, context={"extensions": points})
+    row = row_of(skipped)
+    assert (row["video_seek_from"], row["video_seek_to"]) == (10.0, 50.0)
+    watched = row_of(skipped | {"verb": {"id": "http://activitystrea.ms/schema/1.0/watch"}})
+    assert (watched["video_seek_from"], watched["video_seek_to"]) == (None, None)
+    profile = with_values(skipped, (("result", "extensions", VIDEO + "time-to"), 49))
+    assert row_of(profile)["video_seek_to"] == 49.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "score"),
+    [(0.85, 0.85), ("0.85", 0.85), (1, 1.0), (-1, -1.0), (85, None), (-1.5, None), (None, None)],
+)
+def test_a_scaled_score_is_from_minus_1_to_1(sent: Any, score: float | None) -> None:
+    assert row_of(minimal(result={"score": {"scaled": sent, "raw": 7}}))["score_scaled"] == score

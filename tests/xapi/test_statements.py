@@ -1,0 +1,464 @@
+"""Statements of the learning platform and of the Video Profile, and the rows they become."""
+
+import re
+import time
+import tracemalloc
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from tests.support.rows import (
+    ABSENT,
+    CONCEPTS,
+    NOON,
+    OLI,
+    PLACES,
+    PROFILE,
+    SOURCE,
+    TYPES,
+    VERBS,
+    VIDEO,
+    VIDEO_TYPE,
+    JsonObject,
+    encoded,
+    full,
+    minimal,
+    row_of,
+    rows_of,
+    with_values,
+)
+from xapi_etl_processor.explain.line import explain_line
+from xapi_etl_processor.xapi.columns import SENT
+from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.values import last_segment
+
+CMI5 = "https://w3id.org/xapi/cmi5/"
+OPENEDX = "https://w3id.org/xapi/openedx/extension/"
+TINCAN = "http://id.tincanapi.com/extension/"
+
+
+def test_the_columns_and_types_match_an_independent_copy() -> None:
+    assert {column.name: column.type for column in SENT} == TYPES
+
+
+# --- The learning platform's statements ---
+
+_HOST_EXTENSIONS = {
+    OLI + "page_attempt_number": 1,
+    OLI + "page_attempt_guid": "b6e2...",
+    OLI + "section_id": 2001,
+    OLI + "project_id": 1001,
+    OLI + "publication_id": 3001,
+    OLI + "content_element_id": "3254019383",
+}
+_LENGTH = {VIDEO + "length": 546.5}
+_PAGE = {OLI + "resource_id": 77123}
+_SEGMENTS = {VIDEO + "played-segments": "0[.]12.5[,]40[.]61.25", VIDEO + "progress": 0.112}
+
+
+def torus(verb: str, result: JsonObject, context: JsonObject) -> JsonObject:
+    return {
+        "actor": {
+            "account": {"homePage": "https://proton.oli.cmu.edu", "name": "4312"},
+            "objectType": "Agent",
+        },
+        "verb": {"id": VERBS + verb, "display": {"en-US": verb}},
+        "object": {
+            "id": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+            "definition": {"name": {"en-US": "Cell division"}, "type": VIDEO_TYPE},
+            "objectType": "Activity",
+        },
+        "result": {"extensions": result},
+        "context": {
+            "contextActivities": {"category": [{"id": PROFILE}]},
+            "extensions": _HOST_EXTENSIONS | context,
+        },
+        "timestamp": "2024-01-01T12:00:00Z",
+        "registration": "2001-77123-3254019383",
+    }
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "context", "expected"),
+    [
+        ("played", {VIDEO + "time": 3}, _PAGE | _LENGTH, {"video_time": 3.0}),
+        (
+            "paused",
+            _SEGMENTS | {VIDEO + "time": 61.25},
+            _PAGE | _LENGTH,
+            {"video_time": 61.25, "video_progress": 0.112, "video_play_time": 33.75}
+            | {"video_played_segments": "0[.]12.5[,]40[.]61.25"},
+        ),
+        (
+            "seeked",
+            {VIDEO + "time-from": 12.5, VIDEO + "time-to": 40},
+            _PAGE,
+            {"video_seek_from": 12.5, "video_seek_to": 40.0, "video_length": None},
+        ),
+        (
+            "completed",
+            {VIDEO + "time": 546.5, VIDEO + "progress": 1, VIDEO + "played-segments": "0[.]546.5"},
+            {OLI + "page_id": 77123, VIDEO + "completion-threshold": "1.0"} | _LENGTH,
+            {"video_time": 546.5, "video_progress": 1.0, "video_play_time": 546.5}
+            | {"video_played_segments": "0[.]546.5", "completion_threshold": 1.0},
+        ),
+    ],
+)
+def test_a_statement_of_the_learning_platform_becomes_its_row(
+    verb: str, result: JsonObject, context: JsonObject, expected: JsonObject
+) -> None:
+    line = encoded(torus(verb, result, context))
+    row = row_of(line + b"\r")
+    digest = sha256(line).hexdigest()
+    assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", row["event_id"])
+    assert (
+        row
+        == ABSENT
+        | {
+            "event_id": row["event_id"],
+            "timestamp": NOON,
+            "timestamp_source": "statement",
+            "user_id": "4312",
+            "home_page": "https://proton.oli.cmu.edu",
+            "section_id": 2001,
+            "section": "2001",
+            "project_id": 1001,
+            "publication_id": 3001,
+            "page_id": 77123,
+            "attempt_guid": "b6e2...",
+            "attempt_number": 1,
+            "content_element_id": "3254019383",
+            "registration": "2001-77123-3254019383",
+            "verb": verb,
+            "verb_id": VERBS + verb,
+            "video_url": "https://www.youtube.com/watch?v=dQw4w9WgXcQ",
+            "video_title": "Cell division",
+            "video_length": 546.5,
+            "source_file": "s3://bucket/section/9/video/x.jsonl",
+            "source_etag": "etag-1",
+            "source_line": 1,
+        }
+        | expected
+    )
+    assert row["event_id"].replace("-", "") == digest[:32]
+
+
+# --- The ADL Video Profile ---
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("iri", "value", "column"), CONCEPTS)
+def test_every_extension_of_the_profile_is_stored_in_its_column(
+    place: tuple[str, ...], iri: str, value: Any, column: str
+) -> None:
+    if column == "session_id":
+        place = ("context",)  # the definition of a video is no place for a session
+    row = row_of(with_values(minimal(), ((*place, "extensions", iri), value)))
+    assert row[column] == value
+    assert type(row[column]) is type(value)
+
+
+def test_a_full_statement_of_the_profile_becomes_its_row() -> None:
+    assert row_of(full()) == ABSENT | {column: value for _, value, column in CONCEPTS} | {
+        "event_id": "fd41c918-b88b-4b20-a0a5-a4c32391aaa0",
+        "timestamp": NOON + 123,
+        "timestamp_source": "statement",
+        "user_id": "a-1",
+        "home_page": "https://lms",
+        "section_id": 9,
+        "section": "9",
+        "course_id": "https://lms/c/5",
+        "parent_id": "https://lms/c/5",
+        "registration": "ec531277-b57b-4c15-8d91-d292c5b2b8f7",
+        "verb": "paused",
+        "verb_id": VERBS + "paused",
+        "video_url": "https://v/1",
+        "video_title": "Méiose",
+        "video_play_time": 12.0,
+        "completion": True,
+        "success": False,
+        "duration": "PT1M30S",
+        "source_file": "s3://bucket/section/9/video/x.jsonl",
+        "source_etag": "etag-1",
+        "source_line": 1,
+    }
+
+
+def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
+    paused = torus("paused", _SEGMENTS, _PAGE)
+    as_text = with_values(paused, *((_oli(name), "4") for name in ("section_id", "project_id")))
+    too_big = with_values(paused, (_oli("resource_id"), 2**64), (_oli("section_id"), -1))
+    mixed = [full(), paused, minimal(), as_text, minimal(registration=""), too_big]
+    parsed = parse([encoded(statement) for statement in mixed], 1, SOURCE)
+    alone = [row_of(statement) for statement in mixed]
+    assert [row | {"source_line": 1} for row in rows_of(parsed)] == alone
+    for pair in ([paused, minimal()], [minimal(), paused]):
+        parsed = parse([encoded(statement) for statement in pair], 1, SOURCE)
+        pages = [row["page_id"] for row in rows_of(parsed)]
+        assert sorted(pages, key=str) == [77123, None]
+
+
+# --- The first usable value ---
+
+
+def _oli(name: str) -> tuple[str, ...]:
+    return ("context", "extensions", OLI + name)
+
+
+def _anywhere(*iris: str) -> list[tuple[str, ...]]:
+    return [(*place, "extensions", iri) for place in PLACES for iri in iris]
+
+
+# For each column: its paths in order of precedence, then its value if none of them has one.
+PATHS: dict[str, tuple[list[tuple[str, ...]], Any]] = {
+    "user_id": (
+        [("actor", "account", "name"), ("actor", "mbox"), ("actor", "mbox_sha1sum")]
+        + [("actor", "openid")],
+        "",
+    ),
+    "home_page": ([("actor", "account", "homePage"), _oli("host_name")], ""),
+    "section_id": ([_oli("section_id")], 9),
+    "page_id": ([_oli("page_id"), _oli("resource_id")], None),
+    "attempt_guid": ([_oli("page_attempt_guid"), _oli("attempt_guid")], ""),
+    "attempt_number": ([_oli("page_attempt_number"), _oli("attempt_number")], 0),
+    "content_element_id": (
+        [("result", "extensions", "content_element_id")]
+        + [("result", "extensions", OLI + "content_element_id"), _oli("content_element_id")],
+        "",
+    ),
+    "registration": ([("context", "registration"), ("registration",)], ""),
+    "session_id": (
+        [("context", "extensions", VIDEO + "session-id")]
+        + [("result", "extensions", VIDEO + "session-id")]
+        + [("context", "extensions", CMI5 + "context/extensions/sessionid"), _oli("session_id")]
+        + [("context", "extensions", "https://player.example/x/session-id")],
+        "",
+    ),
+    "video_play_time": (
+        [("result", "extensions", prefix + "video_play_time") for prefix in ("", OLI, VIDEO)],
+        None,
+    ),
+    "cc_enabled": (
+        _anywhere(VIDEO + "cc-enabled", VIDEO + "cc-subtitle-enabled"),
+        None,
+    ),
+    "video_time": (
+        _anywhere(VIDEO + "time") + _anywhere(TINCAN + "starting-point", TINCAN + "ending-point"),
+        None,
+    ),
+    "video_length": (_anywhere(VIDEO + "length") + _anywhere(TINCAN + "duration"), None),
+    "speed": (_anywhere(VIDEO + "speed") + _anywhere(OPENEDX + "speed-to"), None),
+    "speed_from": (_anywhere(OPENEDX + "speed-from"), None),
+    "platform": ([("context", "platform")], ""),
+    "enrollment_id": ([_oli("enrollment_id")], 0),
+    "score_scaled": ([("result", "score", "scaled")], None),
+}
+# Every other extension of the Video Profile may stand in each of the three places.
+for _iri, _, _name in CONCEPTS:
+    PATHS.setdefault(_name, (_anywhere(_iri), ABSENT[_name]))
+# What a test of its own is about.
+_TESTED_APART = {"timestamp", "course_id"}
+_CASES = [(column, at) for column, (paths, _) in PATHS.items() for at in range(len(paths) + 1)]
+
+
+def test_every_place_of_every_value_has_a_test() -> None:
+    """A place that only the generated pages know of could be lost, and nobody would notice."""
+    read = [(column.name, path) for column in SENT for path in column.paths]
+    several = {column.name for column in SENT if len(column.paths) > 1} - _TESTED_APART
+    tested = {(name, path) for name, (paths, _) in PATHS.items() for path in paths}
+    assert [place for place in read if place[0] in several and place not in tested] == []
+    # Rows of these two are compared whole, so a single place is tested if they have a value there.
+    rows = [row_of(torus("played", {}, _PAGE)), row_of(full())]
+    seen = {name for row in rows for name, value in row.items() if value != ABSENT[name]}
+    elsewhere = several | _TESTED_APART | seen | PATHS.keys()
+    assert [name for name, _ in read if name not in elsewhere] == []
+
+
+@pytest.mark.parametrize("hidden_by", ["nothing", None, "", {}, [1]])
+@pytest.mark.parametrize(("column", "present_from"), _CASES)
+def test_the_first_path_with_a_usable_value_counts(
+    column: str, present_from: int, hidden_by: Any
+) -> None:
+    paths, without = PATHS[column]
+    # Numbers that are shares too, since above 1 a progress is percent.
+    values: list[Any] = [at / 16 for at in range(1, 1 + len(paths))]
+    if "Int" in TYPES[column]:
+        values = list(range(1, 1 + len(paths)))
+    elif "String" in TYPES[column]:
+        values = [f"value {at}" for at in values]
+    elif "Bool" in TYPES[column]:
+        values = [at % 2 == 0 for at in range(1, 1 + len(paths))]
+    pairs = list(zip(paths, values, strict=True))[present_from:]
+    if hidden_by != "nothing":
+        pairs += [(path, hidden_by) for path in paths[:present_from]]
+    if column == "home_page":
+        # An account without a name names nobody, and neither does its home page.
+        pairs.append((("actor", "account", "name"), "somebody"))
+    expected = [*values, without][present_from]
+    assert row_of(with_values(minimal(), *pairs))[column] == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("context", "extensions", "https://player.example/session-identity"),
+        ("context", "extensions", "https://player.example/my-session-id"),
+        ("context", "session-id"),
+        ("result", "extensions", "https://player.example/session-id"),
+    ],
+)
+def test_what_only_resembles_a_session_id_is_ignored(path: tuple[str, ...]) -> None:
+    assert row_of(with_values(minimal(), (path, "s")))["session_id"] == ""
+
+
+def test_seconds_played_are_those_sent_else_those_of_the_segments() -> None:
+    sent = (("result", "extensions", OLI + "video_play_time"), "7.5")
+    segments = (("result", "extensions", VIDEO + "played-segments"), "0[.]10")
+    assert row_of(with_values(minimal(), sent, segments))["video_play_time"] == 7.5
+    assert row_of(with_values(minimal(), segments))["video_play_time"] == 10.0
+    assert row_of(minimal())["video_play_time"] is None
+
+
+@pytest.mark.parametrize(
+    ("segments", "seconds"),
+    [
+        ("0[.]12.5[,]40[.]61.25", 33.75),
+        ("0[.]10[,]5[.]15", 15.0),
+        ("5[.]15[,]0[.]10", 15.0),
+        ("0[.]10[,]0[.]10[,]2[.]3", 10.0),
+        ("0[.]10[,]12[.]", 10.0),
+        ("0[.]0.1[,]0.2[.]0.3", 0.2),
+        ("0[.]10[,]9[.]4", 10.0),
+        ("10[.]20[,]NaN[.]NaN[,]0[.]15", 20.0),
+        ("7[.]7", 0.0),
+        ("12[.]", None),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_seconds_played_repeatedly_count_once(segments: str, seconds: float | None) -> None:
+    statement = with_values(
+        minimal(), (("result", "extensions", VIDEO + "played-segments"), segments)
+    )
+    assert row_of(statement)["video_play_time"] == seconds
+    assert row_of(statement)["video_played_segments"] == segments
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ({"de": "Zelle", "en": "Cell", "en-US": "Cell (US)"}, "Cell (US)"),
+        ({"de": "Zelle", "en": "Cell"}, "Cell"),
+        ({"de": "Zelle", "fr": "Cellule"}, "Zelle"),
+        ({"de": 5, "fr": "Cellule"}, "Cellule"),
+        ({"de": "Zelle", "en-GB": "Cell (GB)"}, "Cell (GB)"),
+        ({"de": "Zelle", "en_AU": "Cell (AU)", "en-GB": "Cell (GB)"}, "Cell (AU)"),
+        ({"de": "Zelle", "EN-us": "Cell (US)"}, "Cell (US)"),
+        ({"de": "Zelle", "enm": "Celle"}, "Zelle"),
+        ({"de": "Zelle", "en-GB": "", "en": None}, "Zelle"),
+        ({"und": "Cell"}, "Cell"),
+        ({"en-US": "", "ja": "細胞"}, "細胞"),
+        ("Cell", "Cell"),
+        ("", ""),
+        (["Cell"], ""),
+        ({}, ""),
+    ],
+)
+def test_the_title_is_english_else_the_first_or_a_plain_text(name: Any, title: str) -> None:
+    statement = with_values(minimal(), (("object", "definition", "name"), name))
+    assert row_of(statement)["video_title"] == title
+
+
+@pytest.mark.parametrize(
+    ("activities", "course"),
+    [
+        ({"parent": ["P"], "grouping": ["G"]}, "P"),
+        ({"parent": ["no course"], "grouping": ["no course", "G"]}, "G"),
+        ({"grouping": ["G", "H"]}, "G"),
+        ({"parent": "P"}, "P"),
+        ({"parent": ["no course"]}, ""),
+    ],
+)
+def test_the_course_is_a_parent_or_grouping_activity(activities: JsonObject, course: str) -> None:
+    def activity(name: str) -> JsonObject:
+        kind = "module" if name == "no course" else "course"
+        return {"id": name, "definition": {"type": "http://adlnet.gov/expapi/activities/" + kind}}
+
+    made = {
+        place: activity(names) if isinstance(names, str) else [activity(name) for name in names]
+        for place, names in activities.items()
+    }
+    statement = with_values(minimal(), (("context", "contextActivities"), made))
+    assert row_of(statement)["course_id"] == course
+
+
+def test_seconds_too_large_for_a_float_are_absent() -> None:
+    segments = "-1e308[.]0[,]0[.]1e308"
+    place = ("result", "extensions", VIDEO + "played-segments")
+    assert row_of(with_values(minimal(), (place, segments)))["video_play_time"] is None
+
+
+def test_a_verb_of_megabytes_is_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        assert last_segment("https://example.org/" + "v" * 2_000_000) == "v" * 2_000_000
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
+
+
+@pytest.mark.parametrize(("percent", "share"), [(0, 0.0), (1, 0.01), (50, 0.5), (100, 1.0)])
+def test_cmi5_sends_progress_in_whole_percent(percent: int, share: float) -> None:
+    path = ("result", "extensions", CMI5 + "result/extensions/progress")
+    assert row_of(with_values(minimal(), (path, percent)))["video_progress"] == share
+
+
+@pytest.mark.parametrize("value", [-1, 101, "half", None, {}])
+def test_cmi5s_progress_is_nothing_else(value: Any) -> None:
+    path = ("result", "extensions", CMI5 + "result/extensions/progress")
+    assert row_of(with_values(minimal(), (path, value)))["video_progress"] is None
+
+
+def test_the_video_profiles_progress_comes_before_cmi5s() -> None:
+    cmi5 = ("result", "extensions", CMI5 + "result/extensions/progress")
+    own = ("result", "extensions", VIDEO + "progress")
+    assert row_of(with_values(minimal(), (cmi5, 50), (own, 0.75)))["video_progress"] == 0.75
+
+
+def test_keys_with_escaped_dots_are_read_as_those_with_dots() -> None:
+    """As Learning Locker exports statements."""
+    whole = full()
+    line = encoded(whole)
+    escaped = re.sub(rb'"[^"]*"(?=:)', lambda key: key[0].replace(b".", b"&46;"), line)
+    assert escaped.count(b"&46;") == 19
+    (expected,) = rows_of(parse([line], 1, SOURCE))
+    (row,) = rows_of(parse([escaped], 1, SOURCE))
+    assert row == expected
+
+
+def test_cmi5s_progress_is_read_with_escaped_dots_too_and_explained() -> None:
+    path = ("result", "extensions", CMI5.replace(".", "&46;") + "result/extensions/progress")
+    line = encoded(with_values(minimal(), (path, 50)))
+    explanation = explain_line(line, 1, SOURCE, len(line))
+    assert explanation.cells["video_progress"].value == 0.5
+    assert explanation.unused == []
+
+
+def test_what_looks_like_an_escaped_dot_in_a_value_stays() -> None:
+    titled = with_values(minimal(), (("object", "definition", "name"), {"en": "a&46;b"}))
+    assert row_of(titled)["video_title"] == "a&46;b"
+
+
+@pytest.mark.parametrize(
+    "value", ["&46;" * 250_000, '\\"&46;' * 100_000], ids=["in a text", "behind quotes"]
+)
+def test_a_megabyte_of_what_looks_like_dots_takes_no_time(value: str) -> None:
+    """Nor if the text is not closed."""
+    started = time.process_time()
+    whole = b'{"actor": {}, "verb": {"id": "' + value.encode() + b'"}, "object": {"id": "v"}}'
+    for line in (whole, whole[:-25]):
+        parse([line], 1, SOURCE)
+    # It took minutes when each of them was a search to the end of the text.
+    assert time.process_time() - started < 2

@@ -1,0 +1,82 @@
+"""Statements that void another one: they are counted as others, and say what they void."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.support.rows import ADL, NOON, SOURCE, VERBS, JsonObject, encoded, minimal
+from xapi_etl_processor.xapi.parse import Parsed, parse
+from xapi_etl_processor.xapi.voiding import Voided
+
+VOIDED_ID = "e05aa883-acaf-40ad-bf54-02c8ce485fb0"
+OWN_ID = "12345678-1234-4678-9234-567812345678"
+
+
+def voiding(**more: Any) -> JsonObject:
+    return {
+        "id": OWN_ID,
+        "actor": {"mbox": "mailto:admin@example.org"},
+        "verb": {"id": ADL + "voided", "display": {"en-US": "voided"}},
+        "object": {"objectType": "StatementRef", "id": VOIDED_ID},
+        "timestamp": "2024-01-01T12:00:00Z",
+    } | more
+
+
+def parsed(*statements: Any) -> Parsed:
+    return parse([encoded(statement) for statement in statements], 1, SOURCE)
+
+
+def test_a_voiding_statement_is_another_statement_and_says_what_it_voids() -> None:
+    found = parsed(minimal(), voiding())
+    assert found.voided == [Voided(2, VOIDED_ID, OWN_ID, NOON)]
+    assert (found.counts.video, found.counts.other, found.counts.add_up) == (1, 1, True)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [VOIDED_ID.upper(), "{" + VOIDED_ID + "}", "urn:uuid:" + VOIDED_ID, VOIDED_ID.replace("-", "")],
+)
+def test_the_ids_are_compared_as_those_of_rows_are(spelling: str) -> None:
+    statement = voiding(object={"objectType": "statementRef", "id": f" {spelling}"}, id=spelling)
+    assert parsed(statement).voided == [Voided(1, VOIDED_ID, VOIDED_ID, NOON)]
+
+
+def test_without_an_id_it_has_that_of_its_line() -> None:
+    statement = voiding(id=None)
+    (found,) = parsed(statement).voided
+    assert found.event_id == str(UUID(bytes=sha256(encoded(statement)).digest()[:16]))
+
+
+def test_its_time_falls_back_as_that_of_rows_does() -> None:
+    times = [
+        parsed(statement).voided[0].timestamp_ms
+        for statement in (
+            voiding(timestamp="yesterday", stored="2024-01-01T12:00:00Z"),
+            voiding(timestamp=None),
+        )
+    ]
+    assert times == [NOON, SOURCE.key_timestamp_ms]
+    nowhere = SOURCE._replace(key_timestamp_ms=None)
+    assert parse([encoded(voiding(timestamp=None))], 1, nowhere).voided[0].timestamp_ms == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"verb": {"id": ADL + "commented"}},
+        {"verb": {"id": VERBS + "played"}},
+        {"object": {"id": VOIDED_ID}},
+        {"object": {"objectType": "Activity", "id": VOIDED_ID}},
+        {"object": {"objectType": "StatementRef"}},
+        {"object": {"objectType": "StatementRef", "id": " "}},
+        {"object": {"objectType": "StatementRef", "id": [VOIDED_ID]}},
+    ],
+)
+def test_other_statements_void_nothing(changed: JsonObject) -> None:
+    found = parsed(voiding(**changed))
+    assert found.voided == []
+    assert found.counts.lines == found.counts.other + found.counts.video == 1

@@ -1,0 +1,1 @@
+"""What every room uses: settings, errors, deadlines, secrets, logs and metrics."""

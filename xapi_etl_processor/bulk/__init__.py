@@ -1,0 +1,1 @@
+"""What a bulk request needs: the request, its objects, the queue, verification."""

@@ -1,0 +1,222 @@
+"""Compares objects in S3 with the ledger and the rows: what is missing, and what cannot be told."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
+
+from xapi_etl_processor.base.deadlines import Deadline
+from xapi_etl_processor.base.errors import S3Error, S3Late
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.pipeline.contents import Reading, Row, expected_rows, parts, stored
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage.ledger import identity
+from xapi_etl_processor.storage.tables import EVENTS, FILES
+
+SHOWN_LINES = 20
+"""Lines that a finding names; the rest are counted. Our limit."""
+
+LEDGER_ROWS = 20_000
+"""Rows of the ledger that one query reads. Our choice."""
+
+Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent", "unreadable"]
+"""What became of an object's comparison.
+
+right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
+ledger knows only other versions of it. differing: rows are missing, or there are more than the
+ledger counts. unproven: it has fewer rows of its own than the ledger counts, but not none, because
+its statements also came in another object or twice in this one, or because rows are missing; only
+its content can tell. recent: the ledger does not know it, and it may be on its way. unreadable: its
+content could not be read.
+"""
+
+WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
+"""The kinds that loading the object again puts right."""
+
+
+class Check(NamedTuple):
+    """What was found about an object: why it is not right, and which of its lines have statements
+    that are not stored (the first SHOWN_LINES, and how many there are).
+    """
+
+    obj: S3Object
+    kind: Kind
+    why: str = ""
+    lines: tuple[int, ...] = ()
+    lines_missing: int = 0
+
+
+def check(
+    objects: Sequence[S3Object], run: Run, *, content: bool, min_age_minutes: float = 0
+) -> Iterator[Check]:
+    """Compare objects, as a listing gives them, in order.
+
+    With `content`, the objects that the ledger knows are read, and each of their statements is
+    looked for; without it, only those of which no row is there although the ledger counts some.
+    Objects younger than `min_age_minutes` that the ledger does not know are recent, not
+    missing. Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
+    """
+    clickhouse = run.connections.clickhouse
+    versions = _ledger_counts(objects, clickhouse, run.deadline)
+    counted = [obj for obj in objects if identity(obj) in versions]
+    lines = _stored_lines(counted, clickhouse, run.deadline)
+    without = [obj for obj in counted if versions[identity(obj)] and not lines.get(obj.uri)]
+    to_read = counted if content else without
+    keys = {key for _, key, _ in versions}
+    young = datetime.now(UTC) - timedelta(minutes=min_age_minutes)
+
+    def by_counts(obj: S3Object) -> Check:
+        if identity(obj) in versions:
+            return _by_counts(obj, versions[identity(obj)], lines.get(obj.uri, 0))
+        if min_age_minutes and obj.modified and obj.modified > young:
+            return Check(obj, "recent", "not in the ledger yet")
+        if obj.key in keys:
+            return Check(obj, "changed", "the ledger knows only other versions of it")
+        return Check(obj, "missing", "not in the ledger")
+
+    found = map(by_counts, objects)
+    yield from _by_content(found, to_read, run) if to_read else found
+
+
+def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
+    if lines > video:
+        return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
+    if lines < video:
+        why = f"{lines} lines have rows of their own, the ledger counts {video}"
+        return Check(obj, "unproven", why)
+    return Check(obj, "right")
+
+
+@dataclass
+class _Looking:
+    """An object whose statements are being looked for, and the lines whose statement was not found
+    so far; `check` is what its counts say or, once `is_over`, all that can be said.
+    """
+
+    check: Check
+    is_over: bool = False
+    shown: list[int] = field(default_factory=list)
+    missing: int = 0
+
+    def note(self, line: int) -> None:
+        """Note a line whose statement was not found."""
+        self.missing += 1
+        if len(self.shown) < SHOWN_LINES:
+            self.shown.append(line)
+
+    def result(self) -> Check:
+        """What the content says; more than the counts do, unless there are too many rows."""
+        found = self.check
+        if self.missing and found.kind != "unreadable":
+            why = f"{self.missing} statements are not in {EVENTS}, the first in line"
+            text = f"{why} {self.shown[0]}"
+            return Check(found.obj, "differing", text, tuple(self.shown), self.missing)
+        return found._replace(kind="right", why="") if found.kind == "unproven" else found
+
+
+def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) -> Iterator[Check]:
+    """The comparisons, in order, with the content of those objects that are to be read.
+
+    The statements of many small objects are looked up together.
+    """
+    waiting: deque[_Looking] = deque()
+    wanted = {obj.uri for obj in to_read}
+    rows = _rows(checks, wanted, expected_rows(to_read, run), waiting)
+    for part in parts(rows, lambda item: item[1].key):
+        keys = [row.key for _, row in part]
+        known = stored(keys, run.connections.clickhouse, run.deadline)
+        for looking, row in part:
+            if row.key not in known:
+                looking.note(row.line)
+        while waiting and waiting[0].is_over:
+            yield waiting.popleft().result()
+    yield from (looking.result() for looking in waiting)
+
+
+def _rows(
+    checks: Iterator[Check],
+    wanted: set[str],
+    readings: Iterator[Reading],
+    waiting: deque[_Looking],
+) -> Iterator[tuple[_Looking, Row]]:
+    """The rows of the objects whose URIs are wanted; every object is added to `waiting`."""
+    for found in checks:
+        looking = _Looking(found)
+        waiting.append(looking)
+        if found.obj.uri in wanted:
+            reading = next(readings)
+            try:
+                if reading.obj.etag == found.obj.etag:
+                    yield from ((looking, row) for row in reading.rows)
+                else:
+                    why = "it was uploaded again while it was compared"
+                    looking.check = Check(reading.obj, "changed", why)
+            except S3Late:
+                raise
+            except S3Error as error:
+                looking.check = Check(found.obj, "unreadable", str(error))
+        looking.is_over = True
+
+
+def _ledger_counts(
+    objects: Sequence[S3Object], clickhouse: ClickHouse, deadline: Deadline
+) -> dict[tuple[str, str, str], int]:
+    """The video statements that the ledger counts, by version, of all versions of the objects."""
+    if not objects:
+        return {}
+    rows = clickhouse.query(
+        "SELECT bucket, key, etag, argMax(video, processed_at)"
+        f" FROM {clickhouse.database}.{FILES} WHERE (bucket, key) IN %(keys)s"
+        " GROUP BY bucket, key, etag",
+        {"keys": tuple((obj.bucket, obj.key) for obj in objects)},
+        deadline,
+    )
+    return {(bucket, key, etag): video for bucket, key, etag, video in rows}
+
+
+def _stored_lines(
+    objects: Sequence[S3Object], clickhouse: ClickHouse, deadline: Deadline
+) -> dict[str, int]:
+    """How many lines of these versions have a row, by URI; repeats of a row count once."""
+    if not objects:
+        return {}
+    rows = clickhouse.query(
+        "SELECT source_file, source_etag, uniqExact(source_line)"
+        f" FROM {clickhouse.database}.{EVENTS} PREWHERE source_file IN %(files)s"
+        " GROUP BY source_file, source_etag",
+        {"files": tuple(obj.uri for obj in objects)},
+        deadline,
+    )
+    etags = {obj.uri: obj.etag for obj in objects}
+    return {uri: lines for uri, etag, lines in rows if etag == etags[uri]}
+
+
+def ledger_keys(
+    clickhouse: ClickHouse, bucket: str, prefix: str, between: tuple[str, str], deadline: Deadline
+) -> Iterator[str]:
+    """The keys that the ledger knows under the prefix, after one key and up to another ('' for the
+    end), in order.
+    """
+    after, upto = between
+    while True:
+        rows = clickhouse.query(
+            f"SELECT DISTINCT key FROM {clickhouse.database}.{FILES}"
+            " WHERE bucket = %(bucket)s AND startsWith(key, %(prefix)s) AND key > %(after)s"
+            " AND (%(upto)s = '' OR key <= %(upto)s) ORDER BY key LIMIT %(limit)s",
+            {
+                "bucket": bucket,
+                "prefix": prefix,
+                "after": after,
+                "upto": upto,
+                "limit": LEDGER_ROWS,
+            },
+            deadline,
+        )
+        yield from (key for (key,) in rows)
+        if len(rows) < LEDGER_ROWS:
+            return
+        after = rows[-1][0]

@@ -1,0 +1,376 @@
+"""A bulk payload, checked: which objects it covers, and the token that continues it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.base.telemetry import shown
+from xapi_etl_processor.s3.access import check_allowed, check_bucket_allowed
+from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_sections, section_id
+from xapi_etl_processor.xapi.timestamps import milliseconds
+from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
+
+VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty", "continue")
+"""What a bulk request to compare has, instead of to load."""
+
+PARAMETERS = (
+    "section_id",
+    "categories",
+    "start_date",
+    "end_date",
+    "s3_bucket",
+    "s3_prefix",
+    "inventory",
+    "dry_run",
+    "force_reprocess",
+    "replace",
+    "engine",
+    *VERIFY_PARAMETERS,
+    "continuation_token",
+)
+"""What makes a payload a bulk request, beside `mode`."""
+
+FLAGS = (
+    "dry_run",
+    "force_reprocess",
+    "replace",
+    "verify",
+    "content",
+    "repair",
+    "allow_empty",
+    "continue",
+)
+"""The parameters that are true or false."""
+
+FUNCTION, QUEUE = "function", "queue"
+"""The values of `engine`: this invocation loads the objects, or those that the backfill queue
+invokes do."""
+
+MAX_AGE_MINUTES = 7 * 24 * 60
+"""The largest `min_age_minutes`, a week. Our limit."""
+
+ALL = "all"
+"""The `section_id` that stands for all sections, as leaving it out does. A folder with this name
+can be reached by `s3_prefix`."""
+
+_OTHER_SPELLING = "bucket"
+"""Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
+
+_KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
+_DAY_MS = 86_400_000
+_FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """A checked bulk payload.
+
+    Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
+    `categories` means all of them. `scope` holds the requested parameters for the token that
+    continues the request after the position `after`. With `continues`, that position is the one
+    that the last such request noted.
+    """
+
+    bucket: str
+    prefix: str
+    sections: tuple[int | str, ...]
+    categories: tuple[str, ...]
+    inventory: S3Object | None
+    first_day: int | None
+    last_day: int | None
+    dry_run: bool
+    force: bool
+    replace: bool
+    engine: str
+    verify: bool
+    content: bool
+    repair: bool
+    min_age_minutes: float
+    allow_empty: bool
+    continues: bool
+    after: str
+    scope: dict[str, Any]
+
+    @property
+    def section_id(self) -> int | str | list[int | str] | None:
+        """The sections as answers name them: one, a list of several, or None for all."""
+        return self.sections[0] if len(self.sections) == 1 else list(self.sections) or None
+
+    def covers(self, obj: S3Object) -> bool:
+        """Whether the request is about this object."""
+        return obj.is_bundle and self._spans(obj)
+
+    def passes_over(self, obj: S3Object) -> bool:
+        """Whether it would be about this object, were that a bundle and no folder's marker."""
+        return not obj.is_bundle and not obj.key.endswith("/") and self._spans(obj)
+
+    def _spans(self, obj: S3Object) -> bool:
+        if self.sections and obj.section_id not in self.sections:
+            return False
+        if self.categories and obj.category not in self.categories:
+            return False
+        if self.first_day is None and self.last_day is None:
+            return True
+        written_at = obj.written_ms
+        return (
+            written_at is not None
+            and (self.first_day is None or written_at >= self.first_day)
+            and (self.last_day is None or written_at < self.last_day + _DAY_MS)
+        )
+
+    @property
+    def identity(self) -> str:
+        """What is the same for two requests that cover the same objects in the same way."""
+        return f"s3://{self.bucket}/{self.prefix} {json.dumps(self.scope, sort_keys=True)}"
+
+    def token_after(self, position: str) -> str:
+        """A token that continues the same request after a position, mostly a key."""
+        text = json.dumps({**self.scope, "after": position})
+        return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
+    """The request in a payload; raises BadRequest naming the parameter.
+
+    A continuation token carries the request that it continues; parameters beside it must agree.
+    """
+    unknown = sorted(map(repr, payload.keys() - _KNOWN))
+    if unknown:
+        raise BadRequest(
+            f"unknown parameters {', '.join(unknown)}: use {', '.join(sorted(_KNOWN))}"
+        )
+    if payload.get("mode", "bulk") != "bulk":
+        raise BadRequest(f"mode is {shown(payload['mode'])}: with these parameters it is bulk")
+    requested = _checked({k: v for k, v in payload.items() if v is not None})
+    after = ""
+    if payload.get("continuation_token") is not None:
+        carried, after = _read_token(payload["continuation_token"])
+        # A default that is spelled out is the same as one that is left out.
+        defaults = {
+            **dict.fromkeys(FLAGS, False),
+            "engine": FUNCTION,
+            "min_age_minutes": 0,
+            "s3_bucket": settings.bucket,
+        }
+        named = {name for name in payload if payload[name] is not None} & {"section_id"}
+        asked = {**dict.fromkeys(named), **requested}
+        whole = {**defaults, **carried}
+        differing = [name for name, value in asked.items() if value != whole.get(name)]
+        if differing:
+            raise BadRequest(
+                f"continuation_token belongs to another request ({', '.join(differing)} differs):"
+                " send the token alone, or the same parameters with it"
+            )
+        requested = carried
+    _check_together(requested)
+    # How to go on is no part of the request that a token carries.
+    continues = requested.pop("continue", False)
+    bucket = requested.get("s3_bucket", settings.bucket)
+    section = requested.get("section_id")
+    sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
+    prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
+    check_allowed(settings, bucket, prefix)
+    inventory = _inventory(requested.get("inventory"), bucket, settings)
+    by_month = requested.get("engine") == QUEUE
+    if after and not inventory and not _is_position(after, prefix, by_month=by_month):
+        raise BadRequest(
+            f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
+            " changed? Repeat the request without the token"
+        )
+    # ISO 8601 days compare as text.
+    if requested.get("start_date", "") > requested.get("end_date", "9999"):
+        raise BadRequest("start_date is after end_date: both are UTC days, both included")
+    return BulkRequest(
+        bucket=bucket,
+        prefix=prefix,
+        sections=sections,
+        categories=tuple(requested.get("categories", ())),
+        inventory=inventory,
+        first_day=milliseconds(requested.get("start_date")),
+        last_day=milliseconds(requested.get("end_date")),
+        dry_run=requested.get("dry_run", False),
+        force=requested.get("force_reprocess", False),
+        replace=requested.get("replace", False),
+        engine=requested.get("engine", FUNCTION),
+        verify=requested.get("verify", False),
+        content=requested.get("content", False),
+        repair=requested.get("repair", False),
+        min_age_minutes=requested.get("min_age_minutes", 0),
+        allow_empty=requested.get("allow_empty", False),
+        continues=continues,
+        after=after,
+        scope=requested,
+    )
+
+
+def flag(payload: Mapping[str, Any], name: str) -> bool:
+    """A boolean parameter, False if absent; raises BadRequest for anything but true and false."""
+    value = payload.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise BadRequest(f"{name} is {shown(value)}: use true or false, without quotes")
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, each in one spelling so that they can be compared; raises BadRequest."""
+    requested: dict[str, Any] = {name: flag(given, name) for name in FLAGS if name in given}
+    for name in ("start_date", "end_date"):
+        if name in given:
+            requested[name] = _day(name, given[name])
+    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix", "inventory"):
+        if name in given:
+            requested[name] = _text(name, given[name])
+    if _OTHER_SPELLING in requested:
+        bucket = requested.pop(_OTHER_SPELLING)
+        if requested.setdefault("s3_bucket", bucket) != bucket:
+            raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
+    readers = {
+        "min_age_minutes": _minutes,
+        "section_id": _sections,
+        "categories": _categories,
+        "engine": _engine,
+    }
+    for name, read in readers.items():
+        if name in given and (value := read(given[name])) is not None:
+            requested[name] = value
+    return requested
+
+
+def _check_together(requested: Mapping[str, Any]) -> None:
+    """Raises BadRequest for parameters that say nothing, or contradict each other, together."""
+    verify, repair = requested.get("verify"), requested.get("repair")
+    for name in ("content", "repair", "min_age_minutes", "allow_empty", "continue"):
+        if requested.get(name) and not verify:
+            raise BadRequest(f'{name} needs "verify": true beside it')
+    for name in ("dry_run", "force_reprocess"):
+        if requested.get(name) and verify:
+            raise BadRequest(f"{name} does not go with verify, which loads only for repair")
+    if requested.get("engine") == QUEUE and verify:
+        raise BadRequest(
+            'engine "queue" does not go with verify, which compares in this invocation'
+        )
+    if requested.get("replace") and requested.get("dry_run"):
+        raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
+    if requested.get("inventory") and verify:
+        raise BadRequest("inventory does not go with verify, which compares what S3 has now")
+    if requested.get("replace") and verify and not repair:
+        raise BadRequest('replace with verify needs "repair": true beside it')
+
+
+def _minutes(value: Any) -> int:
+    if type(value) is int and 0 <= value <= MAX_AGE_MINUTES:
+        return value
+    raise BadRequest(
+        f"min_age_minutes is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
+    )
+
+
+def _sections(value: Any) -> int | str | list[int | str] | None:
+    """One section, several in order, each once, or None for all."""
+    if not isinstance(value, list):
+        value = [value]
+    if not value:
+        raise BadRequest("section_id is an empty list: name sections, or leave it out for all")
+    if ALL in value:
+        return None
+    sections = sorted({_section(one) for one in value}, key=str)
+    return sections[0] if len(sections) == 1 else sections
+
+
+def _categories(value: Any) -> list[str]:
+    names = value if isinstance(value, list) and value else [value]
+    for name in names:
+        if not isinstance(name, str) or not _FOLDER.fullmatch(_text("categories", name)):
+            raise BadRequest(
+                f"categories is {shown(value)}: a list of folder names below a section's is needed,"
+                ' such as ["video"]'
+            )
+    return sorted(set(names))
+
+
+def _engine(value: Any) -> str:
+    if value in (FUNCTION, QUEUE):
+        return str(value)
+    raise BadRequest(f'engine is {shown(value)}: use "{FUNCTION}" or "{QUEUE}"')
+
+
+def _section(value: Any) -> int | str:
+    """A section as `S3Object.section_id` gives it; raises BadRequest for what cannot be one."""
+    if isinstance(value, str) and value.strip() and _FOLDER.fullmatch(_text("section_id", value)):
+        return section_id(value)
+    if type(value) is int and 0 <= value <= MAX_SECTION_NUMBER:
+        return value
+    raise BadRequest(
+        f"section_id is {shown(value)}: a number, or the name of a folder below section/, is needed"
+    )
+
+
+def _day(name: str, value: Any) -> str:
+    right = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)
+    if not right or milliseconds(value) is None:
+        raise BadRequest(f"{name} is {shown(value)}: a UTC day such as 2024-01-31 is needed")
+    return str(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is {shown(value)}: text is needed")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{name} is {shown(value)}: valid Unicode text is needed") from None
+    return value
+
+
+def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> str:
+    """What to list. It is a folder, so that section/1 does not match section/10."""
+    prefix = (default if given is None else given).lstrip("/")
+    if prefix and not prefix.endswith("/"):
+        prefix += "/"
+    named = S3Object("", prefix).section_id
+    if sections and named is not None and named not in sections:
+        wanted = ", ".join(map(str, sections))
+        raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
+    narrow = len(sections) == 1 and holds_sections(prefix)
+    return f"{prefix}{sections[0]}/" if narrow else prefix
+
+
+def _is_position(after: str, prefix: str, *, by_month: bool) -> bool:
+    """Whether it is a key in the folder; by month, one with its month before it, or none yet."""
+    if not by_month:
+        return after.startswith(prefix)
+    _, space, key = after.partition(" ")
+    return bool(space) and (not key or key.startswith(prefix))
+
+
+def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:
+    """The manifest that is named by its key in the bucket, or by its URI."""
+    if given is None:
+        return None
+    if given.startswith("s3://"):
+        bucket, _, given = given.removeprefix("s3://").partition("/")
+    if not given.strip("/"):
+        raise BadRequest("inventory names no object: give the key of a manifest.json, or its URI")
+    check_bucket_allowed(settings, bucket)
+    return S3Object(bucket, given)
+
+
+def _read_token(token: Any) -> tuple[dict[str, Any], str]:
+    """The request that a token carries, and the key after which it continues."""
+    try:
+        carried = json.loads(base64.urlsafe_b64decode(token))
+        after = _text("after", carried.pop("after"))
+        if carried.keys() - set(PARAMETERS) - {_OTHER_SPELLING}:
+            raise KeyError
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, BadRequest):
+        raise BadRequest(
+            "continuation_token was not issued by this function: repeat the request without it"
+        ) from None
+    return _checked(carried), after

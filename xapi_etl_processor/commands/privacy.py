@@ -1,0 +1,173 @@
+"""The commands forget, access and pseudonymize: what docs/privacy.md describes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.bulk.request import read_request
+from xapi_etl_processor.bulk.selection import scope_of
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.privacy.access import held, objects_with
+from xapi_etl_processor.privacy.forget import count, forget, sweep
+from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
+from xapi_etl_processor.privacy.pseudonymize import pseudonymize
+from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.objects import S3Object
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the parser."""
+    erase = commands.add_parser(
+        "forget",
+        help="remove a learner, and never load their statements again",
+        description="Remove all that is stored of learners, and remember them as hashes, so that no"
+        " load brings them back. docs/privacy.md says which rights it needs, and what remains.",
+        epilog="example: python -m xapi_etl_processor forget --user learner-17 --home-page"
+        " https://lms.example.org --dry-run",
+    )
+    who = _add_who(erase)
+    who.add_argument(
+        "--sweep",
+        action="store_true",
+        help="everybody who was forgotten before: after a backup was restored",
+    )
+    erase.add_argument("--dry-run", action="store_true", help="only count what would be removed")
+    erase.add_argument("--yes", action="store_true", help="do not ask; scripts need it")
+    erase.add_argument(
+        "--list-objects",
+        action="store_true",
+        help="print the objects in S3 that hold statements of the learners, and remove nothing;"
+        " reads every bundle",
+    )
+    erase.add_argument(
+        "--section", metavar="ID", help="with --list-objects: read only this section's bundles"
+    )
+    erase.set_defaults(command=_forget)
+
+    see = commands.add_parser(
+        "access",
+        help="print all that is stored of a learner",
+        description="Print all that is stored of learners as JSON, for a request of access.",
+        epilog="example: python -m xapi_etl_processor access --user learner-17 > learner-17.json",
+    )
+    _add_who(see)
+    see.set_defaults(command=_access)
+
+    rewriting = commands.add_parser(
+        "pseudonymize",
+        help="replace stored user ids by pseudonyms",
+        description="Replace user ids that were stored before LEARNER_IDS was pseudonyms, and drop"
+        " the text of rejected lines. This cannot be undone.",
+        epilog="example: LEARNER_IDS=pseudonyms LEARNER_KEY_SECRET_ARN=arn:..."
+        " python -m xapi_etl_processor pseudonymize --dry-run",
+    )
+    rewriting.add_argument("--dry-run", action="store_true", help="only count")
+    rewriting.set_defaults(command=_pseudonymize)
+
+
+def _add_who(parser: argparse.ArgumentParser) -> Any:
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", metavar="NAME", help="the user id, as column user_id has it")
+    who.add_argument("--mbox", metavar="ADDRESS", help="a mail address, also where it was hashed")
+    who.add_argument(
+        "--file", type=Path, metavar="CSV", help="many: columns user or mbox, and home_page"
+    )
+    parser.add_argument(
+        "--home-page", metavar="URL", help="with --user: only the account on this home page"
+    )
+    return who
+
+
+def _learners(options: argparse.Namespace) -> list[Learner]:
+    if options.home_page is not None and options.user is None:
+        raise BadRequest("--home-page needs --user: an mbox has no home page")
+    if options.file:
+        return read_file(options.file)
+    if not (options.user or options.mbox):
+        raise BadRequest("an empty user id is no learner: name one")
+    return by_mail(options.mbox) if options.mbox else [Learner(options.user, options.home_page)]
+
+
+def _forget(options: argparse.Namespace) -> int:
+    if options.sweep and options.list_objects:
+        raise BadRequest(
+            "--list-objects needs a learner: who was forgotten is known as hashes only"
+        )
+    if options.section and not options.list_objects:
+        raise BadRequest("--section only narrows --list-objects: a learner is forgotten everywhere")
+    settings = Settings.from_env(os.environ)
+    clickhouse = ClickHouse(settings)
+    try:
+        if options.sweep:
+            print_json(sweep(clickhouse, dry_run=options.dry_run))
+            return OK
+        learners = _learners(options)
+        if options.list_objects:
+            return _list_objects(learners, settings, options.section)
+        if options.dry_run:
+            print_json(count(learners, clickhouse))
+        elif options.yes or _agreed(count(learners, clickhouse)):
+            print_json(forget(learners, clickhouse))
+        else:
+            say("nothing was removed")
+            return FAILED
+    finally:
+        clickhouse.disconnect()
+    return OK
+
+
+def _agreed(found: dict[str, Any]) -> bool:
+    """Whether the person at the terminal wants it, having seen what there is."""
+    if not sys.stdin.isatty():
+        raise BadRequest("forgetting cannot be undone: look with --dry-run, then add --yes")
+    print_json(found)
+    say("this cannot be undone; forget them? [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
+    request = read_request({"section_id": section}, settings)
+    client = Stores(settings.bucket_owner)
+
+    def bundles() -> Iterator[S3Object]:
+        return filter(request.covers, listing.listing(client, scope_of(request)))
+
+    code = OK
+    for obj, error in objects_with(learners, bundles(), client):
+        if error:
+            say(f"not read: {error}")
+            code = FAILED
+        else:
+            print(obj.uri)
+    return code
+
+
+def _access(options: argparse.Namespace) -> int:
+    learners = _learners(options)
+    clickhouse = ClickHouse(Settings.from_env(os.environ))
+    try:
+        found = held(learners, clickhouse)
+    finally:
+        clickhouse.disconnect()
+    print_json(found)
+    if not any(found["stored"].values()):
+        say("nothing is stored of this learner")
+    return OK
+
+
+def _pseudonymize(options: argparse.Namespace) -> int:
+    clickhouse = ClickHouse(Settings.from_env(os.environ))
+    try:
+        print_json(pseudonymize(clickhouse, dry_run=options.dry_run))
+    finally:
+        clickhouse.disconnect()
+    return OK

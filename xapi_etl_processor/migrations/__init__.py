@@ -1,0 +1,1 @@
+"""Create and change the tables and views; only the command line does."""

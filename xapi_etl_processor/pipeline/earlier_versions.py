@@ -1,0 +1,267 @@
+"""Removes what earlier versions of an object left behind: rows that its current one does not hold.
+
+The order keeps what must not be lost. The current version is stored and in the ledger first. Then
+all that may hold a statement is read: the object itself, and every other object that has fewer rows
+than the ledger counts, since a row of theirs may have been replaced by the one that is about to be
+removed. Only what none of them holds is removed.
+
+The rows to remove are read first, and only then is the table compared with the ledger. The other
+way round, a merge in between could drop a row in favor of one of them, and nobody would see it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from xapi_etl_processor.base.deadlines import Deadline
+from xapi_etl_processor.base.errors import (
+    ClickHouseDenied,
+    ClickHouseError,
+    DeadlinePassed,
+    S3Error,
+)
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.outcome import Outcome, Status
+from xapi_etl_processor.pipeline.contents import (
+    KEY_COLUMNS,
+    SELECTED_KEY,
+    Key,
+    expected_rows,
+    key_texts,
+    parts,
+)
+from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.objects import S3Object, object_in
+from xapi_etl_processor.storage import notes
+from xapi_etl_processor.storage.checks import check_whole_results
+from xapi_etl_processor.storage.mutations import remove, remove_notes
+from xapi_etl_processor.storage.tables import EVENTS, FILES, NOTES, SOURCE_FILE
+
+EARLIER_ROWS = 200_000
+"""Rows of earlier versions that are looked at together; bounds the memory. Our choice."""
+
+SETTLED_MS = 600_000
+"""How much older than a question rows are that its answer has taken into account: more than
+replicas lag and their clocks differ. Our choice."""
+
+_LATEST = (
+    "SELECT bucket, key, argMax(etag, processed_at) AS etag, argMax(video, processed_at) AS video"
+)
+
+
+class EarlierVersions:
+    """What earlier versions of a run's objects left behind. One for a run, since it keeps an answer
+    that reads the whole table.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._incomplete = _Incomplete(run)
+
+    def remove(self, page: Sequence[Outcome]) -> None:
+        """Remove what is left behind of the objects that are stored; counts it in their outcomes.
+
+        Objects of which not all could be removed are marked as failed.
+        """
+        stored = [o for o in page if o.status in (Status.PROCESSED, Status.SKIPPED) and o.obj.etag]
+        if not stored:
+            return
+        objects = [outcome.obj for outcome in stored]
+        try:
+            noted = self._note(objects)
+            earlier = _with_earlier_rows(objects, self._run)
+        except ClickHouseError as error:
+            _mark_failed(stored, str(error))
+            return
+        changed = [outcome for outcome in stored if outcome.obj.uri in earlier]
+        removed = Counter[str]()
+        try:
+            _remove_earlier([o.obj for o in changed], self._incomplete, self._run, removed)
+            self._settle_notes(objects, noted)
+        except ClickHouseDenied as error:
+            _mark_failed(changed or stored, f"{error}. {self._grants_needed()}")
+        except (ClickHouseError, DeadlinePassed, S3Error) as error:
+            _mark_failed(changed or stored, str(error) or "time ran out")
+        for outcome in changed:
+            outcome.rows_removed = removed[outcome.obj.uri]
+
+    def _note(self, objects: Sequence[S3Object]) -> Mapping[str, datetime]:
+        """Note that only these versions count; returns what loads have noted until then."""
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        check_whole_results(clickhouse)
+        # A load of an earlier version that is still going on looks for this note after its insert.
+        notes.note_replaced(clickhouse, objects, deadline)
+        return notes.overtaken(clickhouse, deadline)
+
+    def _settle_notes(self, objects: Sequence[S3Object], noted: Mapping[str, datetime]) -> None:
+        """Remove the notes of loads about these objects: what they stored is removed."""
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        for command in map(notes.replace_command, objects):
+            remove_notes(clickhouse, command, noted.get(command), deadline)
+
+    def _grants_needed(self) -> str:
+        settings = self._run.settings
+        needed = [
+            f"ALTER DELETE ON {settings.clickhouse_database}.{table}"
+            for table in (EVENTS, FILES, NOTES)
+        ]
+        needed.append("SELECT ON system.mutations")
+        grants = "; ".join(f"GRANT {one} TO {settings.clickhouse_username}" for one in needed)
+        return f"It needs these privileges: {grants}"
+
+
+def _mark_failed(outcomes: Sequence[Outcome], why: str) -> None:
+    for outcome in outcomes:
+        text = (
+            f"{outcome.obj.uri} is loaded, but not all that its earlier versions left was removed"
+        )
+        outcome.mark_failed(f"{text}: {why}", poison=False)
+
+
+def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
+    """The URIs of the objects of which other versions have rows."""
+    etags = {obj.uri: obj.etag for obj in objects}
+    rows = run.connections.clickhouse.query(
+        f"SELECT DISTINCT source_file, source_etag FROM {run.settings.clickhouse_database}.{EVENTS}"
+        " PREWHERE source_file IN %(files)s",
+        {"files": tuple(etags)},
+        run.deadline,
+    )
+    return {uri for uri, etag in rows if etag != etags[uri]}
+
+
+class _Incomplete:
+    """The objects that have fewer rows than the ledger counts, or will when parts are merged.
+
+    The answer reads the whole table, so it is kept until it may not know the rows in question, or
+    objects were loaded since: an earlier row may have replaced one of theirs.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._asked = 0
+        self._objects: list[S3Object] = []
+
+    def after(self, inserted: int) -> list[S3Object]:
+        """The objects after rows were stored; `inserted` is when, in milliseconds since 1970."""
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        # `now` is by the clock that stamps the rows.
+        ((loaded, now),) = clickhouse.query(
+            "SELECT max(toUnixTimestamp64Milli(processed_at)), toUnixTimestamp64Milli(now64(3))"
+            f" FROM {clickhouse.database}.{FILES}",
+            deadline=deadline,
+        )
+        if max(inserted, loaded) > self._asked - SETTLED_MS:
+            self._objects = _lacking_rows(clickhouse, deadline)
+            self._asked = now
+        return self._objects
+
+
+def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
+    database = clickhouse.database
+    # FINAL: a row that is still stored may be gone, in favor of an earlier one, at the next merge.
+    rows = clickhouse.query(
+        f"SELECT bucket, key FROM ({_LATEST} FROM {database}.{FILES} GROUP BY bucket, key) AS known"
+        " LEFT JOIN (SELECT source_file, source_etag, count() AS lines"
+        f" FROM {database}.{EVENTS} FINAL GROUP BY source_file, source_etag) AS stored"
+        f" ON {SOURCE_FILE} = source_file AND etag = source_etag"
+        " WHERE video > ifNull(lines, 0) ORDER BY bucket, key",
+        deadline=deadline,
+    )
+    return [object_in(bucket, key) for bucket, key in rows]
+
+
+def _remove_earlier(
+    objects: Sequence[S3Object], incomplete: _Incomplete, run: Run, removed: Counter[str]
+) -> None:
+    """Remove the objects' rows of other versions that nothing holds, and count them, repeats
+    included, by URI. Each object that may hold one is read once, or once more for each further
+    EARLIER_ROWS; if one cannot be read, nothing of these objects is removed.
+    """
+    after = {obj: _Place("", 0) for obj in objects}
+    while after:
+        room = EARLIER_ROWS
+        found: dict[S3Object, list[_Earlier]] = {}
+        for obj, place in list(after.items()):
+            if room:
+                found[obj] = _earlier_rows(obj, place, room, run)
+                if len(found[obj]) < room:
+                    del after[obj]
+                else:
+                    after[obj] = found[obj][-1].place
+                room -= len(found[obj])
+        left = {row.key for rows in found.values() for row in rows}
+        if left:
+            newest = max(row.inserted for rows in found.values() for row in rows)
+            others = incomplete.after(newest)
+            holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
+            _keep_what_they_hold(holders, left, run)
+        for obj, rows in found.items():
+            removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
+
+
+class _Place(NamedTuple):
+    """Where an earlier row comes from."""
+
+    etag: str
+    line: int
+
+
+class _Earlier(NamedTuple):
+    """A row of an earlier version, and when it was inserted, in milliseconds since 1970."""
+
+    place: _Place
+    inserted: int
+    key: Key
+
+
+def _earlier_rows(obj: S3Object, after: _Place, limit: int, run: Run) -> list[_Earlier]:
+    """Up to `limit` rows of other versions of the object, after a place, in order."""
+    rows = run.connections.clickhouse.query(
+        "SELECT source_etag, source_line, toUnixTimestamp64Milli(inserted_at),"
+        f" {SELECTED_KEY}"
+        f" FROM {run.settings.clickhouse_database}.{EVENTS} PREWHERE source_file = %(file)s"
+        " WHERE source_etag != %(etag)s AND (source_etag, source_line) > %(after)s"
+        " ORDER BY source_etag, source_line LIMIT %(limit)s",
+        {"file": obj.uri, "etag": obj.etag, "after": tuple(after), "limit": limit},
+        run.deadline,
+    )
+    return [_Earlier(_Place(*row[:2]), row[2], Key(*row[3:])) for row in rows]
+
+
+def _keep_what_they_hold(holders: Sequence[S3Object], left: set[Key], run: Run) -> None:
+    """Take out of `left` the statements that the objects hold.
+
+    Raises S3Error if one is another version than the one that was loaded: the earlier rows may be
+    those of its current version.
+    """
+    etags = {obj.uri: obj.etag for obj in holders}
+    for obj, rows in expected_rows(holders, run):
+        if etags[obj.uri] not in ("", obj.etag):
+            raise S3Error(f"{obj.uri} was uploaded again meanwhile: try again")
+        left.difference_update(row.key for row in rows)
+
+
+def _remove(obj: S3Object, rows: Sequence[_Earlier], run: Run) -> int:
+    """Remove these rows, and forget that the versions they came from were processed: if one of them
+    is uploaded again, it must be loaded again.
+    """
+    if not rows:
+        return 0
+    clickhouse, deadline = run.connections.clickhouse, run.deadline
+    version = {"bucket": obj.bucket, "key": obj.key, "etag": obj.etag}
+    others = "bucket = %(bucket)s AND key = %(key)s AND etag != %(etag)s"
+    remove(clickhouse, FILES, others, version, deadline)
+    removed = 0
+    for part in parts(rows, lambda row: row.key):
+        condition = (
+            "source_file = %(file)s AND source_etag != %(etag)s"
+            f" AND ({', '.join(KEY_COLUMNS)}) IN %(keys)s"
+        )
+        keys = key_texts(row.key for row in part)
+        params = {"file": obj.uri, "etag": obj.etag, "keys": keys}
+        removed += remove(clickhouse, EVENTS, condition, params, deadline)
+    return removed

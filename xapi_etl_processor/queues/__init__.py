@@ -1,0 +1,1 @@
+"""Payloads and messages: what invokes the function, and what it sends."""

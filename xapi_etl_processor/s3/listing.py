@@ -1,0 +1,346 @@
+"""Lists objects of S3, and asks only for what is wanted: some sections, categories and days.
+
+S3 lists keys in the order of their UTF-8 bytes, and a listing goes on behind the last key. In a
+store that lists otherwise it would miss keys, so that each page is compared with the one before.
+Keys are sorted by section, category and timestamp. With a delimiter, S3 names groups of keys
+instead of keys: "/" gives the sections, and the "T" of timestamps gives the days.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from threading import Event, Lock
+from typing import NamedTuple, TypeVar
+
+from xapi_etl_processor.base.deadlines import FOREVER, DaemonThreads, Deadline
+from xapi_etl_processor.base.errors import S3Late, S3NotAllowed, S3Unordered
+from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.errors import translated
+from xapi_etl_processor.s3.objects import S3Object, day_of, holds_sections
+from xapi_etl_processor.xapi.timestamps import milliseconds
+
+FOLDERS_AHEAD = 16
+"""How many folders are listed at the same time. Our choice: a request takes S3 some 0.1 s."""
+
+PAGE_KEYS = 1000
+"""How many keys one request names. S3's limit."""
+
+_OTHER_GROUPS = 10
+"""How many groups of a folder may have other names than days before the rest of the folder is
+listed key by key. Our limit: each takes a request."""
+
+_DAY = re.compile(r"(.*/|)(\d{4}-\d\d-\d\d)T", re.ASCII | re.DOTALL)
+
+OPEN = ("", "9999")
+"""The days of a request without dates: texts before and after every day."""
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What of a bucket is wanted.
+
+    `sections` are prefixes below `prefix`, in order; None stands for all of it. `days` are the
+    first and the last, such as 2024-01-31; those of OPEN leave an end open. Keys of other
+    categories and days are left out where that saves requests, so that the caller must still look
+    at each.
+    """
+
+    bucket: str
+    prefix: str = ""
+    sections: tuple[str, ...] | None = None
+    categories: tuple[str, ...] = ()
+    days: tuple[str, str] | None = None
+
+
+@dataclass
+class Progress:
+    """How many requests a listing has taken. All keys up to `reached` were given."""
+
+    calls: int = 0
+    reached: str = ""
+    _lock: Lock = field(default_factory=Lock)
+
+    def count(self) -> None:
+        """Count a request, from any thread."""
+        with self._lock:
+            self.calls += 1
+
+
+def listing(
+    stores: Stores,
+    scope: Scope,
+    after: str = "",
+    deadline: Deadline = FOREVER,
+    progress: Progress | None = None,
+) -> Iterator[S3Object]:
+    """The objects of the scope whose keys come after `after`, in key order.
+
+    Raises S3Error, S3Unordered among them, and S3NotAllowed for a directory bucket.
+    """
+    requests = _requests(stores, scope.bucket, progress)
+
+    def inside(folder: str) -> Iterator[S3Object]:
+        return requests.within(folder, scope.days, after)
+
+    for folder, objects in _at_once(requests, scope, after, deadline, inside):
+        for obj in objects:
+            # Where two listings overlap, both have it.
+            if obj.key > requests.progress.reached and obj.key > after:
+                yield obj
+                requests.progress.reached = obj.key
+        requests.progress.reached = max(requests.progress.reached, _end(folder))
+
+
+def months(
+    stores: Stores,
+    scope: Scope,
+    deadline: Deadline = FOREVER,
+    progress: Progress | None = None,
+) -> dict[str, tuple[str, ...]]:
+    """The months of the scope's objects, such as 2024-01, in order, each with the prefixes that
+    have objects of it. Raises S3Error.
+
+    An object without a timestamp in its key is of the month in which it was modified.
+    """
+    requests = _requests(stores, scope.bucket, progress)
+
+    def inside(folder: str) -> Iterator[str]:
+        return requests.months(folder, scope.days)
+
+    found: dict[str, list[str]] = {}
+    for folder, of_folder in _at_once(requests, scope, "", deadline, inside):
+        for month in of_folder:
+            found.setdefault(month, []).append(folder)
+    return {month: tuple(found[month]) for month in sorted(found)}
+
+
+def _at_once(
+    requests: _Requests,
+    scope: Scope,
+    after: str,
+    deadline: Deadline,
+    inside: Callable[[str], Iterator[_Item]],
+) -> Iterator[tuple[str, Iterator[_Item]]]:
+    """Each folder of the scope with what is inside; the next ones are being listed already."""
+    uri = f"s3://{scope.bucket}/{scope.prefix}"
+    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
+        folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
+        coming: deque[tuple[str, Iterator[_Item]]] = deque()
+        while True:
+            for folder in islice(folders, FOLDERS_AHEAD - len(coming)):
+                coming.append((folder, _fetched(inside(folder), threads, deadline, uri)))
+            if not coming:
+                return
+            yield coming.popleft()
+
+
+def _fetched(
+    source: Iterator[_Item], threads: DaemonThreads, deadline: Deadline, uri: str
+) -> Iterator[_Item]:
+    """The same items. From now on, a thread takes the next ones while these are used."""
+
+    def some() -> list[_Item]:
+        return list(islice(source, PAGE_KEYS))
+
+    coming = threads.submit(some)
+
+    def items() -> Iterator[_Item]:
+        nonlocal coming
+        while True:
+            try:
+                found = coming.result(deadline.timeout)
+            except TimeoutError:
+                raise S3Late(f"{uri} was not listed in time, S3 is slow: try again") from None
+            if not found:
+                return
+            coming = threads.submit(some)
+            yield from found
+
+    return items()
+
+
+class _Day(NamedTuple):
+    """A day of which a folder has keys."""
+
+    folder: str
+    day: str
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """Lists a bucket, one request after the other."""
+
+    stores: Stores
+    bucket: str
+    progress: Progress
+    ended: Event = field(default_factory=Event)
+
+    @contextmanager
+    def until_left(self) -> Iterator[None]:
+        """After the block, threads that are still listing ask S3 no more."""
+        try:
+            yield
+        finally:
+            self.ended.set()
+
+    def folders(self, scope: Scope, after: str) -> Iterator[str]:
+        """The prefixes to list one by one, in order, but not those whose keys come before `after`.
+
+        A key that is in no folder is its own prefix.
+        """
+        sections: Iterable[str] = (scope.prefix,)
+        if scope.sections is not None:
+            sections = scope.sections
+        elif holds_sections(scope.prefix) and (scope.days or scope.categories):
+            sections = self._sections(scope.prefix, after)
+        for section in sections:
+            within = [f"{section}{category}/" for category in scope.categories]
+            folders = within if within and _is_section(section) else [section]
+            yield from (folder for folder in folders if not folder or after < _end(folder))
+
+    def _sections(self, prefix: str, after: str) -> Iterator[str]:
+        name, slash, _ = after.removeprefix(prefix).partition("/")
+        if slash:
+            # S3's answer may begin behind the folder that `after` is in.
+            yield f"{prefix}{name}/"
+            after = _end(f"{prefix}{name}/")
+        for entry in self._entries(prefix, after, "/"):
+            yield entry.key if isinstance(entry, S3Object) else entry
+
+    def within(self, folder: str, days: tuple[str, str] | None, after: str) -> Iterator[S3Object]:
+        """The objects of a folder after `after`; some may be given twice."""
+        if not days:
+            yield from self._every(folder, after)
+            return
+        first, last = days
+        for entry in self._days(folder, after):
+            if isinstance(entry, S3Object):
+                yield entry
+            elif first <= entry.day <= last and after < (end := f"{entry.folder}{last}U"):
+                for obj in self._every(entry.folder, max(after, f"{entry.folder}{first}")):
+                    if obj.key >= end:
+                        break
+                    yield obj
+                after = end
+
+    def months(self, folder: str, days: tuple[str, str] | None) -> Iterator[str]:
+        """The months of which a folder has objects."""
+        first, last = days or OPEN
+        found: set[str] = set()
+        for entry in self._days(folder, ""):
+            if isinstance(entry, _Day):
+                if first <= entry.day <= last:
+                    found.add(entry.day[:7])
+            elif entry.month:
+                found.add(entry.month)
+        yield from sorted(found)
+
+    def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
+        """The days of a folder, and the objects that belong to no day, in order; some may come
+        twice.
+        """
+        if day_of(folder[: folder.rfind("/") + 1]) is not None:
+            yield from self._every(folder, after)
+            return
+        others = 0
+        for entry in chain(_group_of(after, folder), self._entries(folder, after, "T")):
+            if isinstance(entry, S3Object):
+                yield entry
+            elif day := _day(entry):
+                yield day
+            elif others < _OTHER_GROUPS:
+                others += 1
+                yield from self._days(entry, after)
+            else:
+                yield from self._every(folder, max(after, entry[:-1]))
+                return
+
+    def _every(self, prefix: str, after: str) -> Iterator[S3Object]:
+        for entry in self._entries(prefix, after):
+            if isinstance(entry, S3Object):
+                yield entry
+
+    def _entries(self, prefix: str, after: str, delimiter: str = "") -> Iterator[S3Object | str]:
+        """The objects after `after` and, with a delimiter, the groups, in order."""
+        last, held = "", list[S3Object | str]()
+        with translated(f"s3://{self.bucket}/{prefix}"):
+            paginator = self.stores.boto3.get_paginator("list_objects_v2")
+            for page in paginator.paginate(
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after, Delimiter=delimiter
+            ):
+                self.progress.count()
+                if self.ended.is_set():
+                    return
+                entries: list[S3Object | str] = [
+                    S3Object(
+                        self.bucket,
+                        found["Key"],
+                        found["ETag"].strip('"'),
+                        found["Size"],
+                        found["LastModified"],
+                    )
+                    for found in page.get("Contents", ())
+                ]
+                entries += (group["Prefix"] for group in page.get("CommonPrefixes", ()))
+                entries.sort(key=_key)
+                if entries and _key(entries[0]) < last:
+                    raise S3Unordered(
+                        f"s3://{self.bucket}/{prefix}: the store lists {_key(entries[0])!r} on a"
+                        f" later page than {last!r}. S3 lists in the order of keys; here, a listing"
+                        " would miss objects. Ask with an S3 Inventory (`inventory`), or name the"
+                        " objects"
+                    )
+                last = _key(entries[-1]) if entries else last
+                # Given only now: if the store has no order, nobody may go on behind these.
+                yield from held
+                held = entries
+                if not page.get("IsTruncated"):
+                    yield from held
+
+
+def _requests(stores: Stores, bucket: str, progress: Progress | None) -> _Requests:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-differences.html
+    if bucket.endswith("--x-s3"):
+        raise S3NotAllowed(
+            f"s3://{bucket} is a directory bucket, which lists keys in no order: load its objects"
+            " by name, or copy them to a general purpose bucket"
+        )
+    return _Requests(stores, bucket, progress or Progress())
+
+
+def _is_section(folder: str) -> bool:
+    above, _, name = folder.removesuffix("/").rpartition("/")
+    return folder.endswith("/") and bool(name) and holds_sections(f"{above}/")
+
+
+def _day(group: str) -> _Day | None:
+    """The day that a group is about; None if it is about something else, such as a section."""
+    found = _DAY.fullmatch(group)
+    if not found or holds_sections(found[1]) or milliseconds(found[2]) is None:
+        return None
+    return _Day(*found.groups())
+
+
+def _key(entry: S3Object | str) -> str:
+    return entry if isinstance(entry, str) else entry.key
+
+
+def _group_of(after: str, folder: str) -> Iterator[str]:
+    """The group that `after` is in, if any: S3's answer may begin behind it."""
+    rest = after.removeprefix(folder)
+    if after.startswith(folder) and "T" in rest:
+        yield f"{folder}{rest.partition('T')[0]}T"
+
+
+def _end(prefix: str) -> str:
+    """A text that sorts after every key in a folder; for a key, the key itself."""
+    if not prefix:
+        return "\U0010ffff"
+    return f"{prefix[:-1]}0" if prefix.endswith("/") else prefix

@@ -17,7 +17,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
 from xapi_etl_processor.modes import bulk
 from xapi_etl_processor.run import connections
-from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3 import bundle, listing
 from xapi_etl_processor.xapi.parse import parse
 
 COUNT = "SELECT count() FROM video_events"
@@ -108,7 +108,7 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
             raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
 
     clickhouse.hook = refuse
-    monkeypatch.setattr(common, "parse", parse_slowly)
+    monkeypatch.setattr(bundle, "parse", parse_slowly)
     answer = invoke({"section_id": 1}, clock=clock)
     assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, False, 1)
     assert answer["stop_reason"] == "insert_failed"

@@ -30,7 +30,7 @@ def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("low", "high"), [("storage", "common"), ("sources", "storage"), ("errors", "config")]
+    ("low", "high"), [("storage", "common"), ("s3", "storage"), ("base.errors", "base.config")]
 )
 def test_an_import_in_the_wrong_direction_is_reported(low: str, high: str, tmp_path: Path) -> None:
     upside_down = tmp_path / "upside_down.ini"

@@ -22,7 +22,6 @@ from tests.support.clocks import run_out_of_time_after
 from tests.support.event_source_mapping import failed_messages
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, event_id, notification, sqs, video
-from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -30,6 +29,7 @@ from xapi_etl_processor.common import process
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.parse import parse
@@ -93,12 +93,12 @@ def test_a_defect_that_one_object_triggers_fails_only_that_object(
             raise ZeroDivisionError
         return parse(lines, number, source, *more)
 
-    monkeypatch.setattr(common, "parse", broken)
+    monkeypatch.setattr(bundle, "parse", broken)
     assert deliver(messages).keys() == {"id1"}
     assert ask(LEDGER) == [[key, 1, 1, 0] for key in names if key != names[1]]
     answer = json.loads(handler({"mode": "bulk"}, context())["body"])
     assert "ZeroDivisionError at common.py:" in answer["failures"][0]["error"]
-    monkeypatch.setattr(common, "parse", parse)
+    monkeypatch.setattr(bundle, "parse", parse)
     assert deliver(messages) == {}
     assert ask(IDS) == ids(range(4))
 

@@ -11,12 +11,12 @@ import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.samples import BAD_LINE, event_id, notification, other, sqs, video
-from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.lambda_function import mode_of
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.xapi.parse import Parsed, parse
 
 KEY = "section/2001/video/2024-01-01T12-00-00.123456Z_1.jsonl"
@@ -347,7 +347,7 @@ def test_an_object_whose_counts_do_not_add_up_fails_and_never_counts_as_processe
         parsed.counts.other -= 1
         return parsed
 
-    monkeypatch.setattr(common, "parse", lose_a_line)
+    monkeypatch.setattr(bundle, "parse", lose_a_line)
     bucket.put(KEY, video(1), other(1))
     with pytest.raises(EventFailed, match=r"lines do not add up, .*lines=2, video=1, other=0"):
         invoke(notification(bucket.name, KEY))

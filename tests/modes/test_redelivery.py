@@ -20,7 +20,6 @@ from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, video
 from tests.support.simulated_queue import HOUR, MINUTE, SimulatedQueue, simulated_queue
-from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.queues import sqs as sqs_calls
@@ -127,7 +126,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
             raise ZeroDivisionError
         return parse(lines, number, source, *more)
 
-    monkeypatch.setattr(common, "parse", broken)
+    monkeypatch.setattr(bundle, "parse", broken)
     archived = bucket.put(key(8), video(8))
     bucket.client.put_object(Bucket=bucket.name, Key=archived, Body=b"", StorageClass="GLACIER")
     objects = {

@@ -10,43 +10,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 
-FIRST_TESTS = {
-    "": "test_event_mode test_bulk_mode test_health test_delivery",
-    "cli": "test_cli",
-    "clickhouse": "test_clickhouse_client test_clickhouse_faults test_tls test_waits"
-    " test_exactly_once test_altered_tables",
-    "common": "test_event_mode test_batch test_bulk_mode test_exactly_once test_altered_tables"
-    " test_content test_clickhouse_faults test_s3_faults",
-    "config": "test_config",
-    "deadlines": "test_deadlines test_clickhouse_client test_bulk_resuming test_waits",
-    "lambda_function": "test_event_mode test_bulk_mode test_promised_payloads test_delivery"
-    " test_logs test_privacy",
-    "modes/bulk": "test_bulk_mode test_bulk_resuming test_bulk_token test_requested_sections",
-    "modes/estimate": "test_estimate",
-    "modes/event": "test_event_mode test_redelivery test_delivery test_backfill_failures",
-    "modes/health": "test_health test_waits",
-    "modes/redelivery": "test_redelivery test_backfill_failures",
-    "modes/send": "test_backfill",
-    "secrets": "test_clickhouse_client test_waits",
-    "sources/objects": "test_objects",
-    "sources/payloads": "test_payloads test_event_mode",
-    "sources/messages": "test_messages",
-    "sources/queue": "test_redelivery test_backfill",
-    "sources/s3": "test_streaming test_s3_faults test_stores test_bulk_mode test_event_mode"
-    " test_waits",
-    "sources/stores": "test_stores test_s3_faults test_tls test_health",
-    "storage/": "test_batch test_storing test_exactly_once test_event_mode test_voided_statements"
-    " test_docs test_clickhouse_faults test_altered_tables test_content",
-    "storage/inspection": "test_health test_replicas",
-    "storage/migrations": "test_migration test_cli test_tls",
-    "storage/replication": "test_migration test_replicas",
-    "telemetry": "test_logs test_privacy",
-    "xapi/": "test_statements test_leniency test_column_order test_event_ids",
-    "xapi/lines": "test_lines",
-}
-"""Which test files are tried first with a fault, by the start of its module's name. If several
-starts fit, the longest counts. The slow tests of these files run too, and after them all of
-`make test-fast`."""
+TOP_ROOMS = ("modes", "pipeline")
+"""The tests of the modules at the top of the package."""
 
 
 class Fault(NamedTuple):
@@ -77,6 +42,9 @@ def generated(path: Path) -> Iterator[Fault]:
 
 
 def _first_tests(file: str) -> tuple[str, ...]:
-    module = file.removeprefix("xapi_etl_processor/")
-    start = max((name for name in FIRST_TESTS if module.startswith(name)), key=len)
-    return tuple(f"tests/{name}.py" for name in FIRST_TESTS[start].split())
+    """The tests that are tried first, the slow ones too, before all of `make test-fast`: those of
+    the module's room.
+    """
+    room = file.removeprefix("xapi_etl_processor/").split("/")[0]
+    rooms = TOP_ROOMS if room.endswith(".py") else (room,)
+    return tuple(f"tests/{name}/" for name in rooms)

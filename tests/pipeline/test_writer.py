@@ -25,6 +25,7 @@ from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status
 from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.pipeline.writer import Writer
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse
@@ -167,7 +168,7 @@ def test_the_next_batch_fills_while_one_is_stored(
         if point == "block" and ".video_events " in sql:
             in_time.append(second.wait(30))
 
-    monkeypatch.setattr(common, "parse", noted)
+    monkeypatch.setattr(bundle, "parse", noted)
     clickhouse.hook = wait_for_the_second
     assert [o.status for o in common.process(found, run)] == [Status.PROCESSED] * 3
     assert in_time == [True] * 3

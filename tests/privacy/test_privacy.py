@@ -19,9 +19,9 @@ from tests.conftest import PASSWORD, Ask, Bucket
 from tests.faults.http_proxy import Answer, S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.support.samples import PLAYED, VIDEO, context, notification, sqs
-from xapi_etl_processor import common
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.pipeline import batch
+from xapi_etl_processor.s3 import bundle
 
 CANARY = "canary7f3e"
 
@@ -121,7 +121,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "an unknown error": {"server": server_error(4711)},
     **{f"code {code}": {"server": server_error(code)} for code in (36, 53, 159, 241, 425)},
     "time ran out": {"seconds_left": 0},
-    "a defect while parsing": {"patch": (common, "parse", raising(CANARY))},
+    "a defect while parsing": {"patch": (bundle, "parse", raising(CANARY))},
     "a value that the driver refuses": {
         "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
     },

@@ -18,6 +18,7 @@ from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.xapi.parse import parse
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -287,7 +288,7 @@ def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
         read.append(number)
         return parse(lines, number, *more)
 
-    monkeypatch.setattr(common, "parse", noted)
+    monkeypatch.setattr(bundle, "parse", noted)
     with pytest.raises(EventFailed, match="table is missing"):
         invoke(notification(bucket.name, KEY))
     # One batch is read while the one before it is on its way.

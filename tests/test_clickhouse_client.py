@@ -187,7 +187,7 @@ def test_the_table_of_error_codes_is_sorted_by_number() -> None:
     assert codes == sorted(codes)
 
 
-@pytest.mark.fault(34, caught_by="backoff with jitter")
+@pytest.mark.fault(34, caught_by="growing, random waits within the time left")
 def test_pauses_between_retries_grow_and_are_random(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -311,7 +311,7 @@ def test_a_secret_without_a_region_is_named(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
 ) -> None:
@@ -336,7 +336,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
     settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer, code: int
@@ -357,7 +357,7 @@ def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
     warm.disconnect()
 
 
-@pytest.mark.fault(63, caught_by="one re-read of the secret")
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_a_refused_login_is_not_tried_again_without_a_secret(
     client: ClickHouse, clickhouse: ClickHouseServer, code: int, pauses: list[float]

@@ -184,7 +184,7 @@ def test_every_known_error_code_has_the_right_verdict() -> None:
 def test_the_table_of_error_codes_has_each_and_is_sorted_by_number() -> None:
     rows = [re.findall(r"(\d+) [A-Z]", row) for row in errors_table().splitlines()[2:-1]]
     codes = [[int(code) for code in row] for row in rows]
-    assert sorted(sum(codes, [])) == sorted([*CODES, 241, 252, 252])
+    assert sorted(code for row in codes for code in row) == sorted([*CODES, 241, 252, 252])
     assert codes == sorted(codes)
     assert all(row == sorted(row) for row in codes)
 

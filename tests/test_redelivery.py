@@ -57,9 +57,7 @@ def key(number: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(
-    23, 70, caught_by="growing pauses; only faults of the message or its object make it poison"
-)
+@pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
 def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
     bucket: Bucket,
     queue: SimulatedQueue,
@@ -116,7 +114,7 @@ def test_the_pause_doubles_up_to_ten_minutes(receives: int, minutes: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.fault(7, 17, 55, 59, caught_by="poison becomes a dead letter at the fifth delivery")
+@pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
     bucket: Bucket, queue: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +156,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
 
 @pytest.mark.slow
-@pytest.mark.fault(18, 19, 36, caught_by="only faults of the message or its object make it poison")
+@pytest.mark.fault(18, 19, 36, caught_by="only faulty messages or objects are poison")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
     bucket: Bucket,
     queue: SimulatedQueue,
@@ -187,7 +185,7 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
 
 
 @pytest.mark.slow
-@pytest.mark.fault(63, 70, caught_by="only faults of the message or its object make it poison")
+@pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
 def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
     bucket: Bucket,
     queue: SimulatedQueue,

@@ -59,20 +59,20 @@ def _default(value: object) -> str:
 
 
 def errors_table() -> str:
-    """ClickHouse's error codes, what follows from them and what to do, as Markdown."""
-    rows = [
-        *((code, str(code), found) for code, found in clickhouse_errors.CODES.items()),
-        (241, "241, of the query", clickhouse_errors.QUERY_MEMORY),
-        (252, "252, of parts", clickhouse_errors.MERGES_LAG),
-        (252, "252, of partitions", clickhouse_errors.TOO_MANY_PARTITIONS),
+    """ClickHouse's error codes by what follows from them and what to do, as Markdown."""
+    errors = [(code, found, "") for code, found in clickhouse_errors.CODES.items()]
+    errors += [
+        (241, clickhouse_errors.QUERY_MEMORY, " (of the query)"),
+        (252, clickhouse_errors.MERGES_LAG, " (parts)"),
+        (252, clickhouse_errors.TOO_MANY_PARTITIONS, " (partitions)"),
     ]
-    rows.sort(key=lambda row: row[:2])
-    shown = [
-        *((label, found) for _, label, found in rows),
-        ("any other", clickhouse_errors.UNLISTED),
-    ]
-    return "| code | name | verdict | what to do |\n|---|---|---|---|\n" + "".join(
-        f"| {label} | {found.name} | {found.verdict} | {found.remedy} |\n" for label, found in shown
+    rows: dict[tuple[str, str], list[str]] = {}
+    for code, found, which in sorted(errors, key=lambda error: error[0]):
+        rows.setdefault(found[1:], []).append(f"{code} {found.name}{which}")
+    rows.setdefault(clickhouse_errors.UNLISTED[1:], []).append("any other")
+    return "| code | verdict | what to do |\n|---|---|---|\n" + "".join(
+        f"| {', '.join(codes)} | {verdict} | {remedy} |\n"
+        for (verdict, remedy), codes in rows.items()
     )
 
 

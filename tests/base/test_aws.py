@@ -123,7 +123,7 @@ def whole_ones(bucket: Bucket) -> dict[str, Any]:
         "read a secret",
     ],
 )
-@pytest.mark.fault(20, caught_by="an answer without its length is asked for again")
+@pytest.mark.fault(20, caught_by="an answer without its length is requested again")
 def test_an_answer_that_ends_at_any_byte_is_asked_for_again(
     bucket: Bucket, aws: CutAnswers, asked: dict[str, Asking], what: str
 ) -> None:
@@ -141,7 +141,7 @@ def test_an_answer_that_ends_at_any_byte_is_asked_for_again(
     assert after > 100
 
 
-@pytest.mark.fault(20, caught_by="an answer without its length is asked for again")
+@pytest.mark.fault(20, caught_by="an answer without its length is requested again")
 def test_an_answer_that_always_ends_early_is_an_error(
     bucket: Bucket, aws: CutAnswers, asked: dict[str, Asking], secret: Settings
 ) -> None:
@@ -157,7 +157,7 @@ def test_an_answer_that_always_ends_early_is_an_error(
         remote.invoke("function", {"health_check": True})
 
 
-@pytest.mark.fault(20, 46, caught_by="an answer without its length is asked for again")
+@pytest.mark.fault(20, 46, caught_by="an answer without its length is requested again")
 @pytest.mark.long
 def test_a_page_of_a_listing_that_ends_in_its_headers_loses_no_object(
     bucket: Bucket, invoke: Invoke, aws: CutAnswers

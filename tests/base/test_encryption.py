@@ -37,7 +37,7 @@ def without_the_key(request: Request) -> Answer | None:
     return Answer("AccessDenied", 403, DENIED) if reads(request) else None
 
 
-@pytest.mark.fault(18, 71, caught_by="health check reads a byte")
+@pytest.mark.fault(18, 71, caught_by="the health check reads a byte")
 def test_the_health_check_names_the_key_that_it_may_not_use(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:

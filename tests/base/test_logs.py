@@ -76,7 +76,7 @@ def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(8, caught_by="a metric, which an alarm watches")
+@pytest.mark.fault(8, caught_by="a metric with an alarm")
 @pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
 def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
     bucket: Bucket,

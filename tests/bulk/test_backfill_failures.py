@@ -28,7 +28,7 @@ def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQu
 
 
 @pytest.mark.slow
-@pytest.mark.fault(76, caught_by="the ledger, since the first delivery")
+@pytest.mark.fault(76, caught_by="what the ledger has since the first delivery")
 @pytest.mark.parametrize("force", [False, True])
 def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_loaded_once(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
@@ -54,7 +54,7 @@ def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_
 
 
 @pytest.mark.slow
-@pytest.mark.fault(76, caught_by="the ledger, since the first delivery")
+@pytest.mark.fault(76, caught_by="what the ledger has since the first delivery")
 def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_force(
     bucket: Bucket,
     invoke: Invoke,

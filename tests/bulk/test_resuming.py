@@ -86,7 +86,7 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(36, 49, caught_by="a failed insert is never an ordinary pause")
+@pytest.mark.fault(36, 49, caught_by="a failed insert is a failure, not a pause")
 def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     bucket: Bucket,
     invoke: Invoke,
@@ -211,7 +211,7 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-@pytest.mark.fault(11, 14, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(11, 14, caught_by="the handler raises")
 def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
     bucket.put_each("section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):

@@ -1,6 +1,7 @@
 """The faults and security checks that this project covers, and the tests that cover them.
 
     python -m tests.faults.matrix docs/reliability.md    write the tables between their markers
+    python -m tests.faults.matrix 12                     print the tests of a fault or a check
 
 A test joins a row with `@pytest.mark.fault(20, caught_by="...")` or `@pytest.mark.check("S3")`;
 NOT_HERE says why a fault cannot happen here. tests/house/test_fault_matrix.py checks that
@@ -50,7 +51,7 @@ FAULTS = {
     28: "A line in the middle of a batch is bad",
     29: "A value that a column cannot hold",
     30: "Booleans, NaN and empty text where numbers belong",
-    31: "The connection is used again after an error",
+    31: "A connection is used again after an error",
     32: "A warm container's connection is dead, or swallows everything",
     33: "The previous invocation was abandoned half-way",
     34: "ClickHouse has too many parts",
@@ -58,9 +59,9 @@ FAULTS = {
     36: "ClickHouse refuses: the error code decides whether to retry",
     37: "ClickHouse does not know whether an insert succeeded",
     38: "The table has more, fewer, moved or different columns",
-    39: "ClickHouse takes an insert for a repeat, or remembers one that it lost",
-    40: "A repeat comes long after the insert",
-    41: "One statement, sent again in another month",
+    39: "ClickHouse takes an insert for a repeat, though its rows are not stored",
+    40: "An insert is repeated much later",
+    41: "A statement is sent again in another month",
     42: "A materialized view on the table, and a repeated insert",
     43: "The ClickHouse user's profile asks for asynchronous inserts",
     44: "Forced reprocessing: after a delete, twice, killed half-way",
@@ -79,24 +80,24 @@ FAULTS = {
     57: "A gzip bomb",
     58: "An object that is empty or has no video statements",
     59: "An object without a single statement",
-    60: "A dead letter cannot be sent, or a message not be given back",
+    60: "A dead letter cannot be sent, or a failed message cannot be given back",
     61: "A dead letter is moved back to the queue",
     62: "The function triggers itself",
     63: "The password was rotated",
-    64: "Time zones of the process and of the server; milliseconds",
+    64: "Time zones of process and server; milliseconds",
     65: "Too little memory",
-    66: "The health check: each cause",
-    67: "A sleeping ClickHouse takes a minute to wake, and holds the connection meanwhile",
-    68: "Servers of one cluster, and tables that are not replicated",
+    66: "The health check names each cause",
+    67: "ClickHouse Cloud takes a minute to wake, and holds the connection meanwhile",
+    68: "Tables on a cluster are not replicated",
     69: "A replica dies during an insert, and another one answers",
     70: "ClickHouse is away for twelve hours",
     71: "The role lacks the right to use the key that encrypts the objects",
-    72: "An error code that ClickHouse adds tomorrow",
-    73: "A statement is voided, before or after it",
-    74: "A learner is forgotten, and an object is loaded again, also at the same moment",
+    72: "An error code that we do not know",
+    73: "A statement is voided, before or after it arrives",
+    74: "A learner is forgotten before or while an object is loaded",
     75: "The sender of a backfill is stopped, or SQS refuses some of its messages",
-    76: "Of a message with many objects one cannot be loaded, or time runs out",
-    77: "A store lists keys in no order",
+    76: "A message has many objects, and one cannot be loaded or time runs out",
+    77: "A store does not list keys in order",
     78: "ClickHouse's disk is full",
 }
 
@@ -105,7 +106,7 @@ NOT_HERE: dict[int, str] = {}
 
 CHECKS = {
     "S1": "The role allows what is used, and nothing else",
-    "S2": "Only this account's bucket can send to the queue, and a topic or rule that is named",
+    "S2": "Only this account's bucket, and a topic or rule that is named, can send to the queue",
     "S3": "Only allowed buckets and folders are read, and only of the expected owner",
     "S4": "The password is in no log, answer, error or template",
     "S5": "NoEcho is not the password's only protection",
@@ -131,16 +132,16 @@ CHECKS = {
 
 def step(number: int) -> str:
     """A numbered step that only a person with an AWS account can take."""
-    return f"docs/operations.md, What only your account can prove, {number}"
+    return f"[step {number}](operations.md#what-only-your-account-can-prove)"
 
 
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "S7": ("no setting names a second host",),
-    "S9": ("docs/operations.md, Deploy: `SELECT, INSERT`", step(5)),
+    "S9": ("[rights](operations.md#deploy)", step(5)),
     "S15": ("`make audit`: pip-audit", step(7)),
     "S17": (step(6),),
     "S18": ("`make check`: cfn-lint, checkov",),
-    "S20": ("docs/operations.md, Network", step(14)),
+    "S20": ("[network](operations.md#network)", step(14)),
     "S21": ("`make check`: ruff's security rules", "pytest with warnings as errors"),
     "S22": ("`make fuzz`: atheris",),
 }
@@ -177,32 +178,38 @@ def _tests() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def faults_table() -> str:
-    """Each fault with its tests and what catches it there, as Markdown."""
+    """Each fault with what catches it and the files of its tests, as Markdown."""
     found = proofs("fault")
-    lines = ["| | fault | test | caught by |\n|---|---|---|---|\n"]
+    lines = ["| | fault | caught by | tests |\n|---|---|---|---|\n"]
     for row, title in FAULTS.items():
-        tests_ = [(_linked(p), p.caught_by) for p in found.get(row, ())]
-        first, *more = tests_ or [("cannot happen here", NOT_HERE[row])]
-        lines.append(f"| {row} | {title} | {first[0]} | {first[1]} |\n")
-        lines += [f"| | | {test} | {caught_by} |\n" for test, caught_by in more]
+        tests_ = found.get(row, [])
+        layers = dict.fromkeys(layer for p in tests_ for layer in p.caught_by.split("; "))
+        caught_by = "; ".join(layers) or f"cannot happen here: {NOT_HERE[row]}"
+        lines.append(f"| {row} | {title} | {caught_by} | {_files(tests_)} |\n")
     return "".join(lines)
 
 
 def checks_table() -> str:
-    """Each check with what proves it, as Markdown."""
+    """Each check with the files of its tests and what else proves it, as Markdown."""
     found = proofs("check")
     lines = ["| | check | proved by |\n|---|---|---|\n"]
     for name, title in CHECKS.items():
-        named = [_linked(proof) for proof in found.get(name, ())]
-        if name in ELSEWHERE:
-            named.append("; ".join(ELSEWHERE[name]))
-        lines.append(f"| {name} | {title} | {'<br>'.join(named)} |\n")
+        named = ", ".join(filter(None, (_files(found.get(name, [])), *ELSEWHERE.get(name, ()))))
+        lines.append(f"| {name} | {title} | {named} |\n")
     return "".join(lines)
 
 
-def _linked(proof: Proof) -> str:
-    words = proof.name.removeprefix("test_").replace("_", " ")
-    return f"[{words}](../{proof.file})"
+def _files(tests_: list[Proof]) -> str:
+    return ", ".join(
+        f"[{Path(file).stem.removeprefix('test_')}](../{file})"
+        for file in dict.fromkeys(proof.file for proof in tests_)
+    )
+
+
+def tests_of(row: str) -> list[str]:
+    """The tests of a fault, such as "12", or of a check, such as "S3", as pytest names them."""
+    found = proofs("check") if row in CHECKS else proofs("fault")
+    return [f"{p.file}::{p.name}" for p in found.get(row if row in CHECKS else int(row), ())]
 
 
 def rewritten(page: str) -> str:
@@ -211,5 +218,7 @@ def rewritten(page: str) -> str:
 
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    file.write_text(rewritten(file.read_text()))
+    if (file := Path(sys.argv[1])).suffix == ".md":
+        file.write_text(rewritten(file.read_text()))
+    else:
+        print(*tests_of(sys.argv[1]), sep="\n")

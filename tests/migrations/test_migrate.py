@@ -395,7 +395,7 @@ def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
     return json.loads(answer.bytes())[0]
 
 
-@pytest.mark.fault(68, caught_by="migrations for a cluster")
+@pytest.mark.fault(68, caught_by="replicated tables")
 def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
     unmigrated: Settings,
 ) -> None:
@@ -428,7 +428,7 @@ def test_a_step_of_a_migration_is_for_the_whole_cluster(statement: str, changed:
     assert on_cluster(statement, "pair") == changed
 
 
-@pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
+@pytest.mark.fault(67, caught_by="a new connection waits for the greeting")
 def test_migrating_waits_for_a_sleeping_server(
     unmigrated: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

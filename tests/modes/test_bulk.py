@@ -100,7 +100,7 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
 
-@pytest.mark.fault(46, caught_by="prefixes matched as whole folders")
+@pytest.mark.fault(46, caught_by="prefixes match whole folders")
 def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
     bucket.put_each(
         "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl"
@@ -272,7 +272,7 @@ def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_
 
 
 @pytest.mark.slow
-@pytest.mark.fault(46, caught_by="paginated listing")
+@pytest.mark.fault(46, caught_by="all pages are listed")
 def test_a_listing_of_several_pages_is_processed_completely(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,7 +349,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request(
     assert "does not exist: check the bucket's name" in answer["error"]
 
 
-@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(23, caught_by="the handler raises")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:

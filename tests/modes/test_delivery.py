@@ -417,7 +417,7 @@ def test_answers_stay_small_whatever_is_sent(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(5, caught_by="decoding once, at the edge")
+@pytest.mark.fault(5, caught_by="keys are decoded once")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:
@@ -453,7 +453,7 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(33, caught_by="no state but connections between invocations")
+@pytest.mark.fault(33, caught_by="only connections outlive an invocation")
 def test_an_abandoned_invocation_does_not_affect_the_next_one(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,7 +162,7 @@ def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: S
     assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 
 
-@pytest.mark.fault(11, 17, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(11, 17, caught_by="the handler raises")
 def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: Invoke) -> None:
     gone = "section/1/gone.jsonl"
     with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
@@ -320,7 +320,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(7, caught_by="other records processed; event delivered again")
+@pytest.mark.fault(7, caught_by="the other records are loaded; redelivery")
 def test_a_record_from_another_service_fails_the_event_and_is_named(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -415,7 +415,7 @@ def waking(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(67, caught_by="a new connection waits for the greeting as long as time allows")
+@pytest.mark.fault(67, caught_by="a new connection waits for the greeting")
 def test_a_sleeping_server_is_waited_for(waking: TcpProxy) -> None:
     waking.fault = Fault(hold=3.5, times=2)
     status, body = check()

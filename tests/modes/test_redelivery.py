@@ -57,7 +57,7 @@ def key(number: int) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(23, 70, caught_by="pauses that grow; poison told by its error, not by a count")
+@pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
 def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
     bucket: Bucket,
     queue: SimulatedQueue,
@@ -96,7 +96,7 @@ def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_
 
 
 @pytest.mark.slow
-@pytest.mark.fault(23, caught_by="pauses that grow")
+@pytest.mark.fault(23, caught_by="growing pauses")
 def test_a_failed_message_comes_again_after_one_two_four_eight_and_then_every_ten_minutes(
     bucket: Bucket, queue: SimulatedQueue, no_clickhouse: None
 ) -> None:
@@ -114,7 +114,7 @@ def test_the_pause_doubles_up_to_ten_minutes(receives: int, minutes: int) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.fault(7, 17, 55, 59, caught_by="the fifth delivery sends poison to the dead letters")
+@pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
     bucket: Bucket, queue: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +156,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
 
 @pytest.mark.slow
-@pytest.mark.fault(18, 19, 36, caught_by="a service's fault is not the message's")
+@pytest.mark.fault(18, 19, 36, caught_by="only faulty messages or objects are poison")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
     bucket: Bucket,
     queue: SimulatedQueue,
@@ -185,7 +185,7 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
 
 
 @pytest.mark.slow
-@pytest.mark.fault(63, 70, caught_by="an error says itself whether it is poison")
+@pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
 def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
     bucket: Bucket,
     queue: SimulatedQueue,
@@ -230,7 +230,7 @@ def test_a_message_with_poison_and_an_object_that_can_be_stored_later_waits_for_
 
 
 @pytest.mark.slow
-@pytest.mark.fault(70, caught_by="objects are looked at before ClickHouse is asked")
+@pytest.mark.fault(70, caught_by="objects are checked before ClickHouse is asked")
 def test_poison_is_found_even_if_clickhouse_takes_all_the_time(
     bucket: Bucket, queue: SimulatedQueue, clickhouse: ClickHouseServer
 ) -> None:
@@ -291,7 +291,7 @@ def test_a_dead_letter_names_itself_in_the_log_the_answer_and_the_metrics(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(61, caught_by="deliveries are counted anew; ledger")
+@pytest.mark.fault(61, caught_by="SQS restarts its count; ledger")
 def test_a_dead_letter_that_is_moved_back_is_a_message_like_any_other(
     bucket: Bucket, queue: SimulatedQueue, ask: Ask
 ) -> None:
@@ -310,7 +310,7 @@ def test_a_dead_letter_that_is_moved_back_is_a_message_like_any_other(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(16, caught_by="ten messages and 256 KiB in one call")
+@pytest.mark.fault(16, caught_by="at most ten messages and 256 KiB a call")
 def test_a_large_batch_is_given_back_and_sent_in_calls_that_sqs_takes(
     queue: SimulatedQueue, settings: Settings
 ) -> None:
@@ -335,7 +335,7 @@ def test_a_large_batch_is_given_back_and_sent_in_calls_that_sqs_takes(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="only what SQS acknowledged is a dead letter")
+@pytest.mark.fault(60, caught_by="a dead letter counts once SQS has acknowledged it")
 def test_poison_that_cannot_be_sent_stays_and_is_sent_later(queue: SimulatedQueue) -> None:
     queue.sqs.delete_queue(QueueUrl=queue.dead_url)
     queue.send("no event")
@@ -350,7 +350,7 @@ def test_poison_that_cannot_be_sent_stays_and_is_sent_later(queue: SimulatedQueu
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="only what SQS acknowledged is a dead letter")
+@pytest.mark.fault(60, caught_by="a dead letter counts once SQS has acknowledged it")
 def test_of_several_letters_only_those_that_sqs_takes_are_dead(queue: SimulatedQueue) -> None:
     def refuse_the_first(parsed: dict[str, Any], **_: Any) -> None:
         first, *rest = parsed["Successful"]
@@ -368,7 +368,7 @@ def test_of_several_letters_only_those_that_sqs_takes_are_dead(queue: SimulatedQ
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="the queue's own visibility timeout")
+@pytest.mark.fault(60, caught_by="the queue's visibility timeout")
 def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeout(
     queue: SimulatedQueue, logged_to_standard_output: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,7 +388,7 @@ def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeo
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="short timeouts; the queue's own visibility timeout")
+@pytest.mark.fault(60, caught_by="short timeouts; the queue's visibility timeout")
 @pytest.mark.parametrize("silent", [False, True], ids=["out of reach", "silent"])
 def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
     queue: SimulatedQueue,

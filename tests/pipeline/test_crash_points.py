@@ -52,7 +52,7 @@ def crashing(
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.fault(13, 39, caught_by="a token of its own in every insert; row identity")
+@pytest.mark.fault(13, 39, caught_by="a unique token in every insert; row identity")
 def test_a_server_killed_at_any_rename_of_an_insert_loses_and_doubles_nothing(
     crashing: CrashPoints,
 ) -> None:
@@ -69,7 +69,7 @@ RECEIVE = "recvfrom,read,recvmsg"
 
 @pytest.mark.long
 @pytest.mark.parametrize("crashing", ["current"], indirect=True)
-@pytest.mark.fault(13, caught_by="fsync of parts before the ledger is written")
+@pytest.mark.fault(13, caught_by="parts are synced before the ledger is written")
 def test_rows_and_their_folders_are_on_the_disk_before_the_ledger_is_sent(
     crashing: CrashPoints, tmp_path: Path
 ) -> None:
@@ -154,7 +154,7 @@ def empty(ask: Ask) -> None:
         ask(f"TRUNCATE TABLE {table}")
 
 
-@pytest.mark.fault(13, caught_by="rows and ledger are gone together; delivered again")
+@pytest.mark.fault(13, caught_by="rows and ledger are lost together; redelivery")
 def test_a_server_that_is_replaced_by_an_empty_one_at_any_exchange_gets_all_rows(
     bucket: Bucket,
     settings: Settings,

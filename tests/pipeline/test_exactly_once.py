@@ -124,7 +124,7 @@ def test_an_overwritten_object_is_processed_again(bucket: Bucket, invoke: Invoke
 
 
 @pytest.mark.slow
-@pytest.mark.fault(3, caught_by="current version is read; row identity")
+@pytest.mark.fault(3, caught_by="the current version is read; row identity")
 def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(25, 26, caught_by="the same rows again; row identity")
+@pytest.mark.fault(25, 26, caught_by="the same rows are sent again; row identity")
 @pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
 @pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
@@ -161,7 +161,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
 
 
 @pytest.mark.slow
-@pytest.mark.fault(26, caught_by="the message is delivered again; row identity")
+@pytest.mark.fault(26, caught_by="redelivery; row identity")
 @pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
     bucket: Bucket,
@@ -240,7 +240,7 @@ def test_different_rows_have_different_tokens(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(35, caught_by="partition limit lifted for that insert")
+@pytest.mark.fault(35, caught_by="no partition limit for our inserts")
 def test_statements_from_more_than_a_hundred_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -128,7 +128,7 @@ def pair(held: str, other: str) -> Any:
     return pytest.param(held, other, id=f"{held}, {other}", marks=marks)
 
 
-@pytest.mark.fault(2, 74, caught_by="notes that a load compares after its insert")
+@pytest.mark.fault(2, 74, caught_by="notes that a load reads after its insert")
 @pytest.mark.parametrize(
     ("held", "other"), [pair(held, other) for held in DEEDS for other in DEEDS]
 )

@@ -48,9 +48,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.fault(
-    74, caught_by="list of hashes, compared with each batch before and after its insert"
-)
+@pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_has_read_its_object_already_stores_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
@@ -70,9 +68,7 @@ def forget_quietly(settings: Settings) -> None:
     clickhouse.disconnect()
 
 
-@pytest.mark.fault(
-    74, caught_by="list of hashes, compared with each batch before and after its insert"
-)
+@pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
@@ -96,7 +92,7 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
 
-@pytest.mark.fault(26, 74, caught_by="the list is read again, whatever the insert's outcome")
+@pytest.mark.fault(26, 74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_whose_replies_are_lost_says_so_too(
     bucket: Bucket,
     invoke: Invoke,
@@ -124,7 +120,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
     assert users(ask) == ["viewer-2"]
 
 
-@pytest.mark.fault(34, 74, caught_by="the list is read before each further attempt")
+@pytest.mark.fault(34, 74, caught_by="forgotten learners are checked before and after each insert")
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -144,7 +140,7 @@ def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotte
     assert users(ask) == ["viewer-2"]
 
 
-@pytest.mark.fault(13, 74, caught_by="the next attempt looks for what it leaves out")
+@pytest.mark.fault(13, 74, caught_by="the next attempt looks for rows that should not be there")
 def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     bucket: Bucket,
     invoke: Invoke,
@@ -180,7 +176,7 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(74, caught_by="the same list; `forget` waits for loads that run")
+@pytest.mark.fault(74, caught_by="`forget` waits for running loads")
 def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten(
     bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:

@@ -135,7 +135,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.fault(29, 36, caught_by="error texts left out if they may quote values")
+@pytest.mark.fault(29, 36, caught_by="error texts that may quote values are left out")
 @pytest.mark.check("S10", "S4")
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("envelope", ["sqs", "direct", "bulk"])

@@ -110,7 +110,7 @@ def test_only_a_bare_bucket_and_key_are_a_direct_payload() -> None:
     assert [name for name in NAMED if parse_payload(sample(name)).direct] == ["direct"]
 
 
-@pytest.mark.fault(7, caught_by="400; in SQS, only that message fails")
+@pytest.mark.fault(7, caught_by="answer 400; only that message fails")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_event_from_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
@@ -299,7 +299,7 @@ OTHER_DETAIL_TYPES = (
 )
 
 
-@pytest.mark.fault(7, caught_by="possible uploads treated as uploads")
+@pytest.mark.fault(7, caught_by="a possible upload counts as one")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -316,7 +316,7 @@ def test_an_event_that_may_be_an_upload_counts_as_one(payload: Any) -> None:
     assert [o.uri for o in parse_payload(payload).objects] == ["s3://b/section/1/k.jsonl"]
 
 
-@pytest.mark.fault(7, caught_by="only S3's known event types ignored")
+@pytest.mark.fault(7, caught_by="only known event types are ignored")
 @pytest.mark.parametrize(
     "payload",
     [*map(bridged, ("Object", 5, {"a": 1})), created(eventName="Put"), created(eventName=5)],

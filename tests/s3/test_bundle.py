@@ -166,7 +166,7 @@ def test_a_batch_of_long_lines_is_limited_in_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(59, caught_by="error if no line is a statement")
+@pytest.mark.fault(59, caught_by="an object without a statement fails")
 @pytest.mark.parametrize(
     "body",
     [
@@ -205,7 +205,7 @@ def test_an_object_without_a_single_statement_fails(
     assert invoke(notification(bucket.name, KEY))["other_events"] == 1
 
 
-@pytest.mark.fault(56, caught_by="error if no line is a statement")
+@pytest.mark.fault(56, caught_by="an object without a statement fails")
 def test_a_zstandard_object_fails_as_not_a_bundle(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     # A frame of one raw block (RFC 8878, section 3.1.1).
     text = json.dumps(video(1)).encode()[:200] + b"\n"
@@ -217,7 +217,7 @@ def test_a_zstandard_object_fails_as_not_a_bundle(bucket: Bucket, invoke: Invoke
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@pytest.mark.fault(58, caught_by="line counts")
+@pytest.mark.fault(58, caught_by="line counts that must add up")
 @pytest.mark.parametrize(
     ("body", "counts"),
     [

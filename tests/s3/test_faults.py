@@ -56,7 +56,7 @@ class Once:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(20, caught_by="length check; ranged GET of the rest (If-Match)")
+@pytest.mark.fault(20, caught_by="length check; ranged GET of the rest")
 @pytest.mark.parametrize("cuts", [1, 3])
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_reading_resumes_where_a_body_was_cut_short(
@@ -73,7 +73,7 @@ def test_reading_resumes_where_a_body_was_cut_short(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(20, caught_by="ranged GET of the rest (If-Match)")
+@pytest.mark.fault(20, caught_by="ranged GET of the rest")
 def test_a_large_body_may_break_off_any_number_of_times_if_each_brings_data(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -114,7 +114,7 @@ def test_reading_resumes_where_a_gzip_body_was_cut_short(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(21, caught_by="read timeout; retries end")
+@pytest.mark.fault(21, caught_by="read timeout; bounded retries")
 @pytest.mark.parametrize("size", [0, LARGE], ids=["small", "streamed"])
 def test_threads_that_wait_for_a_silent_s3_end_by_its_timeouts(
     bucket: Bucket,
@@ -160,7 +160,7 @@ def test_a_malformed_answer_from_s3_fails_only_that_object(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(21, caught_by="read timeout; ranged GET of the rest (If-Match)")
+@pytest.mark.fault(21, caught_by="read timeout; ranged GET of the rest")
 def test_reading_resumes_after_a_body_stalls(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +199,7 @@ def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@pytest.mark.fault(12, 21, caught_by="deadline; requests that were not begun are dropped")
+@pytest.mark.fault(12, 21, caught_by="deadline")
 def test_when_time_runs_out_no_more_requests_are_begun(
     bucket: Bucket, store: S3Proxy, settings: Settings
 ) -> None:
@@ -296,7 +296,7 @@ def test_throttling_is_waited_out(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(19, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(19, caught_by="bounded retries; redelivery")
 def test_throttling_that_does_not_end_fails_the_object(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -321,7 +321,7 @@ def test_an_object_that_may_not_be_read_is_requested_once_and_named(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@pytest.mark.fault(46, caught_by="error that says what to do; error isolation per object")
+@pytest.mark.fault(46, caught_by="an error that says what to do; error isolation per object")
 def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -335,7 +335,7 @@ def test_an_archived_object_is_named_and_the_rest_of_the_backfill_is_stored(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(22, caught_by="ranged GET of the rest (If-Match)")
+@pytest.mark.fault(22, caught_by="ranged GET of the rest")
 def test_reading_resumes_after_s3_hangs_up_while_clickhouse_is_slow(
     bucket: Bucket,
     store: S3Proxy,

@@ -317,7 +317,7 @@ def unordered(keys: list[str], page: int) -> Rule:
     return listed
 
 
-@pytest.mark.fault(77, caught_by="the order of pages")
+@pytest.mark.fault(77, caught_by="the order of pages is checked")
 @pytest.mark.parametrize(
     "scope",
     [

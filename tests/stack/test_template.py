@@ -167,7 +167,7 @@ def test_a_message_stays_invisible_while_it_may_be_in_progress(timeout: str) -> 
     assert visibility <= 12 * 60 * MINUTE  # SQS's limit
 
 
-@pytest.mark.fault(70, caught_by="deliveries for 19 hours")
+@pytest.mark.fault(70, caught_by="retries for 19 hours")
 def test_a_message_is_delivered_for_longer_than_an_outage_lasts() -> None:
     deliveries = RESOURCES["Queue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
     seconds = sum(pause_seconds(n) for n in range(1, deliveries))

@@ -86,7 +86,7 @@ def test_a_materialized_view_that_is_built_as_documented_counts_each_statement_o
 
 
 @pytest.mark.slow
-@pytest.mark.fault(39, 43, caught_by="`async_insert=0` and a token of its own in every insert")
+@pytest.mark.fault(39, 43, caught_by="`async_insert=0`; a unique token in every insert")
 def test_every_insert_is_synchronous_and_unlike_any_other_whatever_the_users_profile_says(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke
 ) -> None:
@@ -105,7 +105,7 @@ REMEMBERS = ("10000", "0")
 
 
 @pytest.mark.slow
-@pytest.mark.fault(39, caught_by="a token of its own in every insert")
+@pytest.mark.fault(39, caught_by="a unique token in every insert")
 @pytest.mark.parametrize("window", REMEMBERS)
 def test_no_insert_is_taken_for_a_repeat_whatever_the_tables_settings_say(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: str
@@ -135,7 +135,7 @@ def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke
     assert len(wire.sent) < 100_000
 
 
-@pytest.mark.fault(23, caught_by="an exception that Lambda sees")
+@pytest.mark.fault(23, caught_by="the handler raises")
 def test_a_dry_run_without_clickhouse_raises_and_names_the_server(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:

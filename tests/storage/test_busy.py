@@ -76,7 +76,7 @@ def refusing(server: ClickHouseServer, code: int, text: str, at: str = "insert")
     return seen
 
 
-@pytest.mark.fault(34, caught_by="waits within the time left, longer each time, and at random")
+@pytest.mark.fault(34, caught_by="growing, random waits within the time left")
 def test_an_insert_waits_until_merges_have_caught_up(
     bucket: Bucket,
     too_many_parts: None,
@@ -101,7 +101,7 @@ def test_an_insert_waits_until_merges_have_caught_up(
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
 
 
-@pytest.mark.fault(34, caught_by="the wait ends before the invocation; the message comes later")
+@pytest.mark.fault(34, caught_by="the wait ends before the invocation; redelivery")
 def test_when_time_runs_out_the_event_fails_for_that_reason_and_no_object_is_at_fault(
     bucket: Bucket,
     too_many_parts: None,
@@ -120,7 +120,9 @@ def test_when_time_runs_out_the_event_fails_for_that_reason_and_no_object_is_at_
 
 
 @pytest.mark.slow
-@pytest.mark.fault(34, caught_by="a longer pause of the queue; only poison is a dead letter")
+@pytest.mark.fault(
+    34, caught_by="redelivery after a longer pause; only poison becomes a dead letter"
+)
 def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead_letter(
     bucket: Bucket,
     too_many_parts: None,
@@ -193,7 +195,7 @@ def test_bulk_that_could_store_nothing_says_to_send_the_request_again(
         invoke({"mode": "bulk"}, 900)
 
 
-@pytest.mark.fault(34, caught_by="the ledger is asked again while the server has no room")
+@pytest.mark.fault(34, caught_by="queries wait for a busy server too")
 def test_a_ledger_that_cannot_be_asked_for_want_of_room_is_asked_again(
     bucket: Bucket,
     invoke: Invoke,
@@ -329,7 +331,7 @@ def test_a_month_with_too_many_parts_keeps_other_months_waiting_too(
     client.disconnect()
 
 
-@pytest.mark.fault(34, 74, caught_by="the question between two attempts is as patient as they are")
+@pytest.mark.fault(34, 74, caught_by="queries wait for a busy server too")
 def test_a_server_that_is_too_busy_for_every_query_is_waited_for_all_the_same(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:

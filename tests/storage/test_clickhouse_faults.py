@@ -34,7 +34,7 @@ def bulky(number: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(24, caught_by="all-or-nothing block; the same rows again")
+@pytest.mark.fault(24, caught_by="all-or-nothing block; the same rows are sent again")
 @pytest.mark.parametrize("after", [1_000, 30_000, 200_000])
 def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, after: int
@@ -49,7 +49,7 @@ def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(24, caught_by="all-or-nothing block; then the message is delivered again")
+@pytest.mark.fault(24, caught_by="all-or-nothing block; redelivery")
 def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(25, caught_by="the same rows again; ledger written last")
+@pytest.mark.fault(25, caught_by="the same rows are sent again; ledger written last")
 def test_a_connection_cut_between_batches_repeats_no_batch(
     bucket: Bucket,
     wire: TcpProxy,
@@ -94,7 +94,7 @@ def test_a_connection_cut_between_batches_repeats_no_batch(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(26, caught_by="the same rows again; row identity")
+@pytest.mark.fault(26, caught_by="the same rows are sent again; row identity")
 def test_rows_count_once_when_the_acknowledgement_is_lost(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +251,7 @@ def test_a_server_that_never_answers_is_given_up_before_the_invocation_ends(
     assert ask(ROWS) == [[0]]
 
 
-@pytest.mark.fault(23, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(23, caught_by="bounded retries; redelivery")
 @pytest.mark.parametrize(
     ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]
 )
@@ -274,7 +274,7 @@ def test_an_unreachable_server_is_tried_a_few_times_and_named(
     assert ask(ROWS) == [[0]]
 
 
-@pytest.mark.fault(36, caught_by="reading ends with the failed insert")
+@pytest.mark.fault(36, caught_by="reading stops at a failed insert")
 def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +295,7 @@ def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
     assert len(read) <= 2
 
 
-@pytest.mark.fault(23, caught_by="one question to the ledger; then the event is delivered again")
+@pytest.mark.fault(23, caught_by="one query to the ledger; redelivery")
 def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objects(
     bucket: Bucket,
     settings: Settings,

@@ -118,7 +118,7 @@ def test_a_bundle_loaded_twice_counts_once(
     assert count(server, old, tables.REJECTED) == 1
 
 
-@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="a ping before each query")
 def test_a_warm_container_reconnects_to_a_restarted_server(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -162,7 +162,7 @@ def test_a_broken_connection_to_a_real_server_loses_and_doubles_nothing(
     assert count(server, old, tables.FILES) == 1
 
 
-@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="a ping before each query")
 def test_a_server_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
     bucket: Bucket, old: Settings, server: RealServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,7 +185,7 @@ def test_a_server_killed_in_the_middle_of_an_object_loses_and_doubles_nothing(
     forget_connections()
 
 
-@pytest.mark.fault(23, caught_by="bounded retries; then the message is delivered again")
+@pytest.mark.fault(23, caught_by="bounded retries; redelivery")
 def test_events_raise_while_the_server_is_down_and_are_stored_afterwards(
     bucket: Bucket, old: Settings, server: RealServer
 ) -> None:
@@ -210,7 +210,7 @@ def test_the_health_check_reports_a_server_that_is_too_old(old: Settings) -> Non
     assert "behind" in answer["body"]
 
 
-@pytest.mark.fault(34, caught_by="waits within the time left, longer each time, and at random")
+@pytest.mark.fault(34, caught_by="growing, random waits within the time left")
 def test_too_many_parts_are_waited_for_on_an_old_server_too(
     server: RealServer, old: Settings, pauses: list[float]
 ) -> None:

@@ -255,7 +255,7 @@ os._exit(0)  # The engine does not end while replicated tables are open.
 """
 
 
-@pytest.mark.fault(68, caught_by="migrations for a cluster")
+@pytest.mark.fault(68, caught_by="replicated tables")
 def test_the_current_engine_takes_the_tables_of_a_cluster(tmp_path: Path) -> None:
     """It has no replication here, but it checks each statement, and registers the tables."""
     (keeper := tmp_path / "zookeeper").mkdir()

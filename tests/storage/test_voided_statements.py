@@ -31,7 +31,7 @@ def voiding(number: int, voided: str, **more: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.fault(73, caught_by="the view that leaves out what is voided")
+@pytest.mark.fault(73, caught_by="the view leaves out voided statements")
 @pytest.mark.slow
 @pytest.mark.parametrize("order", [(KEY, OTHER), (OTHER, KEY)])
 def test_a_voided_statement_is_left_out_whatever_arrives_first(

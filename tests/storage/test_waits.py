@@ -137,7 +137,7 @@ def test_an_insert_that_found_no_connection_in_time_was_not_stored_for_sure(
             clickhouse.insert("video_events", {"event_id": ["1"]}, FOREVER.within(1))
 
 
-@pytest.mark.fault(32, caught_by="ping before a query, then a new connection")
+@pytest.mark.fault(32, caught_by="a ping before each query")
 def test_a_warm_connection_that_the_network_forgot_is_replaced(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +152,7 @@ def test_a_warm_connection_that_the_network_forgot_is_replaced(
     assert ask(IDS) == ids(range(2))
 
 
-@pytest.mark.fault(26, 32, caught_by="driver's own reconnecting turned off")
+@pytest.mark.fault(26, 32, caught_by="the driver's own reconnecting is off")
 def test_an_abandoned_insert_does_not_start_over(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +230,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
     assert max(ends) < deadline.at
 
 
-@pytest.mark.fault(66, caught_by="exit without waiting for abandoned threads")
+@pytest.mark.fault(66, caught_by="abandoned threads do not delay the exit")
 def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     bucket: Bucket, store: S3Proxy, settings: Any
 ) -> None:
@@ -247,7 +247,7 @@ def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
     assert b"S3 did not answer in time" in done.stdout
 
 
-@pytest.mark.fault(63, caught_by="timeouts for the secret; deadline")
+@pytest.mark.fault(63, caught_by="timeouts for Secrets Manager; deadline")
 @pytest.mark.check("S13")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"health_check": True}])
 def test_an_unreachable_secret_is_named_in_time(
@@ -269,7 +269,7 @@ def test_an_unreachable_secret_is_named_in_time(
     assert f"{arn} cannot be read" in said
 
 
-@pytest.mark.fault(63, caught_by="timeouts for the secret; deadline")
+@pytest.mark.fault(63, caught_by="timeouts for Secrets Manager; deadline")
 def test_a_silent_secrets_manager_is_given_up_without_any_deadline(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

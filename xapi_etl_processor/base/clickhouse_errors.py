@@ -19,12 +19,14 @@ class Meaning(NamedTuple):
     remedy: str
 
 
-_WAIT = "it is tried again, and you need to do nothing"
-_FEWER_WRITERS = "lower MaximumConcurrency if it happens often"
+_WAIT = "it is retried; there is nothing to do"
+_FEWER_WRITERS = "if it happens often, lower MaximumConcurrency"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"
-_SPACE = "free space on its disk, or add some; nothing that was acknowledged is lost"
+_SPACE = "free or add disk space; nothing that was acknowledged is lost"
+_CHANGED = "the table was changed: compare it with docs/tables.md"
 _VERSION = "use ClickHouse 23.10 or later"
+_LOGIN = "check CLICKHOUSE_USERNAME and the password"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
 ACCESS_DENIED = 497
@@ -36,7 +38,7 @@ CODES = {
     46: Meaning("UNKNOWN_FUNCTION", "fatal", _VERSION),
     47: Meaning("UNKNOWN_IDENTIFIER", "fatal", f"a column is missing: {MIGRATE}"),
     50: Meaning("UNKNOWN_TYPE", "fatal", _VERSION),
-    53: Meaning("TYPE_MISMATCH", "fatal", "compare the table with docs/tables.md: it was changed"),
+    53: Meaning("TYPE_MISMATCH", "fatal", _CHANGED),
     UNKNOWN_TABLE: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
     62: Meaning("SYNTAX_ERROR", "fatal", _VERSION),
     75: Meaning(
@@ -48,11 +50,11 @@ CODES = {
     164: Meaning(
         "READONLY",
         "fatal",
-        "give the user a profile without `readonly`, or with `readonly = 2` if it only reads",
+        "use a profile without `readonly`, or with `readonly = 2` if the user only reads",
     ),
-    192: Meaning("UNKNOWN_USER", "fatal", "check CLICKHOUSE_USERNAME"),
-    193: Meaning("WRONG_PASSWORD", "fatal", "check the password"),
-    194: Meaning("REQUIRED_PASSWORD", "fatal", "check the password"),
+    192: Meaning("UNKNOWN_USER", "fatal", _LOGIN),
+    193: Meaning("WRONG_PASSWORD", "fatal", _LOGIN),
+    194: Meaning("REQUIRED_PASSWORD", "fatal", _LOGIN),
     202: Meaning("TOO_MANY_SIMULTANEOUS_QUERIES", "busy", _FEWER_WRITERS),
     203: Meaning("NO_FREE_CONNECTION", "retry", _WAIT),
     209: Meaning("SOCKET_TIMEOUT", "uncertain", _WAIT),
@@ -69,14 +71,12 @@ CODES = {
     394: Meaning("QUERY_WAS_CANCELLED", "uncertain", _WAIT),
     425: Meaning("SYSTEM_ERROR", "uncertain", _WAIT),
     439: Meaning("CANNOT_SCHEDULE_TASK", "busy", _FEWER_WRITERS),
-    469: Meaning(
-        "VIOLATED_CONSTRAINT", "fatal", "compare the table with docs/tables.md: it was changed"
-    ),
+    469: Meaning("VIOLATED_CONSTRAINT", "fatal", _CHANGED),
     ACCESS_DENIED: Meaning(
         "ACCESS_DENIED", "fatal", "grant the rights listed in docs/operations.md"
     ),
     499: Meaning("S3_ERROR", "uncertain", "if it lasts, check the server's own object storage"),
-    516: Meaning("AUTHENTICATION_FAILED", "fatal", "check CLICKHOUSE_USERNAME and the password"),
+    516: Meaning("AUTHENTICATION_FAILED", "fatal", _LOGIN),
     745: Meaning("SERVER_OVERLOADED", "busy", _FEWER_WRITERS),
     999: Meaning("KEEPER_EXCEPTION", "uncertain", _WAIT),
 }
@@ -86,7 +86,7 @@ TOO_MANY_PARTS = 252
 MERGES_LAG = Meaning(
     "TOO_MANY_PARTS",
     "busy",
-    "merges lag behind: fewer writers at once and larger batches help; see docs/scaling.md",
+    "merges lag behind: use fewer writers and larger batches; see docs/scaling.md",
 )
 TOO_MANY_PARTITIONS = Meaning("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
 MEMORY_LIMIT_EXCEEDED = 241
@@ -96,7 +96,7 @@ QUERY_MEMORY = Meaning(
 )
 _OF_THE_QUERY = re.compile(r"query memory limit|\(for query\)", re.IGNORECASE)
 _OF_THE_SERVER = re.compile(r"\bsystem\.\w")
-UNLISTED = Meaning("", "uncertain", "it is tried again; if it lasts, see the server's log")
+UNLISTED = Meaning("", "uncertain", "it is retried; if it lasts, see the server's log")
 
 SAFE_TO_LOG = (16, 47, 60, 81, 115, 242, 252, 285, ACCESS_DENIED)
 """Codes whose text about an insert may be logged: it names tables, columns, rights and counts. The

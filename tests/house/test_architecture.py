@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,12 @@ def test_no_module_is_longer_than_400_lines_and_no_test_module_than_500() -> Non
     assert len(MODULES) > 40
     assert [module.name for module in MODULES if length(module) > 400] == []
     assert [module.name for module in ROOT.glob("tests/**/*.py") if length(module) > 500] == []
+
+
+def test_the_page_names_each_module_in_the_row_of_its_room() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = {room: row for row in page.splitlines() for room in re.findall(r"`(\w+)/`", row[:40])}
+    for module in MODULES:
+        room, name = module.parent.name, module.stem
+        if room in rows and name != "__init__" and room != "commands":
+            assert f"`{name}`" in rows[room], module

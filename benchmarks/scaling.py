@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks import markdown
 from benchmarks.coefficients import Coefficients, read
-from benchmarks.costs import GB_SECOND
+from benchmarks.costs import GB_SECOND, INVOCATION, S3_GET, SQS_REQUEST
 from benchmarks.scenario import (
     DAY,
     FIRST_POLLERS,
@@ -21,7 +21,6 @@ from benchmarks.scenario import (
 from benchmarks.setting import ROOT
 from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
 from docs.reference import with_tables
-from xapi_etl_processor.bulk.estimate import INVOCATION, S3_GET, SQS_REQUEST
 
 PAGE = ROOT / "docs/scaling.md"
 COMMAND = "make simulate"

@@ -13,7 +13,6 @@ from benchmarks.scenario import (
     DAY,
     FIRST_POLLERS,
     MERGE_SHARE,
-    PARTS_DELAY,
     Setup,
     invocation,
 )
@@ -187,8 +186,6 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         ),
         "most concurrent invocations": _n(quiet.most_functions),
         "most inserts a second": _n(quiet.most_inserts),
-        "most new parts a second": _n(quiet.most_new_parts),
-        "most parts in a partition": f"{quiet.most_parts:,.0f} of {PARTS_DELAY:,}",
         "upload to row: median": duration(quiet.delay(0.5)),
         "upload to row: 99%": duration(quiet.delay(0.99)),
         "upload to row: slowest": duration(quiet.delay(1)),
@@ -211,8 +208,6 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         "time": duration((result.history_hours or 0) * 3600),
         "most concurrent invocations": _n(result.most_functions),
         "most inserts a second": _n(result.most_inserts),
-        "most new parts a second": _n(result.most_new_parts),
-        "most parts in a partition": f"{result.most_parts:,.0f} of {PARTS_DELAY:,}",
         "ClickHouse's processors, and their highest load": (
             f"{setup.processors:.0f}, {min(1, result.most_load):.0%}"
         ),

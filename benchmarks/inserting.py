@@ -78,7 +78,6 @@ class Found:
     refused: int = 0
     most_in_month: int = 0
     most_active: int = 0
-    most_ledger: int = 0
     merging: float = 0.0
     before: list[float] = field(default_factory=list)
     during: list[float] = field(default_factory=list)
@@ -264,8 +263,6 @@ class Bench:
                 in_month, active = _numbers(engine, question.format(EVENTS))
                 found.most_in_month = max(found.most_in_month, in_month)
                 found.most_active = max(found.most_active, active)
-                ledger, _ = _numbers(engine, question.format(FILES))
-                found.most_ledger = max(found.most_ledger, ledger)
 
     def _merged(self) -> float:
         """Seconds until no merge has run for a second."""

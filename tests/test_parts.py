@@ -33,7 +33,6 @@ def found(case: Case, ms: float) -> Found:
         inserts=[ms / 1000] * 4,
         ledger=[0.002] * 4,
         most_in_month=3,
-        most_ledger=2,
         before=[0.1],
         during=[0.1, 0.3],
         events=EVENTS,
@@ -62,7 +61,7 @@ def test_a_line_of_each_table() -> None:
     one = found(Case(1, 100, 36), 50)
     # 400 rows were inserted, and 400 merged.
     assert parts.writing([one]).splitlines()[-1] == (
-        "| 36 | 100 | 1 | 400 | 50 | 50 | 4 | 3 | 2 | 0.0 | 2.0 | 100 | 200 | 300 |"
+        "| 36 | 100 | 1 | 400 | 50 | 4 | 3 | 0.0 | 2.0 | 100 | 200 |"
     )
     read = parts.reading([Reading(8, 0.5, 0.25, 2.0, 0.4, 0.1)])
     assert read.splitlines()[-1] == "| 8 | 500 ms | 250 ms | 2.0 s | 400 ms | 100 ms |"

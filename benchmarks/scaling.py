@@ -89,12 +89,6 @@ DAYS = (
 
 BACKFILLS = (
     Size(
-        "1 million statements",
-        {
-            "the defaults": Setup(history=1e6, step=1),
-        },
-    ),
-    Size(
         "100 million statements",
         {
             "the defaults": Setup(history=1e8, step=5),

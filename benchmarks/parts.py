@@ -5,8 +5,8 @@ make bench-parts PARTS="--seconds 2"      the same, roughly, in three minutes
 make bench-parts PARTS=--write            write docs/scaling.md and coefficients.json too
 
 1, 4 and 16 writers insert 10, 1,000 and 20,000 rows at a time, into one month and into 36.
-Meanwhile the daily view of another section is read, until merges have ended. Last, a section is read
-that lies in 1, 8, 64 and 256 parts of each month, before and after they are merged.
+Meanwhile the daily view of another section is read, until merges have ended. Last, a section that
+lies in 1, 8, 64 and 256 parts of each month is read, before and after they are merged.
 """
 
 from __future__ import annotations

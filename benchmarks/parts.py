@@ -52,6 +52,7 @@ _READING = (
     "count then",
 )
 
+
 def main() -> int:
     """Measure, print the tables, and write them if asked; the exit code."""
     parser = argparse.ArgumentParser(

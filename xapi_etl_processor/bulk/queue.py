@@ -88,8 +88,8 @@ def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome
     while not stop and (held := list(_looked_up(source, run))):
         waiting = [one.obj for one in held if one.status is Status.WAITING and not one.stop]
         waiting.sort(key=lambda obj: obj.month)
-        made = list(messages(waiting, Backfill(run.force, run.replace)))
-        taken, stop = (made, None) if run.dry_run else _deliver(made, run)
+        made = list(messages(waiting, Backfill(run.wanted.force, run.wanted.replace)))
+        taken, stop = (made, None) if run.wanted.dry_run else _deliver(made, run)
         for message in taken:
             sent.add(message)
         stop = stop or held[-1].stop
@@ -133,5 +133,5 @@ def _outcomes(
         if not begun:
             outcome.mark_stopped(Status.WAITING, outcome.stop or stop or TIME_RAN_OUT)
         elif outcome.status is Status.WAITING:
-            outcome.status = Status.FOUND if run.dry_run else Status.SENT
+            outcome.status = Status.FOUND if run.wanted.dry_run else Status.SENT
         yield outcome

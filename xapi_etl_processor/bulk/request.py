@@ -12,6 +12,7 @@ from typing import Any
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import shown
+from xapi_etl_processor.run import Wanted
 from xapi_etl_processor.s3.access import check_allowed, check_bucket_allowed
 from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_sections, section_id
 from xapi_etl_processor.xapi.timestamps import milliseconds
@@ -97,6 +98,11 @@ class BulkRequest:
     continues: bool
     after: str
     scope: dict[str, Any]
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be done with the objects."""
+        return Wanted(self.dry_run, self.force, self.replace)
 
     @property
     def section_id(self) -> int | str | list[int | str] | None:

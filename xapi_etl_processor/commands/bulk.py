@@ -203,14 +203,7 @@ def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> A
 def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: Progress) -> Answer:
     """The answer of this process, which saves the progress from time to time."""
     request = read_request(payload, settings)
-    run = Run(
-        settings,
-        connections(settings),
-        "bulk",
-        force=request.force,
-        dry_run=request.dry_run,
-        replace=request.replace,
-    )
+    run = Run(settings, connections(settings), "bulk", request.wanted)
     kept = time.monotonic()
     with _bar() as show:
 

@@ -18,7 +18,7 @@ from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.common import load
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Stop, StopReason
-from xapi_etl_processor.run import Run
+from xapi_etl_processor.run import Run, Wanted
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import notes
@@ -170,7 +170,7 @@ def _repaired(checks: list[Check], request: BulkRequest, run: Run, found: _Found
     positions = [at for at, one in enumerate(checks) if one.kind in WRONG]
     if not positions:
         return checks
-    loading = replace(run, force=True, replace=request.replace)
+    loading = replace(run, wanted=Wanted(force=True, replace=request.replace))
     outcomes: list[Outcome] = []
     with closing(load([checks[at].obj for at in positions], loading)) as loaded:
         outcomes.extend(loaded)

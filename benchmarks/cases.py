@@ -118,7 +118,6 @@ def event(place: Setting) -> Iterator[Group]:
         "event.wall",
         "event.cpu",
         "its own processor time",
-        compared=False,
     )
     with setting.loader(place.slow) as load:
 
@@ -140,16 +139,6 @@ def large_object(place: Setting) -> Iterator[Group]:
     plainly = "json.loads, tuples, INSERT"
     rows = (
         Row("large-plain", about, unit, "loader.cpu", "plain.cpu", plainly, most=14),
-        Row(
-            "large-wall-cpu",
-            about,
-            "µs a statement",
-            "loader.wall",
-            "loader.cpu",
-            "its own processor time",
-            most_ratio=1.15,
-            compared=False,
-        ),
         Row(
             "large-clickhouse",
             about,

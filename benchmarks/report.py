@@ -129,7 +129,7 @@ def _costs(results: Results) -> str:
         Way(
             "history, in large objects",
             results["large-plain"].ours,
-            results["large-wall-cpu"].ours,
+            results["large-clickhouse"].ours,
         ),
         Way(
             "history, in bundles of 10",

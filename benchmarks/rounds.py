@@ -34,8 +34,7 @@ class Row:
     """A line of the table: ours beside its yardstick, each a trial's figure, such as loader.cpu.
     `key` is its name in the file of ratios.
 
-    `most` and `most_ratio` are the aims for our figure and for ours divided by the yardstick's. A
-    row that is not `compared` has a ratio that says more of the machine than of the code.
+    `most` and `most_ratio` are the aims for our figure and for ours divided by the yardstick's.
     """
 
     key: str
@@ -46,7 +45,6 @@ class Row:
     against: str = ""
     most: float | None = None
     most_ratio: float | None = None
-    compared: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,8 @@ def _result(row: Row, taken: list[dict[str, Times]], per: int) -> Result:
 
 
 def ratios(results: Sequence[Result]) -> dict[str, float]:
-    """The ratios that are compared, by the row's key."""
-    return {
-        found.row.key: found.ratio
-        for found in results
-        if found.ratio is not None and found.row.compared
-    }
+    """The ratios by the row's key."""
+    return {found.row.key: found.ratio for found in results if found.ratio is not None}
 
 
 def committed() -> dict[str, float]:
@@ -130,7 +124,7 @@ def committed() -> dict[str, float]:
 
 
 def commit(results: Sequence[Result]) -> None:
-    """Make these results the ones to compare with."""
+    """Make these results, of a small run, the ones to compare with."""
     rounded = {key: round(ratio, 4) for key, ratio in ratios(results).items()}
     FILE.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
 

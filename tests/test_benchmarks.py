@@ -74,7 +74,6 @@ def test_a_ratio_that_is_a_third_worse_is_slower_and_one_that_is_a_quarter_worse
     assert rounds.slower([found(1.34)], {"a": 1.0}) == ["a"]
     assert rounds.slower([found(1.25)], {"a": 1.0}) == []
     assert rounds.slower([found(9.0, key="new")], {"a": 1.0}) == []
-    assert rounds.slower([Result(row(compared=False), 9.0, 1.0, 9.0)], {"a": 1.0}) == []
 
 
 def test_what_seems_slower_is_measured_again_up_to_twice() -> None:

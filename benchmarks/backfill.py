@@ -75,7 +75,7 @@ def run(bundles: int, kills: int) -> Found:
     with TemporaryDirectory() as name:
         folder = Path(name) / "objects" / BUCKET
         # The last one is for warming up.
-        written = [_written(folder, number, bundles + 1) for number in range(bundles + 1)]
+        written = [write_bundle(folder, number, bundles + 1) for number in range(bundles + 1)]
         with static_s3.serving(folder.parent) as s3, one_server(Path(name) / "db") as server:
             variables = loader_environment(server.port, environment(s3), BUCKET)
             migrate(Settings.from_env(variables))
@@ -90,7 +90,7 @@ def _run(
     kills: int,
 ) -> Found:
     queue, dice = Queue(), random.Random(len(written))  # noqa: S311  # no secret
-    bodies, [warm_up] = _bodies(folder, written[:-1]), _bodies(folder, written[-1:])
+    bodies, [warm_up] = message_bodies(folder, written[:-1]), message_bodies(folder, written[-1:])
     bodies += dice.sample(bodies, len(bodies) // REPEATED)
     with working(queue, WORKERS, variables, warm_up) as workers:
 
@@ -118,7 +118,7 @@ def _run(
     )
 
 
-def _written(folder: Path, number: int, bundles: int) -> PlannedBundle:
+def write_bundle(folder: Path, number: int, bundles: int) -> PlannedBundle:
     """The bundle with this number, of so many, after writing its object."""
     section = 2001 + number % SECTIONS
     month = datetime(2024, 1 + number * MONTHS // bundles, 1, tzinfo=UTC)
@@ -140,7 +140,7 @@ def _template() -> str:
     return json.dumps(made, separators=(",", ":")) + "\n"
 
 
-def _bodies(folder: Path, bundles: Sequence[PlannedBundle]) -> list[str]:
+def message_bodies(folder: Path, bundles: Sequence[PlannedBundle]) -> list[str]:
     """The messages for these bundles, as a bulk request sends them."""
     paths = ((made.key, folder / made.key) for made in bundles)
     objects = (

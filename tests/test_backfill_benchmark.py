@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.backfill import BUCKET, _bodies, _written, predicted, run
+from benchmarks.backfill import BUCKET, message_bodies, predicted, run, write_bundle
 from tests.faults.killable import Queue
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -52,8 +52,8 @@ def test_a_bulk_request_is_delivered_alone() -> None:
 
 def test_each_message_has_bundles_of_one_month_and_all_bundles_once(tmp_path: Path) -> None:
     folder = tmp_path / BUCKET
-    made = [_written(folder, number, 100) for number in range(100)]
-    bodies = _bodies(folder, made)
+    made = [write_bundle(folder, number, 100) for number in range(100)]
+    bodies = message_bodies(folder, made)
     assert len(bodies) == 6
     for one in made:
         assert sum(one.key in body for body in bodies) == 1

@@ -77,22 +77,10 @@ test: $(VENV)/ready ## run all tests, in random order: five to seven minutes
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-# Each of the tools to compare with needs libraries that the other does not take.
-$(VENV)/bench/ready: $(VENV)/ready
-	$(BIN)/python -m venv $(@D)/ralph
-	$(@D)/ralph/bin/pip install --quiet --disable-pip-version-check \
-		"ralph-malph[backend-clickhouse,cli]==5.1.0"
-	$(BIN)/python -m venv $(@D)/dlt
-	$(@D)/dlt/bin/pip install --quiet --disable-pip-version-check "dlt[clickhouse]==1.31.0"
-	@touch $@
-
-# Only if BENCH asks for them, with --others or --write.
-bench: $(if $(findstring --others,$(BENCH))$(findstring --write,$(BENCH)),$(VENV)/bench/ready)
-
-bench: $(VENV)/ready ## measure beside ClickHouse and others: six minutes; or make bench BENCH=--small
+bench: $(VENV)/ready ## measure beside ClickHouse's importer and others: six minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-simulate: $(VENV)/ready ## write the tables and curves of docs/scaling.md: half a minute
+simulate: $(VENV)/ready ## write the tables of docs/scaling.md: half a minute
 	@$(BIN)/python -m benchmarks.simulate --write
 
 backfill: $(VENV)/ready ## load up to 100,000 bundles while workers are killed, and write the table: five minutes

@@ -3,95 +3,82 @@
 make bench                            everything: about six minutes
 make bench BENCH=--small              the same with less data: less than a minute
 make bench BENCH="--small --compare"  fail if a ratio is 30% worse than the committed one
-make bench BENCH=--write              write docs/performance.md, its chart and the ratios anew
+make bench BENCH=--write              write docs/performance.md and the ratios anew
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 
-from rich.console import Console
-
-from benchmarks import cases, ratios, report
-from benchmarks.rounds import Result, measured
+from benchmarks import cases, report, rounds
+from benchmarks.rounds import FILE, TOLERANCE, Result
 from benchmarks.setting import FULL, SMALL, Sizes, prepared
-from benchmarks.static_s3 import NginxFailed
-from deployment.package import PackageError
-from local.lambda_runtime import RuntimeFailed
-
-_errors = Console(stderr=True)
+from tests.static_s3 import NginxFailed
 
 
 def main() -> int:
     """Measure, show the table, and do what the options say; the exit code."""
+    about, examples = __doc__.split("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=__doc__.split("\n\n")[0],
-        epilog=__doc__.split("\n\n")[1],
+        description=about,
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--small", action="store_true", help="less data, in less than a minute")
     parser.add_argument(
-        "--compare",
-        action="store_true",
-        help=f"compare the ratios with {ratios.FILE.name}: exit code 1 if one is worse",
+        "--compare", action="store_true", help=f"exit code 1 if a ratio of {FILE.name} is worse"
     )
     parser.add_argument(
-        "--others", action="store_true", help="also Ralph and dlt, if make has installed them"
-    )
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help=f"write {report.PAGE.name}, its chart and {ratios.FILE.name}; on a quiet machine",
+        "--write", action="store_true", help=f"write the page and {FILE.name}; on a quiet machine"
     )
     options = parser.parse_args()
     if options.compare and not options.small:
-        parser.error(f"--compare needs --small: {ratios.FILE.name} has the ratios of a small run")
+        parser.error(f"--compare needs --small: {FILE.name} has the ratios of a small run")
     if options.write and options.small:
         parser.error("--write measures everything: leave out --small")
-    before = ratios.committed() if options.compare else {}
+    before = rounds.committed() if options.compare else {}
     try:
-        extra = [cases.others] if options.others or options.write else []
-        results = run(SMALL if options.small else FULL, before, extra)
-        console = Console(width=None if sys.stdout.isatty() else 180)
-        console.print(report.table(results))
+        results = run(SMALL if options.small else FULL, before)
+        print(report.table(results))
         if options.write:
-            from benchmarks import chart
-
-            report.write(results)
-            chart.write({found.row.key: found for found in results})
-            ratios.write(run(SMALL, {}))
+            report.write(report.PERFORMANCE, report.performance(results), report.COMMAND)
+            rounds.commit(run(SMALL, {}))
     except NginxFailed as error:
         print(error, file=sys.stderr)
         return 1
-    if options.compare:
-        ratios.show(results, before, console)
-        if worse := ratios.slower(results, before):
-            print(
-                f"slower than before: {', '.join(worse)}. Make it faster or, if that is the price"
-                " of something better, run make bench BENCH=--write",
-                file=sys.stderr,
-            )
-            return 1
-    return 0
+    return compared(results, before) if options.compare else 0
 
 
-def run(sizes: Sizes, before: dict[str, float], extra: Sequence[cases.Case] = ()) -> list[Result]:
+def run(sizes: Sizes, before: Mapping[str, float]) -> list[Result]:
     """Measure every group; what seems slower than `before` is measured again."""
     results: list[Result] = []
-    with _errors.status("preparing objects") as status, prepared(sizes) as place:
-        for make in (*cases.groups(place), *extra):
-            try:
-                with make(place) as group:
-                    status.update(f"measuring {group.name}")
-                    found = measured(group)
-                    results += ratios.confirmed(found, partial(measured, group), before)
-            except (PackageError, RuntimeFailed) as error:
-                print(f"the package's cold start is left out: {error}", file=sys.stderr)
+    with prepared(sizes) as place:
+        for make in cases.groups(place):
+            with make(place) as group:
+                print(f"measuring {group.name}", file=sys.stderr)
+                found = rounds.measured(group)
+                results += rounds.confirmed(found, partial(rounds.measured, group), before)
     return results
+
+
+def compared(results: list[Result], before: Mapping[str, float]) -> int:
+    """Print each ratio beside the committed one; 1 if any is worse."""
+    worse = rounds.slower(results, before)
+    for key, ratio in rounds.ratios(results).items():
+        was = f"{before[key]:.3g}" if key in before else "not measured"
+        verdict = f"more than {TOLERANCE} times as much" if key in worse else ""
+        print(f"{key:24}{ratio:>8.3g}  committed: {was:>8}  {verdict}".rstrip())
+    if worse:
+        print(
+            f"slower than before: {', '.join(worse)}. Make it faster or, if that is the price of"
+            " something better, run make bench BENCH=--write",
+            file=sys.stderr,
+        )
+    return int(bool(worse))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """What a million statements cost on Lambda, worked out from processor time.
 
 Lambda gives processor in proportion to memory: 1,769 MB are one of its processors, which is taken
-to be as fast as one of the machine that measured. Prices: https://aws.amazon.com/lambda/pricing/,
-us-east-1, without the free part.
+to be as fast as one of the machine that measured.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-ONE_PROCESSOR_MB = 1769
-SIZES_MB = (512, 1024, 1769)
 # List prices of us-east-1 in US dollars, without the free parts:
 # https://aws.amazon.com/lambda/pricing/, https://aws.amazon.com/sqs/pricing/ and
 # https://aws.amazon.com/s3/pricing/
@@ -18,9 +15,8 @@ GB_SECOND = {"x86_64": 0.000_016_666_7, "arm64": 0.000_013_333_4}
 INVOCATION = 0.20 / 1e6
 SQS_REQUEST = 0.40 / 1e6
 S3_GET = 0.0004 / 1e3
-"""Dollars for a GB of memory for a second."""
 
-MILLION = 1_000_000
+ONE_PROCESSOR_MB = 1769
 
 
 class Way(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from local.bundles import generate
 
-KEY = "section/2001/video/2024-01-01T00-00-00Z_{}.jsonl"
+KEY = "section/2001/video/2024-01-01T00-00-00Z_{:06}.jsonl"
 _GUID = "http://oli.cmu.edu/extensions/page_attempt_guid"
 _MARK = "(number)"  # as long as the hexadecimal number that takes its place
 
@@ -39,24 +39,15 @@ def not_video(lines: Iterator[bytes]) -> Iterator[bytes]:
         yield line.replace(b"w3id.org/xapi/video", b"example.org/xapi/page")
 
 
-def write_bundles(bucket: Path, objects: int, statements_each: int) -> list[Path]:
-    """Write that many bundles of that many statements; returns their paths in key order."""
-    lines = statements()
-    paths = [bucket / KEY.format(f"{number:06}") for number in range(objects)]
-    paths[0].parent.mkdir(parents=True)
-    for path in paths:
-        path.write_bytes(b"".join(islice(lines, statements_each)))
-    return paths
-
-
-def write_object(path: Path, lines: Iterator[bytes], *, most: int = 0, megabytes: int = 0) -> int:
-    """Write one object of `most` statements, or of that many MB; returns how many it has."""
+def write_object(path: Path, lines: Iterator[bytes], number: int) -> None:
+    """Write that many lines into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
     with path.open("wb") as file:
-        for line in lines:
-            file.write(line)
-            written += 1
-            if written == most or (megabytes and file.tell() >= megabytes * 1_000_000):
-                break
-    return written
+        file.writelines(islice(lines, number))
+
+
+def write_bundles(bucket: Path, objects: int, each: int) -> None:
+    """Write that many bundles of `each` statements, with the keys of the first numbers."""
+    lines = statements()
+    for number in range(objects):
+        write_object(bucket / KEY.format(number), lines, each)

@@ -1,39 +1,62 @@
-"""The results as people read them: the table, and the generated parts of docs/performance.md."""
+"""The results as people read them: the generated parts of the pages."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
-from rich.table import Table
-
-from benchmarks import markdown
-from benchmarks.costs import GB_SECOND, MILLION, SIZES_MB, Way
+from benchmarks.costs import GB_SECOND, Way
 from benchmarks.rounds import Result
-from benchmarks.setting import ROOT
+from benchmarks.worker import ROOT
 from docs.reference import with_tables
 
-PAGE = ROOT / "docs/performance.md"
+PERFORMANCE, SCALING = ROOT / "docs/performance.md", ROOT / "docs/scaling.md"
 COMMAND = "make bench BENCH=--write"
+SIZES_MB = (512, 1024, 1769)
+TEN = 100_000
+"""Bundles of ten statements that have a million."""
 
 Results = Mapping[str, Result]
 _COLUMNS = ("what", "unit", "this loader", "compared with", "which takes", "ratio", "aim", "")
+_RULES = {"l": "---", "r": "---:"}
 
 
-def table(results: Sequence[Result]) -> Table:
-    """The results that have something to say of themselves, for a terminal."""
-    shown = Table(
-        *_COLUMNS, title="Less is better. A ratio is this loader's figure by the other's."
-    )
-    for name in ("this loader", "which takes", "ratio", "aim"):
-        shown.columns[_COLUMNS.index(name)].justify = "right"
-    for cells in _rows(results):
-        shown.add_row(*cells)
-    return shown
+def markdown(names: Sequence[str], aligned: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown. `aligned` has an l or r for each column, and its last letter stands for
+    all columns after it too.
+    """
+    rules = [_RULES[side] for side in aligned.ljust(len(names), aligned[-1])]
+    lines = [f"| {' | '.join(cells)} |\n" for cells in (names, *rows)]
+    return "".join([lines[0], f"|{'|'.join(rules)}|\n", *lines[1:]])
+
+
+def write(page: Path, parts: Mapping[str, str], command: str) -> None:
+    """Put the parts that a command makes into a page."""
+    made = with_tables(page.read_text(encoding="utf-8"), dict(parts), command)
+    page.write_text(made, encoding="utf-8")
+
+
+def performance(results: Sequence[Result]) -> dict[str, str]:
+    """The parts of docs/performance.md."""
+    by_key = {result.row.key: result for result in results}
+    return {
+        "measured-on": machine(),
+        "measurements": table(results),
+        "breakdown": _breakdown(by_key),
+        "costs": _costs(by_key),
+    }
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results that have something to say of themselves. Less is better; a ratio is this
+    loader's figure by the other's.
+    """
+    return markdown(_COLUMNS, "llrlrrrl", _rows(results))
 
 
 def _rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
@@ -47,17 +70,14 @@ def _rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
 
 def _cells(result: Result) -> tuple[str, ...]:
     row = result.row
-    aims = (
-        f"{_figure(row.most)}" if row.most is not None else "",
-        f"× {_figure(row.most_ratio)}" if row.most_ratio is not None else "",
-    )
+    ratio = f"× {_figure(row.most_ratio)}" if row.most_ratio is not None else ""
     return (
         row.unit,
         _figure(result.ours),
         row.against,
         _figure(result.yardstick),
         _figure(result.ratio),
-        ", ".join(filter(None, aims)),
+        ", ".join(filter(None, (_figure(row.most), ratio))),
         {None: "", True: "met", False: "missed"}[result.meets_its_aim],
     )
 
@@ -69,30 +89,12 @@ def _figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def write(results: Sequence[Result]) -> None:
-    """Put the generated parts into the page."""
-    by_key = {result.row.key: result for result in results}
-    parts = {
-        "measured-on": machine(),
-        "measurements": markdown.table(_COLUMNS, "llrlrrrl", _rows(results)),
-        "breakdown": _breakdown(by_key),
-        "costs": _costs(by_key),
-    }
-    page = with_tables(PAGE.read_text(encoding="utf-8"), parts, COMMAND)
-    PAGE.write_text(page, encoding="utf-8")
-
-
 def machine() -> str:
     """When, on what, and with which versions it was measured."""
-    info = Path("/proc/cpuinfo")
-    models = [
-        line.partition(":")[2].strip()
-        for line in (info.read_text().splitlines() if info.exists() else ())
-        if line.startswith("model name")
-    ]
+    found = re.search("model name\\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d}: {cpu_count()} processors"
-        f" ({models[0] if models else platform.machine()}), Python {platform.python_version()},"
+        f" ({found[1] if found else platform.machine()}), Python {platform.python_version()},"
         f" chDB {version('chdb-core')}.\n"
     )
 
@@ -112,30 +114,33 @@ def _breakdown(results: Results) -> str:
         "columns: convert and transpose": took["columns"],
         "append to the batch, write it in ClickHouse's format, compress, send": took["loader"]
         - took["dry"],
+        "all": took["loader"],
     }
-    total = took["loader"]
     # What is left between two measurements may be a little less than nothing.
     shown = {about: max(part, 0.0) for about, part in parts.items()}
-    rows = [(about, f"{part:.2f}", f"{part / total:.0%}") for about, part in shown.items()]
-    names = ("stage", "µs of processor a statement", "share")
-    return markdown.table(names, "lrr", [*rows, ("all", f"{total:.2f}", "100%")])
+    rows = [(about, f"{part:.2f}", f"{part / took['loader']:.0%}") for about, part in shown.items()]
+    return markdown(("stage", "µs of processor a statement", "share"), "lrr", rows)
 
 
 def _costs(results: Results) -> str:
-    large, event = results["large-plain"], results["event"]
+    event = results["event"]
     assert event.yardstick is not None
     ways = (
-        Way("history, in large objects", large.ours, results["large-wall-cpu"].ours),
+        Way(
+            "history, in large objects",
+            results["large-plain"].ours,
+            results["large-clickhouse"].ours,
+        ),
         Way(
             "history, in bundles of 10",
-            results["small-10-clickhouse"].ours / 1e3 * MILLION / 10,
-            results["latency"].ours / 1e3 * MILLION / 10,
+            results["small-10-clickhouse"].ours / 1e3 * TEN,
+            results["latency"].ours / 1e3 * TEN,
         ),
         Way(
             "events: an invocation for each bundle of 10",
-            event.yardstick / 1e3 * MILLION / 10,
-            waiting=(event.ours - event.yardstick) / 1e3 * MILLION / 10,
-            requests=MILLION / 10,
+            event.yardstick / 1e3 * TEN,
+            waiting=(event.ours - event.yardstick) / 1e3 * TEN,
+            requests=TEN,
         ),
     )
     rows = []
@@ -145,8 +150,7 @@ def _costs(results: Results) -> str:
             [f"cost, {arch}", *(f"${way.dollars(m, arch):.4f}" for m in SIZES_MB)]
             for arch in GB_SECOND
         ]
-    names = ["a million statements", *(f"{size:,} MB" for size in SIZES_MB)]
-    return markdown.table(names, "lr", rows)
+    return markdown(("a million statements", *(f"{m:,} MB" for m in SIZES_MB)), "lr", rows)
 
 
 def _clock(seconds: float) -> str:

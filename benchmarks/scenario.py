@@ -7,11 +7,12 @@ of ClickHouse: its MergeTree settings parts_to_delay_insert and parts_to_throw_i
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.coefficients import Coefficients
 from benchmarks.costs import ONE_PROCESSOR_MB
 from xapi_etl_processor.queues.messages import MESSAGE_OBJECTS, MESSAGE_SECONDS
 
@@ -46,6 +47,38 @@ MERGE_SHARE = 0.5
 
 LARGE_PART_ROWS = 50e6
 """Rows of a part so large that it is hardly merged any more. Assumed."""
+
+
+FILE = Path(__file__).with_name("coefficients.json")
+"""What single steps take: name, value, unit, and how it was found."""
+
+
+class Coefficients(NamedTuple):
+    """Milliseconds and microseconds, of time or of one full processor."""
+
+    invocation_cpu_ms: float
+    object_cpu_ms: float
+    statement_cpu_us: float
+    insert_cpu_ms: float
+    request_ms: float
+    clickhouse_wait_ms: float
+    row_wait_us: float
+    server_insert_ms: float
+    server_row_us: float
+    merge_part_ms: float
+    merge_row_us: float
+    receive_ms: float
+    outage_ms: float
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """All that the file has, by name."""
+    return dict(json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def coefficients() -> Coefficients:
+    """The values in the file."""
+    return Coefficients(**{name: found["value"] for name, found in read().items()})
 
 
 @dataclass(frozen=True)

@@ -1,221 +1,251 @@
-"""Simulate a day of uploads, a backfill, or an outage: delays, functions, inserts, parts, cost.
+"""Simulate a day of uploads, an outage, a backfill: delays, functions, inserts, parts, cost.
 
 The model is made of what single steps were measured to take (benchmarks/coefficients.json) and of
 the rules of Lambda, SQS and ClickHouse. docs/scaling.md says what it found, and how far off it is.
 
-example: python -m benchmarks.simulate --statements 1e8 --max-concurrency 4 --outage 6-18
+    make simulate                                              write the page
+    python -m benchmarks.simulate statements=3e7 each=25       print the table of another day
+    python -m benchmarks.simulate history=1e9 history_concurrency=20    ... and of a backfill
+
+The names are those of Setup in scenario.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks import scenario
+from benchmarks.costs import GB_SECOND, INVOCATION, S3_GET, SQS_REQUEST
+from benchmarks.report import SCALING, markdown, write
+from benchmarks.scenario import DAY, HOUR, Coefficients, Setup, coefficients, invocation
+from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
 
-from benchmarks import scaling
-from benchmarks.coefficients import Coefficients, coefficients
-from benchmarks.scaling import dollars, duration, limits
-from benchmarks.scenario import Setup
-from benchmarks.simulation import Result, simulate
+COMMAND = "make simulate"
 
-if TYPE_CHECKING:
-    from benchmarks.chart import Panel
+S3_GETS = 5500
+"""GETs a second that S3 promises for a prefix:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html."""
 
-_SHOWN_POINTS = 300
-PICTURE = scaling.PAGE.with_suffix(".svg")
+ACCOUNT_CONCURRENCY = 1000
+"""Concurrent invocations in an account, unless AWS has raised it."""
 
+OUTAGE = (6.0, 18.0)
 
-def main() -> int:
-    """Simulate what the options describe, and print a table; or write the page."""
-    about, _, example = __doc__.rpartition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.simulate",
-        description=about,
-        epilog=example,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    default = Setup()
-    numbers = (
-        ("statements", float, "that arrive in a day"),
-        ("each", int, "statements in a bundle"),
-        ("peak", float, "the load at the busiest moment, as a multiple of the day's mean: 1 to 20"),
-        ("batch-size", int, "the stack's BatchSize"),
-        ("window", float, "the stack's BatchingWindow, in seconds"),
-        ("max-concurrency", int, "the stack's MaximumConcurrency"),
-        ("memory", int, "the stack's MemorySize, in MB"),
-        ("batch-rows", int, "the stack's BatchRows"),
-        ("processors", float, "that ClickHouse has"),
-        ("history", float, "statements of a backfill that begins at 0:00"),
-        ("backfill-concurrency", int, "the stack's BackfillConcurrency"),
-        ("hours", float, "to simulate, at least"),
-        ("step", float, "seconds of a step"),
-        ("seed", int, "of the random numbers"),
-    )
-    fields = {"max_concurrency": "concurrency", "backfill_concurrency": "history_concurrency"}
-    for name, kind, text in numbers:
-        field = fields.get(name.replace("-", "_"), name.replace("-", "_"))
-        shown = getattr(default, field)
-        parser.add_argument(
-            f"--{name}",
-            dest=field,
-            type=kind,
-            default=shown,
-            metavar="N",
-            help=f"{text} ({shown:g})",
-        )
-    parser.add_argument(
-        "--insert-ms",
-        type=float,
-        metavar="N",
-        help="milliseconds that an invocation waits for ClickHouse (as measured)",
-    )
-    parser.add_argument(
-        "--outage", type=_span, metavar="FROM-TO", help="hours in which ClickHouse is away: 6-18"
-    )
-    parser.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw the curves")
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help=f"write the tables and the picture of {scaling.PAGE.name}",
-    )
-    options = parser.parse_args()
-    known = coefficients()
-    if options.write:
-        _write(known)
-        return 0
-    if options.insert_ms is not None:
-        known = known._replace(clickhouse_wait_ms=options.insert_ms)
-    setup = Setup(
-        **{name: getattr(options, name) for name in vars(default) if hasattr(options, name)}
-    )
-    if problem := _problem(setup):
-        parser.error(problem)
-    result = simulate(setup, known)
-    Console().print(_table(result, known))
-    if options.picture:
-        from benchmarks import chart
+_LARGEST = Setup(1e10, 100, processors=64)
+_RECOMMENDED = replace(_LARGEST, concurrency=100, memory=1769)
 
-        chart.draw_curves(options.picture, _panels({"simulated": result}))
-    return 0
+Ways = Mapping[str, Setup]
+"""Ways to run a size of the page: name, and what is set."""
+
+DAYS: dict[str, Ways] = {
+    "1 million statements a day, in bundles of 10": {
+        "the defaults": Setup(processors=4),
+        "fewer, larger inserts": Setup(processors=4, window=30),
+    },
+    "100 million statements a day, in bundles of 10": {
+        "the defaults": Setup(1e8),
+        "recommended": Setup(1e8, batch_size=500, concurrency=20),
+        "a bundle in each invocation": Setup(1e8, batch_size=1, window=0, concurrency=1000),
+    },
+    "10,000 million statements a day, in bundles of 100": {
+        "the defaults": _LARGEST,
+        "recommended": replace(_RECOMMENDED, batch_size=500),
+        "in bundles of 1,000": replace(_RECOMMENDED, each=1000),
+    },
+}
+BACKFILLS: dict[str, Ways] = {
+    "1 million statements": {"the defaults": Setup(history=1e6, step=1)},
+    "100 million statements": {
+        "the defaults": Setup(history=1e8, step=5),
+        "recommended": Setup(history=1e8, step=5, history_concurrency=10, memory=1769),
+    },
+    "10,000 million statements": {
+        "the defaults": Setup(history=1e10, step=300, processors=64),
+        "recommended": Setup(
+            history=1e10, step=60, processors=64, history_concurrency=100, memory=1769
+        ),
+    },
+}
 
 
-def _span(text: str) -> tuple[float, float]:
-    try:
-        start, end = map(float, text.split("-"))
-    except ValueError:
-        start = end = 0.0
-    if not 0 <= start < end:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: write two hours, the earlier one first, such as 6-18"
-        )
-    return start, end
+class Limit(NamedTuple):
+    """A limit, the share of it that the busiest moment needs, and what moves it."""
+
+    name: str
+    share: float
+    setting: str
 
 
-def _problem(setup: Setup) -> str:
-    """What is wrong with the numbers; '' if nothing is."""
-    positive = ("each", "batch_size", "concurrency", "history_concurrency", "memory", "batch_rows")
-    for name in (*positive, "processors", "hours", "step"):
-        if not getattr(setup, name) > 0:
-            return f"{name.replace('_', ' ')} must be above 0"
-    if min(setup.statements, setup.history, setup.window) < 0:
-        return "statements, history and window must not be below 0"
-    if not 1 <= setup.peak <= 20:
-        return "--peak must be from 1 to 20"
-    if setup.batch_size > 10 and not setup.window:
-        return "--batch-size above 10 needs a --window, as in Lambda"
-    return ""
-
-
-def _table(result: Result, known: Coefficients) -> Table:
-    shown = Table(show_header=False)
-    rows = {
-        "bundles stored": f"{result.bundles:,.0f}",
-        "messages waiting, at most": f"{result.deepest:,.0f}",
-        "of them in flight": f"{result.in_flight:,.0f}",
-        "upload to row: half within": duration(result.delay(0.5)),
-        "99% within": duration(result.delay(0.99)),
-        "all within": duration(result.delay(1)),
-        "concurrent invocations, at most": f"{result.most_functions:,.1f}",
-        "inserts a second, at most": f"{result.most_inserts:,.1f}",
-        "new parts a second, at most": f"{result.most_new_parts:,.1f}",
-        "parts in a partition, at most": f"{result.most_parts:,.0f}",
-        "ClickHouse's processors busy, at most": f"{result.most_load:.0%}",
-    }
-    if result.setup.outage:
-        rows["until all is stored, after the outage"] = scaling.until_stored(result)
-    if result.setup.history:
-        rows["backfill"] = (
-            "never" if result.history_hours is None else duration(result.history_hours * 3600)
-        )
-    rows["cost"] = ", ".join(f"{name} ${cost:,.2f}" for name, cost in dollars(result).items())
-    for limit in limits(result.setup, known)[:3]:
-        rows[f"needed at the peak: {limit.name}"] = f"{limit.share:.0%} of the limit"
-    for name, cell in rows.items():
-        shown.add_row(name, cell)
-    return shown
-
-
-def _panels(results: dict[str, Result]) -> list[Panel]:
-    # Drawing takes half a second to import.
-    from benchmarks.chart import Panel
-
-    def lines(field: str) -> dict[str, list[tuple[float, float]]]:
-        return {
-            name: [
-                (point.hour, getattr(point, field))
-                for point in result.points[:: max(1, len(result.points) // _SHOWN_POINTS)]
-            ]
-            for name, result in results.items()
-        }
-
-    return [
-        Panel("Messages that wait", "hour", "", lines("waiting")),
-        Panel("Seconds from upload to row", "hour", "", lines("delay")),
-        Panel("Functions at once", "hour", "", lines("functions")),
-        Panel("Parts in the partition", "hour", "", lines("parts")),
+def limits(setup: Setup, known: Coefficients) -> list[Limit]:
+    """All limits, the nearest first."""
+    rate = setup.bundles_a_second * setup.peak
+    batch = min(setup.batch_size, 1 + rate * setup.window / scenario.FIRST_POLLERS)
+    usual, full = invocation(setup, batch, known), invocation(setup, setup.batch_size, known)
+    functions = rate / setup.batch_size * (full.seconds + setup.batch_size * known.receive_ms / 1e4)
+    merging = rate / batch * usual.merging
+    larger = "larger batches (`BatchingWindow`, `BatchSize`)"
+    found = [
+        Limit("functions", functions / setup.concurrency, "`MaximumConcurrency`"),
+        Limit(
+            "ClickHouse's processors",
+            (rate / batch * usual.server + merging) / setup.processors,
+            f"more of them; {larger}",
+        ),
+        Limit(
+            "merges",
+            merging / (setup.processors * scenario.MERGE_SHARE),
+            f"more processors; {larger}",
+        ),
+        Limit("GETs of one S3 prefix", rate / S3_GETS, "larger bundles; several sections at once"),
+        Limit(
+            "concurrent invocations of the account",
+            functions / ACCOUNT_CONCURRENCY,
+            "a quota of AWS",
+        ),
     ]
+    return sorted(found, key=lambda limit: -limit.share)
 
 
-def _write(known: Coefficients) -> None:
-    """Write the page's tables and its picture."""
-    from benchmarks import chart
-    from benchmarks.chart import Panel
-
-    text = scaling.PAGE.read_text(encoding="utf-8")
-    scaling.PAGE.write_text(scaling.page(known, text), encoding="utf-8")
-    outage = simulate(Setup(1e8, outage=scaling.OUTAGE, hours=36), known)
-    volumes = [10 ** (6 + step / 5) for step in range(21)]
-    windows = {"the defaults": Setup(), "MaximumConcurrency 100": Setup(concurrency=100)}
-    delays = {
-        name: [
-            (volume, max(0.1, simulate(replace(setup, statements=volume), known).delay(0.99)))
-            for volume in volumes
-        ]
-        for name, setup in windows.items()
+def dollars(result: Result) -> dict[str, float]:
+    """What all of it cost, x86_64, without ClickHouse, logs, and the writers' own requests."""
+    memory = result.function_seconds * result.setup.memory / 1024 * GB_SECOND["x86_64"]
+    # Pollers ask an empty queue every 20 seconds.
+    idle = scenario.FIRST_POLLERS * result.seconds / 20
+    return {
+        "Lambda": memory + result.invocations * INVOCATION,
+        "SQS": (result.sqs_requests + idle) * SQS_REQUEST,
+        "S3": result.bundles * S3_GET,
     }
-    curve = _panels({"the defaults": outage})
-    waiting, functions = curve[0], curve[2]
-    chart.draw_curves(
-        PICTURE,
-        [
-            Panel(
-                "Seconds from upload to row (99%), by statements a day in bundles of 10",
-                "statements a day",
-                "",
-                delays,
-                logarithmic=True,
-                x_scale="log",
-            ),
-            waiting._replace(title="100 million a day, ClickHouse away 6:00 to 18:00: messages"),
-            functions._replace(title="... and functions at once"),
-        ],
-    )
+
+
+def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
+    """What a day is like, with and without an outage."""
+    quiet = simulate(replace(setup, history=0), known)
+    away = simulate(replace(setup, history=0, outage=OUTAGE, step=30), known)
+    first = limits(setup, known)[0]
+    days = quiet.seconds / DAY
+    return {
+        "settings": f"`BatchSize` {setup.batch_size}, `BatchingWindow` {setup.window:.0f},"
+        f" `MaximumConcurrency` {setup.concurrency}, `MemorySize` {setup.memory}",
+        "ClickHouse's processors, and how busy at most": (
+            f"{setup.processors:.0f}, {min(1, quiet.most_load):.0%}"
+        ),
+        "bundles a second, mean and peak": (
+            f"{_n(setup.bundles_a_second)}, {_n(setup.bundles_a_second * setup.peak)}"
+        ),
+        **_rates(quiet),
+        "upload to row: half of the bundles within": _duration(quiet.delay(0.5)),
+        "99% within": _duration(quiet.delay(0.99)),
+        "all within": _duration(quiet.delay(1)),
+        "ClickHouse away for 12 hours: messages waiting, at most": _n(away.deepest),
+        "of them in flight, of 120,000": _n(away.in_flight),
+        "until all is stored, after it is back": (
+            f"not within {GIVE_UP_DAYS} days"
+            if away.drained is None
+            else _duration(away.drained * HOUR)
+        ),
+        "cost a day": _costs({name: cost / days for name, cost in dollars(quiet).items()}),
+        "breaks first": f"{first.name}, at {_millions(setup.statements / first.share)} a day",
+        "what moves it": first.setting,
+    }
+
+
+def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
+    """What a backfill is like, while a million statements a day arrive."""
+    result = simulate(replace(setup, hours=1.0 if setup.history < 1e9 else 24.0), known)
+    only_live = simulate(replace(setup, history=0, hours=result.seconds / HOUR), known)
+    without = dollars(only_live)
+    return {
+        "settings": f"`BackfillConcurrency` {setup.history_concurrency},"
+        f" `MemorySize` {setup.memory}",
+        "bundles in a message": _n(scenario.history_bundles(setup, known)),
+        "time": _duration((result.history_hours or 0) * HOUR),
+        **_rates(result),
+        "ClickHouse's processors, and how busy at most": (
+            f"{setup.processors:.0f}, {min(1, result.most_load):.0%}"
+        ),
+        "what is uploaded now: 99% within": _duration(result.delay(0.99)),
+        "cost": _costs({name: cost - without[name] for name, cost in dollars(result).items()}),
+    }
+
+
+def _rates(result: Result) -> dict[str, str]:
+    return {
+        "concurrent invocations, at most": _n(result.most_functions),
+        "inserts a second, at most": _n(result.most_inserts),
+        "new parts a second, at most": _n(result.most_new_parts),
+        "parts in a partition, at most": f"{result.most_parts:,.0f} of {scenario.PARTS_DELAY:,}",
+    }
+
+
+def day_table(ways: Ways, known: Coefficients) -> str:
+    """Ways to run a day, beside each other."""
+    return _beside({name: day_rows(setup, known) for name, setup in ways.items()})
+
+
+def backfill_table(ways: Ways, known: Coefficients) -> str:
+    """Ways to run a backfill, beside each other."""
+    return _beside({name: backfill_rows(setup, known) for name, setup in ways.items()})
+
+
+def _beside(columns: Mapping[str, Mapping[str, str]]) -> str:
+    names = next(iter(columns.values()))
+    rows = [(name, *(column[name] for column in columns.values())) for name in names]
+    return markdown(("", *columns), "l", rows)
+
+
+def tables(known: Coefficients) -> dict[str, str]:
+    """The generated parts of the page."""
+    days = {title: day_table(ways, known) for title, ways in DAYS.items()}
+    backfills = {title: backfill_table(ways, known) for title, ways in BACKFILLS.items()}
+    return {
+        "days": "\n".join(f"### {title}\n\n{table}" for title, table in days.items()),
+        "backfills": "\n".join(f"### {title}\n\n{table}" for title, table in backfills.items()),
+    }
+
+
+def _n(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _millions(value: float) -> str:
+    return f"{float(f'{value / 1e6:.2g}'):,.0f} million"
+
+
+def _costs(parts: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} ${_money(value)}" for name, value in parts.items())
+    return f"${_money(sum(parts.values()))} ({shown})"
+
+
+def _money(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 2 * HOUR:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / HOUR
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def main() -> None:
+    """Write the page; or print what a day is like with the settings that are given."""
+    known, given = coefficients(), sys.argv[1:]
+    if given == ["--write"]:
+        write(SCALING, tables(known), COMMAND)
+        return
+    kinds = {name: type(default) for name, default in vars(Setup()).items()}
+    own = {name: kinds[name](value) for name, _, value in (word.partition("=") for word in given)}
+    setup = Setup(**own)
+    print(day_table({"a day": setup}, known))
+    if setup.history:
+        print(backfill_table({"a backfill": setup}, known))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

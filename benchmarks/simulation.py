@@ -14,26 +14,10 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from benchmarks.coefficients import Coefficients
-from benchmarks.scenario import (
-    DAY,
-    FIRST_POLLERS,
-    HOUR,
-    IN_FLIGHT,
-    LARGE_PART_ROWS,
-    MERGE_SHARE,
-    MERGED_AT_ONCE,
-    MORE_POLLERS,
-    MOST_PART_DELAY,
-    MOST_POLLERS,
-    PARTS_DELAY,
-    PARTS_THROW,
-    RECEIVED,
-    Cost,
-    Setup,
-    history_bundles,
-    invocation,
-)
+import numpy as np
+
+from benchmarks import scenario
+from benchmarks.scenario import DAY, HOUR, Coefficients, Cost, Setup, invocation
 from xapi_etl_processor.queues.sqs import pause_seconds
 
 GIVE_UP_DAYS = 3
@@ -43,25 +27,11 @@ _SPREAD = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """Points in a batch's window at which bundles arrive, to tell their delays apart."""
 
 
-class Point(NamedTuple):
-    """The state at one moment."""
-
-    hour: float
-    waiting: float
-    """Messages in the queue, in flight or not."""
-    delay: float
-    """Seconds that the bundles that are stored now have waited, at most."""
-    functions: float
-    parts: float
-    """In the partition of what arrives now."""
-
-
 @dataclass
 class Result:
     """What happened. Delays are in seconds from upload to row; rates are by the second."""
 
     setup: Setup
-    points: list[Point] = field(default_factory=list)
     delays: list[tuple[float, float]] = field(default_factory=list)
     """Delay and number of bundles."""
     deepest: float = 0.0
@@ -72,8 +42,6 @@ class Result:
     most_parts: float = 0.0
     most_load: float = 0.0
     """Share of ClickHouse's processors."""
-    inserts: float = 0.0
-    new_parts: float = 0.0
     invocations: float = 0.0
     function_seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -103,17 +71,9 @@ def _steepness(peak: float) -> float:
     low, high = 0.0, 50.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if math.exp(middle) / _bessel(middle) < peak else (low, middle)
+        too_flat = math.exp(middle) / np.i0(middle) < peak
+        low, high = (middle, high) if too_flat else (low, middle)
     return low
-
-
-def _bessel(x: float) -> float:
-    """The modified Bessel function of order 0, the mean of exp(x cos) over a turn."""
-    term = total = 1.0
-    for n in range(1, 120):
-        term *= (x / 2 / n) ** 2
-        total += term
-    return total
 
 
 class _Cohort(NamedTuple):
@@ -142,12 +102,12 @@ class _Partition:
     @property
     def insert_delay(self) -> float:
         """Seconds that ClickHouse delays an insert."""
-        over = (self.parts - PARTS_DELAY) / (PARTS_THROW - PARTS_DELAY)
-        return max(0.01, min(1.0, over) * MOST_PART_DELAY) if over > 0 else 0.0
+        over = (self.parts - scenario.PARTS_DELAY) / (scenario.PARTS_THROW - scenario.PARTS_DELAY)
+        return max(0.01, min(1.0, over) * scenario.MOST_PART_DELAY) if over > 0 else 0.0
 
     @property
     def refuses(self) -> bool:
-        return self.parts >= PARTS_THROW
+        return self.parts >= scenario.PARTS_THROW
 
 
 @dataclass
@@ -158,16 +118,16 @@ class _Pollers:
     now: float = 0.0
 
     def __post_init__(self) -> None:
-        self.most = min(self.most, MOST_POLLERS)
-        self.now = min(FIRST_POLLERS, self.most)
+        self.most = min(self.most, scenario.MOST_POLLERS)
+        self.now = min(scenario.FIRST_POLLERS, self.most)
 
     def adapt(self, step: float, used: float, *, waiting: bool) -> None:
         """Add some while messages wait, and take some away if few are used. How fast they go is our
         guess: AWS only says that they do.
         """
-        change = MORE_POLLERS * step
+        change = scenario.MORE_POLLERS * step
         wanted = self.now + change if waiting else max(1.5 * used, self.now - change / 10)
-        self.now = max(min(FIRST_POLLERS, self.most), min(self.most, wanted))
+        self.now = max(min(scenario.FIRST_POLLERS, self.most), min(self.most, wanted))
 
 
 class _Demand(NamedTuple):
@@ -208,10 +168,10 @@ class _Simulation:
         self.from_before = 0.0
         """Messages left that were sent before the end of the outage."""
         self.left = setup.history / setup.each
-        self.records = history_bundles(setup, known) if setup.history else 1
+        self.records = scenario.history_bundles(setup, known) if setup.history else 1
         self.now_partition, self.old_partition = _Partition(), _Partition()
         self.steepness = _steepness(setup.peak)
-        self.mean = _bessel(self.steepness)
+        self.mean = float(np.i0(self.steepness))
 
     def run(self) -> Result:
         setup, result = self.setup, self.result
@@ -244,7 +204,7 @@ class _Simulation:
         live = live._replace(bundles=live.bundles * share)
         old = old._replace(bundles=min(old.bundles * share, self.left))
         failing = down or self.now_partition.refuses
-        waited = self._deliver(live, now, failing=failing)
+        self._deliver(live, now, failing=failing)
         self.left = max(0.0, self.left - old.bundles)
         if setup.history and not self.left and result.history_hours is None:
             result.history_hours = (now + step) / HOUR
@@ -254,13 +214,11 @@ class _Simulation:
         used = live.batches * live.cost.seconds / step
         self.pollers.adapt(step, used, waiting=self.depth >= setup.batch_size)
         self.workers.adapt(step, 0.0, waiting=self.left > 0)
-        depth = self.depth + self.away
         functions = (live.batches * live.cost.seconds + old.batches * old.cost.seconds) / step
-        result.deepest = max(result.deepest, depth)
+        result.deepest = max(result.deepest, self.depth + self.away)
         result.in_flight = max(result.in_flight, self.away)
         result.most_functions = max(result.most_functions, functions)
         result.most_load = max(result.most_load, load)
-        result.points.append(Point(now / HOUR, depth, waited, functions, self.now_partition.parts))
         if away and result.drained is None and now / HOUR >= away[1] and self.from_before < 1:
             result.drained = (now + step) / HOUR - away[1]
 
@@ -301,7 +259,7 @@ class _Simulation:
             batch = min(setup.batch_size, 1 + arriving * busy / pollers)
             busy = setup.window + invocation(setup, batch, self.known).seconds
         full = batch >= setup.batch_size
-        receiving = math.ceil(batch / RECEIVED) * self.known.receive_ms / 1e3
+        receiving = math.ceil(batch / scenario.RECEIVED) * self.known.receive_ms / 1e3
         gather = min(setup.window, (batch - 1) * pollers / arriving) if full else setup.window
         cost = invocation(setup, batch, self.known)
         if down:
@@ -312,7 +270,7 @@ class _Simulation:
         # A full batch may be gathered while another one is processed.
         busy = cost.seconds + (receiving if full else setup.window)
         most = max(pollers * step / busy, 1.0) * batch
-        room = max(0.0, IN_FLIGHT - self.away)
+        room = max(0.0, scenario.IN_FLIGHT - self.away)
         return _Demand(min(self.depth, most, room), batch, max(gather, receiving), cost)
 
     def _history_demand(self, step: float) -> _Demand:
@@ -325,9 +283,9 @@ class _Simulation:
         possible = self.workers.now * step / busy * self.records
         return _Demand(min(self.left, possible), self.records, 0.0, cost)
 
-    def _deliver(self, live: _Demand, now: float, *, failing: bool) -> float:
-        """Take messages from the queue; gives the longest delay of what is stored."""
-        left, longest = live.bundles, 0.0
+    def _deliver(self, live: _Demand, now: float, *, failing: bool) -> None:
+        """Take messages from the queue."""
+        left = live.bundles
         outage = self.setup.outage
         while left > 1e-9 and self.waiting:
             cohort = self.waiting.popleft()
@@ -349,8 +307,6 @@ class _Simulation:
                 (waited + live.gather * part + live.cost.seconds, taken / len(_SPREAD))
                 for part in _SPREAD
             ]
-            longest = max(longest, waited + live.gather + live.cost.seconds)
-        return longest
 
     def _merge(self, live: _Demand, old: _Demand, step: float) -> None:
         """Add the merges that new parts need, and do as many as ClickHouse's processors allow."""
@@ -360,12 +316,14 @@ class _Simulation:
                 partition.owed += one.batches * one.cost.merging
                 partition.each = one.cost.merging / one.cost.parts
                 rows = one.batch * self.setup.each / one.cost.parts
-                levels = max(1.0, math.log(LARGE_PART_ROWS / rows, MERGED_AT_ONCE))
+                levels = max(
+                    1.0, math.log(scenario.LARGE_PART_ROWS / rows, scenario.MERGED_AT_ONCE)
+                )
                 # On each level, parts wait until a merge is worth it.
-                most = levels * MERGED_AT_ONCE / 2
+                most = levels * scenario.MERGED_AT_ONCE / 2
                 partition.settled = min(partition.settled + one.batches * one.cost.parts, most)
         owed = sum(partition.owed for partition in partitions)
-        done = min(1.0, self.setup.processors * MERGE_SHARE * step / owed) if owed else 1.0
+        done = min(1.0, self.setup.processors * scenario.MERGE_SHARE * step / owed) if owed else 1.0
         for partition in partitions:
             partition.owed *= 1 - done
 
@@ -377,14 +335,12 @@ class _Simulation:
             result.function_seconds += one.batches * one.cost.seconds
             messages = one.batch if one is live else 1
             # One request receives up to ten messages, and one deletes them.
-            result.sqs_requests += one.batches * 2 * math.ceil(messages / RECEIVED)
+            result.sqs_requests += one.batches * 2 * math.ceil(messages / scenario.RECEIVED)
             if not (failing and one is live):
                 inserts += one.batches * one.cost.inserts
                 parts += one.batches * one.cost.parts
                 result.bundles += one.bundles
                 result.processor_seconds += one.processors(shared=True)
-        result.inserts += inserts
-        result.new_parts += parts
         result.most_inserts = max(result.most_inserts, inserts / step)
         result.most_new_parts = max(result.most_new_parts, parts / step)
         result.most_parts = max(

@@ -5,8 +5,7 @@
 Fills a table with ten sections of a million statements each, in sessions of ten. Each statement
 repeats all stretches of its session.
 Reads each view for the first section, three times, and prints the median in seconds, the least
-memory that is enough, and the granules that the plan reads. Then writes the report of that section,
-which has 40 videos and 4,000 viewers, and of one with 500 videos and 10,000 viewers.
+memory that is enough, and the granules that the plan reads.
 """
 
 import re
@@ -19,12 +18,9 @@ from chdb.state.sqlitelike import Connection
 
 from local.clickhouse_server import ClickHouseServer
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.migrations.migrate import migrate
-from xapi_etl_processor.report.write import Options, write_section
 
 SECTION = 2001
-LARGE = 2002
 VIEWS = {
     "video_engagement": "sum(minutes_watched)",
     "video_retention": "sum(plays)",
@@ -80,22 +76,12 @@ def main() -> None:
             plan = str(query(f"EXPLAIN indexes = 1 {sql}", "TSVRaw"))
             granules = re.findall(r"Granules: (\d+/\d+)", plan)[-1]
             print(f"{view:<22}{took:>8.2f}{_enough(server.engine, sql):>7}  {granules}")
-        _fill(server.engine, LARGE, 0, 1_000_000, videos=500, viewers=10_000)
-        clickhouse = ClickHouse(settings)
-        for section in (SECTION, LARGE):
-            page = Path(folder) / f"{section}.html"
-            start = time.monotonic()
-            write_section(clickhouse, str(section), page, Options())
-            took, size = time.monotonic() - start, page.stat().st_size
-            print(f"report of {section:<12}{took:>8.2f} s, {size / 1e6:.1f} MB")
-        clickhouse.disconnect()
         server.stop()
 
 
-def _fill(
-    engine: Connection, section: int, part: int, rows: int, *, videos: int = 40, viewers: int = 4000
-) -> None:
-    engine.query(ROWS.format(section=section, part=part, rows=rows, videos=videos, viewers=viewers))
+def _fill(engine: Connection, section: int, part: int, rows: int) -> None:
+    """Rows of a section with 40 videos and 4,000 viewers."""
+    engine.query(ROWS.format(section=section, part=part, rows=rows, videos=40, viewers=4000))
 
 
 def _seconds(engine: Connection, sql: str) -> float:

@@ -12,8 +12,8 @@ import pytest
 from botocore.exceptions import BotoCoreError
 
 from tests.conftest import Bucket, Invoke, forget_connections
-from tests.faults.cut_answers import CutAnswers, cut_answers
 from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.tcp_proxy import CutAnswers, tcp_proxy
 from tests.support.samples import context, video
 from xapi_etl_processor.base import secrets
 from xapi_etl_processor.base.config import Settings
@@ -36,10 +36,10 @@ def aws(
 ) -> Iterator[CutAnswers]:
     """A proxy in front of all of AWS, which only the code under test uses; nobody sleeps."""
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    with cut_answers(aws_environment["AWS_ENDPOINT_URL"]) as proxy:
+    with tcp_proxy(int(aws_environment["AWS_ENDPOINT_URL"].rpartition(":")[2])) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         forget_connections()
-        yield proxy
+        yield proxy.answers
         forget_connections()
 
 

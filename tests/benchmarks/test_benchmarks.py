@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import data, ratios, static_s3
+from benchmarks import data, rounds
 from benchmarks.costs import Way
-from benchmarks.listing import Keys, answer
-from benchmarks.rounds import Figure, Group, Result, Row, measured
+from benchmarks.rounds import Group, Result, Row, measured
+from tests import static_s3
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse
 
@@ -23,7 +23,7 @@ SOURCE = Source("s3://bucket/key", "etag", "2001", 0, 0)
 
 
 def row(**more: object) -> Row:
-    figures = {"ours": Figure("ours", "cpu", 1000), "yardstick": Figure("theirs", "cpu", 1000)}
+    figures = {"ours": "ours.cpu", "yardstick": "theirs.cpu"}
     return Row(**{"key": "a", "about": "a", "unit": "ms", **figures, **more})  # type: ignore[arg-type]
 
 
@@ -42,6 +42,13 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_and_the_first_round_does_not
     [result] = measured(Group("group", trials, (row(most_ratio=0.5),), 3))
     assert (result.ours, result.yardstick, result.ratio) == (2000, 3000, 0.5)
     assert result.meets_its_aim is True
+
+
+def test_figures_are_shown_for_one_of_many_in_the_unit_of_the_row() -> None:
+    trials = {"ours": series(2), "theirs": series(4)}
+    rows = (row(), row(unit="µs of processor a statement"), row(yardstick=""))
+    found = measured(Group("group", trials, rows, 1, per=1000, warm_up=0))
+    assert [(one.ours, one.yardstick) for one in found] == [(2, 4), (2000, 4000), (2, None)]
 
 
 def test_an_aim_is_missed_if_the_figure_or_the_ratio_is_above_it() -> None:
@@ -64,24 +71,23 @@ def test_trials_take_turns_in_being_first() -> None:
 
 
 def test_a_ratio_that_is_a_third_worse_is_slower_and_one_that_is_a_quarter_worse_is_not() -> None:
-    assert ratios.slower([found(1.34)], {"a": 1.0}) == ["a"]
-    assert ratios.slower([found(1.25)], {"a": 1.0}) == []
-    assert ratios.slower([found(9.0, key="new")], {"a": 1.0}) == []
-    assert ratios.slower([Result(row(compared=False), 9.0, 1.0, 9.0)], {"a": 1.0}) == []
+    assert rounds.slower([found(1.34)], {"a": 1.0}) == ["a"]
+    assert rounds.slower([found(1.25)], {"a": 1.0}) == []
+    assert rounds.slower([found(9.0, key="new")], {"a": 1.0}) == []
 
 
 def test_what_seems_slower_is_measured_again_up_to_twice() -> None:
     tries = iter([[found(2.0), found(9.0, "b")], [found(1.1), found(9.0, "b")]])
     before = {"a": 1.0, "b": 1.0}
-    results = ratios.confirmed([found(3.0), found(1.0, "b")], lambda: next(tries), before)
+    results = rounds.confirmed([found(3.0), found(1.0, "b")], lambda: next(tries), before)
     assert [result.ratio for result in results] == [1.1, 1.0]
     tries = iter([[found(2.0)], [found(2.5)]])
-    [result] = ratios.confirmed([found(3.0)], lambda: next(tries), before)
+    [result] = rounds.confirmed([found(3.0)], lambda: next(tries), before)
     assert result.ratio == 2.0
 
 
 def test_the_committed_ratios_are_above_zero() -> None:
-    assert all(ratio > 0 for ratio in ratios.committed().values())
+    assert all(ratio > 0 for ratio in rounds.committed().values())
 
 
 def test_a_million_statements_cost_what_lambda_charges() -> None:
@@ -147,18 +153,3 @@ def test_options_that_do_not_go_together_are_refused(options: list[str], message
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stdout == ""
-
-
-def test_the_made_up_listing_answers_as_s3_does() -> None:
-    keys = Keys(2)
-    every = [keys[number] for number in range(len(keys))]
-    assert len(every) == 2 * 2 * 365 * 24
-    assert every == sorted(every)
-    sections = answer(keys, "section/", 0, "/")
-    assert (sections.keys, sections.groups) == ([], ["section/10000/", "section/10001/"])
-    days = answer(keys, "section/10001/", 2 * 8760, "T")
-    assert (len(days.groups), days.next_start) == (2 * 365, None)
-    assert days.groups[0] == "section/10001/quiz/2025-01-01T"
-    page = answer(keys, "section/10001/", 2 * 8760, "")
-    assert page.keys == every[2 * 8760 : 2 * 8760 + 1000]
-    assert page.next_start == 2 * 8760 + 1000

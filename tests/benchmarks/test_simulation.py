@@ -4,21 +4,17 @@ the page that it writes.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from benchmarks import scaling
-from benchmarks.coefficients import Coefficients, coefficients
-from benchmarks.scaling import dollars, limits
-from benchmarks.scenario import Setup, invocation
-from benchmarks.simulate import main
+from benchmarks import simulate as page
+from benchmarks.report import SCALING
+from benchmarks.scenario import Coefficients, Setup, coefficients, invocation
+from benchmarks.simulate import dollars, limits
 from benchmarks.simulation import Result, simulate
 
-ROOT = Path(__file__).parents[2]
 A_SECOND = Coefficients(*[0.0] * 13)._replace(
     clickhouse_wait_ms=1e3, outage_ms=1e3, merge_part_ms=1e-6
 )
@@ -64,9 +60,10 @@ def test_more_than_the_functions_can_take_waits() -> None:
 
 
 def test_lambda_adds_five_functions_a_second_to_its_first_five() -> None:
-    setup = steady(1000, concurrency=1000, batch_size=1, window=0.0, hours=0.01)
-    functions = [point.functions for point in simulate(setup, A_SECOND).points]
-    assert functions[:3] == pytest.approx([5, 10, 15])
+    """Five, then ten, then fifteen invocations of a second each."""
+    setup = steady(1000, concurrency=1000, batch_size=1, window=0.0, hours=3 / 3600)
+    result = simulate(setup, A_SECOND)
+    assert (result.bundles, result.most_functions) == pytest.approx((5 + 10 + 15, 15))
 
 
 def test_during_an_outage_messages_wait_in_flight_and_afterwards_all_are_stored() -> None:
@@ -130,8 +127,8 @@ def test_a_busy_clickhouse_slows_everything() -> None:
 
 def test_the_same_seed_gives_the_same_day() -> None:
     days = [simulate(Setup(1e6, hours=4.0, seed=seed), coefficients()) for seed in (1, 1, 2)]
-    assert days[0].points == days[1].points
-    assert days[0].points != days[2].points
+    assert days[0].delays == days[1].delays
+    assert days[0].delays != days[2].delays
 
 
 def test_the_peak_is_so_much_busier_than_the_mean() -> None:
@@ -167,45 +164,15 @@ def test_a_day_costs_what_aws_charges() -> None:
 @pytest.mark.slow
 def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     """Those of the smaller sizes; the others take longer, and come from the same functions."""
-    page, known = scaling.PAGE.read_text(), coefficients()
-    assert scaling.day_table(scaling.DAYS[0], known) in page
-    assert scaling.backfill_table(scaling.BACKFILLS[0], known) in page
+    text, known = SCALING.read_text(), coefficients()
+    for table, sizes in ((page.day_table, page.DAYS), (page.backfill_table, page.BACKFILLS)):
+        title, ways = next(iter(sizes.items()))
+        assert f"### {title}\n\n{table(ways, known)}" in text
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--outage", "18-6"], "'18-6': write two hours, the earlier one first, such as 6-18"),
-        (["--outage", "six"], "'six': write two hours"),
-        (["--each", "0"], "each must be above 0"),
-        (["--peak", "0.5"], "--peak must be from 1 to 20"),
-        (["--window", "0"], "--batch-size above 10 needs a --window"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(
-    options: list[str],
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_settings_of_ones_own_are_named_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["simulate", *options])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    shown = capsys.readouterr()
-    assert ended.value.code == 2
-    assert message in shown.err
-    assert shown.out == ""
-
-
-@pytest.mark.slow
-def test_the_command_prints_a_table_and_draws_the_curves(tmp_path: Path) -> None:
-    options = ["--hours", "2", "--outage", "0.5-1", "--picture", str(tmp_path / "curves.svg")]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.simulate", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "until all is stored, after the outage" in done.stdout
-    assert (tmp_path / "curves.svg").read_text().startswith("<svg")
+    monkeypatch.setattr(sys, "argv", ["simulate", "statements=2e6", "batch_size=50", "hours=2"])
+    page.main()
+    assert "| settings | `BatchSize` 50, `BatchingWindow` 5," in capsys.readouterr().out

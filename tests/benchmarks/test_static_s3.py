@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
+from http.client import HTTPConnection
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks import static_s3
 from local.aws import environment
+from tests import static_s3
+from tests.faults.tcp_proxy import tcp_proxy
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = [
@@ -98,22 +97,13 @@ def test_a_key_may_have_blanks_and_ampersands(s3: Any) -> None:
     assert found["Body"].read() == BODY
 
 
-def test_the_slow_network_delays_requests_side_by_side(port: int) -> None:
+def test_a_proxy_that_waits_before_each_request_delays_them_side_by_side(port: int) -> None:
     """Sixteen connections with ten requests of 30 ms each take 0.3 s, not 4.8."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.slow_network", str(port), "30"],
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as proxy:
-        assert proxy.stdout
-        address = proxy.stdout.readline().strip().removeprefix("http://")
+    with tcp_proxy(port) as proxy:
+        proxy.before = lambda _: time.sleep(0.03)
 
         def read(_: int) -> None:
-            from http.client import HTTPConnection
-
-            connection = HTTPConnection(address)
+            connection = HTTPConnection("127.0.0.1", proxy.port)
             for key in KEYS[:10]:
                 connection.request("GET", f"/bundles/{key}")
                 assert connection.getresponse().read() == BODY
@@ -123,5 +113,4 @@ def test_the_slow_network_delays_requests_side_by_side(port: int) -> None:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(read, range(16)))
         seconds = time.perf_counter() - started
-        proxy.communicate()
     assert 0.3 <= seconds < 4

@@ -65,6 +65,16 @@ def parsed(line: bytes) -> dict[str, Any]:
     return body
 
 
+def processor_seconds(pid: int) -> float:
+    """Seconds of processor that a process has used until now; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Answer each payload, one line of standard input; within an address space limit if set."""
     from tests.support.samples import context

@@ -9,30 +9,22 @@ acknowledged. The seed decides bundles, deliveries and kills, so that a drill ca
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter, deque
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 
 from local import process
 from local.aws import loader_environment
-from tests.faults import child
-from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judge, kills
+from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judged, kills
 from tests.faults.drill_servers import DATABASE, Target, one_server, replicas
-from tests.support.event_source_mapping import failed_messages
-from tests.support.samples import sqs
+from tests.faults.killable import Queue, Worker, wait_until, working
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -60,105 +52,6 @@ class Figures:
 
 
 @dataclass
-class Queue:
-    """Messages and backfills that are not done; what fails or is killed is delivered again."""
-
-    figures: Figures
-    waiting: deque[tuple[str, Any]] = field(default_factory=deque)
-    in_progress: int = 0
-    changed: threading.Condition = field(default_factory=threading.Condition)
-
-    def send(self, payloads: list[Any]) -> None:
-        """Add them at the end, each with its own id."""
-        with self.changed:
-            for payload in payloads:
-                self.waiting.append((f"m{self.figures.deliveries}", payload))
-                self.figures.deliveries += 1
-            self.changed.notify_all()
-
-    def receive(self) -> list[tuple[str, Any]]:
-        """Up to five messages, or one backfill; nothing if none arrives for 0.2 seconds."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.waiting, 0.2)
-            taken: list[tuple[str, Any]] = []
-            while self.waiting and len(taken) < 5:
-                if "mode" in self.waiting[0][1] and taken:
-                    break
-                taken.append(self.waiting.popleft())
-                if "mode" in taken[-1][1]:
-                    break
-            self.in_progress += bool(taken)
-            return taken
-
-    def settle(self, left: list[tuple[str, Any]]) -> None:
-        """End one receive; what is left of it is delivered again."""
-        with self.changed:
-            self.waiting.extend(left)
-            self.figures.repeated += len(left)
-            self.in_progress -= 1
-            self.changed.notify_all()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether everything was acknowledged."""
-        with self.changed:
-            return not self.waiting and not self.in_progress
-
-
-class Worker(threading.Thread):
-    """Passes what the queue has to a loader in its own process, by Lambda's rules."""
-
-    def __init__(self, queue: Queue) -> None:
-        super().__init__(daemon=True)
-        self.queue = queue
-        self.ended = False
-        self.busy = threading.Event()
-        self.loader = self._loader()
-        self.start()
-
-    def _loader(self) -> subprocess.Popen[bytes]:
-        return child.waiting({"BATCH_ROWS": "100"}, subprocess.DEVNULL)
-
-    def run(self) -> None:
-        while not self.ended:
-            if received := self.queue.receive():
-                self.queue.settle(self._work(received))
-        self.loader.kill()
-        self.loader.communicate()
-
-    def _work(self, received: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        """The messages left after one invocation: all of them if the loader was killed."""
-        (name, payload), *_ = received
-        is_bulk = "mode" in payload
-        line = self._ask(payload if is_bulk else sqs(**dict(received)))
-        self.queue.figures.invocations += 1
-        if not line:
-            self.loader.communicate()
-            self.loader = self._loader()
-            return received
-        answer = json.loads(line)
-        if is_bulk:
-            body = json.loads(answer.get("body", "{}"))
-            if "raised" in answer or not body["success"]:
-                return received
-            token = body["continuation_token"]
-            return [(name, {"mode": "bulk", "continuation_token": token})] if token else []
-        response = (
-            {"FunctionError": "Unhandled"} if "raised" in answer else {"Payload": BytesIO(line)}
-        )
-        failed = failed_messages([name for name, _ in received], response, reports=True)
-        return [(name, body) for name, body in received if name in failed]
-
-    def _ask(self, payload: Any) -> bytes:
-        """The answer as a line; empty if the loader was killed."""
-        self.busy.set()
-        try:
-            return child.ask(self.loader, payload)
-        finally:
-            self.busy.clear()
-
-
-@dataclass
 class Drill:
     """One drill while it runs."""
 
@@ -170,26 +63,23 @@ class Drill:
 
     def run(self, schedule: list[Kill]) -> Verdict:
         """Kill as planned, wait until everything is acknowledged, and judge the result."""
-        started = time.monotonic()
-        queue = Queue(self.figures)
-        workers = [Worker(queue) for _ in range(WORKERS)]
-        try:
+        figures, started = self.figures, time.monotonic()
+        queue = Queue(most=5)
+        with working(queue, WORKERS, {"BATCH_ROWS": "100"}) as workers:
             for kill in schedule:
                 self._feed(queue)
                 time.sleep(kill.delay)  # Random, as planned.
                 self._kill(kill, queue, workers)
             self._feed(queue)
-            end = time.monotonic() + PATIENCE
-            while not queue.is_done:
-                assert time.monotonic() < end, f"not done: {list(queue.waiting)[:3]}"
-                time.sleep(0.1)  # Polls a condition, up to a limit.
-        finally:
-            for worker in workers:
-                worker.ended = True
-            for worker in workers:
-                worker.join(60)
-        self.figures.seconds = round(time.monotonic() - started, 1)
-        return self._verdict()
+            wait_until(lambda: not queue.left, PATIENCE, "the rest")
+        figures.seconds = round(time.monotonic() - started, 1)
+        figures.deliveries, figures.repeated = queue.sent, queue.again
+        figures.invocations, figures.bundles = queue.invocations, len(self.bundles)
+        figures.statements = len({s for made in self.bundles for s in made.video})
+        ((figures.rows,),) = self.server.ask(f"SELECT count() FROM {DATABASE}.video_events")
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        etags = {o["Key"]: o["ETag"].strip('"') for page in pages for o in page["Contents"]}
+        return judged(self.server.ask, BUCKET, self.bundles, etags)
 
     def _feed(self, queue: Queue) -> None:
         """Add a wave of bundles if little is left to do."""
@@ -204,41 +94,17 @@ class Drill:
         queue.send(deliveries(self.seed, wave, BUCKET, keys, [b.key for b in self.bundles]))
 
     def _kill(self, kill: Kill, queue: Queue, workers: list[Worker]) -> None:
-        end = time.monotonic() + 60
-        while not (busy := [worker for worker in workers if worker.busy.is_set()]):
-            assert time.monotonic() < end, "no loader is working"
-            self._feed(queue)
-            time.sleep(0.01)  # Polls a condition, up to a limit.
+        def busy() -> list[Worker]:
+            return [worker for worker in workers if worker.busy.is_set()]
+
+        found = wait_until(busy, 60, "finding a loader that works", lambda: self._feed(queue))
         if kill.victim == "server":
             self.server.kill()
             self.server.start()
             self.figures.server_kills += 1
-            return
-        busy[int(kill.choice * len(busy))].loader.send_signal(signal.SIGKILL)
-        self.figures.client_kills += 1
-
-    def _verdict(self) -> Verdict:
-        ask, uri = self.server.ask, f"s3://{BUCKET}/"
-        self.figures.bundles = len(self.bundles)
-        self.figures.statements = len({s for made in self.bundles for s in made.video})
-        ((self.figures.rows,),) = ask(f"SELECT count() FROM {DATABASE}.video_events")
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        etags = {o["Key"]: o["ETag"].strip('"') for page in pages for o in page["Contents"]}
-        rows = Counter(i for (i,) in ask(f"SELECT event_id FROM {DATABASE}.video_events FINAL"))
-        rejected = Counter(
-            (file.removeprefix(uri), line)
-            for file, line in ask(
-                f"SELECT source_file, source_line FROM {DATABASE}.rejected_statements FINAL"
-            )
-        )
-        ledger = {
-            (key, etag): tuple(counts)
-            for key, etag, *counts in ask(
-                "SELECT key, etag, lines, video, other, blank, rejected"
-                f" FROM {DATABASE}.processed_files FINAL"
-            )
-        }
-        return judge(self.bundles, etags, rows, rejected, ledger)
+        else:
+            found[int(kill.choice * len(found))].kill()
+            self.figures.client_kills += 1
 
 
 def drill(

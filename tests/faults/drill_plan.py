@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from tests.faults.drill_servers import DATABASE
 from tests.support.samples import BAD_LINE, event_id, notification, other, video
 
 SECTIONS = (11, 12, 13)
@@ -144,3 +146,27 @@ def judge(
             1 for name in objects.keys() | ledger.keys() if objects.get(name) != ledger.get(name)
         ),
     )
+
+
+def judged(
+    ask: Callable[[str], list[tuple[Any, ...]]],
+    bucket: str,
+    bundles: list[PlannedBundle],
+    etags: dict[str, str],
+) -> Verdict:
+    """Ask a server what readers see of these bundles, and judge it."""
+    rows = Counter(i for (i,) in ask(f"SELECT event_id FROM {DATABASE}.video_events FINAL"))
+    rejected = Counter(
+        (file.removeprefix(f"s3://{bucket}/"), line)
+        for file, line in ask(
+            f"SELECT source_file, source_line FROM {DATABASE}.rejected_statements FINAL"
+        )
+    )
+    ledger = {
+        (key, etag): tuple(counts)
+        for key, etag, *counts in ask(
+            "SELECT key, etag, lines, video, other, blank, rejected"
+            f" FROM {DATABASE}.processed_files FINAL"
+        )
+    }
+    return judge(bundles, etags, rows, rejected, ledger)

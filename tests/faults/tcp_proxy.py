@@ -1,4 +1,6 @@
-"""A TCP proxy in front of a local server: it can cut, delay, mute or swallow connections."""
+"""A TCP proxy in front of a local server: it can cut, delay, mute or swallow connections, and cut
+answers.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,31 @@ class Fault:
 
 
 @dataclass
+class CutAnswers:
+    """The next `times` answers to what holds the text `to` end after `after` bytes, as when a NAT
+    gateway restarts. `fired` counts those that were longer, and so were cut.
+    """
+
+    to: bytes = b""
+    after: int = 0
+    times: int = 0
+    fired: int = 0
+
+
+@dataclass
+class _Connection:
+    """A client's connection, and the one to the server that serves it."""
+
+    client: socket.socket
+    server: socket.socket
+    fault: Fault
+    muted: bool = False
+    answered: bool = True
+    left: int | None = None
+    """Bytes that may still pass of an answer that is cut."""
+
+
+@dataclass
 class TcpProxy:
     """Passes connections on to a port; `sent` keeps what the clients sent.
 
@@ -48,6 +75,7 @@ class TcpProxy:
     before: Callable[[bytes], object] = lambda _: None
     turn: int = 0
     fault: Fault = field(default_factory=lambda: Fault(times=0))
+    answers: CutAnswers = field(default_factory=CutAnswers)
     sent: bytearray = field(default_factory=bytearray)
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -58,6 +86,11 @@ class TcpProxy:
         self._clients: list[socket.socket] = []
         self._frozen: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """The address for clients of HTTP."""
+        return f"http://127.0.0.1:{self.port}"
 
     def freeze(self) -> None:
         """Pass nothing more on in open connections, but keep them open, like a NAT that forgot."""
@@ -107,59 +140,56 @@ class TcpProxy:
             with suppress(OSError):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open.append(server)
-        muted, answered = threading.Event(), threading.Event()
-        answered.set()
-        back = threading.Thread(
-            target=self._replies, args=(server, client, fault, muted, answered), daemon=True
-        )
-        back.start()
+        one = _Connection(client, server, fault)
+        threading.Thread(target=self._replies, args=(one,), daemon=True).start()
         received = bytearray()
         with suppress(OSError):
             while piece := client.recv(PIECE):
                 if client in self._frozen:
                     continue
+                if self.answers.times and self.answers.to in piece:
+                    self.answers.times -= 1
+                    one.left = self.answers.after
                 received += piece
                 start = received.find(fault.since)
                 counted = len(received) - start - len(fault.since) if start >= 0 else -1
                 if fault.mute_after is not None and counted >= fault.mute_after:
-                    fault.fired += not muted.is_set()
-                    muted.set()
+                    fault.fired += not one.muted
+                    one.muted = True
                 if fault.cut_after is not None and counted >= fault.cut_after:
                     fault.fired += 1
                     server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
-                if answered.is_set():
-                    answered.clear()
-                    self.turn += 1
+                self.turn += one.answered
+                one.answered = False
                 self.before(piece)
                 server.sendall(piece)
         close_end(server)
         close_end(client)
 
-    def _replies(
-        self,
-        server: socket.socket,
-        client: socket.socket,
-        fault: Fault,
-        muted: threading.Event,
-        answered: threading.Event,
-    ) -> None:
-        passed = 0
+    def _replies(self, one: _Connection) -> None:
+        passed, fault = 0, one.fault
         with suppress(OSError):
-            while piece := server.recv(PIECE):
+            while piece := one.server.recv(PIECE):
                 if fault.damage_after is not None and 0 <= fault.damage_after - passed < len(piece):
                     fault.fired += 1
                     at = fault.damage_after - passed
                     piece = piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
                 passed += len(piece)
-                answered.set()
+                one.answered = True
                 if fault.delay:
                     fault.fired = fault.seen
                     self.ended.wait(fault.delay)
-                if not muted.is_set() and client not in self._frozen:
-                    client.sendall(piece)
-        close_end(client)
+                if one.left is not None:
+                    if len(piece) > one.left:
+                        self.answers.fired += 1
+                        one.client.sendall(piece[: one.left])
+                        break
+                    one.left -= len(piece)
+                if not one.muted and one.client not in self._frozen:
+                    one.client.sendall(piece)
+        close_end(one.client)
 
 
 def close_end(end: socket.socket) -> None:

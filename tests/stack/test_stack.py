@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from tests.conftest import PASSWORD, Ask
-from tests.faults.cut_answers import cut_answers
+from tests.faults.tcp_proxy import CutAnswers, tcp_proxy
 from tests.support.account import (
     PYTHON,
     Functions,
@@ -330,10 +330,10 @@ def test_connecting_an_existing_bucket_keeps_its_other_notifications(
     assert outputs["BucketIsConnected"] == "by deploy.sh --connect"
     deployed()
 
-    with cut_answers(os.environ["AWS_ENDPOINT_URL"]) as proxy:
-        proxy.to, proxy.after, proxy.times = b"?notification", len("HTTP/1.1 200 OK\r\nDate"), 1
+    with tcp_proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2])) as proxy:
+        proxy.answers = CutAnswers(b"?notification", len("HTTP/1.1 200 OK\r\nDate"), times=1)
         done = deploy_sh("--connect", "platform", "prod", env={"AWS_ENDPOINT_URL": proxy.url})
-    assert proxy.fired == 1
+    assert proxy.answers.fired == 1
     assert "cannot connect platform: read twice, its notifications differ" in done.stderr
     assert notifications("platform") == before
 

@@ -1,21 +1,16 @@
 """S3 as fast as a disk: nginx serves a folder's objects and their listing, as S3 answers for them.
 
-    python -m benchmarks.static_s3 FOLDER
-
-serves FOLDER/BUCKET/KEY on a free port of 127.0.0.1 until Ctrl-C, for tests of your own. moto takes
-milliseconds for a request, which would hide what a loader costs.
+moto takes milliseconds for a request, which would hide what a loader costs.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -204,30 +199,3 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
             connection.close()
             return
     raise NginxFailed("nginx did not start: see its message above")
-
-
-def main() -> int:
-    """Serve a folder until Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.static_s3",
-        description=__doc__.split("\n\n")[0],
-        epilog="example: python -m benchmarks.static_s3 /tmp/s3   # serves /tmp/s3/BUCKET/KEY",
-    )
-    parser.add_argument("folder", type=Path, help="a folder with a folder for each bucket")
-    options = parser.parse_args()
-    if not options.folder.is_dir():
-        parser.error(f"{options.folder} is no folder")
-    try:
-        with serving(options.folder) as port:
-            print(f"http://127.0.0.1:{port}", flush=True)
-            signal.pause()
-    except NginxFailed as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -37,10 +37,8 @@ def without_the_key(request: Request) -> Answer | None:
     return Answer("AccessDenied", 403, DENIED) if reads(request) else None
 
 
-@pytest.mark.fault(
-    *(18, 71),
-    caught_by="the health check reads a byte; error with key, code and S3's own message",
-)
+@pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
+@pytest.mark.fault(18, 71, caught_by="the health check reads a byte")
 def test_the_health_check_and_a_failed_object_name_the_key_that_may_not_be_used(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:

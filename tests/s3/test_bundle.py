@@ -81,6 +81,7 @@ def test_gzip_over_a_limit_fails_and_within_it_is_stored(
         json.dumps(video(1)).encode() + b"\n" + (b" " * 1023 + b"\n") * 8 * 1024, 9
     )
     bucket.put(KEY + ".gz", body=body)
+    monkeypatch.setattr(lines, "FREE_BYTES", MIB)
     monkeypatch.setattr(lines, "MAX_UNPACKED_RATIO", 2000)
     monkeypatch.setattr(lines, limit, value)
     with pytest.raises(EventFailed, match=rf"{KEY}\.gz: gzip unpacks to {message}"):
@@ -256,7 +257,8 @@ def test_a_flag_must_be_true_or_false_and_nothing_similar(
 ) -> None:
     bucket.put(KEY, video(1))
     payload = {"mode": "bulk"} if mode == "bulk" else {"bucket": bucket.name, "key": KEY}
-    for value in ("false", "true", 0, 1, "", [], "no"):
+    values: list[Any] = ["false", "true", 0, 1, "", [], "no"]
+    for value in values:
         answer = invoke({**payload, name: value})
         assert (answer.status, name in answer["error"]) == (400, True), value
     assert ask("SELECT count() FROM video_events") == [[0]]

@@ -83,6 +83,7 @@ def test_parts_of_two_versions_are_not_mixed(bucket: Bucket, store: S3Proxy, key
         read(Stores(), S3Object(bucket.name, key))
 
 
+@pytest.mark.fault(20, caught_by="check of the range in the answer")
 @pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
 def test_an_answer_with_all_bytes_is_not_taken_for_a_part(
     bucket: Bucket, store: S3Proxy, key: str

@@ -289,7 +289,7 @@ def small_pages(settings: Settings, size: int) -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts at ClickHouse, in seconds: recorded, not slept."""
     made: list[float] = []
-    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", made.append)
+    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", made.append)
     return made
 
 

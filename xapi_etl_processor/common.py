@@ -49,7 +49,7 @@ def load(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None
     Gives and raises what `process` does. An object whose earlier rows cannot all be removed has
     failed, though its current version is stored.
     """
-    if not run.replace or run.dry_run:
+    if not run.wanted.replace or run.wanted.dry_run:
         yield from process(objects, run)
         return
     earlier_versions = EarlierVersions(run)
@@ -157,10 +157,10 @@ def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
     """The objects that are in the ledger; if the run is forced, only those that it has processed
     itself in an earlier delivery. Raises ClickHouseError.
     """
-    if run.force and not run.forced_since:
+    if run.wanted.force and not run.wanted.forced_since:
         return set()
     clickhouse = run.connections.clickhouse
-    return ledger.already_processed(clickhouse, page, run.deadline, run.forced_since)
+    return ledger.already_processed(clickhouse, page, run.deadline, run.wanted.forced_since)
 
 
 def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:

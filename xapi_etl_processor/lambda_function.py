@@ -6,7 +6,6 @@ import gc
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from xapi_etl_processor.base.config import Settings
@@ -25,7 +24,7 @@ from xapi_etl_processor.modes import health, redelivery
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.queues.payloads import Delivery, parse_payload
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run, Wanted, connections
 
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
@@ -111,14 +110,7 @@ def _bulk(event: Any, context: Any) -> _Reply:
     settings = Settings.from_env(os.environ)
     try:
         request = read_request(event, settings)
-        run = _run(
-            "bulk",
-            settings,
-            context,
-            force=request.force,
-            dry_run=request.dry_run,
-            replacing=request.replace,
-        )
+        run = Run(settings, connections(settings), "bulk", request.wanted, _deadline(context))
         body = run_verify(request, run) if request.verify else run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
@@ -132,18 +124,19 @@ def _event(event: Any, context: Any) -> _Reply:
         delivery = parse_payload(event)
         if delivery.direct:
             _check_direct(event)
-        dry_run, force = flag(event, "dry_run"), flag(event, "force_reprocess")
-        replacing = flag(event, "replace")
-        if replacing and dry_run:
+        wanted = Wanted(
+            flag(event, "dry_run"), flag(event, "force_reprocess"), flag(event, "replace")
+        )
+        if wanted.replace and wanted.dry_run:
             raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
     except BadRequest as error:
         text = misspelt(event) or f"{error}."
         return _bad_request("event", f"{text} Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
-    run = _run("event", settings, context, force=force, dry_run=dry_run, replacing=replacing)
-    end = run.deadline
+    end = deadline = _deadline(context)
     if delivery.from_sqs:
-        run = replace(run, deadline=end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6))
+        deadline = end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6)
+    run = Run(settings, connections(settings), "event", wanted, deadline)
     body, failed, bad_request = run_event(delivery, run, end)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]
@@ -165,20 +158,6 @@ def _what_failed(delivery: Delivery, body: Mapping[str, Any]) -> str:
 
 
 _MODES = {"health_check": _health, "bulk": _bulk, "event": _event}
-
-
-def _run(
-    mode: str, settings: Settings, context: Any, *, force: bool, dry_run: bool, replacing: bool
-) -> Run:
-    return Run(
-        settings,
-        connections(settings),
-        mode,
-        force=force,
-        dry_run=dry_run,
-        replace=replacing,
-        deadline=_deadline(context),
-    )
 
 
 def _deadline(context: Any) -> Deadline:

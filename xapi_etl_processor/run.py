@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 from uuid import uuid4
 
 from xapi_etl_processor.base.config import Settings
@@ -38,23 +39,36 @@ def connections(settings: Settings) -> Connections:
     return Connections(Stores(settings.bucket_owner), ClickHouse(settings))
 
 
+class Wanted(NamedTuple):
+    """What is to be done with the objects.
+
+    `dry_run` stores nothing. `force` loads what the ledger knows already, except what was processed
+    at `forced_since` (milliseconds since 1970) or later, unless that is 0. `replace` removes what
+    earlier versions of the objects left behind.
+    """
+
+    dry_run: bool = False
+    force: bool = False
+    replace: bool = False
+    forced_since: int = 0
+
+
+LOAD_NEW = Wanted()
+"""Load what the ledger does not know: what an upload wants."""
+
+
 @dataclass
 class Run:
-    """One invocation: its settings, connections, mode and deadline.
+    """One invocation: its settings, connections, mode and deadline, and what is wanted of it.
 
-    `force` loads what the ledger knows already, except what was processed at `forced_since`
-    (milliseconds since 1970) or later, unless that is 0. `replace` removes what earlier versions of
-    the objects left behind. Reading stops at `read_until`; from then to `deadline`, what was read
-    is stored. `notes_seen` is what was noted before the first object was read.
+    Reading stops at `read_until`; from then to `deadline`, what was read is stored. `notes_seen` is
+    what was noted before the first object was read.
     """
 
     settings: Settings
     connections: Connections
     mode: str
-    force: bool = False
-    forced_since: int = 0
-    dry_run: bool = False
-    replace: bool = False
+    wanted: Wanted = LOAD_NEW
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     notes_seen: State | None = None

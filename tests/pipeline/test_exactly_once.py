@@ -13,7 +13,8 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.support.samples import BAD_LINE, event_id, notification, video
-from xapi_etl_processor import clickhouse_client, common
+from xapi_etl_processor import common
+from xapi_etl_processor.base import attempts
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import EventFailed, NothingDone
@@ -172,7 +173,7 @@ def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_o
     point: str,
 ) -> None:
     bucket.put(KEY, video(1))
-    clickhouse.hook = Cut("video_events", point, times=clickhouse_client.ATTEMPTS)
+    clickhouse.hook = Cut("video_events", point, times=attempts.ATTEMPTS)
     with pytest.raises(EventFailed, match="may or may not have been done"):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -25,7 +25,7 @@ from xapi_etl_processor.common import load
 from xapi_etl_processor.modes.verify import run_verify
 from xapi_etl_processor.privacy import forget, pseudonymize
 from xapi_etl_processor.privacy.learner import Learner
-from xapi_etl_processor.run import Connections, Run
+from xapi_etl_processor.run import Connections, Run, Wanted
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import notes
@@ -54,7 +54,7 @@ class Scene:
     def load(self, settings: Settings, *, replacing: bool = False) -> None:
         """Load the object as it is; raises if it is not stored."""
         clickhouse = ClickHouse(settings)
-        run = Run(settings, Connections(Stores(), clickhouse), "event", replace=replacing)
+        run = Run(settings, Connections(Stores(), clickhouse), "event", Wanted(replace=replacing))
         try:
             for outcome in load([S3Object(self.bucket.name, KEY)], run):
                 if outcome.failed:

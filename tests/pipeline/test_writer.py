@@ -24,7 +24,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status
 from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.pipeline.writer import Writer
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Source
@@ -142,7 +142,9 @@ def test_the_limit_of_partitions_is_lifted_only_if_needed(
 def objects(bucket: Bucket, settings: Settings, count: int) -> tuple[list[S3Object], Run]:
     """Objects of one statement each, and a run that stores each as a batch of its own."""
     found = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(count)]
-    return found, Run(replace(settings, batch_rows=1), connections(settings), "bulk", force=True)
+    return found, Run(
+        replace(settings, batch_rows=1), connections(settings), "bulk", Wanted(force=True)
+    )
 
 
 def test_the_next_batch_fills_while_one_is_stored(

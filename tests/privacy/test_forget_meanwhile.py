@@ -23,14 +23,15 @@ from tests.privacy.conftest import (
     users,
 )
 from tests.support.samples import video
+from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
-from xapi_etl_processor.clickhouse_client import ATTEMPTS, ClickHouse
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.outcome import Status
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.privacy.learner import Learner
-from xapi_etl_processor.run import Connections, Run
+from xapi_etl_processor.run import Connections, Run, Wanted
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -186,7 +187,7 @@ def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten
     def reload(worker: int) -> None:
         connections = Connections(Stores(), ClickHouse(settings))
         while not enough.is_set():
-            run = Run(settings, connections, "event", force=True)
+            run = Run(settings, connections, "event", Wanted(force=True))
             statuses = {o.status for o in process([S3Object(bucket.name, k) for k in keys], run)}
             assert statuses <= {Status.PROCESSED, Status.UNSTORED}
             loads[worker] += 1

@@ -24,7 +24,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.outcome import Status
-from xapi_etl_processor.run import Connections, Run
+from xapi_etl_processor.run import Connections, Run, Wanted
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -158,7 +158,7 @@ def loaded(
     connections = Connections(Stores(), ClickHouse(settings))
 
     def load(mode: str, *keys: str, force: bool = False) -> list[Status]:
-        run = Run(settings, connections, mode, force=force)
+        run = Run(settings, connections, mode, Wanted(force=force))
         outcomes = process([S3Object(bucket.name, key) for key in keys], run)
         return [outcome.status for outcome in outcomes]
 

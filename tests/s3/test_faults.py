@@ -22,7 +22,7 @@ from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.lambda_function import handler
-from xapi_etl_processor.run import Connections, Run, connections
+from xapi_etl_processor.run import Connections, Run, Wanted, connections
 from xapi_etl_processor.s3 import check, client, fetch, listing
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.listing import Scope
@@ -195,7 +195,7 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     own = Connections(Stores(concurrency=1), ClickHouse(settings))
     # Connecting may take longer than the rest of the test on a busy machine.
     own.clickhouse.query("SELECT 1")
-    run = Run(settings, own, "event", force=True, deadline=FOREVER.within(1.5))
+    run = Run(settings, own, "event", Wanted(force=True), deadline=FOREVER.within(1.5))
     assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
     go_on.set()
     own.clickhouse.disconnect()

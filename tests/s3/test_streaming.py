@@ -30,7 +30,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.outcome import Status
-from xapi_etl_processor.run import Connections, Run, connections
+from xapi_etl_processor.run import Connections, Run, Wanted, connections
 from xapi_etl_processor.s3 import fetch, listing
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.listing import Scope
@@ -109,7 +109,9 @@ def test_fetching_ahead_ends_with_the_run_and_not_at_garbage_collection(
     assert done in (1, 2)
     assert statuses == [Status.PROCESSED] * done + [Status.WAITING] * (6 - done)
     assert len(store.asked("GET")) <= 2
-    abandoned = common.process(objects, Run(settings, connections(settings), "event", force=True))
+    abandoned = common.process(
+        objects, Run(settings, connections(settings), "event", Wanted(force=True))
+    )
     next(abandoned)
     abandoned.close()
     assert [getgeneratorstate(bodies) for bodies in opened] == [GEN_CLOSED] * 2

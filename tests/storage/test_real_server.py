@@ -86,7 +86,7 @@ def test_an_unknown_user_is_refused_with_what_to_check(old: Settings) -> None:
 def test_a_read_only_user_is_refused_even_an_insert_without_rows(old: Settings) -> None:
     reader = ClickHouse(replace(old, clickhouse_username="reader"))
     assert reader.query(f"SELECT count() FROM {old.clickhouse_database}.video_events") == [(0,)]
-    with pytest.raises(ClickHouseRefused, match="give the user a profile without `readonly`"):
+    with pytest.raises(ClickHouseRefused, match="use a profile without `readonly`"):
         reader.check_insert("video_events", ["event_id"], deadline=FOREVER.within(10))
     reader.disconnect()
     writer = ClickHouse(old)

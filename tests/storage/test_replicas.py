@@ -139,7 +139,7 @@ def test_a_replica_that_dies_during_an_insert_loses_and_doubles_nothing(
         replicas.address.upstream = other.port
 
     with monkeypatch.context() as between_attempts:
-        between_attempts.setattr("xapi_etl_processor.clickhouse_client.time.sleep", die)
+        between_attempts.setattr("xapi_etl_processor.base.attempts.time.sleep", die)
         answer = handler(notification(bucket.name, KEY), context())
     assert json.loads(answer["body"])["video_events_processed"] == 600
     assert replicas.address.fault.fired == 1
@@ -230,8 +230,8 @@ IN_A_PROCESS = """
 import json, os, re, sys
 import chdb
 from clickhouse_migrations.migrator import Migrator
-from xapi_etl_processor.storage.migrations import SCHEMA
-from xapi_etl_processor.storage.replication import on_cluster
+from xapi_etl_processor.migrations.migrate import SCHEMA
+from xapi_etl_processor.migrations.replication import on_cluster
 
 folder, config = sys.argv[1:]
 engine = chdb.connect(f"file:{folder}?config-file={config}")

@@ -12,6 +12,7 @@ from typing import Any
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import shown
+from xapi_etl_processor.run import Wanted
 from xapi_etl_processor.s3.access import check_allowed, check_bucket_allowed
 from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_sections, section_id
 from xapi_etl_processor.xapi.timestamps import milliseconds
@@ -99,6 +100,11 @@ class BulkRequest:
     scope: dict[str, Any]
 
     @property
+    def wanted(self) -> Wanted:
+        """What is to be done with the objects."""
+        return Wanted(self.dry_run, self.force, self.replace)
+
+    @property
     def section_id(self) -> int | str | list[int | str] | None:
         """The sections as answers name them: one, a list of several, or None for all."""
         return self.sections[0] if len(self.sections) == 1 else list(self.sections) or None
@@ -178,11 +184,10 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
     inventory = _inventory(requested.get("inventory"), bucket, settings)
-    by_month = requested.get("engine") == QUEUE
-    if after and not inventory and not _is_position(after, prefix, by_month=by_month):
+    if not inventory and not after.startswith(prefix if after else ""):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
-            " changed? Repeat the request without the token"
+            " changed, or the function updated? Repeat the request without the token"
         )
     # ISO 8601 days compare as text.
     if requested.get("start_date", "") > requested.get("end_date", "9999"):
@@ -340,14 +345,6 @@ def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> s
         raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
     narrow = len(sections) == 1 and holds_sections(prefix)
     return f"{prefix}{sections[0]}/" if narrow else prefix
-
-
-def _is_position(after: str, prefix: str, *, by_month: bool) -> bool:
-    """Whether it is a key in the folder; by month, one with its month before it, or none yet."""
-    if not by_month:
-        return after.startswith(prefix)
-    _, space, key = after.partition(" ")
-    return bool(space) and (not key or key.startswith(prefix))
 
 
 def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:

@@ -203,24 +203,16 @@ def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> A
 def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: Progress) -> Answer:
     """The answer of this process, which saves the progress from time to time."""
     request = read_request(payload, settings)
-    run = Run(
-        settings,
-        connections(settings),
-        "bulk",
-        force=request.force,
-        dry_run=request.dry_run,
-        replace=request.replace,
-    )
+    run = Run(settings, connections(settings), "bulk", request.wanted)
     kept = time.monotonic()
     with _bar() as show:
 
-        def on_outcome(outcome: Outcome, so_far: Callable[[], Answer]) -> None:
+        def on_outcome(outcome: Outcome, so_far: Answer) -> None:
             nonlocal kept
             show(outcome)
             if time.monotonic() - kept > KEPT_SECONDS:
-                answer = so_far()
-                total = added(progress.answer, answer)
-                token = answer["continuation_token"]
+                total = added(progress.answer, so_far)
+                token = so_far["continuation_token"]
                 unfinished.keep(path, Progress(progress.started, token, answer=total))
                 kept = time.monotonic()
 

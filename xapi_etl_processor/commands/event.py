@@ -12,7 +12,7 @@ from xapi_etl_processor.commands.options import add_flags
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.queues.payloads import Delivery, Message
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3 import local_files
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -46,16 +46,10 @@ def add_to(commands: Any) -> None:
 def _event(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     objects = tuple(object_of(uri) for uri in options.uri)
-    run = Run(
-        settings,
-        connections(settings),
-        "event",
-        force=options.force_reprocess,
-        dry_run=options.dry_run,
-        replace=options.replace,
-    )
-    if run.replace and run.dry_run:
+    wanted = Wanted(options.dry_run, options.force_reprocess, options.replace)
+    if wanted.replace and wanted.dry_run:
         raise BadRequest("--replace does not go with --dry-run, which writes nothing")
+    run = Run(settings, connections(settings), "event", wanted)
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)
     if result.bad_request:

@@ -23,7 +23,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3NotAllowed
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.common import process
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3.access import check_object_allowed
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage.checks import check_whole_results
@@ -78,7 +78,7 @@ def add_to(commands: Any) -> None:
 def _rejects(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     chosen = Chosen(options.section, options.reason, options.source)
-    run = Run(settings, connections(settings), "bulk", force=True)
+    run = Run(settings, connections(settings), "bulk", Wanted(force=True))
     check_whole_results(run.connections.clickhouse)
     if options.export:
         return _export(rejected_lines(run.connections.clickhouse, chosen), options.export, run)

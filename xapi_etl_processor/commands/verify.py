@@ -76,7 +76,7 @@ def _verify(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     given = {name: getattr(options, name, None) for name in PARAMETERS}
     request = read_request(given, settings)
-    run = Run(settings, connections(settings), "bulk", replace=request.replace)
+    run = Run(settings, connections(settings), "bulk", request.wanted)
     with _progress() as on_object:
         body = run_verify(request, run, on_object)
     if options.json:

@@ -73,9 +73,9 @@ class Summary:
             "files_failed": self.failed,
             "failures": self.failures,
             "duration_ms": round((time.monotonic() - self.started) * 1000),
-            "dry_run": run.dry_run,
+            "dry_run": run.wanted.dry_run,
         }
-        if run.replace:
+        if run.wanted.replace:
             body["rows_removed"] = self.rows_removed
         return body
 

@@ -16,7 +16,7 @@ from xapi_etl_processor.modes import redelivery
 from xapi_etl_processor.modes.answer import SHOWN_FAILURES, Summary
 from xapi_etl_processor.outcome import Outcome, Status, StopReason
 from xapi_etl_processor.queues.payloads import Delivery, Message
-from xapi_etl_processor.run import Run
+from xapi_etl_processor.run import Run, Wanted
 from xapi_etl_processor.s3.access import check_object_allowed
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -43,26 +43,39 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     is a slash. One that the settings do not allow to be read fails.
     """
     summary = Summary()
-    named = delivery.objects
-    outcomes = {o: _expected(o, delivery.direct, run) for o in named}
-    readable = [o for o in named if outcomes[o].status is Status.WAITING]
-    if ignored := [o.uri for o in named if outcomes[o].status is Status.IGNORED]:
-        logger.warning("ignored, not bundles", extra={"objects": ignored[:SHOWN_FAILURES]})
-    suspects = {o for m in delivery.messages if redelivery.is_suspect(m, run) for o in m.objects}
-    # Of a message that is done in part, the first objects are done.
-    poisoned = _poisoned([o for o in reversed(readable) if o in suspects], run)
-    for objects, same in _by_wishes(readable, delivery, run):
-        outcomes.update(_processed(objects, same))
-    outcomes.update({o: found for o, found in poisoned.items() if outcomes[o].failed})
+    outcomes = _outcomes(delivery, run)
     for outcome in outcomes.values():
         summary.add(outcome)
-    failed = [one for m in delivery.messages if (one := _failure(m, outcomes))]
     for message in delivery.messages:
         if message.error:
             summary.fail(f"message {message.id}".strip(), message.error)
+    failed = [one for m in delivery.messages if (one := _failure(m, outcomes))]
     dead = redelivery.settle(failed, run, end)
+    again = [one.message.id for one in failed if one.message.id not in dead]
+    bad_request = any(outcome.bad_request for outcome in outcomes.values())
+    body = _body(delivery, outcomes, summary, run)
+    return EventResult({**body, "dead_letters": len(dead)}, again, bad_request)
+
+
+def _outcomes(delivery: Delivery, run: Run) -> dict[S3Object, Outcome]:
+    """What becomes of each object, by the object as it was named."""
+    outcomes = {obj: _expected(obj, delivery.direct, run) for obj in delivery.objects}
+    if ignored := [o.uri for o, found in outcomes.items() if found.status is Status.IGNORED]:
+        logger.warning("ignored, not bundles", extra={"objects": ignored[:SHOWN_FAILURES]})
+    readable = [obj for obj, found in outcomes.items() if found.status is Status.WAITING]
+    suspects = {o for m in delivery.messages if redelivery.is_suspect(m, run) for o in m.objects}
+    # Of a message that is done in part, the first objects are done.
+    poisoned = _poisoned([obj for obj in reversed(readable) if obj in suspects], run)
+    for objects, same in _by_wishes(readable, delivery, run):
+        outcomes.update(_processed(objects, same))
+    return outcomes | {obj: found for obj, found in poisoned.items() if outcomes[obj].failed}
+
+
+def _body(
+    delivery: Delivery, outcomes: Mapping[S3Object, Outcome], summary: Summary, run: Run
+) -> dict[str, Any]:
+    named = delivery.objects
     body = summary.body(_section(named), run)
-    body["dead_letters"] = len(dead)
     if any(message.backfill and message.backfill.replace for message in delivery.messages):
         body["rows_removed"] = summary.rows_removed
     body["s3_bucket"] = named[0].bucket if named else None
@@ -72,9 +85,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
             {"s3_bucket": o.bucket, "s3_key": o.key, "status": outcome.status}
             for o, outcome in islice(outcomes.items(), SHOWN_OBJECTS)
         ]
-    again = [one.message.id for one in failed if one.message.id not in dead]
-    bad_request = any(outcome.bad_request for outcome in outcomes.values())
-    return EventResult(body, again, bad_request)
+    return body
 
 
 def _by_wishes(
@@ -84,20 +95,19 @@ def _by_wishes(
     messages name gets what any of them wants.
     """
     wishes = [(m, m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]
-    if not any(any(wish) for _, wish, _ in wishes):
-        return [(objects, run)]
-    parts: dict[tuple[bool, int, bool], list[S3Object]] = {}
+    parts: dict[Wanted, list[S3Object]] = {}
     for obj in objects:
-        wanted = [(message, wish) for message, wish, named in wishes if obj in named]
-        forced = [_forced_since(message) for message, wish in wanted if wish.force_reprocess]
-        replacing = run.replace or any(wish.replace for _, wish in wanted)
-        # A message at its first delivery wants the object whatever another one has done.
-        since = max(forced) if forced and all(forced) else 0
-        parts.setdefault((run.force or bool(forced), since, replacing), []).append(obj)
-    return [
-        (part, replace(run, force=force, forced_since=since, replace=replacing))
-        for (force, since, replacing), part in parts.items()
-    ]
+        wanted = run.wanted
+        forced: list[int] = []
+        for message, wish, named in wishes:
+            if obj in named:
+                wanted = wanted._replace(replace=wanted.replace or wish.replace)
+                forced += [_forced_since(message)] if wish.force_reprocess else []
+        if forced:
+            # A message at its first delivery wants the object whatever another one has done.
+            wanted = wanted._replace(force=True, forced_since=max(forced) if all(forced) else 0)
+        parts.setdefault(wanted, []).append(obj)
+    return [(part, replace(run, wanted=wanted)) for wanted, part in parts.items()]
 
 
 def _forced_since(message: Message) -> int:

@@ -126,7 +126,7 @@ def _queue_of(receipt: Receipt, run: Run) -> str:
     another queue that invokes the function too.
     """
     settings = run.settings
-    if run.dry_run or not settings.dead_letter_queue_url:
+    if run.wanted.dry_run or not settings.dead_letter_queue_url:
         return ""
     name = receipt.queue_arn.rpartition(":")[2]
     urls = (settings.queue_url, settings.backfill_queue_url)

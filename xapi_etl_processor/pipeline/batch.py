@@ -86,7 +86,7 @@ class Batch:
         columns = self._without_forgotten(parsed, to_columns(chunk))
         sources = columns.get("timestamp_source", ())
         replaced = len(sources) - sources.count(OWN_TIMESTAMP)
-        if not self.run.dry_run:
+        if not self.run.wanted.dry_run:
             self._note(obj, parsed)
             self._add_rows(chunk, columns)
             if chunk.statements:

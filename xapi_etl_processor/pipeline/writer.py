@@ -102,7 +102,7 @@ class Writer:
 
     def _send(self, batch: Batch) -> None:
         """Begin to insert the rows, unless something forbids it."""
-        if self.insert_failure or self.run.dry_run:
+        if self.insert_failure or self.run.wanted.dry_run:
             return
         deadline = self.run.deadline
         if batch.rows or batch.rejected:
@@ -122,7 +122,7 @@ class Writer:
 
     def _complete(self, batch: Batch) -> None:
         """Store what belongs to the rows, once these are stored, and its objects in the ledger."""
-        if self.insert_failure or self.run.dry_run:
+        if self.insert_failure or self.run.wanted.dry_run:
             return
         clickhouse, deadline = self.run.connections.clickhouse, self.run.deadline
         try:

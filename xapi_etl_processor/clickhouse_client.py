@@ -21,6 +21,10 @@ from xapi_etl_processor.base.telemetry import logger
 REPLY_SECONDS = 60
 """The longest silence while a query runs. Our limit; the driver's own is 300 s."""
 
+WAKE_SECONDS = 120
+"""How long a new connection waits for the greeting, within the time left: a sleeping ClickHouse
+Cloud service holds it until it is awake, after a minute or two. Our limit."""
+
 REPORT_SECONDS = 2
 """What waiting for a reply leaves of an invocation's time, to report what happened. Our limit."""
 
@@ -169,7 +173,7 @@ class ClickHouse:
         client = self._opened(deadline)
         end = _attempt_deadline(deadline)
         try:
-            self._call(end.within(self.settings.clickhouse_wake_seconds), client, self._connect)
+            self._call(end.within(WAKE_SECONDS), client, self._connect)
         except DeadlinePassed as error:
             raise errors.SocketTimeoutError(str(error)) from error
         return self._call(end, client, call)

@@ -225,11 +225,12 @@ def test_a_lost_connection_is_replaced_at_the_next_query(
 @pytest.mark.slow
 @pytest.mark.fault(32, caught_by="limit for the greeting")
 def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
-    settings: Settings, pauses: list[float]
+    settings: Settings, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(clickhouse_client, "WAKE_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        quiet = replace(settings, clickhouse_port=port, clickhouse_wake_seconds=1)
+        quiet = replace(settings, clickhouse_port=port)
         started = time.monotonic()
         with pytest.raises(ClickHouseWaking, match="is waking"):
             ClickHouse(quiet).query("SELECT 1")

@@ -226,7 +226,7 @@ def test_a_client_can_store_again_after_any_kind_of_error(
 def test_a_connection_that_swallows_everything_is_replaced_in_time(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CLICKHOUSE_WAKE_SECONDS", "1")
+    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.WAKE_SECONDS", 1)
     forget_connections()
     bucket.put(KEY, video(1))
     wire.fault = Fault(swallow=True)

@@ -68,7 +68,7 @@ def http_server(*, patient: bool = False, tls: ssl.SSLContext | None = None) -> 
 
 def settings_for(port: int, **more: str) -> Settings:
     variables = {"CLICKHOUSE_HOST": "127.0.0.1", "CLICKHOUSE_PORT": str(port)}
-    return Settings.from_env(variables | {"CLICKHOUSE_WAKE_SECONDS": "1"} | more)
+    return Settings.from_env(variables | more)
 
 
 def test_a_port_for_http_is_named_and_not_tried_again(pauses: list[float]) -> None:

@@ -131,7 +131,6 @@ class Settings:
     clickhouse_secure: bool = _variable("CLICKHOUSE_SECURE", "TLS, with the certificate verified", False, boolean)
     clickhouse_ca_certs: str = _variable("CLICKHOUSE_CA_CERTS", "file with private certificate authorities to trust", "")
     clickhouse_cluster: str = _variable("CLICKHOUSE_CLUSTER", "cluster of replicas, as in `system.clusters`: `migrate` creates replicated tables on it, and the health check requires them", "", IDENTIFIER)
-    clickhouse_wake_seconds: int = _variable("CLICKHOUSE_WAKE_SECONDS", "seconds that a new connection waits, within the time left, for a sleeping ClickHouse Cloud service", 120, whole_number(900))
     bucket: str = _variable("S3_XAPI_BUCKET_NAME", "bucket of the bundles, for bulk mode and the health check", "")
     other_buckets: tuple[str, ...] = _variable("S3_XAPI_OTHER_BUCKETS", "more buckets that may be read, separated by commas; no others are", (), names)
     bucket_owner: str = _variable("S3_XAPI_BUCKET_OWNER", "AWS account (12 digits) that must own those buckets; S3 refuses others", "", ACCOUNT)

@@ -20,7 +20,7 @@ from xapi_etl_processor.base import secrets
 from xapi_etl_processor.base.attempts import CONNECT_SECONDS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
-from xapi_etl_processor.clickhouse_client import REPLY_SECONDS
+from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, WAKE_SECONDS
 from xapi_etl_processor.migrations.replication import on_cluster
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
 
@@ -99,7 +99,7 @@ def _server(settings: Settings) -> ClickhouseCluster:
         ca_cert=settings.clickhouse_ca_certs or None,
         connect_timeout=CONNECT_SECONDS,
         # The wait for the greeting, and for each packet of an answer.
-        query_timeout=max(REPLY_SECONDS, settings.clickhouse_wake_seconds),
+        query_timeout=max(REPLY_SECONDS, WAKE_SECONDS),
         compression="lz4",
     )
     if settings.clickhouse_cluster:

@@ -15,7 +15,7 @@ from xapi_etl_processor.base.errors import (
     ConfigurationError,
     S3Error,
 )
-from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.clickhouse_client import WAKE_SECONDS, ClickHouse
 from xapi_etl_processor.run import Connections
 from xapi_etl_processor.s3 import check as s3_check
 from xapi_etl_processor.s3.access import NO_BUCKET
@@ -69,7 +69,7 @@ def _check_clickhouse(
     found: dict[str, Any] = dict.fromkeys(_CLICKHOUSE_FIELDS)
     warnings: list[str | None] = []
     try:
-        answering = _wake(settings, clickhouse, deadline)
+        answering = _wake(clickhouse, deadline)
 
         def ask(sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
             return clickhouse.query(sql, params, answering)
@@ -110,16 +110,16 @@ def _to_put_right(commands: Mapping[str, Any]) -> str | None:
     )
 
 
-def _wake(settings: Settings, clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
+def _wake(clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
     """Connect; returns the deadline for all further questions.
 
     A server that accepts the connection and does not greet is asleep: it is waited for as long as
-    CLICKHOUSE_WAKE_SECONDS and the time left allow. Anything else must answer in SERVICE_SECONDS.
+    WAKE_SECONDS and the time left allow. Anything else must answer in SERVICE_SECONDS.
     """
     try:
         clickhouse.query("SELECT 1", deadline=_service_deadline(deadline))
     except ClickHouseWaking:
-        seconds = min(settings.clickhouse_wake_seconds, deadline.seconds_left * 2 / 3)
+        seconds = min(WAKE_SECONDS, deadline.seconds_left * 2 / 3)
         clickhouse.query("SELECT 1", deadline=deadline.within(seconds))
     return _service_deadline(deadline)
 

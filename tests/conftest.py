@@ -275,6 +275,16 @@ def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
     return ask
 
 
+def small_pages(settings: Settings, size: int) -> None:
+    """Have S3 name few keys for each request of a listing."""
+
+    def page(params: dict[str, Any], **_: Any) -> None:
+        params["MaxKeys"] = size
+
+    events = connections(settings).s3.boto3.meta.events
+    events.register("before-parameter-build.s3.ListObjectsV2", page)
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts at ClickHouse, in seconds: recorded, not slept."""

@@ -55,7 +55,7 @@ STORED = "SELECT event_id, toString(toUnixTimestamp64Milli(timestamp)) FROM {} O
 
 
 @pytest.mark.fault(64, caught_by="timestamps as integer milliseconds since 1970 UTC")
-@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Apia"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Apia"])
 def test_milliseconds_are_exact_in_every_time_zone(
     bucket: Bucket, settings: Settings, ask: Ask, zone: str
 ) -> None:

@@ -15,8 +15,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
-from tests.s3.test_listing import small_pages
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, small_pages
 from tests.support.backfills import REQUEST, bodies, key, keys_in, refusing
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids

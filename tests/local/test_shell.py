@@ -18,7 +18,7 @@ import pytest
 from clickhouse_driver import Client
 
 from local import process
-from local.__main__ import _STATEMENT, _shell
+from local.__main__ import _STATEMENT, _run, _shell
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,9 @@ HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:1",
     "http_proxy": "http://127.0.0.1:1",
 }
+
+Visit = tuple[Path, "subprocess.CompletedProcess[str]"]
+"""The folder of a run of `make local`, and how it ended."""
 
 
 @pytest.fixture
@@ -116,13 +119,28 @@ def until(found: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(
-    tmp_path: Path,
-) -> None:
-    code = "import json, os; print(json.dumps(dict(os.environ))); exit(7)"
-    done = local(tmp_path / "data", "python", "-c", code)
-    assert done.returncode == 7, done.stderr
-    found = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+    """The greeting's own commands, from a folder other than the checkout's, and a last one."""
+    folder = tmp_path_factory.mktemp("visit")
+    steps = f"""
+        set -e
+        cd {folder}
+        python -c 'import json, os; print(json.dumps(dict(os.environ)))' > environment
+        echo '{_STATEMENT}' | aws s3 cp --quiet - s3://my-bundles/section/2001/video/1.jsonl
+        python -m xapi_etl_processor health
+        python -m xapi_etl_processor bulk
+        python -m local.query "SELECT section_id, verb FROM xapi_analytics.video_events"
+        python -m local.query "INSERT INTO xapi_analytics.video_events (verb) SELECT 'mine'"
+        kill -9 $$
+    """
+    return folder, local(folder / "data", "sh", "-c", steps)
+
+
+def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(visit: Visit) -> None:
+    folder, done = visit
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
+    found = json.loads((folder / "environment").read_text())
     ours = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "POWERTOOLS_", "BASH_ENV", "MAKEFLAGS")
     expected = {
         "AWS_ENDPOINT_URL",
@@ -145,35 +163,23 @@ def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(
     assert found["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
 
 
-def test_a_bundle_goes_from_upload_to_query(tmp_path: Path) -> None:
-    """The greeting's own commands, from a folder other than the checkout's."""
-    steps = f"""
-        set -e
-        cd {tmp_path}
-        echo '{_STATEMENT}' | aws s3 cp --quiet - s3://my-bundles/section/2001/video/1.jsonl
-        python -m xapi_etl_processor health
-        python -m xapi_etl_processor bulk
-        python -m local.query "SELECT section_id, verb FROM xapi_analytics.video_events"
-        python -m local.query "INSERT INTO xapi_analytics.video_events (verb) SELECT 'mine'"
-    """
-    done = local(tmp_path / "data", "sh", "-c", steps)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_bundle_goes_from_upload_to_query(visit: Visit) -> None:
+    folder, done = visit
     assert '"healthy": true' in done.stdout
     assert '"video_events_processed": 1' in done.stdout
     assert "2001" in done.stdout
     assert "played" in done.stdout
-    with process.clickhouse(tmp_path / "data") as port, Client("127.0.0.1", port) as kept:
+    with process.clickhouse(folder / "data") as port, Client("127.0.0.1", port) as kept:
         sql = "SELECT verb FROM xapi_analytics.video_events ORDER BY verb"
         assert kept.execute(sql) == [("mine",), ("played",)]
 
 
-@pytest.mark.parametrize(
-    ("command", "code"), [(["sh", "-c", "kill -9 $$"], 137), (["no-such-command"], 127)]
-)
-def test_a_command_that_is_killed_or_missing_has_the_code_of_a_shell(
-    tmp_path: Path, command: list[str], code: int
+def test_a_missing_command_and_one_that_fails_have_the_code_of_a_shell(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert local(tmp_path / "data", *command).returncode == code
+    monkeypatch.setattr("local.__main__.signal.signal", lambda *_: None)
+    assert _run(["no-such-command"], {}) == 127
+    assert _run(["sh", "-c", "exit 7"], dict(os.environ)) == 7
 
 
 def test_where_the_data_folder_is_a_file_nothing_is_run(tmp_path: Path) -> None:
@@ -210,9 +216,7 @@ def test_where_s3_does_not_start_nothing_is_run_and_clickhouse_ends(
     ("moment", "number"),
     [
         ("running", signal.SIGINT),
-        ("running", signal.SIGTERM),
         ("running", signal.SIGHUP),
-        ("starting", signal.SIGINT),
         ("starting", signal.SIGTERM),
     ],
 )
@@ -267,16 +271,15 @@ def at_a_terminal(data: Path, shell: str, *steps: tuple[bytes, bytes]) -> tuple[
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
-@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_a_shell_greets_survives_ctrl_c_ends_with_exit_and_reads_no_startup_files(
-    tmp_path: Path, shell: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (".bashrc", ".profile"):
         (tmp_path / name).write_text("export S3_XAPI_BUCKET_NAME=production-bundles\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     code, shown = at_a_terminal(
         tmp_path / "data",
-        shell,
+        "/bin/bash",
         (PROMPT, b"sh -c 'echo started; sleep 100'\r"),
         (b"started\r\n", CTRL_C),
         (PROMPT, b"echo $CLICKHOUSE_HOST.$S3_XAPI_BUCKET_NAME; exit 3\r"),
@@ -287,7 +290,7 @@ def test_a_shell_greets_survives_ctrl_c_ends_with_exit_and_reads_no_startup_file
 
 
 def test_a_shell_that_is_not_there_is_replaced_by_sh() -> None:
-    assert _shell("/none") == ["/bin/sh"]
+    assert _shell("/none") == _shell("/bin/sh") == ["/bin/sh"]
 
 
 def test_make_local_runs_a_command_as_it_is_written(tmp_path: Path) -> None:

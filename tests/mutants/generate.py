@@ -24,7 +24,7 @@ from parso.python.tree import PythonNode
 from parso.tree import NodeOrLeaf
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDERS = ("xapi", "storage", "modes", "sources")
+FOLDERS = ("xapi", "storage", "modes", "s3", "queues")
 
 
 class LeaveOutStatement(Operator):  # type: ignore[misc]  # cosmic-ray has no types

@@ -83,6 +83,7 @@ def test_parts_of_two_versions_are_not_mixed(bucket: Bucket, store: S3Proxy, key
         read(Stores(), S3Object(bucket.name, key))
 
 
+@pytest.mark.fault(20, caught_by="check of the range in the answer")
 @pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
 def test_an_answer_with_all_bytes_is_not_taken_for_a_part(
     bucket: Bucket, store: S3Proxy, key: str
@@ -136,18 +137,24 @@ def test_a_bucket_in_another_region_is_asked_for_its_region_once(
     assert [request.method for request in store.requests] == ["GET"]
 
 
+PROFILE = "[profile own]\nregion = ap-south-1\nendpoint_url = {}\n"
+
+
+def with_profile(folder: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+    """Nothing but this configuration says what AWS is to be used with."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (folder / "config").write_text(config)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "own")
+
+
 def test_a_profile_is_followed_as_boto3_follows_it(
     bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("a.jsonl", body=b"body")
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "config").write_text(
-        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
-        "aws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
-    )
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "own")
+    keys = "aws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
+    with_profile(tmp_path, monkeypatch, PROFILE.format(store.url) + keys)
     assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
     assert store.requests
     assert all("OWNKEY/" in r.authorization for r in store.requests)
@@ -156,8 +163,6 @@ def test_a_profile_is_followed_as_boto3_follows_it(
 
 def short_lived(folder: Path, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """A profile whose keys KEY1, KEY2 and so on are about to expire, until a login ends."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
     (folder / "keys.py").write_text(f"""
 import datetime, json, pathlib, sys
 soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
@@ -169,12 +174,8 @@ if number > {times}:
 print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessKey": "secret",
     "SessionToken": "token", "Expiration": soon.isoformat()}}))
 """)
-    (folder / "config").write_text(
-        f"[profile own]\nregion = ap-south-1\nendpoint_url = {store.url}\n"
-        f"credential_process = {sys.executable} {folder / 'keys.py'}\n"
-    )
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "own")
+    command = f"credential_process = {sys.executable} {folder / 'keys.py'}\n"
+    with_profile(folder, monkeypatch, PROFILE.format(store.url) + command)
 
 
 @pytest.mark.slow
@@ -218,11 +219,7 @@ def test_credentials_that_cannot_be_renewed_are_named(
 def test_a_profile_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, reason: str
 ) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "config").write_text(f"{config}\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_PROFILE", "own")
+    with_profile(tmp_path, monkeypatch, f"{config}\n")
     with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
         read(Stores(), S3Object("bucket", "a.jsonl"))
 

@@ -14,16 +14,14 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.http_proxy import Answer, Request, S3Proxy
-from tests.support.clocks import run_out_of_time_after
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import context, event_id, notification, sqs, video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.lambda_function import handler
-from xapi_etl_processor.outcome import Status
 from xapi_etl_processor.run import Connections, Run, Wanted, connections
 from xapi_etl_processor.s3 import check, client, fetch, listing
 from xapi_etl_processor.s3.client import Stores
@@ -187,18 +185,6 @@ def test_a_stalled_body_does_not_outlast_the_invocation(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@pytest.mark.slow
-@pytest.mark.fault(20, caught_by="check of the range in the answer")
-def test_an_answer_from_another_byte_than_the_one_asked_for_is_not_appended(
-    bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, body=bundle(200, LARGE))
-    store.rule = lambda r: None if r.range.startswith("bytes=0-") else Answer(whole=True)
-    with pytest.raises(EventFailed, match=rf"{KEY} could not be read"):
-        invoke(notification(bucket.name, KEY))
-    assert ask("SELECT count() FROM processed_files") == [[0]]
-
-
 @pytest.mark.fault(12, 21, caught_by="deadline")
 def test_when_time_runs_out_no_more_requests_are_begun(
     bucket: Bucket, store: S3Proxy, settings: Settings
@@ -215,25 +201,6 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     own.clickhouse.disconnect()
     # None at all, if the machine was too busy to send one in that time.
     assert [request.method for request in store.requests] in (["HEAD"], [])
-
-
-@pytest.mark.slow
-@pytest.mark.fault(12, caught_by="deadline")
-def test_when_time_ran_out_while_storing_no_more_objects_are_requested(
-    bucket: Bucket, store: S3Proxy, settings: Settings, clickhouse: ClickHouseServer
-) -> None:
-    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(6)]
-    clock = run_out_of_time_after(clickhouse, inserts=1)
-    small = replace(settings, batch_rows=1)
-    own = Connections(Stores(concurrency=1), ClickHouse(small))
-    run = Run(small, own, "event", deadline=Deadline(60, clock))
-    statuses = [outcome.status for outcome in process(objects, run)]
-    own.clickhouse.disconnect()
-    # The second may have been read while the first was on its way.
-    done = statuses.count(Status.PROCESSED)
-    assert done in (1, 2)
-    assert statuses == [Status.PROCESSED] * done + [Status.WAITING] * (6 - done)
-    assert len(store.asked("GET")) <= 2
 
 
 @pytest.mark.slow

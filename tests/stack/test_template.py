@@ -191,13 +191,6 @@ def test_a_message_that_ends_the_function_each_time_is_a_dead_letter_before_it_e
     assert dead["MessageRetentionPeriod"] == 14 * 24 * HOUR
 
 
-def test_the_function_tells_sqs_what_becomes_of_messages_of_the_queue_that_invokes_it() -> None:
-    variables = FUNCTION["Environment"]["Variables"]
-    assert variables["SQS_QUEUE_URL"] == {"Ref": "Queue"}
-    assert variables["SQS_DEAD_LETTER_QUEUE_URL"] == {"Ref": "DeadLetterQueue"}
-    assert variables["BACKFILL_QUEUE_URL"] == {"Ref": "BackfillQueue"}
-
-
 def test_the_queue_of_the_backfill_keeps_and_tries_messages_as_the_other_does() -> None:
     queue, backfill = dict(RESOURCES["Queue"]["Properties"]), RESOURCES["BackfillQueue"]
     name = queue.pop("QueueName")["Fn::Sub"]

@@ -50,6 +50,8 @@ def test_the_role_reaches_what_the_function_is_told_to_use_and_nothing_else() ->
         assert resources["ReceiveNotifications"] == [stack[s]["EventSourceArn"] for s in sources]
         assert resources["SendHistory"] == stack["BackfillSource"]["EventSourceArn"]
         assert variables["BACKFILL_QUEUE_URL"] == "BackfillQueue"
+        assert variables["SQS_QUEUE_URL"] == "Queue"
+        assert variables["SQS_DEAD_LETTER_QUEUE_URL"] == "DeadLetterQueue"
         assert resources["KeepWhatFailed"] == stack["Function"]["DeadLetterConfig"]["TargetArn"]
         assert resources["ReadSecrets"] == [variables["CLICKHOUSE_PASSWORD_SECRET_ARN"]]
         log_group = stack["Function"]["LoggingConfig"]["LogGroup"]

@@ -74,7 +74,7 @@ LINES = (
 
 @pytest.mark.slow
 @pytest.mark.fault(53, caught_by="line counts that must add up")
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(st.lists(LINES, max_size=8))
 @example([with_more(b'"x":"\\ud800",' + FOREIGN_SESSION), encoded(full())])
 def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
@@ -95,20 +95,3 @@ def test_every_line_becomes_exactly_one_thing(lines: list[bytes]) -> None:
         number = row["source_line"]
         (alone,) = rows_of(parse([lines[number - 11]], number, SOURCE))
         assert row == alone
-
-
-@pytest.mark.slow
-@given(st.lists(_changed | _damaged() | st.binary(max_size=20), min_size=1, max_size=4))
-def test_a_line_that_the_standard_library_cannot_parse_is_not_a_statement(
-    lines: list[bytes],
-) -> None:
-    for line in lines:
-        try:
-            json.loads(line.strip(b" \t\r\n").decode(), parse_constant=_reject_constant)
-        except ValueError:
-            assert parse([line], 1, SOURCE).counts.video == 0
-            assert parse([line], 1, SOURCE).counts.other == 0
-
-
-def _reject_constant(constant: str) -> None:
-    raise ValueError(constant)

@@ -62,25 +62,6 @@ def deliver(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(8, caught_by="partial batch response; ledger")
-def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    names = keys(10)
-    for n, key in enumerate(names):
-        if n != 4:
-            bucket.put(key, video(n), video(100 + n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
-    left = deliver(messages)
-    assert list(left) == ["id4"]
-    bucket.put(names[4], video(4), video(104))
-    assert deliver(left) == {}
-    assert deliver(messages) == {}
-    assert ask(IDS) == ids(range(10)) + ids(range(100, 110))
-    assert ask(ROWS) == [[20]]
-
-
-@pytest.mark.slow
 @pytest.mark.fault(8, caught_by="error isolation per object")
 def test_a_defect_that_one_object_triggers_fails_only_that_object(
     bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -202,15 +183,14 @@ def test_a_batch_response_names_exactly_the_messages_that_failed(
 
 @pytest.mark.slow
 @pytest.mark.fault(12, 14, caught_by="deadline; partial batch response")
-@pytest.mark.parametrize("seconds_left", [0.001, 0])
-def test_with_hardly_any_time_left_everything_is_delivered_again(
-    bucket: Bucket, settings: Settings, ask: Ask, seconds_left: float
+def test_with_no_time_left_everything_is_delivered_again(
+    bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(6)
     messages = uploaded(bucket, names)
-    assert deliver(messages, seconds_left=seconds_left) == messages
+    assert deliver(messages, seconds_left=0) == messages
     with pytest.raises(EventFailed, match="time ran out"):
-        handler(notification(bucket.name, *names), context(seconds_left))
+        handler(notification(bucket.name, *names), context(0))
     assert ask(ROWS) == [[0]]
     assert deliver(messages) == {}
     assert ask(IDS) == ids(range(6))
@@ -282,28 +262,18 @@ class KillAt:
             self.child.wait(30)
 
 
-COMMIT_POINTS = [
-    ("query", "processed_files", 1),  # before anything is read
-    ("query", "video_events", 1),  # before the first block
-    ("block", "video_events", 1),
-    ("insert", "video_events", 1),
-    ("stored", "video_events", 1),  # stored, but not acknowledged
-    ("insert", "video_events", 2),  # in the middle of the first object
-    ("stored", "video_events", 3),
-    ("block", "rejected_statements", 1),  # rows are stored, rejected lines are not
-    ("stored", "rejected_statements", 1),
-    ("block", "processed_files", 1),  # all but the ledger is stored
-    ("stored", "processed_files", 1),
-]
-
-
 @pytest.mark.slow
 @pytest.mark.fault(13, caught_by="row identity; ledger written last")
 @pytest.mark.parametrize(
     ("point", "table", "nth", "forced"),
-    [*((*each, False) for each in COMMIT_POINTS), *((*each, True) for each in COMMIT_POINTS[4::3])],
+    [
+        ("insert", "video_events", 2, False),  # in the middle of the first object
+        ("stored", "video_events", 3, True),  # stored, but not acknowledged
+        ("block", "processed_files", 1, False),  # all but the ledger is stored
+        ("stored", "processed_files", 1, True),
+    ],
 )
-def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
+def test_a_loader_of_several_objects_that_is_killed_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -313,6 +283,7 @@ def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
     nth: int,
     forced: bool,
 ) -> None:
+    """test_crash_points.py kills it before each of its messages, with one object."""
     names = keys(2)
     for n, key in enumerate(names):
         lines = b"".join(line(1000 * n + m) for m in range(250))
@@ -362,18 +333,18 @@ def test_a_message_delivered_again_while_in_progress_counts_once(
 
 @pytest.mark.slow
 @pytest.mark.fault(2, 15, caught_by="row identity")
-def test_objects_delivered_to_eight_processes_at_once_count_once(
+def test_objects_delivered_to_several_processes_at_once_count_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     names = keys(4)
     for n, key in enumerate(names):
         body = b"".join(line(1000 * n + m) for m in range(300)) + BAD_LINE + b"\n"
         bucket.put(key, body=body)
-    asked = threading.Barrier(8)
-    # All eight query the ledger, which is empty, before any may go on.
+    asked = threading.Barrier(3)
+    # All query the ledger, which is empty, before any may go on.
     before_ledger_lookups(clickhouse, lambda: asked.wait(60))
-    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(8)]
-    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 8
+    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(3)]
+    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 3
     assert ask("SELECT count() FROM video_events FINAL") == [[1200]]
     assert ask(LEDGER) == [[key, 301, 300, 1] for key in names]
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
@@ -387,13 +358,13 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     names = keys(40)
     for n, key in enumerate(names):
         bucket.put(key, *(video(100 * n + m) for m in range(20)))
-    live = [sqs(m=notification(bucket.name, *names[n::4])) for n in range(4)]
-    # And two backfills of one section; their batches end at different rows, so tokens differ.
+    live = [sqs(m=notification(bucket.name, *names[n::2])) for n in range(2)]
+    # And two backfills of one section; their batches end at different rows.
     work = [child.start(payload, BATCH_ROWS="70") for payload in live]
     work += [child.start({"section_id": 1}, BATCH_ROWS=rows) for rows in ("90", "110")]
     bodies = [child.body_of(one) for one in work]
-    assert bodies[:4] == [{"batchItemFailures": []}] * 4
-    assert all(body["success"] and body["complete"] for body in bodies[4:])
+    assert bodies[:2] == [{"batchItemFailures": []}] * 2
+    assert all(body["success"] and body["complete"] for body in bodies[2:])
     assert ask("SELECT count(), uniqExact(event_id) FROM video_events FINAL") == [[800, 800]]
     assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
 

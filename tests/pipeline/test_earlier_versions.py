@@ -41,13 +41,6 @@ def stored(ask: Ask) -> list[str]:
     return [found for (found,) in ask("SELECT event_id FROM video_statements ORDER BY event_id")]
 
 
-def test_without_it_what_was_removed_from_an_object_stays(
-    twice: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    assert load(invoke, twice)["success"]
-    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
-
-
 def test_rows_that_the_current_version_does_not_hold_are_removed(
     twice: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -64,12 +57,6 @@ def test_bulk_removes_them_too_and_also_of_objects_that_are_loaded_already(
     answer = invoke({"mode": "bulk", "replace": True})
     assert (answer["files_skipped"], answer["rows_removed"]) == (1, 2)
     assert stored(ask) == [event_id(1)]
-
-
-def test_rows_of_other_objects_stay(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
-    load(invoke, twice, twice.put(OTHER, video(4)))
-    assert load(invoke, twice, replace=True)["success"]
-    assert stored(ask) == [event_id(1), event_id(4)]
 
 
 def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(

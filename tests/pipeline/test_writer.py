@@ -44,14 +44,6 @@ def store(writer: Writer) -> list[Outcome]:
     return list(writer.finish())
 
 
-def test_other_lines_in_the_same_place_are_other_rows(writer: Writer, ask: Ask) -> None:
-    """Whatever the etag says."""
-    for number in (1, 2):
-        _fill(writer, 1, video(number))
-        assert store(writer) == []
-    assert ask(ROWS) == [[2]]
-
-
 def _fill(writer: Writer, first: int, *statements: dict[str, Any]) -> None:
     """Add statements to a batch, as the lines of an object from this line on."""
     obj = S3Object("bucket", KEY, "etag")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -196,28 +195,7 @@ def test_bulk_that_could_store_nothing_says_to_send_the_request_again(
 
 
 @pytest.mark.fault(34, caught_by="queries wait for a busy server too")
-def test_a_ledger_that_cannot_be_asked_for_want_of_room_is_asked_again(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-) -> None:
-    times = 0
-
-    def hook(point: str, sql: str) -> None:
-        nonlocal times
-        if point == "query" and sql.startswith("SELECT DISTINCT bucket") and times < 6:
-            times += 1
-            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
-
-    clickhouse.hook = hook
-    answer = invoke({"bucket": bucket.name, "key": bucket.put(key(1), video(1))})
-    assert answer["files_processed"] == 1
-    assert len(pauses) == 6
-
-
-def test_rows_read_before_the_ledger_was_busy_are_stored(
+def test_a_busy_ledger_is_waited_for_and_rows_read_before_are_stored(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -238,6 +216,7 @@ def test_rows_read_before_the_ledger_was_busy_are_stored(
 
     clickhouse.hook = hook
     answer = invoke({"mode": "bulk"}, 900)
+    assert BUSY_SECONDS <= sum(pauses) < BUSY_SECONDS + LONGEST_PAUSE_SECONDS
     assert (answer["files_processed"], answer["files_failed"]) == (2, 0)
     assert answer["continuation_token"]
     assert ask(IDS) == ids(range(2))
@@ -249,12 +228,8 @@ def test_rows_read_before_the_ledger_was_busy_are_stored(
     [
         (202, "Too many simultaneous queries. Maximum: 100"),
         (241, "(total) memory limit exceeded: would use 7.00 GiB"),
-        (241, "Memory limit (total) exceeded: would use 7.00 GiB"),
         (241, "User memory limit exceeded: would use 7.00 GiB"),
         (252, "Too many parts (3000). Merges are processing significantly slower than inserts"),
-        (252, "Too many inactive parts (100000) in table"),
-        (439, "Cannot schedule a task: no free thread"),
-        (745, "CPU is overloaded"),
     ],
 )
 def test_an_insert_waits_for_a_server_that_has_too_much_to_do(
@@ -319,16 +294,6 @@ def test_other_failures_are_counted_by_themselves(
     clickhouse.hook = hook
     client.insert("rejected_statements", ROWS)
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
-
-
-def test_a_month_with_too_many_parts_keeps_other_months_waiting_too(
-    bucket: Bucket, too_many_parts: None, settings: Settings, pauses: list[float]
-) -> None:
-    """ClickHouse takes the fullest partition of the table: events wait for a backfill's month."""
-    client = ClickHouse(settings)
-    with pytest.raises(ClickHouseBusy):
-        client.insert("video_events", {"timestamp": [datetime(2031, 5, 1, tzinfo=UTC)]})
-    client.disconnect()
 
 
 @pytest.mark.fault(34, 74, caught_by="queries wait for a busy server too")

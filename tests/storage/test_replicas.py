@@ -230,8 +230,8 @@ IN_A_PROCESS = """
 import json, os, re, sys
 import chdb
 from clickhouse_migrations.migrator import Migrator
-from xapi_etl_processor.storage.migrations import SCHEMA
-from xapi_etl_processor.storage.replication import on_cluster
+from xapi_etl_processor.migrations.migrate import SCHEMA
+from xapi_etl_processor.migrations.replication import on_cluster
 
 folder, config = sys.argv[1:]
 engine = chdb.connect(f"file:{folder}?config-file={config}")

@@ -10,8 +10,6 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.samples import event_id, notification, video
-from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.pipeline import batch
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OTHER = "section/2001/admin/2024-01-02T12-00-00Z_2.jsonl"
@@ -59,23 +57,6 @@ def test_a_voiding_statement_is_recorded_with_its_time_and_source_and_counts_as_
     assert ask("SELECT source_etag FROM voided_statements") == [[etag]]
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "{00000000-0000-4000-8000-00000000000A}",
-        "urn:uuid:00000000-0000-4000-8000-00000000000a",
-        "0000000000004000800000000000000a",
-        " 00000000-0000-4000-8000-00000000000A\t",
-    ],
-)
-def test_the_voided_id_may_be_spelled_in_another_way_than_the_statements(
-    bucket: Bucket, invoke: Invoke, ask: Ask, spelling: str
-) -> None:
-    bucket.put(KEY, video(10), video(11), voiding(1, spelling))
-    invoke(notification(bucket.name, KEY))
-    assert ask(READ) == [[event_id(11)]]
-
-
 @pytest.mark.slow
 def test_repeats_and_a_second_voiding_void_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     bucket.put(KEY, video(1), video(2), voiding(1, event_id(2)), voiding(2, event_id(2)))
@@ -85,26 +66,6 @@ def test_repeats_and_a_second_voiding_void_once(bucket: Bucket, invoke: Invoke, 
     expected = [[event_id(2), event_id(1001)], [event_id(2), event_id(1002)]]
     assert ask(VOIDED) == expected
     assert ask(READ) == [[event_id(1)]]
-
-
-@pytest.mark.slow
-def test_a_statement_that_is_sent_again_stays_voided(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, video(1), voiding(1, event_id(1)))
-    invoke(notification(bucket.name, KEY))
-    bucket.put(OTHER, video(1))
-    invoke(notification(bucket.name, OTHER))
-    assert ask(READ) == []
-
-
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
-def test_a_dry_run_records_nothing(
-    bucket: Bucket, invoke: Invoke, ask: Ask, payload: dict[str, Any]
-) -> None:
-    bucket.put(KEY, voiding(1, event_id(1)))
-    assert invoke({**payload, "bucket": bucket.name, "dry_run": True})["files_found"] == 1
-    assert ask(VOIDED) == []
 
 
 def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
@@ -117,45 +78,6 @@ def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
     tables = [sql.split(".")[1].split(" ")[0] for sql in stored]
     assert tables[-1] == "processed_files"
     assert set(tables[:-1]) == {"video_events", "rejected_statements", "voided_statements"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bound", ["rows", "bytes"])
-def test_a_batch_of_voided_ids_is_bounded(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-    bound: str,
-) -> None:
-    if bound == "rows":
-        monkeypatch.setenv("BATCH_ROWS", "2")
-    else:
-        monkeypatch.setattr(batch, "MAX_NOTED_BYTES", 100)  # 36 + 36 for each.
-    for number in range(6):
-        bucket.put(f"section/1/{number}.jsonl", voiding(number, event_id(number)))
-    inserts: list[str] = []
-    clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
-    invoke({"mode": "bulk"})
-    assert sum(".voided_statements (" in sql for sql in inserts) == 3
-    assert ask("SELECT count() FROM voided_statements") == [[6]]
-
-
-def test_an_insert_of_voided_ids_whose_reply_is_lost_is_repeated_and_counts_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    bucket.put(KEY, voiding(1, event_id(1)))
-
-    def cut(point: str, sql: str) -> None:
-        if point == "stored" and ".voided_statements (" in sql and not pauses:
-            raise ConnectionAbortedError
-
-    clickhouse.hook = cut
-    assert invoke(notification(bucket.name, KEY))["success"] is True
-    assert len(pauses) == 1
-    assert ask("SELECT count() FROM voided_statements FINAL") == [[1]]
 
 
 @pytest.mark.slow

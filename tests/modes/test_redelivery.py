@@ -106,9 +106,7 @@ def test_a_failed_message_comes_again_after_one_two_four_eight_and_then_every_te
     assert queue.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
 
 
-@pytest.mark.parametrize(
-    ("receives", "minutes"), [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (6, 10), (999, 10)]
-)
+@pytest.mark.parametrize(("receives", "minutes"), [(0, 1), (4, 8), (5, 10), (999, 10)])
 def test_the_pause_doubles_up_to_ten_minutes(receives: int, minutes: int) -> None:
     assert pause_seconds(receives) == minutes * 60
 

@@ -11,7 +11,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
-from tests.support.samples import BAD_LINE, event_id, notification, other, video
+from tests.support.samples import BAD_LINE, event_id, notification, other, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.pipeline import batch
@@ -31,15 +31,6 @@ def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
     return found
 
 
-def _voiding(number: int) -> dict[str, Any]:
-    """A statement that voids video(number)."""
-    return video(
-        1000 + number,
-        verb={"id": "http://adlnet.gov/expapi/verbs/voided"},
-        object={"objectType": "StatementRef", "id": event_id(number)},
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "limit", "table"),
@@ -48,8 +39,8 @@ def _voiding(number: int) -> dict[str, Any]:
         (lambda n: video(n, padding="x" * 600_000), {"mb": 1}, "video_events"),
         (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
         (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
-        (_voiding, {"rows": 2}, "voided_statements"),
-        (_voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
+        (voiding, {"rows": 2}, "voided_statements"),
+        (voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
         (other, {"objects": 2}, "processed_files"),
     ],
     ids=[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.drill import drill
-from tests.faults.drill_plan import SHARED, PlannedBundle, bundle, deliveries, judge, kills
+from tests.faults.drill_plan import SHARED, PlannedBundle, bundle, judge, kills
 from tests.support.samples import event_id
 
 pytestmark = pytest.mark.slow
@@ -20,16 +20,6 @@ def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:
     assert (figures.client_kills, figures.server_kills) == (6, 3)
     assert figures.statements > 1000
     assert figures.repeated > 0
-
-
-def test_the_seed_alone_decides_the_plan() -> None:
-    def planned(seed: int) -> object:
-        made = [bundle(seed, number) for number in range(12)]
-        keys = [each.key for each in made]
-        return kills(seed, 20, 10), made, deliveries(seed, 3, "drill", keys, keys)
-
-    assert planned(5) == planned(5)
-    assert planned(5) != planned(6)
 
 
 def test_the_plan_has_every_kind_of_line_and_bundle() -> None:

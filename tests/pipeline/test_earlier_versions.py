@@ -11,6 +11,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
+from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, event_id, video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.errors import EventFailed
@@ -112,11 +113,7 @@ def test_an_earlier_version_that_comes_back_is_loaded_again(
 def test_without_the_right_the_error_names_the_grants_and_the_new_version_is_stored(
     twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
-    def refuse(_: str, sql: str) -> None:
-        if sql.startswith("ALTER"):
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 497, "^ALTER")
     with pytest.raises(EventFailed, match=r"GRANT ALTER DELETE ON \w+\.video_events TO loader"):
         load(invoke, twice, replace=True)
     assert len(stored(ask)) == 3

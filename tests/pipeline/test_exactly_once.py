@@ -12,7 +12,8 @@ from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.support.samples import BAD_LINE, event_id, notification, video
+from tests.support.refusals import refuse
+from tests.support.samples import BAD_LINE, event_id, notification, video, voiding
 from xapi_etl_processor import clickhouse_client, common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
@@ -155,9 +156,7 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     table: str,
     point: str,
 ) -> None:
-    void = {"id": "http://adlnet.gov/expapi/verbs/voided"}
-    voided = {"objectType": "StatementRef", "id": event_id(4)}
-    bucket.put(KEY, video(1), BAD_LINE, video(2), video(3, verb=void, object=voided))
+    bucket.put(KEY, video(1), BAD_LINE, video(2), voiding(4))
     cut = Cut(table, point, times=2)
     clickhouse.hook = cut
     assert invoke(notification(bucket.name, KEY))["success"] is True
@@ -205,12 +204,7 @@ def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_process
         count = 2000 if name == "c" else 1
         lines = (video(10_000 * ord(name) + n, padding="x" * 300) for n in range(count))
         bucket.put(f"section/1/video/{name}.jsonl", *lines)
-
-    def refuse(point: str, sql: str) -> None:
-        if point == "insert" and ".video_events (" in sql:
-            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 60, r"\.video_events \(", at="insert")
     keys = [f"section/1/video/{name}.jsonl" for name in names]
     with pytest.raises(EventFailed, match="table is missing"):
         invoke(notification(bucket.name, *keys))

@@ -11,7 +11,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.reader import FORGET, IDS, ROWS, ids
-from tests.support.samples import BAD_LINE, VIDEO, event_id, notification, video
+from tests.support.samples import BAD_LINE, VIDEO, event_id, notification, video, voiding
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.migrations.migrate import SCHEMA
@@ -75,9 +75,7 @@ def test_a_materialized_view_that_is_built_as_documented_counts_each_statement_o
     invoke(notification(bucket.name, KEY))
     ask(FORGET)
     invoke(notification(bucket.name, KEY))
-    void = {"id": "http://adlnet.gov/expapi/verbs/voided"}
-    voided = {"objectType": "StatementRef", "id": event_id(4)}
-    bucket.put("section/1/other/void.jsonl", video(9, verb=void, object=voided))
+    bucket.put("section/1/other/void.jsonl", voiding(4))
     invoke(notification(bucket.name, "section/1/other/void.jsonl"))
     # The view was told of the repeated insert too.
     assert ask("SELECT count() FROM watched_seconds") == [[10]]
@@ -114,9 +112,7 @@ def test_no_insert_is_taken_for_a_repeat_whatever_the_tables_settings_say(
     tables = (EVENTS, REJECTED, VOIDED, FILES)
     for table in tables:
         ask(f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {window}")
-    void = {"id": "http://adlnet.gov/expapi/verbs/voided"}
-    voided = {"objectType": "StatementRef", "id": event_id(4)}
-    bucket.put(KEY, video(1), BAD_LINE, video(2, verb=void, object=voided))
+    bucket.put(KEY, video(1), BAD_LINE, voiding(4))
     for _ in range(2):
         for table in tables:
             # Unlike DELETE, it leaves the log of inserts as it is.
@@ -166,9 +162,7 @@ def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     clickhouse: ClickHouseServer,
     payload: dict[str, Any],
 ) -> None:
-    void = {"id": "http://adlnet.gov/expapi/verbs/voided"}
-    voided = {"objectType": "StatementRef", "id": event_id(4)}
-    bucket.put(KEY, video(1), BAD_LINE, video(2), video(3, verb=void, object=voided))
+    bucket.put(KEY, video(1), BAD_LINE, video(2), voiding(4))
     sent: list[str] = []
     clickhouse.hook = lambda point, sql: sent.append(sql) if point == "query" else None
     dry = invoke({**payload, "bucket": bucket.name, "dry_run": True}).body

@@ -13,6 +13,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ids
+from tests.support.refusals import refuse
 from tests.support.samples import notification, video
 from tests.support.simulated_queue import HOUR, MINUTE, simulated_queue
 from xapi_etl_processor import clickhouse_client, common
@@ -60,19 +61,6 @@ def client(settings: Settings) -> Iterator[ClickHouse]:
 def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
     """Call this instead of waiting between two attempts."""
     patch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", sleep)
-
-
-def refusing(server: ClickHouseServer, code: int, text: str, at: str = "insert") -> list[str]:
-    """Let the server refuse with an error; gives the list of what it refused."""
-    seen: list[str] = []
-
-    def refuse(point: str, sql: str) -> None:
-        if point == at and not sql.startswith("SELECT 1"):
-            seen.append(sql)
-            raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
-
-    server.hook = refuse
-    return seen
 
 
 @pytest.mark.fault(34, caught_by="growing, random waits within the time left")
@@ -241,7 +229,7 @@ def test_an_insert_waits_for_a_server_that_has_too_much_to_do(
     text: str,
 ) -> None:
     monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 20)
-    seen = refusing(clickhouse, code, text)
+    seen = refuse(clickhouse, code, at="insert", text=text)
     with pytest.raises(ClickHouseBusy, match=f"code {code}"):
         client.insert("rejected_statements", ROWS)
     assert len(seen) == len(pauses) + 1
@@ -255,7 +243,7 @@ def test_a_query_that_needs_too_much_memory_by_itself_is_not_waited_for(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float], text: str
 ) -> None:
     """Version 26 says the first, and version 22 the second."""
-    refusing(clickhouse, 241, text)
+    refuse(clickhouse, 241, at="insert", text=text)
     with pytest.raises(ClickHouseUnavailable, match="lower BATCH_ROWS") as caught:
         client.insert("rejected_statements", ROWS)
     assert not isinstance(caught.value, ClickHouseBusy)
@@ -274,7 +262,7 @@ def test_a_person_who_asks_is_told_after_a_few_seconds(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
     """Only loading waits for minutes."""
-    refusing(clickhouse, 202, "Too many simultaneous queries", at="query")
+    refuse(clickhouse, 202, "SELECT 2", text="Too many simultaneous queries")
     with pytest.raises(ClickHouseBusy):
         client.query("SELECT 2")
     assert len(pauses) == 3

@@ -20,6 +20,7 @@ from clickhouse_driver import Client
 from docs.reference import errors_table
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
+from tests.support.refusals import refuse
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.base import secrets
 from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
@@ -129,14 +130,7 @@ def test_the_servers_error_code_decides_whether_to_retry(
     kind: type[Exception],
     tries: int,
 ) -> None:
-    seen: list[str] = []
-
-    def refuse(point: str, sql: str) -> None:
-        if point == "insert":
-            seen.append(sql)
-            raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
-
-    clickhouse.hook = refuse
+    seen = refuse(clickhouse, code, at="insert", text=text)
     # Only the texts of these codes are passed on: others may quote a value of a statement.
     said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
     with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
@@ -154,12 +148,7 @@ def test_only_texts_that_can_quote_no_value_are_passed_on(
     """Those that name tables, columns, rights and counts."""
     shown = set()
     for code in (*CODES, 252, 4711):
-
-        def refuse(point: str, _: str, code: int = code) -> None:
-            if point == "insert":
-                raise RuntimeError(f"Code: {code}. DB::Exception: a viewer's name")
-
-        clickhouse.hook = refuse
+        refuse(clickhouse, code, at="insert", text="a viewer's name")
         with pytest.raises(ClickHouseError, match=f"code {code}") as caught:
             client.insert("rejected_statements", ROWS, deadline=FOREVER.within(4))
         if "a viewer's name" in str(caught.value):
@@ -355,13 +344,7 @@ def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
 def test_a_refused_login_is_not_tried_again_without_a_secret(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    tried: list[str] = []
-
-    def refuse(point: str, sql: str) -> None:
-        tried.append(sql)
-        raise RuntimeError(f"Code: 516. DB::Exception: {USER}: login refused")
-
-    clickhouse.hook = refuse
+    tried = refuse(clickhouse, 516)
     with pytest.raises(ClickHouseRefused, match="code 516 "):
         client.query("SELECT 1")
     assert (tried, pauses) == (["SELECT 1"], [])

@@ -11,6 +11,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.support.reader import FORGET, IDS, ROWS, ids
+from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, event_id, notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -209,14 +210,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objec
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
     names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
-    asked: list[str] = []
-
-    def refuse(point: str, sql: str) -> None:
-        if point == "query":
-            asked.append(sql)
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    clickhouse.hook = refuse
+    asked = refuse(clickhouse, 497)
     with pytest.raises(EventFailed, match="3 of 3 objects failed: .*grant the rights"):
         invoke(notification(bucket.name, *names))
     assert len(asked) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 
 from tests.conftest import Bucket, forget_connections
 from tests.faults.drill import drill
-from tests.faults.tcp_proxy import Fault, TcpProxy, tcp_proxy
+from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.real_server import PASSWORD, REPLICATED, RealServer, needs
 from tests.support.replicas import CLUSTER, INSTALLED, pair, wait_for, zookeeper
 from tests.support.samples import BAD_LINE, context, notification, video
@@ -120,32 +119,6 @@ def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
         remembered.result(30)
     assert other.ask(known) == [(1,)]
     clickhouse.disconnect()
-
-
-@pytest.mark.long
-@pytest.mark.fault(69, caught_by="replicated tables; row identity")
-def test_a_replica_that_dies_during_an_insert_loses_and_doubles_nothing(
-    replicas: Replicas, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, other = replicas.servers
-    monkeypatch.setenv("BATCH_ROWS", "100")
-    noise = random.Random(7)
-    bucket.put(KEY, *(video(n, registration=noise.randbytes(900).hex()) for n in range(600)))
-    # A later batch is cut off inside its block; before the next attempt, its server is dead.
-    replicas.address.fault = Fault(cut_after=200_000, since=b".video_events (", times=1)
-
-    def die(_: float) -> None:
-        one.kill()
-        replicas.address.upstream = other.port
-
-    with monkeypatch.context() as between_attempts:
-        between_attempts.setattr("xapi_etl_processor.clickhouse_client.time.sleep", die)
-        answer = handler(notification(bucket.name, KEY), context())
-    assert json.loads(answer["body"])["video_events_processed"] == 600
-    assert replicas.address.fault.fired == 1
-    one.start()
-    wait_for(lambda: replicas.counts() == [600, 600], 60)
-    wait_for(lambda: replicas.counts(tables.FILES) == [1, 1], 60)
 
 
 @pytest.mark.long

@@ -175,7 +175,7 @@ def test_an_abandoned_insert_does_not_start_over(
     monkeypatch.setattr(ClickHouse, "insert", note_and_insert)
     assert failed_within(3, bucket)
     assert frozen.is_set()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 1
     while time.monotonic() < end:
         assert b"INSERT INTO" not in wire.sent
         time.sleep(0.1)  # Polls for what must not happen.
@@ -262,10 +262,11 @@ def test_an_unreachable_secret_is_named_in_time(
         bucket.put(KEY, video(1))
         started = time.monotonic()
         try:
-            said = json.loads(handler(payload, context(12))["body"])["clickhouse"]["error"]
+            said = json.loads(handler(payload, context(4))["body"])["clickhouse"]["error"]
         except NothingDone as error:
             said = str(error)
-        assert time.monotonic() - started < 12
+        # Two attempts of five seconds each would be too long.
+        assert time.monotonic() - started < 4
     assert f"{arn} cannot be read" in said
 
 

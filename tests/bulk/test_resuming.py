@@ -160,7 +160,7 @@ def test_a_token_that_would_skip_objects_is_refused(
     assert invoke({"continuation_token": text, **beside}).status == 400
 
 
-def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: Invoke) -> None:
+def test_the_token_of_a_dry_run_cannot_start_a_real_run(invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
     assert invoke({"continuation_token": token})["dry_run"] is True
     assert invoke({"continuation_token": token, "dry_run": False}).status == 400

@@ -353,7 +353,7 @@ def test_objects_delivered_to_several_processes_at_once_count_once(
 @pytest.mark.slow
 @pytest.mark.fault(48, caught_by="ledger; row identity")
 def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+    bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(40)
     for n, key in enumerate(names):
@@ -390,7 +390,7 @@ def test_answers_stay_small_whatever_is_sent(
 @pytest.mark.slow
 @pytest.mark.fault(5, caught_by="keys are decoded once")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     odd = ["a b", "a+b", "a%2Bb", "a=b:c", "é", "%20", "&amp;"]
     names = [f"section/1/video/{name}.jsonl" for name in odd]
@@ -426,7 +426,7 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.fault(33, caught_by="only connections outlive an invocation")
 def test_an_abandoned_invocation_does_not_affect_the_next_one(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "10")
     names = keys(3)

@@ -100,9 +100,7 @@ def test_a_folder_that_is_named_by_hand_is_refused(bucket: Bucket, invoke: Invok
         ([], "not an S3 event: a JSON object is needed"),
     ],
 )
-def test_a_slip_in_a_payload_is_named(
-    settings: Settings, invoke: Invoke, payload: Any, said: str
-) -> None:
+def test_a_slip_in_a_payload_is_named(invoke: Invoke, payload: Any, said: str) -> None:
     answer = invoke(payload)
     assert answer.status == 400
     assert answer["error"].startswith(said)

@@ -126,7 +126,7 @@ def only_for_notifications(said: Rejected) -> Rule:
 
 @pytest.mark.slow
 def test_notifications_that_cannot_be_known_are_no_warning(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, store: S3Proxy
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, store: S3Proxy
 ) -> None:
     monkeypatch.setenv("SQS_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/uploads")
     assert invoke(CHECK)["s3"]["warning"]

@@ -310,7 +310,7 @@ def test_a_dead_letter_that_is_moved_back_is_a_message_like_any_other(
 @pytest.mark.slow
 @pytest.mark.fault(16, caught_by="at most ten messages and 256 KiB a call")
 def test_a_large_batch_is_given_back_and_sent_in_calls_that_sqs_takes(
-    queue: SimulatedQueue, settings: Settings
+    queue: SimulatedQueue,
 ) -> None:
     calls: list[int] = []
     sqs_calls.client().meta.events.register(

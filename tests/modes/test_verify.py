@@ -329,7 +329,7 @@ def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
 
 
 def test_an_old_position_is_not_continued(
-    loaded: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    loaded: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"mode": "bulk", "verify": True, "continue": True}
     clickhouse = connections(settings).clickhouse
@@ -360,7 +360,7 @@ def test_an_old_position_is_not_continued(
     ],
 )
 def test_what_does_not_go_together_is_refused(
-    settings: Settings, invoke: Invoke, wrong: dict[str, Any], said: str
+    invoke: Invoke, wrong: dict[str, Any], said: str
 ) -> None:
     answer = invoke({"mode": "bulk", **wrong})
     assert answer.status == 400

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
+from tests.conftest import Ask, Bucket, Invoke
 from tests.support.samples import BAD_LINE, event_id, notification, other, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -112,30 +111,6 @@ def test_the_same_line_in_two_sections_is_two_rows(
         key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
         assert invoke(notification(bucket.name, key))["files_processed"] == 1
     assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
-
-
-def test_what_was_read_before_the_ledger_failed_is_stored(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
-    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(3)]
-    lookups = count(1)
-
-    def refuse_the_second_lookup() -> None:
-        if next(lookups) == 2:
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    before_ledger_lookups(clickhouse, refuse_the_second_lookup)
-    run = Run(settings, connections(settings), "bulk")
-    assert [outcome.status for outcome in common.process(objects, run)] == [
-        "processed",
-        "unstored",
-    ]
-    assert ask("SELECT key FROM processed_files") == [["0.jsonl"]]
 
 
 def test_the_same_lines_further_down_in_an_object_are_rows_too(

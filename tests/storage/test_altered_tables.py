@@ -23,7 +23,7 @@ KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 @pytest.mark.slow
 @pytest.mark.fault(38, caught_by="column names in every insert; health check")
 def test_moved_and_added_columns_do_no_harm_and_with_a_missing_one_nothing_is_stored(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, video(1, result={"completion": True}))
     ask("ALTER TABLE video_events ADD COLUMN cohort String DEFAULT 'a' FIRST")
@@ -106,7 +106,7 @@ REMEMBERS = ("10000", "0")
 @pytest.mark.fault(39, caught_by="a unique token in every insert")
 @pytest.mark.parametrize("window", REMEMBERS)
 def test_no_insert_is_taken_for_a_repeat_whatever_the_tables_settings_say(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, window: str
+    bucket: Bucket, invoke: Invoke, ask: Ask, window: str
 ) -> None:
     """A server that was killed may remember an insert, and not have its rows."""
     tables = (EVENTS, REJECTED, VOIDED, FILES)
@@ -134,7 +134,7 @@ def test_rows_are_sent_compressed(bucket: Bucket, wire: TcpProxy, invoke: Invoke
 @pytest.mark.slow
 @pytest.mark.fault(44, caught_by="row identity")
 def test_forced_reprocessing_restores_deleted_rows_every_time(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put(KEY, *(video(n) for n in range(10)), BAD_LINE)
     force = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
@@ -155,12 +155,7 @@ def test_forced_reprocessing_restores_deleted_rows_every_time(
 @pytest.mark.fault(45, caught_by="no writing query is sent")
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
 def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    payload: dict[str, Any],
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, payload: dict[str, Any]
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE, video(2), voiding(4))
     sent: list[str] = []

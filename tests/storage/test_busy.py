@@ -37,7 +37,7 @@ def key(number: int) -> str:
 
 
 @pytest.fixture
-def too_many_parts(bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask) -> None:
+def too_many_parts(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     """A table whose month has as many parts as it may, and whose merges do not go on."""
     ask("SYSTEM STOP MERGES video_events")
     ask("ALTER TABLE video_events MODIFY SETTING parts_to_throw_insert = 2")
@@ -175,7 +175,7 @@ def test_bulk_waits_then_stops_with_a_token_that_continues_where_nothing_is_stor
 
 @pytest.mark.slow
 def test_bulk_that_could_store_nothing_says_to_send_the_request_again(
-    bucket: Bucket, too_many_parts: None, invoke: Invoke, pauses: list[float], ask: Ask
+    too_many_parts: None, invoke: Invoke, pauses: list[float], ask: Ask
 ) -> None:
     ask("TRUNCATE TABLE processed_files")
     with pytest.raises(NothingDone, match="Too many parts.*send the same request again in some"):

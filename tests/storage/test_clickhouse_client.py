@@ -201,16 +201,6 @@ def test_no_attempt_begins_that_the_deadline_would_cut_short(
     assert pauses == []
 
 
-def test_a_lost_connection_is_replaced_at_the_next_query(
-    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    assert client.query("SELECT 1") == [(1,)]
-    for session in list(clickhouse.sessions):
-        session.shutdown(socket.SHUT_RDWR)
-    assert client.query("SELECT 2") == [(2,)]
-    assert pauses == []
-
-
 @pytest.mark.slow
 @pytest.mark.fault(32, caught_by="limit for the greeting")
 def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
@@ -249,9 +239,7 @@ def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Sett
 @pytest.mark.slow
 @pytest.mark.check("S4")
 @pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
-def test_the_password_comes_from_a_secret(
-    settings: Settings, aws_environment: dict[str, str], secret: str
-) -> None:
+def test_the_password_comes_from_a_secret(settings: Settings, secret: str) -> None:
     arn = boto3.client("secretsmanager").create_secret(
         Name=f"password-{time.monotonic_ns()}", SecretString=secret
     )["ARN"]
@@ -272,7 +260,7 @@ def test_the_password_comes_from_a_secret(
     ],
 )
 def test_a_secret_that_holds_no_password_is_named_and_not_shown(
-    settings: Settings, aws_environment: dict[str, str], text: str
+    settings: Settings, text: str
 ) -> None:
     without = boto3.client("secretsmanager").create_secret(
         Name=f"password-{time.monotonic_ns()}", SecretString=text
@@ -284,7 +272,7 @@ def test_a_secret_that_holds_no_password_is_named_and_not_shown(
 
 @pytest.mark.slow
 def test_a_secret_without_a_region_is_named(
-    settings: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
@@ -296,7 +284,7 @@ def test_a_secret_without_a_region_is_named(
 @pytest.mark.slow
 @pytest.mark.fault(63, caught_by="the secret is read again, once")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
-    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer
+    settings: Settings, clickhouse: ClickHouseServer
 ) -> None:
     secrets_manager = boto3.client("secretsmanager")
     name = f"password-{time.monotonic_ns()}"
@@ -322,7 +310,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
 @pytest.mark.fault(63, caught_by="the secret is read again, once")
 @pytest.mark.parametrize("code", [192, 193, 194, 516])
 def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
-    settings: Settings, aws_environment: dict[str, str], clickhouse: ClickHouseServer, code: int
+    settings: Settings, clickhouse: ClickHouseServer, code: int
 ) -> None:
     """Which code a server gives depends on its version and on the kind of password."""
     name = f"password-{time.monotonic_ns()}"
@@ -351,9 +339,7 @@ def test_a_refused_login_is_not_tried_again_without_a_secret(
 
 
 @pytest.mark.slow
-def test_a_secret_is_read_once_until_a_login_is_refused(
-    settings: Settings, aws_environment: dict[str, str]
-) -> None:
+def test_a_secret_is_read_once_until_a_login_is_refused(settings: Settings) -> None:
     secrets_manager = boto3.client("secretsmanager")
     name = f"password-{time.monotonic_ns()}"
     arn = secrets_manager.create_secret(Name=name, SecretString="first")["ARN"]
@@ -366,9 +352,7 @@ def test_a_secret_is_read_once_until_a_login_is_refused(
 
 
 @pytest.mark.slow
-def test_a_password_in_a_secret_keeps_its_blanks(
-    settings: Settings, aws_environment: dict[str, str]
-) -> None:
+def test_a_password_in_a_secret_keeps_its_blanks(settings: Settings) -> None:
     for text in (" p ", '  {"password": " p "}'):
         arn = boto3.client("secretsmanager").create_secret(
             Name=f"password-{time.monotonic_ns()}", SecretString=text
@@ -377,9 +361,7 @@ def test_a_password_in_a_secret_keeps_its_blanks(
 
 
 @pytest.mark.slow
-def test_a_binary_secret_is_named_and_not_shown(
-    settings: Settings, aws_environment: dict[str, str]
-) -> None:
+def test_a_binary_secret_is_named_and_not_shown(settings: Settings) -> None:
     arn = boto3.client("secretsmanager").create_secret(
         Name=f"password-{time.monotonic_ns()}", SecretBinary=b"s3cret"
     )["ARN"]
@@ -409,17 +391,6 @@ def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
         client.insert("rejected_statements", ROWS)
     assert len(sent) == 2
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[2]]
-
-
-def test_a_dropped_connection_is_closed(client: ClickHouse, clickhouse: ClickHouseServer) -> None:
-    before = set(clickhouse.sessions)
-    client.query("SELECT 1")
-    assert len(clickhouse.sessions - before) == 1
-    client.disconnect()
-    end = time.monotonic() + 10
-    while clickhouse.sessions - before:
-        assert time.monotonic() < end
-        time.sleep(0.01)  # Polls a condition, up to a limit.
 
 
 def test_an_insert_is_one_block_however_many_rows_it_has(

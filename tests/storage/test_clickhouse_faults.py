@@ -12,9 +12,8 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.support.reader import FORGET, IDS, ROWS, ids
 from tests.support.refusals import refuse
-from tests.support.samples import BAD_LINE, event_id, notification, video
+from tests.support.samples import BAD_LINE, notification, video
 from xapi_etl_processor import common
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.xapi.parse import parse
@@ -79,7 +78,7 @@ def test_rows_count_once_when_the_acknowledgement_is_lost(
 @pytest.mark.slow
 @pytest.mark.fault(26, 40, caught_by="row identity")
 def test_rows_that_are_loaded_again_count_once_with_final(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     ask("SYSTEM STOP MERGES video_events")  # Merges would remove the repeats.
     bucket.put(KEY, *(video(n) for n in range(20)))
@@ -94,7 +93,6 @@ def test_rows_that_are_loaded_again_count_once_with_final(
 @pytest.mark.fault(27, caught_by="row identity")
 def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     bucket: Bucket,
-    settings: Settings,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
@@ -121,47 +119,12 @@ def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
     assert ask(LEDGER) == [[200, 200, 0]]
 
 
-ODD: list[Any] = [
-    *(None, True, [], {}, "", "NaN", "1e999", -1, 2**63, 2**64, 1.5),
-    *("\ud83d\ude00", "\0", "x" * 9),
-]
-
-
-@pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
-def test_an_odd_value_in_any_field_keeps_no_statement_from_being_stored(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    time_ = "https://w3id.org/xapi/video/extensions/time"
-    section = "http://oli.cmu.edu/extensions/section_id"
-    lines = [
-        video(
-            n,
-            timestamp=odd,
-            registration=odd,
-            actor={"account": {"name": odd, "homePage": odd}},
-            result={"extensions": {time_: odd}, "completion": odd, "duration": odd},
-            context={"extensions": {section: odd}, "registration": odd},
-        )
-        for n, odd in enumerate(ODD)
-    ]
-    bucket.put(KEY, *lines, video(100))
-    assert invoke(notification(bucket.name, KEY))["video_events_processed"] == len(ODD) + 1
-    assert ask("SELECT uniqExact(event_id) FROM video_events FINAL") == [[len(ODD) + 1]]
-    times = "SELECT video_time FROM video_events FINAL WHERE event_id = '{}'"
-    for n, odd in enumerate(ODD):
-        # Only numbers count as numbers: not true, NaN, infinity or text.
-        number = float(odd) if isinstance(odd, int | float) and odd is not True else None
-        ((found,),) = ask(times.format(event_id(n)))
-        assert (None if found is None else float(found)) == number, odd
-
-
 @pytest.mark.fault(23, caught_by="bounded retries; redelivery")
 @pytest.mark.parametrize(
     ("variable", "value"), [("CLICKHOUSE_PORT", "1"), ("CLICKHOUSE_HOST", "nowhere.invalid")]
 )
 def test_an_unreachable_server_is_tried_a_few_times_and_named(
     bucket: Bucket,
-    settings: Settings,
     invoke: Invoke,
     ask: Ask,
     pauses: list[float],
@@ -201,12 +164,7 @@ def test_nothing_more_is_read_of_an_object_whose_rows_were_refused(
 
 @pytest.mark.fault(23, caught_by="one query to the ledger; redelivery")
 def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objects(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
     names = [bucket.put(f"section/1/{n}.jsonl", video(n)) for n in range(3)]
@@ -219,12 +177,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objec
 @pytest.mark.fault(36, caught_by="one table of error codes")
 @pytest.mark.parametrize("table", ["video_events", "processed_files", "rejected_statements"])
 def test_a_missing_table_is_not_retried_and_nothing_is_recorded_as_done(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    pauses: list[float],
-    table: str,
+    bucket: Bucket, invoke: Invoke, ask: Ask, pauses: list[float], table: str
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     ask(f"DROP TABLE {table}")

@@ -53,7 +53,7 @@ def test_rewritten_rows_have_the_new_value_when_the_call_returns(
 
 
 def test_a_change_that_the_server_cannot_make_is_named_without_the_value(
-    stored: ClickHouse, ask: Ask
+    stored: ClickHouse,
 ) -> None:
     with pytest.raises(ClickHouseRefused, match=r"CANNOT_PARSE|KILL MUTATION") as failure:
         rewrite(stored, "video_events", "video_time = toFloat64(user_id)", "1", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -17,30 +18,32 @@ MARCH_MS, APRIL_MS = 1_709_251_200_000, 1_711_929_600_000
 STORED = "SELECT row_version FROM video_statements"
 
 
-class Clock:
+@dataclass
+class Modified:
     """What S3 says of when an object was modified."""
 
-    def __init__(self, store: S3Proxy) -> None:
-        self.now = MARCH
-        self.store = store
-        store.rule = self._answer
-
-    def _answer(self, request: Request) -> Answer | None:
-        if request.method != "GET" or "list-type" in request.path:
-            return None
-        return Answer(headers={"Last-Modified": format_datetime(self.now, usegmt=True)})
+    store: S3Proxy
+    now: datetime = MARCH
 
 
 @pytest.fixture
-def modified(store: S3Proxy) -> Clock:
-    return Clock(store)
+def modified(store: S3Proxy) -> Modified:
+    made = Modified(store)
+
+    def answer(request: Request) -> Answer | None:
+        if request.method != "GET" or "list-type" in request.path:
+            return None
+        return Answer(headers={"Last-Modified": format_datetime(made.now, usegmt=True)})
+
+    store.rule = answer
+    return made
 
 
 @pytest.mark.slow
 @pytest.mark.fault(3, caught_by="row version")
 @pytest.mark.parametrize("order", [("v1", "v2"), ("v2", "v1")])
 def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock, order: tuple[str, ...]
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified, order: tuple[str, ...]
 ) -> None:
     when = {"v1": MARCH, "v2": APRIL}
     for version in order:
@@ -55,7 +58,7 @@ def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loade
 
 @pytest.mark.slow
 def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
 ) -> None:
     bucket.put(KEY, video(1))
     invoke({"bucket": bucket.name, "key": KEY})
@@ -65,7 +68,7 @@ def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
 
 
 def test_the_version_costs_no_request(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
 ) -> None:
     bucket.put(KEY, video(1))
     etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
@@ -77,7 +80,7 @@ def test_the_version_costs_no_request(
 
 
 def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
 ) -> None:
     """The listing's is older, if the object was replaced since."""
     bucket.put(KEY, video(1))

@@ -69,7 +69,7 @@ def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
 
 @pytest.mark.slow
 def test_a_filter_on_the_view_uses_the_primary_key_and_the_indexes_of_the_table(
-    bucket: Bucket, invoke: Invoke, ask: Ask
+    invoke: Invoke, ask: Ask
 ) -> None:
     # Half of the rows are in January, half in March, in 100 sections.
     moments = "toDateTime64('2024-01-01', 3, 'UTC') + toIntervalDay(number % 2 * 60)"

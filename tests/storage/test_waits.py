@@ -231,9 +231,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
 
 
 @pytest.mark.fault(66, caught_by="abandoned threads do not delay the exit")
-def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
-    bucket: Bucket, store: S3Proxy, settings: Any
-) -> None:
+def test_the_command_line_ends_after_its_answer_when_s3_is_silent(store: S3Proxy) -> None:
     store.rule = lambda _: Answer(stall=0)
     code = (
         "import sys\n"
@@ -302,12 +300,7 @@ def test_a_secret_that_cannot_be_read_is_asked_for_twice(
 @pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize(("seconds", "service_seconds", "most"), [(3, 60, 3), (60, 2, 10)])
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
-    bucket: Bucket,
-    store: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: int,
-    service_seconds: int,
-    most: int,
+    store: S3Proxy, monkeypatch: pytest.MonkeyPatch, seconds: int, service_seconds: int, most: int
 ) -> None:
     monkeypatch.setattr(health, "SERVICE_SECONDS", service_seconds)
     store.rule = lambda _: Answer(stall=0)
@@ -321,9 +314,7 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
 
 @pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize("denied", ["GET", "HEAD"], ids=["listing", "reading"])
-def test_the_health_check_says_which_s3_rights_to_allow(
-    bucket: Bucket, store: S3Proxy, denied: str
-) -> None:
+def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy, denied: str) -> None:
     store.rule = lambda r: Answer("AccessDenied", 403) if r.method == denied else None
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
@@ -333,7 +324,7 @@ def test_the_health_check_says_which_s3_rights_to_allow(
 @pytest.mark.fault(12, 54, caught_by="deadline")
 @pytest.mark.check("S13")
 def test_reading_an_endless_line_stops_at_the_deadline(
-    bucket: Bucket, settings: Any, ask: Ask, invoke: Invoke
+    bucket: Bucket, ask: Ask, invoke: Invoke
 ) -> None:
     noise = random.Random(7).randbytes(5000).replace(b"\n", b" ")
     body = gzip.compress(noise + b" " * 1_000_000, 1) * 2500

@@ -82,7 +82,6 @@ def torus(verb: str, result: JsonObject, context: JsonObject) -> JsonObject:
 @pytest.mark.parametrize(
     ("verb", "result", "context", "expected"),
     [
-        ("played", {VIDEO + "time": 3}, _PAGE | _LENGTH, {"video_time": 3.0}),
         (
             "paused",
             _SEGMENTS | {VIDEO + "time": 61.25},

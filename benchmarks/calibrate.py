@@ -29,7 +29,6 @@ from local.aws import environment, loader_environment
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
 
-COMMAND = "python -m benchmarks.calibrate --write"
 BUCKET = "bundles"
 SHAPES = ((1, 1), (1, 100), (10, 10), (50, 10), (100, 10), (20, 100), (100, 50), (2, 2000))
 """Bundles in a batch, and statements in each."""
@@ -37,27 +36,24 @@ ROUNDS = 8
 PARTS, LARGE_PART = 100, 5000
 
 UNITS = {
-    "invocation_cpu_ms": "ms of processor an invocation",
-    "object_cpu_ms": "ms of processor a bundle",
-    "statement_cpu_us": "µs of processor a statement",
-    "insert_cpu_ms": "ms of processor a further insert",
+    "invocation_cpu_ms": "ms of processor per invocation",
+    "object_cpu_ms": "ms of processor per bundle",
+    "statement_cpu_us": "µs of processor per statement",
+    "insert_cpu_ms": "ms of processor per further insert",
     "request_ms": "ms that a request to S3 waits",
     "clickhouse_wait_ms": "ms that an invocation waits for ClickHouse",
-    "row_wait_us": "µs that it waits for a row",
-    "server_insert_ms": "ms of ClickHouse's processor an insert, with its ledger row and queries",
-    "server_row_us": "µs of ClickHouse's processor a row",
+    "row_wait_us": "µs that it waits per row",
+    "server_insert_ms": "ms of ClickHouse's processor per insert, with ledger row and queries",
+    "server_row_us": "µs of ClickHouse's processor per row",
     "merge_part_ms": "ms of ClickHouse's processor to merge a part",
     "merge_row_us": "µs of ClickHouse's processor to merge a row once",
     "receive_ms": "ms to receive ten messages",
     "outage_ms": "ms of an invocation while ClickHouse refuses connections",
 }
 ASSUMED = {
-    "request_ms": (30.0, "assumed, as in docs/performance.md: S3 is not measured here"),
-    "receive_ms": (20.0, "assumed: SQS is not measured here"),
-    "outage_ms": (
-        5250.0,
-        "the pauses between the four attempts of xapi_etl_processor/clickhouse_client.py",
-    ),
+    "request_ms": (30.0, "assumed"),
+    "receive_ms": (20.0, "assumed"),
+    "outage_ms": (5250.0, "pauses between four attempts"),
 }
 
 
@@ -210,7 +206,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.write:
-        coefficients.write(found, UNITS, COMMAND)
+        coefficients.write(found, UNITS, "calibrate")
         for name, (value, how) in ASSUMED.items():
             coefficients.write({name: value}, UNITS, how)
     shown = Table("name", "value", "unit")

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xapi_etl_processor.bulk import estimate
-
 ONE_PROCESSOR_MB = 1769
 SIZES_MB = (512, 1024, 1769)
-GB_SECOND = {"x86_64": estimate.GB_SECOND, "arm64": 0.000_013_333_4}
+# List prices of us-east-1 in US dollars, without the free parts:
+# https://aws.amazon.com/lambda/pricing/, https://aws.amazon.com/sqs/pricing/ and
+# https://aws.amazon.com/s3/pricing/
+GB_SECOND = {"x86_64": 0.000_016_666_7, "arm64": 0.000_013_333_4}
+INVOCATION = 0.20 / 1e6
+SQS_REQUEST = 0.40 / 1e6
+S3_GET = 0.0004 / 1e3
 """Dollars for a GB of memory for a second."""
 
 MILLION = 1_000_000
@@ -40,4 +44,4 @@ class Way(NamedTuple):
     def dollars(self, megabytes: int, architecture: str) -> float:
         """What a million statements cost."""
         gigabyte_seconds = self.seconds(megabytes) * megabytes / 1024
-        return gigabyte_seconds * GB_SECOND[architecture] + self.requests * estimate.INVOCATION
+        return gigabyte_seconds * GB_SECOND[architecture] + self.requests * INVOCATION

@@ -78,14 +78,9 @@ class Found:
     refused: int = 0
     most_in_month: int = 0
     most_active: int = 0
-    most_ledger: int = 0
-    left: int = 0
     merging: float = 0.0
-    optimizing: float = 0.0
     before: list[float] = field(default_factory=list)
     during: list[float] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
-    optimized: list[float] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
     """What the server counted, by the names of `system.events`."""
 
@@ -154,7 +149,7 @@ class Bench:
         self._blocks: dict[tuple[int, int], Block] = {}
 
     def run(self, case: Case, seconds: float) -> Found:
-        """Insert for that time; then wait for merges, and merge what is left."""
+        """Insert for that time, then wait until merges have ended."""
         self._begin()
         found = Found(case)
         found.before = self._reads(READS)
@@ -178,10 +173,6 @@ class Bench:
         for thread in others:
             thread.join()
         found.events = {name: value - before[name] for name, value in self._events().items()}
-        found.left = self._number(f"count() FROM system.parts WHERE active AND table = '{EVENTS}'")
-        found.after = self._reads(READS)
-        found.optimizing = self._optimize()
-        found.optimized = self._reads(READS)
         return found
 
     def read_parts(self, parts: int) -> Reading:
@@ -272,8 +263,6 @@ class Bench:
                 in_month, active = _numbers(engine, question.format(EVENTS))
                 found.most_in_month = max(found.most_in_month, in_month)
                 found.most_active = max(found.most_active, active)
-                ledger, _ = _numbers(engine, question.format(FILES))
-                found.most_ledger = max(found.most_ledger, ledger)
 
     def _merged(self) -> float:
         """Seconds until no merge has run for a second."""

@@ -5,9 +5,8 @@ make bench-parts PARTS="--seconds 2"      the same, roughly, in three minutes
 make bench-parts PARTS=--write            write docs/scaling.md and coefficients.json too
 
 1, 4 and 16 writers insert 10, 1,000 and 20,000 rows at a time, into one month and into 36.
-Meanwhile somebody reads the daily view of another section. Then merges are waited for, and the rest
-is merged by `OPTIMIZE ... FINAL`. Last, a section is read that lies in 1, 8, 64 and 256 parts of
-each month, before and after they are merged.
+Meanwhile the daily view of another section is read, until merges have ended. Last, a section that
+lies in 1, 8, 64 and 256 parts of each month is read, before and after they are merged.
 """
 
 from __future__ import annotations
@@ -30,37 +29,27 @@ from docs.reference import with_tables
 WRITERS, ROWS, MONTHS = (1, 4, 16), (10, 1_000, 20_000), (1, 36)
 PARTS = (1, 8, 64, 256)
 UNITS = {
-    "parts_insert_ms": "ms that an insert takes alone, beside its parts and rows",
-    "parts_part_ms": "ms for each part that it makes",
-    "parts_row_us": "µs for each of its rows",
-    "parts_ledger_insert_ms": "ms that an insert into the ledger takes",
-    "parts_merge_part_ms": "ms that a merge takes for a part of 10 rows",
-    "parts_merge_row_us": "µs that a merge of large parts takes for a row",
-    "parts_in_a_merge": "parts that a merge makes one of",
+    "parts_insert_ms": "ms per insert, beside its parts and rows",
+    "parts_part_ms": "ms per part that it makes",
+    "parts_row_us": "µs per row",
+    "parts_ledger_insert_ms": "ms per insert into the ledger",
+    "parts_merge_part_ms": "ms of a merge per part of 10 rows",
+    "parts_merge_row_us": "µs of a merge of large parts per row",
+    "parts_in_a_merge": "parts that a merge joins",
 }
 """What `figures` gives."""
 
 PAGE = ROOT / "docs/scaling.md"
 COMMAND = "make bench-parts PARTS=--write"
 
-_INSERTING = (
-    *("months", "rows an insert", "writers", "rows a second", "ms an insert", "slowest"),
-    *("parts made", "most in a month", "most in `processed_files`"),
+_WRITING = (
+    *("months", "rows per insert", "writers", "rows a second", "ms per insert"),
+    *("parts made", "most in a month", "merging ends after, s", "times a row is written"),
+    *("reading before, ms", "meanwhile, ms"),
 )
 _READING = (
     *("parts in a month", "daily view", "count with `FINAL`", "optimized in", "daily view then"),
     "count then",
-)
-_MERGING = (
-    *(
-        "months",
-        "rows an insert",
-        "writers",
-        "parts left",
-        "merges ended after",
-        "a row is written",
-    ),
-    *("read before", "while loading", "at worst", "after", "optimized in", "then read"),
 )
 
 
@@ -82,8 +71,7 @@ def main() -> int:
     cases = [Case(*one) for one in product(WRITERS, ROWS, MONTHS)]
     results, readings = measured(options.seconds, cases, PARTS)
     tables = {
-        "parts-inserting": inserting(results),
-        "parts-merging": merging(results),
+        "parts-writing": writing(results),
         "parts-reading": reading(readings),
     }
     print("\n".join(tables.values()))
@@ -94,7 +82,7 @@ def main() -> int:
             PAGE.read_text(encoding="utf-8"), {"parts-measured-on": machine(), **tables}, COMMAND
         )
         PAGE.write_text(page, encoding="utf-8")
-        coefficients.write(found, UNITS, f"{COMMAND}; one writer's lower quartiles")
+        coefficients.write(found, UNITS, "bench-parts")
     return 0
 
 
@@ -111,40 +99,22 @@ def measured(
         return results, [place.read_parts(number) for number in parts]
 
 
-def inserting(results: Sequence[Found]) -> str:
-    """What writers did and felt, as Markdown."""
+def writing(results: Sequence[Found]) -> str:
+    """What writers, merges and readers did and felt, as Markdown."""
     rows = [
         (
             *_case(found),
             f"{found.rows_per_second:,.0f}",
             f"{found.insert_ms:,.0f}",
-            f"{max(found.inserts) * 1000:,.0f}",
             f"{found.parts:,}",
             f"{found.most_in_month:,}",
-            f"{found.most_ledger:,}",
+            f"{found.merging:.1f}",
+            f"{found.written:.1f}",
+            *(f"{median(times) * 1000:,.0f}" for times in (found.before, found.during)),
         )
         for found in _ordered(results)
     ]
-    return markdown.table(_INSERTING, "r", rows)
-
-
-def merging(results: Sequence[Found]) -> str:
-    """What merges did, and what readers felt, as Markdown."""
-    rows = [
-        (
-            *_case(found),
-            f"{found.left:,}",
-            f"{found.merging:.1f} s",
-            f"{found.written:.1f} times",
-            *(f"{median(times) * 1000:,.0f} ms" for times in (found.before, found.during)),
-            f"{max(found.during) * 1000:,.0f} ms",
-            f"{median(found.after) * 1000:,.0f} ms",
-            f"{found.optimizing:.1f} s",
-            f"{median(found.optimized) * 1000:,.0f} ms",
-        )
-        for found in _ordered(results)
-    ]
-    return markdown.table(_MERGING, "r", rows)
+    return markdown.table(_WRITING, "r", rows)
 
 
 def reading(readings: Sequence[Reading]) -> str:

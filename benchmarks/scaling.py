@@ -7,21 +7,18 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks import markdown
-from benchmarks.coefficients import Coefficients, read
-from benchmarks.costs import GB_SECOND
+from benchmarks.coefficients import Coefficients
+from benchmarks.costs import GB_SECOND, INVOCATION, S3_GET, SQS_REQUEST
 from benchmarks.scenario import (
     DAY,
     FIRST_POLLERS,
     MERGE_SHARE,
-    PARTS_DELAY,
     Setup,
-    history_bundles,
     invocation,
 )
 from benchmarks.setting import ROOT
 from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
 from docs.reference import with_tables
-from xapi_etl_processor.bulk.estimate import INVOCATION, S3_GET, SQS_REQUEST
 
 PAGE = ROOT / "docs/scaling.md"
 COMMAND = "make simulate"
@@ -34,6 +31,16 @@ ACCOUNT_CONCURRENCY = 1000
 """Concurrent invocations in an account, unless AWS has raised it."""
 
 OUTAGE = (6.0, 18.0)
+
+SETTINGS = {
+    "BatchSize": "batch_size",
+    "BatchingWindow": "window",
+    "MaximumConcurrency": "concurrency",
+    "BackfillConcurrency": "history_concurrency",
+    "MemorySize": "memory",
+    "BatchRows": "batch_rows",
+}
+"""Parameters of the stack, and the fields of `Setup` that stand for them."""
 
 
 class Size(NamedTuple):
@@ -81,12 +88,6 @@ DAYS = (
 
 BACKFILLS = (
     Size(
-        "1 million statements",
-        {
-            "the defaults": Setup(history=1e6, step=1),
-        },
-    ),
-    Size(
         "100 million statements",
         {
             "the defaults": Setup(history=1e8, step=5),
@@ -106,11 +107,10 @@ BACKFILLS = (
 
 
 class Limit(NamedTuple):
-    """A limit, the share of it that the busiest moment needs, and what moves it."""
+    """A limit, and the share of it that the busiest moment needs."""
 
     name: str
     share: float
-    setting: str
 
 
 def limits(setup: Setup, known: Coefficients) -> list[Limit]:
@@ -121,23 +121,13 @@ def limits(setup: Setup, known: Coefficients) -> list[Limit]:
     functions = rate / setup.batch_size * (full.seconds + setup.batch_size * known.receive_ms / 1e4)
     merging = rate / batch * usual.merging
     found = [
-        Limit("functions", functions / setup.concurrency, "`MaximumConcurrency`"),
+        Limit("functions", functions / setup.concurrency),
         Limit(
-            "ClickHouse's processors",
-            (rate / batch * usual.server + merging) / setup.processors,
-            "more of them; larger batches (`BatchingWindow`, `BatchSize`)",
+            "ClickHouse's processors", (rate / batch * usual.server + merging) / setup.processors
         ),
-        Limit(
-            "merges",
-            merging / (setup.processors * MERGE_SHARE),
-            "more processors; larger batches (`BatchingWindow`, `BatchSize`)",
-        ),
-        Limit("GETs of one S3 prefix", rate / S3_GETS, "larger bundles; several sections at once"),
-        Limit(
-            "concurrent invocations of the account",
-            functions / ACCOUNT_CONCURRENCY,
-            "a quota of AWS",
-        ),
+        Limit("merges", merging / (setup.processors * MERGE_SHARE)),
+        Limit("GETs of one S3 prefix", rate / S3_GETS),
+        Limit("concurrent invocations of the account", functions / ACCOUNT_CONCURRENCY),
     ]
     return sorted(found, key=lambda limit: -limit.share)
 
@@ -163,11 +153,12 @@ def until_stored(result: Result) -> str:
 
 
 def settings_of(setup: Setup) -> str:
-    """The settings as the stack names them."""
-    return (
-        f"`BatchSize` {setup.batch_size}, `BatchingWindow` {setup.window:.0f},"
-        f" `MaximumConcurrency` {setup.concurrency}, `MemorySize` {setup.memory},"
-        f" `BatchRows` {setup.batch_rows}"
+    """The settings other than the defaults, as the stack names them."""
+    default = Setup()
+    return ", ".join(
+        f"`{name}` {getattr(setup, field):.0f}"
+        for name, field in SETTINGS.items()
+        if getattr(setup, field) != getattr(default, field)
     )
 
 
@@ -180,25 +171,21 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
     days = quiet.seconds / DAY
     return {
         "settings": settings_of(setup),
-        "ClickHouse's processors, and how busy at most": (
+        "ClickHouse's processors, and their highest load": (
             f"{setup.processors:.0f}, {min(1, quiet.most_load):.0%}"
         ),
         "bundles a second, mean and peak": (
             f"{_n(setup.bundles_a_second)}, {_n(setup.bundles_a_second * setup.peak)}"
         ),
-        "concurrent invocations, at most": _n(quiet.most_functions),
-        "inserts a second, at most": _n(quiet.most_inserts),
-        "new parts a second, at most": _n(quiet.most_new_parts),
-        "parts in a partition, at most": f"{quiet.most_parts:,.0f} of {PARTS_DELAY:,}",
-        "upload to row: half of the bundles within": duration(quiet.delay(0.5)),
-        "99% within": duration(quiet.delay(0.99)),
-        "all within": duration(quiet.delay(1)),
-        "ClickHouse away for 12 hours: messages waiting, at most": _n(away.deepest),
-        "of them in flight, of 120,000": _n(away.in_flight),
-        "until all is stored, after it is back": until_stored(away),
+        "most concurrent invocations": _n(quiet.most_functions),
+        "most inserts a second": _n(quiet.most_inserts),
+        "upload to row: median": duration(quiet.delay(0.5)),
+        "upload to row: 99%": duration(quiet.delay(0.99)),
+        "upload to row: slowest": duration(quiet.delay(1)),
+        "12 hours without ClickHouse: in flight, of 120,000": _n(away.in_flight),
+        "all stored, after it is back": until_stored(away),
         "cost a day": _costs({name: value / days for name, value in cost.items()}),
         "breaks first": f"{first.name}, at {_millions(setup.statements / first.share)} a day",
-        "what moves it": first.setting,
     }
 
 
@@ -209,18 +196,14 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
     only_live = simulate(replace(setup, history=0, hours=result.seconds / 3600), known)
     spent, without = dollars(result), dollars(only_live)
     return {
-        "settings": f"`BackfillConcurrency` {setup.history_concurrency},"
-        f" `MemorySize` {setup.memory}",
-        "bundles in a message": _n(history_bundles(setup, known)),
+        "settings": settings_of(setup),
         "time": duration((result.history_hours or 0) * 3600),
-        "concurrent invocations, at most": _n(result.most_functions),
-        "inserts a second, at most": _n(result.most_inserts),
-        "new parts a second, at most": _n(result.most_new_parts),
-        "parts in a partition, at most": f"{result.most_parts:,.0f} of {PARTS_DELAY:,}",
-        "ClickHouse's processors, and how busy at most": (
+        "most concurrent invocations": _n(result.most_functions),
+        "most inserts a second": _n(result.most_inserts),
+        "ClickHouse's processors, and their highest load": (
             f"{setup.processors:.0f}, {min(1, result.most_load):.0%}"
         ),
-        "what is uploaded now: 99% within": duration(result.delay(0.99)),
+        "upload to row meanwhile: 99%": duration(result.delay(0.99)),
         "cost": _costs({name: spent[name] - without[name] for name in spent}),
     }
 
@@ -240,7 +223,6 @@ def tables(known: Coefficients) -> dict[str, str]:
     return {
         "days": "\n".join(day_table(size, known) for size in DAYS),
         "backfills": "\n".join(backfill_table(size, known) for size in BACKFILLS),
-        "coefficients": coefficient_table(),
     }
 
 
@@ -252,15 +234,6 @@ def page(known: Coefficients, text: str) -> str:
 def _size(size: Size, columns: Sequence[dict[str, str]]) -> str:
     rows = [(name, *(column[name] for column in columns)) for name in columns[0]]
     return f"### {size.title}\n\n{markdown.table(('', *size.ways), 'l', rows)}"
-
-
-def coefficient_table() -> str:
-    """All coefficients that the file has, also those of others."""
-    rows = [
-        (f"{found['value']:,.3g}", str(found["unit"]), str(found["how"]))
-        for found in read().values()
-    ]
-    return markdown.table(("value", "unit", "from"), "rll", rows)
 
 
 def _n(value: float) -> str:

@@ -121,13 +121,17 @@ def _sql(column: Column) -> str:
 
 
 def _sources(column: Column) -> str:
-    """Paths as a person would write them, with the places of one extension together."""
+    """Paths as a person would write them, with the places of one extension together, unless they
+    are all places.
+    """
     named: dict[str, list[str]] = {}
     for path in _paths(column):
         extension, place = _named(path)
         named.setdefault(extension, []).append(place)
     return "; ".join(
-        f"{extension} ({', '.join(places)})" if all(places) else extension
+        f"{extension} ({', '.join(places)})"
+        if all(places) and places != list(_PLACES.values())
+        else extension
         for extension, places in named.items()
     )
 

@@ -279,7 +279,7 @@ def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts at ClickHouse, in seconds: recorded, not slept."""
     made: list[float] = []
-    monkeypatch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", made.append)
+    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", made.append)
     return made
 
 

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import random
-import re
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
 
-# Without this, importing the driver builds a table of all days from 1900 to 2299. It must be set
-# before the import.
-os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "lazy")
-
 from clickhouse_driver import Client, errors
 
 from xapi_etl_processor.base import secrets
-from xapi_etl_processor.base.clickhouse_errors import (
-    ACCESS_DENIED,
-    LOGIN_REFUSED,
-    SAFE_TO_LOG,
-    meaning,
-    misdirected,
-    name_in,
-)
+from xapi_etl_processor.base.attempts import CONNECT_SECONDS, Attempts
+from xapi_etl_processor.base.clickhouse_errors import LOGIN_REFUSED, QUERY, NoGreeting, translated
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline, call_with_deadline, interrupt
-from xapi_etl_processor.base.errors import (
-    ClickHouseBusy,
-    ClickHouseDenied,
-    ClickHouseError,
-    ClickHouseRefused,
-    ClickHouseUnavailable,
-    ClickHouseWaking,
-    DeadlinePassed,
-    OutcomeUnknown,
-)
+from xapi_etl_processor.base.errors import DeadlinePassed
 from xapi_etl_processor.base.telemetry import logger
-
-CONNECT_SECONDS = 5
-"""How long connecting, and a ping on an idle connection, may take. Our limit."""
 
 REPLY_SECONDS = 60
 """The longest silence while a query runs. Our limit; the driver's own is 300 s."""
@@ -51,31 +24,14 @@ REPLY_SECONDS = 60
 REPORT_SECONDS = 2
 """What waiting for a reply leaves of an invocation's time, to report what happened. Our limit."""
 
-ATTEMPTS = 4
-"""How often one query or insert is tried. Our limit."""
-
-BUSY_SECONDS = 600
-"""How long an insert waits for a busy server, over all its pauses. A few hundred small parts are
-merged sooner (docs/scaling.md), and in Lambda the invocation often ends sooner. Our limit."""
-
-LONGEST_PAUSE_SECONDS = 30
-"""The longest pause between two attempts at a busy server. Our choice."""
-
 DEFAULT_QUERY_BYTES = 256 * 1024
 """The longest query that ClickHouse parses unless a setting says otherwise (max_query_size)."""
 
 MAX_QUERY_BYTES = 16 * 1024**2
 """Room for a list of long keys in a query. Our limit."""
 
-_QUERY = "query"
-_REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IGNORECASE)
-_KINDS = {"retry": ClickHouseUnavailable, "busy": ClickHouseBusy, "uncertain": OutcomeUnknown}
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _Result = TypeVar("_Result")
-
-
-class _NoGreeting(TimeoutError):
-    """The deadline passed between connecting and the server's greeting."""
 
 
 class ClickHouse:
@@ -86,7 +42,6 @@ class ClickHouse:
 
     def __init__(self, settings: Settings) -> None:
         self.database = settings.clickhouse_database
-        self._where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
         self.settings = settings
         self._client: Client | None = None
 
@@ -110,7 +65,7 @@ class ClickHouse:
             rows: list[tuple[Any, ...]] = client.execute(sql, params, settings=settings)
             return rows
 
-        return self._attempt(ask, _QUERY, deadline, patient=patient)
+        return self._attempt(ask, QUERY, deadline, patient=patient)
 
     def alter(
         self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER
@@ -192,44 +147,32 @@ class ClickHouse:
 
         Every attempt ends before the deadline.
         """
+        attempts = Attempts(deadline, patient=patient)
         password_was_reread = False
-        failures = Counter[bool]()  # by whether the server was busy
-        waited = 0.0
-        uncertain = False
         while True:
             try:
-                client = self._opened(deadline)
-                end = _attempt_deadline(deadline)
-                opened = end.within(self.settings.clickhouse_wake_seconds)
-                try:
-                    self._call(opened, client, self._connect)
-                except DeadlinePassed as error:
-                    raise errors.SocketTimeoutError(str(error)) from error
-                return self._call(end, client, call)
+                return self._call_connected(call, deadline)
             except (errors.Error, EOFError, OSError, DeadlinePassed) as error:
-                failure = self._misdirected(error) or self._translated(error, doing)
+                failure = translated(error, doing, self.settings)
                 # If the connection still works, what is left in it belongs to no query.
                 self.disconnect()
                 if self._login_was_refused(error) and not password_was_reread:
                     # The secret may have been rotated since it was read.
                     password_was_reread = True
                     secrets.forget_password(self.settings)
-                    continue
-                uncertain = uncertain or isinstance(failure, OutcomeUnknown)
-                busy = patient and isinstance(failure, ClickHouseBusy)
-                failures[busy] += 1
-                longest = min(2 ** (failures[busy] - 1), LONGEST_PAUSE_SECONDS)
-                pause = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter
-                if (
-                    (waited >= BUSY_SECONDS if busy else failures[busy] >= ATTEMPTS)
-                    or not failure.retryable
-                    or pause + CONNECT_SECONDS > deadline.seconds_left
-                ):
-                    raise failure from error
-                logger.warning("trying again", extra={"error": str(failure), "seconds": pause})
-                time.sleep(pause)
-                waited += pause
-                before_again(uncertain)
+                else:
+                    attempts.pause_after(failure, error)
+                    before_again(attempts.uncertain)
+
+    def _call_connected(self, call: Callable[[Client], _Result], deadline: Deadline) -> _Result:
+        """One attempt: connect if need be, and call."""
+        client = self._opened(deadline)
+        end = _attempt_deadline(deadline)
+        try:
+            self._call(end.within(self.settings.clickhouse_wake_seconds), client, self._connect)
+        except DeadlinePassed as error:
+            raise errors.SocketTimeoutError(str(error)) from error
+        return self._call(end, client, call)
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]
@@ -242,7 +185,7 @@ class ClickHouse:
             connection = client.connection
             greeted = not connection.connected or connection.server_info is not None
             interrupt(connection.socket)
-            raise (error if greeted else _NoGreeting) from None
+            raise (error if greeted else NoGreeting) from None
 
     def _login_was_refused(self, error: Exception) -> bool:
         return (
@@ -298,58 +241,6 @@ class ClickHouse:
         if not (connection.connected and connection.ping()):
             connection.connect()
         connection.socket.settimeout(REPLY_SECONDS)
-
-    def _misdirected(self, error: Exception) -> ClickHouseRefused | None:
-        """Our error, if the port or the certificate is at fault; nothing was sent then."""
-        if isinstance(error, errors.ServerException):
-            return None
-        fault = misdirected(self.settings.clickhouse_port, error)
-        return ClickHouseRefused(f"{self._where}: {fault} ({_reason(error)})") if fault else None
-
-    def _translated(self, error: Exception, doing: str) -> ClickHouseError:
-        """One of our errors: what was tried, where, and what to do."""
-        if isinstance(error, errors.ServerException):
-            return self._server_error(error, doing)
-        if isinstance(error, _NoGreeting):
-            return ClickHouseWaking(
-                f"{self._where} is waking: it accepts connections and does not greet yet. A"
-                " sleeping ClickHouse Cloud service takes a minute or two; if it lasts longer,"
-                " check that this is its native port"
-            )
-        if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
-            return ClickHouseUnavailable(
-                f"{self._where}: no connection ({_reason(error)}): is the server up, is this its"
-                " native port, and is the network open?"
-            )
-        if isinstance(
-            error, EOFError | OSError | DeadlinePassed | errors.UnexpectedPacketFromServerError
-        ):
-            return OutcomeUnknown(
-                f"{self._where}: the connection was lost during {doing} ({_reason(error)}): it may"
-                " or may not have been done; doing it again is safe"
-            )
-        reason = _reason(error) if doing == _QUERY else type(error).__name__
-        return ClickHouseRefused(f"{self._where}: {doing} failed: {reason}")
-
-    def _server_error(self, error: errors.ServerException, doing: str) -> ClickHouseError:
-        code = error.code
-        # The first line only: the server's stack trace follows, and, for a value that it could
-        # not read, the value. The query is repeated behind the others, with the ids in it.
-        text = _REPEATS.split(str(error.message), maxsplit=1)[0].strip()[:300]
-        name, verdict, remedy = meaning(code, text)
-        reason = f"code {code} {name or name_in(str(error.message))}".strip()
-        # Other texts may quote a value of a statement, for example from a view's function.
-        if doing == _QUERY or code in SAFE_TO_LOG:
-            reason = f"{reason}: {text}"
-        if verdict == "fatal":
-            kind = ClickHouseDenied if code == ACCESS_DENIED else ClickHouseRefused
-            return kind(f"{self._where}: {doing} was refused: {reason}: {remedy}")
-        return _KINDS[verdict](f"{self._where}: {doing} failed: {reason}: {remedy}")
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).partition("\n")[0][:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _attempt_deadline(deadline: Deadline) -> Deadline:

@@ -14,9 +14,9 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.support.samples import BAD_LINE, other, video
+from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.clickhouse_client import ATTEMPTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
 

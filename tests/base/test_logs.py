@@ -226,7 +226,7 @@ def test_an_unexpected_error_is_raised_and_logged_by_its_type_and_place_alone(
 def test_a_handler_of_lambdas_own_does_not_log_a_line_again() -> None:
     code = (
         "import logging; logging.basicConfig()\n"
-        "from xapi_etl_processor.telemetry import logger; logger.warning('said once')"
+        "from xapi_etl_processor.base.telemetry import logger; logger.warning('said once')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout + done.stderr).count("said once") == 1

@@ -33,11 +33,8 @@ def found(case: Case, ms: float) -> Found:
         inserts=[ms / 1000] * 4,
         ledger=[0.002] * 4,
         most_in_month=3,
-        most_ledger=2,
         before=[0.1],
         during=[0.1, 0.3],
-        after=[0.2],
-        optimized=[0.1],
         events=EVENTS,
     )
 
@@ -62,18 +59,16 @@ def test_coefficients_are_solved_from_the_inserts_of_one_writer() -> None:
 
 def test_a_line_of_each_table() -> None:
     one = found(Case(1, 100, 36), 50)
-    assert parts.inserting([one]).splitlines()[-1] == "| 36 | 100 | 1 | 400 | 50 | 50 | 4 | 3 | 2 |"
     # 400 rows were inserted, and 400 merged.
-    assert parts.merging([one]).splitlines()[-1] == (
-        "| 36 | 100 | 1 | 0 | 0.0 s | 2.0 times"
-        " | 100 ms | 200 ms | 300 ms | 200 ms | 0.0 s | 100 ms |"
+    assert parts.writing([one]).splitlines()[-1] == (
+        "| 36 | 100 | 1 | 400 | 50 | 4 | 3 | 0.0 | 2.0 | 100 | 200 |"
     )
     read = parts.reading([Reading(8, 0.5, 0.25, 2.0, 0.4, 0.1)])
     assert read.splitlines()[-1] == "| 8 | 500 ms | 250 ms | 2.0 s | 400 ms | 100 ms |"
 
 
 def test_the_page_has_a_place_for_each_table() -> None:
-    names = ("parts-measured-on", "parts-inserting", "parts-merging", "parts-reading")
+    names = ("parts-measured-on", "parts-writing", "parts-reading")
     page = with_tables(parts.PAGE.read_text(), dict.fromkeys(names, "here\n"), parts.COMMAND)
     assert page.count("here\n") == len(names)
 

@@ -168,7 +168,6 @@ def test_a_day_costs_what_aws_charges() -> None:
 def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     """Those of the smaller sizes; the others take longer, and come from the same functions."""
     page, known = scaling.PAGE.read_text(), coefficients()
-    assert scaling.coefficient_table() in page
     assert scaling.day_table(scaling.DAYS[0], known) in page
     assert scaling.backfill_table(scaling.BACKFILLS[0], known) in page
 

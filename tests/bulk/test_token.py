@@ -81,16 +81,6 @@ def test_a_continued_request_that_gets_no_further_raises(
         invoke({"continuation_token": token}, seconds_left=0)
 
 
-def test_a_token_of_the_queue_continues_at_a_month_or_after_a_key_of_it() -> None:
-    asked = read_request({"engine": "queue", "section_id": 7}, SETTINGS)
-    for position in ("2024-02 ", "2024-02 section/7/video/a b.jsonl"):
-        request = read_request({"continuation_token": asked.token_after(position)}, SETTINGS)
-        assert request.after == position
-    for position in ("section/7/video/a.jsonl", "2024-02 section/8/a.jsonl", "2024-02"):
-        with pytest.raises(BadRequest, match="continues after a key that is not in section/7/"):
-            read_request({"continuation_token": asked.token_after(position)}, SETTINGS)
-
-
 def test_a_token_can_be_sent_in_any_text() -> None:
     """It needs no escaping, neither in JSON nor in a shell nor in a URL's path."""
     token = read_request(EVERYTHING, SETTINGS).token_after(KEY)

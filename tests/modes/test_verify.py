@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.bulk import compare
 from xapi_etl_processor.bulk.request import read_request
-from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.modes import verify
 from xapi_etl_processor.pipeline import contents
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3 import bundle
+from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import notes
 from xapi_etl_processor.xapi.lines import MIB
 
@@ -383,17 +385,18 @@ def test_no_more_than_a_page_of_objects_is_held(
 ) -> None:
     """A bucket may have millions."""
     monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
-    made = []
+    taken: list[S3Object] = []
 
-    def covered(*arguments: Any) -> Covered:
-        made.append(Covered(*arguments))
-        return made[0]
+    def counted(*arguments: Any) -> Iterator[Step]:
+        for step in select(*arguments):
+            taken.extend([step.obj] if step.obj else [])
+            yield step
 
-    monkeypatch.setattr(verify, "Covered", covered)
+    monkeypatch.setattr(verify, "select", counted)
     held = []
     verify.run_verify(
         read_request({"mode": "bulk", "verify": True}, settings),
         Run(settings, connections(settings), "bulk"),
-        lambda _: held.append(len(made[0].positions)),
+        lambda _: held.append(len(taken)),
     )
-    assert held == [1, 1]
+    assert held == [1, 2]

@@ -14,7 +14,8 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, event_id, notification, video, voiding
-from xapi_etl_processor import clickhouse_client, common
+from xapi_etl_processor import common
+from xapi_etl_processor.base import attempts
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import EventFailed, NothingDone
@@ -177,7 +178,7 @@ def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_o
     pauses: list[float],
 ) -> None:
     bucket.put(KEY, video(1))
-    clickhouse.hook = Cut("video_events", "stored", times=clickhouse_client.ATTEMPTS)
+    clickhouse.hook = Cut("video_events", "stored", times=attempts.ATTEMPTS)
     with pytest.raises(EventFailed, match="may or may not have been done"):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM processed_files") == [[0]]

@@ -23,9 +23,10 @@ from tests.privacy.conftest import (
     users,
 )
 from tests.support.samples import video
+from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
-from xapi_etl_processor.clickhouse_client import ATTEMPTS, ClickHouse
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import process
 from xapi_etl_processor.outcome import Status
 from xapi_etl_processor.privacy import forget as forgetting

@@ -17,10 +17,11 @@ from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3Late
 from xapi_etl_processor.bulk.request import read_request
-from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.outcome import TIME_RAN_OUT
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3 import inventory as s3_inventory
+from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
 
 SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"
@@ -239,9 +240,10 @@ def test_rows_of_other_folders_are_passed_over_for_good(
     monkeypatch.setattr(s3_inventory, "read_manifest", lambda *_: None)
     monkeypatch.setattr(s3_inventory, "objects", late)
     request = read_request({"inventory": MANIFEST, "s3_prefix": "section/2/"}, settings)
-    objects = Covered(request, Run(settings, connections(settings), "bulk"))
-    assert list(objects) == []
-    assert (objects.stop, objects.reached) == (TIME_RAN_OUT, "000000:000000000")
+    run = Run(settings, connections(settings), "bulk")
+    *_, last = steps = list(select(request, run, Progress()))
+    assert not any(step.obj for step in steps)
+    assert (last.stop, last.position) == (TIME_RAN_OUT, "000000:000000000")
 
 
 def test_without_the_date_of_an_object_without_a_timestamp_days_cannot_be_wanted(

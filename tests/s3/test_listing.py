@@ -18,7 +18,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.base.errors import S3Late
 from xapi_etl_processor.bulk.request import BulkRequest, read_request
-from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3 import listing
 from xapi_etl_processor.s3.objects import S3Object
@@ -112,7 +112,8 @@ def request_for(settings: Settings, **parameters: Any) -> BulkRequest:
 
 def found(settings: Settings, request: BulkRequest) -> list[str]:
     run = Run(settings, connections(settings), "bulk")
-    return [obj.key for obj in Covered(request, run)]
+    steps = select(request, run, listing.Progress())
+    return [step.obj.key for step in steps if step.obj]
 
 
 def covered(request: BulkRequest, objects: list[S3Object]) -> list[str]:
@@ -182,24 +183,6 @@ def test_requests_to_s3_are_few_and_are_counted(bucket: Bucket, invoke: Invoke) 
 
 
 @pytest.mark.slow
-def test_by_month_every_object_comes_once_and_a_position_continues(
-    objects: list[S3Object], settings: Settings
-) -> None:
-    request = request_for(settings, end_date="2024-11-30")
-    wanted = covered(request, objects)
-    run = Run(settings, connections(settings), "bulk")
-    covering = Covered(request, run, by_month=True)
-    given = list(covering)
-    months = [obj.month for obj in given]
-    assert months == sorted(months)
-    assert sorted(obj.key for obj in given) == wanted
-    for number in range(0, len(given), 30):
-        _, position = covering.positions[given[number].key]
-        rest = Covered(replace(request, after=position), run, by_month=True)
-        assert list(rest) == given[number + 1 :]
-
-
-@pytest.mark.slow
 def test_sections_without_a_covered_object_are_not_listed_again(
     bucket: Bucket, invoke: Invoke, settings: Settings
 ) -> None:
@@ -217,29 +200,6 @@ def test_sections_without_a_covered_object_are_not_listed_again(
     answers = list(until_complete(invoke, request, seconds_left=25, clock=clock))
     assert {(answer["success"], answer["files_found"]) for answer in answers} == {(True, 0)}
     assert len(answers) < 10
-
-
-@pytest.mark.slow
-def test_by_month_nothing_is_left_out_whatever_the_keys_look_like(
-    objects: list[S3Object], settings: Settings
-) -> None:
-    request = request_for(settings, s3_prefix="")
-    run = Run(settings, connections(settings), "bulk")
-    given = sorted(obj.key for obj in Covered(request, run, by_month=True))
-    assert given == covered(request, objects)
-
-
-def test_a_month_is_continued_and_later_ones_are_whole_also_before_its_key(
-    bucket: Bucket, settings: Settings
-) -> None:
-    """Keys that begin with a number come before the text of a position."""
-    keys = [f"10{n}/2024-0{n}-01T00-00-00Z_1.jsonl" for n in (1, 2, 3)]
-    for key in keys:
-        bucket.put(key, body=b"")
-    request = request_for(settings, s3_prefix="")
-    run = Run(settings, connections(settings), "bulk")
-    after = replace(request, after=f"2024-01 {keys[0]}")
-    assert [obj.key for obj in Covered(after, run, by_month=True)] == keys[1:]
 
 
 def test_a_listing_of_the_whole_bucket_continues_after_the_last_character_of_unicode(
@@ -280,7 +240,7 @@ def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Setting
     passed = Deadline(0.0, lambda: 1.0)
     scope = listing.Scope(bucket.name, "section/1/", days=listing.OPEN)
     with pytest.raises(S3Late):
-        listing.months(stores, scope, passed)
+        list(listing.listing(stores, scope, "", passed))
     ended.set()
     assert not second.wait(0.2)
 

@@ -16,7 +16,9 @@ from tests.support.reader import IDS, ids
 from tests.support.refusals import refuse
 from tests.support.samples import notification, video
 from tests.support.simulated_queue import HOUR, MINUTE, simulated_queue
-from xapi_etl_processor import clickhouse_client, common
+from xapi_etl_processor import common
+from xapi_etl_processor.base import attempts
+from xapi_etl_processor.base.attempts import BUSY_SECONDS, LONGEST_PAUSE_SECONDS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import (
@@ -26,7 +28,7 @@ from xapi_etl_processor.base.errors import (
     NothingDone,
 )
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.clickhouse_client import BUSY_SECONDS, LONGEST_PAUSE_SECONDS, ClickHouse
+from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.queues.sqs import pause_seconds
 
 ROWS: dict[str, list[Any]] = {"source_file": ["a"], "source_line": [1], "line": ["text"]}
@@ -60,7 +62,7 @@ def client(settings: Settings) -> Iterator[ClickHouse]:
 
 def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
     """Call this instead of waiting between two attempts."""
-    patch.setattr("xapi_etl_processor.clickhouse_client.time.sleep", sleep)
+    patch.setattr("xapi_etl_processor.base.attempts.time.sleep", sleep)
 
 
 @pytest.mark.fault(34, caught_by="growing, random waits within the time left")
@@ -118,7 +120,7 @@ def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead
     pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 5)
+    monkeypatch.setattr(attempts, "BUSY_SECONDS", 5)
     queue = simulated_queue(settings, monkeypatch)
     queue.send(notification(bucket.name, bucket.put(key(7), video(7))))
     queue.run_until(2 * HOUR)
@@ -228,7 +230,7 @@ def test_an_insert_waits_for_a_server_that_has_too_much_to_do(
     code: int,
     text: str,
 ) -> None:
-    monkeypatch.setattr(clickhouse_client, "BUSY_SECONDS", 20)
+    monkeypatch.setattr(attempts, "BUSY_SECONDS", 20)
     seen = refuse(clickhouse, code, at="insert", text=text)
     with pytest.raises(ClickHouseBusy, match=f"code {code}"):
         client.insert("rejected_statements", ROWS)

@@ -22,7 +22,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
 from tests.support.refusals import refuse
 from xapi_etl_processor import clickhouse_client
-from xapi_etl_processor.base import secrets
+from xapi_etl_processor.base import attempts, secrets
 from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
@@ -214,7 +214,7 @@ def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
             ClickHouse(quiet).query("SELECT 1")
         # A query's answer may take a minute.
         assert time.monotonic() - started < 10
-    assert len(pauses) == clickhouse_client.ATTEMPTS - 1
+    assert len(pauses) == attempts.ATTEMPTS - 1
 
 
 @pytest.mark.fault(32, caught_by="deadline")

@@ -1,9 +1,26 @@
-"""What ClickHouse's error codes mean for the sender of a query, in one table."""
+"""What errors of ClickHouse and of its driver mean: its codes, in one table, and our errors."""
 
 from __future__ import annotations
 
 import re
 from typing import Literal, NamedTuple
+
+from clickhouse_driver import errors
+
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import (
+    ClickHouseBusy,
+    ClickHouseDenied,
+    ClickHouseError,
+    ClickHouseRefused,
+    ClickHouseUnavailable,
+    ClickHouseWaking,
+    DeadlinePassed,
+    OutcomeUnknown,
+)
+
+QUERY = "query"
+"""What is being done, where an error may show all of it."""
 
 Verdict = Literal["retry", "busy", "uncertain", "fatal"]
 """retry: nothing was done, and it can work later. busy: the same, but the server needs time, and
@@ -106,7 +123,13 @@ LOGIN_REFUSED = (192, 193, 194, 516)
 """After these the password is read again, once: it may have been rotated."""
 
 
+_REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IGNORECASE)
+_KINDS = {"retry": ClickHouseUnavailable, "busy": ClickHouseBusy, "uncertain": OutcomeUnknown}
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]{3,60})\)(?: \(version .*\))?\.?\s*\Z")
+
+
+class NoGreeting(TimeoutError):
+    """The deadline passed between connecting and the server's greeting."""
 
 
 def name_in(message: str) -> str:
@@ -130,6 +153,58 @@ def meaning(code: int, text: str) -> Meaning:
     if code == UNKNOWN_TABLE and _OF_THE_SERVER.search(text.partition("Maybe you meant")[0]):
         return SYSTEM_TABLE
     return CODES.get(code, UNLISTED)
+
+
+def translated(error: Exception, doing: str, settings: Settings) -> ClickHouseError:
+    """One of our errors for one of the driver's: what was tried, where, and what to do. `doing` is
+    QUERY, or names an insert, whose values must not be shown.
+    """
+    where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
+    if isinstance(error, errors.ServerException):
+        return _of_the_server(error, doing, where)
+    if fault := misdirected(settings.clickhouse_port, error):
+        return ClickHouseRefused(f"{where}: {fault} ({_reason(error)})")
+    if isinstance(error, NoGreeting):
+        return ClickHouseWaking(
+            f"{where} is waking: it accepts connections and does not greet yet. A"
+            " sleeping ClickHouse Cloud service takes a minute or two; if it lasts longer,"
+            " check that this is its native port"
+        )
+    if isinstance(error, errors.NetworkError | errors.SocketTimeoutError):
+        return ClickHouseUnavailable(
+            f"{where}: no connection ({_reason(error)}): is the server up, is this its"
+            " native port, and is the network open?"
+        )
+    if isinstance(
+        error, EOFError | OSError | DeadlinePassed | errors.UnexpectedPacketFromServerError
+    ):
+        return OutcomeUnknown(
+            f"{where}: the connection was lost during {doing} ({_reason(error)}): it may"
+            " or may not have been done; doing it again is safe"
+        )
+    reason = _reason(error) if doing == QUERY else type(error).__name__
+    return ClickHouseRefused(f"{where}: {doing} failed: {reason}")
+
+
+def _of_the_server(error: errors.ServerException, doing: str, where: str) -> ClickHouseError:
+    code = error.code
+    # The first line only: the server's stack trace follows, and, for a value that it could
+    # not read, the value. The query is repeated behind the others, with the ids in it.
+    text = _REPEATS.split(str(error.message), maxsplit=1)[0].strip()[:300]
+    name, verdict, remedy = meaning(code, text)
+    reason = f"code {code} {name or name_in(str(error.message))}".strip()
+    # Other texts may quote a value of a statement, for example from a view's function.
+    if doing == QUERY or code in SAFE_TO_LOG:
+        reason = f"{reason}: {text}"
+    if verdict == "fatal":
+        kind = ClickHouseDenied if code == ACCESS_DENIED else ClickHouseRefused
+        return kind(f"{where}: {doing} was refused: {reason}: {remedy}")
+    return _KINDS[verdict](f"{where}: {doing} failed: {reason}: {remedy}")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).partition("\n")[0][:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def misdirected(port: int, error: Exception) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.bulk.estimate import Estimate
 from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
 from xapi_etl_processor.queues import sqs
@@ -21,8 +21,48 @@ ANSWER_SECONDS = 1
 """Seconds of an invocation that are kept for the answer. Our limit."""
 
 HELD_OBJECTS = 10 * PAGE_OBJECTS
-"""How many outcomes may wait until a message is full; bounds the memory where nearly all objects
-are in the ledger. Our choice."""
+"""How many objects are held and sorted by month, so that each message has objects of one month.
+Bounds the memory. Our choice."""
+
+INVOCATION_SECONDS = 0.1
+"""Seconds that an invocation takes besides its work: docs/performance.md has 87 ms for one with a
+single small bundle, if S3 takes 30 ms to answer."""
+
+
+@dataclass
+class Sent:
+    """What was sent, or in a dry run would be, and how long `concurrency` invocations at a time
+    will take for it.
+    """
+
+    concurrency: int
+    objects: int = 0
+    size: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+
+    def add(self, message: Outgoing) -> None:
+        """Count a message."""
+        seconds = message.seconds + INVOCATION_SECONDS
+        self.messages += 1
+        self.seconds += seconds
+        self.longest = max(self.longest, seconds)
+
+    @property
+    def minutes(self) -> float:
+        """How long the queue takes for the messages."""
+        return max(self.seconds / self.concurrency, self.longest) / 60
+
+    def body(self) -> dict[str, Any]:
+        """The part of a bulk answer that says what is sent."""
+        return {
+            "engine": "queue",
+            "files_sent": self.objects,
+            "bytes_sent": self.size,
+            "messages": self.messages,
+            "estimated_minutes": round(self.minutes, 1),
+        }
 
 
 def check_queue(settings: Settings) -> None:
@@ -35,56 +75,47 @@ def check_queue(settings: Settings) -> None:
         )
 
 
-def send(
-    objects: Iterable[S3Object], run: Run, estimate: Estimate
-) -> Generator[Outcome, None, None]:
+def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome, None, None]:
     """Send what the ledger does not know to the backfill queue; gives an outcome for each object,
-    in order, and counts what is sent. A dry run sends nothing, and counts what would be sent.
+    in order, and counts in `sent`. A dry run sends nothing, and counts what would be sent.
 
-    An object is SENT once SQS has acknowledged its message. After the first message that SQS does
-    not acknowledge, all outcomes are WAITING, and the rest of `objects` has not been looked at.
-    Sending an object again doubles nothing.
+    An object is SENT once SQS has acknowledged its message. From the first object on for which it
+    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at. Sending an
+    object again doubles nothing.
     """
-    wanted = Backfill(run.force, run.replace)
-    status = Status.FOUND if run.dry_run else Status.SENT
     source = iter(objects)
-    held: deque[Outcome] = deque()
-    waiting: list[S3Object] = []
     stop: Stop | None = None
-    while not stop:
+    while not stop and (held := list(_looked_up(source, run))):
+        waiting = [one.obj for one in held if one.status is Status.WAITING and not one.stop]
+        waiting.sort(key=lambda obj: obj.month)
+        made = list(messages(waiting, Backfill(run.force, run.replace)))
+        taken, stop = (made, None) if run.dry_run else _deliver(made, run)
+        for message in taken:
+            sent.add(message)
+        stop = stop or held[-1].stop
+        yield from _outcomes(held, {obj for message in taken for obj in message.objects}, stop, run)
+
+
+def _looked_up(source: Iterator[S3Object], run: Run) -> Iterator[Outcome]:
+    """The next objects, as the ledger knows them: WAITING, with a stop if it cannot be asked."""
+    for _ in range(HELD_OBJECTS // PAGE_OBJECTS):
         page = looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.WAITING)
-        held.extend(page)
-        waiting += [one.obj for one in page if one.status is Status.WAITING and not one.stop]
-        made = list(messages(waiting, wanted))
-        is_last = not page or page[0].stop is not None
-        # More objects may fit into the last message.
-        keep = made and not is_last and len(held) < HELD_OBJECTS
-        waiting = list(made.pop().objects) if keep else []
-        sent, stop = (made, None) if run.dry_run else _deliver(made, run)
-        for message in sent:
-            estimate.add(message)
-        yield from _done(held, sum(len(message.objects) for message in sent), status)
-        if is_last:
-            break
-    for outcome in held:
-        if stop and outcome.status is Status.WAITING and not outcome.stop:
-            outcome.mark_stopped(Status.WAITING, stop)
-    yield from held
+        yield from page
+        if not page or page[0].stop:
+            return
 
 
 def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | None]:
-    """Send the messages; returns those before the first one that SQS did not acknowledge, and why
-    it did not. Later ones that it did acknowledge are sent again when the request is continued.
-    """
+    """Send the messages; returns those that SQS acknowledged, and why it did not all."""
     url = run.settings.backfill_queue_url
     until = run.deadline.earlier(ANSWER_SECONDS, share=1 / 2)
     taken, problem = sqs.send(url, [message.body for message in made], until)
-    first = next((n for n in range(len(made)) if n not in taken), None)
-    if first is None:
+    acknowledged = [message for n, message in enumerate(made) if n in taken]
+    if len(acknowledged) == len(made):
         return made, None
     if until.has_passed:
-        return made[:first], TIME_RAN_OUT
-    return made[:first], Stop(
+        return acknowledged, TIME_RAN_OUT
+    return acknowledged, Stop(
         StopReason.SENDING_FAILED,
         f"{url} did not take {len(made) - len(taken)} of {len(made)} messages, {problem}: check"
         " that BACKFILL_QUEUE_URL is the stack's output BackfillQueueUrl, and that whoever sends"
@@ -92,13 +123,15 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
     )
 
 
-def _done(held: deque[Outcome], sent: int, status: Status) -> Iterator[Outcome]:
-    """The held outcomes up to the first object that is not sent; the first `sent` of those that
-    were waiting get the status.
-    """
-    while held and (sent or held[0].status is Status.SKIPPED):
-        outcome = held.popleft()
-        if outcome.status is Status.WAITING:
-            outcome.status = status
-            sent -= 1
+def _outcomes(
+    held: list[Outcome], taken: set[S3Object], stop: Stop | None, run: Run
+) -> Iterator[Outcome]:
+    """The outcomes; those from the first one on that was not taken are sent again later."""
+    begun = True
+    for outcome in held:
+        begun = begun and (outcome.status is Status.SKIPPED or outcome.obj in taken)
+        if not begun:
+            outcome.mark_stopped(Status.WAITING, outcome.stop or stop or TIME_RAN_OUT)
+        elif outcome.status is Status.WAITING:
+            outcome.status = Status.FOUND if run.dry_run else Status.SENT
         yield outcome

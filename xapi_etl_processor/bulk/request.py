@@ -178,11 +178,10 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
     inventory = _inventory(requested.get("inventory"), bucket, settings)
-    by_month = requested.get("engine") == QUEUE
-    if after and not inventory and not _is_position(after, prefix, by_month=by_month):
+    if not inventory and not after.startswith(prefix if after else ""):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
-            " changed? Repeat the request without the token"
+            " changed, or the function updated? Repeat the request without the token"
         )
     # ISO 8601 days compare as text.
     if requested.get("start_date", "") > requested.get("end_date", "9999"):
@@ -340,14 +339,6 @@ def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> s
         raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
     narrow = len(sections) == 1 and holds_sections(prefix)
     return f"{prefix}{sections[0]}/" if narrow else prefix
-
-
-def _is_position(after: str, prefix: str, *, by_month: bool) -> bool:
-    """Whether it is a key in the folder; by month, one with its month before it, or none yet."""
-    if not by_month:
-        return after.startswith(prefix)
-    _, space, key = after.partition(" ")
-    return bool(space) and (not key or key.startswith(prefix))
 
 
 def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:

@@ -214,13 +214,12 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
     kept = time.monotonic()
     with _bar() as show:
 
-        def on_outcome(outcome: Outcome, so_far: Callable[[], Answer]) -> None:
+        def on_outcome(outcome: Outcome, so_far: Answer) -> None:
             nonlocal kept
             show(outcome)
             if time.monotonic() - kept > KEPT_SECONDS:
-                answer = so_far()
-                total = added(progress.answer, answer)
-                token = answer["continuation_token"]
+                total = added(progress.answer, so_far)
+                token = so_far["continuation_token"]
                 unfinished.keep(path, Progress(progress.started, token, answer=total))
                 kept = time.monotonic()
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xapi_etl_processor.base import secrets
+from xapi_etl_processor.base.attempts import CONNECT_SECONDS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
-from xapi_etl_processor.clickhouse_client import CONNECT_SECONDS, REPLY_SECONDS
+from xapi_etl_processor.clickhouse_client import REPLY_SECONDS
 from xapi_etl_processor.migrations.replication import on_cluster
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
 

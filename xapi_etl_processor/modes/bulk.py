@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor.base.errors import NothingDone
-from xapi_etl_processor.bulk.estimate import Estimate
-from xapi_etl_processor.bulk.queue import check_queue, send
+from xapi_etl_processor.base.errors import Defect, NothingDone
+from xapi_etl_processor.bulk.queue import Sent, check_queue, send
 from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
-from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.common import PAGE_OBJECTS, load, looked_up
 from xapi_etl_processor.modes.answer import Summary, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
 
 Answer = dict[str, Any]
@@ -26,96 +26,132 @@ SHOWN_FILES = 10
 """Keys that a dry run shows, of objects that would be processed. Our limit."""
 
 
+class _Walk:
+    """Hands out what a request covers, and takes the outcomes in the same order.
+
+    Everything up to the position `after` is done; `stop` says why no more is, and `stopped_at` at
+    which key. `ignored` counts what would be covered if it were a bundle.
+    """
+
+    def __init__(self, request: BulkRequest, steps: Iterable[Step]) -> None:
+        self.after = request.after
+        self.stop: Stop | None = None
+        self.stopped_at = request.prefix
+        self.ignored = 0
+        self._steps = steps
+        self._open = deque[Step]()
+        self._keys: set[str] = set()
+
+    def objects(self) -> Iterator[S3Object]:
+        """The covered objects."""
+        for step in self._steps:
+            self.ignored += step.ignored
+            obj = step.obj
+            # An inventory may name an object twice.
+            if obj is None or obj.key in self._keys:
+                self._open.append(step._replace(obj=None))
+            else:
+                self._open.append(step)
+                self._keys.add(obj.key)
+                yield obj
+
+    def settle(self, outcome: Outcome) -> None:
+        """Take the outcome of the next object; after a stop, nothing more is done."""
+        while (step := self._open.popleft()).obj is None:
+            self._pass(step)
+        self._keys.remove(outcome.obj.key)
+        if outcome.stop and not self.stop:
+            self.stop, self.stopped_at = outcome.stop, outcome.obj.key
+        self._pass(step)
+
+    def finish(self) -> None:
+        """Pass over what follows the last object; raises Defect if an object has no outcome."""
+        for step in self._open:
+            if step.obj:
+                raise Defect(f"bulk: no outcome for {step.obj.key}: report this as a defect")
+            self._pass(step)
+
+    def _pass(self, step: Step) -> None:
+        if not self.stop:
+            self.after, self.stop = step.position, step.stop
+
+
 @dataclass
 class _Sums:
     """What the outcomes add up to."""
 
     request: BulkRequest
     run: Run
-    objects: Covered
+    listed: Progress
     summary: Summary = field(default_factory=Summary)
     files: list[str] = field(default_factory=list)
     bytes_found: int = 0
 
     def __post_init__(self) -> None:
-        self.estimate = Estimate(self.run.settings.backfill_concurrency)
+        self.sent = Sent(self.run.settings.backfill_concurrency)
 
     def add(self, outcome: Outcome) -> None:
         if outcome.status is Status.WAITING:
             return
+        size = outcome.obj.size or 0
         self.summary.add(outcome)
-        self.bytes_found += outcome.obj.size or 0
+        self.bytes_found += size
         if outcome.status is Status.FOUND and len(self.files) < SHOWN_FILES:
             self.files.append(outcome.obj.key)
+        if outcome.status in (Status.FOUND, Status.SENT):
+            self.sent.objects += 1
+            self.sent.size += size
 
-    def answer(self, stop: Stop | None, after: str) -> Answer:
+    def answer(self, stop: Stop | None, walk: _Walk) -> Answer:
         request = self.request
-        self.summary.ignored = self.objects.ignored
+        self.summary.ignored = walk.ignored
         body = self.summary.body(request.section_id, self.run)
         body["s3_prefix"] = request.prefix
-        body["list_calls"] = self.objects.list_calls
-        body |= ending(stop, request.token_after(after))
+        body["list_calls"] = self.listed.calls
+        body |= ending(stop, request.token_after(walk.after))
         if request.dry_run:
             body["files"] = self.files
             body["bytes_found"] = self.bytes_found
         if request.engine == QUEUE:
-            self.estimate.list_calls = self.objects.list_calls
-            body |= self.estimate.body()
+            body |= self.sent.body()
         return body
 
 
 def run_bulk(
     request: BulkRequest,
     run: Run,
-    on_outcome: Callable[[Outcome, Callable[[], Answer]], None] = lambda _outcome, _so_far: None,
+    on_outcome: Callable[[Outcome, Answer], None] | None = None,
 ) -> Answer:
     """Process, send to the queue, or in a dry run count, what the request covers; returns the
     answer's body.
 
-    Calls `on_outcome` with each outcome before the first that is to be tried again, and with a
-    function that gives the answer as it would be if the time ran out now.
+    Calls `on_outcome` with each outcome before the first that is to be tried again, and with the
+    answer as it would be if the time ran out now.
 
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
     if there was no time, no ClickHouse, or no answer of the queue, for a single object.
     """
-    objects = Covered(request, run, by_month=request.engine == QUEUE)
-    sums = _Sums(request, run, objects)
-    after = request.after
-    stop: Stop | None = None
-    stopped_at = request.prefix
-    with closing(_begin(objects, request, run, sums.estimate)) as outcomes:
+    listed = Progress()
+    walk = _Walk(request, select(request, run, listed))
+    sums = _Sums(request, run, listed)
+    with closing(_begin(walk.objects(), request, run, sums.sent)) as outcomes:
         for outcome in outcomes:
-            key = outcome.obj.key
-            before, position = objects.positions.pop(key)
-            if stop is None:
-                if outcome.stop:
-                    stop, stopped_at, after = outcome.stop, key, before
-                else:
-                    after = position
+            walk.settle(outcome)
             sums.add(outcome)
-            if stop is None:
-                on_outcome(outcome, partial(sums.answer, TIME_RAN_OUT, after))
-    objects.check_settled()
-    if objects.stop and not stop:
-        # Every object that was passed on is done, and so are the keys that were passed over.
-        stop, after = objects.stop, objects.reached
-    busy = stop is not None and stop.reason is StopReason.BUSY
-    if stop and after == request.after:
-        later = "; send the same request again in some minutes" if busy else ""
-        raise NothingDone(f"bulk: no object could be processed: {stop.text}{later}")
-    failures = sums.summary.failures
-    if stop and (busy or (stop.reason is not StopReason.OUT_OF_TIME and not failures)):
-        later = "; continue in some minutes, with the continuation token" if busy else ""
-        sums.summary.fail(stopped_at, f"{stop.text}{later}")
-    return sums.answer(stop, after)
+            if on_outcome and not walk.stop:
+                on_outcome(outcome, sums.answer(TIME_RAN_OUT, walk))
+    walk.finish()
+    if walk.stop:
+        _check_progress(request, walk.stop, walk, sums.summary)
+    return sums.answer(walk.stop, walk)
 
 
 def _begin(
-    objects: Iterable[S3Object], request: BulkRequest, run: Run, estimate: Estimate
+    objects: Iterable[S3Object], request: BulkRequest, run: Run, sent: Sent
 ) -> Generator[Outcome, None, None]:
     if request.engine == QUEUE:
         check_queue(run.settings)
-        return send(objects, run, estimate)
+        return send(objects, run, sent)
     return _dry_run(objects, run) if request.dry_run else load(objects, run)
 
 
@@ -126,3 +162,16 @@ def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, 
         yield from page
         if page[0].stop:
             return
+
+
+def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:
+    """Name what stopped the work, unless it is only the time; raises NothingDone if nothing was
+    done before.
+    """
+    busy = stop.reason is StopReason.BUSY
+    if walk.after == request.after:
+        later = "; send the same request again in some minutes" if busy else ""
+        raise NothingDone(f"bulk: no object could be processed: {stop.text}{later}")
+    if busy or (stop.reason is not StopReason.OUT_OF_TIME and not summary.failures):
+        later = "; continue in some minutes, with the continuation token" if busy else ""
+        summary.fail(walk.stopped_at, f"{stop.text}{later}")

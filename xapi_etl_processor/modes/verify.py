@@ -14,11 +14,12 @@ from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, Noth
 from xapi_etl_processor.base.telemetry import OBJECTS_MISSING
 from xapi_etl_processor.bulk.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.bulk.request import BulkRequest
-from xapi_etl_processor.bulk.selection import Covered
+from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.common import load
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Stop, StopReason
 from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import notes
 from xapi_etl_processor.storage.checks import check_whole_results
@@ -105,29 +106,30 @@ def _compared(
     request: BulkRequest, run: Run, found: _Found, on_object: Callable[[S3Object], None]
 ) -> tuple[dict[str, Any], str]:
     """The answer's body, and the key up to which all was compared."""
-    objects = Covered(request, run)
-    source = iter(objects)
+    listed = Progress()
+    steps = select(request, run, listed)
     after = request.after
-    while not found.stop and (page := list(islice(source, PAGE_OBJECTS))):
-        checks = _checked(page, request, run, found, on_object)
-        # A page is handled as a whole, and its last key is its position.
-        objects.positions.clear()
+    while not found.stop and (page := list(islice(steps, PAGE_OBJECTS))):
+        objects = [step.obj for step in page if step.obj]
+        checks = _checked(objects, request, run, found, on_object)
         if request.repair:
             checks = _repaired(checks, request, run, found)
         for one in checks:
             found.add(one)
-        if checks:
-            before, after = after, page[len(checks) - 1].key
-            _count_gone(page[: len(checks)], (before, after), request, run, found)
-    if objects.stop and not found.stop:
-        found.stop, after = objects.stop, objects.reached
+        before = after
+        if not found.stop:
+            after, found.stop = page[-1].position, page[-1].stop
+        elif checks:
+            after = objects[len(checks) - 1].key
+        if after != before:
+            _count_gone(objects[: len(checks)], (before, after), request, run, found)
     if not found.stop:
         _count_gone([], (after, ""), request, run, found)
     if found.stop and after == request.after:
         raise NothingDone(f"verify: no object could be compared: {found.stop.text}")
     if not (found.kinds or found.stop or request.after or request.allow_empty):
         found.fail(request.prefix, _nothing(request, run))
-    return _body(request, run, found, after, objects.list_calls), after
+    return _body(request, run, found, after, listed.calls), after
 
 
 def _nothing(request: BulkRequest, run: Run) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 DEFINITIONS = {
     "viewers": "An account that sent a statement about a video.",
-    "sessions": "One viewing of a video, as its player tells them apart.",
+    "sessions": "One viewing of a video, as its player reports it.",
     "watched": "Each second of a video that a viewer played, counted once, over all sessions.",
     "played": "The same with repeats.",
     "share": "Watched, as a part of the video's length.",
     "completed": "A statement says so, or the share watched is at least the completion threshold.",
     "first watch": "A viewer's first play of a place.",
     "rewatch": "Each further one.",
-    "stopped": "The position of a viewer's last statement that has one, in the last of their"
-    " sessions that has such a statement.",
+    "stopped": "A viewer's last position in the last session that has one.",
     "seek": "A jump from one place to another that the player reports.",
     "length": "The length that most statements about the video in the section send.",
 }

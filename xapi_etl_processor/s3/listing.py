@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -84,12 +84,14 @@ def listing(
 
     Raises S3Error, S3Unordered among them, and S3NotAllowed for a directory bucket.
     """
-    requests = _requests(stores, scope.bucket, progress)
-
-    def inside(folder: str) -> Iterator[S3Object]:
-        return requests.within(folder, scope.days, after)
-
-    for folder, objects in _at_once(requests, scope, after, deadline, inside):
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-differences.html
+    if scope.bucket.endswith("--x-s3"):
+        raise S3NotAllowed(
+            f"s3://{scope.bucket} is a directory bucket, which lists keys in no order: load its"
+            " objects by name, or copy them to a general purpose bucket"
+        )
+    requests = _Requests(stores, scope.bucket, progress or Progress())
+    for folder, objects in _folders(requests, scope, after, deadline):
         for obj in objects:
             # Where two listings overlap, both have it.
             if obj.key > requests.progress.reached and obj.key > after:
@@ -98,44 +100,18 @@ def listing(
         requests.progress.reached = max(requests.progress.reached, _end(folder))
 
 
-def months(
-    stores: Stores,
-    scope: Scope,
-    deadline: Deadline = FOREVER,
-    progress: Progress | None = None,
-) -> dict[str, tuple[str, ...]]:
-    """The months of the scope's objects, such as 2024-01, in order, each with the prefixes that
-    have objects of it. Raises S3Error.
-
-    An object without a timestamp in its key is of the month in which it was modified.
-    """
-    requests = _requests(stores, scope.bucket, progress)
-
-    def inside(folder: str) -> Iterator[str]:
-        return requests.months(folder, scope.days)
-
-    found: dict[str, list[str]] = {}
-    for folder, of_folder in _at_once(requests, scope, "", deadline, inside):
-        for month in of_folder:
-            found.setdefault(month, []).append(folder)
-    return {month: tuple(found[month]) for month in sorted(found)}
-
-
-def _at_once(
-    requests: _Requests,
-    scope: Scope,
-    after: str,
-    deadline: Deadline,
-    inside: Callable[[str], Iterator[_Item]],
-) -> Iterator[tuple[str, Iterator[_Item]]]:
-    """Each folder of the scope with what is inside; the next ones are being listed already."""
+def _folders(
+    requests: _Requests, scope: Scope, after: str, deadline: Deadline
+) -> Iterator[tuple[str, Iterator[S3Object]]]:
+    """Each folder of the scope with its objects; the next ones are being listed already."""
     uri = f"s3://{scope.bucket}/{scope.prefix}"
     with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
         folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
-        coming: deque[tuple[str, Iterator[_Item]]] = deque()
+        coming: deque[tuple[str, Iterator[S3Object]]] = deque()
         while True:
             for folder in islice(folders, FOLDERS_AHEAD - len(coming)):
-                coming.append((folder, _fetched(inside(folder), threads, deadline, uri)))
+                within = requests.within(folder, scope.days, after)
+                coming.append((folder, _fetched(within, threads, deadline, uri)))
             if not coming:
                 return
             yield coming.popleft()
@@ -230,18 +206,6 @@ class _Requests:
                     yield obj
                 after = end
 
-    def months(self, folder: str, days: tuple[str, str] | None) -> Iterator[str]:
-        """The months of which a folder has objects."""
-        first, last = days or OPEN
-        found: set[str] = set()
-        for entry in self._days(folder, ""):
-            if isinstance(entry, _Day):
-                if first <= entry.day <= last:
-                    found.add(entry.day[:7])
-            elif entry.month:
-                found.add(entry.month)
-        yield from sorted(found)
-
     def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
         """The days of a folder, and the objects that belong to no day, in order; some may come
         twice.
@@ -303,16 +267,6 @@ class _Requests:
                 held = entries
                 if not page.get("IsTruncated"):
                     yield from held
-
-
-def _requests(stores: Stores, bucket: str, progress: Progress | None) -> _Requests:
-    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-differences.html
-    if bucket.endswith("--x-s3"):
-        raise S3NotAllowed(
-            f"s3://{bucket} is a directory bucket, which lists keys in no order: load its objects"
-            " by name, or copy them to a general purpose bucket"
-        )
-    return _Requests(stores, bucket, progress or Progress())
 
 
 def _is_section(folder: str) -> bool:

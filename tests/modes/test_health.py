@@ -237,15 +237,16 @@ def test_only_rights_on_our_tables_that_can_destroy_them_are_named(
 @pytest.mark.check("S9")
 @pytest.mark.parametrize(
     ("unknown", "warning"),
-    [("SHOW GRANTS", "None"), ("SHOW GRANTS FINAL", "rights it does not need: ALTER, DROP")],
+    [("SHOW GRANTS", None), ("SHOW GRANTS FINAL", "rights it does not need: ALTER, DROP")],
 )
 def test_rights_are_seen_also_by_servers_that_do_not_know_show_grants_final(
-    invoke: Invoke, clickhouse: ClickHouseServer, unknown: str, warning: str
+    invoke: Invoke, clickhouse: ClickHouseServer, unknown: str, warning: str | None
 ) -> None:
     refuse(clickhouse, 62, f"^{unknown}", text="Syntax error: failed at FINAL")
     answer = invoke(CHECK)
     assert answer.status == 200
-    assert warning in str(answer["clickhouse"]["warning"])
+    found = answer["clickhouse"]["warning"]
+    assert warning is None if found is None else warning in found
 
 
 def test_a_view_that_the_server_does_not_read_is_named_with_its_version(

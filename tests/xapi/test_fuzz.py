@@ -61,10 +61,19 @@ PLACES = sorted({json.dumps(path[-1]).encode() for path in paths_of(full())}) + 
 DOUBLE = b'"actor":5,"actor":{},"verb":{},"verb":{"id":"v"}'
 
 
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
 @st.composite
 def _statements(draw: st.DrawFn) -> bytes:
     """A statement in which some values, keys or bytes are changed."""
-    line = draw(st.sampled_from([FULL, MINIMAL, VOIDING, with_more(DOUBLE)]))
+    path = draw(st.sampled_from([*paths_of(full())]))
+    changed = json.dumps(with_values(full(), (path, draw(_json)))).encode()
+    line = draw(st.sampled_from([changed, FULL, MINIMAL, VOIDING, with_more(DOUBLE)]))
     for _ in range(draw(st.integers(0, 3))):
         place, fragment = draw(st.sampled_from(PLACES)), draw(st.sampled_from(FRAGMENTS))
         change = draw(st.integers(0, 3))
@@ -81,13 +90,13 @@ def _statements(draw: st.DrawFn) -> bytes:
     return line
 
 
+LINES = _statements() | st.sampled_from([b"", b" \t", b"[]", b"\xff", b"\xef\xbb\xbf", FULL])
+
+
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
-    some = _statements() | st.sampled_from(
-        [b"", b" \t", b"{}", b"[]", b"\xff", b"\xef\xbb\xbf", FULL]
-    )
     ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r", b"\x0b\n", b"\xe2\x80\xa8"])
-    body = b"".join(line + draw(ends) for line in draw(st.lists(some, max_size=6)))
+    body = b"".join(line + draw(ends) for line in draw(st.lists(LINES, max_size=6)))
     body = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + body + draw(st.binary(max_size=2))
     return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
 
@@ -101,12 +110,9 @@ def _bodies(draw: st.DrawFn) -> bytes:
 @given(_bodies())
 @example(b"")
 @example(b"\x1f\x8b")
-@example(b"\xef\xbb")
 @example(b"\n" * 300_000)
-@example(FULL * 400)
 @example(b"\xef\xbb\xbf\xef\xbb\xbf" + FULL)
 @example(with_more(DOUBLE))
-@example(with_more(b'"result":' * 2000 + b"{}"))
 @example(with_more(b'"id":' + b"1" * 5000))
 @example(with_more(b'"x":"\\ud800","id":5') + b"\n" + FULL)
 @example(FULL.replace(b"2024-01-01T13", b"0001-01-01T00"))
@@ -114,7 +120,6 @@ def _bodies(draw: st.DrawFn) -> bytes:
 @example(with_more(b'"id":[],"x":' + b"[" * 3000))
 @example(with_more(b'"x":' + b"[" * 900 + b"]" * 900 + b"," + FOREIGN_SESSION))
 @example(with_more(b'"id":' + b"1" * 5000 + b',"registration":"\\ud800"'))
-@example(b"\n5")
 @example(BOMB)
 @example(BOMB[:-1])
 def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
@@ -163,7 +168,6 @@ def _streams(draw: st.DrawFn) -> bytes:
 @example(PLAIN_GZIP + b"\x1f")
 @example(PLAIN_GZIP[:-8] + b"\0" * 8)
 @example(PLAIN_GZIP[:3] + b"\x02" + PLAIN_GZIP[4:])
-@example(PLAIN_GZIP[:3] + b"\xe0" + PLAIN_GZIP[4:])
 @example(PLAIN_GZIP[:3] + b"\x04" + PLAIN_GZIP[4:10] + b"\xff\xff" + PLAIN_GZIP[10:])
 @example(b"\x1f\x8b\x07" + PLAIN_GZIP[3:])
 @example(BOMB + BOMB[:-4])
@@ -193,9 +197,7 @@ def _payloads(draw: st.DrawFn) -> bytes:
 @_repeatable
 @given(_payloads() | st.binary(min_size=2, max_size=80))
 @example(b"null")
-@example(b"NaN")
 @example(b'"\\ud800"')
-@example(b"[" * 900 + b"]" * 900)
 @example(b'{"Records":[{"messageId":"\\ud800","eventSource":"aws:sqs","body":"{}"}]}')
 @example(b'{"Records":[{"eventSource":"aws:sqs"},{"eventSource":"aws:sqs","body":null}]}')
 @example(b'{"Records":[{"s3":{"bucket":{"name":"b"},"object":{"key":"%ED%A0%80","size":1e999}}}]}')
@@ -204,10 +206,8 @@ def _payloads(draw: st.DrawFn) -> bytes:
 @example(b'{"section_id":' + b"9" * 4000 + b"}")
 @example(b'{"section_id":' + b"[" * 900 + b"]" * 900 + b"}")
 @example(b'{"start_date":"0000-00-00","end_date":"9999-12-31"}')
-@example(b'{"continuation_token":"\\u00e9"}')
 @example(b'{"continuation_token":["a"]}')
 @example(_token("[]"))
-@example(_token('{"after":5}'))
 @example(_token('{"after":"\\ud800"}'))
 @example(_token('{"after":"","section_id":[],"dry_run":"true"}'))
 @example(_token("[" * 9000))

@@ -29,10 +29,8 @@ from xapi_etl_processor.common import process
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.s3.objects import S3Object
-from xapi_etl_processor.xapi.chunk import Chunk, Source
-from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.transpose import to_columns
 
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
@@ -59,29 +57,6 @@ def deliver(
     payload = type("Payload", (), {"read": lambda _: json.dumps(answer).encode()})()
     failed = failed_messages(list(messages), {"Payload": payload}, reports=True)
     return {name: body for name, body in messages.items() if name in failed}
-
-
-@pytest.mark.slow
-@pytest.mark.fault(8, caught_by="error isolation per object")
-def test_a_defect_that_one_object_triggers_fails_only_that_object(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = keys(4)
-    messages = uploaded(bucket, names)
-
-    def broken(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
-        if source.file == bucket.uri(names[1]):
-            raise ZeroDivisionError
-        return parse(lines, number, source, *more)
-
-    monkeypatch.setattr(bundle, "parse", broken)
-    assert deliver(messages).keys() == {"id1"}
-    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names if key != names[1]]
-    answer = json.loads(handler({"mode": "bulk"}, context())["body"])
-    assert "ZeroDivisionError at common.py:" in answer["failures"][0]["error"]
-    monkeypatch.setattr(bundle, "parse", parse)
-    assert deliver(messages) == {}
-    assert ask(IDS) == ids(range(4))
 
 
 class OutOfMemory:

@@ -107,15 +107,6 @@ def test_a_slip_in_a_payload_is_named(invoke: Invoke, payload: Any, said: str) -
     assert "Accepted: " in answer["error"]
 
 
-def test_a_notification_about_another_kind_of_object_is_skipped(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put("section/1/report.csv", b"a,b")
-    answer = invoke(notification(bucket.name, "section/1/report.csv"))
-    assert (answer["success"], answer["files_ignored"]) == (True, 1)
-    assert ask("SELECT count() FROM processed_files") == [[0]]
-
-
 def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -133,14 +124,6 @@ def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
     assert (answer["files_found"], answer["files_ignored"]) == (0, 103)
 
 
-@pytest.mark.parametrize(("sections", "named"), [((7, 7), 7), ((7, 8), None)])
-def test_an_answer_names_the_section_that_all_objects_have(
-    bucket: Bucket, invoke: Invoke, sections: tuple[int, int], named: int | None
-) -> None:
-    names = [f"section/{section}/{n}.csv" for n, section in enumerate(sections)]
-    assert invoke(notification(bucket.name, *names))["section_id"] == named
-
-
 def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: Settings) -> None:
     summary = Summary(started=time.monotonic() - 2)
     summary.fail("k", "e" * 3000)
@@ -154,16 +137,6 @@ def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: In
     gone = "section/1/gone.jsonl"
     with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
         invoke(notification(bucket.name, gone))
-
-
-@pytest.mark.fault(55, caught_by="gzip trailer")
-def test_a_truncated_gzip_raises_and_is_not_in_the_ledger(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, body=gzip.compress(json.dumps(video(1)).encode())[:-5])
-    with pytest.raises(EventFailed, match=r"1 of 1 objects failed: .*cut short"):
-        invoke(notification(bucket.name, KEY))
-    assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
 @pytest.mark.slow

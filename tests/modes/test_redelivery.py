@@ -56,6 +56,14 @@ def key(number: int) -> str:
     return f"section/1/video/2024-01-01T12-00-{number:02}Z_{number}.jsonl"
 
 
+def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
+    """The messages that wait, as if they had been delivered four times before."""
+    records = queue.receive()
+    for record in records:
+        record["attributes"]["ApproximateReceiveCount"] = "5"
+    return records
+
+
 @pytest.mark.slow
 @pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
 def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
@@ -259,8 +267,7 @@ def test_an_object_that_was_stored_and_then_deleted_is_no_poison(
     queue.deliver()
     bucket.put(key(1), video(1))
     bucket.client.delete_object(Bucket=bucket.name, Key=key(1))
-    (record,) = queue.receive()
-    record["attributes"]["ApproximateReceiveCount"] = "5"
+    (record,) = fifth_delivery(queue)
     assert queue.invoke([record]) == {"batchItemFailures": []}
     assert queue.dead_letters() == []
 
@@ -397,9 +404,7 @@ def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
 ) -> None:
     for number in range(25):
         queue.send(f"no event {number}")
-    records = queue.receive()
-    for record in records:
-        record["attributes"]["ApproximateReceiveCount"] = "5"
+    records = fifth_delivery(queue)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -423,8 +428,7 @@ def test_a_dry_run_and_a_message_of_another_queue_leave_sqs_alone(
     queue: SimulatedQueue, bucket: Bucket
 ) -> None:
     queue.send(notification(bucket.name, GONE))
-    (record,) = queue.receive()
-    record["attributes"]["ApproximateReceiveCount"] = "5"
+    (record,) = fifth_delivery(queue)
     other = {**record, "eventSourceARN": f"{queue.arn}-other"}
     failed = {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
     assert handler({"Records": [record], "dry_run": True}, context()) == failed
@@ -440,8 +444,7 @@ def test_without_both_urls_failed_messages_are_left_to_sqs(
 ) -> None:
     monkeypatch.delenv(missing)
     queue.send("no event")
-    (record,) = queue.receive()
-    record["attributes"]["ApproximateReceiveCount"] = "5"
+    (record,) = fifth_delivery(queue)
     assert len(queue.invoke([record])["batchItemFailures"]) == 1
     assert queue.dead_letters() == []
     queue.now = 34 * MINUTE
@@ -454,8 +457,7 @@ def test_a_reason_is_short_and_has_only_characters_that_sqs_takes(
 ) -> None:
     odd = f"elsewhere/\x01\ufffe\U0001f600{'x' * 1000}"
     queue.send({"bucket": bucket.name, "key": odd})
-    (record,) = queue.receive()
-    record["attributes"]["ApproximateReceiveCount"] = "5"
+    (record,) = fifth_delivery(queue)
     assert queue.invoke([record]) == {"batchItemFailures": []}
     (reason,) = queue.reasons()
     assert reason == f"s3://{bucket.name}/elsewhere/??\U0001f600{'x' * 1000}"[:1000]

@@ -257,13 +257,7 @@ def test_when_time_runs_out_it_pauses_and_the_token_continues(
     monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
     # Reading ends at 45 s.
     times = iter([0.0] * 40 + [50.0] * 1000)
-    now = 0.0
-
-    def clock() -> float:
-        nonlocal now
-        now = next(times)
-        return now
-
+    clock = times.__next__
     first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
     assert first.status == 200
     assert not first["complete"]

@@ -236,16 +236,18 @@ def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Sett
     assert PASSWORD not in repr(settings)
 
 
+def with_secret(settings: Settings, **content: Any) -> Settings:
+    """Settings whose password is that of a new secret, with this content."""
+    name = f"password-{time.monotonic_ns()}"
+    arn = boto3.client("secretsmanager").create_secret(Name=name, **content)["ARN"]
+    return replace(settings, clickhouse_password="wrong", clickhouse_password_secret_arn=arn)
+
+
 @pytest.mark.slow
 @pytest.mark.check("S4")
 @pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
 def test_the_password_comes_from_a_secret(settings: Settings, secret: str) -> None:
-    arn = boto3.client("secretsmanager").create_secret(
-        Name=f"password-{time.monotonic_ns()}", SecretString=secret
-    )["ARN"]
-    from_secret = ClickHouse(
-        replace(settings, clickhouse_password="wrong", clickhouse_password_secret_arn=arn)
-    )
+    from_secret = ClickHouse(with_secret(settings, SecretString=secret))
     assert from_secret.query("SELECT 1") == [(1,)]
     from_secret.disconnect()
 
@@ -262,11 +264,8 @@ def test_the_password_comes_from_a_secret(settings: Settings, secret: str) -> No
 def test_a_secret_that_holds_no_password_is_named_and_not_shown(
     settings: Settings, text: str
 ) -> None:
-    without = boto3.client("secretsmanager").create_secret(
-        Name=f"password-{time.monotonic_ns()}", SecretString=text
-    )["ARN"]
     with pytest.raises(ConfigurationError, match="is JSON without a `password` string") as caught:
-        ClickHouse(replace(settings, clickhouse_password_secret_arn=without)).query("SELECT 1")
+        secrets.password(with_secret(settings, SecretString=text))
     assert text not in str(caught.value)
 
 
@@ -286,15 +285,15 @@ def test_a_secret_without_a_region_is_named(
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, clickhouse: ClickHouseServer
 ) -> None:
-    secrets_manager = boto3.client("secretsmanager")
-    name = f"password-{time.monotonic_ns()}"
-    arn = secrets_manager.create_secret(Name=name, SecretString=PASSWORD)["ARN"]
-    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    there = with_secret(settings, SecretString=PASSWORD)
+    warm = ClickHouse(there)
     assert warm.query("SELECT 1") == [(1,)]
     login = clickhouse.login
     try:
         clickhouse.login = (login[0], "rotated-1")
-        secrets_manager.put_secret_value(SecretId=arn, SecretString="rotated-1")
+        boto3.client("secretsmanager").put_secret_value(
+            SecretId=there.clickhouse_password_secret_arn, SecretString="rotated-1"
+        )
         warm.disconnect()
         assert warm.query("SELECT 2") == [(2,)]
         clickhouse.login = (login[0], "rotated-2")
@@ -313,9 +312,7 @@ def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
     settings: Settings, clickhouse: ClickHouseServer, code: int
 ) -> None:
     """Which code a server gives depends on its version and on the kind of password."""
-    name = f"password-{time.monotonic_ns()}"
-    arn = boto3.client("secretsmanager").create_secret(Name=name, SecretString=PASSWORD)["ARN"]
-    warm = ClickHouse(replace(settings, clickhouse_password="", clickhouse_password_secret_arn=arn))
+    warm = ClickHouse(with_secret(settings, SecretString=PASSWORD))
     assert warm.query("SELECT 1") == [(1,)]
     refused = iter([f"Code: {code}. DB::Exception: {USER}: login refused"])
 
@@ -340,33 +337,28 @@ def test_a_refused_login_is_not_tried_again_without_a_secret(
 
 @pytest.mark.slow
 def test_a_secret_is_read_once_until_a_login_is_refused(settings: Settings) -> None:
-    secrets_manager = boto3.client("secretsmanager")
-    name = f"password-{time.monotonic_ns()}"
-    arn = secrets_manager.create_secret(Name=name, SecretString="first")["ARN"]
-    with_secret = replace(settings, clickhouse_password_secret_arn=arn)
-    assert secrets.password(with_secret) == "first"
-    secrets_manager.put_secret_value(SecretId=arn, SecretString="second")
-    assert secrets.password(with_secret) == "first"
-    secrets.forget_password(with_secret)
-    assert secrets.password(with_secret) == "second"
+    there = with_secret(settings, SecretString="first")
+    assert secrets.password(there) == "first"
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId=there.clickhouse_password_secret_arn, SecretString="second"
+    )
+    assert secrets.password(there) == "first"
+    secrets.forget_password(there)
+    assert secrets.password(there) == "second"
 
 
 @pytest.mark.slow
 def test_a_password_in_a_secret_keeps_its_blanks(settings: Settings) -> None:
     for text in (" p ", '  {"password": " p "}'):
-        arn = boto3.client("secretsmanager").create_secret(
-            Name=f"password-{time.monotonic_ns()}", SecretString=text
-        )["ARN"]
-        assert secrets.password(replace(settings, clickhouse_password_secret_arn=arn)) == " p "
+        assert secrets.password(with_secret(settings, SecretString=text)) == " p "
 
 
 @pytest.mark.slow
 def test_a_binary_secret_is_named_and_not_shown(settings: Settings) -> None:
-    arn = boto3.client("secretsmanager").create_secret(
-        Name=f"password-{time.monotonic_ns()}", SecretBinary=b"s3cret"
-    )["ARN"]
-    with pytest.raises(ConfigurationError, match=f"{arn} holds binary data") as caught:
-        secrets.password(replace(settings, clickhouse_password_secret_arn=arn))
+    there = with_secret(settings, SecretBinary=b"s3cret")
+    named = f"{there.clickhouse_password_secret_arn} holds binary data"
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        secrets.password(there)
     assert "s3cret" not in str(caught.value)
 
 

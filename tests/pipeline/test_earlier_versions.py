@@ -167,13 +167,6 @@ def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
     assert stored(ask) == [event_id(1)]
 
 
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"bucket": "b", "key": "k"}])
-def test_a_dry_run_cannot_replace(invoke: Invoke, payload: dict[str, Any]) -> None:
-    answer = invoke({**payload, "dry_run": True, "replace": True})
-    assert answer.status == 400
-    assert "replace does not go with dry_run" in answer["error"]
-
-
 def test_an_object_whose_load_has_not_ended_loses_nothing(
     bucket: Bucket,
     invoke: Invoke,

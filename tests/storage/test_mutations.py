@@ -64,7 +64,7 @@ def test_what_is_not_done_by_the_deadline_is_said(stored: ClickHouse, ask: Ask) 
     ask("SYSTEM STOP MERGES video_events")
     try:
         with pytest.raises(ClickHouseUnavailable, match="not all changed yet"):
-            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(4))
+            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(2))
     finally:
         ask("SYSTEM START MERGES video_events")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,17 +18,10 @@ MARCH_MS, APRIL_MS = 1_709_251_200_000, 1_711_929_600_000
 STORED = "SELECT row_version FROM video_statements"
 
 
-@dataclass
-class Modified:
-    """What S3 says of when an object was modified."""
-
-    store: S3Proxy
-    now: datetime = MARCH
-
-
 @pytest.fixture
-def modified(store: S3Proxy) -> Modified:
-    made = Modified(store)
+def modified(store: S3Proxy) -> SimpleNamespace:
+    """`now` is when S3 says that the object was modified."""
+    made = SimpleNamespace(now=MARCH)
 
     def answer(request: Request) -> Answer | None:
         if request.method != "GET" or "list-type" in request.path:
@@ -43,7 +36,7 @@ def modified(store: S3Proxy) -> Modified:
 @pytest.mark.fault(3, caught_by="row version")
 @pytest.mark.parametrize("order", [("v1", "v2"), ("v2", "v1")])
 def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified, order: tuple[str, ...]
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace, order: tuple[str, ...]
 ) -> None:
     when = {"v1": MARCH, "v2": APRIL}
     for version in order:
@@ -58,7 +51,7 @@ def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loade
 
 @pytest.mark.slow
 def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace
 ) -> None:
     bucket.put(KEY, video(1))
     invoke({"bucket": bucket.name, "key": KEY})
@@ -68,19 +61,19 @@ def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
 
 
 def test_the_version_costs_no_request(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace, store: S3Proxy
 ) -> None:
     bucket.put(KEY, video(1))
     etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
     event = notification(bucket.name, KEY)
     event["Records"][0]["s3"]["object"] |= {"eTag": etag, "size": 300}
     invoke(event)
-    assert [request.method for request in modified.store.requests] == ["GET"]
+    assert [request.method for request in store.requests] == ["GET"]
     assert ask(STORED) == [[MARCH_MS]]
 
 
 def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Modified
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace
 ) -> None:
     """The listing's is older, if the object was replaced since."""
     bucket.put(KEY, video(1))

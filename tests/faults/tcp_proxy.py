@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 PIECE = 16 * 1024
+PING = b"\x04"
+"""What ClickHouse's driver sends before each query, to see whether the connection still works."""
 
 
 @dataclass
@@ -41,7 +43,8 @@ class TcpProxy:
     """Passes connections on to a port; `sent` keeps what the clients sent.
 
     `before` is called with each piece that a client sent, before it is passed on. `turn` counts
-    the messages of clients: a piece that follows an answer begins another one.
+    the messages of clients: a piece that follows an answer begins another one. Pings, which change
+    nothing, do not count.
     """
 
     upstream: int
@@ -129,7 +132,7 @@ class TcpProxy:
                     server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
-                if answered.is_set():
+                if piece != PING and answered.is_set():
                     answered.clear()
                     self.turn += 1
                 self.before(piece)

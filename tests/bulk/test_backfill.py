@@ -24,7 +24,6 @@ from tests.support.simulated_queue import (
     MINUTE,
     SimulatedQueue,
     simulated_backfill,
-    simulated_queue,
 )
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
@@ -158,27 +157,8 @@ def test_messages_that_want_different_things_are_right_in_one_invocation(
 
 
 @pytest.mark.slow
-def test_history_does_not_delay_what_is_uploaded(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    backfill: SimulatedQueue,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bucket.put_each(*map(key, range(4)))
-    invoke(REQUEST)
-    live = simulated_queue(settings, monkeypatch)
-    live.notify_of(bucket.name)
-    live.receive()
-    bucket.put(key(9), video(9))
-    assert live.deliver() == []
-    assert ask(IDS) == ids(range(9, 10))
-
-
-@pytest.mark.slow
 @pytest.mark.fault(75, caught_by="continuation token")
-@pytest.mark.parametrize("seconds", range(10, 115, 15))
+@pytest.mark.parametrize("seconds", range(10, 115, 30))
 def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     bucket: Bucket,
     invoke: Invoke,

@@ -88,28 +88,6 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
 
 
 @pytest.mark.slow
-def test_a_message_of_the_backfill_waits_out_an_outage(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    backfill: SimulatedQueue,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bucket.put_each(*map(key, range(3)))
-    invoke(REQUEST)
-    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    backfill.run_until(46 * MINUTE)
-    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
-    assert backfill.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
-    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    backfill.run_until(56 * MINUTE)
-    assert ask(IDS) == ids(range(3))
-    assert (backfill.is_empty, backfill.dead_count()) == (True, 0)
-
-
-@pytest.mark.slow
 def test_the_first_delivery_of_a_forced_message_loads_what_another_one_has_loaded(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
 ) -> None:

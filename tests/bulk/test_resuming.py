@@ -11,6 +11,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, until_complete
 from tests.support.clocks import Clock, run_out_of_time_after
+from tests.support.refusals import refuse
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -103,11 +104,7 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
         clock.now += 16
         return parse(*arguments)
 
-    def refuse(point: str, sql: str) -> None:
-        if point == "insert" and ".video_events (" in sql:
-            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 60, r"\.video_events \(", at="insert")
     monkeypatch.setattr(bundle, "parse", parse_slowly)
     answer = invoke({"section_id": 1}, clock=clock)
     assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, False, 1)
@@ -163,7 +160,7 @@ def test_a_token_that_would_skip_objects_is_refused(
     assert invoke({"continuation_token": text, **beside}).status == 400
 
 
-def test_the_token_of_a_dry_run_cannot_start_a_real_run(bucket: Bucket, invoke: Invoke) -> None:
+def test_the_token_of_a_dry_run_cannot_start_a_real_run(invoke: Invoke) -> None:
     token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
     assert invoke({"continuation_token": token})["dry_run"] is True
     assert invoke({"continuation_token": token, "dry_run": False}).status == 400
@@ -184,19 +181,6 @@ def list_slowly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.slow
-def test_the_deadline_is_checked_while_nothing_is_found(
-    bucket: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = list_slowly(settings, monkeypatch)
-    # Keys without a timestamp are of today.
-    bucket.put_each(*(f"section/1/video/{n:02}.jsonl" for n in range(40)))
-    request = {"end_date": "2025-01-01"}
-    answers = list(until_complete(invoke, request, seconds_left=30, clock=clock))
-    assert {(answer["success"], answer["files_found"]) for answer in answers} == {(True, 0)}
-    assert 1 < len(answers) < 10
-
-
-@pytest.mark.slow
 def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +191,9 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
     bucket.put(f"section/1/video/later/{day}_1.jsonl", video(100))
     request = {"start_date": "2025-01-01", "end_date": "2025-12-31"}
     answers = list(until_complete(invoke, request, seconds_left=40, clock=clock))
+    assert 1 < len(answers) < 10
     assert answers[-1]["complete"]
+    assert {answer["files_found"] for answer in answers[:-1]} == {0}
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 

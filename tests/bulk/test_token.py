@@ -31,14 +31,16 @@ KEY = "section/7/video/2024-01-02T00-00-00Z_ÿ??>>.jsonl"
 
 @pytest.mark.parametrize(
     "request_",
-    [{"mode": "bulk"}, EVERYTHING, *({name: value} for name, value in EVERYTHING.items())],
-    ids=["nothing", "everything", *EVERYTHING],
+    [{"mode": "bulk"}, EVERYTHING, *({name: value} for name, value in EVERYTHING.items())]
+    + [{"section_id": "BIO 101"}],
+    ids=["nothing", "everything", *EVERYTHING, "a section of text"],
 )
 def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[str, Any]) -> None:
     asked = read_request(request_, SETTINGS)
-    token = asked.token_after(KEY)
+    key = KEY.replace("/7/", f"/{request_.get('section_id', 7)}/")
+    token = asked.token_after(key)
     continued = read_request({"continuation_token": token}, SETTINGS)
-    assert continued == replace(asked, after=KEY)
+    assert continued == replace(asked, after=key)
     assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
 
 

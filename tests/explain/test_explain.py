@@ -22,7 +22,7 @@ from tests.support.rows import (
     with_more,
     with_values,
 )
-from tests.xapi.test_any_bytes import LINES
+from tests.xapi.test_fuzz import LINES
 from tests.xapi.test_producers import OTHERS, VIDEOS
 from xapi_etl_processor.explain.line import Explanation, Fate, explain_line
 from xapi_etl_processor.explain.summary import summarize

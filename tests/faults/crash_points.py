@@ -105,6 +105,8 @@ class CrashPoints:
     bucket: str
     settings: Settings
     points: list[Point] = field(default_factory=list)
+    made: str = ""
+    """The name of the database, once there is one."""
 
     def of_kind(self, calls: str, step: int = 1) -> int:
         """Kill it at each of these calls of each insert; returns how many there were."""
@@ -124,17 +126,19 @@ class CrashPoints:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """A new database with the tables, also named in the environment."""
-        database = f"crash_{uuid4().hex[:8]}"
-        os.environ["CLICKHOUSE_DATABASE"] = database
-        if isinstance(self.server, RealServer):
-            self.server.create_tables(database, "ReplacingMergeTree(VERSION)")
-        else:
-            migrate(replace(self.settings, clickhouse_database=database))
+        """A database with empty tables, also named in the environment."""
+        if not self.made:
+            self.made = f"crash_{uuid4().hex[:8]}"
+            os.environ["CLICKHOUSE_DATABASE"] = self.made
+            if isinstance(self.server, RealServer):
+                self.server.create_tables(self.made, "ReplacingMergeTree(VERSION)")
+            else:
+                migrate(replace(self.settings, clickhouse_database=self.made))
         connections.cache_clear()
-        yield database
+        yield self.made
         connections(Settings.from_env(os.environ)).clickhouse.disconnect()
-        self.server.ask(f"DROP DATABASE {database}")
+        for table in TABLES:
+            self.server.ask(f"TRUNCATE TABLE {self.made}.{table}")
 
     def _killed(self, insert: bytes, calls: str, nth: int) -> bool:
         """Load the bundle; whether the server was killed meanwhile."""

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 PIECE = 16 * 1024
+PING = b"\x04"
+"""What ClickHouse's driver sends before each query, to see whether the connection still works."""
 
 
 @dataclass
@@ -68,7 +70,8 @@ class TcpProxy:
     """Passes connections on to a port; `sent` keeps what the clients sent.
 
     `before` is called with each piece that a client sent, before it is passed on. `turn` counts
-    the messages of clients: a piece that follows an answer begins another one.
+    the messages of clients: a piece that follows an answer begins another one. Pings, which change
+    nothing, do not count.
     """
 
     upstream: int
@@ -161,12 +164,19 @@ class TcpProxy:
                     server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
-                self.turn += one.answered
-                one.answered = False
+                self._count(one, piece)
                 self.before(piece)
                 server.sendall(piece)
         close_end(server)
         close_end(client)
+
+    def _count(self, one: _Connection, piece: bytes) -> None:
+        """Count a message of the client after an answer. Nothing changes between a ping and the
+        query behind it.
+        """
+        if piece != PING:
+            self.turn += one.answered
+            one.answered = False
 
     def _replies(self, one: _Connection) -> None:
         passed, fault = 0, one.fault

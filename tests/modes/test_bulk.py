@@ -20,32 +20,32 @@ from xapi_etl_processor.s3 import listing
 from xapi_etl_processor.s3.objects import S3Object
 
 COUNT = "SELECT count() FROM video_events"
-BODY = {
-    "success",
-    "processing_mode",
-    "section_id",
-    "events_processed",
-    "video_events_processed",
-    "other_events",
-    "rejected_lines",
-    "blank_lines",
-    "forgotten_events",
-    "timestamps_replaced",
-    "files_found",
-    "files_processed",
-    "files_skipped",
-    "files_ignored",
-    "files_failed",
-    "failures",
-    "duration_ms",
-    "dry_run",
-    "s3_prefix",
-    "list_calls",
-    "stopped",
-    "stop_reason",
-    "complete",
-    "continuation_token",
+LOADED = {
+    "success": True,
+    "processing_mode": "bulk",
+    "section_id": 1,
+    "events_processed": 4,
+    "video_events_processed": 2,
+    "other_events": 2,
+    "rejected_lines": 1,
+    "blank_lines": 2,
+    "forgotten_events": 0,
+    "timestamps_replaced": 0,
+    "files_found": 2,
+    "files_processed": 2,
+    "files_skipped": 0,
+    "files_ignored": 0,
+    "files_failed": 0,
+    "failures": [],
+    "dry_run": False,
+    "s3_prefix": "section/1/",
+    "list_calls": 1,
+    "stopped": None,
+    "stop_reason": None,
+    "complete": True,
+    "continuation_token": None,
 }
+"""The answer to the first test's request, but for its duration."""
 
 
 def _token(content: bytes) -> str:
@@ -69,33 +69,8 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
     bucket.put("section/2/video/c.jsonl", video(3))
     answer = invoke({"section_id": 1})
     assert answer.status == 200
-    assert answer.body.keys() == BODY
     assert answer.body.pop("duration_ms") >= 0
-    assert answer.body == {
-        "success": True,
-        "processing_mode": "bulk",
-        "section_id": 1,
-        "events_processed": 4,
-        "video_events_processed": 2,
-        "other_events": 2,
-        "rejected_lines": 1,
-        "blank_lines": 2,
-        "forgotten_events": 0,
-        "timestamps_replaced": 0,
-        "files_found": 2,
-        "files_processed": 2,
-        "files_skipped": 0,
-        "files_ignored": 0,
-        "files_failed": 0,
-        "failures": [],
-        "dry_run": False,
-        "s3_prefix": "section/1/",
-        "list_calls": 1,
-        "stopped": None,
-        "stop_reason": None,
-        "complete": True,
-        "continuation_token": None,
-    }
+    assert answer.body == LOADED
     assert ask(COUNT) == [[2]]
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
@@ -200,16 +175,13 @@ def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
     [
         ({"start_date": "2024-02-30"}, "start_date"),
         ({"end_date": "31.1.2024"}, "end_date"),
-        ({"end_date": "2024-01-01T00:00:00Z"}, "end_date"),
         ({"start_date": 20240101}, "start_date"),
         ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "start_date is after end_date"),
         ({"s3_prefix": 5}, "s3_prefix"),
         ({"mode": "bulk", "dry_run": "false"}, "dry_run"),
         ({"mode": "bulk", "force_reprocess": 1}, "force_reprocess"),
         ({"mode": "bulk", "sektion": 5}, "sektion"),
-        ({"mode": "bulk", "bucket": 5}, "bucket"),
         ({"continuation_token": "nonsense"}, "continuation_token"),
-        ({"continuation_token": 5}, "continuation_token"),
         ({"continuation_token": _token(b"[" * 100_000)}, "continuation_token"),
         ({"continuation_token": _token(b'{"after": "\\ud800"}')}, "continuation_token"),
         ({"s3_prefix": "\ud800"}, "s3_prefix"),
@@ -217,7 +189,6 @@ def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
         ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "not a bucket of bundles"),
         ({"s3_prefix": "archive/"}, "not in the folder of the bundles, section/"),
         ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
-        ({"mode": "event", "section_id": 1}, "mode is 'event'"),
     ],
 )
 def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
@@ -246,7 +217,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     asked: list[str] = []
     clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
     answer = invoke({"section_id": 1, "dry_run": True})
-    assert answer.body.keys() == BODY | {"files", "bytes_found"}
+    assert answer.body.keys() == LOADED.keys() | {"duration_ms", "files", "bytes_found"}
     assert answer["files"] == keys[1:11]
     assert (answer["files_found"], answer["files_skipped"]) == (15, 1)
     assert answer["files_processed"] == answer["events_processed"] == 0
@@ -269,20 +240,6 @@ def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_
     assert invoke({"mode": "bulk"})["files_ignored"] == 4
     on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
     assert invoke(on_the_day)["files_ignored"] == 1
-
-
-@pytest.mark.slow
-@pytest.mark.fault(46, caught_by="all pages are listed")
-def test_a_listing_of_several_pages_is_processed_completely(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The local S3 gives as many keys at once; the real one gives 1,000.
-    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")
-    bucket.put_each(*(f"section/1/video/{number:04}.jsonl" for number in range(53)))
-    assert bucket.client.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 10
-    answer = invoke({"section_id": 1})
-    assert (answer["files_processed"], answer["complete"]) == (53, True)
-    assert ask(COUNT) == [[53]]
 
 
 def test_a_bad_object_is_named_and_the_others_are_processed(
@@ -350,10 +307,15 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request(
 
 
 @pytest.mark.fault(23, caught_by="the handler raises")
+@pytest.mark.parametrize("dry_run", [False, True])
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+    bucket: Bucket,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+    dry_run: bool,
 ) -> None:
     bucket.put_each("section/1/video/a.jsonl")
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
-        invoke({"section_id": 1})
+        invoke({"section_id": 1, "dry_run": dry_run})

@@ -29,10 +29,8 @@ from xapi_etl_processor.common import process
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.s3.objects import S3Object
-from xapi_etl_processor.xapi.chunk import Chunk, Source
-from xapi_etl_processor.xapi.parse import parse
+from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.transpose import to_columns
 
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
@@ -59,48 +57,6 @@ def deliver(
     payload = type("Payload", (), {"read": lambda _: json.dumps(answer).encode()})()
     failed = failed_messages(list(messages), {"Payload": payload}, reports=True)
     return {name: body for name, body in messages.items() if name in failed}
-
-
-@pytest.mark.slow
-@pytest.mark.fault(8, caught_by="partial batch response; ledger")
-def test_one_message_of_ten_fails_and_only_that_one_is_delivered_again(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    names = keys(10)
-    for n, key in enumerate(names):
-        if n != 4:
-            bucket.put(key, video(n), video(100 + n))
-    messages = {f"id{n}": notification(bucket.name, key) for n, key in enumerate(names)}
-    left = deliver(messages)
-    assert list(left) == ["id4"]
-    bucket.put(names[4], video(4), video(104))
-    assert deliver(left) == {}
-    assert deliver(messages) == {}
-    assert ask(IDS) == ids(range(10)) + ids(range(100, 110))
-    assert ask(ROWS) == [[20]]
-
-
-@pytest.mark.slow
-@pytest.mark.fault(8, caught_by="error isolation per object")
-def test_a_defect_that_one_object_triggers_fails_only_that_object(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = keys(4)
-    messages = uploaded(bucket, names)
-
-    def broken(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
-        if source.file == bucket.uri(names[1]):
-            raise ZeroDivisionError
-        return parse(lines, number, source, *more)
-
-    monkeypatch.setattr(bundle, "parse", broken)
-    assert deliver(messages).keys() == {"id1"}
-    assert ask(LEDGER) == [[key, 1, 1, 0] for key in names if key != names[1]]
-    answer = json.loads(handler({"mode": "bulk"}, context())["body"])
-    assert "ZeroDivisionError at common.py:" in answer["failures"][0]["error"]
-    monkeypatch.setattr(bundle, "parse", parse)
-    assert deliver(messages) == {}
-    assert ask(IDS) == ids(range(4))
 
 
 class OutOfMemory:
@@ -202,15 +158,14 @@ def test_a_batch_response_names_exactly_the_messages_that_failed(
 
 @pytest.mark.slow
 @pytest.mark.fault(12, 14, caught_by="deadline; partial batch response")
-@pytest.mark.parametrize("seconds_left", [0.001, 0])
-def test_with_hardly_any_time_left_everything_is_delivered_again(
-    bucket: Bucket, settings: Settings, ask: Ask, seconds_left: float
+def test_with_no_time_left_everything_is_delivered_again(
+    bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(6)
     messages = uploaded(bucket, names)
-    assert deliver(messages, seconds_left=seconds_left) == messages
+    assert deliver(messages, seconds_left=0) == messages
     with pytest.raises(EventFailed, match="time ran out"):
-        handler(notification(bucket.name, *names), context(seconds_left))
+        handler(notification(bucket.name, *names), context(0))
     assert ask(ROWS) == [[0]]
     assert deliver(messages) == {}
     assert ask(IDS) == ids(range(6))
@@ -282,28 +237,18 @@ class KillAt:
             self.child.wait(30)
 
 
-COMMIT_POINTS = [
-    ("query", "processed_files", 1),  # before anything is read
-    ("query", "video_events", 1),  # before the first block
-    ("block", "video_events", 1),
-    ("insert", "video_events", 1),
-    ("stored", "video_events", 1),  # stored, but not acknowledged
-    ("insert", "video_events", 2),  # in the middle of the first object
-    ("stored", "video_events", 3),
-    ("block", "rejected_statements", 1),  # rows are stored, rejected lines are not
-    ("stored", "rejected_statements", 1),
-    ("block", "processed_files", 1),  # all but the ledger is stored
-    ("stored", "processed_files", 1),
-]
-
-
 @pytest.mark.slow
 @pytest.mark.fault(13, caught_by="row identity; ledger written last")
 @pytest.mark.parametrize(
     ("point", "table", "nth", "forced"),
-    [*((*each, False) for each in COMMIT_POINTS), *((*each, True) for each in COMMIT_POINTS[4::3])],
+    [
+        ("insert", "video_events", 2, False),  # in the middle of the first object
+        ("stored", "video_events", 3, True),  # stored, but not acknowledged
+        ("block", "processed_files", 1, False),  # all but the ledger is stored
+        ("stored", "processed_files", 1, True),
+    ],
 )
-def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
+def test_a_loader_of_several_objects_that_is_killed_loses_and_doubles_nothing(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -313,6 +258,7 @@ def test_a_loader_killed_at_any_commit_point_loses_and_doubles_nothing(
     nth: int,
     forced: bool,
 ) -> None:
+    """test_crash_points.py kills it before each of its messages, with one object."""
     names = keys(2)
     for n, key in enumerate(names):
         lines = b"".join(line(1000 * n + m) for m in range(250))
@@ -362,18 +308,18 @@ def test_a_message_delivered_again_while_in_progress_counts_once(
 
 @pytest.mark.slow
 @pytest.mark.fault(2, 15, caught_by="row identity")
-def test_objects_delivered_to_eight_processes_at_once_count_once(
+def test_objects_delivered_to_several_processes_at_once_count_once(
     bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     names = keys(4)
     for n, key in enumerate(names):
         body = b"".join(line(1000 * n + m) for m in range(300)) + BAD_LINE + b"\n"
         bucket.put(key, body=body)
-    asked = threading.Barrier(8)
-    # All eight query the ledger, which is empty, before any may go on.
+    asked = threading.Barrier(3)
+    # All query the ledger, which is empty, before any may go on.
     before_ledger_lookups(clickhouse, lambda: asked.wait(60))
-    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(8)]
-    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 8
+    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(3)]
+    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 3
     assert ask("SELECT count() FROM video_events FINAL") == [[1200]]
     assert ask(LEDGER) == [[key, 301, 300, 1] for key in names]
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
@@ -382,18 +328,18 @@ def test_objects_delivered_to_eight_processes_at_once_count_once(
 @pytest.mark.slow
 @pytest.mark.fault(48, caught_by="ledger; row identity")
 def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+    bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     names = keys(40)
     for n, key in enumerate(names):
         bucket.put(key, *(video(100 * n + m) for m in range(20)))
-    live = [sqs(m=notification(bucket.name, *names[n::4])) for n in range(4)]
-    # And two backfills of one section; their batches end at different rows, so tokens differ.
+    live = [sqs(m=notification(bucket.name, *names[n::2])) for n in range(2)]
+    # And two backfills of one section; their batches end at different rows.
     work = [child.start(payload, BATCH_ROWS="70") for payload in live]
     work += [child.start({"section_id": 1}, BATCH_ROWS=rows) for rows in ("90", "110")]
     bodies = [child.body_of(one) for one in work]
-    assert bodies[:4] == [{"batchItemFailures": []}] * 4
-    assert all(body["success"] and body["complete"] for body in bodies[4:])
+    assert bodies[:2] == [{"batchItemFailures": []}] * 2
+    assert all(body["success"] and body["complete"] for body in bodies[2:])
     assert ask("SELECT count(), uniqExact(event_id) FROM video_events FINAL") == [[800, 800]]
     assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
 
@@ -404,11 +350,11 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
 def test_answers_stay_small_whatever_is_sent(
     bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"section/1/video/{'x' * 900}{n}.jsonl" for n in range(400)]
+    names = [f"section/1/video/{'x' * 900}{n}.jsonl" for n in range(150)]
     bucket.put(names[0], video(1))
     with pytest.raises(EventFailed) as caught:
         handler(notification(bucket.name, *names), context())
-    assert "399 of 400 objects failed" in str(caught.value)
+    assert "149 of 150 objects failed" in str(caught.value)
     assert len(str(caught.value)) < 100_000
     long = "9" * 1_000_000
     for payload in ({long: 1}, {"mode": "bulk", "section_id": long}, {"mode": "bulk", long: 1}):
@@ -419,7 +365,7 @@ def test_answers_stay_small_whatever_is_sent(
 @pytest.mark.slow
 @pytest.mark.fault(5, caught_by="keys are decoded once")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     odd = ["a b", "a+b", "a%2Bb", "a=b:c", "é", "%20", "&amp;"]
     names = [f"section/1/video/{name}.jsonl" for name in odd]
@@ -455,7 +401,7 @@ def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.fault(33, caught_by="only connections outlive an invocation")
 def test_an_abandoned_invocation_does_not_affect_the_next_one(
-    bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "10")
     names = keys(3)

@@ -11,6 +11,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
 from tests.support.clocks import Clock
+from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
@@ -90,12 +91,7 @@ def test_an_object_that_left_s3_is_only_mentioned(loaded: Bucket, invoke: Invoke
     answer = verified(invoke)
     assert answer["success"]
     assert (answer["gone"], answer["gone_keys"]) == (1, [FIRST])
-
-
-def test_gone_objects_that_the_request_does_not_cover_are_not_counted(
-    loaded: Bucket, invoke: Invoke
-) -> None:
-    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    # A request that does not cover it does not count it.
     assert verified(invoke, start_date="2024-01-02")["gone"] == 0
     assert verified(invoke, section_id=2002)["gone"] == 0
 
@@ -221,6 +217,9 @@ def test_repair_loads_what_is_missing_and_compares_again(
 ) -> None:
     loaded.put(THIRD, video(5))
     remove_rows(ask, f"event_id = '{video(4)['id']}'")
+    ledger = "SELECT count() FROM processed_files"
+    assert not verified(invoke, content=True)["success"]
+    assert ask(ledger) == [[2]], "nothing is written without repair"
     answer = verified(invoke, content=True, repair=True)
     assert answer["success"]
     assert (answer["repaired"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
@@ -258,13 +257,7 @@ def test_when_time_runs_out_it_pauses_and_the_token_continues(
     monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
     # Reading ends at 45 s.
     times = iter([0.0] * 40 + [50.0] * 1000)
-    now = 0.0
-
-    def clock() -> float:
-        nonlocal now
-        now = next(times)
-        return now
-
+    clock = times.__next__
     first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
     assert first.status == 200
     assert not first["complete"]
@@ -325,19 +318,14 @@ def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
     loaded: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
     loaded.put(THIRD, video(5))
-
-    def refuse(point: str, sql: str) -> None:
-        if point == "insert" and "load_notes" in sql:
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 497, "load_notes", at="insert")
     answer = verified(invoke, **{"continue": True})
     assert (answer["success"], found(answer)) == (False, {THIRD: "missing"})
     assert "the position was not noted" in answer["failures"][0]["error"]
 
 
 def test_an_old_position_is_not_continued(
-    loaded: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    loaded: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"mode": "bulk", "verify": True, "continue": True}
     clickhouse = connections(settings).clickhouse
@@ -350,13 +338,6 @@ def test_an_old_position_is_not_continued(
     monkeypatch.setattr(notes, "VERIFIED_DAYS", 7)
     answer = invoke(asked)
     assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
-
-
-def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: Ask) -> None:
-    loaded.put(THIRD, video(5))
-    before = ask("SELECT count() FROM processed_files")
-    verified(invoke, content=True)
-    assert ask("SELECT count() FROM processed_files") == before
 
 
 @pytest.mark.parametrize(
@@ -375,7 +356,7 @@ def test_it_writes_nothing_without_repair(loaded: Bucket, invoke: Invoke, ask: A
     ],
 )
 def test_what_does_not_go_together_is_refused(
-    settings: Settings, invoke: Invoke, wrong: dict[str, Any], said: str
+    invoke: Invoke, wrong: dict[str, Any], said: str
 ) -> None:
     answer = invoke({"mode": "bulk", **wrong})
     assert answer.status == 400

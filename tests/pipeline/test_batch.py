@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups
-from tests.support.samples import BAD_LINE, event_id, notification, other, video
+from tests.conftest import Ask, Bucket, Invoke
+from tests.support.samples import BAD_LINE, event_id, notification, other, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.pipeline import batch
@@ -31,15 +30,6 @@ def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
     return found
 
 
-def _voiding(number: int) -> dict[str, Any]:
-    """A statement that voids video(number)."""
-    return video(
-        1000 + number,
-        verb={"id": "http://adlnet.gov/expapi/verbs/voided"},
-        object={"objectType": "StatementRef", "id": event_id(number)},
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "limit", "table"),
@@ -48,8 +38,8 @@ def _voiding(number: int) -> dict[str, Any]:
         (lambda n: video(n, padding="x" * 600_000), {"mb": 1}, "video_events"),
         (lambda _: BAD_LINE, {"rows": 2}, "rejected_statements"),
         (lambda _: BAD_LINE, {"bytes": 2 * len(BAD_LINE)}, "rejected_statements"),
-        (_voiding, {"rows": 2}, "voided_statements"),
-        (_voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
+        (voiding, {"rows": 2}, "voided_statements"),
+        (voiding, {"bytes": 4 * len(event_id(1))}, "voided_statements"),
         (other, {"objects": 2}, "processed_files"),
     ],
     ids=[
@@ -121,30 +111,6 @@ def test_the_same_line_in_two_sections_is_two_rows(
         key = bucket.put(f"section/{section}/video/2024-01-01T00-00-00Z_1.jsonl", video(1))
         assert invoke(notification(bucket.name, key))["files_processed"] == 1
     assert ask("SELECT section_id FROM video_events ORDER BY 1") == [[1], [2]]
-
-
-def test_what_was_read_before_the_ledger_failed_is_stored(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
-    objects = [S3Object(bucket.name, bucket.put(f"{n}.jsonl", video(n))) for n in range(3)]
-    lookups = count(1)
-
-    def refuse_the_second_lookup() -> None:
-        if next(lookups) == 2:
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    before_ledger_lookups(clickhouse, refuse_the_second_lookup)
-    run = Run(settings, connections(settings), "bulk")
-    assert [outcome.status for outcome in common.process(objects, run)] == [
-        "processed",
-        "unstored",
-    ]
-    assert ask("SELECT key FROM processed_files") == [["0.jsonl"]]
 
 
 def test_the_same_lines_further_down_in_an_object_are_rows_too(

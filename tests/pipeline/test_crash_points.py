@@ -134,7 +134,7 @@ def test_a_loader_killed_at_any_exchange_with_clickhouse_loses_and_doubles_nothi
             break
         assert json.loads(handler(payload, context())["body"])["success"]
         assert is_loaded(ask), f"killed at exchange {turn}"
-    # A question to the ledger, one about learners; four inserts of two messages each; pings.
+    # A question to the ledger, one about learners; four inserts of two messages each.
     assert turn > 10
     assert is_loaded(ask)
 

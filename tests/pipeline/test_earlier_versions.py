@@ -11,6 +11,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
+from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, event_id, video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.errors import EventFailed
@@ -41,13 +42,6 @@ def stored(ask: Ask) -> list[str]:
     return [found for (found,) in ask("SELECT event_id FROM video_statements ORDER BY event_id")]
 
 
-def test_without_it_what_was_removed_from_an_object_stays(
-    twice: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    assert load(invoke, twice)["success"]
-    assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
-
-
 def test_rows_that_the_current_version_does_not_hold_are_removed(
     twice: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -64,12 +58,6 @@ def test_bulk_removes_them_too_and_also_of_objects_that_are_loaded_already(
     answer = invoke({"mode": "bulk", "replace": True})
     assert (answer["files_skipped"], answer["rows_removed"]) == (1, 2)
     assert stored(ask) == [event_id(1)]
-
-
-def test_rows_of_other_objects_stay(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
-    load(invoke, twice, twice.put(OTHER, video(4)))
-    assert load(invoke, twice, replace=True)["success"]
-    assert stored(ask) == [event_id(1), event_id(4)]
 
 
 def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(
@@ -125,11 +113,7 @@ def test_an_earlier_version_that_comes_back_is_loaded_again(
 def test_without_the_right_the_error_names_the_grants_and_the_new_version_is_stored(
     twice: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
-    def refuse(_: str, sql: str) -> None:
-        if sql.startswith("ALTER"):
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 497, "^ALTER")
     with pytest.raises(EventFailed, match=r"GRANT ALTER DELETE ON \w+\.video_events TO loader"):
         load(invoke, twice, replace=True)
     assert len(stored(ask)) == 3
@@ -181,13 +165,6 @@ def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
     assert answer["success"]
     assert (answer["repaired"], answer["rows_removed"]) == (1, 2)
     assert stored(ask) == [event_id(1)]
-
-
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"bucket": "b", "key": "k"}])
-def test_a_dry_run_cannot_replace(invoke: Invoke, payload: dict[str, Any]) -> None:
-    answer = invoke({**payload, "dry_run": True, "replace": True})
-    assert answer.status == 400
-    assert "replace does not go with dry_run" in answer["error"]
 
 
 def test_an_object_whose_load_has_not_ended_loses_nothing(

@@ -12,7 +12,8 @@ from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.support.samples import BAD_LINE, event_id, notification, video
+from tests.support.refusals import refuse
+from tests.support.samples import BAD_LINE, event_id, notification, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base import attempts
 from xapi_etl_processor.base.config import Settings
@@ -22,6 +23,7 @@ from xapi_etl_processor.common import process
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import ledger
+from xapi_etl_processor.storage.tables import EVENTS, FILES, REJECTED, VOIDED
 from xapi_etl_processor.xapi.parse import Counts
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -139,8 +141,13 @@ def test_a_late_notification_of_an_overwritten_object_doubles_nothing(
 
 @pytest.mark.slow
 @pytest.mark.fault(25, 26, caught_by="the same rows are sent again; row identity")
-@pytest.mark.parametrize("table", ["video_events", "rejected_statements", "processed_files"])
-@pytest.mark.parametrize("point", ["query", "block", "insert", "stored"])
+@pytest.mark.parametrize(
+    ("table", "point"),
+    [
+        *((EVENTS, point) for point in ("query", "block", "insert", "stored")),
+        *((table, "stored") for table in (REJECTED, VOIDED, FILES)),
+    ],
+)
 def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
     bucket: Bucket,
     invoke: Invoke,
@@ -150,30 +157,28 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
     table: str,
     point: str,
 ) -> None:
-    bucket.put(KEY, video(1), BAD_LINE, video(2))
+    bucket.put(KEY, video(1), BAD_LINE, video(2), voiding(4))
     cut = Cut(table, point, times=2)
     clickhouse.hook = cut
     assert invoke(notification(bucket.name, KEY))["success"] is True
     assert cut.left <= 0
     assert len(pauses) == 2
     assert ask(f"{COUNT} FINAL") == [[2]]
-    assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
-    assert ask("SELECT count() FROM processed_files FINAL") == [[1]]
+    for once in (REJECTED, VOIDED, FILES):
+        assert ask(f"SELECT count() FROM {once} FINAL") == [[1]]
 
 
 @pytest.mark.slow
 @pytest.mark.fault(26, caught_by="redelivery; row identity")
-@pytest.mark.parametrize("point", ["query", "stored"])
 def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
     pauses: list[float],
-    point: str,
 ) -> None:
     bucket.put(KEY, video(1))
-    clickhouse.hook = Cut("video_events", point, times=attempts.ATTEMPTS)
+    clickhouse.hook = Cut("video_events", "stored", times=attempts.ATTEMPTS)
     with pytest.raises(EventFailed, match="may or may not have been done"):
         invoke(notification(bucket.name, KEY))
     assert ask("SELECT count() FROM processed_files") == [[0]]
@@ -182,29 +187,23 @@ def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_o
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("position", ["only", "last of a page", "with a page behind it"])
+@pytest.mark.parametrize("names", ["c", "abcde"], ids=["only", "with a page behind it"])
 def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_processed(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
-    position: str,
+    names: str,
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "10")
     monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
-    names = {"only": "c", "last of a page": "abc", "with a page behind it": "abcde"}[position]
     for name in names:
         # Enough for several batches: whether one is full is checked after each chunk of lines.
         count = 2000 if name == "c" else 1
         lines = (video(10_000 * ord(name) + n, padding="x" * 300) for n in range(count))
         bucket.put(f"section/1/video/{name}.jsonl", *lines)
-
-    def refuse(point: str, sql: str) -> None:
-        if point == "insert" and ".video_events (" in sql:
-            raise RuntimeError("Code: 60. DB::Exception: Table does not exist")
-
-    clickhouse.hook = refuse
+    refuse(clickhouse, 60, r"\.video_events \(", at="insert")
     keys = [f"section/1/video/{name}.jsonl" for name in names]
     with pytest.raises(EventFailed, match="table is missing"):
         invoke(notification(bucket.name, *keys))
@@ -213,31 +212,6 @@ def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_process
     clickhouse.hook = lambda *_: None
     assert invoke({"section_id": 1})["files_processed"] == len(names)
     assert ask(f"{COUNT} FINAL") == [[1999 + len(names)]]
-
-
-def test_nulls_survive_a_repeated_insert(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-) -> None:
-    without_time = video(2) | {"result": {}}
-    bucket.put(KEY, video(1), without_time)
-    clickhouse.hook = Cut("video_events", "insert", times=1)
-    invoke(notification(bucket.name, KEY))
-    assert len(pauses) == 1
-    assert ask("SELECT video_time FROM video_events ORDER BY event_id") == [[0.5], [None]]
-
-
-def test_different_rows_have_different_tokens(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    # The same objects, line numbers and number of rows: only the bytes differ.
-    for numbers in ((1, 2), (3, 4)):
-        bucket.put(KEY, *map(video, numbers))
-        invoke({"bucket": bucket.name, "key": KEY})
-    assert ask(COUNT) == [[4]]
 
 
 @pytest.mark.slow
@@ -251,23 +225,6 @@ def test_statements_from_more_than_a_hundred_months_are_one_insert(
     bucket.put(KEY, *(video(n, timestamp=month) for n, month in enumerate(months)))
     assert invoke(notification(bucket.name, KEY))["success"] is True
     assert ask("SELECT count(), uniqExact(toYYYYMM(timestamp)) FROM video_events") == [[108, 108]]
-
-
-@pytest.mark.slow
-def test_a_batch_fills_across_objects_and_ends_inside_one(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    keys = [f"section/1/video/{n}.jsonl" for n in range(4)]
-    for n, key in enumerate(keys):
-        bucket.put(key, *(video(1000 * n + i) for i in range(30)))
-    inserts: list[str] = []
-    clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
-    run = Run(replace(settings, batch_rows=50), connections(settings), "bulk")
-    outcomes = list(process([S3Object(bucket.name, key) for key in keys], run))
-    assert [outcome.status for outcome in outcomes] == ["processed"] * 4
-    assert [outcome.counts.video for outcome in outcomes] == [30] * 4
-    assert sum(".video_events (" in sql for sql in inserts) == 2
-    assert ask(COUNT) == [[120]]
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ it, and that command does.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -53,14 +55,13 @@ class Scene:
 
     def load(self, settings: Settings, *, replacing: bool = False) -> None:
         """Load the object as it is; raises if it is not stored."""
-        clickhouse = ClickHouse(settings)
-        run = Run(settings, Connections(Stores(), clickhouse), "event", Wanted(replace=replacing))
-        try:
+        with connected(settings) as clickhouse:
+            run = Run(
+                settings, Connections(Stores(), clickhouse), "event", Wanted(replace=replacing)
+            )
             for outcome in load([S3Object(self.bucket.name, KEY)], run):
                 if outcome.failed:
                     raise NotDone(outcome.error)
-        finally:
-            clickhouse.disconnect()
 
     def replace(self, settings: Settings) -> None:
         """Upload the later version, and load it with `replace`."""
@@ -68,34 +69,30 @@ class Scene:
         self.load(settings, replacing=True)
 
     def forget(self, settings: Settings) -> None:
-        clickhouse = ClickHouse(settings)
-        try:
+        with connected(settings) as clickhouse:
             forget.forget([Learner(f"viewer-{FORGOTTEN_NUMBER}")], clickhouse)
-        finally:
-            clickhouse.disconnect()
 
     def pseudonymize(self, settings: Settings) -> None:
-        clickhouse = ClickHouse(replace(settings, learner_ids="pseudonyms"))
-        try:
+        with connected(replace(settings, learner_ids="pseudonyms")) as clickhouse:
             pseudonymize.pseudonymize(clickhouse)
-        finally:
-            clickhouse.disconnect()
 
     def repair(self, settings: Settings) -> None:
         """Verify the content, and load again what is missing."""
-        clickhouse = ClickHouse(settings)
-        asked = {
-            "mode": "bulk",
-            "section_id": 2001,
-            "verify": True,
-            "content": True,
-            "repair": True,
-        }
-        run = Run(settings, Connections(Stores(), clickhouse), "bulk")
-        try:
+        asked = {"mode": "bulk", "section_id": 2001, "verify": True}
+        asked |= {"content": True, "repair": True}
+        with connected(settings) as clickhouse:
+            run = Run(settings, Connections(Stores(), clickhouse), "bulk")
             run_verify(read_request(asked, settings), run)
-        finally:
-            clickhouse.disconnect()
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[ClickHouse]:
+    """A client of its own, closed in the end."""
+    clickhouse = ClickHouse(settings)
+    try:
+        yield clickhouse
+    finally:
+        clickhouse.disconnect()
 
 
 class NotDone(Exception):
@@ -219,8 +216,7 @@ def judge(scene: Scene, plain: Settings, deeds: tuple[Deed, Deed], when: str) ->
 
 def put_right(scene: Scene, settings: Settings) -> None:
     """Run the commands that loads have noted, as an operator does."""
-    clickhouse = ClickHouse(settings)
-    try:
+    with connected(settings) as clickhouse:
         for command in notes.overtaken(clickhouse):
             if command == notes.SWEEP:
                 forget.sweep(clickhouse)
@@ -229,5 +225,3 @@ def put_right(scene: Scene, settings: Settings) -> None:
             else:
                 scene.load(settings, replacing=True)
         assert notes.overtaken(clickhouse) == {}
-    finally:
-        clickhouse.disconnect()

@@ -22,7 +22,6 @@ from xapi_etl_processor.base.deadlines import DaemonThreads
 from xapi_etl_processor.base.errors import S3Error
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status
-from xapi_etl_processor.pipeline import batch
 from xapi_etl_processor.pipeline.writer import Writer
 from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3 import bundle
@@ -44,42 +43,11 @@ def store(writer: Writer) -> list[Outcome]:
     return list(writer.finish())
 
 
-def test_other_lines_in_the_same_place_are_other_rows(writer: Writer, ask: Ask) -> None:
-    """Whatever the etag says."""
-    for number in (1, 2):
-        _fill(writer, 1, video(number))
-        assert store(writer) == []
-    assert ask(ROWS) == [[2]]
-
-
 def _fill(writer: Writer, first: int, *statements: dict[str, Any]) -> None:
     """Add statements to a batch, as the lines of an object from this line on."""
     obj = S3Object("bucket", KEY, "etag")
     lines = [json.dumps(statement).encode() for statement in statements]
     writer.batch.add(obj, parse(lines, first, Source(obj.uri, obj.etag, "1", None, 0)))
-
-
-def test_lines_that_could_not_be_added_leave_the_batch_as_it_was(
-    writer: Writer, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulated: memory that runs out. Their object fails, so no row of it may be stored."""
-    _fill(writer, 1, video(1))
-    with monkeypatch.context() as patch:
-        patch.setattr(batch.Batch, "_append", _out_of_memory)
-        with pytest.raises(MemoryError):
-            _fill(writer, 2, video(2), video(3))
-    # A column that only these rows have.
-    _fill(writer, 4, video(4, result={"completion": True}))
-    assert store(writer) == []
-    assert writer.insert_failure is None
-    assert ask("SELECT source_line, completion FROM video_events ORDER BY 1") == [
-        [1, None],
-        [4, True],
-    ]
-
-
-def _out_of_memory(*_: object) -> None:
-    raise MemoryError
 
 
 def _finished(status: Status) -> Outcome:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.samples import notification
 from xapi_etl_processor.base.errors import UnknownPayload
-from xapi_etl_processor.queues.payloads import Delivery, Receipt, parse_payload
+from xapi_etl_processor.queues.payloads import Receipt, parse_payload
 from xapi_etl_processor.s3.objects import S3Object
 
 EVENTS = Path(__file__).parents[1] / "events"
@@ -121,33 +121,24 @@ def test_an_event_from_another_service_is_refused(name: str) -> None:
     "payload",
     [
         None,
-        "text",
-        5,
         [],
         [{"bucket": "b", "key": "k"}],
         {},
         {"Records": []},
-        {"Records": None},
-        {"Records": {}},
         {"Records": ["text"]},
-        {"Records": [None]},
         {"Records": [{}]},
         {"Records": [{"s3": {}}]},
         {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {}}}]},
         {"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": ""}}}]},
         {"Records": [{"s3": {"bucket": {}, "object": {"key": "k"}}}]},
         {"Records": [{"s3": {"bucket": "b", "object": "k"}}]},
-        {"Records": [{"EventSource": "aws:sns", "Sns": {}}]},
         {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "not JSON"}}]},
-        {"bucket": "b"},
         {"key": "k"},
         {"bucket": "b", "key": ""},
         {"bucket": "", "key": "k"},
         {"bucket": "b", "key": None},
-        {"bucket": "b", "key": ["k"]},
         {"bucket": {"name": "b"}, "key": "k"},
         {"source": "aws.s3", "detail-type": "Object Created", "detail": {}},
-        {"source": "aws.s3", "detail-type": "Object Created", "detail": None},
         {"source": "aws.s3", "detail-type": "Object Created", "detail": {"bucket": 1, "object": 2}},
         {"Type": "Notification", "Message": "not JSON"},
     ],
@@ -193,14 +184,6 @@ def test_no_message_body_can_fail_its_batch(body: Any) -> None:
     first, second = parse_payload(payload).messages
     assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
     assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
-
-
-def test_a_message_without_a_body_fails_alone() -> None:
-    payload = sample("s3_in_sqs")
-    del payload["Records"][1]["body"]
-    first, second = parse_payload(payload).messages
-    assert first.objects == (FIRST,)
-    assert (second.id, bool(second.error)) == (message_id(2), True)
 
 
 def test_a_direct_payload_inside_a_message_is_read_without_decoding_its_key() -> None:
@@ -262,13 +245,6 @@ def test_a_size_of_the_wrong_type_is_ignored(size: Any) -> None:
     payload = sample("s3_put")
     payload["Records"][0]["s3"]["object"]["size"] = size
     assert [obj.size for obj in parse_payload(payload).objects] == [None]
-
-
-def test_a_payload_is_not_changed_by_reading_it() -> None:
-    for name in NAMED:
-        payload = sample(name)
-        assert isinstance(parse_payload(payload), Delivery)
-        assert payload == sample(name)
 
 
 def created(**more: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
@@ -54,31 +53,18 @@ def test_rewritten_rows_have_the_new_value_when_the_call_returns(
 
 
 def test_a_change_that_the_server_cannot_make_is_named_without_the_value(
-    stored: ClickHouse, ask: Ask
+    stored: ClickHouse,
 ) -> None:
     with pytest.raises(ClickHouseRefused, match=r"CANNOT_PARSE|KILL MUTATION") as failure:
         rewrite(stored, "video_events", "video_time = toFloat64(user_id)", "1", {})
     assert "viewer" not in str(failure.value)
 
 
-def test_without_the_right_nothing_is_removed(
-    stored: ClickHouse, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    def refuse(_: str, sql: str) -> None:
-        if sql.startswith("ALTER"):
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    clickhouse.hook = refuse
-    with pytest.raises(ClickHouseRefused, match="grant the rights"):
-        remove(stored, "video_events", IS_USER, {"user": "viewer-2"})
-    assert len(users(ask)) == 3
-
-
 def test_what_is_not_done_by_the_deadline_is_said(stored: ClickHouse, ask: Ask) -> None:
     ask("SYSTEM STOP MERGES video_events")
     try:
         with pytest.raises(ClickHouseUnavailable, match="not all changed yet"):
-            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(4))
+            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(2))
     finally:
         ask("SYSTEM START MERGES video_events")
 

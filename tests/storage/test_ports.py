@@ -16,7 +16,6 @@ from tests.support.samples import context
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import (
-    ClickHouseError,
     ClickHouseRefused,
     ClickHouseWaking,
     ConfigurationError,
@@ -111,26 +110,6 @@ def test_a_port_for_http_with_tls_is_named_too() -> None:
         secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
         with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
             ClickHouse(secure).query("SELECT 1")
-
-
-def test_a_self_signed_certificate_names_the_setting() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    with http_server(tls=context) as port:
-        secure = settings_for(port, CLICKHOUSE_SECURE="true")
-        with pytest.raises(ClickHouseRefused, match=r"not trusted: .* in CLICKHOUSE_CA_CERTS"):
-            ClickHouse(secure).query("SELECT 1")
-
-
-def test_a_silent_port_is_said_to_be_waking_and_one_without_a_server_to_be_away(
-    pauses: list[float],
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings = settings_for(silent.getsockname()[1])
-        with pytest.raises(ClickHouseWaking):
-            ClickHouse(settings).query("SELECT 1", deadline=FOREVER.within(2.5))
-    with pytest.raises(ClickHouseError, match="no connection"):
-        ClickHouse(settings).query("SELECT 1")
 
 
 def test_migrate_names_a_port_for_http(

@@ -68,18 +68,12 @@ def count(server: RealServer, settings: Settings, table: str = "video_events") -
     return server.ask(f"SELECT count() FROM {settings.clickhouse_database}.{table} FINAL")[0][0]
 
 
-def test_a_wrong_password_is_refused_with_what_to_check(old: Settings) -> None:
-    wrong = ClickHouse(replace(old, clickhouse_password="guess-8812"))
-    with pytest.raises(
-        ClickHouseRefused, match="check the password|check CLICKHOUSE_USER"
-    ) as caught:
-        wrong.query("SELECT 1")
-    assert "guess-8812" not in str(caught.value)
-
-
-def test_an_unknown_user_is_refused_with_what_to_check(old: Settings) -> None:
-    with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME"):
-        ClickHouse(replace(old, clickhouse_username="nobody")).query("SELECT 1")
+def test_a_wrong_password_and_an_unknown_user_are_refused_with_what_to_check(old: Settings) -> None:
+    wrong_password = replace(old, clickhouse_password="guess-8812")
+    for wrong in (wrong_password, replace(old, clickhouse_username="nobody")):
+        with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
+            ClickHouse(wrong).query("SELECT 1")
+        assert "guess-8812" not in str(caught.value)
 
 
 @pytest.mark.fault(36, 66, caught_by="health check")

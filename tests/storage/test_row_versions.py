@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,30 +18,25 @@ MARCH_MS, APRIL_MS = 1_709_251_200_000, 1_711_929_600_000
 STORED = "SELECT row_version FROM video_statements"
 
 
-class Clock:
-    """What S3 says of when an object was modified."""
+@pytest.fixture
+def modified(store: S3Proxy) -> SimpleNamespace:
+    """`now` is when S3 says that the object was modified."""
+    made = SimpleNamespace(now=MARCH)
 
-    def __init__(self, store: S3Proxy) -> None:
-        self.now = MARCH
-        self.store = store
-        store.rule = self._answer
-
-    def _answer(self, request: Request) -> Answer | None:
+    def answer(request: Request) -> Answer | None:
         if request.method != "GET" or "list-type" in request.path:
             return None
-        return Answer(headers={"Last-Modified": format_datetime(self.now, usegmt=True)})
+        return Answer(headers={"Last-Modified": format_datetime(made.now, usegmt=True)})
 
-
-@pytest.fixture
-def modified(store: S3Proxy) -> Clock:
-    return Clock(store)
+    store.rule = answer
+    return made
 
 
 @pytest.mark.slow
 @pytest.mark.fault(3, caught_by="row version")
 @pytest.mark.parametrize("order", [("v1", "v2"), ("v2", "v1")])
 def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock, order: tuple[str, ...]
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace, order: tuple[str, ...]
 ) -> None:
     when = {"v1": MARCH, "v2": APRIL}
     for version in order:
@@ -55,7 +51,7 @@ def test_the_later_version_of_an_object_counts_in_whichever_order_they_are_loade
 
 @pytest.mark.slow
 def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace
 ) -> None:
     bucket.put(KEY, video(1))
     invoke({"bucket": bucket.name, "key": KEY})
@@ -65,19 +61,19 @@ def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
 
 
 def test_the_version_costs_no_request(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace, store: S3Proxy
 ) -> None:
     bucket.put(KEY, video(1))
     etag = bucket.client.head_object(Bucket=bucket.name, Key=KEY)["ETag"].strip('"')
     event = notification(bucket.name, KEY)
     event["Records"][0]["s3"]["object"] |= {"eTag": etag, "size": 300}
     invoke(event)
-    assert [request.method for request in modified.store.requests] == ["GET"]
+    assert [request.method for request in store.requests] == ["GET"]
     assert ask(STORED) == [[MARCH_MS]]
 
 
 def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: Clock
+    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace
 ) -> None:
     """The listing's is older, if the object was replaced since."""
     bucket.put(KEY, video(1))

@@ -125,6 +125,19 @@ def terminators() -> Iterator[list[Terminator]]:
         terminator.close()
 
 
+@pytest.fixture
+def secure_store(
+    store: S3Proxy,
+    authority: trustme.CA,
+    terminators: list[Terminator],
+    monkeypatch: pytest.MonkeyPatch,
+) -> S3Proxy:
+    """S3 with a certificate of the authority."""
+    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    return store
+
+
 @pytest.mark.check("S6")
 def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     secured: Callable[[int], ClickHouse],
@@ -172,34 +185,23 @@ def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
 @pytest.mark.parametrize("bundle", ["", "other.pem"])
 def test_s3_must_have_a_certificate_that_is_trusted(
     bucket: Bucket,
-    store: S3Proxy,
-    authority: trustme.CA,
-    terminators: list[Terminator],
+    secure_store: S3Proxy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     bundle: str,
 ) -> None:
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
-    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle and str(tmp_path / bundle))
     monkeypatch.setattr(stores, "ATTEMPTS", 1)
     with pytest.raises(S3Error, match="S3 is out of reach: UnknownIssuer"):
         _ = [list(body) for _, body in fetch.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])]
-    assert store.requests == []
+    assert secure_store.requests == []
 
 
 def test_certificates_for_s3_may_be_named_in_a_profile(
-    bucket: Bucket,
-    store: S3Proxy,
-    authority: trustme.CA,
-    terminators: list[Terminator],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, secure_store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("a.jsonl", body=b"body")
-    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     (tmp_path / "config").write_text(f"[profile own]\nca_bundle = {tmp_path / 'ca.pem'}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -238,7 +240,6 @@ _NOT_TRUSTED = "its certificate is not trusted: .* name a file .* in CLICKHOUSE_
     ],
 )
 def test_any_other_certificate_and_no_tls_are_refused(
-    bucket: Bucket,
     settings: Settings,
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,

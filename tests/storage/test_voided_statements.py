@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
-from tests.support.samples import event_id, notification, video
-from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.pipeline import batch
+from tests.support.samples import event_id, notification, video, voiding
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 OTHER = "section/2001/admin/2024-01-02T12-00-00Z_2.jsonl"
 READ = "SELECT event_id FROM video_statements ORDER BY event_id"
 VOIDED = "SELECT voided_id, voided_by FROM voided_statements FINAL ORDER BY ALL"
-
-
-def voiding(number: int, voided: str, **more: Any) -> dict[str, Any]:
-    """A statement that voids another one; its own id is event_id(1000 + number)."""
-    return {
-        "id": event_id(1000 + number),
-        "actor": {"account": {"name": "teacher", "homePage": "https://example.org"}},
-        "verb": {"id": "http://adlnet.gov/expapi/verbs/voided"},
-        "object": {"objectType": "StatementRef", "id": voided},
-        "timestamp": "2024-01-02T08:00:00Z",
-        **more,
-    }
 
 
 @pytest.mark.fault(73, caught_by="the view leaves out voided statements")
@@ -38,7 +23,7 @@ def test_a_voided_statement_is_left_out_whatever_arrives_first(
     bucket: Bucket, invoke: Invoke, ask: Ask, order: tuple[str, ...]
 ) -> None:
     bucket.put(KEY, video(1), video(2))
-    bucket.put(OTHER, voiding(1, event_id(2)))
+    bucket.put(OTHER, voiding(2))
     for key in order:
         assert invoke(notification(bucket.name, key))["files_processed"] == 1
     assert ask(READ) == [[event_id(1)]]
@@ -48,69 +33,32 @@ def test_a_voided_statement_is_left_out_whatever_arrives_first(
 def test_a_voiding_statement_is_recorded_with_its_time_and_source_and_counts_as_other(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    bucket.put(OTHER, video(1), voiding(2, event_id(7)))
+    bucket.put(OTHER, video(1), voiding(7, timestamp="2024-01-02T08:00:00Z"))
     answer = invoke(notification(bucket.name, OTHER))
     assert (answer["video_events_processed"], answer["other_events"]) == (1, 1)
     columns = "voided_id, voided_by, voided_at, source_file, source_line"
     assert ask(f"SELECT {columns} FROM voided_statements") == [
-        [event_id(7), event_id(1002), "2024-01-02 08:00:00.000", bucket.uri(OTHER), 2]
+        [event_id(7), event_id(1007), "2024-01-02 08:00:00.000", bucket.uri(OTHER), 2]
     ]
     etag = bucket.client.head_object(Bucket=bucket.name, Key=OTHER)["ETag"].strip('"')
     assert ask("SELECT source_etag FROM voided_statements") == [[etag]]
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [
-        "{00000000-0000-4000-8000-00000000000A}",
-        "urn:uuid:00000000-0000-4000-8000-00000000000a",
-        "0000000000004000800000000000000a",
-        " 00000000-0000-4000-8000-00000000000A\t",
-    ],
-)
-def test_the_voided_id_may_be_spelled_in_another_way_than_the_statements(
-    bucket: Bucket, invoke: Invoke, ask: Ask, spelling: str
-) -> None:
-    bucket.put(KEY, video(10), video(11), voiding(1, spelling))
-    invoke(notification(bucket.name, KEY))
-    assert ask(READ) == [[event_id(11)]]
-
-
 @pytest.mark.slow
 def test_repeats_and_a_second_voiding_void_once(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
-    bucket.put(KEY, video(1), video(2), voiding(1, event_id(2)), voiding(2, event_id(2)))
-    bucket.put(OTHER, voiding(1, event_id(2)))
+    bucket.put(KEY, video(1), video(2), voiding(2), voiding(2, id=event_id(9)))
+    bucket.put(OTHER, voiding(2))
     for _ in range(2):
         invoke({"mode": "bulk", "force_reprocess": True})
-    expected = [[event_id(2), event_id(1001)], [event_id(2), event_id(1002)]]
+    expected = [[event_id(2), event_id(9)], [event_id(2), event_id(1002)]]
     assert ask(VOIDED) == expected
     assert ask(READ) == [[event_id(1)]]
-
-
-@pytest.mark.slow
-def test_a_statement_that_is_sent_again_stays_voided(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    bucket.put(KEY, video(1), voiding(1, event_id(1)))
-    invoke(notification(bucket.name, KEY))
-    bucket.put(OTHER, video(1))
-    invoke(notification(bucket.name, OTHER))
-    assert ask(READ) == []
-
-
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"key": KEY}], ids=["bulk", "event"])
-def test_a_dry_run_records_nothing(
-    bucket: Bucket, invoke: Invoke, ask: Ask, payload: dict[str, Any]
-) -> None:
-    bucket.put(KEY, voiding(1, event_id(1)))
-    assert invoke({**payload, "bucket": bucket.name, "dry_run": True})["files_found"] == 1
-    assert ask(VOIDED) == []
 
 
 def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
     bucket: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
-    bucket.put(KEY, video(1), b"no statement", voiding(1, event_id(1)))
+    bucket.put(KEY, video(1), b"no statement", voiding(1))
     stored: list[str] = []
     clickhouse.hook = lambda point, sql: stored.append(sql) if point == "stored" else None
     invoke(notification(bucket.name, KEY))
@@ -120,47 +68,8 @@ def test_voided_ids_are_stored_before_their_object_is_in_the_ledger(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bound", ["rows", "bytes"])
-def test_a_batch_of_voided_ids_is_bounded(
-    bucket: Bucket,
-    settings: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-    bound: str,
-) -> None:
-    if bound == "rows":
-        monkeypatch.setenv("BATCH_ROWS", "2")
-    else:
-        monkeypatch.setattr(batch, "MAX_NOTED_BYTES", 100)  # 36 + 36 for each.
-    for number in range(6):
-        bucket.put(f"section/1/{number}.jsonl", voiding(number, event_id(number)))
-    inserts: list[str] = []
-    clickhouse.hook = lambda point, sql: inserts.append(sql) if point == "stored" else None
-    invoke({"mode": "bulk"})
-    assert sum(".voided_statements (" in sql for sql in inserts) == 3
-    assert ask("SELECT count() FROM voided_statements") == [[6]]
-
-
-def test_an_insert_of_voided_ids_whose_reply_is_lost_is_repeated_and_counts_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    bucket.put(KEY, voiding(1, event_id(1)))
-
-    def cut(point: str, sql: str) -> None:
-        if point == "stored" and ".voided_statements (" in sql and not pauses:
-            raise ConnectionAbortedError
-
-    clickhouse.hook = cut
-    assert invoke(notification(bucket.name, KEY))["success"] is True
-    assert len(pauses) == 1
-    assert ask("SELECT count() FROM voided_statements FINAL") == [[1]]
-
-
-@pytest.mark.slow
 def test_a_filter_on_the_view_uses_the_primary_key_and_the_indexes_of_the_table(
-    bucket: Bucket, invoke: Invoke, ask: Ask
+    invoke: Invoke, ask: Ask
 ) -> None:
     # Half of the rows are in January, half in March, in 100 sections.
     moments = "toDateTime64('2024-01-01', 3, 'UTC') + toIntervalDay(number % 2 * 60)"
@@ -169,7 +78,6 @@ def test_a_filter_on_the_view_uses_the_primary_key_and_the_indexes_of_the_table(
         f" SELECT toString(number), {moments}, 2000 + number % 100 AS n, toString(n)"
         " FROM numbers(300000)"
     )
-    ask("OPTIMIZE TABLE video_events FINAL")
     whole = granules(ask, "1")
     assert granules(ask, "section_id = 2001") < whole / 5
     assert granules(ask, "section = '2001'") < whole / 5

@@ -175,7 +175,7 @@ def test_an_abandoned_insert_does_not_start_over(
     monkeypatch.setattr(ClickHouse, "insert", note_and_insert)
     assert failed_within(3, bucket)
     assert frozen.is_set()
-    end = time.monotonic() + 3
+    end = time.monotonic() + 1
     while time.monotonic() < end:
         assert b"INSERT INTO" not in wire.sent
         time.sleep(0.1)  # Polls for what must not happen.
@@ -231,9 +231,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
 
 
 @pytest.mark.fault(66, caught_by="abandoned threads do not delay the exit")
-def test_the_command_line_ends_after_its_answer_when_s3_is_silent(
-    bucket: Bucket, store: S3Proxy, settings: Any
-) -> None:
+def test_the_command_line_ends_after_its_answer_when_s3_is_silent(store: S3Proxy) -> None:
     store.rule = lambda _: Answer(stall=0)
     code = (
         "import sys\n"
@@ -262,10 +260,11 @@ def test_an_unreachable_secret_is_named_in_time(
         bucket.put(KEY, video(1))
         started = time.monotonic()
         try:
-            said = json.loads(handler(payload, context(12))["body"])["clickhouse"]["error"]
+            said = json.loads(handler(payload, context(4))["body"])["clickhouse"]["error"]
         except NothingDone as error:
             said = str(error)
-        assert time.monotonic() - started < 12
+        # Two attempts of five seconds each would be too long.
+        assert time.monotonic() - started < 4
     assert f"{arn} cannot be read" in said
 
 
@@ -301,12 +300,7 @@ def test_a_secret_that_cannot_be_read_is_asked_for_twice(
 @pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize(("seconds", "service_seconds", "most"), [(3, 60, 3), (60, 2, 10)])
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
-    bucket: Bucket,
-    store: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: int,
-    service_seconds: int,
-    most: int,
+    store: S3Proxy, monkeypatch: pytest.MonkeyPatch, seconds: int, service_seconds: int, most: int
 ) -> None:
     monkeypatch.setattr(health, "SERVICE_SECONDS", service_seconds)
     store.rule = lambda _: Answer(stall=0)
@@ -320,9 +314,7 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
 
 @pytest.mark.fault(66, caught_by="health check")
 @pytest.mark.parametrize("denied", ["GET", "HEAD"], ids=["listing", "reading"])
-def test_the_health_check_says_which_s3_rights_to_allow(
-    bucket: Bucket, store: S3Proxy, denied: str
-) -> None:
+def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy, denied: str) -> None:
     store.rule = lambda r: Answer("AccessDenied", 403) if r.method == denied else None
     answer = handler({"health_check": True}, context())
     assert answer["statusCode"] == 503
@@ -332,7 +324,7 @@ def test_the_health_check_says_which_s3_rights_to_allow(
 @pytest.mark.fault(12, 54, caught_by="deadline")
 @pytest.mark.check("S13")
 def test_reading_an_endless_line_stops_at_the_deadline(
-    bucket: Bucket, settings: Any, ask: Ask, invoke: Invoke
+    bucket: Bucket, ask: Ask, invoke: Invoke
 ) -> None:
     noise = random.Random(7).randbytes(5000).replace(b"\n", b" ")
     body = gzip.compress(noise + b" " * 1_000_000, 1) * 2500

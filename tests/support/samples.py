@@ -32,6 +32,16 @@ def event_id(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012x}"
 
 
+def voiding(number: int, **more: Any) -> dict[str, Any]:
+    """A statement that voids video(number); its own id is event_id(1000 + number)."""
+    return {
+        **video(1000 + number),
+        "verb": {"id": "http://adlnet.gov/expapi/verbs/voided"},
+        "object": {"objectType": "StatementRef", "id": event_id(number)},
+        **more,
+    }
+
+
 def other(number: int) -> dict[str, Any]:
     """A statement that is not about a video."""
     return {

@@ -113,18 +113,3 @@ def test_many_values_become_what_each_becomes(column: Column, values: list[Any])
     # An empty text may stay one where that stands for "absent".
     assert [repr(None if value == "" else value) for value in found] == list(map(repr, each))
     assert gaps == (None in found)
-
-
-@pytest.mark.parametrize("statement", [full(), minimal(id=_ID)])
-def test_a_lone_activity_or_member_counts_as_a_list_of_one(statement: Any) -> None:
-    alone = {"id": "https://lms/c/7", "definition": {"type": "x:/course"}}
-    member = {"mbox": "mailto:m@example.org"}
-    for path, value in (
-        (("context", "contextActivities", "parent"), alone),
-        (("actor", "member"), member),
-    ):
-        rows = [
-            rows_of(parse([json.dumps(with_values(statement, (path, sent))).encode()], 1, SOURCE))
-            for sent in (value, [value])
-        ]
-        assert rows[0] == rows[1]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.faults import fuzz
-from tests.faults.built import ODD, SHAPES, places
+from tests.faults.built import ODD, SHAPES
 from tests.faults.fuzz_targets import TARGETS, gzip_stream, lines, payload
 from tests.support.rows import (
+    ADL,
     FOREIGN_SESSION,
     MINIMAL,
     encoded,
     full,
     minimal,
+    paths_of,
     with_more,
     with_values,
 )
@@ -39,104 +39,41 @@ PLAIN_GZIP = gzip.compress(FULL + b"\n" + MINIMAL, mtime=0)
 EMPTY_GZIP = gzip.compress(b"", mtime=0)
 BOMB = gzip.compress(b"\n" * 400_000, 9, mtime=0)
 
+VOIDING = encoded(
+    minimal(
+        verb={"id": ADL + "voided"}, object={"objectType": "StatementRef", "id": "x"}, timestamp="t"
+    )
+)
+
 # JSON that decoders disagree about, or that some reject.
 FRAGMENTS = [
-    *(
-        b"NaN",
-        b"-Infinity",
-        b"1e999",
-        b"-1e999",
-        b"-0",
-        b"01",
-        b"1.",
-        b".5",
-        b"1" * 5000,
-        b"0.1e-999",
-    ),
-    *(b"18446744073709551616", b"18446744073709551615", b"-1", b"4294967296", b"1e19", b"2001.0"),
-    *(b'"\\ud800"', b'"\\ud83d\\ude00"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b'"\xc0\xaf"'),
-    *(
-        b'"\\u0000"',
-        b'"\x00"',
-        b'"\x7f"',
-        b'"\xff"',
-        b'"\\x"',
-        b'""',
-        b'" "',
-        b"'a'",
-        b"\xef\xbb\xbf",
-    ),
-    *(
-        b"[" * 3000,
-        b"[" * 600 + b"]" * 600,
-        b'{"a":' * 3000,
-        b"[]",
-        b"{}",
-        b"null",
-        b"true",
-        b"nul",
-    ),
-    *(
-        b'"2299-12-31T23:59:59.9999999Z"',
-        b'"0001-01-01T00:00:00+23:59"',
-        b'"9999-12-31T23:59:59-23:59"',
-    ),
-    *(b'"2016-12-31T23:59:60Z"', b'"1900-01-01T00:00:00+00:01"', b'"2024-W01-1"', b'"20240101T00"'),
-    *(
-        b'"0[.]1e400"',
-        b'"-1e308[.]0[,]0[.]1e308"',
-        b'"1e999"',
-        b'"nan[.]inf[,]1[.]"',
-        b'"1_0[.]2_0"',
-    ),
+    *(b"NaN", b"1e999", b"-1e999", b"01", b".5", b"1" * 5000, b"1e19", b"2001.0", b"-1"),
+    *(b"18446744073709551616", b"18446744073709551615", b"4294967296"),
+    *(b'"\\ud800"', b'"\\ud83d\\ude00"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"'),
+    *(b'"\\u0000"', b'"\x00"', b'"\xff"', b'"\\x"', b'""', b'" "', b"'a'", b"\xef\xbb\xbf"),
+    *(b"[" * 3000, b"[" * 600 + b"]" * 600, b'{"a":' * 3000, b"[]", b"{}", b"null", b"true"),
+    *(b'"2299-12-31T23:59:59.9999999Z"', b'"0001-01-01T00:00:00+23:59"', b'"20240101T00"'),
+    *(b'"9999-12-31T23:59:59-23:59"', b'"2016-12-31T23:59:60Z"', b'"1900-01-01T00:00:00+00:01"'),
+    *(b'"0[.]1e400"', b'"-1e308[.]0[,]0[.]1e308"', b'"nan[.]inf[,]1[.]"', b'"1_0[.]2_0"'),
     *(b'{"en-US":5,"fr":""}', b'[{"id":5},5,{"definition":[]}]', b'{"id":"x"}', b'"a","actor":{}'),
 ]
-PLACES = [
-    *(
-        b'"id"',
-        b'"actor"',
-        b'"mbox"',
-        b'"verb"',
-        b'"object"',
-        b'"definition"',
-        b'"name"',
-        b'"type"',
-    ),
-    *(
-        b'"context"',
-        b'"contextActivities"',
-        b'"extensions"',
-        b'"category"',
-        b'"parent"',
-        b'"result"',
-    ),
-    *(b'"timestamp"', b'"stored"', b'"registration"', b'"duration"', b'"completion"', b'"unknown"'),
-    *(
-        json.dumps(iri).encode()
-        for node in ("result", "context")
-        for iri in full()[node]["extensions"]
-    ),
-]
-KINDS: tuple[Any, ...] = (
-    None,
-    True,
-    10**400,
-    float("inf"),
-    "",
-    "\ud800",
-    "2024-02-30",
-    "[",
-    [],
-    {},
-    [None],
-)
+PLACES = sorted({json.dumps(path[-1]).encode() for path in paths_of(full())}) + [b'"unknown"']
 DOUBLE = b'"actor":5,"actor":{},"verb":{},"verb":{"id":"v"}'
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @st.composite
 def _statements(draw: st.DrawFn) -> bytes:
     """A statement in which some values, keys or bytes are changed."""
-    line = draw(st.sampled_from([FULL, MINIMAL, with_more(DOUBLE)]))
+    path = draw(st.sampled_from([*paths_of(full())]))
+    changed = json.dumps(with_values(full(), (path, draw(_json)))).encode()
+    line = draw(st.sampled_from([changed, FULL, MINIMAL, VOIDING, with_more(DOUBLE)]))
     for _ in range(draw(st.integers(0, 3))):
         place, fragment = draw(st.sampled_from(PLACES)), draw(st.sampled_from(FRAGMENTS))
         change = draw(st.integers(0, 3))
@@ -153,13 +90,13 @@ def _statements(draw: st.DrawFn) -> bytes:
     return line
 
 
+LINES = _statements() | st.sampled_from([b"", b" \t", b"[]", b"\xff", b"\xef\xbb\xbf", FULL])
+
+
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
-    some = _statements() | st.sampled_from(
-        [b"", b" \t", b"{}", b"[]", b"\xff", b"\xef\xbb\xbf", FULL]
-    )
     ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r", b"\x0b\n", b"\xe2\x80\xa8"])
-    body = b"".join(line + draw(ends) for line in draw(st.lists(some, max_size=6)))
+    body = b"".join(line + draw(ends) for line in draw(st.lists(LINES, max_size=6)))
     body = draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + body + draw(st.binary(max_size=2))
     return gzip.compress(body, 1, mtime=0) if draw(st.integers(0, 5)) == 0 else body
 
@@ -173,20 +110,16 @@ def _bodies(draw: st.DrawFn) -> bytes:
 @given(_bodies())
 @example(b"")
 @example(b"\x1f\x8b")
-@example(b"\xef\xbb")
 @example(b"\n" * 300_000)
-@example(FULL * 400)
 @example(b"\xef\xbb\xbf\xef\xbb\xbf" + FULL)
 @example(with_more(DOUBLE))
-@example(with_more(b'"result":' * 2000 + b"{}"))
 @example(with_more(b'"id":' + b"1" * 5000))
-@example(with_more(b'"x":"\\ud800","id":5'))
+@example(with_more(b'"x":"\\ud800","id":5') + b"\n" + FULL)
 @example(FULL.replace(b"2024-01-01T13", b"0001-01-01T00"))
 @example(FULL.replace(b"2024-01-01T13:00:00.123456+01:00", b"2299-12-31T23:59:59.999999-00:01"))
 @example(with_more(b'"id":[],"x":' + b"[" * 3000))
 @example(with_more(b'"x":' + b"[" * 900 + b"]" * 900 + b"," + FOREIGN_SESSION))
 @example(with_more(b'"id":' + b"1" * 5000 + b',"registration":"\\ud800"'))
-@example(b"\n5")
 @example(BOMB)
 @example(BOMB[:-1])
 def test_any_body_becomes_rows_that_can_be_stored(body: bytes) -> None:
@@ -235,7 +168,6 @@ def _streams(draw: st.DrawFn) -> bytes:
 @example(PLAIN_GZIP + b"\x1f")
 @example(PLAIN_GZIP[:-8] + b"\0" * 8)
 @example(PLAIN_GZIP[:3] + b"\x02" + PLAIN_GZIP[4:])
-@example(PLAIN_GZIP[:3] + b"\xe0" + PLAIN_GZIP[4:])
 @example(PLAIN_GZIP[:3] + b"\x04" + PLAIN_GZIP[4:10] + b"\xff\xff" + PLAIN_GZIP[10:])
 @example(b"\x1f\x8b\x07" + PLAIN_GZIP[3:])
 @example(BOMB + BOMB[:-4])
@@ -265,9 +197,7 @@ def _payloads(draw: st.DrawFn) -> bytes:
 @_repeatable
 @given(_payloads() | st.binary(min_size=2, max_size=80))
 @example(b"null")
-@example(b"NaN")
 @example(b'"\\ud800"')
-@example(b"[" * 900 + b"]" * 900)
 @example(b'{"Records":[{"messageId":"\\ud800","eventSource":"aws:sqs","body":"{}"}]}')
 @example(b'{"Records":[{"eventSource":"aws:sqs"},{"eventSource":"aws:sqs","body":null}]}')
 @example(b'{"Records":[{"s3":{"bucket":{"name":"b"},"object":{"key":"%ED%A0%80","size":1e999}}}]}')
@@ -276,27 +206,13 @@ def _payloads(draw: st.DrawFn) -> bytes:
 @example(b'{"section_id":' + b"9" * 4000 + b"}")
 @example(b'{"section_id":' + b"[" * 900 + b"]" * 900 + b"}")
 @example(b'{"start_date":"0000-00-00","end_date":"9999-12-31"}')
-@example(b'{"continuation_token":"\\u00e9"}')
 @example(b'{"continuation_token":["a"]}')
 @example(_token("[]"))
-@example(_token('{"after":5}'))
 @example(_token('{"after":"\\ud800"}'))
 @example(_token('{"after":"","section_id":[],"dry_run":"true"}'))
 @example(_token("[" * 9000))
 def test_any_payload_is_understood_or_refused_with_a_reason(data: bytes) -> None:
     payload(data)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_payload_with_an_odd_value_anywhere_is_understood_or_refused(shape: str) -> None:
-    known = json.loads(SHAPES[shape])
-    for node, key in list(places(known)):
-        right = node[key]
-        for value in KINDS:
-            node[key] = value
-            payload(json.dumps(known).encode())
-        node[key] = right
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)
@@ -311,13 +227,3 @@ def test_a_fuzzing_input_can_be_replayed(
     (tmp_path / "case").write_bytes(FULL)
     assert fuzz.replay("lines", tmp_path / "case") == 0
     assert "nothing wrong" in capsys.readouterr().out
-
-
-def test_without_atheris_one_line_says_what_to_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["fuzz"])
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert fuzz.main() == 2
-    assert capsys.readouterr().err == "atheris is not installed here: use `make fuzz`\n"

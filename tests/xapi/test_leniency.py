@@ -1,8 +1,7 @@
-"""What is forgiven, and what is rejected; which statements are about a video."""
+"""What is forgiven, and what is rejected."""
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from tests.support.rows import (
     FOREIGN_SESSION,
     MINIMAL,
     OLI,
-    PROFILE,
     SOURCE,
     VERBS,
     VIDEO,
@@ -71,26 +69,16 @@ def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "column", "expected"),
     [
-        (("result", "extensions", VIDEO + "time"), "61.25", "video_time", 61.25),
         (("result", "extensions", VIDEO + "time"), "1e2", "video_time", 100.0),
-        (("result", "extensions", VIDEO + "time"), 61, "video_time", 61.0),
-        (("result", "extensions", VIDEO + "time"), True, "video_time", None),
         (("result", "extensions", VIDEO + "time"), "NaN", "video_time", None),
-        (("result", "extensions", VIDEO + "time"), "Infinity", "video_time", None),
         (("result", "extensions", VIDEO + "time"), "1_000", "video_time", None),
         (("result", "extensions", VIDEO + "time"), 10**400, "video_time", None),
-        (("context", "extensions", OLI + "section_id"), "2001", "section_id", 2001),
-        (("context", "extensions", OLI + "section_id"), 2001.0, "section_id", 2001),
-        (("context", "extensions", OLI + "section_id"), 2**64 - 1, "section_id", 2**64 - 1),
-        (("context", "extensions", OLI + "section_id"), 2**64, "section_id", 9),
         (("context", "extensions", OLI + "page_id"), 2**64, "page_id", None),
         (("context", "extensions", OLI + "page_attempt_number"), 2**32, "attempt_number", 0),
         (("context", "extensions", OLI + "page_attempt_number"), "3", "attempt_number", 3),
-        (("actor", "account", "name"), 4312, "user_id", "4312"),
         (("actor", "account", "name"), 2**70, "user_id", str(2**70)),
         (("context", "registration"), 7, "registration", "7"),
         (("context", "extensions", OLI + "content_element_id"), 325, "content_element_id", "325"),
-        (("context", "extensions", VIDEO + "speed"), "1.5x", "speed", 1.5),
         (("context", "extensions", VIDEO + "full-screen"), "true", "full_screen", True),
         (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
         (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
@@ -141,40 +129,28 @@ def test_a_lone_surrogate_costs_that_character(sent: bytes, stored: str, beside:
     }
 
 
-def test_a_lone_surrogate_in_a_field_that_nobody_reads_does_no_harm() -> None:
-    line = with_more(b'"unread \\ud800":"\\udc00",' + FOREIGN_SESSION)
-    assert row_of(line)["session_id"] == "s"
+@pytest.mark.parametrize(
+    "odd",
+    [b'"x \\ud800":"\\udc00"', b'"x":1e999', b'"x":1' + b"0" * 5000],
+    ids=["lone surrogates", "1e999", "5001 digits"],
+)
+def test_an_odd_value_in_a_field_that_nobody_reads_does_no_harm(odd: bytes) -> None:
+    assert row_of(with_more(odd + b"," + FOREIGN_SESSION))["session_id"] == "s"
 
 
-@pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
-def test_infinite_seconds_are_absent(number: bytes) -> None:
-    extensions = b'"extensions":{"%btime":%b}' % (VIDEO.encode(), number)
-    assert row_of(with_more(b'"result":{%b}' % extensions))["video_time"] is None
-    in_context = b'"context":{"extensions":{"%btime":2.5}}' % VIDEO.encode()
-    assert row_of(with_more(b'"result":{%b},%b' % (extensions, in_context)))["video_time"] == 2.5
+@pytest.mark.fault(53, caught_by="nesting limit")
+@pytest.mark.parametrize("pair", [b"[]", b'{"a":}'])
+def test_a_line_is_read_if_it_is_nested_128_deep_and_rejected_if_129(pair: bytes) -> None:
+    """The statement itself is one level. The session is looked for in the whole line."""
+    opened, closed = pair[:-1], pair[-1:]
 
+    def nested(depth: int) -> bytes:
+        inner = opened * (depth - 1) + b"1" + closed * (depth - 1)
+        return with_more(b'"x":' + inner + b"," + FOREIGN_SESSION)
 
-@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
-def test_a_number_out_of_range_in_an_unread_field_does_no_harm(number: bytes) -> None:
-    assert row_of(with_more(b'"x":%b,' % number + FOREIGN_SESSION))["session_id"] == "s"
-
-
-@pytest.mark.slow
-def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
-    def line(depth: int) -> bytes:
-        return with_more(b'"x":' + b"[" * depth + b"]" * depth + b"," + FOREIGN_SESSION)
-
-    accepted, rejected = 10, 1_000_000
-    assert parse([line(rejected)], 1, SOURCE).rejected
-    while rejected - accepted > 1:
-        middle = (accepted + rejected) // 2
-        if parse([line(middle)], 1, SOURCE).rejected:
-            rejected = middle
-        else:
-            accepted = middle
-    for depth in range(accepted - 20, accepted + 20):
-        parsed = parse([line(depth)], 1, SOURCE)
-        assert len(rows_of(parsed)) == parsed.counts.video
+    assert row_of(nested(128))["session_id"] == "s"
+    (rejected,) = parse([nested(129)], 1, SOURCE).rejected
+    assert rejected.reason == "nested more than 128 deep"
 
 
 # --- Rejected ---
@@ -185,31 +161,20 @@ def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
     ("line", "reason"),
     [
         (b"SECRET", "not JSON"),
-        (b'{"actor":{"name":"SECRET', "not JSON"),
         (MINIMAL + b" SECRET", "not JSON"),
-        (MINIMAL + b'{"SECRET":1}', "not JSON"),
         (with_more(b'"SECRET":NaN'), "not JSON"),
-        (with_more(b'"SECRET":-Infinity'), "not JSON"),
-        (with_more(b'"id":"SECRET\\ud80"'), "not JSON"),
         (with_more(b'"id":"\\ud800" SECRET'), "not JSON"),
-        (with_more(b'"SECRET":"\x01"'), "not JSON"),
         (b"\xef\xbb\xbf" + MINIMAL, "not JSON"),
         (b"\xc2\xa0SECRET", "not JSON"),
         (with_more(b'"unread":"SECRET\xff"'), "not UTF-8"),
         (with_more(b'"id":"SECRET\xed\xa0\x80"'), "not UTF-8"),
-        (with_more(b'"SECRET\xc3":1'), "not UTF-8"),
         (with_more(b'"unread":' + b"[" * 100_000 + b"]" * 100_000), "nested more than 128 deep"),
-        (with_more(b'"unread":' + b'{"a":[' * 64 + b"]}" * 64), "nested more than 128 deep"),
         (b'{"actor":' * 100_000 + b"1" + b"}" * 100_000, "nested more than 128 deep"),
         (b'["SECRET"]', "not a JSON object"),
         (b"[" + MINIMAL + b"," + MINIMAL + b"]", "an array of statements: write each on a line"),
-        (b'[{"SECRET":1}]', "an array of statements: write each on a line"),
-        (b'{"statements":[' + MINIMAL + b"]}", '{"statements": [...]}: write each on a line'),
         (b'{"more":"SECRET","statements":[]}', '{"statements": [...]}: write each on a line'),
         (b'"SECRET"', "not a JSON object"),
-        (b"null", "not a JSON object"),
         (b'{"SECRET":1}', "actor"),
-        (encoded({"verb": {"id": "SECRET"}, "object": {}}), "actor"),
         (encoded({"actor": "SECRET", "verb": {"id": "v"}, "object": {}}), "actor"),
         (encoded({"actor": {}, "object": {"id": "SECRET"}}), "verb"),
         (encoded({"actor": {}, "verb": None, "object": {"id": "SECRET"}}), "verb"),
@@ -219,7 +184,6 @@ def test_a_line_that_parse_accepts_has_columns_at_any_depth() -> None:
         (encoded({"actor": {}, "verb": {"id": "v"}, "object": ["SECRET"]}), "object"),
         (b'"SECRET' + b"x" * MAX_LINE_BYTES, "longer than 16777216 bytes"),
     ],
-    ids=range(34),
 )
 def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_nothing(
     line: bytes, reason: str
@@ -247,47 +211,7 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
     assert row_of(line + b"\r")["verb"] == "played"
 
 
-@pytest.mark.parametrize("line", [b"", b"\r", b" \t ", b"\t\r"])
-def test_white_space_alone_is_a_blank_line(line: bytes) -> None:
-    counts = parse([line], 1, SOURCE).counts
-    assert (counts.lines, counts.blank, counts.rejected) == (1, 1, 0)
-
-
-# --- Video or other ---
-
-
-@pytest.mark.parametrize(
-    ("verb", "object_type", "category", "is_video"),
-    [
-        (VERBS + "played", None, None, True),
-        (VERBS + "completed", "http://example.org/other", None, True),
-        (ADL + "initialized", VIDEO_TYPE, None, True),
-        (ADL + "completed", VIDEO_TYPE, None, True),
-        (ADL + "terminated", VIDEO_TYPE, [], True),
-        (ADL + "interacted", VIDEO_TYPE, [{"id": "http://example.org/c"}], True),
-        (ADL + "completed", "http://example.org/other", [{"id": PROFILE}], True),
-        (ADL + "completed", None, [{"id": "http://example.org/c"}, {"id": PROFILE}], True),
-        (ADL + "completed", None, {"id": PROFILE}, True),
-        (ADL + "completed", OLI + "activity_attempt", None, False),
-        (ADL + "completed", OLI + "page_attempt", None, False),
-        (ADL + "completed", "http://adlnet.gov/expapi/activities/question", None, False),
-        ("http://id.tincanapi.com/verb/viewed", OLI + "types/page", None, False),
-        (ADL + "completed", None, None, False),
-        (ADL + "completed", VIDEO_TYPE + "s", [{"id": PROFILE + "s"}], False),
-        (ADL + "completed", 5, [{"id": 5}, None, "x"], False),
-        ("https://w3id.org/xapi/video/verb/played", None, None, False),
-    ],
-)
-def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
-    verb: str, object_type: Any, category: Any, is_video: bool
-) -> None:
-    statement = with_values(
-        minimal(verb={"id": verb}),
-        (("object", "definition", "type"), object_type),
-        (("context", "contextActivities", "category"), category),
-    )
-    counts = parse([encoded(statement)], 1, SOURCE).counts
-    assert (counts.lines, counts.video, counts.other) == (1, int(is_video), int(not is_video))
+# --- What has no usable id ---
 
 
 @pytest.mark.parametrize(
@@ -295,7 +219,6 @@ def test_a_video_statement_is_recognized_by_verb_or_type_or_category(
     [
         ({"object": {"definition": {"type": VIDEO_TYPE}}}, "statement has no usable object.id"),
         ({"object": {"id": "", "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
-        ({"object": {"id": None, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
         ({"object": {"id": {}, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
         ({"verb": {"id": ""}}, "statement has no usable verb.id"),
         ({"verb": {"id": " \t\r\n"}}, "statement has no usable verb.id"),
@@ -310,7 +233,6 @@ def test_what_xapi_forbids_becomes_no_row(change: JsonObject, reason: str) -> No
 
 def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
     statement = minimal(verb={"id": ADL + "completed"}, object={})
-    assert outcome(encoded(statement)) == repr(parse([encoded(statement)], 1, SOURCE).counts)
     assert parse([encoded(statement)], 1, SOURCE).counts.other == 1
 
 
@@ -331,30 +253,17 @@ def test_a_record_around_a_statement_is_named(wrapper: str) -> None:
 # --- Identity ---
 
 
+_HOME = {"homePage": "https://lms"}
+
+
 @pytest.mark.parametrize(
     ("actor", "user_id", "home_page"),
     [
-        (
-            {"account": {"homePage": "https://lms"}, "member": [{"mbox": "mailto:m@example.org"}]},
-            "mailto:m@example.org",
-            "",
-        ),
-        (
-            {"account": {"homePage": "https://lms"}, "mbox": "mailto:a@example.org"},
-            "mailto:a@example.org",
-            "",
-        ),
-        (
-            {"member": [{"account": {"homePage": "https://lms"}, "mbox": "mailto:m@example.org"}]},
-            "mailto:m@example.org",
-            "",
-        ),
-        (
-            {"account": {"homePage": "https://lms", "name": "a"}, "mbox": "mailto:a@example.org"},
-            "a",
-            "https://lms",
-        ),
-        ({"account": {"homePage": "https://lms", "name": 0}}, "0", "https://lms"),
+        ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
+        ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", ""),
+        ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
+        ({"account": _HOME | {"name": "a"}, "mbox": "mailto:a@e.org"}, "a", "https://lms"),
+        ({"account": _HOME | {"name": 0}}, "0", "https://lms"),
     ],
 )
 def test_who_it_is_about_is_taken_whole_from_one_place(
@@ -362,17 +271,6 @@ def test_who_it_is_about_is_taken_whole_from_one_place(
 ) -> None:
     row = row_of(minimal(actor=actor))
     assert (row["user_id"], row["home_page"]) == (user_id, home_page)
-
-
-@pytest.mark.parametrize("absent", [b"", b'"id":null', b'"id":""', b'"id":{"a":1}'])
-@pytest.mark.parametrize("around", [b"%b", b" \t%b\r", b"%b  "])
-def test_without_an_id_the_event_id_is_a_hash_of_the_trimmed_line(
-    absent: bytes, around: bytes
-) -> None:
-    line = with_more(absent) if absent else MINIMAL
-    h = sha256(line).hexdigest()
-    expected = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:32]}"
-    assert row_of(around % line)["event_id"] == expected
 
 
 def test_without_statements_there_are_no_columns() -> None:

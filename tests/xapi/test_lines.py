@@ -64,41 +64,20 @@ def test_lines_do_not_depend_on_how_the_body_is_chunked(
     assert lines_of(*cut(body, cuts), limit=limit) == expected_lines(body, limit)
 
 
-@pytest.mark.slow
-@given(_bodies, _cuts, _cuts, st.integers(0, 9))
-@example(b"a\n", [1], [1], 9)
-def test_gzip_is_recognized_by_content_in_any_chunking(
-    body: bytes, cuts: list[int], member_cuts: list[int], level: int
-) -> None:
-    members = [gzip.compress(part, level, mtime=0) for part in cut(body, member_cuts)]
-    assert unzipped(*cut(b"".join(members), cuts)) == body
-
-
-@pytest.mark.slow
-@given(_bodies.filter(lambda body: not body.startswith(b"\x1f\x8b")), _cuts)
-def test_bytes_that_are_not_gzip_pass_unchanged(body: bytes, cuts: list[int]) -> None:
-    assert unzipped(*cut(body, cuts)) == body
-
-
 @pytest.mark.fault(50, 51, caught_by="lines end at \\n only")
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
         (b"", []),
-        (b"\n", [b""]),
-        (b"a", [b"a"]),
         (b"a\n", [b"a"]),
-        (b"a\nb", [b"a", b"b"]),
         (b"a\r\nb\r\n", [b"a\r", b"b\r"]),
         (b"a\rb\nc", [b"a\rb", b"c"]),
         (b"\n\n a \n\n", [b"", b"", b" a ", b""]),
         ("a\u2028b\u2029c\u0085d\n".encode(), ["a\u2028b\u2029c\u0085d".encode()]),
         (b"a\x0bb\x0cc\x1cd\n", [b"a\x0bb\x0cc\x1cd"]),
-        (BOM, []),
         (BOM + b"a\n", [b"a"]),
         (BOM + BOM + b"a\n", [BOM + b"a"]),
         (b"a\n" + BOM + b"b\n", [b"a", BOM + b"b"]),
-        (b"\xef\xbb", [b"\xef\xbb"]),
     ],
 )
 def test_only_a_newline_ends_a_line(body: bytes, expected: list[bytes]) -> None:
@@ -117,15 +96,6 @@ def test_lines_are_given_before_the_next_chunk_is_read() -> None:
     assert next(groups) == [b"first"]
     assert asked == [b"first\nsec"]
     assert list(groups) == [[b"second"], [b"third"]]
-
-
-@pytest.mark.parametrize("size", [10, 11, 12, 13, 1000])
-@pytest.mark.parametrize("chunk_bytes", [1, 7, 5000])
-def test_a_long_line_is_cut_to_two_bytes_more_than_the_limit(size: int, chunk_bytes: int) -> None:
-    body = b"short\n" + b"x" * size + b"\nnext\n" + b"y" * size
-    chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
-    kept = min(size, 12)
-    assert lines_of(*chunks, limit=10) == [b"short", b"x" * kept, b"next", b"y" * kept]
 
 
 @pytest.mark.fault(54, caught_by="line length limit")
@@ -149,21 +119,10 @@ def test_an_endless_line_takes_bounded_memory() -> None:
     assert peak < 4 * limit
 
 
-def test_members_that_expand_to_many_chunks_are_read_once_each() -> None:
-    member = gzip.compress(b"\n" * (3 * CHUNK_BYTES + 1), 9)
-    assert sum(map(len, decompressed([member * 12]))) == 12 * (3 * CHUNK_BYTES + 1)
-
-
 @pytest.mark.fault(55, caught_by="all members are read")
 def test_consecutive_members_are_one_text() -> None:
     first, second = gzip.compress(b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
     assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
-
-
-def test_an_empty_member_adds_nothing() -> None:
-    empty = gzip.compress(b"")
-    assert unzipped(empty) == b""
-    assert unzipped(empty + gzip.compress(b"a") + empty + gzip.compress(b"b")) == b"ab"
 
 
 @pytest.mark.fault(52, caught_by="byte order mark dropped before the first line")
@@ -175,21 +134,15 @@ _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 
 
 @pytest.mark.fault(55, caught_by="gzip trailer")
-@pytest.mark.parametrize("kept", range(2, len(_WHOLE)))
-def test_gzip_that_was_cut_short_is_broken(kept: int) -> None:
-    with pytest.raises(BrokenGzip, match="cut short"):
-        unzipped(_WHOLE[:kept])
-
-
-@pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
-def test_gzip_cut_short_in_a_later_member_is_broken(chunk_bytes: int) -> None:
-    body = _WHOLE + _WHOLE[:-1]
-    with pytest.raises(BrokenGzip, match="cut short"):
-        unzipped(*(body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)))
+@pytest.mark.parametrize("before", [b"", _WHOLE])
+def test_gzip_that_was_cut_short_is_broken(before: bytes) -> None:
+    for kept in range(2, len(_WHOLE)):
+        with pytest.raises(BrokenGzip, match="cut short: upload it again"):
+            unzipped(before + _WHOLE[:kept])
 
 
 @pytest.mark.fault(55, caught_by="zero padding allowed, as in gzip itself")
-@pytest.mark.parametrize("chunk_bytes", [1, 3, 10_000])
+@pytest.mark.parametrize("chunk_bytes", [1, 10_000])
 def test_zero_padding_after_the_last_member_is_ignored(chunk_bytes: int) -> None:
     body = _WHOLE + b"\0" * 700
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]
@@ -212,22 +165,6 @@ def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
     damaged = _WHOLE[:at] + bytes([_WHOLE[at] ^ 0xFF]) + _WHOLE[at + 1 :]
     with pytest.raises(BrokenGzip):
         unzipped(damaged)
-
-
-def test_the_error_for_broken_gzip_says_what_to_do() -> None:
-    with pytest.raises(BrokenGzip, match="upload"):
-        unzipped(_WHOLE[:20])
-    with pytest.raises(BrokenGzip, match="upload"):
-        unzipped(_WHOLE + b"junk after the end")
-
-
-def test_highly_compressed_gzip_is_unpacked_in_bounded_chunks() -> None:
-    size = 40 * CHUNK_BYTES + 5
-    body = gzip.compress(b"\n" * size, mtime=0)
-    assert len(body) < CHUNK_BYTES
-    lengths = [len(chunk) for chunk in decompressed([body])]
-    assert sum(lengths) == size
-    assert max(lengths) <= CHUNK_BYTES
 
 
 def test_highly_compressed_gzip_is_unpacked_in_bounded_memory() -> None:

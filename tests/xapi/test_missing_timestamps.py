@@ -34,16 +34,6 @@ def test_they_get_the_time_when_they_were_stored_or_the_keys(
 
 
 @pytest.mark.slow
-def test_an_object_that_is_written_anew_doubles_none_of_them(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    for _ in range(2):
-        bucket.put(NO_TIME, video(1, timestamp=None))
-        invoke({"bucket": bucket.name, "key": NO_TIME, "force_reprocess": True})
-    assert ask("SELECT count() FROM video_statements") == [[1]]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("payload", "counted"),
     [

@@ -34,6 +34,10 @@ COURSE = {
     "id": "https://lms.example/course/7",
     "definition": {"type": "http://adlnet.gov/expapi/activities/course"},
 }
+CMI5_COURSE = {
+    "id": "https://lms.example/CR001",
+    "definition": {"type": "https://w3id.org/xapi/cmi5/activitytype/course"},
+}
 SOURCE = Source("s3://bucket/section/7/video/x.jsonl", "etag", "7", NOON + 1, 0)
 
 
@@ -256,15 +260,10 @@ VIDEOS: dict[str, tuple[JsonObject, JsonObject]] = {
             STREAMS + "video",
             "Tax returns",
             id="{" + ID.upper() + "}",
-            object={
-                "id": "https://www.youtube.com/watch?v=abc",
-                "definition": {"type": STREAMS + "video", "name": "Tax returns"},
-            },
             result={"extensions": profile(time=0, session_id=SESSION)},
         ),
         row(
             VERBS + "played",
-            video_url="https://www.youtube.com/watch?v=abc",
             video_title="Tax returns",
             video_time=0.0,
             session_id=SESSION,
@@ -282,8 +281,7 @@ VIDEOS: dict[str, tuple[JsonObject, JsonObject]] = {
     "Tin Can's video recipe, watched": (
         statement(
             STREAMS + "watch",
-            "http://activitystrea.ms/schema/1.0/video",
-            {"en-US": "Supply"},
+            None,
             object={
                 "id": "https://v.example/1",
                 "definition": {
@@ -311,16 +309,7 @@ VIDEOS: dict[str, tuple[JsonObject, JsonObject]] = {
             timestamp="1704110400000",
             context={
                 "platform": "MGMT-003",
-                "contextActivities": {
-                    "parent": [
-                        {
-                            "id": "https://lms.example/CR001",
-                            "definition": {
-                                "type": "https://w3id.org/xapi/cmi5/activitytype/course"
-                            },
-                        }
-                    ]
-                },
+                "contextActivities": {"parent": [CMI5_COURSE]},
             },
             result={"completion": True, "duration": "PT00H10M22S"},
         ),

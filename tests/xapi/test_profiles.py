@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.conftest import Bucket, Invoke, forget_connections
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.modes import health
 from xapi_etl_processor.storage.tables import VIEWS
 
 pytestmark = [pytest.mark.usefixtures("own_stream"), pytest.mark.slow]
@@ -53,60 +55,46 @@ def read(command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -
     return code, found
 
 
-@pytest.mark.parametrize(
-    "profile",
-    [
-        {"readonly": "1"},
-        {"prefer_column_name_to_alias": "1"},
-        {"aggregate_functions_null_for_empty": "1"},
-    ],
-    ids=lambda profile: next(iter(profile)),
-)
-def test_commands_that_read_say_the_same_under_any_profile(
+def test_commands_and_views_say_the_same_under_any_profile(
+    watching: Settings,
     clickhouse: ClickHouseServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    profile: dict[str, str],
 ) -> None:
-    expected = [read(command, tmp_path, capsys) for command in READERS]
-    assert [code for code, _ in expected] == [0] * len(READERS)
-    clickhouse.profile = profile
-    assert [read(command, tmp_path, capsys) for command in READERS] == expected
+    def everything() -> list[Any]:
+        client = ClickHouse(watching)
+        tables = [f"{client.database}.{view}" for view in VIEWS]
+        shown = [client.query(f"SELECT * FROM {table} ORDER BY ALL") for table in tables]
+        client.disconnect()
+        return [*(read(command, tmp_path, capsys) for command in READERS), *shown]
+
+    expected = everything()
+    assert [code for code, _ in expected[: len(READERS)]] == [0] * len(READERS)
+    assert len(expected[len(READERS)]) == 2, "the statements"
+    null_for_empty = {"aggregate_functions_null_for_empty": "1"}
+    for profile in ({"prefer_column_name_to_alias": "1"} | null_for_empty, {"readonly": "1"}):
+        clickhouse.profile = profile
+        assert everything() == expected
 
 
-@pytest.mark.parametrize(
-    "profile",
-    [{"prefer_column_name_to_alias": "1"}, {"aggregate_functions_null_for_empty": "1"}],
-    ids=lambda profile: next(iter(profile)),
-)
-def test_views_show_the_same_under_any_profile(
-    clickhouse: ClickHouseServer, ask: Ask, profile: dict[str, str]
-) -> None:
-    questions = [f"SELECT * FROM {view} ORDER BY ALL" for view in VIEWS]
-    expected = [ask(question) for question in questions]
-    clickhouse.profile = profile
-    forget_connections()
-    assert [ask(question) for question in questions] == expected
-
-
-@pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
 def test_a_profile_that_cuts_results_is_refused_by_whoever_reads(
-    clickhouse: ClickHouseServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    command: list[str],
+    clickhouse: ClickHouseServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clickhouse.profile = {"max_result_rows": "1", "result_overflow_mode": "break"}
-    output = ["-o", f"{tmp_path}/report.html"] if command[0] == "report" else []
-    assert main([*command, *output]) == 1
-    said = capsys.readouterr()
-    assert "result_overflow_mode = break" in said.err
-    assert said.out == ""
+    for command in READERS:
+        output = ["-o", f"{tmp_path}/report.html"] if command[0] == "report" else []
+        assert main([*command, *output]) == 1, command
+        forget_connections()
+        said = capsys.readouterr()
+        assert "result_overflow_mode = break" in said.err
+        assert said.out == ""
 
 
 def test_the_health_check_names_a_profile_that_cuts_results(
-    clickhouse: ClickHouseServer, invoke: Invoke
+    clickhouse: ClickHouseServer, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However busy this machine is.
+    monkeypatch.setattr(health, "SERVICE_SECONDS", 60)
     clickhouse.profile = {"result_overflow_mode": "break"}
     answer = invoke({"health_check": True})
     assert answer.status == 503

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.dirty import ALL, NO_BUNDLE, Dirty
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.audit import rejected
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import rejects as command
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -54,34 +56,32 @@ def exported(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_rejected_line_is_listed_with_its_place_and_reason(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
-    assert f"{loaded.uri(FIRST)} line 2\n" in shown
-    assert "3 rejected lines" in shown
+    assert f"{on_dirty.uri(ALL)} line 24\n" in shown
+    assert shown.count("UTC  not JSON: invalid character\n") == 2
+    assert shown.endswith("\n3 rejected lines\n")
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
-    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
-    assert listed(capsys) == [(first, 2), (first, 3), (second, 1)]
 
 
-def test_they_can_be_chosen_by_section_reason_and_source(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
-    assert listed(capsys, "--section", "2002") == [(second, 1)]
-    assert listed(capsys, "--section", "02002") == [(second, 1)]
-    assert listed(capsys, "--source", first) == [(first, 2), (first, 3)]
-    assert listed(capsys, "--reason", "ACTOR") == [(second, 1)]
+    first, others = (on_dirty.uri(ALL), 24), [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
+    assert listed(capsys, "--section", "02001") == [first, *others]
+    assert listed(capsys, "--section", "1") == []
+    assert listed(capsys, "--source", on_dirty.uri(NO_BUNDLE)) == others
+    assert listed(capsys, "--reason", "UTF-8") == [first]
     assert listed(capsys, "--reason", "100%s 'of'") == []
-
-
-def test_they_are_read_page_by_page(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(rejected, "PAGE_LINES", 1)
-    assert len(listed(capsys)) == 3
+    assert listed(capsys) == [first, *others]
+    monkeypatch.setattr(command, "SHOWN_LINES", 2)
+    assert main(["rejects"]) == 0
+    said = "3 rejected lines, the first 2 are shown: --export has all\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
 def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
@@ -147,6 +147,8 @@ def test_an_export_has_the_whole_line_and_only_its_owner_can_read_it(
     loaded: Bucket, tmp_path: Path
 ) -> None:
     path = tmp_path / "rejected.jsonl"
+    path.write_text("of an earlier export\n")
+    path.chmod(0o644)
     assert main(["rejects", "--export", str(path)]) == 0
     lines = exported(path)
     assert [one["line"] for one in lines] == [BAD_LINE.decode(), LONG.decode(), '{"verb": 1}']

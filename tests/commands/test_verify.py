@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.conftest import Ask, Bucket
+from tests.support.dirty import NO_BUNDLE, Dirty
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
@@ -30,6 +31,17 @@ def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
     assert "1 were not all stored, and are now" in capsys.readouterr().out
     assert main(["verify"]) == 0
     assert "nothing missing" in capsys.readouterr().out
+
+
+def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--content"]):
+        assert main(["verify", "--json", *options]) == 1
+        body = json.loads(capsys.readouterr().out)
+        assert (body["objects_checked"], body["objects_missing"], body["gone"]) == (8, 1, 0)
+        [finding] = body["findings"]
+        assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
 
 
 def test_json_is_the_functions_answer(

@@ -99,6 +99,21 @@ def test_a_statement_that_another_object_holds_stays(
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
+def test_a_line_that_has_two_rows_does_not_hide_that_another_one_lost_its_own(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    # An earlier release took another time for it, and so another row.
+    ask(
+        "INSERT INTO video_events SELECT * REPLACE (timestamp - toIntervalDay(9) AS timestamp)"
+        f" FROM video_events WHERE event_id = '{event_id(4)}'"
+    )
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    bucket.put(KEY, video(1))
+    assert load(invoke, bucket, replace=True)["success"]
+    assert set(stored(ask)) == {event_id(1), event_id(2), event_id(4)}
+
+
 def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -202,30 +202,6 @@ def test_each_view_agrees_with_sets_of_seconds(
     ]
 
 
-PAGE = (Path(__file__).parents[2] / "docs/watching.md").read_text()
-
-
-def statements_of(example: str) -> Iterator[dict[str, Any]]:
-    """The statements in the example of that title in docs/watching.md."""
-    lines = PAGE.split(f"### {example}\n")[1].split("```\n")[1].splitlines()
-    for number, line in enumerate(lines):
-        at, verb, *words = line.split()
-        result: dict[str, Any] = {VIDEO + "length": 100}
-        if verb == "seeked":
-            result |= {VIDEO + "time-from": int(words[0]), VIDEO + "time-to": int(words[2])}
-        else:
-            result[VIDEO + "time"] = int(words[0])
-            if len(words) > 1:
-                result[VIDEO + "played-segments"] = words[1]
-        yield video(
-            number,
-            actor={"account": {"name": "ada", "homePage": "https://lms.example.edu"}},
-            verb={"id": f"https://w3id.org/xapi/video/verbs/{verb}"},
-            result={"extensions": result},
-            timestamp=f"2024-03-01T12:{int(at) // 60:02}:{int(at) % 60:02}Z",
-        )
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "watched", "played", "reached"),

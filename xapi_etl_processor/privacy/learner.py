@@ -189,8 +189,8 @@ class RejectedLine(NamedTuple):
 
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
-    """The rejected lines that name one of the learners, as a text in quotes or as a word; each once,
-    however many rows it has.
+    """The rejected lines that name one of the learners, as a text in quotes or as a word; each line
+    once, however many rows it has.
     """
     names = {comparable(learner.user_id) for learner in learners}
     found = set()

@@ -116,13 +116,16 @@ def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_t
         {**learner, "account": account},
         {"objectType": "Group", "member": [another]},
         another,
+        {"objectType": "Group", "member": [another, {"account": account}]},
     ]
     for number, actor in enumerate(actors):
         bucket.put(f"section/1/video/{number}.jsonl", {**other(number), "actor": actor})
     found = forget("--mbox", MAIL, "--list-objects")
     assert found == [bucket.uri(f"section/1/video/{number}.jsonl") for number in (0, 1)]
     account_alone = forget("--user", "learner-1", "--home-page", PAGE, "--list-objects")
-    assert account_alone == [bucket.uri("section/1/video/1.jsonl")]
+    assert account_alone == [bucket.uri(f"section/1/video/{number}.jsonl") for number in (1, 4)]
+    elsewhere = ("--home-page", "https://other.example.org", "--list-objects")
+    assert forget("--user", "learner-1", *elsewhere) == []
 
 
 @pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}", "LEARNER@example.org"])

@@ -14,11 +14,13 @@ import boto3
 import pytest
 
 from tests.conftest import PASSWORD, Ask, Bucket
+from tests.support.dirty import Dirty
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands.output import print_json
 from xapi_etl_processor.migrations import migrate
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import Outcome
@@ -165,11 +167,36 @@ def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_t
     assert shown.endswith(f"{line_up}{erase_line}")
 
 
-def test_bulk_that_finds_nothing_says_where_it_looked(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--section", "2001", "--category", "none"],
+            "nothing found under 'section/2001/': the ledger has days from 2024-03-01 to"
+            " 2024-03-03\n",
+        ),
+        (
+            ["--section", "201"],
+            "the ledger has no section 201; nearest: 2001, 1 (2 in all), and days from 2019-05-06"
+            " to 2024-03-03\n",
+        ),
+    ],
+)
+def test_bulk_that_finds_nothing_says_where_it_looked_and_what_there_is(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
-    assert main(["bulk", "--section", "7"]) == 0
-    assert "nothing found under 'section/7/'" in capsys.readouterr().err
+    assert main(["bulk", "--dry-run", *options]) == 0
+    assert capsys.readouterr().err.endswith(said)
+
+
+def test_characters_that_steer_a_terminal_are_printed_as_escapes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """DEL, the C1 controls, and those that turn the direction of writing (Unicode TR 36)."""
+    steering = [0x7F, 0x80, 0x9F, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+    print_json(["".join(map(chr, steering)) + "é章"])
+    shown = "".join(f"\\u{code:04x}" for code in steering)
+    assert capsys.readouterr().out == f'[\n  "{shown}é章"\n]\n'
 
 
 def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.dirty import NO_BUNDLE, Dirty
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import verify as command
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -149,3 +151,41 @@ def test_other_commands_warn_of_a_section_that_nothing_was_loaded_of(
     capsys.readouterr()
     main([command, "--section", "bio101"])
     assert "no section bio101; nearest: BIO101 (1 in all)" in capsys.readouterr().err
+
+
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("objects_checked", "objects_missing", "unproven", "recent", "gone"), 0),
+    **dict.fromkeys(("repaired", "content", "repair"), False),
+    **dict.fromkeys(("success", "complete"), True),
+    "findings": [],
+    "failures": [],
+    "continuation_token": None,
+}
+FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ({"recent": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"unproven": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"objects_missing": 3, "success": False}, 1, "3 more findings are not shown"),
+        ({"gone": 2}, 0, "2 objects in the ledger are no longer in S3"),
+        ({"complete": False, "continuation_token": "t"}, 1, "To go on: --token t"),
+        ({"complete": False, "continue": True}, 1, "To go on: the same command"),
+        ({"objects_checked": 4, "content": True}, 0, "4 objects compared with their content"),
+    ],
+)
+def test_what_was_found_is_said_with_what_to_do(
+    body: dict[str, Any],
+    code: int,
+    said: str,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "run_verify", lambda *_: NOTHING | body)
+    assert main(["verify"]) == code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert said in shown
+    assert shown.count("more findings") == said.count("more findings")

@@ -15,6 +15,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER
+from tests.support.dirty import OTHER_PAGE, TITLE, Dirty
 from tests.support.watched import Row, Watched, row
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
@@ -267,6 +268,36 @@ def test_the_tables_have_the_numbers_of_the_page(page: Path) -> None:
         [LESSON, "2024-03-01", "12", "12"],
         [LESSON, "2024-03-02", "12", "12"],
     ]
+
+
+def test_namesakes_repeats_and_versions_are_counted_as_the_views_count_them(
+    on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two are called viewer-3; the numbers are those of tests/support/dirty.py."""
+    written = text(write(tmp_path, "2001", "--csv", str(tmp_path)))
+    for figure in ("viewers 8 ", "sessions 8 ", "watched 5.0 ", "played 5.3 ", "completions 1 "):
+        assert figure in written
+    assert "Data until 2024-03-02 09:00 UTC. 24 statements" in written
+    assert capsys.readouterr().err == ""
+    videos = [list(video.values())[1:6] for video in table(tmp_path, "videos")]
+    assert videos == [["", "100.0", "6", "6", "0"], [TITLE, "60.0", "2", "2", "1"]]
+    assert [list(seek.values())[1:] for seek in table(tmp_path, "seeks")] == [
+        ["10.0", "70.0", "2", "2"]
+    ]
+    assert [list(day.values())[1:] for day in table(tmp_path, "sessions")] == [
+        ["2024-03-01", "7", "7"],
+        ["2024-03-02", "1", "1"],
+        ["2024-03-01", "6", "6"],
+        ["2024-03-01", "1", "1"],
+        ["2024-03-02", "1", "1"],
+    ]
+
+
+def test_each_namesake_is_a_learner_who_has_watched_or_not(on_dirty: Dirty, tmp_path: Path) -> None:
+    write(tmp_path, "2001", "--learners", "--csv", str(tmp_path))
+    found = [tuple(row.values())[1:] for row in table(tmp_path, "not_watched")]
+    assert (OTHER_PAGE, "viewer-3") in found
+    assert len(found) == len(set(found)) == 8
 
 
 def test_a_section_without_statements_has_an_empty_report(

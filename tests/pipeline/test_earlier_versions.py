@@ -192,10 +192,12 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
 
 
 def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    load(invoke, twice, twice.put(OTHER, video(4), video(5)))
+    twice.put(OTHER, video(4))
     answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
     assert answer["success"]
-    assert (answer["repaired"], answer["rows_removed"]) == (1, 2)
-    assert stored(ask) == [event_id(1)]
+    assert (answer["repaired"], answer["rows_removed"]) == (2, 3)
+    assert stored(ask) == [event_id(1), event_id(4)]
 
 
 @pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"bucket": "b", "key": "k"}])

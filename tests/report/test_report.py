@@ -177,6 +177,13 @@ def test_what_stands_out_is_said_in_plain_words(page: Path) -> None:
     )
 
 
+def test_what_stands_out_of_a_group_that_is_to_be_hidden_is_not_said(
+    lesson: Watched, report: Report
+) -> None:
+    assert "(8 of 24) stop" in text(report("--hide-below", "8"))
+    assert "(8 of 24) stop" not in text(report("--hide-below", "9"))
+
+
 def test_days_become_weeks_where_there_are_many(lesson: Watched, report: Report) -> None:
     lesson.insert(*viewing("learner 0", 61 * DAY, (0, 10)))
     page = report()

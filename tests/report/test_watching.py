@@ -345,7 +345,8 @@ def test_a_viewer_needs_the_largest_share_that_a_session_asked_for(watched: Watc
 
 def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watched) -> None:
     watched.insert(row(0, "played", video_time=0))
-    watched.insert(row(10, "paused", video_time=10, video_played_segments="5[.]20"))
+    told = {"video_played_segments": "5[.]20", "platform": "LMS"}
+    watched.insert(row(10, "paused", video_time=10, **told))
     watched.insert(row(20, "paused", video_time=10, session_id="without"))
     # This one played nothing, and said so.
     nothing = {"session_id": "nothing", "video_time": 7}
@@ -354,8 +355,8 @@ def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watc
     # Together they cover 0 to 20; 5 to 10 is in both.
     assert watched.view(
         "stretch_disagreement",
-        "sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
-    ) == [[1, 15, 10, 15, 0.75]]
+        "platform, sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
+    ) == [["LMS", 1, 15, 10, 15, 0.75]]
 
 
 def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:

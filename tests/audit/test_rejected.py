@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
-from tests.support.dirty import ALL, NO_BUNDLE, Dirty
+from tests.support.dirty import ALL, NO_BUNDLE, VERSIONS, Dirty
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.audit import rejected
 from xapi_etl_processor.base.config import Settings
@@ -62,28 +62,30 @@ def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
     assert f"{on_dirty.uri(ALL)} line 24\n" in shown
-    assert shown.count("UTC  not JSON: invalid character\n") == 2
-    assert shown.endswith("\n3 rejected lines\n")
+    assert shown.count("UTC  not JSON: invalid character\n") == 3
+    assert shown.endswith("\n4 rejected lines\n")
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
 
 
 def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
     on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, others = (on_dirty.uri(ALL), 24), [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
-    assert listed(capsys, "--section", "02001") == [first, *others]
+    first, second = (on_dirty.uri(ALL), 24), (on_dirty.uri(VERSIONS), 3)
+    others = [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
+    assert listed(capsys, "--section", "02001") == [first, second, *others]
     assert listed(capsys, "--section", "1") == []
     assert listed(capsys, "--source", on_dirty.uri(NO_BUNDLE)) == others
     assert listed(capsys, "--reason", "UTF-8") == [first]
     assert listed(capsys, "--reason", "100%s 'of'") == []
     monkeypatch.setattr(rejected, "PAGE_LINES", 1)
-    assert listed(capsys) == [first, *others]
+    assert listed(capsys) == [first, second, *others]
     monkeypatch.setattr(command, "SHOWN_LINES", 2)
     assert main(["rejects"]) == 0
-    said = "3 rejected lines, the first 2 are shown: --export has all\n"
+    said = "4 rejected lines, the first 2 are shown: --export has all\n"
     assert capsys.readouterr().out.endswith(said)
 
 
+@pytest.mark.slow
 def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
     loaded: Bucket,
     capsys: pytest.CaptureFixture[str],
@@ -100,6 +102,7 @@ def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[3]]
 
 
+@pytest.mark.slow
 def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
     settings: Settings,
     tmp_path: Path,
@@ -118,6 +121,7 @@ def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
     assert listed(capsys) == [(f"file://{bundle}", 3)]
 
 
+@pytest.mark.slow
 def test_lines_of_a_version_that_was_replaced_do_not_count(
     loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
 ) -> None:
@@ -127,6 +131,7 @@ def test_lines_of_a_version_that_was_replaced_do_not_count(
     assert listed(capsys) == [(loaded.uri(SECOND), 1)]
 
 
+@pytest.mark.slow
 def test_lines_of_an_object_that_failed_count(
     loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
 ) -> None:
@@ -143,6 +148,7 @@ def test_lines_of_an_object_that_failed_count(
     ]
 
 
+@pytest.mark.slow
 def test_an_export_has_the_whole_line_and_only_its_owner_can_read_it(
     loaded: Bucket, tmp_path: Path
 ) -> None:
@@ -156,6 +162,7 @@ def test_an_export_has_the_whole_line_and_only_its_owner_can_read_it(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [False, True])
 def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_so(
     loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
@@ -173,6 +180,7 @@ def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_
     assert "1 of them not whole" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_line_that_is_not_utf_8_is_exported_in_base64(
     bucket: Bucket, invoke: Invoke, tmp_path: Path
 ) -> None:
@@ -184,6 +192,7 @@ def test_a_line_that_is_not_utf_8_is_exported_in_base64(
     assert one["line_base64"] == "//4="
 
 
+@pytest.mark.slow
 def test_a_line_that_must_not_be_kept_is_not_exported(
     loaded: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +206,7 @@ def test_a_line_that_must_not_be_kept_is_not_exported(
     assert other["line"] == LONG.decode()
 
 
+@pytest.mark.slow
 def test_an_object_that_cannot_be_loaded_again_is_named(
     loaded: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +217,7 @@ def test_an_object_that_cannot_be_loaded_again_is_named(
     assert f"{loaded.uri(FIRST)} does not exist" in err
 
 
+@pytest.mark.slow
 def test_an_export_that_cannot_be_written_says_so(
     loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,13 +18,9 @@ from tests.support.dirty import Dirty
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
-from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands.output import print_json
 from xapi_etl_processor.migrations import migrate
-from xapi_etl_processor.modes.bulk import run_bulk
-from xapi_etl_processor.outcome import Outcome
-from xapi_etl_processor.run import Run, connections
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -102,53 +98,14 @@ def test_event_processes_the_named_objects(
     assert ask("SELECT count() FROM video_events FINAL") == [[1]]
 
 
-def test_event_reads_an_object_whatever_its_name(
+def test_event_reads_an_object_whatever_its_name_and_names_one_that_is_missing(
     bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket.put("section/1/restored.jsonl.old", video(1))
-    assert main(["event", bucket.uri("section/1/restored.jsonl.old")]) == 0
-    assert answer(capsys)["files_processed"] == 1
-
-
-def test_event_with_a_missing_object_fails_and_says_so(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["event", bucket.uri("section/1/gone.jsonl")]) == 1
-    assert "does not exist" in answer(capsys)["failures"][0]["error"]
-
-
-@pytest.mark.slow
-def test_bulk_prints_only_its_answer_on_standard_output(
-    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number in range(3):
-        bucket.put(f"section/2001/video/{number}.jsonl", video(number))
-    arguments = ["bulk", "--section", "2001"]
-    assert main([*arguments, "--dry-run"]) == 0
-    assert len(answer(capsys)["files"]) == 3
-    assert main(arguments) == 0
-    assert answer(capsys)["files_processed"] == 3
-    assert ask("SELECT count() FROM video_events") == [[3]]
-
-
-@pytest.mark.slow
-def test_bulk_with_force_loads_what_the_ledger_knows(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bucket.put(KEY, video(1))
-    for arguments, done in (([], 1), ([], 0), (["--force"], 1)):
-        assert main(["bulk", *arguments]) == 0
-        assert answer(capsys)["files_processed"] == done
-
-
-def test_the_progress_of_bulk_is_told_about_every_object(
-    bucket: Bucket, settings: Settings
-) -> None:
-    keys = [bucket.put(f"section/1/{number}.jsonl", video(number)) for number in range(3)]
-    seen: list[Outcome] = []
-    run = Run(settings, connections(settings), "bulk")
-    run_bulk(read_request({"mode": "bulk"}, settings), run, lambda outcome, _: seen.append(outcome))
-    assert [(o.obj.key, o.counts.video) for o in seen] == [(key, 1) for key in keys]
+    odd = bucket.uri(bucket.put("section/1/restored.jsonl.old", video(1)))
+    assert main(["event", odd, bucket.uri("section/1/gone.jsonl")]) == 1
+    found = answer(capsys)
+    assert found["files_processed"] == 1
+    assert "does not exist" in found["failures"][0]["error"]
 
 
 def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_the_end(
@@ -258,14 +215,6 @@ def test_bulk_that_finds_only_other_objects_says_so(
     assert json.loads(out)["files_ignored"] == 1
 
 
-def test_bulk_with_a_bad_object_has_exit_code_1(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bucket.put("section/1/video/a.jsonl", body=b"\x1f\x8b broken")
-    assert main(["bulk"]) == 1
-    assert answer(capsys)["success"] is False
-
-
 def test_bulk_without_a_server_has_exit_code_1(
     bucket: Bucket,
     settings: Settings,
@@ -292,8 +241,6 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["bulk", "--start", "yesterday"], "start_date is 'yesterday'"),
-        (["bulk", "--section", "x/y"], "section_id is 'x/y'"),
         (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
         (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
         (["event", "folder/file.jsonl"], "cannot be read (No such file or directory)"),

@@ -134,7 +134,7 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
     def shown(title: str) -> list[list[Any]]:
         return loaded.show(OPERATORS, title, TODAY)
 
-    assert shown("Loaded") == [[7, 33, 28, 2, 1, 2, 0, 0]]
+    assert shown("Loaded") == [[7, 35, 28, 2, 2, 3, 0, 0]]
     # In two hours, if the test ran when one ended.
     for title, uploads, bulk in (
         ("Video statements loaded in an hour", 27, 1),
@@ -146,14 +146,14 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
     no_json = "not JSON: invalid character"
     assert [row[:4] for row in rejected] == [
         [no_json, "", 2, 1],
-        [no_json, HOME_PAGE, 1, 1],
+        [no_json, HOME_PAGE, 2, 2],
         ["not UTF-8", HOME_PAGE, 1, 1],
     ]
     assert rejected[2][5].endswith(f"{ALL} line 24")
     ((unloaded, lines, reason, _),) = shown("Objects with rejected lines that were not loaded")
     assert unloaded.endswith(NO_BUNDLE)
     assert [lines, reason] == [2, no_json]
-    assert shown("Each statement once") == [[26, 2, 1, 22]]
+    assert shown("Each statement once") == [[26, 2, 1, 23]]
     untimed = shown("Statements without a timestamp of their own")
     assert [row[:3] for row in untimed] == [
         ["key", HOME_PAGE, 1],
@@ -318,10 +318,10 @@ def test_saved_queries_give_the_same_numbers(loaded: Loaded) -> None:
     assert [row[1:] for row in answer("loaded_by_day")] == [
         ["event", 1, 1, 1, 0, 0, 0, 0],
         ["bulk", 1, 1, 1, 0, 0, 0, 0],
-        ["event", 6, 32, 27, 2, 1, 2, 0],
+        ["event", 6, 34, 27, 2, 2, 3, 0],
     ]
     reasons = answer("rejected")
-    assert [row[1:3] for row in reasons] == [[3, 2], [1, 1]]
+    assert [row[1:3] for row in reasons] == [[4, 3], [1, 1]]
     ((newest,),) = loaded.run("SELECT max(rejected_at) FROM rejected_statements")
     assert newest in [row[3] for row in reasons]
 

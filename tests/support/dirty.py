@@ -19,14 +19,14 @@ its object's key, and one in a section with a hostile name, without any time.
 |---|---|---|---|
 | ALL | 20 videos, the voiding, another, a blank and a rejected line, which names viewer-0 | 40 | twice, by uploads |
 | HOMES | 3 videos | 3 | |
-| VERSIONS | a video and a rejected line, then another video | 2 | each version |
+| VERSIONS | a video and a rejected line; then another video, a blank and a rejected line | 2 | each version |
 | AGAIN | eve's statement | 1 | by bulk |
 | LATE | eve's statement, with an older title | 1 | last, though it was modified first |
 | OLD | a video, in section 1 | 1 | a hundred days ago; a merge since has left an inactive part |
-| HOSTILE_KEY | a video | 1 | |
+| HOSTILE_KEY | a video | 2 | twice |
 | NO_BUNDLE | 2 rejected lines | | fails, twice |
 
-49 rows are 27 statements, of which the ledger counts 29: eve's came twice more. The ledger and the
+50 rows are 27 statements, of which the ledger counts 29: eve's came twice more. The ledger and the
 rejected lines have a row of each object from an earlier release besides, which counted and said
 other things.
 """  # noqa: E501
@@ -186,11 +186,12 @@ def fill(dirty: Dirty, s3: Any) -> None:
     for table in TABLES:
         dirty.ask(f"SYSTEM STOP MERGES {dirty.database}.{table}")
     load(HOSTILE_KEY, UNTIMED)
+    load(HOSTILE_KEY, force=True)
     load(ALL, *examples(), eve(TITLE), FAY, VOIDING, other(1), b"", NAMING)
     load(ALL, force=True)
     load(HOMES, *TWO_HOMES)
     load(VERSIONS, GUS[0], BAD_LINE)
-    load(VERSIONS, GUS[1])
+    load(VERSIONS, GUS[1], b"", BAD_LINE)
     put(AGAIN, eve(TITLE), modified=datetime(2024, 3, 2, 10, tzinfo=UTC))
     load(AGAIN, mode="bulk")
     load(NO_BUNDLE, BAD_LINE, BAD_LINE)

@@ -15,7 +15,13 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.privacy.conftest import at_the_second_look, be_quick, check_before_each_insert
+from tests.privacy.conftest import (
+    LATER,
+    at_the_second_look,
+    be_quick,
+    check_before_each_insert,
+    load,
+)
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ConfigurationError, EventFailed
@@ -27,8 +33,6 @@ from xapi_etl_processor.privacy.learner import Learner
 
 pytestmark = pytest.mark.slow
 
-KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
 NAME = "canary7f3e"
 LEARNER_KEY = "0123456789abcdef0123456789abcdef"
 PSEUDONYM = "hmac:" + hmac.digest(LEARNER_KEY.encode(), b"user\0canary7f3e", hashlib.sha256).hex()
@@ -82,10 +86,6 @@ def run(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Run:
         return json.loads(capsys.readouterr().out)
 
     return run
-
-
-def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: Any) -> Any:
-    return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
 
 
 COMMANDS = "SELECT command FROM system.mutations WHERE database = currentDatabase()"

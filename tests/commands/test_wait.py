@@ -24,6 +24,7 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import bulk as command
 from xapi_etl_processor.commands import wait
 from xapi_etl_processor.commands.resume import Progress
+from xapi_etl_processor.queues import sqs
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -126,7 +127,7 @@ def test_what_was_uploaded_before_a_backfill_began_is_not_recent(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That nothing is there is no failure, and nothing is removed."""
-    asked = []
+    asked: list[Any] = []
 
     def verify(request: BulkRequest, _: Any) -> dict[str, Any]:
         asked.append((request.min_age_minutes, request.allow_empty, request.replace))
@@ -201,7 +202,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, *looks: tuple[int, int, int, int] |
         assert not isinstance(now, Exception)
         return Loaded(now[2], now[2])
 
-    monkeypatch.setattr(wait.sqs, "depth", depth)
+    monkeypatch.setattr(sqs, "depth", depth)
     monkeypatch.setattr(wait, "loaded", loaded_now)
     monkeypatch.setattr(wait, "connections", lambda _: SimpleNamespace(clickhouse=None))
     monkeypatch.setattr(wait, "monotonic", lambda: next(clock))

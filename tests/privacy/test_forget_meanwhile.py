@@ -73,7 +73,7 @@ def test_loads_that_read_the_list_just_before_are_waited_for(
 
     clickhouse.hook = look
     monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
-    monkeypatch.setattr(forgetting.time, "sleep", steps.append)
+    monkeypatch.setattr(time, "sleep", steps.append)
     forget_quietly(settings)
     assert steps == [3, "looked at what runs"]
 

@@ -37,7 +37,9 @@ def test_the_tests_of_a_fault_or_a_check_are_named_as_pytest_takes_them() -> Non
     assert matrix.tests_of("33") == [
         "tests/modes/test_delivery.py::test_an_abandoned_invocation_does_not_affect_the_next_one"
     ]
-    assert matrix.tests_of("S11") == ["tests/privacy/test_privacy.py::test_a_key_cannot_forge_a_log_line"]
+    assert matrix.tests_of("S11") == [
+        "tests/privacy/test_privacy.py::test_a_key_cannot_forge_a_log_line"
+    ]
 
 
 def test_the_tools_and_manual_steps_that_the_table_names_exist() -> None:

@@ -186,6 +186,7 @@ def test_the_time_from_upload_to_load_is_from_last_modified_to_the_ledger(
     here = Loaded(clickhouse, watching.clickhouse_database)
     midnight = int(datetime(2024, 3, 5, tzinfo=UTC).timestamp())
     ledger, events = f"{here.database}.processed_files", f"{here.database}.video_events"
+    clickhouse.engine.query(f"SYSTEM STOP MERGES {ledger}")
     for key, mode, seconds in (
         ("a", "event", 30), ("b", "event", 60), ("c", "event", 91), ("d", "bulk", 900)
     ):  # fmt: skip
@@ -196,6 +197,12 @@ def test_the_time_from_upload_to_load_is_from_last_modified_to_the_ledger(
         clickhouse.engine.query(
             f"INSERT INTO {events} (event_id, source_file, source_etag, row_version, inserted_at)"
             f" VALUES ('{key}', 's3://bundles/{key}', 'e', {midnight * 1000}, {midnight + seconds})"
+        )
+    for key in "bc":
+        # An earlier load of it, which no merge has joined yet.
+        clickhouse.engine.query(
+            f"INSERT INTO {ledger} (bucket, key, etag, mode, processed_at)"
+            f" VALUES ('bundles', '{key}', 'e', 'event', {midnight + 10})"
         )
     assert here.show(OPERATORS, "From upload to load") == [["2024-03-05 00:00:00", 60, 91, 91]]
 

@@ -305,6 +305,10 @@ def test_a_viewer_stopped_for_good_at_the_last_position_of_the_session_that_ende
     assert watched.view("video_dropoff", "bucket, from_second, viewers, completed") == [
         [10, 6, 1, 0]
     ]
+    seen = ", ".join(
+        f"toUnixTimestamp({column}) - {MIDNIGHT}" for column in ("first_seen", "last_seen")
+    )
+    assert watched.view("viewer_progress", f"user_id, {seen}") == [["ada", 0, 5_001], ["bob", 9, 9]]
 
 
 def test_a_video_is_called_by_the_last_title_that_was_sent(watched: Watched) -> None:

@@ -109,6 +109,7 @@ def test_a_line_that_has_two_rows_does_not_hide_that_another_one_lost_its_own(
         f" FROM video_events WHERE event_id = '{event_id(4)}'"
     )
     load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    ask("OPTIMIZE TABLE video_events FINAL")
     bucket.put(KEY, video(1))
     assert load(invoke, bucket, replace=True)["success"]
     assert set(stored(ask)) == {event_id(1), event_id(2), event_id(4)}

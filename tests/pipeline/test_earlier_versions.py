@@ -174,10 +174,12 @@ def test_an_object_that_changes_meanwhile_is_left_alone(
     assert len(stored(ask)) == 3
 
 
+@pytest.mark.parametrize("rows", [2, 3])
 def test_many_rows_are_removed_part_by_part(
-    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", 2)
+    """The third row is looked at after the others, or removed after the second."""
+    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", rows)
     monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
     assert load(invoke, twice, replace=True)["rows_removed"] == 2
     assert stored(ask) == [event_id(1)]

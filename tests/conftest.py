@@ -27,6 +27,7 @@ from local import aws
 from local.clickhouse_server import ClickHouseServer
 from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
+from tests.support.dirty import Dirty, fill
 from tests.support.packages import Packages
 from tests.support.samples import context, video
 from tests.support.shared import shared_folder
@@ -130,27 +131,39 @@ def bucket(platform: S3Client) -> Bucket:
     return Bucket(name, platform)
 
 
+def variables_for(server: ClickHouseServer, database: str) -> dict[str, str]:
+    """The variables with which the code under test finds a database."""
+    return {
+        "CLICKHOUSE_HOST": "127.0.0.1",
+        "CLICKHOUSE_PORT": str(server.port),
+        "CLICKHOUSE_DATABASE": database,
+        "CLICKHOUSE_USERNAME": USER,
+        "CLICKHOUSE_PASSWORD": PASSWORD,
+    }
+
+
+def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    """Set these variables, and unset all others that the code under test reads."""
+    for name in list(os.environ):
+        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC", "SQS_", "BACKFILL_")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def unmigrated(
     clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Settings]:
     """Settings, also set in the environment, for a database that does not exist yet."""
-    for name in list(os.environ):
-        if name.startswith(("CLICKHOUSE_", "S3_XAPI", "BATCH_", "S3_CONC", "SQS_", "BACKFILL_")):
-            monkeypatch.delenv(name)
     variables = {
-        "CLICKHOUSE_HOST": "127.0.0.1",
-        "CLICKHOUSE_PORT": str(clickhouse.port),
-        "CLICKHOUSE_DATABASE": f"test_{uuid4().hex[:12]}",
-        "CLICKHOUSE_USERNAME": USER,
-        "CLICKHOUSE_PASSWORD": PASSWORD,
+        **variables_for(clickhouse, f"test_{uuid4().hex[:12]}"),
         "S3_XAPI_BUCKET_NAME": bucket.name,
         "ENVIRONMENT": "test",
         # Where `bulk` keeps its progress.
         "XDG_STATE_HOME": str(tmp_path),
     }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+    set_variables(monkeypatch, variables)
     settings = Settings.from_env(os.environ)
     yield settings
     clickhouse.hook = lambda *_: None
@@ -172,14 +185,7 @@ class Template:
 def template(clickhouse: ClickHouseServer) -> Template:
     """The current schema, copied for each test: migrating takes longer than many a test."""
     database = f"template_{uuid4().hex[:12]}"
-    variables = {
-        "CLICKHOUSE_HOST": "127.0.0.1",
-        "CLICKHOUSE_PORT": str(clickhouse.port),
-        "CLICKHOUSE_DATABASE": database,
-        "CLICKHOUSE_USERNAME": USER,
-        "CLICKHOUSE_PASSWORD": PASSWORD,
-    }
-    migrate(Settings.from_env(variables))
+    migrate(Settings.from_env(variables_for(clickhouse, database)))
     found = clickhouse.engine.query(
         f"SELECT create_table_query, name = '{STATEMENTS}' OR engine != 'View' FROM system.tables"
         f" WHERE database = '{database}' AND name != 'schema_versions'"
@@ -223,6 +229,34 @@ def watched_database(clickhouse: ClickHouseServer, template: Template) -> str:
 @pytest.fixture
 def watched(clickhouse: ClickHouseServer, watched_database: str) -> Watched:
     return Watched(clickhouse, watched_database)
+
+
+@pytest.fixture(scope="session")
+def dirty(clickhouse: ClickHouseServer, platform: S3Client, template: Template) -> Dirty:
+    """Repeats, versions, voided and late statements, for the tests of all that read: they may not
+    change it.
+    """
+    database, bucket = f"dirty_{uuid4().hex[:12]}", f"bundles-{uuid4().hex[:12]}"
+    run_all(clickhouse, [*template.creates, *template.watching], template.database, database)
+    clickhouse.engine.query(
+        f"CREATE TABLE {database}.schema_versions AS {template.database}.schema_versions"
+    )
+    clickhouse.engine.query(
+        f"INSERT INTO {database}.schema_versions SELECT * FROM {template.database}.schema_versions"
+    )
+    platform.create_bucket(Bucket=bucket)
+    variables = {**variables_for(clickhouse, database), "S3_XAPI_BUCKET_NAME": bucket}
+    made = Dirty(clickhouse, database, bucket, variables)
+    fill(made, platform)
+    return made
+
+
+@pytest.fixture
+def on_dirty(dirty: Dirty, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dirty]:
+    """`dirty`, which the environment names, so that commands read it."""
+    set_variables(monkeypatch, dirty.environment)
+    yield dirty
+    forget_connections()
 
 
 def run_all(server: ClickHouseServer, statements: list[str], template: str, database: str) -> None:

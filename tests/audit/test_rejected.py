@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.dirty import ALL, NAMING, NO_BUNDLE, VERSIONS, Dirty
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.audit import rejected
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import rejects as command
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+pytestmark = pytest.mark.usefixtures("own_stream")
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -54,36 +57,36 @@ def exported(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_rejected_line_is_listed_with_its_place_and_reason(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
-    assert f"{loaded.uri(FIRST)} line 2\n" in shown
-    assert "3 rejected lines" in shown
+    assert f"{on_dirty.uri(ALL)} line 24\n" in shown
+    assert shown.count("UTC  not JSON: invalid character\n") == 3
+    assert shown.endswith("\n4 rejected lines\n")
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
-    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
-    assert listed(capsys) == [(first, 2), (first, 3), (second, 1)]
 
 
-def test_they_can_be_chosen_by_section_reason_and_source(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = loaded.uri(FIRST), loaded.uri(SECOND)
-    assert listed(capsys, "--section", "2002") == [(second, 1)]
-    assert listed(capsys, "--section", "02002") == [(second, 1)]
-    assert listed(capsys, "--source", first) == [(first, 2), (first, 3)]
-    assert listed(capsys, "--reason", "ACTOR") == [(second, 1)]
+    first, second = (on_dirty.uri(ALL), 24), (on_dirty.uri(VERSIONS), 3)
+    others = [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
+    assert listed(capsys, "--section", "02001") == [first, second, *others]
+    assert listed(capsys, "--section", "1") == []
+    assert listed(capsys, "--source", on_dirty.uri(NO_BUNDLE)) == others
+    assert listed(capsys, "--reason", "UTF-8") == [first]
     assert listed(capsys, "--reason", "100%s 'of'") == []
-
-
-def test_they_are_read_page_by_page(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(rejected, "PAGE_LINES", 1)
-    assert len(listed(capsys)) == 3
+    assert listed(capsys) == [first, second, *others]
+    monkeypatch.setattr(command, "SHOWN_LINES", 2)
+    assert main(["rejects"]) == 0
+    said = "4 rejected lines, the first 2 are shown: --export has all\n"
+    assert capsys.readouterr().out.endswith(said)
 
 
+@pytest.mark.slow
 def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
     loaded: Bucket,
     capsys: pytest.CaptureFixture[str],
@@ -100,6 +103,7 @@ def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[3]]
 
 
+@pytest.mark.slow
 def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
     settings: Settings,
     tmp_path: Path,
@@ -118,6 +122,7 @@ def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
     assert listed(capsys) == [(f"file://{bundle}", 3)]
 
 
+@pytest.mark.slow
 def test_lines_of_a_version_that_was_replaced_do_not_count(
     loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
 ) -> None:
@@ -127,6 +132,7 @@ def test_lines_of_a_version_that_was_replaced_do_not_count(
     assert listed(capsys) == [(loaded.uri(SECOND), 1)]
 
 
+@pytest.mark.slow
 def test_lines_of_an_object_that_failed_count(
     loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
 ) -> None:
@@ -143,17 +149,30 @@ def test_lines_of_an_object_that_failed_count(
     ]
 
 
-def test_an_export_has_the_whole_line_and_only_its_owner_can_read_it(
-    loaded: Bucket, tmp_path: Path
-) -> None:
+@pytest.mark.slow
+def test_an_export_has_the_whole_line(loaded: Bucket, tmp_path: Path) -> None:
     path = tmp_path / "rejected.jsonl"
     assert main(["rejects", "--export", str(path)]) == 0
     lines = exported(path)
     assert [one["line"] for one in lines] == [BAD_LINE.decode(), LONG.decode(), '{"verb": 1}']
     assert all(one["whole"] and not one["why"] for one in lines)
+
+
+def test_an_export_that_exists_is_written_anew_for_its_owner_alone_and_bytes_in_base64(
+    on_dirty: Dirty, tmp_path: Path
+) -> None:
+    path = tmp_path / "rejected.jsonl"
+    path.write_text("of an earlier export\n")
+    path.chmod(0o644)
+    assert main(["rejects", "--export", str(path)]) == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    first, *others = exported(path)
+    assert base64.b64decode(first["line_base64"]) == NAMING
+    assert [one["line"] for one in others] == [BAD_LINE.decode()] * 3
+    assert all(one["whole"] for one in (first, *others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", [False, True])
 def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_so(
     loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
@@ -171,17 +190,7 @@ def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_
     assert "1 of them not whole" in capsys.readouterr().err
 
 
-def test_a_line_that_is_not_utf_8_is_exported_in_base64(
-    bucket: Bucket, invoke: Invoke, tmp_path: Path
-) -> None:
-    bucket.put(FIRST, video(1), b"\xff\xfe")
-    invoke({"mode": "bulk"})
-    path = tmp_path / "rejected.jsonl"
-    assert main(["rejects", "--export", str(path)]) == 0
-    [one] = exported(path)
-    assert one["line_base64"] == "//4="
-
-
+@pytest.mark.slow
 def test_a_line_that_must_not_be_kept_is_not_exported(
     loaded: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +204,7 @@ def test_a_line_that_must_not_be_kept_is_not_exported(
     assert other["line"] == LONG.decode()
 
 
+@pytest.mark.slow
 def test_an_object_that_cannot_be_loaded_again_is_named(
     loaded: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +215,7 @@ def test_an_object_that_cannot_be_loaded_again_is_named(
     assert f"{loaded.uri(FIRST)} does not exist" in err
 
 
+@pytest.mark.slow
 def test_an_export_that_cannot_be_written_says_so(
     loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

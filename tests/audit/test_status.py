@@ -5,34 +5,23 @@ from __future__ import annotations
 import json
 import socket
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.support.samples import BAD_LINE, other, video
+from tests.conftest import Bucket, Invoke, forget_connections
+from tests.support.dirty import ALL, NO_BUNDLE, Dirty
+from tests.support.samples import video
 from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
+pytestmark = pytest.mark.usefixtures("own_stream")
+
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
-
-
-@pytest.fixture
-def loaded(bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> Bucket:
-    """Two objects: three video statements, one of them in both, one without a timestamp."""
-    bucket.put(FIRST, video(1), video(2, timestamp=None), other(1), BAD_LINE)
-    invoke({"mode": "bulk"})
-    bucket.put(SECOND, video(1), video(3))
-    invoke({"mode": "bulk"})
-    capsys.readouterr()
-    return bucket
 
 
 def status(capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> dict[str, Any]:
@@ -41,15 +30,23 @@ def status(capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> 
     return found
 
 
-def test_what_is_loaded_is_counted(loaded: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_loaded_is_counted_once(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = status(capsys)
-    today = datetime.now(UTC).date().isoformat()
-    assert found["days"] == [{"day": today, "objects": 2, "video": 4, "other": 1, "rejected": 1}]
-    # Of the four rows, two are those of video(1) in section 2001, from the key, and 2002.
-    assert found["repeats"] == {"rows": 4, "statements": 4, "collapsed": 0}
-    assert found["timestamps"] == {"key": 1}
-    [reason] = found["rejected"]
-    assert (reason["lines"], reason["example"]) == (1, f"{loaded.uri(FIRST)} line 4")
+    [today, long_ago] = found["days"]
+    assert today["day"] > long_ago["day"]
+    assert today | {"day": ""} == {"day": "", "objects": 7, "video": 28, "other": 2, "rejected": 3}
+    assert (long_ago["objects"], long_ago["video"]) == (1, 1)
+    assert found["repeats"] == {"rows": 50, "statements": 27, "collapsed": 23}
+    assert found["timestamps"] == {"key": 1, "none": 1}
+    reasons = {one["reason"]: (one["lines"], one["example"]) for one in found["rejected"]}
+    assert reasons.pop("not UTF-8") == (1, f"{on_dirty.uri(ALL)} line 24")
+    no_bundle = on_dirty.uri(NO_BUNDLE)
+    lines, newest = reasons.pop("not JSON: invalid character")
+    assert (lines, newest in {f"{no_bundle} line {n}" for n in (1, 2)}) == (3, True)
+    assert reasons == {}
+    assert (found["freshness"]["not_loaded"], found["freshness"]["looked_up"]) == (1, 8)
     assert found["not_set"] == {
         "queue": "SQS_QUEUE_URL",
         "backfill": "BACKFILL_QUEUE_URL",
@@ -57,58 +54,69 @@ def test_what_is_loaded_is_counted(loaded: Bucket, capsys: pytest.CaptureFixture
     }
 
 
-def test_repeats_are_the_rows_that_reading_leaves_out(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke, ask: Ask
-) -> None:
-    ask("SYSTEM STOP MERGES video_events")
-    invoke({"bucket": loaded.name, "key": FIRST, "force_reprocess": True})
-    capsys.readouterr()
-    assert status(capsys)["repeats"] == {"rows": 6, "statements": 4, "collapsed": 2}
+def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: pytest.CaptureFixture[str]) -> None:
+    found = status(capsys, "--section", "01")
+    assert [(day["objects"], day["video"]) for day in found["days"]] == [(1, 1), (1, 1)]
+    assert (found["rejected"], found["timestamps"]) == ([], {"key": 1})
+    assert found["repeats"] == {"rows": 1, "statements": 1, "collapsed": 0}
+    assert found["freshness"]["objects"] == 2
+    there = "the ledger has no section 2002; nearest: 2001 (2 in all)"
+    assert main(["status", "--section", "2002"]) == 0
+    assert f"no object of section '2002' was loaded: {there}" in capsys.readouterr().err
 
 
-def test_one_section_is_counted_alone(loaded: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
-    found = status(capsys, "--section", "02002")
-    assert [(day["objects"], day["video"]) for day in found["days"]] == [(1, 2)]
-    assert (found["rejected"], found["timestamps"]) == ([], {})
-    assert found["repeats"]["statements"] == 2
-    assert found["freshness"]["objects"] == 1
-
-
+@pytest.mark.slow
 def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    bucket.put(FIRST, video(1))
+    invoke({"mode": "bulk"})
+    capsys.readouterr()
     fresh = status(capsys)["freshness"]
     assert (fresh["lag_seconds"], fresh["not_loaded"]) == (0, 0)
-    newest = loaded.put("section/3/new.jsonl", video(9))
+    newest = bucket.put("section/3/new.jsonl", video(9))
     late = status(capsys)["freshness"]
-    assert (late["newest"]["key"], late["newest_loaded"]["key"]) == (newest, SECOND)
+    assert (late["newest"]["key"], late["newest_loaded"]["key"]) == (newest, FIRST)
     assert late["not_loaded"] == 1
     assert 0 <= late["lag_seconds"] < 60
 
 
 def test_parts_and_bytes_are_shown_by_month(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [month] = status(capsys)["months"]
-    assert (month["month"], month["rows"]) == ("202401", 4)
-    assert month["bytes"] > 0
+    months = status(capsys)["months"]
+    assert [(one["month"], one["rows"]) for one in months] == [
+        ("197001", 2),
+        ("201905", 1),
+        ("202401", 2),
+        ("202403", 45),
+    ]
+    # March has a part of each of its seven loads.
+    assert [one["parts"] for one in months] == [2, 1, 2, 7]
+    assert [[one["bytes"]] for one in months] == on_dirty.ask(
+        "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
+        " AND table = 'video_events' GROUP BY partition ORDER BY partition"
+    )
 
 
 def test_what_cannot_be_asked_is_named_with_the_grant_and_the_rest_is_shown(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], clickhouse: ClickHouseServer
+    on_dirty: Dirty,
+    capsys: pytest.CaptureFixture[str],
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(_: str, sql: str) -> None:
         if "system.parts" in sql:
             raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
 
-    clickhouse.hook = refuse
+    monkeypatch.setattr(clickhouse, "hook", refuse)
     found = status(capsys, code=1)
     assert "GRANT SELECT ON system.parts TO loader" in found["failed"]["months"]
-    assert found["repeats"]["rows"] == 4
+    assert found["repeats"]["rows"] == 50
 
 
 def test_without_a_bucket_that_is_said_and_the_tables_are_shown(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
     found = status(capsys, code=1)
@@ -117,7 +125,7 @@ def test_without_a_bucket_that_is_said_and_the_tables_are_shown(
 
 
 def test_queues_are_asked_if_they_are_set(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = boto3.client("sqs").create_queue(QueueName=f"q{time.monotonic_ns()}")["QueueUrl"]
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody="no event")
@@ -130,14 +138,14 @@ def test_queues_are_asked_if_they_are_set(
 
 
 def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
-    assert f"    {SECOND}\n" in shown
+    assert f"    {NO_BUNDLE}\n" in shown
     assert "not asked: set SQS_QUEUE_URL" in shown
-    assert "2 bundles in S3" in shown
+    assert "8 bundles in S3" in shown
     assert shown.count("\n\n") == 9
 
 
@@ -148,6 +156,7 @@ def test_an_empty_database_has_a_status(
     assert "no bundles in S3" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     bucket: Bucket,
     settings: Settings,

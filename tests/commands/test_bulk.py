@@ -235,6 +235,7 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         (["--engine", "queue", "--wait", "--dry-run"], "--wait needs --engine queue"),
         (["--engine", "queue", "--wait"], "BACKFILL_QUEUE_URL is not set"),
         (["--engine", "queue"], "BACKFILL_QUEUE_URL is not set"),
+        (["--section", "x/y"], "section_id is 'x/y'"),
         (["--start", "2024-02-01", "--end", "2024-01-31"], "start_date is after end_date"),
         (["--start", ""], "start_date is ''"),
         (["--section", ""], "section_id is ''"),
@@ -273,26 +274,16 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
 
 
 @pytest.mark.slow
-def test_a_progress_that_cannot_be_kept_is_told_and_harms_nothing(
+def test_a_progress_that_cannot_be_kept_is_told_once_and_harms_nothing(
     bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    assert main(["bulk"]) == 0
-    assert "the progress cannot be kept" in (console.answer() and console.err)
-    assert ask(IDS) == ids(range(8))
-
-
-@pytest.mark.slow
-def test_a_progress_that_cannot_be_kept_is_told_once(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(command, "KEPT_SECONDS", -1)
-    assert main(["bulk", "--dry-run"]) == 0
+    assert main(["bulk"]) == 0
     console.answer()
     assert console.err.count("the progress cannot be kept") == 1
+    assert ask(IDS) == ids(range(8))
 
 
 @pytest.mark.slow

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from xapi_etl_processor.base import aws
+from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest, RemoteFailed
+from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.commands import remote, resume
 from xapi_etl_processor.commands.continuation import added, complete, without_stop
 
@@ -24,6 +26,35 @@ def test_a_damaged_progress_is_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bulk.json"
     path.write_text(text)
     assert resume.read(path) is None
+
+
+def test_each_request_keeps_its_own_progress_and_finds_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    variables = {"S3_XAPI_BUCKET_NAME": "bundles", "S3_XAPI_OTHER_BUCKETS": "older"}
+
+    def file(function: str | None = None, prefix: str = "section/", **asked: Any) -> Path:
+        settings = Settings.from_env(
+            {**variables, "S3_XAPI_PREFIX": prefix}, needs_clickhouse=False
+        )
+        return resume.file_of(read_request({"mode": "bulk", **asked}, settings), function)
+
+    asked: list[dict[str, Any]] = [
+        {},
+        {"function": "prod-loader"},
+        {"function": "test-loader"},
+        {"prefix": "lrs/section/"},
+        {"s3_bucket": "older"},
+        {"section_id": 1},
+        {"section_id": 1, "start_date": "2024-01-01"},
+        {"force_reprocess": True},
+        {"dry_run": True},
+    ]
+    names = [file(**one) for one in asked]
+    assert len(set(names)) == len(asked)
+    assert names == [file(**one) for one in asked]
+    assert {name.parent for name in names} == {tmp_path / "xapi-etl-processor"}
 
 
 @pytest.mark.parametrize("last", [None, "busy", "insert_failed"])
@@ -128,8 +159,17 @@ def test_a_function_that_fails_is_told(
         remote.invoke("f", {"mode": "bulk"})
 
 
-def test_a_functions_answer_is_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_functions_answer_is_its_body_asked_for_once_and_waited_for_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lambda ends an invocation after 900 s. A second attempt would run beside the first."""
     body = {"success": True, "stop_reason": None}
-    function = Function({"statusCode": 200, "body": json.dumps(body)})
-    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
+    asked: list[Any] = []
+
+    def client(*given: Any, **more: Any) -> Function:
+        asked.append((given, more))
+        return Function({"statusCode": 200, "body": json.dumps(body)})
+
+    monkeypatch.setattr(aws, "client", client)
     assert remote.invoke("f", {}) == body
+    assert asked == [(("lambda", 10, 930), {"attempts": 1})]

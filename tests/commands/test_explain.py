@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Bucket
-from tests.support.rows import OLI, VIDEO
+from tests.support.rows import VIDEO
 from tests.support.samples import BAD_LINE, event_id, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
@@ -249,15 +249,3 @@ def test_a_line_that_is_too_long_by_the_settings_is_rejected(
     (tmp_path / "b").write_bytes(content(video(1, more="x" * 1024**2)))
     assert main(["explain", str(tmp_path / "b"), "--line", "1"]) == 0
     assert "Why: line is longer than 1048576 bytes" in capsys.readouterr().out
-
-
-def test_a_number_sent_as_a_section_of_another_shape_is_shown(
-    tmp_path: Path, capsys: Printed
-) -> None:
-    extensions = {OLI + "section_id": {"id": 1}, VIDEO + "length": 0}
-    (tmp_path / "b").write_bytes(content(video(1, context={"extensions": extensions})))
-    assert main(["explain", str(tmp_path / "b"), "--json"]) == 0
-    assert {one["column"]: one["reason"] for one in answer(capsys)["refused_values"]} == {
-        "section": "an object cannot stand here",
-        "video_length": "it is not a length above 0 seconds",
-    }

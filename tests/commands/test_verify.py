@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from tests.conftest import Ask, Bucket
+from tests.support.dirty import NO_BUNDLE, Dirty
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.commands import verify as command
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -30,6 +33,17 @@ def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
     assert "1 were not all stored, and are now" in capsys.readouterr().out
     assert main(["verify"]) == 0
     assert "nothing missing" in capsys.readouterr().out
+
+
+def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in ([], ["--content"]):
+        assert main(["verify", "--json", *options]) == 1
+        body = json.loads(capsys.readouterr().out)
+        assert (body["objects_checked"], body["objects_missing"], body["gone"]) == (8, 1, 0)
+        [finding] = body["findings"]
+        assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
 
 
 def test_json_is_the_functions_answer(
@@ -137,3 +151,41 @@ def test_other_commands_warn_of_a_section_that_nothing_was_loaded_of(
     capsys.readouterr()
     main([command, "--section", "bio101"])
     assert "no section bio101; nearest: BIO101 (1 in all)" in capsys.readouterr().err
+
+
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("objects_checked", "objects_missing", "unproven", "recent", "gone"), 0),
+    **dict.fromkeys(("repaired", "content", "repair"), False),
+    **dict.fromkeys(("success", "complete"), True),
+    "findings": [],
+    "failures": [],
+    "continuation_token": None,
+}
+FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ({"recent": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"unproven": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"objects_missing": 3, "success": False}, 1, "3 more findings are not shown"),
+        ({"gone": 2}, 0, "2 objects in the ledger are no longer in S3"),
+        ({"complete": False, "continuation_token": "t"}, 1, "To go on: --token t"),
+        ({"complete": False, "continue": True}, 1, "To go on: the same command"),
+        ({"objects_checked": 4, "content": True}, 0, "4 objects compared with their content"),
+    ],
+)
+def test_what_was_found_is_said_with_what_to_do(
+    body: dict[str, Any],
+    code: int,
+    said: str,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "run_verify", lambda *_: NOTHING | body)
+    assert main(["verify"]) == code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert said in shown
+    assert shown.count("more findings") == said.count("more findings")

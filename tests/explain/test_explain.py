@@ -98,6 +98,9 @@ def test_a_full_statement_has_nothing_of_a_column_in_what_is_unused() -> None:
         "mbox": "actor.account.name comes first",
         "stored": "timestamp comes first",
     }
+    session = with_values(minimal(), ((*CONTEXT, "https://p.example/session-id"), "s-1"))
+    assert explained(session).cells["session_id"].value == "s-1"
+    assert unused(session) == {}
 
 
 def test_what_no_path_leads_to_says_what_it_was_made_of() -> None:
@@ -146,12 +149,6 @@ def test_a_step_that_gave_no_column_its_value_is_unused() -> None:
     assert unused(statement) == {host[-1]: "home_page needs nothing of it"}
     dated = minimal(timestamp="2024-01-01T12:00:00Z")
     assert origins(dated)["timestamp_source"] == "what timestamp was made of"
-
-
-def test_the_session_of_another_vocabulary_is_used() -> None:
-    statement = with_values(minimal(), ((*CONTEXT, "https://p.example/session-id"), "s-1"))
-    assert explained(statement).cells["session_id"].value == "s-1"
-    assert unused(statement) == {}
 
 
 def test_the_member_of_a_group_is_used_only_if_the_group_has_no_id() -> None:
@@ -211,13 +208,6 @@ def test_every_conversion_says_what_it_wants() -> None:
     assert {
         column.name for column in SENT if column.fallback and not column.fallback.origin
     } == set()
-
-
-def test_a_value_that_another_one_comes_before_is_named_with_it() -> None:
-    first, second = (*RESULT, VIDEO + "time"), (*CONTEXT, VIDEO + "time")
-    assert unused(with_values(minimal(), (first, 1), (second, 2))) == {
-        VIDEO + "time": ".".join(first) + " comes first"
-    }
 
 
 def test_a_list_without_a_course_is_unused_but_not_refused() -> None:
@@ -298,8 +288,3 @@ def test_a_summary_counts_by_what_lines_have_in_common() -> None:
     assert (group.lines, group.first_line, group.value) == (1, 3, ADL + "passed")
     ((reason,),) = found.rejected
     assert reason.startswith("not JSON")
-
-
-def test_a_summary_of_statements_that_are_used_wholly_has_nothing_to_say() -> None:
-    found = summarize([explained(full())])
-    assert (found.refused, found.unused_extensions, found.other) == ({}, {}, {})

@@ -86,12 +86,18 @@ def test_a_young_object_may_still_be_on_its_way(loaded: Bucket, invoke: Invoke) 
     assert found(answer) == {THIRD: "recent"}
 
 
-def test_an_object_that_left_s3_is_only_mentioned(loaded: Bucket, invoke: Invoke) -> None:
-    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
-    answer = verified(invoke)
+def test_objects_that_left_s3_are_only_mentioned(loaded: Bucket, invoke: Invoke) -> None:
+    for key in (FIRST, SECOND):
+        loaded.client.delete_object(Bucket=loaded.name, Key=key)
+    answer = verified(invoke, allow_empty=True)
     assert answer["success"]
-    assert (answer["gone"], answer["gone_keys"]) == (1, [FIRST])
-    # A request that does not cover it does not count it.
+    assert (answer["gone"], answer["gone_keys"]) == (2, [FIRST, SECOND])
+
+
+def test_gone_objects_that_the_request_does_not_cover_are_not_counted(
+    loaded: Bucket, invoke: Invoke
+) -> None:
+    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
     assert verified(invoke, start_date="2024-01-02")["gone"] == 0
     assert verified(invoke, section_id=2002)["gone"] == 0
 

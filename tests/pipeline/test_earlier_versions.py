@@ -87,6 +87,22 @@ def test_a_statement_that_another_object_holds_stays(
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
+def test_a_line_that_has_two_rows_does_not_hide_that_another_one_lost_its_own(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
+    # An earlier release took another time for it, and so another row.
+    ask(
+        "INSERT INTO video_events SELECT * REPLACE (timestamp - toIntervalDay(9) AS timestamp)"
+        f" FROM video_events WHERE event_id = '{event_id(4)}'"
+    )
+    load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
+    ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.put(KEY, video(1))
+    assert load(invoke, bucket, replace=True)["success"]
+    assert set(stored(ask)) == {event_id(1), event_id(2), event_id(4)}
+
+
 def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -142,10 +158,12 @@ def test_an_object_that_changes_meanwhile_is_left_alone(
     assert len(stored(ask)) == 3
 
 
+@pytest.mark.parametrize("rows", [2, 3])
 def test_many_rows_are_removed_part_by_part(
-    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", 2)
+    """The third row is looked at after the others, or removed after the second."""
+    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", rows)
     monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
     assert load(invoke, twice, replace=True)["rows_removed"] == 2
     assert stored(ask) == [event_id(1)]
@@ -161,10 +179,12 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
 
 
 def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+    load(invoke, twice, twice.put(OTHER, video(4), video(5)))
+    twice.put(OTHER, video(4))
     answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
     assert answer["success"]
-    assert (answer["repaired"], answer["rows_removed"]) == (1, 2)
-    assert stored(ask) == [event_id(1)]
+    assert (answer["repaired"], answer["rows_removed"]) == (2, 3)
+    assert stored(ask) == [event_id(1), event_id(4)]
 
 
 def test_an_object_whose_load_has_not_ended_loses_nothing(

@@ -22,7 +22,7 @@ from xapi_etl_processor.xapi.learners import fingerprint, name_hash
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 LATER = "section/2001/video/2024-01-02T12-00-00Z_2.jsonl"
-PAGE = "https://lms.example.org"
+PAGE, OTHER_PAGE = "https://lms.example.org", "https://other.example.org"
 MAIL = "learner@example.org"
 
 

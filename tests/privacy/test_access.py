@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket, Invoke
-from tests.support.samples import video
+from tests.conftest import Ask
+from tests.support.dirty import ALL, HOME_PAGE, OTHER_PAGE, Dirty
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.storage.tables import TYPES
 
 pytestmark = pytest.mark.usefixtures("own_stream")
-
-KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-BAD = b'{"actor": {"account": {"name": "viewer-1"}}, "verb": "\xff'
 
 
 def access(capsys: pytest.CaptureFixture[str], *options: str) -> Any:
@@ -25,29 +22,42 @@ def access(capsys: pytest.CaptureFixture[str], *options: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def test_every_row_of_a_learner_is_shown_with_all_its_columns(
-    bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_columns(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = bucket.put(KEY, video(1), video(2), BAD)
-    invoke({"bucket": bucket.name, "key": key})
-    found = access(capsys, "--user", "viewer-1")
+    found = access(capsys, "--user", "viewer-0")
     assert found["forgotten"] is False
-    [row] = found["stored"]["video_events"]
-    assert row.keys() >= TYPES["video_events"].keys()
-    assert (row["user_id"], row["video_time"], row["source_line"]) == ("viewer-1", 0.5, 1)
-    assert row["timestamp"] == "2024-01-01 12:00:00+00:00"
+    rows = found["stored"]["video_events"]
+    assert [row["source_line"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[0].keys() >= TYPES["video_events"].keys()
+    second = rows[1]
+    assert (second["user_id"], second["video_time"]) == ("viewer-0", 30.0)
+    assert second["timestamp"] == "2024-03-01 12:00:30+00:00"
     [rejected] = found["stored"]["rejected_statements"]
-    assert (rejected["source_file"], rejected["source_line"]) == (bucket.uri(KEY), 3)
-    assert '"name": "viewer-1"' in rejected["line"]
+    assert (rejected["source_file"], rejected["source_line"]) == (on_dirty.uri(ALL), 24)
+    assert '"name": "viewer-0"' in rejected["line"]
+
+
+def test_a_learner_of_one_home_page_is_shown_alone(
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pages(*options: str) -> list[str]:
+        found = access(capsys, "--user", "viewer-3", *options)
+        return [row["home_page"] for row in found["stored"]["video_events"]]
+
+    assert pages() == [HOME_PAGE] * 3 + [OTHER_PAGE] * 2
+    assert pages("--home-page", OTHER_PAGE) == [OTHER_PAGE] * 2
 
 
 def test_of_a_learner_who_is_unknown_nothing_is_shown_and_it_is_said(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["access", "--user", "nobody"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["stored"] == {"video_events": [], "rejected_statements": []}
     assert "nothing is stored of this learner" in said.err
+    assert main(["access", "--user", "gus"]) == 0
+    assert "nothing is stored" not in capsys.readouterr().err
 
 
 def test_a_learner_who_was_forgotten_is_said_to_be(

@@ -15,6 +15,7 @@ from tests.privacy.conftest import (
     KEY,
     LATER,
     MAIL,
+    OTHER_PAGE,
     PAGE,
     REJECTED,
     Forget,
@@ -27,6 +28,8 @@ from tests.privacy.conftest import (
 )
 from tests.support.samples import BAD_LINE, notification, other, video
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.privacy import forget as forgetting
+from xapi_etl_processor.privacy import learner
 from xapi_etl_processor.storage import learners
 from xapi_etl_processor.xapi.learners import name_hash
 
@@ -70,11 +73,11 @@ def test_clickhouses_list_of_changes_names_nobody(
 def test_only_the_account_of_a_home_page_is_forgotten(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
-    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"))
+    load(bucket, invoke, by_account(1), by_account(2, page=OTHER_PAGE))
     assert forget("--user", "learner-1", "--home-page", PAGE)["rows_removed"] == 1
-    both = by_account(1), by_account(2, page="https://other.example.org")
+    both = by_account(1), by_account(2, page=OTHER_PAGE)
     assert load(bucket, invoke, *both, force_reprocess=True)["forgotten_events"] == 1
-    assert ask("SELECT home_page FROM video_events FINAL") == [["https://other.example.org"]]
+    assert ask("SELECT home_page FROM video_events FINAL") == [[OTHER_PAGE]]
 
 
 def test_many_learners_of_a_file_are_forgotten_at_once(
@@ -84,7 +87,7 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
         bucket,
         invoke,
         by_account(1, "Ana, B."),
-        by_account(2, "ana", "https://other.example.org"),
+        by_account(2, "ana", OTHER_PAGE),
         by_account(3, "ana"),
         video(4, actor={"mbox": f"mailto:{MAIL}"}),
         video(5),
@@ -95,7 +98,7 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
     )
     assert forget("--file", str(file))["rows_removed"] == 3
     assert ask("SELECT user_id, home_page FROM video_events ORDER BY ALL") == [
-        ["ana", "https://other.example.org"],
+        ["ana", OTHER_PAGE],
         ["viewer-5", "https://example.org"],
     ]
 
@@ -189,33 +192,93 @@ def test_an_object_that_holds_only_forgotten_statements_is_a_success(
     assert users(ask) == []
 
 
-def test_a_dry_run_counts_and_removes_nothing(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+def test_a_dry_run_counts_each_statement_and_line_once_and_removes_nothing(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    forget: Forget,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    load(bucket, invoke, by_account(1), by_account(2, page="https://other.example.org"), REJECTED)
-    answer = forget("--user", "learner-1", "--dry-run")
-    counted = {"rows_removed": 2, "rejected_lines_removed": 1, "dry_run": True}
-    pages = [PAGE, "https://other.example.org"]
-    assert answer == {"user_ids": ["learner-1"], "home_pages": pages, **counted}
-    assert users(ask) == ["learner-1", "learner-1"]
+    """Loaded twice, and asked about one learner at a time; and one is in the table of version 0.1,
+    too."""
+    lines = by_account(1), by_account(2, page=OTHER_PAGE), by_account(3, "learner-2"), REJECTED
+    load(bucket, invoke, *lines)
+    load(bucket, invoke, *lines, force_reprocess=True)
+    ask("CREATE TABLE video_events_old AS video_events")
+    ask("INSERT INTO video_events_old SELECT * FROM video_events WHERE source_line = 1")
+    file = tmp_path / "learners.csv"
+    file.write_text("user\nlearner-1\nlearner-2\n")
+    monkeypatch.setattr(learner, "AT_ONCE", 1)
+    answer = forget("--file", str(file), "--dry-run")
+    assert answer == {
+        "user_ids": ["learner-1", "learner-2"],
+        "home_pages": [PAGE, OTHER_PAGE],
+        "rows_removed": 4,
+        "rejected_lines_removed": 1,
+        "dry_run": True,
+    }
+    assert len(users(ask)) == 3
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 
 
-def test_a_sweep_removes_what_a_backup_brought_back(
+def test_lines_of_hundreds_of_learners_are_found_and_blanked_in_slices(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    forget: Forget,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(forgetting, "_KEYS", 1)
+    names = [f"learner-{number}" for number in range(100, 250)]
+    bad = [REJECTED.replace(b"learner-1", names[number].encode()) for number in (0, 149)]
+    load(bucket, invoke, *bad, REJECTED, video(1))
+    file = tmp_path / "learners.csv"
+    file.write_text("\n".join(["user", *names]))
+    assert forget("--file", str(file))["rejected_lines_removed"] == 2
+    assert ask("SELECT line FROM rejected_statements FINAL ORDER BY source_line") == [
+        [""],
+        [""],
+        [REJECTED.decode()],
+    ]
+
+
+def test_a_sweep_counts_and_then_removes_what_a_backup_brought_back(
     bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
-    load(bucket, invoke, by_account(1), video(2), REJECTED)
-    ask("CREATE TABLE backup AS video_events")
-    ask("INSERT INTO backup SELECT * FROM video_events")
+    """And only a sweep that removes it removes the notes that ask for it, also a second one."""
+    load(bucket, invoke, by_account(1), by_account(3, "learner-3"), video(2), REJECTED)
+    for table in ("video_events", "video_events_old"):
+        ask(f"CREATE TABLE backup_of_{table} AS video_events")
+        ask(f"INSERT INTO backup_of_{table} SELECT * FROM video_events")
+    ask("CREATE TABLE video_events_old AS video_events")
     lines = ask("SELECT line FROM rejected_statements")
-    forget("--user", "learner-1")
-    ask("INSERT INTO video_events SELECT * FROM backup")
+    for name in ("learner-1", "learner-3"):
+        forget("--user", name)
+    for table in ("video_events", "video_events_old"):
+        ask(f"INSERT INTO {table} SELECT * FROM backup_of_{table}")
     escaped = lines[0][0].replace("'", "''")
-    ask(f"INSERT INTO rejected_statements (source_file, line) VALUES ('s3://b/k', '{escaped}')")
-    answer = forget("--sweep")
-    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (1, 1)
+    for seconds in (1, 2):
+        ask(
+            "INSERT INTO rejected_statements (source_file, line, rejected_at)"
+            f" VALUES ('s3://b/k', '{escaped}', now64(3) - {seconds})"
+        )
+    ask("INSERT INTO load_notes (kind, subject) VALUES ('overtaken', 'forget --sweep')")
+    ask("INSERT INTO load_notes (kind, subject) VALUES ('overtaken', 'pseudonymize')")
+    ask("INSERT INTO forgotten_learners (again) VALUES (1)")
+    removed = {"rows_removed": 4, "rejected_lines_removed": 1}
+    waiting = "SELECT subject FROM load_notes ORDER BY subject"
+    for _ in range(2):
+        assert forget("--sweep", "--dry-run") == {**removed, "dry_run": True}
+        assert ask(waiting) == [["forget --sweep"], ["pseudonymize"]]
+    assert forget("--sweep") == {**removed, "dry_run": False}
     assert users(ask) == ["viewer-2"]
     assert ask("SELECT count() FROM rejected_statements WHERE line != ''") == [[0]]
+    assert ask(waiting) == [["pseudonymize"]]
+    assert ask("SELECT countIf(again), count() FROM forgotten_learners") == [[0, 2]]
+    nothing = {"rows_removed": 0, "rejected_lines_removed": 0, "dry_run": False}
+    assert forget("--sweep") == nothing
 
 
 def test_objects_that_hold_more_are_listed_also_those_without_a_video(

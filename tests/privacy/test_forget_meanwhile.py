@@ -63,6 +63,22 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
     assert users(ask) == ["viewer-2"]
 
 
+def test_loads_that_read_the_list_just_before_are_waited_for(
+    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[object] = []
+
+    def look(_: str, sql: str) -> None:
+        if "system.processes" in sql:
+            steps.append("looked at what runs")
+
+    clickhouse.hook = look
+    monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
+    monkeypatch.setattr(time, "sleep", steps.append)
+    forget_quietly(settings)
+    assert steps == [3, "looked at what runs"]
+
+
 def forget_quietly(settings: Settings) -> None:
     clickhouse = ClickHouse(settings)
     forgetting.forget([Learner("learner-1")], clickhouse)

@@ -89,3 +89,31 @@ def test_dashboards_have_names_of_their_own() -> None:
     assert {INSTRUCTORS, OPERATORS} == DASHBOARDS.keys()
     for key in ("uid", "title"):
         assert len({dashboard[key] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+
+
+UNITS = {
+    **dict.fromkeys(("Time watched", "Time played", "Rewatch"), "m"),
+    **dict.fromkeys(("Length", "Second", "From", "To"), "dthms"),
+    **dict.fromkeys(("Sent", "Worked out"), "s"),
+    **dict.fromkeys(("Average share watched", "Disagreement"), "percentunit"),
+    "Last statement": "dateTimeAsIso",
+}
+"""What Grafana calls the unit of a column: minutes, seconds as 0:01:05, seconds, a share of 1."""
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_columns_that_are_times_or_shares_are_shown_as_such(name: str) -> None:
+    of_panels = {"Time watched and played by day": "m", "From upload to load": "s"}
+    for panel in panels(name):
+        title, fields = panel["title"], panel["fieldConfig"]
+        default = fields["defaults"].get("unit")
+        assert default in {of_panels.get(title), "short"}, title
+        found = {
+            override["matcher"]["options"]: change["value"]
+            for override in fields["overrides"]
+            for change in override["properties"]
+            if change["id"] == "unit"
+        }
+        named = re.findall(r'AS "([^"]+)"', panel["targets"][0]["rawSql"])
+        expected = {column: UNITS[column] for column in named if column in UNITS}
+        assert found == ({} if title in of_panels else expected), title

@@ -57,28 +57,29 @@ def test_nothing_stands_out_where_viewers_do_alike_everywhere() -> None:
     assert find(video(stops=stops(*((at, 1) for at in range(0, 90, 3))))) == []
 
 
-def test_a_place_where_many_leave_is_a_finding() -> None:
-    assert sentences(video(stops=stops((70, 15)))) == [
-        "A quarter of viewers (15 of 60) stop for good between 1:10 and 1:11."
-    ]
-
-
-def test_stops_near_each_other_are_one_finding() -> None:
-    assert sentences(video(stops=stops((70, 4), (72, 3), (74, 5)))) == [
-        "A fifth of viewers (12 of 60) stop for good between 1:10 and 1:15."
-    ]
-
-
-def test_stops_in_the_beginning_are_counted_from_the_first_second() -> None:
-    assert sentences(video(stops=stops((0, 1), (5, 19)), seconds=600.0)) == [
-        "A third of viewers (20 of 60) stop for good in the first 36 seconds."
-    ]
-
-
-def test_the_first_minute_is_called_so() -> None:
-    assert sentences(video(stops=stops((9, 30)), seconds=600.0)) == [
-        "Half of viewers (30 of 60) stop for good in the first minute."
-    ]
+@pytest.mark.parametrize(
+    ("places", "seconds", "said"),
+    [
+        ([(70, 15)], 100.0, "A quarter of viewers (15 of 60) stop for good between 1:10 and 1:11."),
+        # Near each other, they are one finding.
+        (
+            [(70, 4), (72, 3), (74, 5)],
+            100.0,
+            "A fifth of viewers (12 of 60) stop for good between 1:10 and 1:15.",
+        ),
+        # In the beginning, they are counted from the first second.
+        (
+            [(0, 1), (5, 19)],
+            600.0,
+            "A third of viewers (20 of 60) stop for good in the first 36 seconds.",
+        ),
+        ([(9, 30)], 600.0, "Half of viewers (30 of 60) stop for good in the first minute."),
+    ],
+)
+def test_a_place_where_many_leave_is_a_finding(
+    places: list[tuple[int, int]], seconds: float, said: str
+) -> None:
+    assert sentences(video(stops=stops(*places), seconds=seconds)) == [said]
 
 
 def test_stops_of_viewers_who_completed_the_video_are_none() -> None:

@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,14 +69,10 @@ def test_sums_do_not_show_what_is_hidden() -> None:
     assert hidden["minutes_watched"] is hidden["sessions"] is hidden["completions"] is None
 
 
-def test_places_with_few_rewatchers_do_not_show_how_often_they_were_played() -> None:
-    (video,) = hide(section(VIDEO), 7).videos
-    assert video.places == (Place(24, 0, 24),) * 40 + (Place(16, None, None),) * 60
-
-
-def test_places_with_few_viewers_are_hidden() -> None:
-    (video,) = hide(section(VIDEO), 17).videos
-    assert video.places[40:] == (Place(None, None, None),) * 60
+def test_places_with_few_viewers_are_hidden_and_with_few_rewatchers_how_often_they_played() -> None:
+    begin = (Place(24, 0, 24),) * 40
+    assert hide(section(VIDEO), 7).videos[0].places == begin + (Place(16, None, None),) * 60
+    assert hide(section(VIDEO), 17).videos[0].places == begin + (Place(None, None, None),) * 60
 
 
 @pytest.mark.parametrize(
@@ -95,24 +92,14 @@ def test_completions_are_hidden_if_they_or_the_others_are_few(
     assert video.completions == shown
 
 
-def test_stops_of_few_are_hidden() -> None:
-    (video,) = hide(section(VIDEO), 8).videos
-    assert video.stops == VIDEO.stops
-    (video,) = hide(section(VIDEO), 9).videos
-    assert video.stops == VIDEO.stops[1:]
-
-
-def test_a_stop_where_few_had_completed_the_video_is_hidden() -> None:
+def test_stops_seeks_and_days_of_few_are_hidden() -> None:
+    """Of 8 and of those who had completed it, of 6 viewers, and of 12."""
+    assert hide(section(VIDEO), 8).videos[0].stops == VIDEO.stops
+    assert hide(section(VIDEO), 9).videos[0].stops == VIDEO.stops[1:]
     mixed = replace(VIDEO, stops=(Stop(10, 20, 3),))
     assert hide(section(mixed), 4).videos[0].stops == ()
-
-
-def test_seeks_of_few_are_hidden() -> None:
     assert hide(section(VIDEO), 6).videos[0].seeks == VIDEO.seeks
     assert hide(section(VIDEO), 7).videos[0].seeks == ()
-
-
-def test_days_with_few_viewers_are_hidden() -> None:
     hidden = hide(section(VIDEO), 13)
     expected = (Period(date(2024, 3, 1), None, None), VIDEO.periods[1])
     assert hidden.periods == hidden.videos[0].periods == expected
@@ -201,3 +188,27 @@ def test_every_definition_is_one_of_the_page_on_watching() -> None:
     known = " ".join(words.replace("*", "").replace("`", "").split()).lower()
     for meaning in (*DEFINITIONS.values(), *LIMITS):
         assert meaning.rstrip(".").lower() in known
+
+
+def test_each_series_of_a_chart_has_its_colour_and_each_axis_its_unit() -> None:
+    """What viewers did first is in one colour, what they repeated and where they left in others."""
+
+    def series(chart: dict[str, Any], channel: str = "color") -> dict[str, str]:
+        scale = chart["encoding"][channel]["scale"]
+        return dict(zip(scale["domain"], scale["range"], strict=True))
+
+    def axis(chart: dict[str, Any]) -> str:
+        return str(chart["encoding"]["y"]["title"])
+
+    first, again, stop = (f"var(--{name})" for name in ("first", "again", "stop"))
+    drawn = charts.specifications()
+    retention, marks = drawn["retention"]["layer"]
+    assert series(retention) == {"first watch": first, "rewatch": again}
+    assert series(marks) == {"many play again": again, "many stop for good": stop}
+    assert series(drawn["stops"]) == {"not completed": stop, "completed": first}
+    assert series(drawn["seeks"]) == {"from here": stop, "to here": again}
+    assert drawn["spark"]["mark"]["color"] == drawn["periods"]["mark"]["color"] == first
+    units = [
+        axis(chart) for chart in (retention, *(drawn[n] for n in ("stops", "seeks", "periods")))
+    ]
+    assert units == ["plays", "viewers", "seeks", "sessions"]

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, Template
-from tests.support.samples import VIDEO, notification, video
+from tests.conftest import Template
+from tests.support.dirty import HOME_PAGE, OTHER_PAGE, TITLE, Dirty
 from tests.support.watched import LENGTH, MIDNIGHT, Row, Watched, row
-from xapi_etl_processor.base.config import Settings
 
 
 @dataclass
@@ -202,60 +200,36 @@ def test_each_view_agrees_with_sets_of_seconds(
     ]
 
 
-PAGE = (Path(__file__).parents[2] / "docs/watching.md").read_text()
-
-
-def statements_of(example: str) -> Iterator[dict[str, Any]]:
-    """The statements in the example of that title in docs/watching.md."""
-    lines = PAGE.split(f"### {example}\n")[1].split("```\n")[1].splitlines()
-    for number, line in enumerate(lines):
-        at, verb, *words = line.split()
-        result: dict[str, Any] = {VIDEO + "length": 100}
-        if verb == "seeked":
-            result |= {VIDEO + "time-from": int(words[0]), VIDEO + "time-to": int(words[2])}
-        else:
-            result[VIDEO + "time"] = int(words[0])
-            if len(words) > 1:
-                result[VIDEO + "played-segments"] = words[1]
-        yield video(
-            number,
-            actor={"account": {"name": "ada", "homePage": "https://lms.example.edu"}},
-            verb={"id": f"https://w3id.org/xapi/video/verbs/{verb}"},
-            result={"extensions": result},
-            timestamp=f"2024-03-01T12:{int(at) // 60:02}:{int(at) % 60:02}Z",
-        )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("example", "watched", "played", "reached"),
-    [
-        ("A player that repeats all its stretches", 40, 50, 40),
-        ("A player that sends only its last stretch", 30, 40, 30),
-        ("A player that sends none, and a tab that is closed", 45, 45, 95),
-        ("A seek while playing", 25, 25, 85),
-    ],
-)
-def test_the_examples_of_the_page_are_counted_as_it_says(
-    bucket: Bucket,
-    watching: Settings,
-    invoke: Invoke,
-    ask: Ask,
-    example: str,
-    watched: int,
-    played: int,
-    reached: int,
-) -> None:
-    # Each statement in an object of its own, in any order: nothing depends on the insert.
-    keys = [
-        bucket.put(f"section/7/video/{number}.jsonl", statement)
-        for number, statement in enumerate(statements_of(example))
+def test_the_examples_of_the_page_and_a_namesake_are_counted_as_it_says(dirty: Dirty) -> None:
+    columns = "round(minutes_watched * 60), round(minutes_played * 60), reached"
+    assert dirty.ask(
+        f"SELECT home_page, user_id, video_length, {columns}, is_completed FROM viewer_progress"
+        " WHERE section_id = 2001 AND startsWith(user_id, 'viewer-') ORDER BY ALL"
+    ) == [
+        [HOME_PAGE, "viewer-0", 100, 40, 50, 40, False],
+        [HOME_PAGE, "viewer-1", 100, 30, 40, 30, False],
+        [HOME_PAGE, "viewer-2", 100, 45, 45, 95, False],
+        [HOME_PAGE, "viewer-3", 100, 25, 25, 85, False],
+        [OTHER_PAGE, "viewer-3", 100, 10, 10, 70, False],
     ]
-    invoke(notification(bucket.name, *reversed(keys)))
-    assert ask(
-        "SELECT video_length, round(minutes_watched * 60), round(minutes_played * 60), reached,"
-        " is_completed FROM viewer_progress WHERE section_id = 7"
-    ) == [[100, watched, played, reached, False]]
+
+
+def test_repeats_voided_and_replaced_statements_do_not_count(dirty: Dirty) -> None:
+    """What Fay watched, and the older title, would show."""
+    columns = "title, viewers, sessions, completions, first_day, last_day"
+    assert dirty.ask(
+        f"SELECT {columns} FROM video_engagement WHERE section_id = 2001 ORDER BY viewers"
+    ) == [
+        [TITLE, 2, 2, 1, "2024-03-01", "2024-03-02"],
+        ["", 6, 6, 0, "2024-03-01", "2024-03-02"],
+    ]
+    assert dirty.ask("SELECT from_second, to_second, seeks, viewers FROM video_seeks") == [
+        [10, 70, 2, 2]
+    ]
+    assert dirty.ask(
+        "SELECT day, viewers, sessions, statements FROM section_daily WHERE section_id = 2001"
+        " ORDER BY day"
+    ) == [["2024-03-01", 7, 7, 23], ["2024-03-02", 1, 1, 1]]
 
 
 def test_open_reversed_and_unreadable_stretches_count_for_nothing(watched: Watched) -> None:
@@ -310,15 +284,6 @@ def test_completed_is_what_a_statement_says_else_the_share_needed(
     assert watched.view("viewer_progress", "is_completed") == [[completed]]
 
 
-def test_voided_statements_do_not_count(watched: Watched) -> None:
-    kept = row(0, "paused", video_played_segments="0[.]10")
-    voided = row(5, "paused", video_played_segments="0[.]50")
-    watched.insert(kept, voided)
-    table = f"{watched.database}.voided_statements"
-    watched.server.engine.query(f"INSERT INTO {table} (voided_id) VALUES ('{voided['event_id']}')")
-    assert watched.view("viewer_progress", "round(minutes_watched * 60)") == [[10]]
-
-
 def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Watched) -> None:
     by_key = {"timestamp_source": "key"}
     watched.insert(
@@ -330,26 +295,72 @@ def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Wa
     assert watched.view("section_daily", "toString(day), viewers") == [["2024-03-01", 1]]
 
 
-def test_a_viewer_stopped_for_good_at_the_last_position_of_the_last_session(
+def test_a_viewer_stopped_for_good_at_the_last_position_of_the_session_that_ended_last(
     watched: Watched,
 ) -> None:
-    watched.insert(row(0, "paused", video_time=50), row(9, "interacted", user_id="bob"))
-    later = row(5_000, "paused", video_time=6, session_id="t")
-    watched.insert(later, row(5_001, "said", session_id="t"))
+    """Of two that overlap, that is not the one that began last, nor the one that came farthest."""
+    watched.insert(row(0, "played", video_time=50), row(9, "interacted", user_id="bob"))
+    shorter = row(3_000, "paused", video_time=58, session_id="u")
+    watched.insert(shorter, row(5_000, "paused", video_time=6), row(5_001, "said"))
     assert watched.view("video_dropoff", "bucket, from_second, viewers, completed") == [
         [10, 6, 1, 0]
     ]
+    seen = ", ".join(
+        f"toUnixTimestamp({column}) - {MIDNIGHT}" for column in ("first_seen", "last_seen")
+    )
+    assert watched.view("viewer_progress", f"user_id, {seen}") == [["ada", 0, 5_001], ["bob", 9, 9]]
+
+
+def test_a_video_is_called_by_the_last_title_that_was_sent(watched: Watched) -> None:
+    """In a session, of a viewer and of a video; a statement without a title changes nothing."""
+    watched.insert(row(0, "played", video_title="first"), row(9, "paused", video_title="second"))
+    assert watched.view("video_engagement", "title") == [["second"]]
+    watched.insert(row(3, "played", session_id="a", video_title="meanwhile"))
+    assert watched.view("video_engagement", "title") == [["second"]]
+    watched.insert(row(20, "played", user_id="aaron", video_title="third"))
+    watched.insert(row(30, "played", user_id="zoe"))
+    assert watched.view("video_engagement", "title") == [["third"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "stops"),
+    [
+        *((verb, True) for verb in ("paused", "pause", "stopped", "suspended", "terminated")),
+        *((verb, True) for verb in ("initialized",)),
+        *((verb, False) for verb in ("played", "play", "resumed", "interacted")),
+    ],
+)
+def test_play_goes_on_behind_a_statement_unless_its_verb_ends_it(
+    watched: Watched, verb: str, stops: bool
+) -> None:
+    watched.insert(
+        *(row(at, what, video_time=at) for at, what in ((0, "played"), (10, verb), (30, "said")))
+    )
+    assert watched.view("viewer_progress", "round(minutes_watched * 60)") == [[10 if stops else 30]]
+
+
+def test_a_viewer_needs_the_largest_share_that_a_session_asked_for(watched: Watched) -> None:
+    sent = {"video_played_segments": "0[.]30", "video_length": 60}
+    watched.insert(row(0, "paused", **sent, completion_threshold=0.4))
+    assert watched.view("viewer_progress", "is_completed") == [[True]]
+    watched.insert(row(9, "paused", session_id="t", completion_threshold=0.9))
+    assert watched.view("viewer_progress", "is_completed") == [[False]]
 
 
 def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watched) -> None:
     watched.insert(row(0, "played", video_time=0))
-    watched.insert(row(10, "paused", video_time=10, video_played_segments="5[.]20"))
+    told = {"video_played_segments": "5[.]20", "platform": "LMS"}
+    watched.insert(row(10, "paused", video_time=10, **told))
     watched.insert(row(20, "paused", video_time=10, session_id="without"))
+    # This one played nothing, and said so.
+    nothing = {"session_id": "nothing", "video_time": 7}
+    watched.insert(row(30, "played", **nothing), row(30, "paused", **nothing))
+    watched.insert(row(31, "paused", video_played_segments="7[.]9", **nothing))
     # Together they cover 0 to 20; 5 to 10 is in both.
     assert watched.view(
         "stretch_disagreement",
-        "sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
-    ) == [[1, 15, 10, 15, 0.75]]
+        "platform, sessions, seconds_sent, seconds_derived, seconds_in_one_only, disagreement",
+    ) == [["LMS", 1, 15, 10, 15, 0.75]]
 
 
 def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:
@@ -366,11 +377,6 @@ def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:
         ["", 30.0],
         ["ada", 30.0],
     ]
-
-
-def test_the_same_user_id_of_two_home_pages_is_two_viewers(watched: Watched) -> None:
-    watched.insert(row(0, "played"), row(1, "played", home_page="https://other.example.edu"))
-    assert watched.view("video_engagement", "viewers") == [[2]]
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
+from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,19 @@ def bundle(folder: Path, body: bytes, name: str = NAME) -> Path:
 def answer(capsys: Printed) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+def test_a_files_time_is_the_same_moment_in_every_time_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = bundle(tmp_path, content(video(1)))
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        found = local_files.describe(local_files.named(str(path)))
+    time.tzset()
+    assert found.modified == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
+    assert found.modified_ms == 1_700_000_000_500
 
 
 @pytest.mark.slow

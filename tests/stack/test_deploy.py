@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -333,3 +334,11 @@ def test_nothing_is_printed_where_nothing_changes(tmp_path: Path) -> None:
     returned = json.loads(once.replace('"prefix"', '"Prefix"').replace('"suffix"', '"Suffix"'))
     returned["QueueConfigurations"].reverse()
     assert merged(reading, json.dumps(returned), *connect) == ""
+
+
+def test_a_download_and_a_health_check_end_in_time_and_not_before() -> None:
+    """An invocation may take Lambda's 900 seconds; a download that is silent for a minute ends."""
+    script = (ROOT / "deploy.sh").read_text()
+    assert re.findall(r"urlopen\(.*", script) == re.findall(r"urlopen\(.*timeout=60\).*", script)
+    (limit,) = re.findall(r"--cli-read-timeout (\d+)", script)
+    assert int(limit) >= 900

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from local.clickhouse_server import ClickHouseServer
+from tests.support.samples import VIDEO, video
 from xapi_etl_processor.report.figures import Video
 
 MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
@@ -18,6 +21,37 @@ FIGURES = Video(URL, "The lesson", 100.0, 24, 30, 16, 28.0, 29.0, 0.7)
 """A video of a report, without its places, stops, seeks and periods."""
 
 Row = dict[str, Any]
+
+PAGE = (Path(__file__).parents[2] / "docs/watching.md").read_text()
+EXAMPLES = (
+    "A player that repeats all its stretches",
+    "A player that sends only its last stretch",
+    "A player that sends none, and a tab that is closed",
+    "A seek while playing",
+)
+"""The examples of that page."""
+
+
+def statements_of(example: str) -> Iterator[dict[str, Any]]:
+    """The statements in the example of that title in docs/watching.md."""
+    lines = PAGE.split(f"### {example}\n")[1].split("```\n")[1].splitlines()
+    for number, line in enumerate(lines):
+        at, verb, *words = line.split()
+        result: dict[str, Any] = {VIDEO + "length": 100}
+        if verb == "seeked":
+            result |= {VIDEO + "time-from": int(words[0]), VIDEO + "time-to": int(words[2])}
+        else:
+            result[VIDEO + "time"] = int(words[0])
+            if len(words) > 1:
+                result[VIDEO + "played-segments"] = words[1]
+        yield video(
+            number,
+            actor={"account": {"name": "ada", "homePage": "https://lms.example.edu"}},
+            verb={"id": f"https://w3id.org/xapi/video/verbs/{verb}"},
+            result={"extensions": result},
+            timestamp=f"2024-03-01T12:{int(at) // 60:02}:{int(at) % 60:02}Z",
+        )
+
 
 _numbers = count()
 _sections = count(1)

@@ -44,7 +44,7 @@ def loaded(clickhouse: ClickHouse, request: BulkRequest, since: float) -> Loaded
         values["since"] = round(since * 1000)
     ((objects, statements),) = clickhouse.query(
         "SELECT uniqExact(key), sum(video + other)"
-        f" FROM {clickhouse.database}.{FILES} WHERE {' AND '.join(conditions)}",
+        f" FROM {clickhouse.database}.{FILES} FINAL WHERE {' AND '.join(conditions)}",
         values,
     )
     return Loaded(objects, statements)

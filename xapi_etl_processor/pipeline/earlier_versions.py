@@ -163,9 +163,10 @@ class _Incomplete:
 def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
     database = clickhouse.database
     # FINAL: a row that is still stored may be gone, in favor of an earlier one, at the next merge.
+    # Lines, not rows: an earlier release may have given a line another time, and so a row more.
     rows = clickhouse.query(
         f"SELECT bucket, key FROM ({_LATEST} FROM {database}.{FILES} GROUP BY bucket, key) AS known"
-        " LEFT JOIN (SELECT source_file, source_etag, count() AS lines"
+        " LEFT JOIN (SELECT source_file, source_etag, uniqExact(source_line) AS lines"
         f" FROM {database}.{EVENTS} FINAL GROUP BY source_file, source_etag) AS stored"
         f" ON {SOURCE_FILE} = source_file AND etag = source_etag"
         " WHERE video > ifNull(lines, 0) ORDER BY bucket, key",

@@ -212,5 +212,6 @@ def _sweep_rejected(clickhouse: ClickHouse, known: Learners, *, dry_run: bool) -
         "SELECT source_file, source_etag, source_line, line"
         f" FROM {clickhouse.database}.{REJECTED} WHERE line != ''"
     )
-    keys = [row[:3] for row in rows if known.names_forgotten(as_bytes(row[3]))]
+    # A line can have several rows.
+    keys = list({row[:3]: None for row in rows if known.names_forgotten(as_bytes(row[3]))})
     return len(keys) if dry_run else _blank_lines(keys, clickhouse)

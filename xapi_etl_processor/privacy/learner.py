@@ -189,8 +189,11 @@ class RejectedLine(NamedTuple):
 
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
-    """The rejected lines that name one of the learners, as a text in quotes or as a word."""
+    """The rejected lines that name one of the learners, as a text in quotes or as a word; each line
+    once, however many rows it has.
+    """
     names = {comparable(learner.user_id) for learner in learners}
+    found = set()
     needles = sorted(names)
     for start in range(0, len(needles), 100):
         # A line with a backslash may spell a name in another way.
@@ -203,5 +206,6 @@ def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Itera
         part = set(needles[start : start + 100])
         for row in rows:
             line = as_bytes(row[4])
-            if not part.isdisjoint(map(comparable, texts_in(line))):
+            if row[:3] not in found and not part.isdisjoint(map(comparable, texts_in(line))):
+                found.add(row[:3])
                 yield RejectedLine._make((*row[:4], line.decode(errors="replace")))

@@ -1,4 +1,15 @@
-"""The command explain: what loading makes of lines, and why."""
+"""Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
+column holds and from where, and what no column uses. Without --line or --id, a summary of all.
+
+It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
+and user ids as they were sent; it does not know which learners were forgotten.
+
+Examples:
+  python -m xapi_etl_processor explain bundle.jsonl
+  python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
+  python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
+  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
+"""
 
 from __future__ import annotations
 
@@ -12,6 +23,7 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.commands.event import object_of
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
@@ -20,44 +32,20 @@ from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
 
-_DESCRIPTION = """\
-Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
-column holds and from where, and what no column uses. Without --line or --id, a summary of all.
-
-It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
-and user ids as they were sent; it does not know which learners were forgotten.
-"""
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor explain bundle.jsonl
-  python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
-  python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
-  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    explain = commands.add_parser(
-        "explain",
-        help="show what loading makes of a bundle's lines, and why",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "show what loading makes of a bundle's lines, and why"
+    explain = add_command(commands, "explain", _explain, summary, __doc__)
     explain.add_argument(
         "source", metavar="SOURCE", help="s3://bucket/key, a file, or - for standard input"
     )
     which = explain.add_mutually_exclusive_group()
     which.add_argument("--line", type=_line_number, metavar="N", help="only this line, from 1")
     which.add_argument(
-        "--id",
-        type=_id,
-        metavar="STATEMENT_ID",
-        help="only the lines of this statement, a UUID in any spelling",
+        "--id", type=_id, metavar="STATEMENT_ID", help="only this statement, a UUID in any spelling"
     )
     explain.add_argument("--json", action="store_true", help="print JSON")
-    explain.set_defaults(command=_explain)
 
 
 def _line_number(text: str) -> int:

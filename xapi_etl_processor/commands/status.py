@@ -1,4 +1,13 @@
-"""The command status: how fresh and how complete the tables are."""
+"""Show what was loaded and when, what was rejected, and what waits. Lists the bucket and reads the
+tables; writes nothing.
+
+Examples:
+  python -m xapi_etl_processor status
+  python -m xapi_etl_processor status --section 2001 --json
+
+Exit code 0: all could be asked; 1: something could not, and is named; 2: the configuration is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.sections import unknown
@@ -16,29 +26,13 @@ from xapi_etl_processor.storage.sections import unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor status
-  python -m xapi_etl_processor status --section 2001 --json
-
-Exit code 0: all could be asked; 1: something could not, and is named; 2: the configuration is
-wrong.
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    show = commands.add_parser(
-        "status",
-        help="show how fresh and how complete the tables are",
-        description="Show what was loaded and when, what was rejected, and what waits. Lists the"
-        " bucket and reads the tables; writes nothing.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "show how fresh and how complete the tables are"
+    show = add_command(commands, "status", _status, summary, __doc__)
     show.add_argument("--section", default="", metavar="ID", help="one section only")
     show.add_argument("--json", action="store_true", help="print JSON")
-    show.set_defaults(command=_status)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
@@ -65,7 +66,7 @@ def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from xapi_etl_processor.explain import show
-    from xapi_etl_processor.explain.line import explain_line, has_id, numbered
+    from xapi_etl_processor.explain.line import explain_line, has_id
     from xapi_etl_processor.explain.summary import summarize
 
     settings = Settings.from_env(os.environ, needs_clickhouse=False)
@@ -73,7 +74,7 @@ def _explain(options: argparse.Namespace) -> int:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
     with _opened(options.source, settings) as (source, chunks):
-        lines = numbered(split_lines(chunks, MAX_LINE_BYTES))
+        lines = enumerate(chain.from_iterable(split_lines(chunks, MAX_LINE_BYTES)), 1)
         if options.line is None and options.id is None:
             summary = summarize(explain_line(raw, n, source, MAX_LINE_BYTES) for n, raw in lines)
             if options.json:

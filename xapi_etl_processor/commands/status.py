@@ -56,8 +56,10 @@ def _print(found: Status, settings: Settings) -> None:
     for name, (title, show) in _PARTS.items():
         console.print()
         console.print(title, style="bold")
-        if name in found.facts:
-            show(found.facts[name], console)
+        if facts := found.facts.get(name):
+            show(facts, console)
+        elif name in found.facts:
+            console.print("  none")
         elif name in found.not_set:
             console.print(f"  not asked: set {found.not_set[name]}")
         else:
@@ -93,9 +95,6 @@ def _table(*names: str) -> Callable[[list[dict[str, Any]], Console], None]:
     def show(rows: list[dict[str, Any]], console: Console) -> None:
         from rich.table import Table
 
-        if not rows:
-            console.print("  none")
-            return
         table = Table(box=None, padding=(0, 0, 0, 2))
         for name in names:
             number = isinstance(rows[0][name], int)
@@ -109,15 +108,11 @@ def _table(*names: str) -> Callable[[list[dict[str, Any]], Console], None]:
 
 
 def _counts(facts: dict[str, int], console: Console) -> None:
-    if not facts:
-        console.print("  none")
     for name, count in facts.items():
         console.print(f"  {count:>14,}  {name.replace('_', ' ')}")
 
 
 def _rejected(rows: list[dict[str, Any]], console: Console) -> None:
-    if not rows:
-        console.print("  none")
     for row in rows:
         console.print(f"  {row['lines']:>14,}  {row['reason']}")
         console.print(f"    {row['example']}", soft_wrap=True)

@@ -190,17 +190,18 @@ class RejectedLine(NamedTuple):
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
     """The rejected lines that name one of the learners, as a text in quotes or as a word."""
-    needles = sorted({comparable(learner.user_id) for learner in learners})
+    names = {comparable(learner.user_id) for learner in learners}
+    needles = sorted(names)
     for start in range(0, len(needles), 100):
-        part = needles[start : start + 100]
         # A line with a backslash may spell a name in another way.
         rows = clickhouse.query(
             "SELECT source_file, source_etag, source_line, toString(reason), line"
             f" FROM {clickhouse.database}.{REJECTED}"
             " WHERE multiSearchAnyCaseInsensitive(line, %(needles)s) OR position(line, '\\\\') > 0",
-            {"needles": part},
+            {"needles": needles[start : start + 100]},
         )
+        part = set(needles[start : start + 100])
         for row in rows:
             line = as_bytes(row[4])
-            if not set(part).isdisjoint(map(comparable, texts_in(line))):
+            if not part.isdisjoint(map(comparable, texts_in(line))):
                 yield RejectedLine._make((*row[:4], line.decode(errors="replace")))

@@ -211,7 +211,7 @@ def test_bulk_that_finds_only_other_objects_says_so(
     bucket.put("section/7/video/a.json", video(1))
     assert main(["bulk", "--section", "7"]) == 0
     out, err = capsys.readouterr()
-    assert "'section/7/'; passed over, as they end in none of .jsonl, .jsonl.gz: 1" in err
+    assert "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz" in err
     assert json.loads(out)["files_ignored"] == 1
 
 
@@ -291,8 +291,7 @@ def test_the_help_of_each_command_has_an_example(
         main([command, "--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert "example" in shown
-    assert f"python -m xapi_etl_processor {command}" in shown.partition("example")[2]
+    assert f"python -m xapi_etl_processor {command}" in shown.partition("\nExample")[2]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ import pytest
 from xapi_etl_processor.base import aws
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest, RemoteFailed
+from xapi_etl_processor.bulk.queue import Sent
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.commands import remote, resume
-from xapi_etl_processor.commands.continuation import added, complete, without_stop
+from xapi_etl_processor.commands.continuation import SUMMED, added, complete, without_stop
+from xapi_etl_processor.modes.answer import Summary
+from xapi_etl_processor.run import Run, Wanted, connections
 
 
 @pytest.mark.parametrize(
@@ -118,6 +121,13 @@ def test_answers_are_added_up() -> None:
         "continuation_token": None,
     }
     assert added({}, first) == first
+
+
+def test_each_counter_of_an_answer_is_added_up(settings: Settings) -> None:
+    run = Run(settings, connections(settings), "bulk", Wanted(replace=True))
+    answer = Summary().body(7, run) | Sent(1).body() | {"bytes_found": 0, "list_calls": 0}
+    counters = {name for name, value in answer.items() if type(value) in (int, float)}
+    assert counters - {"section_id"} == SUMMED
 
 
 class Function:

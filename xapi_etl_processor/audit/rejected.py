@@ -66,6 +66,13 @@ class Rejected(NamedTuple):
     kept: bytes
 
 
+_IS_CHOSEN = (
+    f"(%(section)s = '' OR {section_of('source_file')} = %(section)s)"
+    " AND positionCaseInsensitiveUTF8(reason, %(reason)s) > 0"
+    " AND startsWith(source_file, %(source)s)"
+)
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Which rejected lines are meant; all if nothing is given.
@@ -79,30 +86,20 @@ class Chosen:
     source: str = ""
 
     @property
-    def condition(self) -> str:
-        """The condition in SQL; its parameters are in `params`."""
-        return (
-            f"(%(section)s = '' OR {section_of('source_file')} = %(section)s)"
-            " AND positionCaseInsensitiveUTF8(reason, %(reason)s) > 0"
-            " AND startsWith(source_file, %(source)s)"
-        )
-
-    @property
     def params(self) -> dict[str, Any]:
-        """The condition's parameters."""
+        """The parameters of the condition in SQL."""
         section = str(section_id(self.section)) if self.section else ""
         return {"section": section, "reason": self.reason, "source": self.source}
 
 
 def by_reason(clickhouse: ClickHouse, chosen: Chosen) -> list[tuple[str, int, str, int]]:
     """Each reason with the number of its lines, and one of them: its object's URI and number."""
-    rows = clickhouse.query(
+    return clickhouse.query(
         "SELECT reason, count(), argMax(source_file, at), argMax(source_line, at)"
         f" FROM (SELECT *, rejected_at AS at FROM ({_current(clickhouse)}))"
-        f" WHERE {chosen.condition} GROUP BY reason ORDER BY count() DESC, reason",
+        f" WHERE {_IS_CHOSEN} GROUP BY reason ORDER BY count() DESC, reason",
         chosen.params,
     )
-    return [(reason, lines, file, line) for reason, lines, file, line in rows]
 
 
 def rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Iterator[Rejected]:
@@ -111,7 +108,7 @@ def rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Iterator[Rejected]
     while True:
         rows = clickhouse.query(
             "SELECT source_file, source_etag, source_line, reason, rejected_at, line"
-            f" FROM ({_current(clickhouse)}) WHERE {chosen.condition}"
+            f" FROM ({_current(clickhouse)}) WHERE {_IS_CHOSEN}"
             " AND (source_file, source_etag, source_line) > %(after)s"
             " ORDER BY source_file, source_etag, source_line LIMIT %(limit)s",
             {**chosen.params, "after": after, "limit": PAGE_LINES},
@@ -184,7 +181,7 @@ def _exported(one: Rejected, text: bytes | None, why: str, learners: Learners) -
 def objects_with_rejected_lines(clickhouse: ClickHouse, chosen: Chosen) -> Sequence[S3Object]:
     """The objects that have rejected lines which still count."""
     rows = clickhouse.query(
-        f"SELECT DISTINCT source_file FROM ({_current(clickhouse)}) WHERE {chosen.condition}"
+        f"SELECT DISTINCT source_file FROM ({_current(clickhouse)}) WHERE {_IS_CHOSEN}"
         " ORDER BY source_file",
         chosen.params,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -125,16 +126,16 @@ def _newest(
 ) -> tuple[int, list[S3Object]]:
     """How many bundles there are, and the NEWEST_OBJECTS of them, the newest first."""
     count = 0
-    heap: list[tuple[float, int, S3Object]] = []
-    for obj in listing.listing(connections.s3, Scope(settings.bucket, settings.prefix)):
-        if obj.is_bundle and (not section or str(obj.section_id) == section) and obj.modified:
-            count += 1
-            entry = (obj.modified.timestamp(), count, obj)
-            if len(heap) < NEWEST_OBJECTS:
-                heapq.heappush(heap, entry)
-            else:
-                heapq.heappushpop(heap, entry)
-    return count, [obj for _, _, obj in sorted(heap, reverse=True)]
+
+    def bundles() -> Iterator[tuple[datetime, int, S3Object]]:
+        nonlocal count
+        for obj in listing.listing(connections.s3, Scope(settings.bucket, settings.prefix)):
+            if obj.is_bundle and (not section or str(obj.section_id) == section) and obj.modified:
+                count += 1
+                yield obj.modified, count, obj
+
+    newest = heapq.nlargest(NEWEST_OBJECTS, bundles())
+    return count, [obj for _, _, obj in newest]
 
 
 def _moment(obj: S3Object) -> dict[str, str]:

@@ -1,12 +1,27 @@
-"""The command bulk: history, loaded here, by the stack's function, or through its queue."""
+"""Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped,
+so it is safe to repeat and to overlap with live events.
+
+By default this process does it, without a time limit. With --function, the stack's function does
+it, in as many invocations as it takes, one after the other. With --engine queue, this process or
+the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
+same time load them.
+
+If something ends it early, such as Ctrl-C, run the same command with --resume to continue.
+
+Examples:
+  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
+  python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video --resume
+  python -m xapi_etl_processor bulk --start 2024-01-01 --function prod-xapi-etl-processor
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --dry-run
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --wait
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +31,9 @@ from xapi_etl_processor.base.errors import BadRequest, RemoteFailed, S3Unordered
 from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
 from xapi_etl_processor.commands import resume as unfinished
 from xapi_etl_processor.commands.continuation import added, complete, without_stop
-from xapi_etl_processor.commands.options import add_flags, add_scope
+from xapi_etl_processor.commands.options import add_command, add_flags, add_scope
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.progress_bars import bar
+from xapi_etl_processor.commands.progress_bars import counting
 from xapi_etl_processor.commands.remote import invoke
 from xapi_etl_processor.commands.resume import Progress
 from xapi_etl_processor.commands.wait import wait_for
@@ -31,35 +46,11 @@ from xapi_etl_processor.storage.sections import instead
 KEPT_SECONDS = 1
 """How often the progress is saved, in seconds. Our choice."""
 
-_DESCRIPTION = """\
-Process every bundle under a prefix that is not processed yet. Bundles in the ledger are skipped, so
-it is safe to repeat and to overlap with live events.
-
-By default this process does it, without a time limit. With --function, the stack's function does
-it, in as many invocations as it takes, one after the other. With --engine queue, this process or
-the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
-same time load them.
-
-If something ends it early, such as Ctrl-C, run the same command with --resume to continue.
-"""
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
-  python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video --resume
-  python -m xapi_etl_processor bulk --start 2024-01-01 --function prod-xapi-etl-processor
-  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --dry-run
-  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --wait
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    bulk = commands.add_parser(
-        "bulk",
-        help="process history, by section, dates and prefix",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    bulk = add_command(
+        commands, "bulk", _bulk, "process history, by section, dates and prefix", __doc__
     )
     add_scope(bulk)
     bulk.add_argument(
@@ -81,23 +72,18 @@ def add_to(commands: Any) -> None:
         " lambda:InvokeFunction. With --wait, this process asks SQS and ClickHouse, and needs"
         " settings too",
     )
-    bulk.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue where an earlier run of the same command stopped",
-    )
-    bulk.add_argument(
-        "--wait",
-        action="store_true",
-        help="with --engine queue: show the progress until all is loaded, and verify it",
-    )
-    bulk.set_defaults(command=_bulk)
+    flag = partial(bulk.add_argument, action="store_true")
+    flag("--resume", help="continue where an earlier run of the same command stopped")
+    flag("--wait", help="with --engine queue: show the progress until all is loaded, and verify it")
 
 
 def _bulk(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    named = {name: getattr(options, name, None) for name in PARAMETERS}
-    given = {name: value for name, value in named.items() if value not in (None, False)}
+    given = {
+        name: value
+        for name in PARAMETERS
+        if (value := getattr(options, name, None)) not in (None, False)
+    }
     request = read_request(given, settings)
     if options.wait:
         _check_wait(request, settings)
@@ -111,12 +97,8 @@ def _bulk(options: argparse.Namespace) -> int:
         if options.wait and answer["complete"] and answer["success"]:
             answer = answer | wait_for(request, settings, progress)
     except KeyboardInterrupt:
-        goes_on = unfinished.read(path) is not None
-        say(
-            "stopped: run the same command with --resume to continue from here"
-            if goes_on
-            else "stopped before anything was done: run the same command again"
-        )
+        resume = " with --resume to continue" if unfinished.read(path) else " again"
+        say(f"stopped: run the same command{resume}")
         return FAILED
     except RemoteFailed as error:
         if not progress.answer:
@@ -127,13 +109,18 @@ def _bulk(options: argparse.Namespace) -> int:
         there = ""
         if not options.function:
             there = f": {instead(connections(settings).clickhouse, request.sections)}"
-        passed_over = _passed_over(answer["files_ignored"])
-        say(f"nothing found under {answer['s3_prefix']!r}{passed_over}{there}")
+        say(f"nothing found under {answer['s3_prefix']!r}{_ignored(answer)}{there}")
     if not answer["complete"]:
         say("not finished; `stopped` says why. Run the same command with --resume to continue")
         return FAILED
     unfinished.remove(path)
     return OK if answer["success"] else FAILED
+
+
+def _ignored(answer: Answer) -> str:
+    ignored = answer["files_ignored"]
+    endings = " or ".join(BUNDLE_ENDINGS)
+    return f"; ignored {ignored} objects that are not {endings}" if ignored else ""
 
 
 def _check_wait(request: BulkRequest, settings: Settings) -> None:
@@ -205,11 +192,13 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
     request = read_request(payload, settings)
     run = Run(settings, connections(settings), "bulk", request.wanted)
     kept = time.monotonic()
-    with _bar() as show:
+    statements = 0
+    with counting() as show:
 
         def on_outcome(outcome: Outcome, so_far: Answer) -> None:
-            nonlocal kept
-            show(outcome)
+            nonlocal kept, statements
+            statements += outcome.counts.video + outcome.counts.other
+            show(outcome.obj.key, f" {statements:,} statements")
             if time.monotonic() - kept > KEPT_SECONDS:
                 total = added(progress.answer, so_far)
                 token = so_far["continuation_token"]
@@ -222,36 +211,3 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
             # What was kept may lie behind keys that the store has not named.
             unfinished.remove(path)
             raise
-
-
-def _passed_over(ignored: int) -> str:
-    if not ignored:
-        return ""
-    return f"; passed over, as they end in none of {', '.join(BUNDLE_ENDINGS)}: {ignored}"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Outcome], None]]:
-    """A progress bar on standard error; gives a function to call with every outcome."""
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.completed:,} objects"),
-        TextColumn("{task.fields[statements]:,} statements"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[key]}", style="dim", markup=False),
-    )
-    statements = 0
-    with bar(*columns) as shown:
-        task = shown.add_task("bulk", total=None, statements=0, key="listing")
-
-        def on_outcome(outcome: Outcome) -> None:
-            nonlocal statements
-            statements += outcome.counts.video + outcome.counts.other
-            key = outcome.obj.key[-60:]
-            if not key.isprintable():
-                key = "".join(c if c.isprintable() else "?" for c in key)
-            shown.update(task, advance=1, statements=statements, key=key)
-
-        yield on_outcome

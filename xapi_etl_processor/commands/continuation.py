@@ -9,8 +9,16 @@ from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.modes.bulk import SHOWN_FILES, Answer
 from xapi_etl_processor.outcome import StopReason
 
+SUMMED = {
+    *("events_processed", "video_events_processed", "other_events", "rejected_lines"),
+    *("blank_lines", "forgotten_events", "timestamps_replaced", "rows_removed"),
+    *("files_found", "files_processed", "files_skipped", "files_ignored", "files_failed"),
+    *("files_sent", "bytes_sent", "messages", "bytes_found", "list_calls"),
+    *("duration_ms", "estimated_minutes"),
+}
+"""The counters of an answer of bulk mode."""
+
 _LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
-_OF_THE_LAST = ("section_id", "complete", "stopped", "stop_reason", "continuation_token")
 
 
 def complete(
@@ -53,16 +61,13 @@ def without_stop(total: Answer) -> Answer:
 
 
 def added(total: Mapping[str, Any], answer: Mapping[str, Any]) -> Answer:
-    """The sum of two answers."""
+    """Two answers as one: counters are summed, and the rest is that of the second."""
     found = {**total, **answer}
-    for name, value in answer.items():
-        before = total.get(name)
-        if name in _OF_THE_LAST or before is None:
-            continue
-        if isinstance(value, bool):
-            found[name] = before and value
-        elif isinstance(value, int | float):
-            found[name] = before + value
+    for name in total.keys() & answer.keys():
+        if name in SUMMED:
+            found[name] = total[name] + answer[name]
         elif name in _LISTS:
-            found[name] = (before + value)[: _LISTS[name]]
+            found[name] = (total[name] + answer[name])[: _LISTS[name]]
+        elif name == "success":
+            found[name] = total[name] and answer[name]
     return found

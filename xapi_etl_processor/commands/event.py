@@ -1,4 +1,10 @@
-"""The command event: named objects, or files on this machine."""
+"""Process named objects, as if they had just been uploaded, or files on this machine: their paths
+say what keys say.
+
+Examples:
+  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+  python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.commands.options import add_flags
+from xapi_etl_processor.commands.options import add_command, add_flags
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.queues.payloads import Delivery, Message
@@ -16,31 +22,13 @@ from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3 import local_files
 from xapi_etl_processor.s3.objects import S3Object
 
-_EVENT = """\
-Process named objects, as if they had just been uploaded, or files on this machine: their paths say
-what keys say.
-"""
-_EVENT_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
-  python -m xapi_etl_processor event section/2001/video/*.jsonl.gz --dry-run
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    event = commands.add_parser(
-        "event",
-        help="process named objects or files, as if they had just been uploaded",
-        description=_EVENT,
-        epilog=_EVENT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    event.add_argument(
-        "uri", nargs="+", help="s3://bucket/key, not URL-encoded, or the path of a file"
-    )
+    summary = "process named objects or files, as if they had just been uploaded"
+    event = add_command(commands, "event", _event, summary, __doc__)
+    event.add_argument("uri", nargs="+", help="s3://bucket/key, not URL-encoded, or a file's path")
     add_flags(event, "read and count, but write nothing")
-    event.set_defaults(command=_event)
 
 
 def _event(options: argparse.Namespace) -> int:

@@ -1,4 +1,15 @@
-"""The command explain: what loading makes of lines, and why."""
+"""Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
+column holds and from where, and what no column uses. Without --line or --id, a summary of all.
+
+It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
+and user ids as they were sent; it does not know which learners were forgotten.
+
+Examples:
+  python -m xapi_etl_processor explain bundle.jsonl
+  python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
+  python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
+  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
+"""
 
 from __future__ import annotations
 
@@ -8,10 +19,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.commands.event import object_of
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
@@ -20,44 +33,20 @@ from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
 
-_DESCRIPTION = """\
-Show what loading makes of a bundle's lines: which are video statements, by which rule, what each
-column holds and from where, and what no column uses. Without --line or --id, a summary of all.
-
-It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
-and user ids as they were sent; it does not know which learners were forgotten.
-"""
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor explain bundle.jsonl
-  python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
-  python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
-  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    explain = commands.add_parser(
-        "explain",
-        help="show what loading makes of a bundle's lines, and why",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "show what loading makes of a bundle's lines, and why"
+    explain = add_command(commands, "explain", _explain, summary, __doc__)
     explain.add_argument(
         "source", metavar="SOURCE", help="s3://bucket/key, a file, or - for standard input"
     )
     which = explain.add_mutually_exclusive_group()
     which.add_argument("--line", type=_line_number, metavar="N", help="only this line, from 1")
     which.add_argument(
-        "--id",
-        type=_id,
-        metavar="STATEMENT_ID",
-        help="only the lines of this statement, a UUID in any spelling",
+        "--id", type=_id, metavar="STATEMENT_ID", help="only this statement, a UUID in any spelling"
     )
     explain.add_argument("--json", action="store_true", help="print JSON")
-    explain.set_defaults(command=_explain)
 
 
 def _line_number(text: str) -> int:
@@ -77,7 +66,7 @@ def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from xapi_etl_processor.explain import show
-    from xapi_etl_processor.explain.line import explain_line, has_id, numbered
+    from xapi_etl_processor.explain.line import explain_line, has_id
     from xapi_etl_processor.explain.summary import summarize
 
     settings = Settings.from_env(os.environ, needs_clickhouse=False)
@@ -85,7 +74,7 @@ def _explain(options: argparse.Namespace) -> int:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
     with _opened(options.source, settings) as (source, chunks):
-        lines = numbered(split_lines(chunks, MAX_LINE_BYTES))
+        lines = enumerate(chain.from_iterable(split_lines(chunks, MAX_LINE_BYTES)), 1)
         if options.line is None and options.id is None:
             summary = summarize(explain_line(raw, n, source, MAX_LINE_BYTES) for n, raw in lines)
             if options.json:

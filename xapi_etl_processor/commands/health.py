@@ -1,4 +1,7 @@
-"""The command health: the health check, as the function answers it."""
+"""Check all that the function needs of S3 and ClickHouse; writes nothing.
+
+Example: python -m xapi_etl_processor health
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes import health
 from xapi_etl_processor.run import connections
@@ -14,13 +18,8 @@ from xapi_etl_processor.run import connections
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    check = commands.add_parser(
-        "health",
-        help="check that the bucket can be read and the tables are current",
-        description="Check all that the function needs of S3 and ClickHouse; writes nothing.",
-        epilog="example: python -m xapi_etl_processor health",
-    )
-    check.set_defaults(command=_health)
+    summary = "check that the bucket can be read and the tables are current"
+    add_command(commands, "health", _health, summary, __doc__)
 
 
 def _health(_: argparse.Namespace) -> int:

@@ -1,4 +1,13 @@
-"""The command invoke: any payload through the handler, as Lambda would call it."""
+"""Send a payload through the function's handler, without a time limit, and print its answer.
+
+Exit code 0 means that all was done, 1 that something failed, 2 that the payload is no JSON or is
+answered with 400.
+
+Examples:
+  python -m xapi_etl_processor invoke '{"health_check": true}'
+  python -m xapi_etl_processor invoke '{"mode": "bulk", "section_id": "2001", "dry_run": true}'
+  python -m xapi_etl_processor invoke - < notification.json
+"""
 
 from __future__ import annotations
 
@@ -9,34 +18,16 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.lambda_function import handler
-
-_DESCRIPTION = """\
-Send a payload through the function's handler, without a time limit, and print its answer.
-
-Exit code 0 means that all was done, 1 that something failed, 2 that the payload is no JSON or is
-answered with 400.
-"""
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor invoke '{"health_check": true}'
-  python -m xapi_etl_processor invoke '{"mode": "bulk", "section_id": "2001", "dry_run": true}'
-  python -m xapi_etl_processor invoke - < notification.json
-"""
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    invoke = commands.add_parser(
-        "invoke",
-        help="send a payload through the handler and print its answer",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "send a payload through the handler and print its answer"
+    invoke = add_command(commands, "invoke", _invoke, summary, __doc__)
     invoke.add_argument("payload", metavar="JSON", help="the payload, or - for standard input")
-    invoke.set_defaults(command=_invoke)
 
 
 def _invoke(options: argparse.Namespace) -> int:

@@ -1,60 +1,54 @@
-"""Options that say which objects a command is about, and how they are loaded."""
+"""What the parsers of several commands share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, text: str
+) -> argparse.ArgumentParser:
+    """Add a command. Of its text, what begins with an example is shown below the options."""
+    description, example, rest = text.partition("\nExample")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"{example}{rest}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=run)
+    return parser
 
 
 def add_scope(parser: argparse.ArgumentParser) -> None:
     """Add the options that select objects of a bucket."""
-    parser.add_argument(
-        "--section",
-        dest="section_id",
-        metavar="ID",
-        action="append",
-        help="this section only; may be repeated",
-    )
-    parser.add_argument(
+    many = partial(parser.add_argument, action="append")
+    one = parser.add_argument
+    many("--section", dest="section_id", metavar="ID", help="this section only; may be repeated")
+    many(
         "--category",
         dest="categories",
         metavar="FOLDER",
-        action="append",
         help="only this folder below the sections', such as video; may be repeated",
     )
-    parser.add_argument(
-        "--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01"
-    )
-    parser.add_argument("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
-    parser.add_argument(
-        "--prefix",
-        dest="s3_prefix",
-        metavar="FOLDER",
-        help="what to list (default: S3_XAPI_PREFIX)",
-    )
-    parser.add_argument(
-        "--bucket",
-        dest="s3_bucket",
-        help="one of S3_XAPI_OTHER_BUCKETS instead of S3_XAPI_BUCKET_NAME",
-    )
-    parser.add_argument(
-        "--token",
-        dest="continuation_token",
-        help="continue where an answer of the function stopped",
-    )
+    one("--start", dest="start_date", metavar="DAY", help="first UTC day, such as 2024-01-01")
+    one("--end", dest="end_date", metavar="DAY", help="last UTC day, included")
+    one("--prefix", dest="s3_prefix", metavar="FOLDER", help="default: S3_XAPI_PREFIX")
+    one("--bucket", dest="s3_bucket", help="one of S3_XAPI_OTHER_BUCKETS")
+    one("--token", dest="continuation_token", help="continue where an answer stopped")
 
 
 def add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
     """Add the options that say how objects are loaded; `dry_run` is the help of --dry-run."""
-    parser.add_argument("--dry-run", action="store_true", help=dry_run)
-    parser.add_argument(
-        "--force",
-        dest="force_reprocess",
-        action="store_true",
-        help="also process objects that are in the ledger already",
-    )
-    parser.add_argument(
+    flag = partial(parser.add_argument, action="store_true")
+    flag("--dry-run", help=dry_run)
+    flag("--force", dest="force_reprocess", help="also process objects that are in the ledger")
+    flag(
         "--replace",
-        action="store_true",
         help="also remove the rows of an object's earlier versions that its current one does not"
         " hold; needs the privilege ALTER DELETE",
     )

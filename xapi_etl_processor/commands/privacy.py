@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,65 +13,62 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import scope_of
-from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.privacy.access import held, objects_with
 from xapi_etl_processor.privacy.forget import count, forget, sweep
 from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
 from xapi_etl_processor.privacy.pseudonymize import pseudonymize
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.client import Stores
-from xapi_etl_processor.s3.objects import S3Object
+
+_FORGET = """\
+Remove all that is stored of learners, and remember them as hashes, so that no load brings them
+back. docs/privacy.md says which rights it needs, and what remains.
+
+Example: python -m xapi_etl_processor forget --user learner-17 --home-page https://lms.example.org
+"""
+_ACCESS = """\
+Print all that is stored of learners as JSON, for a request of access.
+
+Example: python -m xapi_etl_processor access --user learner-17 > learner-17.json
+"""
+_PSEUDONYMIZE = """\
+Replace user ids that were stored before LEARNER_IDS was pseudonyms, and drop the text of rejected
+lines. This cannot be undone.
+
+Example:
+  export LEARNER_IDS=pseudonyms LEARNER_KEY_SECRET_ARN=arn:...
+  python -m xapi_etl_processor pseudonymize --dry-run
+"""
 
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser."""
-    erase = commands.add_parser(
-        "forget",
-        help="remove a learner, and never load their statements again",
-        description="Remove all that is stored of learners, and remember them as hashes, so that no"
-        " load brings them back. docs/privacy.md says which rights it needs, and what remains.",
-        epilog="example: python -m xapi_etl_processor forget --user learner-17 --home-page"
-        " https://lms.example.org --dry-run",
-    )
+    erase = add_command(commands, "forget", _forget, "remove a learner for good", _FORGET)
     who = _add_who(erase)
+    flag = partial(erase.add_argument, action="store_true")
     who.add_argument(
         "--sweep",
         action="store_true",
         help="everybody who was forgotten before: after a backup was restored",
     )
-    erase.add_argument("--dry-run", action="store_true", help="only count what would be removed")
-    erase.add_argument("--yes", action="store_true", help="do not ask; scripts need it")
-    erase.add_argument(
+    flag("--dry-run", help="only count what would be removed")
+    flag("--yes", help="do not ask; scripts need it")
+    flag(
         "--list-objects",
-        action="store_true",
         help="print the objects in S3 that hold statements of the learners, and remove nothing;"
         " reads every bundle",
     )
     erase.add_argument(
         "--section", metavar="ID", help="with --list-objects: read only this section's bundles"
     )
-    erase.set_defaults(command=_forget)
-
-    see = commands.add_parser(
-        "access",
-        help="print all that is stored of a learner",
-        description="Print all that is stored of learners as JSON, for a request of access.",
-        epilog="example: python -m xapi_etl_processor access --user learner-17 > learner-17.json",
-    )
-    _add_who(see)
-    see.set_defaults(command=_access)
-
-    rewriting = commands.add_parser(
-        "pseudonymize",
-        help="replace stored user ids by pseudonyms",
-        description="Replace user ids that were stored before LEARNER_IDS was pseudonyms, and drop"
-        " the text of rejected lines. This cannot be undone.",
-        epilog="example: LEARNER_IDS=pseudonyms LEARNER_KEY_SECRET_ARN=arn:..."
-        " python -m xapi_etl_processor pseudonymize --dry-run",
+    _add_who(add_command(commands, "access", _access, "print all stored of a learner", _ACCESS))
+    rewriting = add_command(
+        *(commands, "pseudonymize", _pseudonymize, "replace stored user ids by pseudonyms"),
+        _PSEUDONYMIZE,
     )
     rewriting.add_argument("--dry-run", action="store_true", help="only count")
-    rewriting.set_defaults(command=_pseudonymize)
 
 
 def _add_who(parser: argparse.ArgumentParser) -> Any:
@@ -105,23 +102,20 @@ def _forget(options: argparse.Namespace) -> int:
     if options.section and not options.list_objects:
         raise BadRequest("--section only narrows --list-objects: a learner is forgotten everywhere")
     settings = Settings.from_env(os.environ)
-    clickhouse = ClickHouse(settings)
-    try:
-        if options.sweep:
-            print_json(sweep(clickhouse, dry_run=options.dry_run))
-            return OK
-        learners = _learners(options)
-        if options.list_objects:
-            return _list_objects(learners, settings, options.section)
-        if options.dry_run:
-            print_json(count(learners, clickhouse))
-        elif options.yes or _agreed(count(learners, clickhouse)):
-            print_json(forget(learners, clickhouse))
-        else:
-            say("nothing was removed")
-            return FAILED
-    finally:
-        clickhouse.disconnect()
+    clickhouse = connections(settings).clickhouse
+    if options.sweep:
+        print_json(sweep(clickhouse, dry_run=options.dry_run))
+        return OK
+    learners = _learners(options)
+    if options.list_objects:
+        return _list_objects(learners, settings, options.section)
+    if options.dry_run:
+        print_json(count(learners, clickhouse))
+    elif options.yes or _agreed(count(learners, clickhouse)):
+        print_json(forget(learners, clickhouse))
+    else:
+        say("nothing was removed")
+        return FAILED
     return OK
 
 
@@ -136,13 +130,10 @@ def _agreed(found: dict[str, Any]) -> bool:
 
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
     request = read_request({"section_id": section}, settings)
-    client = Stores(settings.bucket_owner)
-
-    def bundles() -> Iterator[S3Object]:
-        return filter(request.covers, listing.listing(client, scope_of(request)))
-
+    client = connections(settings).s3
+    bundles = filter(request.covers, listing.listing(client, scope_of(request)))
     code = OK
-    for obj, error in objects_with(learners, bundles(), client):
+    for obj, error in objects_with(learners, bundles, client):
         if error:
             say(f"not read: {error}")
             code = FAILED
@@ -153,11 +144,7 @@ def _list_objects(learners: list[Learner], settings: Settings, section: str | No
 
 def _access(options: argparse.Namespace) -> int:
     learners = _learners(options)
-    clickhouse = ClickHouse(Settings.from_env(os.environ))
-    try:
-        found = held(learners, clickhouse)
-    finally:
-        clickhouse.disconnect()
+    found = held(learners, connections(Settings.from_env(os.environ)).clickhouse)
     print_json(found)
     if not any(found["stored"].values()):
         say("nothing is stored of this learner")
@@ -165,9 +152,6 @@ def _access(options: argparse.Namespace) -> int:
 
 
 def _pseudonymize(options: argparse.Namespace) -> int:
-    clickhouse = ClickHouse(Settings.from_env(os.environ))
-    try:
-        print_json(pseudonymize(clickhouse, dry_run=options.dry_run))
-    finally:
-        clickhouse.disconnect()
+    clickhouse = connections(Settings.from_env(os.environ)).clickhouse
+    print_json(pseudonymize(clickhouse, dry_run=options.dry_run))
     return OK

@@ -1,4 +1,14 @@
-"""The command rejects: list rejected lines, export them whole, and load their objects again."""
+"""List the lines that were rejected and still count: not those that a newer load of their object
+accepted.
+
+Examples:
+  python -m xapi_etl_processor rejects --section 2001
+  python -m xapi_etl_processor rejects --reason "not JSON" --export rejected.jsonl
+  python -m xapi_etl_processor rejects --source s3://my-bundles/section/2001/ --reload
+
+An export holds what learners sent: only you can read the file. Exit code 0: done; 1: an object
+could not be loaded again; 2: the request or the configuration is wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,58 +32,32 @@ from xapi_etl_processor.audit.rejected import (
 )
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.common import process
 from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3.access import check_object_allowed
-from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
 
 SHOWN_LINES = 100
 """Rejected lines that the list shows; an export has all. Our limit."""
 
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor rejects --section 2001
-  python -m xapi_etl_processor rejects --reason "not JSON" --export rejected.jsonl
-  python -m xapi_etl_processor rejects --source s3://my-bundles/section/2001/ --reload
-
-An export holds what learners sent: only you can read the file. Exit code 0: done; 1: an object
-could not be loaded again; 2: the request or the configuration is wrong.
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    rejects = commands.add_parser(
-        "rejects",
-        help="list or export rejected lines, or load their objects again",
-        description="List the lines that were rejected and still count: not those that a newer load"
-        " of their object accepted.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    rejects.add_argument("--section", default="", metavar="ID", help="of objects of one section")
-    rejects.add_argument(
-        "--reason", default="", metavar="TEXT", help="with this text in their reason"
-    )
-    rejects.add_argument(
-        "--source",
-        default="",
-        metavar="URI",
-        help="of this object, or of those whose s3://bucket/key begins so",
-    )
+    summary = "list or export rejected lines, or load their objects again"
+    rejects = add_command(commands, "rejects", _rejects, summary, __doc__)
+    some = partial(rejects.add_argument, default="")
+    some("--section", metavar="ID", help="of objects of one section")
+    some("--reason", metavar="TEXT", help="with this text in their reason")
+    some("--source", metavar="URI", help="of objects whose s3://bucket/key begins so")
     do = rejects.add_mutually_exclusive_group()
     do.add_argument(
-        "--export",
-        type=Path,
-        metavar="FILE",
-        help="write them as JSON Lines, each line whole, as S3 has it now",
+        "--export", type=Path, metavar="FILE", help="write them as JSON Lines, as S3 has them now"
     )
     do.add_argument("--reload", action="store_true", help="load their objects again, after a fix")
     rejects.add_argument("--json", action="store_true", help="print JSON")
-    rejects.set_defaults(command=_rejects)
 
 
 def _rejects(options: argparse.Namespace) -> int:
@@ -95,24 +80,16 @@ def _list(chosen: Chosen, run: Run, *, as_json: bool) -> int:
     total = sum(lines for _, lines, _, _ in reasons)
     lines = list(islice(rejected_lines(clickhouse, chosen), SHOWN_LINES))
     if as_json:
-        print_json(
-            {
-                "rejected_lines": total,
-                "reasons": {reason: lines for reason, lines, _, _ in reasons},
-                "lines": [
-                    {
-                        "source_file": one.source_file,
-                        "source_line": one.source_line,
-                        "reason": one.reason,
-                        "rejected_at": one.rejected_at.isoformat(timespec="seconds"),
-                    }
-                    for one in lines
-                ],
-            }
-        )
+        body = {"rejected_lines": total, "reasons": {name: lines for name, lines, _, _ in reasons}}
+        print_json({**body, "lines": [_shown(line) for line in lines]})
     else:
         _print(lines, total)
     return OK
+
+
+def _shown(line: Rejected) -> dict[str, Any]:
+    record = line._asdict() | {"rejected_at": line.rejected_at.isoformat(timespec="seconds")}
+    return {name: record[name] for name in ("source_file", "source_line", "reason", "rejected_at")}
 
 
 def _print(lines: list[Rejected], total: int) -> None:
@@ -153,8 +130,14 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
     clickhouse = run.connections.clickhouse
     before = sum(lines for _, lines, _, _ in by_reason(clickhouse, chosen))
     objects = list(objects_with_rejected_lines(clickhouse, chosen))
-    failures = dict(filter(None, (_refusal(obj, run) for obj in objects)))
-    allowed = [obj for obj in objects if obj.uri not in failures]
+    allowed = []
+    failures: dict[str, str] = {}
+    for obj in objects:
+        try:
+            check_object_allowed(run.settings, obj)
+            allowed.append(obj)
+        except S3NotAllowed as error:
+            failures[obj.uri] = str(error)
     with closing(process(allowed, run)) as outcomes:
         failures.update((o.obj.uri, o.error) for o in outcomes if o.failed)
     after = sum(lines for _, lines, _, _ in by_reason(clickhouse, chosen))
@@ -163,7 +146,7 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
         "objects": len(objects),
         "rejected_before": before,
         "rejected_now": after,
-        "failures": [{"source_file": uri, "error": error} for uri, error in failures.items()],
+        "failures": [{"source_file": uri, "error": why} for uri, why in failures.items()],
     }
     if as_json:
         print_json(body)
@@ -172,15 +155,6 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
             f"{len(objects) - len(failures):,} of {len(objects):,} objects loaded again:"
             f" {before:,} lines were rejected, {after:,} are now"
         )
-        for uri, error in failures.items():
-            say(error if uri in error else f"{uri}: {error}")
+        for uri, why in failures.items():
+            say(why if uri in why else f"{uri}: {why}")
     return FAILED if failures else OK
-
-
-def _refusal(obj: S3Object, run: Run) -> tuple[str, str] | None:
-    """Why the settings do not allow the object to be read, if so."""
-    try:
-        check_object_allowed(run.settings, obj)
-    except S3NotAllowed as error:
-        return obj.uri, str(error)
-    return None

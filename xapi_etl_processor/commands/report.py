@@ -1,4 +1,8 @@
-"""The command report: pages that show what was watched."""
+"""Write what was watched as a page that any browser opens, without a network. docs/watching.md says
+what the numbers mean. Only ClickHouse is read.
+
+Example: python -m xapi_etl_processor report --section 2001 -o report.html
+"""
 
 from __future__ import annotations
 
@@ -9,21 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, say
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
 
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    report = commands.add_parser(
-        "report",
-        help="write a page that shows what was watched",
-        description="Write what was watched as a page that any browser opens, without a network."
-        " docs/watching.md says what the numbers mean. Only ClickHouse is read.",
-        epilog="example: python -m xapi_etl_processor report --section 2001 -o report.html",
-    )
+    summary = "write a page that shows what was watched"
+    report = add_command(commands, "report", _report, summary, __doc__)
     of = report.add_mutually_exclusive_group(required=True)
     of.add_argument("--section", metavar="ID", help="one section")
     of.add_argument("--all", action="store_true", help="each section, and an index of them")
@@ -50,7 +50,6 @@ def add_to(commands: Any) -> None:
         metavar="N",
         help="hide the numbers of groups of fewer than N viewers",
     )
-    report.set_defaults(command=_report)
 
 
 def _number_of_viewers(text: str) -> int:
@@ -62,7 +61,7 @@ def _number_of_viewers(text: str) -> int:
 def _report(options: argparse.Namespace) -> int:
     from xapi_etl_processor.report.write import Options, write_all, write_section
 
-    clickhouse = ClickHouse(Settings.from_env(os.environ))
+    clickhouse = connections(Settings.from_env(os.environ)).clickhouse
     chosen = Options(options.since, options.hide_below, options.learners)
     try:
         check_whole_results(clickhouse)
@@ -77,8 +76,6 @@ def _report(options: argparse.Namespace) -> int:
     except OSError as error:
         say(f"cannot write the report: {error}")
         return FAILED
-    finally:
-        clickhouse.disconnect()
     print(options.output)
     if empty:
         say(f"the report of section {options.section} is empty: {empty}")

@@ -1,4 +1,13 @@
-"""The command status: how fresh and how complete the tables are."""
+"""Show what was loaded and when, what was rejected, and what waits. Lists the bucket and reads the
+tables; writes nothing.
+
+Examples:
+  python -m xapi_etl_processor status
+  python -m xapi_etl_processor status --section 2001 --json
+
+Exit code 0: all could be asked; 1: something could not, and is named; 2: the configuration is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.sections import unknown
@@ -16,29 +26,13 @@ from xapi_etl_processor.storage.sections import unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-_EXAMPLES = """\
-examples:
-  python -m xapi_etl_processor status
-  python -m xapi_etl_processor status --section 2001 --json
-
-Exit code 0: all could be asked; 1: something could not, and is named; 2: the configuration is
-wrong.
-"""
-
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    show = commands.add_parser(
-        "status",
-        help="show how fresh and how complete the tables are",
-        description="Show what was loaded and when, what was rejected, and what waits. Lists the"
-        " bucket and reads the tables; writes nothing.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "show how fresh and how complete the tables are"
+    show = add_command(commands, "status", _status, summary, __doc__)
     show.add_argument("--section", default="", metavar="ID", help="one section only")
     show.add_argument("--json", action="store_true", help="print JSON")
-    show.set_defaults(command=_status)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -62,8 +56,10 @@ def _print(found: Status, settings: Settings) -> None:
     for name, (title, show) in _PARTS.items():
         console.print()
         console.print(title, style="bold")
-        if name in found.facts:
-            show(found.facts[name], console)
+        if facts := found.facts.get(name):
+            show(facts, console)
+        elif name in found.facts:
+            console.print("  none")
         elif name in found.not_set:
             console.print(f"  not asked: set {found.not_set[name]}")
         else:
@@ -99,9 +95,6 @@ def _table(*names: str) -> Callable[[list[dict[str, Any]], Console], None]:
     def show(rows: list[dict[str, Any]], console: Console) -> None:
         from rich.table import Table
 
-        if not rows:
-            console.print("  none")
-            return
         table = Table(box=None, padding=(0, 0, 0, 2))
         for name in names:
             number = isinstance(rows[0][name], int)
@@ -115,15 +108,11 @@ def _table(*names: str) -> Callable[[list[dict[str, Any]], Console], None]:
 
 
 def _counts(facts: dict[str, int], console: Console) -> None:
-    if not facts:
-        console.print("  none")
     for name, count in facts.items():
         console.print(f"  {count:>14,}  {name.replace('_', ' ')}")
 
 
 def _rejected(rows: list[dict[str, Any]], console: Console) -> None:
-    if not rows:
-        console.print("  none")
     for row in rows:
         console.print(f"  {row['lines']:>14,}  {row['reason']}")
         console.print(f"    {row['example']}", soft_wrap=True)

@@ -1,24 +1,7 @@
-"""The command verify: is everything in S3 stored, and if not, load it."""
+"""Compare every bundle under a prefix with the ledger and with its rows. Writes nothing without
+--repair.
 
-from __future__ import annotations
-
-import argparse
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
-from xapi_etl_processor.commands.options import add_scope
-from xapi_etl_processor.commands.output import FAILED, OK, print_json
-from xapi_etl_processor.commands.progress_bars import bar
-from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
-from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.s3.objects import S3Object
-
-_EXAMPLES = """\
-examples:
+Examples:
   python -m xapi_etl_processor verify --section 2001
   python -m xapi_etl_processor verify --start 2024-01-01 --end 2024-01-31 --content --repair
 
@@ -26,33 +9,33 @@ Exit code 0: nothing is missing, as far as was asked; 1: something is, or could 
 2: the request or the configuration is wrong. docs/operations.md says what each finding means.
 """
 
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
+from xapi_etl_processor.commands.options import add_command, add_scope
+from xapi_etl_processor.commands.output import FAILED, OK, print_json
+from xapi_etl_processor.commands.progress_bars import counting
+from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
+from xapi_etl_processor.run import Run, connections
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser."""
-    compare = commands.add_parser(
-        "verify",
-        help="compare S3 with what is stored; with --repair, load what is missing",
-        description="Compare every bundle under a prefix with the ledger and with its rows. Writes"
-        " nothing without --repair.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    summary = "compare S3 with what is stored; with --repair, load what is missing"
+    compare = add_command(commands, "verify", _verify, summary, __doc__)
+    compare.set_defaults(verify=True)
     add_scope(compare)
-    compare.add_argument(
-        "--content",
-        action="store_true",
-        help="also read the objects again, and look for each of their statements",
-    )
-    compare.add_argument(
-        "--repair",
-        action="store_true",
-        help="load what is missing, changed or differing, and compare it again",
-    )
-    compare.add_argument(
-        "--replace",
-        action="store_true",
-        help="with --repair, also remove what earlier versions of these objects left behind",
-    )
+    flag = partial(compare.add_argument, action="store_true")
+    flag("--content", help="also read the objects again, and look for each of their statements")
+    flag("--repair", help="load what is missing, changed or differing, and compare it again")
+    flag("--replace", help="with --repair, also remove what the objects' earlier versions left")
     compare.add_argument(
         "--min-age-minutes",
         type=int,
@@ -60,16 +43,9 @@ def add_to(commands: Any) -> None:
         help=f"do not call younger objects missing: they may be on their way (0 to"
         f" {MAX_AGE_MINUTES}; default 0)",
     )
-    compare.add_argument(
-        "--allow-empty", action="store_true", help="exit code 0 also if there is nothing to compare"
-    )
-    compare.add_argument(
-        "--continue",
-        action="store_true",
-        help="continue where the last interrupted --continue stopped",
-    )
-    compare.add_argument("--json", action="store_true", help="the answer as the function gives it")
-    compare.set_defaults(command=_verify, verify=True)
+    flag("--allow-empty", help="exit code 0 also if there is nothing to compare")
+    flag("--continue", help="continue where the last interrupted --continue stopped")
+    flag("--json", help="the answer as the function gives it")
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -77,8 +53,8 @@ def _verify(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name, None) for name in PARAMETERS}
     request = read_request(given, settings)
     run = Run(settings, connections(settings), "bulk", request.wanted)
-    with _progress() as on_object:
-        body = run_verify(request, run, on_object)
+    with counting() as show:
+        body = run_verify(request, run, lambda obj: show(obj.key, ""))
     if options.json:
         print_json(body)
     else:
@@ -134,14 +110,3 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
         token = f"--token {body['continuation_token']}"
         how = "the same command" if body.get("continue") else token
         yield f"Not all was compared. To go on: {how}"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[S3Object], None]]:
-    """A count on standard error; gives a function to call with every object."""
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,} objects"), TimeElapsedColumn())
-    with bar(*columns) as shown:
-        task = shown.add_task("verify", total=None)
-        yield lambda _: shown.update(task, advance=1)

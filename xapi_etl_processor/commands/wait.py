@@ -12,7 +12,7 @@ from typing import Any
 from xapi_etl_processor.audit.progress import Loaded, loaded
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseError, RemoteFailed
-from xapi_etl_processor.bulk.request import FUNCTION, MAX_AGE_MINUTES, BulkRequest
+from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, BulkRequest, read_request
 from xapi_etl_processor.commands.output import say
 from xapi_etl_processor.commands.progress_bars import bar
 from xapi_etl_processor.commands.resume import Progress
@@ -57,24 +57,12 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
     Raises RemoteFailed if the queue or the ledger cannot be asked, and trying again cannot help.
     """
     last = _emptied(request, settings, progress)
+    where = {name: request.scope[name] for name in _WHERE if name in request.scope}
+    verifying = read_request({**where, "verify": True, "allow_empty": True}, settings)
     minutes = min(max(time() - progress.started, 0) / 60, MAX_AGE_MINUTES)
-    verifying = replace(
-        request,
-        verify=True,
-        engine=FUNCTION,
-        inventory=None,
-        force=False,
-        replace=False,
-        after="",
-        min_age_minutes=minutes,
-        allow_empty=True,
-        scope={
-            "verify": True,
-            **{name: request.scope[name] for name in _WHERE if name in request.scope},
-        },
-    )
     say("the queue is empty: now it is verified that all is loaded")
-    verified = run_verify(verifying, Run(settings, connections(settings), "bulk"))
+    run = Run(settings, connections(settings), "bulk")
+    verified = run_verify(replace(verifying, min_age_minutes=minutes), run)
     return {
         "success": verified["success"] and verified["complete"],
         "dead_letters": last.dead_letters,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -96,12 +95,3 @@ def has_id(raw: bytes, wanted: str) -> bool:
     except Rejected:
         return False
     return wanted == (own or line_id(line))
-
-
-def numbered(lists: Iterable[list[bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers, from 1."""
-    number = 0
-    for lines in lists:
-        for raw in lines:
-            number += 1
-            yield number, raw

@@ -108,17 +108,14 @@ def show_summary(console: Console, summary: Summary, one_line: str) -> None:
     _counted(console, "Object types of video statements", "type", summary.types)
     _groups(console, "Rejected", ("why",), summary.rejected)
     _groups(console, "Other statements", ("why", "first verb"), summary.other)
-    _groups(console, "Values that their column cannot use", _REFUSED, summary.refused)
-    _groups(console, "Extensions that no column uses", _UNUSED, summary.unused_extensions)
+    names = ("where", "why", "first value")
+    _groups(console, "Values that their column cannot use", ("column", *names), summary.refused)
+    _groups(console, "Extensions that no column uses", names, summary.unused_extensions)
     paths = [path for _, path, _ in summary.refused] + [p for p, _ in summary.unused_extensions]
     _legend(console, paths)
     problems = [*summary.refused.values(), *summary.rejected.values(), *summary.other.values()]
     number = min((group.first_line for group in problems), default=1)
     console.print(Text(f"To see one line: {visible(one_line)} --line {number}"), soft_wrap=True)
-
-
-_REFUSED = ("column", "where", "why", "first value")
-_UNUSED = ("where", "why", "first value")
 
 
 def _counted(console: Console, title: str, name: str, counts: Counter[str]) -> None:
@@ -185,8 +182,4 @@ def _shown(name: str, cell: Cell) -> str:
 
 
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else _json(value)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

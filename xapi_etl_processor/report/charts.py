@@ -30,14 +30,8 @@ _CLOCK = (
 @cache
 def specifications() -> dict[str, dict[str, Any]]:
     """Each chart by its name. The page sets the data and, for a video, `seconds` and `ticks`."""
-    charts: dict[str, alt.Chart | alt.LayerChart] = {
-        "spark": _spark(),
-        "retention": _retention(),
-        "stops": _stops(),
-        "seeks": _seeks(),
-        "periods": _periods(),
-    }
-    return {name: _styled(chart).to_dict() for name, chart in charts.items()}
+    charts = (_spark, _retention, _stops, _seeks, _periods)
+    return {chart.__name__.strip("_"): _styled(chart()).to_dict() for chart in charts}
 
 
 @cache
@@ -64,19 +58,7 @@ def _spark() -> alt.Chart:
 
 def _retention() -> alt.LayerChart:
     """Two layers, first watch and rewatch, and a line over each marked place."""
-    layers = (
-        _of_video(220)
-        .mark_bar(binSpacing=0, aria=False)
-        .transform_fold(["first watch", "rewatch"], as_=["layer", "plays"])
-        .transform_calculate(order="datum.layer == 'rewatch'")
-        .encode(
-            x=_position(),
-            x2="to_second",
-            y=alt.Y("plays:Q", title="plays", stack="zero"),
-            color=_layers("first watch", _FIRST, "rewatch", _AGAIN),
-            order="order:Q",
-        )
-    )
+    layers = _stacked(220, "plays", ("first watch", _FIRST), ("rewatch", _AGAIN))
     marks = (
         alt.Chart(alt.NamedData("marks"))
         .mark_rule(strokeWidth=5, aria=False)
@@ -98,34 +80,16 @@ def _retention() -> alt.LayerChart:
 
 
 def _stops() -> alt.Chart:
-    return (
-        _of_video(120)
-        .mark_bar(binSpacing=0, aria=False)
-        .transform_fold(["not completed", "completed"], as_=["layer", "viewers"])
-        .transform_calculate(order="datum.layer == 'completed'")
-        .encode(
-            x=_position(),
-            x2="to_second",
-            y=alt.Y("viewers:Q", title="viewers", stack="zero"),
-            color=_layers("not completed", _STOP, "completed", _FIRST),
-            order="order:Q",
-        )
-    )
+    return _stacked(120, "viewers", ("not completed", _STOP), ("completed", _FIRST))
 
 
 def _seeks() -> alt.Chart:
     """From where, upwards; to where, downwards."""
+    axis = alt.Axis(labelExpr="abs(datum.value)")
     return (
-        _of_video(140)
-        .mark_bar(binSpacing=0, aria=False)
-        .transform_fold(["from here", "to here"], as_=["layer", "seeks"])
+        _in_two_layers(140, "seeks", ("from here", _STOP), ("to here", _AGAIN))
         .transform_calculate(signed="datum.layer == 'to here' ? -datum.seeks : datum.seeks")
-        .encode(
-            x=_position(),
-            x2="to_second",
-            y=alt.Y("signed:Q", title="seeks", axis=alt.Axis(labelExpr="abs(datum.value)")),
-            color=_layers("from here", _STOP, "to here", _AGAIN),
-        )
+        .encode(y=alt.Y("signed:Q", title="seeks", axis=axis))
     )
 
 
@@ -143,17 +107,31 @@ def _periods() -> alt.Chart:
     )
 
 
-def _of_video(height: int) -> alt.Chart:
-    return alt.Chart(alt.NamedData(DATA), width="container", height=height).add_params(
-        alt.param("seconds", value=1), alt.param("ticks", value=[])
+def _stacked(height: int, counted: str, low: tuple[str, str], high: tuple[str, str]) -> alt.Chart:
+    return (
+        _in_two_layers(height, counted, low, high)
+        .transform_calculate(order=f"datum.layer == '{high[0]}'")
+        .encode(y=alt.Y(f"{counted}:Q", title=counted, stack="zero"), order="order:Q")
     )
 
 
-def _layers(one: str, its_colour: str, other: str, others_colour: str) -> alt.Color:
-    return alt.Color(
-        "layer:N",
-        scale=alt.Scale(domain=[one, other], range=[its_colour, others_colour]),
-        legend=alt.Legend(title=None, orient="top"),
+def _in_two_layers(height: int, counted: str, *layers: tuple[str, str]) -> alt.Chart:
+    """Bars over a video's length, of two layers, each a name and a colour."""
+    names, colours = ([layer[at] for layer in layers] for at in (0, 1))
+    return (
+        alt.Chart(alt.NamedData(DATA), width="container", height=height)
+        .add_params(alt.param("seconds", value=1), alt.param("ticks", value=[]))
+        .mark_bar(binSpacing=0, aria=False)
+        .transform_fold(names, as_=["layer", counted])
+        .encode(
+            x=_position(),
+            x2="to_second",
+            color=alt.Color(
+                "layer:N",
+                scale=alt.Scale(domain=names, range=colours),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
+        )
     )
 
 

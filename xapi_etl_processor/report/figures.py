@@ -126,13 +126,8 @@ class Section:
 def sections(clickhouse: ClickHouse, since: date | None = None) -> list[str]:
     """The sections that have video statements, by number and then by name."""
     ask = _asking(clickhouse, "", since)
-    return [
-        name
-        for _, name in ask(
-            "SELECT DISTINCT section_id, section FROM {db}.video_events"
-            " ORDER BY section_id, section"
-        )
-    ]
+    sql = "SELECT DISTINCT section_id, section FROM {db}.video_events ORDER BY section_id, section"
+    return [name for _, name in ask(sql)]
 
 
 def read_section(

@@ -6,8 +6,9 @@ Only what is unlikely to be chance is a finding, and none says why viewers did i
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate
 
 from xapi_etl_processor.report.figures import BUCKETS, Count, Video
 
@@ -38,9 +39,8 @@ RULE = (
     " of them stopped there (within a twentieth of the video) or played it again, and so many"
     f" would do so by chance in fewer than {CHANCE:.0%} of videos in which viewers stop, or play"
     " again, everywhere alike. Stops of viewers who have completed the video, and stops in its last"
-    " twentieth, are not counted. At most"
-    f" {MOST_FINDINGS} of each are marked. A"
-    " marked place is one to look at. It does not say why viewers did this."
+    f" twentieth, are not counted. At most {MOST_FINDINGS} of each are marked. A marked place is"
+    " one to look at. It does not say why viewers did this."
 )
 
 _IN_WORDS = {
@@ -142,9 +142,10 @@ def _replays(video: Video, least: int) -> list[Finding]:
     again = [place.rewatchers for place in video.places]
     viewers = [place.viewers or 0 for place in video.places]
     known = [(a, v) for a, v in zip(again, viewers, strict=True) if a is not None]
+    rate = sum(a for a, _ in known) / max(sum(v for _, v in known), 1)
     found = []
-    for first, last, top in _unlikely(again, viewers, least)[:MOST_FINDINGS]:
-        usual = sum(a for a, _ in known) / sum(v for _, v in known) * viewers[top]
+    for first, last, top in _unlikely(again, viewers, rate, least)[:MOST_FINDINGS]:
+        usual = rate * viewers[top]
         on_average = f"{usual:.0f}" if usual >= 1 else "fewer than one"
         begin, end = video.second(first), video.second(last + 1)
         sentence = (
@@ -155,11 +156,10 @@ def _replays(video: Video, least: int) -> list[Finding]:
     return found
 
 
-def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[int, int, int]]:
+def _unlikely(
+    counts: list[Count], groups: list[int], rate: float, least: int
+) -> list[tuple[int, int, int]]:
     """First, last and highest bucket of each run of counts too large for chance; highest first."""
-    known = [(count, of) for count, of in zip(counts, groups, strict=True) if count is not None]
-    people = sum(of for _, of in known)
-    rate = sum(count for count, _ in known) / people if people else 0.0
     marked = [
         bucket
         for bucket, (count, of) in enumerate(zip(counts, groups, strict=True))
@@ -167,11 +167,10 @@ def _unlikely(counts: list[Count], groups: list[int], least: int) -> list[tuple[
         and count >= least
         and chance_of(count, of, rate) * len(counts) < CHANCE
     ]
-    runs = [
-        [bucket for _, bucket in run]
-        for _, run in groupby(enumerate(marked), key=lambda pair: pair[1] - pair[0])
-    ]
-    found = [(run[0], run[-1], max(run, key=lambda at: counts[at] or 0)) for run in runs]
+    runs: dict[int, list[int]] = defaultdict(list)
+    for position, bucket in enumerate(marked):
+        runs[bucket - position].append(bucket)
+    found = [(run[0], run[-1], max(run, key=lambda at: counts[at] or 0)) for run in runs.values()]
     return sorted(found, key=lambda run: -(counts[run[2]] or 0))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.report.figures import Section
+from xapi_etl_processor.report.figures import Period, Section, Video
 
 _Rows = Iterable[tuple[Any, ...]]
 
@@ -22,59 +23,51 @@ def write_tables(section: Section, folder: Path) -> list[Path]:
 
 
 def _tables(section: Section) -> dict[str, list[tuple[Any, ...]]]:
-    videos = section.videos
-    tables: dict[str, list[tuple[Any, ...]]] = {
-        "videos": [
-            ("video_url", "title", "video_length", "viewers", "sessions", "completions",
-             "minutes_watched", "minutes_played", "average_share"),
-            *(
-                (v.url, v.title, v.seconds, v.viewers, v.sessions, v.completions,
-                 v.minutes_watched, v.minutes_played, v.average_share)
-                for v in videos
-            ),
-        ],
-        "retention": [
-            ("video_url", "from_second", "to_second", "viewers", "rewatchers", "plays"),
-            *(
-                (v.url, v.second(at), v.second(at + 1),
-                 place.viewers, place.rewatchers, place.plays)
-                for v in videos
+    def of_each(names: str, rows: Callable[[Video], _Rows]) -> list[tuple[Any, ...]]:
+        found = ((video.url, *row) for video in section.videos for row in rows(video))
+        return [("video_url", *names.split()), *found]
+
+    tables = {
+        "videos": of_each(
+            "title video_length viewers sessions completions minutes_watched minutes_played"
+            " average_share",
+            lambda v: [
+                (
+                    *(v.title, v.seconds, v.viewers, v.sessions, v.completions),
+                    *(v.minutes_watched, v.minutes_played, v.average_share),
+                )
+            ],
+        ),
+        "retention": of_each(
+            "from_second to_second viewers rewatchers plays",
+            lambda v: (
+                (v.second(at), v.second(at + 1), place.viewers, place.rewatchers, place.plays)
                 for at, place in enumerate(v.places)
             ),
-        ],
-        "stops": [
-            ("video_url", "from_second", "to_second", "viewers", "completed"),
-            *(
-                (v.url, v.second(stop.bucket), v.second(stop.bucket + 1),
-                 stop.viewers, stop.completed)
-                for v in videos
+        ),
+        "stops": of_each(
+            "from_second to_second viewers completed",
+            lambda v: (
+                (v.second(stop.bucket), v.second(stop.bucket + 1), stop.viewers, stop.completed)
                 for stop in v.stops
             ),
-        ],
-        "seeks": [
-            ("video_url", "from_second", "to_second", "seeks", "viewers"),
-            *(
-                (v.url, seek.from_second, seek.to_second, seek.seeks, seek.viewers)
-                for v in videos
-                for seek in v.seeks
-            ),
-        ],
-        "sessions": [
-            ("video_url", "week" if section.weekly else "day", "sessions", "viewers"),
-            *(("", period.day, period.sessions, period.viewers) for period in section.periods),
-            *(
-                (v.url, period.day, period.sessions, period.viewers)
-                for v in videos
-                for period in v.periods
-            ),
-        ],
-    }  # fmt: skip
+        ),
+        "seeks": of_each("from_second to_second seeks viewers", lambda v: map(astuple, v.seeks)),
+        "sessions": of_each(
+            f"{'week' if section.weekly else 'day'} sessions viewers",
+            lambda v: _sessions(v.periods),
+        ),
+    }
+    tables["sessions"][1:1] = [("", *row) for row in _sessions(section.periods)]
     if section.learners:
-        tables["not_watched"] = [
-            ("video_url", "home_page", "user_id"),
-            *((v.url, who.home_page, who.user_id) for v in videos for who in v.not_watched_by),
-        ]
+        tables["not_watched"] = of_each(
+            "home_page user_id", lambda v: map(astuple, v.not_watched_by)
+        )
     return tables
+
+
+def _sessions(periods: Iterable[Period]) -> _Rows:
+    return ((period.day, period.sessions, period.viewers) for period in periods)
 
 
 def _write(path: Path, rows: _Rows) -> Path:

@@ -138,10 +138,7 @@ def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) 
 
 
 def _rows(
-    checks: Iterator[Check],
-    wanted: set[str],
-    readings: Iterator[Reading],
-    waiting: deque[_Looking],
+    checks: Iterator[Check], wanted: set[str], readings: Iterator[Reading], waiting: deque[_Looking]
 ) -> Iterator[tuple[_Looking, Row]]:
     """The rows of the objects whose URIs are wanted; every object is added to `waiting`."""
     for found in checks:

@@ -259,10 +259,7 @@ def _object(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Obje
     if too_long:
         raise UnknownPayload("bucket or key is longer than S3 allows: 255 and 1,024 bytes")
     return S3Object(
-        bucket,
-        key,
-        tag,
-        size if isinstance(size, int) and not isinstance(size, bool) else None,
+        bucket, key, tag, size if isinstance(size, int) and not isinstance(size, bool) else None
     )
 
 

@@ -8,13 +8,7 @@ from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.base.errors import DeadlinePassed, S3Unusable
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.lines import (
-    MAX_LINE_BYTES,
-    MIB,
-    BrokenGzip,
-    decompressed,
-    split_lines,
-)
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, MIB, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.parse import Parsed, parse
 
 MAX_OBJECT_BYTES = 5 * 1024 * MIB

@@ -20,13 +20,7 @@ from xapi_etl_processor.base.deadlines import FOREVER, Deadline
 from xapi_etl_processor.base.errors import ConfigurationError
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.storage import notes
-from xapi_etl_processor.xapi.learners import (
-    fingerprint,
-    key_id,
-    name_hash,
-    pseudonym,
-    texts_in,
-)
+from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash, pseudonym, texts_in
 
 FRESH_SECONDS = 1.0
 """How long the list is taken for current before an insert. Our limit; after an insert it is always

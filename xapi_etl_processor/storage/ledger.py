@@ -92,9 +92,7 @@ def as_bytes(line: str | bytes) -> bytes:
 
 
 def record_voided(
-    clickhouse: ClickHouse,
-    voided: Sequence[tuple[S3Object, Voided]],
-    deadline: Deadline,
+    clickhouse: ClickHouse, voided: Sequence[tuple[S3Object, Voided]], deadline: Deadline
 ) -> None:
     """Write a row for each statement that another one voids."""
     columns: dict[str, list[Any]] = {

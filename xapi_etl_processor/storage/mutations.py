@@ -62,11 +62,7 @@ def remove_notes(
 
 
 def rewrite(
-    clickhouse: ClickHouse,
-    table: str,
-    assignment: str,
-    condition: str,
-    params: Mapping[str, Any],
+    clickhouse: ClickHouse, table: str, assignment: str, condition: str, params: Mapping[str, Any]
 ) -> None:
     """Set a column of the rows for which a condition holds; waits and raises as `remove` does.
 

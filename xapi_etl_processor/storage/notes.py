@@ -116,10 +116,7 @@ def replaced_since(
         "SELECT subject, argMax(value, noted_at), argMax(version, noted_at)"
         f" FROM {clickhouse.database}.{TABLE} WHERE kind = 'replaced' AND subject IN %(objects)s"
         " AND toInt64(noted_at) >= %(since)s GROUP BY subject",
-        {
-            "objects": tuple(obj.uri for obj in objects),
-            "since": seen.replaced_at - CLOCK_SECONDS,
-        },
+        {"objects": tuple(obj.uri for obj in objects), "since": seen.replaced_at - CLOCK_SECONDS},
         deadline,
     )
     counts = {uri: (etag, version) for uri, etag, version in rows}

@@ -77,10 +77,7 @@ def all_ids(actor: Any) -> Iterator[tuple[str, str]]:
 
 
 def timestamps(
-    chunk: Chunk,
-    _rows: Rows,
-    stated_at: Sequence[int | None],
-    stored_at: Sequence[int | None],
+    chunk: Chunk, _rows: Rows, stated_at: Sequence[int | None], stored_at: Sequence[int | None]
 ) -> Sequence[int | None]:
     """When each statement happened, else was stored, else the time in the object's key, else 0.
 
@@ -97,10 +94,7 @@ def timestamps(
 
 
 def timestamp_sources(
-    chunk: Chunk,
-    rows: Rows,
-    stated_at: Sequence[int | None],
-    stored_at: Sequence[int | None],
+    chunk: Chunk, rows: Rows, stated_at: Sequence[int | None], stored_at: Sequence[int | None]
 ) -> list[str]:
     """Which of those supplied the timestamp: statement, stored, key or none."""
     if None not in stated_at:

@@ -110,11 +110,7 @@ last one: statements in this order are decoded in 5 % less time, and others as b
 """
 
 STRUCTS = build_structs(
-    [
-        *_USUAL,
-        *(path for column in (*SENT, *STEPS) for path in column.paths),
-        MEMBERS,
-    ]
+    [*_USUAL, *(path for column in (*SENT, *STEPS) for path in column.paths), MEMBERS]
 )
 """The structs of the column table, with what says whether a statement is about a video, and with
 the members of a Group.

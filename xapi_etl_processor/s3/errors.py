@@ -48,7 +48,6 @@ _KMS = "cannot be decrypted: check that its KMS key is there and enabled"
 _MESSAGE_CHARACTERS = 500
 """How much of S3's own message an error repeats. Our limit; the longest known have about 350."""
 
-
 _OTHER_REGION = (
     "Received redirect without LOCATION",
     "<Code>PermanentRedirect<",

@@ -115,7 +115,7 @@ def _bulk(event: Any, context: Any) -> _Reply:
             "bulk",
             settings,
             context,
-            force=request.force,
+            force=request.force_reprocess,
             dry_run=request.dry_run,
             replacing=request.replace,
         )

@@ -102,7 +102,7 @@ def _bulk(options: argparse.Namespace) -> int:
     if options.wait:
         _check_wait(request, settings)
     path = unfinished.file_of(request, options.function)
-    progress = _begun(path, resume=options.resume, force=request.force)
+    progress = _begun(path, resume=options.resume, force=request.force_reprocess)
     ask = partial(_here, settings=settings, path=path, progress=progress)
     if options.function:
         ask = partial(_by_function, options.function, progress=progress)
@@ -207,7 +207,7 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
         settings,
         connections(settings),
         "bulk",
-        force=request.force,
+        force=request.force_reprocess,
         dry_run=request.dry_run,
         replace=request.replace,
     )

@@ -63,7 +63,7 @@ def wait_for(request: BulkRequest, settings: Settings, progress: Progress) -> di
         verify=True,
         engine=FUNCTION,
         inventory=None,
-        force=False,
+        force_reprocess=False,
         replace=False,
         after="",
         min_age_minutes=minutes,

@@ -132,9 +132,9 @@ class Stores:
                 if config is None:
                     from botocore.session import get_session
 
+                    config = self._from_boto3(region)
                     # The environment or the profile names the file.
                     certificates = get_session().get_config_variable("ca_bundle")
-                    config = self._from_boto3(region)
                 config["region"] = region or config["region"]
                 self._by_bucket[bucket] = _made(bucket, config, certificates)
             return self._by_bucket[bucket]

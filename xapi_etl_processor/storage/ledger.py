@@ -45,7 +45,7 @@ def already_processed(
         deadline,
         patient=True,
     )
-    return {(bucket, key, etag) for bucket, key, etag in rows}
+    return set(rows)
 
 
 def record_files(

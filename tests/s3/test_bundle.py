@@ -12,7 +12,6 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults import child
 from tests.support.samples import BAD_LINE, event_id, notification, other, video
-from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.pipeline import batch
@@ -113,7 +112,7 @@ def test_an_object_that_is_too_large_fails_before_it_is_read(
 def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "MAX_LINE_BYTES", MIB)
+    monkeypatch.setattr(bundle, "MAX_LINE_BYTES", MIB)
     fitting = json.dumps(video(3, padding="")).encode()
     fitting = fitting.replace(b'"padding": ""', b'"padding": "%b"' % (b"x" * (MIB - len(fitting))))
     assert len(fitting) == MIB

@@ -155,7 +155,6 @@ def _any_session(line: bytes) -> str | None:
 
 
 def _extensions(line: bytes, place: str) -> dict[str, Any]:
-    """The extensions of a statement's `result` or `context`."""
     try:
         found = any_json(with_dots(line)).get(place)
     except (ValueError, RecursionError):

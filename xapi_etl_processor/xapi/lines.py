@@ -116,7 +116,9 @@ def split_lines(
     limit = max_line_bytes + 2
     parts: list[bytes] = []
     held = 0
-    for chunk in _without_bom(chunks):
+    source = iter(chunks)
+    start = _head(source, len(_BOM)).removeprefix(_BOM)
+    for chunk in chain((start,), source):
         first, *rest = chunk.split(b"\n")
         if held < limit:
             parts.append(first[: limit - held])
@@ -131,12 +133,6 @@ def split_lines(
         yield lines
     if held:
         yield [b"".join(parts)]
-
-
-def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    source = iter(chunks)
-    yield _head(source, len(_BOM)).removeprefix(_BOM)
-    yield from source
 
 
 def _head(source: Iterator[bytes], least: int) -> bytes:

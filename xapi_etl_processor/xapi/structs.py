@@ -51,19 +51,15 @@ class Structs(NamedTuple):
 
 def build_structs(paths: Iterable[Path]) -> Structs:
     """Structs with a field for every step of the paths."""
-    nodes: dict[Path, Node] = {}
-    statement = _struct("Statement", _tree(paths), (), nodes)
-    return Structs(statement, dict(reversed(nodes.items())))
-
-
-def _tree(paths: Iterable[Path]) -> dict[str, Any]:
-    root: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for path in paths:
-        node = root
+        level = tree
         for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = path
-    return root
+            level = level.setdefault(key, {})
+        level[path[-1]] = path
+    nodes: dict[Path, Node] = {}
+    statement = _struct("Statement", tree, (), nodes)
+    return Structs(statement, dict(reversed(nodes.items())))
 
 
 def _struct(

@@ -149,7 +149,6 @@ def converted(values: Values, column: Column) -> tuple[Values, bool]:
 def _as_one_type(
     values: Values, types: set[type], kind: Kind, *, gaps: bool
 ) -> tuple[Values, bool]:
-    """Values of these types, None aside, as the kind's own type."""
     if kind.at_once and types == {str} and not gaps and (found := kind.at_once(values)):
         return found, False
     own_type = _MADE_OF_INT.get(kind.exact)
@@ -172,7 +171,6 @@ def _as_one_type(
 def _with_fallback(
     values: Values | None, fallback: Fallback, chunk: Chunk, columns: dict[str, Values]
 ) -> Found:
-    """The values, with the fallback's where they are None."""
     if fallback.where and fallback.where not in columns:
         return values, True
     size = len(chunk.statements)

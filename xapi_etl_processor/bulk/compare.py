@@ -28,10 +28,9 @@ Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent",
 
 right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
 ledger knows only other versions of it. differing: rows are missing, or there are more than the
-ledger counts. unproven: it has fewer rows of its own than the ledger counts, but not none, because
-its statements also came in another object or twice in this one, or because rows are missing; only
-its content can tell. recent: the ledger does not know it, and it may be on its way. unreadable: its
-content could not be read.
+ledger counts. unproven: it has some rows of its own, but fewer than the ledger counts. Either rows
+are missing, or statements also came in another object or twice in this one; only its content can
+tell. recent: the ledger does not know it yet. unreadable: its content could not be read.
 """
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")

@@ -163,9 +163,9 @@ def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
 def _remove_earlier(
     objects: Sequence[S3Object], incomplete: _Incomplete, run: Run, removed: Counter[str]
 ) -> None:
-    """Remove the objects' rows of other versions that nothing holds, and count them, repeats
-    included, by URI. Each object that may hold one is read once, or once more for each further
-    EARLIER_ROWS; if one cannot be read, nothing of these objects is removed.
+    """Remove rows of the objects' other versions whose statements no object holds; counts them by
+    URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if one
+    cannot be read, it removes nothing.
     """
     after = {obj: _Place("", 0) for obj in objects}
     while after:
@@ -190,8 +190,6 @@ def _remove_earlier(
 
 
 class _Place(NamedTuple):
-    """Where an earlier row comes from."""
-
     etag: str
     line: int
 

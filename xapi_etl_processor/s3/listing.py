@@ -122,7 +122,7 @@ def _folders(
 def _fetched(
     source: Iterator[_Item], threads: DaemonThreads, deadline: Deadline, uri: str
 ) -> Iterator[_Item]:
-    """The same items. From now on, a thread takes the next ones while these are used."""
+    """Passes the items on; a thread fetches the next ones meanwhile, from this call on."""
 
     def some() -> list[_Item]:
         return list(islice(source, PAGE_KEYS))
@@ -145,8 +145,6 @@ def _fetched(
 
 
 class _Day(NamedTuple):
-    """A day of which a folder has keys."""
-
     folder: str
     day: str
 
@@ -267,7 +265,7 @@ def _is_section(folder: str) -> bool:
 
 
 def _day(group: str) -> _Day | None:
-    """The day that a group is about; None if it is about something else, such as a section."""
+    """The day that a group stands for; None if it stands for something else, such as a section."""
     found = _DAY.fullmatch(group)
     if not found or holds_sections(found[1]) or milliseconds(found[2]) is None:
         return None

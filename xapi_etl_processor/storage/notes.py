@@ -35,7 +35,7 @@ VERIFIED_DAYS = 7
 
 
 class State(NamedTuple):
-    """A summary of what loads must heed, which a load compares with an earlier one.
+    """What loads must heed, summarized; a load compares it with what it read before.
 
     `forgotten` and `replaced` are the number of notes and the time of the last one, and
     `replaced_at` that time in seconds since 1970. `learner_ids` is the id of the key under which

@@ -165,7 +165,7 @@ def _remove_earlier(
 ) -> None:
     """Remove rows of the objects' other versions whose statements no object holds; counts them by
     URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if one
-    cannot be read, it removes nothing.
+    cannot be read, it removes nothing more.
     """
     after = {obj: _Place("", 0) for obj in objects}
     while after:

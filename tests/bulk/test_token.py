@@ -50,7 +50,7 @@ def test_a_request_is_read_as_it_was_sent() -> None:
     day = 86_400_000
     assert (asked.first_day, asked.last_day) == (19_723 * day, 19_753 * day)
     assert (asked.bucket, asked.prefix) == ("older", "section/7/video/")
-    assert (asked.section_id, asked.dry_run, asked.force) == (7, True, True)
+    assert (asked.section_id, asked.dry_run, asked.force_reprocess) == (7, True, True)
 
 
 @pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])

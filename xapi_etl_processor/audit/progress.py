@@ -39,7 +39,7 @@ def loaded(clickhouse: ClickHouse, request: BulkRequest, since: float) -> Loaded
             values |= {"above": _ABOVE, "day": DAY, name: request.scope[name]}
     if "start_date" in request.scope or "end_date" in request.scope:
         conditions.append(f"{_KEY_DAY} != ''")
-    if request.force:
+    if request.force_reprocess:
         conditions.append("processed_at >= fromUnixTimestamp64Milli(toInt64(%(since)s))")
         values["since"] = round(since * 1000)
     ((objects, statements),) = clickhouse.query(

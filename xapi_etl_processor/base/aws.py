@@ -86,7 +86,7 @@ def _repeat_if_cut(
 
 
 def _is_whole(operation: Any, status: int, headers: Mapping[str, str], body: object) -> bool:
-    """Whether an answer came to its end; of one that is streamed, its reader finds out."""
+    """Whether an answer is whole, as far as its headers tell: a streamed body is not read here."""
     is_head = operation.http["method"] == "HEAD"
     if is_head and (status >= 300 or operation.name == _ONLY_STATUS):
         return True

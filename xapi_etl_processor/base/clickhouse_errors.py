@@ -41,8 +41,10 @@ _FEWER_WRITERS = "if it happens often, lower MaximumConcurrency"
 _REPLICAS = "if it lasts, check that the replicas are up"
 _KEEPER = "if it lasts, check that Keeper is up"
 _SPACE = "free or add disk space; nothing that was acknowledged is lost"
+_FULL = f"the server cannot write: {_SPACE}"
 _CHANGED = "the table was changed: compare it with docs/tables.md"
 _VERSION = "use ClickHouse 23.10 or later"
+_READONLY = "use a profile without `readonly`, or with `readonly = 2` if the user only reads"
 _LOGIN = "check CLICKHOUSE_USERNAME and the password"
 MIGRATE = "run `python -m xapi_etl_processor migrate`"
 
@@ -58,17 +60,11 @@ CODES = {
     53: Meaning("TYPE_MISMATCH", "fatal", _CHANGED),
     UNKNOWN_TABLE: Meaning("UNKNOWN_TABLE", "fatal", f"a table is missing: {MIGRATE}"),
     62: Meaning("SYNTAX_ERROR", "fatal", _VERSION),
-    75: Meaning(
-        "CANNOT_WRITE_TO_FILE_DESCRIPTOR", "uncertain", f"the server cannot write: {_SPACE}"
-    ),
+    75: Meaning("CANNOT_WRITE_TO_FILE_DESCRIPTOR", "uncertain", _FULL),
     81: Meaning("UNKNOWN_DATABASE", "fatal", f"the database is missing: {MIGRATE}"),
     115: Meaning("UNKNOWN_SETTING", "fatal", _VERSION),
     159: Meaning("TIMEOUT_EXCEEDED", "uncertain", _WAIT),
-    164: Meaning(
-        "READONLY",
-        "fatal",
-        "use a profile without `readonly`, or with `readonly = 2` if the user only reads",
-    ),
+    164: Meaning("READONLY", "fatal", _READONLY),
     192: Meaning("UNKNOWN_USER", "fatal", _LOGIN),
     193: Meaning("WRONG_PASSWORD", "fatal", _LOGIN),
     194: Meaning("REQUIRED_PASSWORD", "fatal", _LOGIN),
@@ -100,11 +96,8 @@ CODES = {
 """By code, as in ClickHouse's ErrorCodes.cpp. A code that is not here is uncertain."""
 
 TOO_MANY_PARTS = 252
-MERGES_LAG = Meaning(
-    "TOO_MANY_PARTS",
-    "busy",
-    "merges lag behind: use fewer writers and larger batches; see docs/scaling.md",
-)
+_MERGES = "merges lag behind: use fewer writers and larger batches; see docs/scaling.md"
+MERGES_LAG = Meaning("TOO_MANY_PARTS", "busy", _MERGES)
 TOO_MANY_PARTITIONS = Meaning("TOO_MANY_PARTS", "fatal", "raise max_partitions_per_insert_block")
 MEMORY_LIMIT_EXCEEDED = 241
 SYSTEM_TABLE = Meaning("UNKNOWN_TABLE", "fatal", f"a table of the server itself: {_VERSION}")
@@ -122,7 +115,6 @@ text of other codes may quote a value."""
 LOGIN_REFUSED = (192, 193, 194, 516)
 """After these the password is read again, once: it may have been rotated."""
 
-
 _REPEATS = re.compile(r"\n|Stack trace|:? in scope |:? while processing ", re.IGNORECASE)
 _KINDS = {"retry": ClickHouseUnavailable, "busy": ClickHouseBusy, "uncertain": OutcomeUnknown}
 _NAME = re.compile(r"\(([A-Z][A-Z0-9_]{3,60})\)(?: \(version .*\))?\.?\s*\Z")
@@ -139,13 +131,7 @@ def name_in(message: str) -> str:
 
 
 def meaning(code: int, text: str) -> Meaning:
-    """What an error means.
-
-    Three codes can mean two things. 60: a table of ours is missing, or one of the server itself,
-    which no migration makes. 252: merges are behind, which passes, or one insert has too many
-    partitions, which does not. 241: the server has no memory left, which passes, or this query has
-    reached its own limit.
-    """
+    """What an error means. Three codes can mean two things, and only the text says which."""
     if code == TOO_MANY_PARTS:
         return TOO_MANY_PARTITIONS if "partitions for single" in text.lower() else MERGES_LAG
     if code == MEMORY_LIMIT_EXCEEDED and _OF_THE_QUERY.search(text):

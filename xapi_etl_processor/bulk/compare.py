@@ -28,10 +28,9 @@ Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent",
 
 right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
 ledger knows only other versions of it. differing: rows are missing, or there are more than the
-ledger counts. unproven: it has fewer rows of its own than the ledger counts, but not none, because
-its statements also came in another object or twice in this one, or because rows are missing; only
-its content can tell. recent: the ledger does not know it, and it may be on its way. unreadable: its
-content could not be read.
+ledger counts. unproven: it has some rows of its own, but fewer than the ledger counts. Either rows
+are missing, or statements also came in another object or twice in this one; only its content can
+tell. recent: the ledger does not know it yet. unreadable: its content could not be read.
 """
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
@@ -70,8 +69,8 @@ def check(
     young = datetime.now(UTC) - timedelta(minutes=min_age_minutes)
 
     def by_counts(obj: S3Object) -> Check:
-        if identity(obj) in versions:
-            return _by_counts(obj, versions[identity(obj)], lines.get(obj.uri, 0))
+        if (video := versions.get(identity(obj))) is not None:
+            return _by_counts(obj, video, lines.get(obj.uri, 0))
         if min_age_minutes and obj.modified and obj.modified > young:
             return Check(obj, "recent", "not in the ledger yet")
         if obj.key in keys:
@@ -85,16 +84,19 @@ def check(
 def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
     if lines > video:
         return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
-    if lines < video:
-        why = f"{lines} lines have rows of their own, the ledger counts {video}"
-        return Check(obj, "unproven", why)
-    return Check(obj, "right")
+    if lines == video:
+        return Check(obj, "right")
+    return Check(
+        obj, "unproven", f"{lines} lines have rows of their own, the ledger counts {video}"
+    )
 
 
 @dataclass
 class _Looking:
-    """An object whose statements are being looked for, and the lines whose statement was not found
-    so far; `check` is what its counts say or, once `is_over`, all that can be said.
+    """An object whose statements are being looked up, and the lines whose statement was not found.
+
+    `check` is the result of its counts, or why its content could not be compared. `is_over` says
+    that all its rows were read.
     """
 
     check: Check
@@ -112,14 +114,14 @@ class _Looking:
         """What the content says; more than the counts do, unless there are too many rows."""
         found = self.check
         if self.missing and found.kind != "unreadable":
-            why = f"{self.missing} statements are not in {EVENTS}, the first in line"
-            text = f"{why} {self.shown[0]}"
-            return Check(found.obj, "differing", text, tuple(self.shown), self.missing)
+            first = self.shown[0]
+            why = f"{self.missing} statements are not in {EVENTS}, the first in line {first}"
+            return Check(found.obj, "differing", why, tuple(self.shown), self.missing)
         return found._replace(kind="right", why="") if found.kind == "unproven" else found
 
 
 def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) -> Iterator[Check]:
-    """The comparisons, in order, with the content of those objects that are to be read.
+    """The checks, in order, with the content of the objects to read.
 
     The statements of many small objects are looked up together.
     """
@@ -138,10 +140,7 @@ def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) 
 
 
 def _rows(
-    checks: Iterator[Check],
-    wanted: set[str],
-    readings: Iterator[Reading],
-    waiting: deque[_Looking],
+    checks: Iterator[Check], wanted: set[str], readings: Iterator[Reading], waiting: deque[_Looking]
 ) -> Iterator[tuple[_Looking, Row]]:
     """The rows of the objects whose URIs are wanted; every object is added to `waiting`."""
     for found in checks:
@@ -202,18 +201,13 @@ def ledger_keys(
     end), in order.
     """
     after, upto = between
+    wanted = {"bucket": bucket, "prefix": prefix, "upto": upto, "limit": LEDGER_ROWS}
     while True:
         rows = clickhouse.query(
             f"SELECT DISTINCT key FROM {clickhouse.database}.{FILES}"
             " WHERE bucket = %(bucket)s AND startsWith(key, %(prefix)s) AND key > %(after)s"
             " AND (%(upto)s = '' OR key <= %(upto)s) ORDER BY key LIMIT %(limit)s",
-            {
-                "bucket": bucket,
-                "prefix": prefix,
-                "after": after,
-                "upto": upto,
-                "limit": LEDGER_ROWS,
-            },
+            {**wanted, "after": after},
             deadline,
         )
         yield from (key for (key,) in rows)

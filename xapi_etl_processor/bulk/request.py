@@ -18,36 +18,17 @@ from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_se
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
+_LOAD_FLAGS = ("dry_run", "force_reprocess", "replace")
 VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty", "continue")
 """What a bulk request to compare has, instead of to load."""
 
 PARAMETERS = (
-    "section_id",
-    "categories",
-    "start_date",
-    "end_date",
-    "s3_bucket",
-    "s3_prefix",
-    "inventory",
-    "dry_run",
-    "force_reprocess",
-    "replace",
-    "engine",
-    *VERIFY_PARAMETERS,
-    "continuation_token",
+    *("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix", "inventory"),
+    *(*_LOAD_FLAGS, "engine", *VERIFY_PARAMETERS, "continuation_token"),
 )
 """What makes a payload a bulk request, beside `mode`."""
 
-FLAGS = (
-    "dry_run",
-    "force_reprocess",
-    "replace",
-    "verify",
-    "content",
-    "repair",
-    "allow_empty",
-    "continue",
-)
+FLAGS = (*_LOAD_FLAGS, *(name for name in VERIFY_PARAMETERS if name != "min_age_minutes"))
 """The parameters that are true or false."""
 
 FUNCTION, QUEUE = "function", "queue"
@@ -74,9 +55,8 @@ class BulkRequest:
     """A checked bulk payload.
 
     Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
-    `categories` means all of them. `scope` holds the requested parameters for the token that
-    continues the request after the position `after`. With `continues`, that position is the one
-    that the last such request noted.
+    `categories` means all of them. `scope` holds the requested parameters, for a token. The request
+    begins behind the position `after`; with `continues`, where the last such request ended.
     """
 
     bucket: str
@@ -87,7 +67,7 @@ class BulkRequest:
     first_day: int | None
     last_day: int | None
     dry_run: bool
-    force: bool
+    force_reprocess: bool
     replace: bool
     engine: str
     verify: bool
@@ -102,7 +82,7 @@ class BulkRequest:
     @property
     def wanted(self) -> Wanted:
         """What is to be done with the objects."""
-        return Wanted(self.dry_run, self.force, self.replace)
+        return Wanted(self.dry_run, self.force_reprocess, self.replace)
 
     @property
     def section_id(self) -> int | str | list[int | str] | None:
@@ -200,18 +180,12 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         inventory=inventory,
         first_day=milliseconds(requested.get("start_date")),
         last_day=milliseconds(requested.get("end_date")),
-        dry_run=requested.get("dry_run", False),
-        force=requested.get("force_reprocess", False),
-        replace=requested.get("replace", False),
         engine=requested.get("engine", FUNCTION),
-        verify=requested.get("verify", False),
-        content=requested.get("content", False),
-        repair=requested.get("repair", False),
         min_age_minutes=requested.get("min_age_minutes", 0),
-        allow_empty=requested.get("allow_empty", False),
         continues=continues,
         after=after,
         scope=requested,
+        **{name: requested.get(name, False) for name in FLAGS if name != "continue"},
     )
 
 

@@ -88,7 +88,7 @@ def _bulk(options: argparse.Namespace) -> int:
     if options.wait:
         _check_wait(request, settings)
     path = unfinished.file_of(request, options.function)
-    progress = _begun(path, resume=options.resume, force=request.force)
+    progress = _begun(path, resume=options.resume, force=request.force_reprocess)
     ask = partial(_here, settings=settings, path=path, progress=progress)
     if options.function:
         ask = partial(_by_function, options.function, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -13,11 +13,10 @@ from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import parsed_parts
 from xapi_etl_processor.s3.objects import S3Object
-from xapi_etl_processor.storage.learners import Learners, people
+from xapi_etl_processor.storage.learners import people
 from xapi_etl_processor.storage.tables import EVENTS
 from xapi_etl_processor.xapi.columns import ABSENT
 from xapi_etl_processor.xapi.lines import MIB
-from xapi_etl_processor.xapi.parse import Parsed
 from xapi_etl_processor.xapi.transpose import to_columns
 
 LOOKUP_ROWS = 5_000
@@ -31,7 +30,6 @@ _Item = TypeVar("_Item")
 
 KEY_COLUMNS = ("section_id", "section", "video_url", "timestamp", "event_id")
 """The sorting key of video_events: rows that agree in it are one statement."""
-
 
 SELECTED_KEY = "section_id, section, video_url, toUnixTimestamp64Milli(timestamp), event_id"
 """The columns of a Key, to SELECT."""
@@ -66,36 +64,21 @@ class Reading(NamedTuple):
 def expected_rows(objects: Sequence[S3Object], run: Run) -> Iterator[Reading]:
     """Each object with the rows that a load would store now, in order."""
     run.connections.learners.refresh(run.deadline)
-    bodies = read.bodies(run.connections.s3, objects, run.read_until)
-    with closing(bodies):
+    with closing(read.bodies(run.connections.s3, objects, run.read_until)) as bodies:
         for obj, body in bodies:
             yield Reading(obj, _rows(obj, body, run))
 
 
 def _rows(obj: S3Object, body: Iterator[bytes], run: Run) -> Iterator[Row]:
+    """The rows of all but forgotten learners. A load must leave out no others."""
     for parsed in parsed_parts(obj, body, run.read_until):
-        yield from would_be_stored(parsed, run.connections.learners)
-
-
-def would_be_stored(parsed: Parsed, learners: Learners) -> list[Row]:
-    """The rows that a load stores of these lines: those of all but forgotten learners.
-
-    What a load leaves out for another reason must be left out here too.
-    """
-    size = len(parsed.chunk.statements)
-    columns = to_columns(parsed.chunk)
-
-    def values(name: str) -> Sequence[Any]:
-        return columns.get(name) or [ABSENT[name]] * size
-
-    viewers = people(columns, size)
-    forgotten = learners.forgotten(set(viewers))
-    keys = zip(*map(values, KEY_COLUMNS), strict=True)
-    return [
-        Row(line, Key(*key))
-        for line, key, viewer in zip(parsed.chunk.numbers, keys, viewers, strict=True)
-        if viewer not in forgotten
-    ]
+        numbers, columns = parsed.chunk.numbers, to_columns(parsed.chunk)
+        viewers = people(columns, len(numbers))
+        forgotten = run.connections.learners.forgotten(set(viewers))
+        values = [columns.get(name) or [ABSENT[name]] * len(numbers) for name in KEY_COLUMNS]
+        for line, viewer, *key in zip(numbers, viewers, *values, strict=True):
+            if viewer not in forgotten:
+                yield Row(line, Key(*key))
 
 
 def parts(items: Iterable[_Item], key: Callable[[_Item], Key]) -> Iterator[list[_Item]]:
@@ -114,10 +97,9 @@ def parts(items: Iterable[_Item], key: Callable[[_Item], Key]) -> Iterator[list[
 
 
 def stored(keys: Sequence[Key], clickhouse: ClickHouse, deadline: Deadline) -> set[Key]:
-    """Those of the keys that are stored, whichever object their row names, and maybe others.
+    """The keys that are stored, in rows of any object, and maybe some that were not asked for.
 
-    The ids and the ranges of the other columns find them: a list of whole keys takes the server ten
-    times as long.
+    It asks for each column by itself: a list of whole keys takes the server ten times as long.
     """
     times = [key.timestamp for key in keys]
     rows = clickhouse.query(

@@ -12,8 +12,7 @@ way round, a merge in between could drop a row in favor of one of them, and nobo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from xapi_etl_processor.base.deadlines import Deadline
@@ -47,14 +46,10 @@ SETTLED_MS = 600_000
 """How much older than a question rows are that its answer has taken into account: more than
 replicas lag and their clocks differ. Our choice."""
 
-_LATEST = (
-    "SELECT bucket, key, argMax(etag, processed_at) AS etag, argMax(video, processed_at) AS video"
-)
-
 
 class EarlierVersions:
-    """What earlier versions of a run's objects left behind. One for a run, since it keeps an answer
-    that reads the whole table.
+    """Removes what earlier versions of objects left behind. A run needs one: it keeps an answer for
+    which the whole table was read.
     """
 
     def __init__(self, run: Run) -> None:
@@ -70,8 +65,12 @@ class EarlierVersions:
         if not stored:
             return
         objects = [outcome.obj for outcome in stored]
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
         try:
-            noted = self._note(objects)
+            check_whole_results(clickhouse)
+            # A load of an earlier version that still goes on looks for this note after its insert.
+            notes.note_replaced(clickhouse, objects, deadline)
+            noted = notes.overtaken(clickhouse, deadline)
             earlier = _with_earlier_rows(objects, self._run)
         except ClickHouseError as error:
             _mark_failed(stored, str(error))
@@ -80,7 +79,9 @@ class EarlierVersions:
         removed = Counter[str]()
         try:
             _remove_earlier([o.obj for o in changed], self._incomplete, self._run, removed)
-            self._settle_notes(objects, noted)
+            # What the loads stored that noted these commands is removed.
+            for command in map(notes.replace_command, objects):
+                remove_notes(clickhouse, command, noted.get(command), deadline)
         except ClickHouseDenied as error:
             _mark_failed(changed or stored, f"{error}. {self._grants_needed()}")
         except (ClickHouseError, DeadlinePassed, S3Error) as error:
@@ -88,37 +89,20 @@ class EarlierVersions:
         for outcome in changed:
             outcome.rows_removed = removed[outcome.obj.uri]
 
-    def _note(self, objects: Sequence[S3Object]) -> Mapping[str, datetime]:
-        """Note that only these versions count; returns what loads have noted until then."""
-        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
-        check_whole_results(clickhouse)
-        # A load of an earlier version that is still going on looks for this note after its insert.
-        notes.note_replaced(clickhouse, objects, deadline)
-        return notes.overtaken(clickhouse, deadline)
-
-    def _settle_notes(self, objects: Sequence[S3Object], noted: Mapping[str, datetime]) -> None:
-        """Remove the notes of loads about these objects: what they stored is removed."""
-        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
-        for command in map(notes.replace_command, objects):
-            remove_notes(clickhouse, command, noted.get(command), deadline)
-
     def _grants_needed(self) -> str:
-        settings = self._run.settings
-        needed = [
-            f"ALTER DELETE ON {settings.clickhouse_database}.{table}"
-            for table in (EVENTS, FILES, NOTES)
-        ]
-        needed.append("SELECT ON system.mutations")
-        grants = "; ".join(f"GRANT {one} TO {settings.clickhouse_username}" for one in needed)
-        return f"It needs these privileges: {grants}"
+        database, user = (
+            self._run.settings.clickhouse_database,
+            self._run.settings.clickhouse_username,
+        )
+        needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES, NOTES)]
+        grants = (f"GRANT {one} TO {user}" for one in (*needed, "SELECT ON system.mutations"))
+        return f"It needs these privileges: {'; '.join(grants)}"
 
 
 def _mark_failed(outcomes: Sequence[Outcome], why: str) -> None:
     for outcome in outcomes:
-        text = (
-            f"{outcome.obj.uri} is loaded, but not all that its earlier versions left was removed"
-        )
-        outcome.mark_failed(f"{text}: {why}", poison=False)
+        text = "is loaded, but not all that its earlier versions left was removed"
+        outcome.mark_failed(f"{outcome.obj.uri} {text}: {why}", poison=False)
 
 
 def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
@@ -165,7 +149,9 @@ def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
     # FINAL: a row that is still stored may be gone, in favor of an earlier one, at the next merge.
     # Lines, not rows: an earlier release may have given a line another time, and so a row more.
     rows = clickhouse.query(
-        f"SELECT bucket, key FROM ({_LATEST} FROM {database}.{FILES} GROUP BY bucket, key) AS known"
+        "SELECT bucket, key FROM (SELECT bucket, key, argMax(etag, processed_at) AS etag,"
+        f" argMax(video, processed_at) AS video FROM {database}.{FILES} GROUP BY bucket, key)"
+        " AS known"
         " LEFT JOIN (SELECT source_file, source_etag, uniqExact(source_line) AS lines"
         f" FROM {database}.{EVENTS} FINAL GROUP BY source_file, source_etag) AS stored"
         f" ON {SOURCE_FILE} = source_file AND etag = source_etag"
@@ -178,9 +164,9 @@ def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
 def _remove_earlier(
     objects: Sequence[S3Object], incomplete: _Incomplete, run: Run, removed: Counter[str]
 ) -> None:
-    """Remove the objects' rows of other versions that nothing holds, and count them, repeats
-    included, by URI. Each object that may hold one is read once, or once more for each further
-    EARLIER_ROWS; if one cannot be read, nothing of these objects is removed.
+    """Remove rows of the objects' other versions whose statements no object holds; counts them by
+    URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if one
+    cannot be read, it removes nothing more.
     """
     after = {obj: _Place("", 0) for obj in objects}
     while after:
@@ -205,8 +191,6 @@ def _remove_earlier(
 
 
 class _Place(NamedTuple):
-    """Where an earlier row comes from."""
-
     etag: str
     line: int
 
@@ -222,8 +206,7 @@ class _Earlier(NamedTuple):
 def _earlier_rows(obj: S3Object, after: _Place, limit: int, run: Run) -> list[_Earlier]:
     """Up to `limit` rows of other versions of the object, after a place, in order."""
     rows = run.connections.clickhouse.query(
-        "SELECT source_etag, source_line, toUnixTimestamp64Milli(inserted_at),"
-        f" {SELECTED_KEY}"
+        f"SELECT source_etag, source_line, toUnixTimestamp64Milli(inserted_at), {SELECTED_KEY}"
         f" FROM {run.settings.clickhouse_database}.{EVENTS} PREWHERE source_file = %(file)s"
         " WHERE source_etag != %(etag)s AND (source_etag, source_line) > %(after)s"
         " ORDER BY source_etag, source_line LIMIT %(limit)s",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
@@ -222,13 +222,8 @@ def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:
         if not event.removeprefix("s3:").startswith(_OTHER_EVENTS):
             raise UnknownPayload("a record's eventName is not one of S3's")
         return []
-    bucket, described = s3.get("bucket"), s3.get("object")
-    if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
-        raise UnknownPayload("an S3 record lacks its bucket or its object")
-    key = described.get("key")
     # Keys in S3 notifications are encoded as in a form: a plus sign is a space.
-    decoded = unquote_plus(key) if isinstance(key, str) else key
-    return [_object(bucket.get("name"), decoded, described.get("eTag"), described.get("size"))]
+    return [_described(s3, "an S3 record", "eTag", unquote_plus)]
 
 
 def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
@@ -237,14 +232,18 @@ def _event_bridge(event: Mapping[str, Any]) -> list[S3Object]:
         return []
     if kind != "Object Created":
         raise UnknownPayload("an EventBridge event's detail-type is not one of S3's")
-    bucket, described = event["detail"].get("bucket"), event["detail"].get("object")
+    return [_described(event["detail"], "an EventBridge event", "etag", str)]
+
+
+def _described(
+    event: Mapping[str, Any], what: str, etag: str, decode: Callable[[str], str]
+) -> S3Object:
+    bucket, described = event.get("bucket"), event.get("object")
     if not isinstance(bucket, Mapping) or not isinstance(described, Mapping):
-        raise UnknownPayload("an EventBridge event lacks its bucket or its object")
-    return [
-        _object(
-            bucket.get("name"), described.get("key"), described.get("etag"), described.get("size")
-        )
-    ]
+        raise UnknownPayload(f"{what} lacks its bucket or its object")
+    key = described.get("key")
+    decoded = decode(key) if isinstance(key, str) else key
+    return _object(bucket.get("name"), decoded, described.get(etag), described.get("size"))
 
 
 def _object(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Object:
@@ -258,12 +257,7 @@ def _object(bucket: Any, key: Any, etag: Any = None, size: Any = None) -> S3Obje
         raise UnknownPayload("bucket, key and etag must be valid Unicode text") from None
     if too_long:
         raise UnknownPayload("bucket or key is longer than S3 allows: 255 and 1,024 bytes")
-    return S3Object(
-        bucket,
-        key,
-        tag,
-        size if isinstance(size, int) and not isinstance(size, bool) else None,
-    )
+    return S3Object(bucket, key, tag, size if type(size) is int else None)
 
 
 def _json(text: Any, what: str) -> Any:

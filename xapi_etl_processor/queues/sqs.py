@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -77,18 +77,12 @@ def give_back(url: str, pauses: Sequence[tuple[Receipt, int]], deadline: Deadlin
 
 
 def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set[int]:
-    """Send the letters with the attribute `reason`; returns the positions of those that SQS has
-    acknowledged.
-    """
-    entries = [
-        {
-            "MessageBody": letter.body,
-            "MessageAttributes": {
-                "reason": {"DataType": "String", "StringValue": _attribute(letter.reason)}
-            },
-        }
-        for letter in letters
-    ]
+    """Send the letters with the attribute `reason`; returns the positions of those SQS took."""
+    entries = []
+    for letter in letters:
+        reason = _NOT_ALLOWED.sub("?", letter.reason)[:REASON_CHARACTERS] or "unknown"
+        attributes = {"reason": {"DataType": "String", "StringValue": reason}}
+        entries.append({"MessageBody": letter.body, "MessageAttributes": attributes})
     return _taken("send_message_batch", url, entries, deadline)
 
 
@@ -113,18 +107,14 @@ def depth(url: str) -> dict[str, int]:
     return {name: int(attributes[asked]) for name, asked in names.items()}
 
 
-def _attribute(text: str) -> str:
-    return _NOT_ALLOWED.sub("?", text)[:REASON_CHARACTERS] or "unknown"
-
-
 def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> set[int]:
     """The positions of the entries that SQS acknowledged; one warning says why not all."""
-    taken, problem = _attempt(operation, url, entries, deadline)
-    if problem:
-        left = {"call": operation, "queue": url, "messages": len(entries) - len(taken)}
+    taken, error = _attempt(operation, url, entries, deadline)
+    if error:
+        left = len(entries) - len(taken)
         logger.warning(
             "SQS did not take messages: its own timeout and redrive policy apply to them",
-            extra={**left, "error": problem},
+            extra={"call": operation, "queue": url, "messages": left, "error": error},
         )
     return taken
 
@@ -139,8 +129,7 @@ def _attempt(operation: str, url: str, entries: Sequence[_Entry], deadline: Dead
             reasons.add("no time is left")
             break
         try:
-            call = partial(_call, operation, url, part)
-            answer = call_with_deadline(deadline, call)
+            answer = call_with_deadline(deadline, partial(_call, operation, url, part))
         except ClientError as error:
             reasons.add(error.response.get("Error", {}).get("Code", type(error).__name__))
             continue
@@ -169,9 +158,8 @@ def _parts(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
         yield part
 
 
-def _call(operation: str, url: str, part: list[_Entry]) -> Mapping[str, Any]:
-    answer: Mapping[str, Any] = getattr(client(), operation)(QueueUrl=url, Entries=part)
-    return answer
+def _call(operation: str, url: str, part: list[_Entry]) -> Any:
+    return getattr(client(), operation)(QueueUrl=url, Entries=part)
 
 
 @lru_cache(maxsize=1)

@@ -13,11 +13,6 @@ from xapi_etl_processor.s3.objects import S3Object
 NO_BUCKET = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
 
 
-def allowed_buckets(settings: Settings) -> tuple[str, ...]:
-    """The buckets whose objects may be read; none if none is configured."""
-    return (*((settings.bucket,) if settings.bucket else ()), *settings.other_buckets)
-
-
 def check_object_allowed(settings: Settings, obj: S3Object) -> None:
     """Raises S3NotAllowed unless the object may be read; a file may, since only the command line
     names one.
@@ -38,7 +33,7 @@ def check_allowed(settings: Settings, bucket: str, key: str) -> None:
 
 def check_bucket_allowed(settings: Settings, bucket: str) -> None:
     """Raises S3NotAllowed unless objects of this bucket may be read."""
-    buckets = allowed_buckets(settings)
+    buckets = {settings.bucket, *settings.other_buckets} - {""}
     if not buckets:
         raise S3NotAllowed(NO_BUCKET)
     if bucket not in buckets:

@@ -8,13 +8,7 @@ from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.base.errors import DeadlinePassed, S3Unusable
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.lines import (
-    MAX_LINE_BYTES,
-    MIB,
-    BrokenGzip,
-    decompressed,
-    split_lines,
-)
+from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, MIB, BrokenGzip, decompressed, split_lines
 from xapi_etl_processor.xapi.parse import Parsed, parse
 
 MAX_OBJECT_BYTES = 5 * 1024 * MIB
@@ -46,9 +40,15 @@ def line_parts(obj: S3Object, body: Iterator[bytes], until: Deadline) -> Iterato
         raise S3Unusable(
             f"{obj.uri} has {obj.size} bytes, more than {MAX_OBJECT_BYTES // MIB} MiB: split it"
         )
-    # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
-    chunks = _in_time(unpacked(obj.uri, body), until)
-    yield from split_lines(chunks, MAX_LINE_BYTES)
+
+    def in_time() -> Iterator[bytes]:
+        # Checked for every chunk, since one line, or one byte of gzip, can be many chunks.
+        for chunk in unpacked(obj.uri, body):
+            if until.has_passed:
+                raise DeadlinePassed
+            yield chunk
+
+    yield from split_lines(in_time(), MAX_LINE_BYTES)
 
 
 def unpacked(name: str, body: Iterable[bytes]) -> Iterator[bytes]:
@@ -59,10 +59,3 @@ def unpacked(name: str, body: Iterable[bytes]) -> Iterator[bytes]:
         yield from decompressed(body)
     except BrokenGzip as error:
         raise S3Unusable(f"{name}: {error}") from error
-
-
-def _in_time(chunks: Iterable[bytes], until: Deadline) -> Iterator[bytes]:
-    for chunk in chunks:
-        if until.has_passed:
-            raise DeadlinePassed
-        yield chunk

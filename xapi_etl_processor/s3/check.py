@@ -76,11 +76,8 @@ def missing_notification(
         return None
     if "EventBridgeConfiguration" in found or "TopicConfigurations" in found:
         return None
-    ours = [
-        one
-        for one in found.get("QueueConfigurations", ())
-        if one["QueueArn"].rpartition(":")[2] == queue
-    ]
+    queues = found.get("QueueConfigurations", ())
+    ours = [one for one in queues if one["QueueArn"].rpartition(":")[2] == queue]
     unannounced = [
         ending for ending in BUNDLE_ENDINGS if not any(_covers(one, prefix, ending) for one in ours)
     ]
@@ -94,7 +91,6 @@ def missing_notification(
 
 
 def _covers(notification: Mapping[str, Any], prefix: str, ending: str) -> bool:
-    """Whether it is about every upload under the prefix with this ending."""
     events = set(notification["Events"])
     if "s3:ObjectCreated:*" not in events and not events >= _UPLOADS:
         return False

@@ -119,11 +119,8 @@ class Stores:
         Raises boto3's error if the bucket is not the owner's.
         """
         known = self._by_bucket.get(bucket)
-        if known is None or known is not_this:
-            return self._make(bucket, not_this)
-        return known
-
-    def _make(self, bucket: str, not_this: S3Store | None) -> S3Store:
+        if known is not None and known is not not_this:
+            return known
         with self._lock:
             if self._by_bucket.get(bucket) is not_this:
                 region = None
@@ -133,7 +130,11 @@ class Stores:
                     region = self.boto3.head_bucket(Bucket=bucket).get("BucketRegion")
                 config, certificates = from_environment(bucket), os.environ.get("AWS_CA_BUNDLE")
                 if config is None:
-                    config, certificates = self._from_boto3(region), _boto3_certificates()
+                    from botocore.session import get_session
+
+                    config = self._from_boto3(region)
+                    # The environment or the profile names the file.
+                    certificates = get_session().get_config_variable("ca_bundle")
                 config["region"] = region or config["region"]
                 self._by_bucket[bucket] = _made(bucket, config, certificates)
             return self._by_bucket[bucket]
@@ -155,14 +156,6 @@ class Stores:
                 self._session, ttl=timedelta(seconds=CREDENTIALS_SECONDS)
             ),
         }
-
-
-def _boto3_certificates() -> str | None:
-    """The file that the environment or the profile names, as boto3 finds it."""
-    from botocore.session import get_session
-
-    found: str | None = get_session().get_config_variable("ca_bundle")
-    return found
 
 
 def _made(bucket: str, config: Mapping[str, Any], certificates: str | None) -> S3Store:
@@ -203,9 +196,7 @@ def _made(bucket: str, config: Mapping[str, Any], certificates: str | None) -> S
 
 
 def from_environment(bucket: str) -> dict[str, Any] | None:
-    """What a store of this bucket needs, if the environment alone says it, as in Lambda; else
-    None.
-    """
+    """What a store of this bucket needs; None unless the environment says it all, as in Lambda."""
     env = os.environ
     region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
     key, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
@@ -220,8 +211,7 @@ def from_environment(bucket: str) -> dict[str, Any] | None:
     found = {"region": region, "access_key_id": key, "secret_access_key": secret}
     if token := env.get("AWS_SESSION_TOKEN"):
         found["session_token"] = token
-    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
-    if endpoint:
+    if endpoint := env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL"):
         found["endpoint"] = endpoint
     # As boto3 does: a server of one's own has no name for each bucket, and a certificate for
     # *.s3.amazonaws.com does not cover a name with a dot.

@@ -23,20 +23,16 @@ _DENIED = (
     " missing object looks like this too)"
 )
 _MISSING = "does not exist: check the key; if it was deleted, restore it, or drop the message"
+_NO_BUCKET = "cannot be read, its bucket does not exist: check the bucket's name"
+_REPLACED = "was replaced while it was read: the new content is read at the next attempt"
 _ERRORS: dict[str, tuple[type[S3Error], str]] = {
     "NoSuchKey": (S3Missing, _MISSING),
     "404": (S3Missing, _MISSING),
-    "NoSuchBucket": (
-        S3NoSuchBucket,
-        "cannot be read, its bucket does not exist: check the bucket's name",
-    ),
+    "NoSuchBucket": (S3NoSuchBucket, _NO_BUCKET),
     "AccessDenied": (S3Denied, _DENIED),
     "403": (S3Denied, _DENIED),
     "InvalidObjectState": (S3Unusable, "is archived: restore it from Glacier first"),
-    "PreconditionFailed": (
-        S3Error,
-        "was replaced while it was read: the new content is read at the next attempt",
-    ),
+    "PreconditionFailed": (S3Error, _REPLACED),
 }
 """What S3's error codes mean, and what to do."""
 
@@ -47,7 +43,6 @@ _KMS_DENIED = (
 _KMS = "cannot be decrypted: check that its KMS key is there and enabled"
 _MESSAGE_CHARACTERS = 500
 """How much of S3's own message an error repeats. Our limit; the longest known have about 350."""
-
 
 _OTHER_REGION = (
     "Received redirect without LOCATION",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
@@ -50,10 +50,9 @@ def describe(
 
 
 def _described(stores: Stores, obj: S3Object) -> S3Object:
-    try:
+    with suppress(Exception):  # Reading it will say why.
         return _as_it_is(obj, head(stores, obj))
-    except Exception:  # noqa: BLE001  # reading it will say why
-        return obj
+    return obj
 
 
 def _in_time(asking: Future[S3Object], deadline: Deadline, otherwise: S3Object) -> S3Object:

@@ -12,10 +12,9 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import unquote_plus
 
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline
@@ -29,8 +28,6 @@ from xapi_etl_processor.xapi.lines import MIB
 MAX_FILE_BYTES = 256 * MIB
 """The largest manifest or list that is read; each is in memory as a whole. Our limit: S3 writes
 lists of some tens of MB."""
-
-_NEEDED = ("Bucket", "Key")
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def read_manifest(
             f"inventory: {manifest.uri} is not a complete S3 Inventory manifest: name the key that"
             " ends in manifest.json"
         ) from None
-    if file_format != "CSV" or not set(_NEEDED) <= set(columns):
+    if file_format != "CSV" or not {"Bucket", "Key"} <= set(columns):
         raise S3BadInventory(
             f"inventory: {manifest.uri} has the format {shown(file_format)}: configure the"
             " inventory with the output format CSV"
@@ -116,20 +113,19 @@ def _object(inventory: Inventory, fields: list[str], file: S3Object) -> S3Object
         raise _damaged(file, "a row does not fit the manifest")
     if row.get("IsLatest") == "false" or row.get("IsDeleteMarker") == "true":
         return None
-    return S3Object(
-        inventory.bucket, unquote_plus(row["Key"]), row.get("ETag", ""), *_size_and_time(row)
-    )
+    digits = row.get("Size", "")
+    size = int(digits) if re.fullmatch(r"[0-9]{1,18}", digits) else None
+    modified = _time(row.get("LastModifiedDate", ""))
+    return S3Object(inventory.bucket, unquote_plus(row["Key"]), row.get("ETag", ""), size, modified)
 
 
-def _size_and_time(row: Mapping[str, Any]) -> tuple[int | None, datetime | None]:
-    size, modified = row.get("Size", ""), row.get("LastModifiedDate", "")
+def _time(text: str) -> datetime | None:
+    """A time, in UTC if it does not say where; None for anything else."""
     try:
-        time = datetime.fromisoformat(modified.replace("Z", "+00:00")) if modified else None
+        time = datetime.fromisoformat(text)
     except ValueError:
-        time = None
-    if time and time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    return (int(size) if re.fullmatch(r"[0-9]{1,18}", size, re.ASCII) else None), time
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _damaged(file: S3Object, why: str) -> S3BadInventory:

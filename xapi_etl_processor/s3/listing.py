@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from threading import Event, Lock
@@ -105,7 +105,9 @@ def _folders(
 ) -> Iterator[tuple[str, Iterator[S3Object]]]:
     """Each folder of the scope with its objects; the next ones are being listed already."""
     uri = f"s3://{scope.bucket}/{scope.prefix}"
-    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, requests.until_left():
+    with closing(DaemonThreads(FOLDERS_AHEAD + 1)) as threads, ExitStack() as at_end:
+        # Threads that are still listing then ask S3 no more.
+        at_end.callback(requests.ended.set)
         folders = _fetched(requests.folders(scope, after), threads, deadline, uri)
         coming: deque[tuple[str, Iterator[S3Object]]] = deque()
         while True:
@@ -120,7 +122,7 @@ def _folders(
 def _fetched(
     source: Iterator[_Item], threads: DaemonThreads, deadline: Deadline, uri: str
 ) -> Iterator[_Item]:
-    """The same items. From now on, a thread takes the next ones while these are used."""
+    """Passes the items on; a thread fetches the next ones meanwhile, from this call on."""
 
     def some() -> list[_Item]:
         return list(islice(source, PAGE_KEYS))
@@ -143,8 +145,6 @@ def _fetched(
 
 
 class _Day(NamedTuple):
-    """A day of which a folder has keys."""
-
     folder: str
     day: str
 
@@ -157,14 +157,6 @@ class _Requests:
     bucket: str
     progress: Progress
     ended: Event = field(default_factory=Event)
-
-    @contextmanager
-    def until_left(self) -> Iterator[None]:
-        """After the block, threads that are still listing ask S3 no more."""
-        try:
-            yield
-        finally:
-            self.ended.set()
 
     def folders(self, scope: Scope, after: str) -> Iterator[str]:
         """The prefixes to list one by one, in order, but not those whose keys come before `after`.
@@ -207,9 +199,7 @@ class _Requests:
                 after = end
 
     def _days(self, folder: str, after: str) -> Iterator[S3Object | _Day]:
-        """The days of a folder, and the objects that belong to no day, in order; some may come
-        twice.
-        """
+        """The days of a folder, and its objects without a day, in order; some may come twice."""
         if day_of(folder[: folder.rfind("/") + 1]) is not None:
             yield from self._every(folder, after)
             return
@@ -275,7 +265,7 @@ def _is_section(folder: str) -> bool:
 
 
 def _day(group: str) -> _Day | None:
-    """The day that a group is about; None if it is about something else, such as a section."""
+    """The day that a group stands for; None if it stands for something else, such as a section."""
     found = _DAY.fullmatch(group)
     if not found or holds_sections(found[1]) or milliseconds(found[2]) is None:
         return None

@@ -7,12 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import md5
+from functools import partial
+from hashlib import file_digest, md5
 from pathlib import Path
 
 from xapi_etl_processor.base.errors import BadRequest, S3Error
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.lines import READ_BYTES
+
+_md5 = partial(md5, usedforsecurity=False)
 
 
 def named(path: str) -> S3Object:
@@ -34,33 +37,28 @@ def describe(file: S3Object) -> S3Object:
 
     One that cannot be read stays as it is: reading it will say why.
     """
+    path = Path(file.key)
     try:
-        status = Path(file.key).stat()
-        hashed = md5(usedforsecurity=False)
-        for chunk in _chunks(file):
-            hashed.update(chunk)
+        status = path.stat()
+        with path.open("rb") as opened:
+            etag = file_digest(opened, _md5).hexdigest()
     except OSError:
         return file
     modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return replace(file, etag=hashed.hexdigest(), size=status.st_size, modified=modified)
+    return replace(file, etag=etag, size=status.st_size, modified=modified)
 
 
 def body(file: S3Object) -> Iterator[bytes]:
-    """The file's bytes, in chunks; raises S3Error if it cannot be read, or if it was described and
-    is another one now.
+    """The file's bytes, in chunks; raises S3Error if it cannot be read, or was changed since it was
+    described.
     """
-    hashed = md5(usedforsecurity=False)
+    hashed = _md5()
     try:
-        for chunk in _chunks(file):
-            hashed.update(chunk)
-            yield chunk
+        with Path(file.key).open("rb") as opened:
+            while chunk := opened.read(READ_BYTES):
+                hashed.update(chunk)
+                yield chunk
     except OSError as error:
         raise S3Error(f"{file.uri} cannot be read: {error.strerror}") from error
     if file.etag and hashed.hexdigest() != file.etag:
         raise S3Error(f"{file.uri} was changed while it was read: try again")
-
-
-def _chunks(file: S3Object) -> Iterator[bytes]:
-    with Path(file.key).open("rb") as opened:
-        while chunk := opened.read(READ_BYTES):
-            yield chunk

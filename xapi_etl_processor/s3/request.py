@@ -33,7 +33,8 @@ def head(stores: Stores, obj: S3Object) -> Part:
     """The object as it is now, without its bytes. Raises S3Error."""
     with translated(obj.uri):
         if not is_for_obstore(obj):
-            return _head_by_boto3(stores, obj)
+            answer = stores.boto3.head_object(Bucket=obj.bucket, Key=obj.key)
+            return _part_by_boto3(answer, answer["ContentLength"], b"")
         meta = _in_its_region(stores, obj, lambda store: obstore.head(store, obj.key))
         return _part(meta, b"")
 
@@ -78,13 +79,10 @@ def _get(stores: Stores, obj: S3Object, options: GetOptions, most: int) -> Part:
         if not answer.meta["e_tag"]:
             raise S3Error(f"{obj.uri} cannot be read: S3 does not name its version (no ETag)")
         start, end = answer.range
-        if end - start > most:
-            return _part(answer.meta, b"")
-        return _part(answer.meta, bytes(answer.bytes()))
+        return _part(answer.meta, bytes(answer.bytes()) if end - start <= most else b"")
 
 
 def _in_its_region(stores: Stores, obj: S3Object, ask: Callable[[S3Store], _Answer]) -> _Answer:
-    """The answer, from the region that the object's bucket is in."""
     store = stores.store(obj.bucket)
     try:
         return ask(store)
@@ -96,11 +94,6 @@ def _in_its_region(stores: Stores, obj: S3Object, ask: Callable[[S3Store], _Answ
 
 def _part(meta: ObjectMeta, data: bytes) -> Part:
     return Part((meta["e_tag"] or "").strip('"'), meta["size"], meta["last_modified"], data)
-
-
-def _head_by_boto3(stores: Stores, obj: S3Object) -> Part:
-    answer = stores.boto3.head_object(Bucket=obj.bucket, Key=obj.key)
-    return _part_by_boto3(answer, answer["ContentLength"], b"")
 
 
 def _get_by_boto3(stores: Stores, obj: S3Object, options: GetOptions, most: int) -> Part:

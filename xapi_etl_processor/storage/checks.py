@@ -70,11 +70,6 @@ def engines(ask: Ask, database: str) -> Engines:
     return dict(rows)
 
 
-def _is_replicated(engine: str) -> bool:
-    """Whether an engine keeps its data on all replicas; Shared engines are ClickHouse Cloud's."""
-    return engine.startswith(("Replicated", "Shared"))
-
-
 def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str | None]:
     """What is wrong if the server belongs to a cluster of replicas; an error and a warning.
 
@@ -98,7 +93,9 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
         unknown = f"this server belongs to no cluster {wanted!r}: correct CLICKHOUSE_CLUSTER"
         return f"{unknown}, or see system.clusters", None
     cluster = wanted or next((name for name, size in sizes.items() if size > 1), None)
-    alone = [table for table in TYPES if table in found and not _is_replicated(found[table])]
+    # Shared engines are ClickHouse Cloud's, and replicated too.
+    replicated = ("Replicated", "Shared")
+    alone = [t for t in TYPES if t in found and not found[t].startswith(replicated)]
     if cluster is None or not alone:
         return None, None
     apart = (
@@ -109,8 +106,8 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
 
 
 def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> str | None:
-    """A warning about the first view that the server refuses to read; None if it reads all that the
-    user may see. Some versions take a view and refuse to read it. No rows are read.
+    """A warning about the first view that the server made and refuses to read, as some versions do;
+    None if there is none. No rows are read.
     """
     for view in VIEWS:
         try:
@@ -124,8 +121,8 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
 
 
 def cut_results(ask: Ask) -> str | None:
-    """What is wrong if the user's profile has the server cut results in silence, where they exceed
-    a limit: a list of forgotten learners, or what is stored of one, would lack some. None if not.
+    """What is wrong if the user's profile cuts results that exceed a limit, in silence: a list of
+    forgotten learners would lack some. None if it does not.
     """
     found = ask(
         "SELECT name, value FROM system.settings WHERE changed AND"
@@ -178,10 +175,8 @@ def unneeded_rights(ask: Ask, database: str) -> str | None:
     has = {right for (grant,) in grants for right in _rights(grant, database)}
     if not (unneeded := [right for right in _DESTRUCTIVE if right in has]):
         return None
-    return (
-        f"the user has rights it does not need: {', '.join(unneeded)}; GRANT SELECT, INSERT is"
-        " enough"
-    )
+    named = ", ".join(unneeded)
+    return f"the user has rights it does not need: {named}; GRANT SELECT, INSERT is enough"
 
 
 def _rights(grant: str, database: str) -> Sequence[str]:

@@ -20,13 +20,7 @@ from xapi_etl_processor.base.deadlines import FOREVER, Deadline
 from xapi_etl_processor.base.errors import ConfigurationError
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.storage import notes
-from xapi_etl_processor.xapi.learners import (
-    fingerprint,
-    key_id,
-    name_hash,
-    pseudonym,
-    texts_in,
-)
+from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash, pseudonym, texts_in
 
 FRESH_SECONDS = 1.0
 """How long the list is taken for current before an insert. Our limit; after an insert it is always
@@ -139,9 +133,9 @@ class Learners:
 
     def _own_key(self, deadline: Deadline) -> str:
         """The id of the key for pseudonyms, '' if ids are stored as they are."""
-        return (
-            key_id(pseudonym_key(self.clickhouse.settings, deadline)) if self.pseudonymous else ""
-        )
+        if not self.pseudonymous:
+            return ""
+        return key_id(pseudonym_key(self.clickhouse.settings, deadline))
 
     @property
     def anybody(self) -> bool:
@@ -156,9 +150,8 @@ class Learners:
         found = {}
         for person in people:
             if self._is_named(person[0]):
-                texts = (
-                    fingerprint(person[0], page, key) for key in keys for page in (None, person[1])
-                )
+                pages = (None, person[1])
+                texts = (fingerprint(person[0], page, key) for key in keys for page in pages)
                 if since := [listed[text] for text in texts if text in listed]:
                     found[person] = max(since)
         return found
@@ -197,11 +190,10 @@ class Learners:
         known = self._pseudonyms
         if len(known) > MAX_KNOWN:
             known.clear()
-        return [known.get(user) or known.setdefault(user, _stored(user, key)) for user in user_ids]
-
-
-def _stored(user_id: str, key: bytes) -> str:
-    return pseudonym(user_id, key) if user_id else ""
+        return [
+            user and (known.get(user) or known.setdefault(user, pseudonym(user, key)))
+            for user in user_ids
+        ]
 
 
 def pseudonym_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
@@ -214,7 +206,5 @@ def pseudonym_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
 
 
 def hash_key(salt: str, secret: bytes) -> bytes:
-    """The key of the hashes of forgotten learners: the secret, if one is set, and a salt, which is
-    stored beside them.
-    """
+    """The key of the hashes of forgotten learners; the salt is stored beside them."""
     return secret + salt.encode()

@@ -45,7 +45,7 @@ def already_processed(
         deadline,
         patient=True,
     )
-    return {(bucket, key, etag) for bucket, key, etag in rows}
+    return set(rows)
 
 
 def record_files(
@@ -92,9 +92,7 @@ def as_bytes(line: str | bytes) -> bytes:
 
 
 def record_voided(
-    clickhouse: ClickHouse,
-    voided: Sequence[tuple[S3Object, Voided]],
-    deadline: Deadline,
+    clickhouse: ClickHouse, voided: Sequence[tuple[S3Object, Voided]], deadline: Deadline
 ) -> None:
     """Write a row for each statement that another one voids."""
     columns: dict[str, list[Any]] = {

@@ -62,11 +62,7 @@ def remove_notes(
 
 
 def rewrite(
-    clickhouse: ClickHouse,
-    table: str,
-    assignment: str,
-    condition: str,
-    params: Mapping[str, Any],
+    clickhouse: ClickHouse, table: str, assignment: str, condition: str, params: Mapping[str, Any]
 ) -> None:
     """Set a column of the rows for which a condition holds; waits and raises as `remove` does.
 
@@ -125,8 +121,8 @@ def _newest_of_each(
 def _is_everywhere(
     clickhouse: ClickHouse, table: str, before: dict[str, str] | None, deadline: Deadline
 ) -> bool:
-    """Whether every replica lists a mutation that is newer than those of before: each learns of it
-    from Keeper, only after it was accepted. The ids of a replicated table have ten digits.
+    """Whether every replica lists a mutation newer than those of before; each learns of it from
+    Keeper. The ids of a replicated table have ten digits, and so compare as text.
     """
     if before is None:
         return True
@@ -137,9 +133,9 @@ def _is_everywhere(
 
 
 def _unfinished(clickhouse: ClickHouse, table: str, deadline: Deadline) -> list[str]:
-    """Why each mutation of the table that is not done failed last; '' for one that did not.
+    """Why each unfinished mutation failed last; '' for one that did not.
 
-    The text may quote a value, so only the error's name is kept.
+    Only the error's name: its text may quote a value.
     """
     rows = clickhouse.query(
         f"SELECT extract(latest_fail_reason, '\\\\(([A-Z_]+)\\\\)') FROM"

@@ -30,13 +30,12 @@ PSEUDONYMIZE = "pseudonymize"
 CLOCK_SECONDS = 60
 """How far the clocks of replicas may differ. Our limit."""
 
-
 VERIFIED_DAYS = 7
 """For how long a verification can be continued: older findings say little. Our choice."""
 
 
 class State(NamedTuple):
-    """A summary of what loads must heed, which a load compares with an earlier one.
+    """What loads must heed, summarized; a load compares it with what it read before.
 
     `forgotten` and `replaced` are the number of notes and the time of the last one, and
     `replaced_at` that time in seconds since 1970. `learner_ids` is the id of the key under which
@@ -50,9 +49,7 @@ class State(NamedTuple):
 
 
 def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
-    """The state now, by one question, for which a busy server is waited for. Raises
-    ClickHouseError.
-    """
+    """The state now; waits for a busy server. Raises ClickHouseError."""
     where = f"{clickhouse.database}.{TABLE}"
     [row] = clickhouse.query(
         f"SELECT count(), max(forgotten_at),"
@@ -71,9 +68,7 @@ def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
 def note_replaced(
     clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline = FOREVER
 ) -> None:
-    """Note that only these versions of the objects count from now on; returns when all replicas of
-    CLICKHOUSE_CLUSTER have it.
-    """
+    """Note, on all replicas of CLICKHOUSE_CLUSTER, that only these versions count from now on."""
     columns: dict[str, list[Any]] = {
         "kind": ["replaced"] * len(objects),
         "subject": [obj.uri for obj in objects],
@@ -95,9 +90,7 @@ def note_learner_ids(
 
 
 def on_all_replicas(clickhouse: ClickHouse, table: str) -> dict[str, int]:
-    """Settings of an insert into the table that is done when every replica has it: a load may ask
-    any of them.
-    """
+    """Settings for an insert that ends when every replica has it: a load may ask any of them."""
     if not clickhouse.settings.clickhouse_cluster:
         return {}
     rows = clickhouse.query(
@@ -111,15 +104,12 @@ def on_all_replicas(clickhouse: ClickHouse, table: str) -> dict[str, int]:
 def replaced_since(
     clickhouse: ClickHouse, objects: Sequence[S3Object], seen: State, deadline: Deadline = FOREVER
 ) -> list[S3Object]:
-    """Those of the objects that were replaced by a later version since a state was read."""
+    """Those of the objects that a later version has replaced since a state was read."""
     rows = clickhouse.query(
         "SELECT subject, argMax(value, noted_at), argMax(version, noted_at)"
         f" FROM {clickhouse.database}.{TABLE} WHERE kind = 'replaced' AND subject IN %(objects)s"
         " AND toInt64(noted_at) >= %(since)s GROUP BY subject",
-        {
-            "objects": tuple(obj.uri for obj in objects),
-            "since": seen.replaced_at - CLOCK_SECONDS,
-        },
+        {"objects": tuple(obj.uri for obj in objects), "since": seen.replaced_at - CLOCK_SECONDS},
         deadline,
     )
     counts = {uri: (etag, version) for uri, etag, version in rows}
@@ -155,9 +145,7 @@ def overtaken(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> Mapping[s
 
 
 class Verified(NamedTuple):
-    """Up to which key a verification got, and how many objects until there are missing or could not
-    be compared.
-    """
+    """The last key of a verification, and how many objects up to it are missing or not compared."""
 
     after: str
     missing: int

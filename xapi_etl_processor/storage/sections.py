@@ -23,8 +23,8 @@ _Days = dict[str, tuple[str, str]]
 def instead(
     clickhouse: ClickHouse, wanted: Sequence[int | str] = (), deadline: Deadline = FOREVER
 ) -> str:
-    """What the ledger has, in words: the sections whose names are nearest to the wanted ones, and
-    the first and the last day, of the wanted sections if it has them.
+    """What the ledger has, in words: the sections with the nearest names, and its first and last
+    day (of the wanted sections, if it has them).
     """
     try:
         days = _days(clickhouse, deadline)

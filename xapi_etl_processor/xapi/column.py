@@ -12,11 +12,10 @@ from xapi_etl_processor.xapi.values import TEXT, Kind
 class Fallback(NamedTuple):
     """Supplies the rows for which no path has a value.
 
-    `supply(chunk, rows, **columns)` gives one value for each of the rows, and `origin` says what
-    they are made of. The columns that it `needs` are passed to it by name, finished and as long as
-    the chunk, wherever they stand in the table. A fallback that needs a value of the column `where`
-    is not asked for a chunk in which no statement has one. A `complete` one has a value for every
-    row.
+    `supply(chunk, rows, **columns)` returns one value for each row; `origin` says what it is made
+    of. The columns that it `needs` are finished first, and passed by name with a value for each
+    statement of the chunk. Chunks in which the column `where` is empty skip the fallback. A
+    `complete` one has a value for every row.
     """
 
     supply: Callable[..., Sequence[Any]]

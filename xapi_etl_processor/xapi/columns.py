@@ -108,10 +108,7 @@ COLUMNS: tuple[Column, ...] = (
         "Home page of the actor's account, else the OLI host_name",
         paths=(("actor", "account", "homePage"),),
         fallback=Fallback(
-            derived.home_pages,
-            "the only member of the group",
-            needs=("host_name",),
-            complete=True,
+            derived.home_pages, "the only member of the group", needs=("host_name",), complete=True
         ),
     ),
     Column(
@@ -188,8 +185,7 @@ COLUMNS: tuple[Column, ...] = (
             *_oli("session_id"),
         ),
         fallback=Fallback(
-            derived.sessions_of_any_vocabulary,
-            "a context extension whose IRI ends in /session-id",
+            derived.sessions_of_any_vocabulary, "a context extension whose IRI ends in /session-id"
         ),
     ),
     Column(
@@ -318,13 +314,7 @@ COLUMNS: tuple[Column, ...] = (
         "Platform on which it happened, by the context",
         paths=(("context", "platform"),),
     ),
-    Column(
-        "parent_id",
-        "String",
-        "Id of the first parent activity",
-        FIRST_ID,
-        (PARENT,),
-    ),
+    Column("parent_id", "String", "Id of the first parent activity", FIRST_ID, (PARENT,)),
     Column("enrollment_id", "UInt64", "OLI enrollment; 0 is none", UINT64, _oli("enrollment_id")),
     _in_result(
         "score_scaled",
@@ -355,12 +345,7 @@ COLUMNS: tuple[Column, ...] = (
         " counts",
         fallback=from_source("modified_ms", "when the object was modified"),
     ),
-    Column(
-        "inserted_at",
-        "DateTime64(3, 'UTC')",
-        "When the row was inserted",
-        default="now64(3)",
-    ),
+    Column("inserted_at", "DateTime64(3, 'UTC')", "When the row was inserted", default="now64(3)"),
 )
 
 STEPS: tuple[Column, ...] = (

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from xapi_etl_processor.xapi.elements import Activities, Activity, Member, Members
 from xapi_etl_processor.xapi.identity import BLANKS
 from xapi_etl_processor.xapi.loose_json import any_json, with_dots, without_lone_surrogates
-from xapi_etl_processor.xapi.paths import ACTIVITIES, MEMBERS, Path, Titles
+from xapi_etl_processor.xapi.paths import Activities, Activity, Member, Members, Path, Titles
 from xapi_etl_processor.xapi.structs import STRUCTS
 from xapi_etl_processor.xapi.values import text
 
@@ -20,7 +19,6 @@ MAX_DEPTH = 128
 """How deeply objects and arrays may be nested; a statement has about six levels. Our limit: without
 it, what can be read would depend on the Python version."""
 
-_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _WRAPPERS = ("event", "statement")
 """Under these, event buses and exports put a statement into a record of their own."""
 # A string that is not closed runs to the end of the line, so that no quote is looked at twice.
@@ -39,22 +37,17 @@ class Rejected(Exception):
 def decode(line: bytes) -> Any:
     """The statement of one trimmed line; raises Rejected if it is no statement.
 
-    A field of the wrong shape loses that field, not the statement: the typed decode refuses such
-    a line, and the slower, forgiving one takes it.
+    A field of the wrong shape is dropped, and the statement kept: the typed decode refuses such a
+    line, and the slower, forgiving one takes it.
     """
-    return _trimmed(_decoded(with_dots(line)))
-
-
-def _trimmed(statement: Any) -> Any:
-    """The statement with its verb's id trimmed, and without an account that names nobody: who it is
-    about is then taken whole from another place. Raises Rejected without a verb's id.
-    """
+    statement = _decoded(with_dots(line))
     verb_id = statement.verb.id
     if not verb_id or verb_id[0] in BLANKS or verb_id[-1] in BLANKS:
         if not (verb_id := verb_id.strip(BLANKS)):
             raise Rejected("statement has no usable verb.id")
         statement = replace(statement, verb=replace(statement.verb, id=verb_id))
     actor = statement.actor
+    # Without an account that names nobody, another identifier counts, with its own home page.
     if actor.account.homePage is not None and text(actor.account.name) is None:
         statement = replace(statement, actor=replace(actor, account=_NO_ACCOUNT))
     return statement
@@ -63,7 +56,10 @@ def _trimmed(statement: Any) -> Any:
 def _decoded(line: bytes) -> Any:
     # Msgspec does not check the text of fields that no column reads.
     if not line.isascii():
-        _check_utf8(line)
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            raise Rejected("not UTF-8") from None
     # Taking brackets away costs half of counting them, which looks at each byte.
     others = line.replace(b"{", b"", MAX_DEPTH + 1).replace(b"[", b"", MAX_DEPTH + 1)
     if len(line) - len(others) > MAX_DEPTH:
@@ -79,13 +75,6 @@ def _decoded(line: bytes) -> Any:
         raise Rejected(_not_json(error)) from None
 
 
-def _check_utf8(line: bytes) -> None:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        raise Rejected("not UTF-8") from None
-
-
 def _check_depth(line: bytes) -> None:
     """Raises Rejected if the line is nested deeper than MAX_DEPTH.
 
@@ -99,7 +88,7 @@ def _check_depth(line: bytes) -> None:
             break
         brackets = outer
     if brackets.count(b"[") > MAX_DEPTH or b"[]" in brackets:
-        raise Rejected(_TOO_DEEP)
+        raise Rejected(f"nested more than {MAX_DEPTH} deep")
 
 
 def _not_json(error: msgspec.DecodeError) -> str:
@@ -149,11 +138,10 @@ def _fitted(found: dict[str, Any], struct: type[msgspec.Struct], path: Path) -> 
 
 
 def _fitted_leaf(value: Any, wanted: Any) -> Any:
-    """The part of a leaf that has the wanted type, or None."""
     if wanted == Activities:
-        return _fitted_elements(value, Activity, ACTIVITIES)
+        return _fitted_elements(value, Activity)
     if wanted == Members:
-        return _fitted_elements(value, Member, MEMBERS)
+        return _fitted_elements(value, Member)
     if wanted == Titles and isinstance(value, dict):
         return {tag: text for tag, text in value.items() if isinstance(text, str)}
     if isinstance(value, float) and not isfinite(value):
@@ -164,9 +152,7 @@ def _fitted_leaf(value: Any, wanted: Any) -> Any:
         return None
 
 
-def _fitted_elements(value: Any, struct: type[msgspec.Struct], path: Path) -> tuple[Any, ...]:
+def _fitted_elements(value: Any, struct: type[msgspec.Struct]) -> tuple[Any, ...]:
     # xAPI 0.9 allowed a single activity without the list.
     elements = value if isinstance(value, list) else [value]
-    return tuple(
-        _fitted(element, struct, path) for element in elements if isinstance(element, dict)
-    )
+    return tuple(_fitted(one, struct, ()) for one in elements if isinstance(one, dict))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from xapi_etl_processor.xapi.chunk import Chunk, Rows
 from xapi_etl_processor.xapi.column import Fallback
-from xapi_etl_processor.xapi.elements import Member
 from xapi_etl_processor.xapi.identity import line_id
 from xapi_etl_processor.xapi.loose_json import any_json, with_dots
-from xapi_etl_processor.xapi.paths import CMI5
+from xapi_etl_processor.xapi.paths import CMI5, Member
 from xapi_etl_processor.xapi.segments import seconds_covered
 from xapi_etl_processor.xapi.values import number, section, text
+
+_Found = TypeVar("_Found")
 
 CMI5_PROGRESS = CMI5 + "result/extensions/progress"
 _CMI5_PROGRESS = b"/xapi/cmi5/result/extensions/progress"
@@ -77,10 +78,7 @@ def all_ids(actor: Any) -> Iterator[tuple[str, str]]:
 
 
 def timestamps(
-    chunk: Chunk,
-    _rows: Rows,
-    stated_at: Sequence[int | None],
-    stored_at: Sequence[int | None],
+    chunk: Chunk, _rows: Rows, stated_at: Sequence[int | None], stored_at: Sequence[int | None]
 ) -> Sequence[int | None]:
     """When each statement happened, else was stored, else the time in the object's key, else 0.
 
@@ -97,10 +95,7 @@ def timestamps(
 
 
 def timestamp_sources(
-    chunk: Chunk,
-    rows: Rows,
-    stated_at: Sequence[int | None],
-    stored_at: Sequence[int | None],
+    chunk: Chunk, rows: Rows, stated_at: Sequence[int | None], stored_at: Sequence[int | None]
 ) -> list[str]:
     """Which of those supplied the timestamp: statement, stored, key or none."""
     if None not in stated_at:
@@ -126,22 +121,26 @@ def section_numbers(_chunk: Chunk, _rows: Rows, section: Sequence[str]) -> list[
 
 def sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
     """The first context extension whose IRI ends in /session-id, which no path can express."""
-    lines = [chunk.lines[row] for row in rows]
-    # Most bundles have none. One search of all lines is faster than one of each, and one from the
-    # end takes half as long as one from the start.
-    if b"".join(lines).rfind(b"session-id") < 0:
-        return [None] * len(rows)
-    return [_any_session(line) if b"session-id" in line else None for line in lines]
+    return _of_lines_with(b"session-id", _any_session, chunk, rows)
 
 
 def cmi5_progress(chunk: Chunk, rows: Rows) -> list[float | None]:
     """The share that cmi5 sends as whole percent, in another extension than the Video Profile (cmi5
     "Quartz", section 9.5.5.1).
     """
+    return _of_lines_with(_CMI5_PROGRESS, _progress_in, chunk, rows)
+
+
+def _of_lines_with(
+    part: bytes, find: Callable[[bytes], _Found | None], chunk: Chunk, rows: Rows
+) -> list[_Found | None]:
+    """What `find` finds in the lines that have this part; None for the others."""
     lines = [chunk.lines[row] for row in rows]
-    if b"".join(lines).rfind(_CMI5_PROGRESS) < 0:
+    # Most bundles have none. One search of all lines is faster than one of each, and one from the
+    # end takes half as long as one from the start.
+    if b"".join(lines).rfind(part) < 0:
         return [None] * len(rows)
-    return [_progress_in(line) if _CMI5_PROGRESS in line else None for line in lines]
+    return [find(line) if part in line else None for line in lines]
 
 
 def _progress_in(line: bytes) -> float | None:
@@ -150,16 +149,12 @@ def _progress_in(line: bytes) -> float | None:
 
 
 def _any_session(line: bytes) -> str | None:
-    sessions = (
-        text(value)
-        for iri, value in _extensions(line, "context").items()
-        if iri.endswith("/session-id")
-    )
+    extensions = _extensions(line, "context").items()
+    sessions = (text(value) for iri, value in extensions if iri.endswith("/session-id"))
     return next(filter(None, sessions), None)
 
 
 def _extensions(line: bytes, place: str) -> dict[str, Any]:
-    """The extensions of a statement's `result` or `context`."""
     try:
         found = any_json(with_dots(line)).get(place)
     except (ValueError, RecursionError):

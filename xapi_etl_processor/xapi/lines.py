@@ -21,7 +21,6 @@ MAX_LINE_BYTES = 16 * MIB
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
-
 FREE_BYTES = 64 * MIB
 """What gzip may unpack to at any ratio, since small objects do no harm. Our limit."""
 
@@ -46,11 +45,7 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     unpack to a gigabyte of zeros.
     """
     source = iter(chunks)
-    head = b""
-    for chunk in source:
-        head += chunk
-        if len(head) >= len(_GZIP_MAGIC):
-            break
+    head = _head(source, len(_GZIP_MAGIC))
     pieces = _pieces(chain((head,), source))
     return _gunzip(pieces) if head.startswith(_GZIP_MAGIC) else pieces
 
@@ -121,7 +116,9 @@ def split_lines(
     limit = max_line_bytes + 2
     parts: list[bytes] = []
     held = 0
-    for chunk in _without_bom(chunks):
+    source = iter(chunks)
+    start = _head(source, len(_BOM)).removeprefix(_BOM)
+    for chunk in chain((start,), source):
         first, *rest = chunk.split(b"\n")
         if held < limit:
             parts.append(first[: limit - held])
@@ -138,12 +135,9 @@ def split_lines(
         yield [b"".join(parts)]
 
 
-def _without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    source = iter(chunks)
+def _head(source: Iterator[bytes], least: int) -> bytes:
+    """The first chunks, as many as together have at least so many bytes."""
     head = b""
-    for chunk in source:
+    while len(head) < least and (chunk := next(source, None)) is not None:
         head += chunk
-        if len(head) >= len(_BOM) or not _BOM.startswith(head):
-            break
-    yield head.removeprefix(_BOM)
-    yield from source
+    return head

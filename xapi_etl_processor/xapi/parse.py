@@ -37,12 +37,8 @@ class Counts:
 
     def add(self, more: Counts) -> None:
         """Add the counts of other lines."""
-        self.lines += more.lines
-        self.video += more.video
-        self.other += more.other
-        self.blank += more.blank
-        self.rejected += more.rejected
-        self.forgotten += more.forgotten
+        for name, count in vars(more).items():
+            setattr(self, name, getattr(self, name) + count)
 
     @property
     def add_up(self) -> bool:

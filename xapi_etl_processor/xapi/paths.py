@@ -1,10 +1,10 @@
-"""Where in a statement values stand: vocabularies, nodes, and what is at the end of a path."""
+"""Where in a statement values stand, and the types of what is there."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from xapi_etl_processor.xapi.elements import Activities, Members, Scalar
+import msgspec
 
 Path = tuple[str, ...]
 """The JSON keys that lead from the statement to a value."""
@@ -32,8 +32,42 @@ ACTIVITY_TYPE: Path = ("object", "definition", "type")
 TITLES: Path = ("object", "definition", "name")
 MEMBERS: Path = ("actor", "member")
 
+Scalar = str | int | float | bool | None
+"""What a path may lead to: anything in JSON but an object or an array."""
+
+
+class Definition(msgspec.Struct, frozen=True, gc=False):
+    """The part that is read of the definition of an activity in a list."""
+
+    type: Scalar = None
+
+
+class Activity(msgspec.Struct, frozen=True, gc=False):
+    """An element of `contextActivities`."""
+
+    id: Scalar = None
+    definition: Definition = Definition()
+
+
+class Account(msgspec.Struct, frozen=True, gc=False):
+    """A member's account."""
+
+    name: Scalar = None
+    homePage: Scalar = None  # noqa: N815  # the JSON key
+
+
+class Member(msgspec.Struct, frozen=True, gc=False):
+    """An agent of a Group."""
+
+    account: Account = Account()
+    mbox: Scalar = None
+    mbox_sha1sum: Scalar = None
+    openid: Scalar = None
+
+
+Activities = tuple[Activity, ...] | None
+Members = tuple[Member, ...] | None
 Titles = dict[str, str] | str | None
-ScalarOrList = Scalar | list[Any]
 
 LEAF_TYPES: dict[Path, Any] = {
     VERB_ID: str,
@@ -42,7 +76,7 @@ LEAF_TYPES: dict[Path, Any] = {
     CATEGORY: Activities,
     PARENT: Activities,
     GROUPING: Activities,
-    **{(*place, VIDEO + "played-segments"): ScalarOrList for place in PLACES},
+    **{(*place, VIDEO + "played-segments"): Scalar | list[Any] for place in PLACES},
 }
 """The types at the ends of paths that are not scalars."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from xapi_etl_processor.xapi.values import Kind, number
+from xapi_etl_processor.xapi.values import Kind, all_within, number
 
 ROUNDED_SHARE = 1.05
 """Up to here, a progress above 1 is a rounding of 1: players divide by a length in whole seconds.
@@ -102,22 +101,21 @@ def quality(value: object) -> float | None:
     return None
 
 
-def _all_positive(values: Sequence[float]) -> bool:
-    return min(values) > 0
-
-
-def _all_shares(values: Sequence[float]) -> bool:
-    return min(values) >= 0 and max(values) <= 1
-
-
 SECONDS = Kind(
     seconds, frozenset({float}), wanted="a time: seconds, PT1M30S without months, or 1:30"
 )
 LENGTH = Kind(
-    length, frozenset({float}), _all_positive, repeat=True, wanted="a length above 0 seconds"
+    length,
+    frozenset({float}),
+    lambda values: min(values) > 0,
+    repeat=True,
+    wanted="a length above 0 seconds",
 )
 SHARE = Kind(
-    share, frozenset({float}), _all_shares, wanted="a share from 0 to 1, or from 0 to 100 percent"
+    share,
+    frozenset({float}),
+    all_within(0, 1),
+    wanted="a share from 0 to 1, or from 0 to 100 percent",
 )
 SPEED = Kind(speed, frozenset({float}), repeat=True, wanted="a speed, such as 1.5 or 1.5x")
 QUALITY = Kind(

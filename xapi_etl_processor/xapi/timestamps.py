@@ -156,7 +156,6 @@ def _offset(sign: str | None, digits: str | None) -> int | None:
 
 
 def _of_number(value: object) -> int | None:
-    """Seconds or milliseconds since 1970."""
     found = number(value)
     if found is None or found < FIRST_SECONDS:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from graphlib import TopologicalSorter
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import astuple
 
@@ -20,11 +20,9 @@ from xapi_etl_processor.xapi.values import Kind
 Values = Sequence[Any]
 """One value for each statement of a chunk; None for "absent"."""
 
-
 Found = tuple[Values | None, bool]
-"""A column's values so far, None if there are none at all; and whether some are None. Asking every
-time would cost more than most conversions: comparing a text with None is slow.
-"""
+"""A column's values so far, None if there are none at all; and whether some are None, which takes
+longer to find out than most conversions."""
 
 
 def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
@@ -38,7 +36,6 @@ def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
 
 
 _ORDERED = in_order((*STEPS, *SENT))
-_STEPS = [column.name for column in STEPS]
 _MADE_OF_INT: dict[frozenset[type], type] = {frozenset({kind}): kind for kind in (str, float)}
 
 
@@ -51,35 +48,26 @@ def to_columns(chunk: Chunk) -> dict[str, Values]:
         return {}
     by_path = values_by_path(chunk)
     columns: dict[str, Values] = {}
-    for name, column, paths, fallback, absent in _plan(tuple(by_path)):
+    for column, paths in _plan(tuple(by_path)):
         values, gaps = _from_paths(column, paths, by_path)
-        if gaps and fallback:
-            values, gaps = _with_fallback(values, fallback, chunk, columns)
+        if gaps and column.fallback:
+            values, gaps = _with_fallback(values, column.fallback, chunk, columns)
         if values is None:
             continue
+        absent = ABSENT[column.name]
         if gaps and absent is not None:
             values = [absent if value is None else value for value in values]
         # Looking at the first value is enough to see that most columns are not empty.
         if values[0] != absent or values.count(absent) != len(values):
-            columns[name] = values
-    for step in _STEPS:
-        columns.pop(step, None)
+            columns[column.name] = values
+    for step in STEPS:
+        columns.pop(step.name, None)
     return columns
 
 
-class _Planned(NamedTuple):
-    """A column that can have values in a chunk, and what is looked at to find them."""
-
-    name: str
-    column: Column
-    paths: list[Path]
-    fallback: Fallback | None
-    absent: Any
-
-
 @lru_cache(maxsize=256)
-def _plan(present: tuple[Path, ...]) -> list[_Planned]:
-    """The columns that can have values where just these paths have some.
+def _plan(present: tuple[Path, ...]) -> list[tuple[Column, list[Path]]]:
+    """The columns that can have values where just these paths have some, each with its paths.
 
     The chunks of a producer have few different plans, so that hundreds of paths need not be looked
     for in each chunk.
@@ -88,20 +76,20 @@ def _plan(present: tuple[Path, ...]) -> list[_Planned]:
     for column in _ORDERED:
         paths = [path for path in column.paths if path in present]
         if paths or column.fallback:
-            plan.append(_Planned(column.name, column, paths, column.fallback, column.absent))
+            plan.append((column, paths))
     return plan
 
 
 def _from_paths(column: Column, paths: list[Path], by_path: dict[Path, Values]) -> Found:
-    """One column's values, for each statement from the first of the paths that it has."""
+    """A column's values: each statement's comes from the first of the paths that it has."""
     values: Values | None = None
     gaps = True
     for path in paths:
+        more, gaps = converted(by_path[path], column)
         if values is None:
-            values, gaps = converted(by_path[path], column)
+            values = more
         else:
-            more, gaps = converted(by_path[path], column)
-            values = _first_present(values, more)
+            values = [new if old is None else old for old, new in zip(values, more, strict=True)]
             gaps = gaps and None in values
         if not gaps:
             break
@@ -119,17 +107,15 @@ def values_by_path(chunk: Chunk) -> dict[Path, Values]:
     nothing = (None,) * len(chunk.statements)
     for path, node in STRUCTS.nodes.items():
         structs = found.get(path)
-        if structs is None or _are_all(node.empty, structs):
+        if structs is None:
+            continue
+        if structs[0] is node.empty and structs.count(node.empty) == len(structs):
             continue
         columns = zip(*map(astuple, structs), strict=True)
         for below, values in zip(node.paths, columns, strict=True):
             if values != nothing:
                 found[below] = values
     return found
-
-
-def _are_all(empty: Any, structs: Values) -> bool:
-    return structs[0] is empty and structs.count(empty) == len(structs)
 
 
 def converted(values: Values, column: Column) -> tuple[Values, bool]:
@@ -163,7 +149,6 @@ def converted(values: Values, column: Column) -> tuple[Values, bool]:
 def _as_one_type(
     values: Values, types: set[type], kind: Kind, *, gaps: bool
 ) -> tuple[Values, bool]:
-    """Values of these types, None aside, as the kind's own type."""
     if kind.at_once and types == {str} and not gaps and (found := kind.at_once(values)):
         return found, False
     own_type = _MADE_OF_INT.get(kind.exact)
@@ -174,10 +159,6 @@ def _as_one_type(
             return [None if value is None else own_type(value) for value in values], True
         except OverflowError:
             pass  # Of a number with hundreds of digits; the others are converted one by one.
-    return _each_converted(values, types, kind)
-
-
-def _each_converted(values: Values, types: set[type], kind: Kind) -> tuple[Values, bool]:
     exact, convert = {*kind.exact, NoneType}, kind.convert
     # Values of other types may be equal without being the same: 1, 1.0 and true.
     if kind.repeat and types <= {int, str}:
@@ -187,14 +168,9 @@ def _each_converted(values: Values, types: set[type], kind: Kind) -> tuple[Value
     return values, None in values
 
 
-def _first_present(values: Values, more: Values) -> Values:
-    return [other if value is None else value for value, other in zip(values, more, strict=True)]
-
-
 def _with_fallback(
     values: Values | None, fallback: Fallback, chunk: Chunk, columns: dict[str, Values]
 ) -> Found:
-    """The values, with the fallback's where they are None."""
     if fallback.where and fallback.where not in columns:
         return values, True
     size = len(chunk.statements)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
-from xapi_etl_processor.xapi.elements import Activity
+from xapi_etl_processor.xapi.paths import Activity
 
 MAX_SECTION_CHARACTERS = 256
 """The longest section that is text. Our limit: a column of few different values keeps each of them
@@ -20,21 +20,21 @@ in memory, and a key has at most 1,024 bytes."""
 _INFINITE = float("inf")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,20}(\.0*)?\s*", re.ASCII)
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*", re.ASCII)
+_ENGLISH = re.compile(r"\s*en(\s*$|[-_])", re.IGNORECASE)
 _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 
 
 class Kind(NamedTuple):
     """How values are converted.
 
-    `convert` takes one JSON value other than null, and gives what ClickHouse stores, or None. A
-    column whose values all have a type of `exact`, and pass `fits`, is stored as it is; `fits` is
-    given those that are not None. Most columns of most bundles do, and so cost nothing extra. If
-    values usually `repeat` within a bundle, each different one is converted once. `wanted` says
-    what a value that gives None is not.
+    `convert` turns one JSON value other than null into what ClickHouse stores, or None. A column
+    whose values all have a type of `exact`, and pass `fits`, is stored without conversion, as most
+    columns are; `fits` gets the values that are not None. If values usually `repeat` within a
+    bundle, each different one is converted once. `wanted` describes what can be converted.
 
-    `at_once` is quicker for a column of which all values are texts: it gives what `convert` gives
-    for each, or None if it cannot. If the exact type is str or float, `convert` makes a whole
-    number one, unless `fits` refuses it.
+    `at_once` converts a column of texts as `convert` does, but quicker; it gives None if it cannot.
+    If the exact type is str or float, `convert` must turn a whole number into one, unless `fits`
+    refuses it.
     """
 
     convert: Callable[[Any], Any]
@@ -69,6 +69,11 @@ def number(value: object) -> float | None:
     return found if isfinite(found) else None
 
 
+def all_within(least: float, most: float) -> Callable[[Sequence[float]], bool]:
+    """Whether all values of a column lie between two, which count too."""
+    return lambda values: min(values) >= least and max(values) <= most
+
+
 def _unsigned(bits: int) -> Kind:
     limit = 2**bits
 
@@ -82,10 +87,8 @@ def _unsigned(bits: int) -> Kind:
             value = int(value)
         return value if isinstance(value, int) and 0 <= value < limit else None
 
-    def fits(values: Sequence[int]) -> bool:
-        return min(values) >= 0 and max(values) < limit
-
-    return Kind(convert, frozenset({int}), fits, wanted=f"a whole number from 0 to 2^{bits} - 1")
+    wanted = f"a whole number from 0 to 2^{bits} - 1"
+    return Kind(convert, frozenset({int}), all_within(0, limit - 1), wanted=wanted)
 
 
 def boolean(value: object) -> bool | None:
@@ -114,24 +117,16 @@ def title(names: dict[str, str] | str) -> str | None:
         return names or None
     found = names.get("en-US") or names.get("en")
     if not found:
-        english = (name for tag, name in names.items() if name and _is_english(tag))
+        # Tags are compared without case (RFC 5646, 2.1.1).
+        english = (n for tag, n in names.items() if n and _ENGLISH.match(tag))
         found = next(english, None) or next(filter(None, names.values()), None)
     return found
-
-
-def _is_english(tag: str) -> bool:
-    """Whether it is `en` or `en-*`; tags are compared without case (RFC 5646, 2.1.1)."""
-    return re.split("[-_]", tag.strip(), maxsplit=1)[0].lower() == "en"
 
 
 def score(value: object) -> float | None:
     """A score from -1 to 1 (xAPI 1.0.3, part 2, section 2.4.5.1)."""
     found = number(value)
     return found if found is not None and -1 <= found <= 1 else None
-
-
-def _all_scores(values: Sequence[float]) -> bool:
-    return min(values) >= -1 and max(values) <= 1
 
 
 def course_id(activities: tuple[Activity, ...]) -> str | None:
@@ -174,7 +169,7 @@ VERB_NAME = Kind(last_segment, repeat=True)
 TITLE = Kind(title)
 COURSE = Kind(course_id, wanted="a list with a course in it")
 FIRST_ID = Kind(first_id, wanted="a list with an id in it")
-SCORE = Kind(score, frozenset({float}), _all_scores, wanted="a number from -1 to 1")
+SCORE = Kind(score, frozenset({float}), all_within(-1, 1), wanted="a number from -1 to 1")
 SECTION = Kind(
     section,
     repeat=True,

@@ -11,15 +11,12 @@ from xapi_etl_processor.xapi.paths import CONTEXT, DEFINITION, RESULT, VIDEO
 from xapi_etl_processor.xapi.structs import STRUCTS
 from xapi_etl_processor.xapi.values import last_segment
 
+_HTTP = ("http", "https")
+
 
 def _spellings(*iris: str) -> frozenset[str]:
     """The IRIs as producers spell them: with http or https, a trailing slash or none."""
-    return frozenset(
-        f"{scheme}://{iri}{slash}"
-        for iri in iris
-        for scheme in ("http", "https")
-        for slash in ("", "/")
-    )
+    return frozenset(f"{http}://{iri}{end}" for iri in iris for http in _HTTP for end in ("", "/"))
 
 
 VERBS = ("https://w3id.org/xapi/video/verbs/", "http://w3id.org/xapi/video/verbs/")
@@ -64,7 +61,8 @@ def verdict(statement: Any) -> Verdict:
     """Whether verb, object type or category say that a decoded statement is about a video."""
     thing = statement.object
     # The usual answers first: this runs for every statement.
-    if thing.objectType != "Activity" and _names_no_activity(thing.objectType):
+    other = thing.objectType
+    if other != "Activity" and isinstance(other, str) and other.strip().lower() in NO_ACTIVITY:
         return _NO_ACTIVITY
     kind = thing.definition.type
     if kind in TYPES:
@@ -87,14 +85,9 @@ def verdict(statement: Any) -> Verdict:
 
 
 def _without_evidence(statement: Any) -> Verdict:
-    """The verdict on a statement of which neither type, verb nor category says what it is about."""
     if statement.verb.id not in EXPERIENCED:
         return _NOTHING
     return _EXPERIENCED if _has_extension(statement) else _EXPERIENCED_ANYTHING
-
-
-def _names_no_activity(object_type: object) -> bool:
-    return isinstance(object_type, str) and object_type.strip().lower() in NO_ACTIVITY
 
 
 def _profile(iri: object) -> str | None:
@@ -104,9 +97,7 @@ def _profile(iri: object) -> str | None:
 
 
 def _has_extension(statement: Any) -> bool:
-    """Whether it has an extension of the Video Profile. `experienced` is also said of pages and
-    quizzes, and counts only with such evidence.
-    """
+    """Whether it has an extension of the Video Profile. Pages and quizzes are `experienced` too."""
     nodes = (
         (RESULT, statement.result.extensions),
         (CONTEXT, statement.context.extensions),

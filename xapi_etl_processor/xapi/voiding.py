@@ -14,8 +14,8 @@ VOIDED = {"http://adlnet.gov/expapi/verbs/voided", "https://adlnet.gov/expapi/ve
 class Voided(NamedTuple):
     """A statement that another one voids (xAPI 1.0.3, part 2, section 2.3.2).
 
-    The voiding statement's line from 1, the id that it voids as the column `event_id` holds it, its
-    own id, and when it happened, in milliseconds since 1970.
+    `number` is the voiding statement's line, from 1, and `event_id` its own id; both ids are as
+    the column `event_id` holds them. `timestamp_ms` counts from 1970.
     """
 
     number: int
@@ -25,9 +25,8 @@ class Voided(NamedTuple):
 
 
 def voided(statement: Any, line: bytes, number: int, source: Source) -> Voided | None:
-    """What a statement voids: None unless its verb says so and its object is a StatementRef.
-
-    `line` is trimmed, and `number` is its number from 1.
+    """What a statement of a trimmed line voids; None unless its verb says so and its object is a
+    StatementRef.
     """
     kind = statement.object.objectType
     if statement.verb.id not in VOIDED or not isinstance(kind, str):
@@ -36,12 +35,7 @@ def voided(statement: Any, line: bytes, number: int, source: Source) -> Voided |
     if kind.strip().lower() != "statementref" or voided_id is None:
         return None
     event_id = statement_id(statement.id) or line_id(line)
-    return Voided(number, voided_id, event_id, _happened_at(statement, source))
-
-
-def _happened_at(statement: Any, source: Source) -> int:
-    """When it happened, by the same rule as the column `timestamp`."""
-    for value in (statement.timestamp, statement.stored):
-        if (found := milliseconds(value)) is not None:
-            return found
-    return source.key_timestamp_ms or 0
+    # By the same rule as the column `timestamp`.
+    stated, stored = milliseconds(statement.timestamp), milliseconds(statement.stored)
+    times = (stated, stored, source.key_timestamp_ms, 0)
+    return Voided(number, voided_id, event_id, next(time for time in times if time is not None))

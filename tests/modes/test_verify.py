@@ -15,7 +15,7 @@ from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
-from xapi_etl_processor.bulk import compare
+from xapi_etl_processor.bulk import compare, selection
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.modes import verify
@@ -380,6 +380,14 @@ def test_forgotten_learners_are_not_missed(
     assert verified(invoke, content=True)["success"]
 
 
+def test_a_page_is_full_of_objects_whatever_is_passed_over() -> None:
+    """Each page takes a look at a table that is not sorted by object."""
+    objects = [S3Object("b", f"{n}.jsonl") if n % 3 == 0 else None for n in range(10)]
+    steps = iter([Step(str(n), obj) for n, obj in enumerate(objects)])
+    pages = [[step.position for step in selection.page(steps, 3)] for _ in range(3)]
+    assert pages == [["0", "2", "3", "5", "6"], ["8", "9"], []]
+
+
 def test_no_more_than_a_page_of_objects_is_held(
     loaded: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -392,7 +400,7 @@ def test_no_more_than_a_page_of_objects_is_held(
             taken.extend([step.obj] if step.obj else [])
             yield step
 
-    monkeypatch.setattr(verify, "select", counted)
+    monkeypatch.setattr(selection, "select", counted)
     held = []
     verify.run_verify(
         read_request({"mode": "bulk", "verify": True}, settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import json
@@ -17,7 +18,7 @@ from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3Late
 from xapi_etl_processor.bulk.request import read_request
-from xapi_etl_processor.bulk.selection import select
+from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.outcome import TIME_RAN_OUT
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3 import inventory as s3_inventory
@@ -246,3 +247,24 @@ def test_a_date_without_a_zone_is_in_utc(bucket: Bucket, invoke: Invoke) -> None
     put_inventory(bucket, rows)
     day = {"start_date": "2024-01-09", "end_date": "2024-01-09"}
     assert invoke({"inventory": MANIFEST, "dry_run": True, **day})["files"] == [KEYS[2]]
+
+
+def test_what_is_passed_over_takes_no_memory(
+    bucket: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small section may stand behind millions of other rows."""
+    held = []
+
+    def rows(*_: Any) -> Iterator[tuple[str, S3Object]]:
+        for number in range(3000):
+            key = "section/9/a.jsonl" if number == 2999 else f"section/7/{number}.jsonl"
+            yield f"000000:{number:09}", S3Object(settings.bucket, key, "e", 1)
+            if number % 1000 == 998:
+                held.append(sum(isinstance(one, Step) for one in gc.get_objects()))
+
+    monkeypatch.setattr(s3_inventory, "read_manifest", lambda *_: None)
+    monkeypatch.setattr(s3_inventory, "objects", rows)
+    answer = invoke({"inventory": MANIFEST, "section_id": 9, "dry_run": True})
+    assert (answer["files_found"], answer["complete"]) == (1, True)
+    assert len(held) == 3
+    assert max(held) < 10

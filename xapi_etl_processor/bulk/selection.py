@@ -56,6 +56,21 @@ def select(request: BulkRequest, run: Run, progress: Progress) -> Iterator[Step]
         yield Step(reached, stop=Stop(StopReason.LISTING_FAILED, str(error)))
 
 
+def page(steps: Iterator[Step], objects: int) -> list[Step]:
+    """The next steps, with up to so many objects; of those that pass over, one after the other, the
+    last one.
+    """
+    taken: list[Step] = []
+    for step in steps:
+        if taken and taken[-1].obj is None and step.obj is None:
+            taken.pop()
+        taken.append(step)
+        objects -= step.obj is not None
+        if not objects:
+            break
+    return taken
+
+
 def _step(request: BulkRequest, position: str, obj: S3Object) -> Step:
     # An inventory names the objects of other folders too.
     inside = obj.key.startswith(request.prefix)

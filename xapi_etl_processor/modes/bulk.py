@@ -49,11 +49,17 @@ class _Walk:
             obj = step.obj
             # An inventory may name an object twice.
             if obj is None or obj.key in self._keys:
-                self._open.append(step._replace(obj=None))
+                self._pass_over(step._replace(obj=None))
             else:
                 self._open.append(step)
                 self._keys.add(obj.key)
                 yield obj
+
+    def _pass_over(self, step: Step) -> None:
+        # Of millions that are passed over, one after the other, only the last position counts.
+        if self._open and self._open[-1].obj is None:
+            self._open.pop()
+        self._open.append(step)
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of the next object; after a stop, nothing more is done."""

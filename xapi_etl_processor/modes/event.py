@@ -107,7 +107,10 @@ def _by_wishes(
             # A message at its first delivery wants the object whatever another one has done.
             wanted = wanted._replace(force=True, forced_since=max(forced) if all(forced) else 0)
         parts.setdefault(wanted, []).append(obj)
-    return [(part, replace(run, wanted=wanted)) for wanted, part in parts.items()]
+    return [
+        (part, run if wanted == run.wanted else replace(run, wanted=wanted))
+        for wanted, part in parts.items()
+    ]
 
 
 def _forced_since(message: Message) -> int:

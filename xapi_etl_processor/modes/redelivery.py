@@ -24,7 +24,7 @@ from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
 
 POISON_RECEIVES = 5
-"""The delivery at which poison becomes a dead letter: with `queue.PAUSE_MINUTES`, a quarter of an
+"""The delivery at which poison becomes a dead letter: with `sqs.PAUSE_MINUTES`, a quarter of an
 hour after the first, in which an upload may end or a deletion be undone. Our choice."""
 
 RESERVE_SECONDS = 5

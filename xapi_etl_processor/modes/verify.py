@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
 from xapi_etl_processor.base.telemetry import OBJECTS_MISSING
+from xapi_etl_processor.bulk import selection
 from xapi_etl_processor.bulk.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.bulk.request import BulkRequest
-from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.common import load
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Stop, StopReason
@@ -107,9 +106,9 @@ def _compared(
 ) -> tuple[dict[str, Any], str]:
     """The answer's body, and the key up to which all was compared."""
     listed = Progress()
-    steps = select(request, run, listed)
+    steps = selection.select(request, run, listed)
     after = request.after
-    while not found.stop and (page := list(islice(steps, PAGE_OBJECTS))):
+    while not found.stop and (page := selection.page(steps, PAGE_OBJECTS)):
         objects = [step.obj for step in page if step.obj]
         checks = _checked(objects, request, run, found, on_object)
         if request.repair:

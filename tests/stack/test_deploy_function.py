@@ -9,7 +9,8 @@ import shutil
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,6 +23,7 @@ from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaBackend, LambdaFunction
 from moto.awslambda.responses import LambdaResponse
 
+from local.lifetime import POLL_SECONDS
 from tests.support.account import ROOT, deploy_sh, package_of, run
 
 pytestmark = pytest.mark.slow
@@ -409,28 +411,16 @@ def test_code_for_another_python_is_not_restored(account: Account) -> None:
 
 
 @contextmanager
-def serving(code: bytes, authority: trustme.CA) -> Iterator[str]:
-    """Serves the code by HTTPS; gives its address."""
-
-    class Download(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(code)
-
-        def log_message(self, *_: Any) -> None: ...
-
+def serving(folder: Path, authority: trustme.CA) -> Iterator[str]:
+    """Serves the folder's files by HTTPS; gives its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with HTTPServer(("127.0.0.1", 0), Download) as server:
+    files = partial(SimpleHTTPRequestHandler, directory=folder)
+    with HTTPServer(("127.0.0.1", 0), files) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"https://localhost:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+        Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
+        yield f"https://localhost:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -448,7 +438,9 @@ def test_a_download_is_compared_and_trusts_whom_the_aws_command_trusts(
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     account.create(PLACEHOLDER)
     account.deploy(OLDER, OLD)
-    with serving(OLDER[:-1] if damaged else OLDER, authority) as account.download:
+    (tmp_path / "code.zip").write_bytes(OLDER[:-1] if damaged else OLDER)
+    with serving(tmp_path, authority) as address:
+        account.download = f"{address}/code.zip"
         more = {"AWS_CA_BUNDLE": str(tmp_path / "authority.pem")} if trusted else {}
         done = deploy_sh("--rollback", NAME, env=more)
     assert done.returncode == (1 if said else 0), done.stderr

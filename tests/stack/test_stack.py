@@ -24,7 +24,7 @@ from tests.support.account import (
     package_of,
     running_functions,
 )
-from tests.support.event_source_mapping import EventSourceMapping, failed_messages
+from tests.support.event_source_mapping import EventSourceMapping
 from tests.support.packages import HERE, Packages
 from tests.support.samples import event_id, video
 
@@ -419,36 +419,3 @@ def test_a_missing_function_stack_or_bucket_is_named(
     assert done.returncode == 1
     assert done.stderr.startswith(f"deploy.sh: {message}: An error occurred (")
     assert done.stderr.count("\n") == 1
-
-
-class Payload:
-    """A payload as boto3 returns it."""
-
-    def __init__(self, text: bytes) -> None:
-        self.text = text
-
-    def read(self) -> bytes:
-        return self.text
-
-
-@pytest.mark.parametrize(
-    ("payload", "failed"),
-    [
-        (b'{"batchItemFailures": []}', set()),
-        (b'{"batchItemFailures": null}', set()),
-        (b"{}", set()),
-        (b"null", set()),
-        (b'{"batchItemFailures": [{"itemIdentifier": "a"}]}', {"a"}),
-        (b'{"batchItemFailures": [{"itemIdentifier": ""}]}', {"a", "b"}),
-        (b'{"batchItemFailures": [{"itemIdentifier": null}]}', {"a", "b"}),
-        (b'{"batchItemFailures": [{"itemIdentifier": "c"}]}', {"a", "b"}),
-        (b'{"batchItemFailures": [{"item": "a"}]}', {"a", "b"}),
-        (b"not JSON", {"a", "b"}),
-    ],
-)
-def test_our_event_source_mapping_follows_lambdas_rules(payload: bytes, failed: set[str]) -> None:
-    ids = ["a", "b"]
-    assert failed_messages(ids, {"Payload": Payload(payload)}, reports=True) == failed
-    assert failed_messages(ids, {"Payload": Payload(payload)}, reports=False) == set()
-    answer = {"Payload": Payload(payload), "FunctionError": "Unhandled"}
-    assert failed_messages(ids, answer, reports=False) == {"a", "b"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,8 @@ import trustme
 from local.lifetime import POLL_SECONDS
 from tests.support.samples import context
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import (
     ClickHouseRefused,
-    ClickHouseWaking,
     ConfigurationError,
 )
 from xapi_etl_processor.cli import main
@@ -71,15 +68,6 @@ def test_the_usual_ports_for_http_are_refused_before_anything_waits(
     monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
     body = json.loads(handler({"health_check": True}, context())["body"])
     assert "CLICKHOUSE_PORT" in body["clickhouse"]["error"]
-
-
-def test_a_port_that_waits_for_the_rest_of_a_request_is_said_to_be_waking_or_no_native_one() -> (
-    None
-):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = ClickHouse(settings_for(silent.getsockname()[1]))
-        with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
-            client.query("SELECT 1", deadline=FOREVER.within(0.5))
 
 
 def test_a_port_for_http_with_tls_is_named_too() -> None:

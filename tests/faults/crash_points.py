@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import boto3
@@ -63,24 +63,6 @@ RIGHT = {"ids": VIDEOS, "rows": VIDEOS, "rejected": 1, "voided": 1, "ledger": [(
 """What the tables must hold in the end."""
 
 
-class Killable(Protocol):
-    """A server in a process of its own."""
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-
-    @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        """What runs, or ran last."""
-
-    def start(self) -> None:
-        """Start it, with the data that it had."""
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
-
-
 class Point(NamedTuple):
     """A place at which a server was killed: the n-th of these calls of a thread, since the insert
     into this table was sent; and what was in the tables in the end.
@@ -100,7 +82,7 @@ TABLES = (EVENTS, REJECTED, VOIDED, FILES)
 class CrashPoints:
     """A server that is killed, and a bundle that is loaded into it through a proxy."""
 
-    server: Killable
+    server: Server | RealServer
     wire: TcpProxy
     bucket: str
     settings: Settings
@@ -194,7 +176,7 @@ class CrashPoints:
 
 
 @contextmanager
-def crash_points(server: Killable, endpoint: dict[str, str]) -> Iterator[CrashPoints]:
+def crash_points(server: Server | RealServer, endpoint: dict[str, str]) -> Iterator[CrashPoints]:
     """A bucket with the bundle, and the settings of the server, also in the environment."""
     bucket = f"crash-{uuid4().hex[:8]}"
     with tcp_proxy(server.port) as wire, pytest.MonkeyPatch.context() as patch:

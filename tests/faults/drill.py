@@ -23,7 +23,7 @@ import boto3
 from local import process
 from local.aws import loader_environment
 from tests.faults.drill_plan import Kill, PlannedBundle, Verdict, bundle, deliveries, judged, kills
-from tests.faults.drill_servers import DATABASE, Target, one_server, replicas
+from tests.faults.drill_servers import DATABASE, Replicas, Server, one_server, replicas
 from tests.faults.killable import Queue, Worker, wait_until, working
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Drill:
     """One drill while it runs."""
 
     seed: int
-    server: Target
+    server: Server | Replicas
     s3: S3Client
     figures: Figures = field(default_factory=Figures)
     bundles: list[PlannedBundle] = field(default_factory=list)

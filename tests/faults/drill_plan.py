@@ -6,7 +6,7 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -122,20 +122,26 @@ class Verdict(NamedTuple):
     ledger_wrong: int
 
 
-def judge(
+def judged(
+    ask: Callable[[str], list[tuple[Any, ...]]],
+    bucket: str,
     bundles: list[PlannedBundle],
     etags: dict[str, str],
-    rows: dict[str, int],
-    rejected: dict[tuple[str, int], int],
-    ledger: Mapping[tuple[str, str], tuple[int, ...]],
 ) -> Verdict:
-    """Compare what readers see with what was planned.
-
-    rows: how often each statement is seen; rejected: how often each line, by key and number;
-    ledger: counts by key and etag.
-    """
+    """Compare what readers of a server see of these bundles with what was planned."""
+    rows = Counter(i for (i,) in ask(f"SELECT event_id FROM {DATABASE}.video_events FINAL"))
+    rejected = Counter(
+        ask(f"SELECT source_file, source_line FROM {DATABASE}.rejected_statements FINAL")
+    )
+    ledger = {
+        (key, etag): tuple(counts)
+        for key, etag, *counts in ask(
+            "SELECT key, etag, lines, video, other, blank, rejected"
+            f" FROM {DATABASE}.processed_files FINAL"
+        )
+    }
     wanted = {statement for made in bundles for statement in made.video}
-    lines = {(made.key, number) for made in bundles for number in made.rejected}
+    lines = {(f"s3://{bucket}/{made.key}", line) for made in bundles for line in made.rejected}
     objects = {(made.key, etags[made.key]): made.counts for made in bundles}
     return Verdict(
         lost=len(wanted - rows.keys()),
@@ -146,27 +152,3 @@ def judge(
             1 for name in objects.keys() | ledger.keys() if objects.get(name) != ledger.get(name)
         ),
     )
-
-
-def judged(
-    ask: Callable[[str], list[tuple[Any, ...]]],
-    bucket: str,
-    bundles: list[PlannedBundle],
-    etags: dict[str, str],
-) -> Verdict:
-    """Ask a server what readers see of these bundles, and judge it."""
-    rows = Counter(i for (i,) in ask(f"SELECT event_id FROM {DATABASE}.video_events FINAL"))
-    rejected = Counter(
-        (file.removeprefix(f"s3://{bucket}/"), line)
-        for file, line in ask(
-            f"SELECT source_file, source_line FROM {DATABASE}.rejected_statements FINAL"
-        )
-    )
-    ledger = {
-        (key, etag): tuple(counts)
-        for key, etag, *counts in ask(
-            "SELECT key, etag, lines, video, other, blank, rejected"
-            f" FROM {DATABASE}.processed_files FINAL"
-        )
-    }
-    return judge(bundles, etags, rows, rejected, ledger)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from clickhouse_driver import Client
 
@@ -20,24 +20,6 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
 
 DATABASE = "xapi_analytics"
-
-
-class Target(Protocol):
-    """A ClickHouse that the loaders reach at a port, and that can be killed and started again."""
-
-    port: int
-
-    def kill(self) -> None:
-        """Kill it, or a part of it, like a crash."""
-
-    def start(self) -> None:
-        """Start again what was killed."""
-
-    def create_tables(self) -> None:
-        """Make the database and its tables, for the settings in the environment."""
-
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
 
 
 class Server:

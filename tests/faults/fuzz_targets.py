@@ -21,7 +21,6 @@ from clickhouse_driver import Client
 from clickhouse_driver.bufferedwriter import BufferedSocketWriter
 from clickhouse_driver.columns.service import write_column
 
-from tests.faults.built import Dice, gzip_of, payload_of
 from tests.support.rows import ABSENT, SOURCE, TYPES
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest, UnknownPayload
@@ -229,14 +228,10 @@ def _in_pieces(data: bytes) -> list[bytes]:
 
 def gzip_stream(data: bytes) -> None:
     """A stream gives the bytes that the standard library reads, or BrokenGzip, in small chunks."""
-    # Gzip is taken as it is, so that a file can be an input.
-    stream, content = (data, None) if data.startswith(GZIP) else gzip_of(Dice(data))
-    expected = _standard_gunzip(stream) if stream.startswith(GZIP) else stream
-    if content is not None:
-        assert expected == content, "the generated stream is not valid gzip"
-    found = _gunzipped(_in_pieces(stream))
-    assert found == _gunzipped([stream]), "other chunks give other bytes"
-    if found is None and _CHECKED_HEADER.search(stream):
+    expected = _standard_gunzip(data) if data.startswith(GZIP) else data
+    found = _gunzipped(_in_pieces(data))
+    assert found == _gunzipped([data]), "other chunks give other bytes"
+    if found is None and _CHECKED_HEADER.search(data):
         return
     assert found == expected
 
@@ -266,7 +261,10 @@ def _standard_gunzip(stream: bytes) -> bytes | None:
 
 def payload(data: bytes) -> None:
     """A payload is understood or refused with a reason, and no message of a batch is lost."""
-    found = payload_of(data)
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # Lambda passes nothing but JSON.
     before = json.dumps(found)
     assert mode_of(found) in ("health_check", "bulk", "event")
     delivery = _check_delivery(found)

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any, NamedTuple
 
 from tests.faults import child
@@ -123,16 +122,16 @@ class Worker(threading.Thread):
             self.loader.communicate()
             self.loader = self._new()
             return taken
-        raised = b'"raised"' in line
+        if b'"raised"' in line:
+            return taken
         if is_bulk:
-            body = {"success": False} if raised else child.parsed(line)
+            body = child.parsed(line)
             if not body["success"]:
                 return taken
             token = body["continuation_token"]
             more = {"mode": "bulk", "continuation_token": token}
             return [first._replace(body=more)] if token else []
-        response = {"FunctionError": "Unhandled"} if raised else {"Payload": BytesIO(line)}
-        failed = failed_messages([one.id for one in taken], response, reports=True)
+        failed = failed_messages([one.id for one in taken], line)
         return [one for one in taken if one.id in failed]
 
     def close(self) -> None:

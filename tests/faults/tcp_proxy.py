@@ -5,6 +5,7 @@ answers.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,12 +70,14 @@ class _Connection:
 class TcpProxy:
     """Passes connections on to a port; `sent` keeps what the clients sent.
 
+    With `tls`, it speaks TLS with the clients, and none with the port behind it.
     `before` is called with each piece that a client sent, before it is passed on. `turn` counts
     the messages of clients: a piece that follows an answer begins another one. Pings, which change
     nothing, do not count.
     """
 
     upstream: int
+    tls: ssl.SSLContext | None = None
     before: Callable[[bytes], object] = lambda _: None
     turn: int = 0
     fault: Fault = field(default_factory=lambda: Fault(times=0))
@@ -121,7 +124,17 @@ class TcpProxy:
             if self.fault.seen < self.fault.times:
                 self.fault.seen += 1
                 fault = self.fault
-            threading.Thread(target=self._serve, args=(client, fault), daemon=True).start()
+            serve = self._serve_tls if self.tls else self._serve
+            threading.Thread(target=serve, args=(client, fault), daemon=True).start()
+
+    def _serve_tls(self, client: socket.socket, fault: Fault) -> None:
+        assert self.tls
+        try:
+            client = self.tls.wrap_socket(client, server_side=True)
+        except OSError:
+            client.close()  # It did not accept the certificate, or did not use TLS.
+        else:
+            self._serve(client, fault)
 
     def _serve(self, client: socket.socket, fault: Fault) -> None:
         self._open.append(client)
@@ -210,9 +223,9 @@ def close_end(end: socket.socket) -> None:
 
 
 @contextmanager
-def tcp_proxy(upstream: int) -> Iterator[TcpProxy]:
+def tcp_proxy(upstream: int, tls: ssl.SSLContext | None = None) -> Iterator[TcpProxy]:
     """A proxy in front of the port, while the block runs."""
-    proxy = TcpProxy(upstream)
+    proxy = TcpProxy(upstream, tls)
     try:
         yield proxy
     finally:

@@ -86,15 +86,3 @@ def test_the_next_step_of_a_stack_with_code_is_one_of_version_1(tmp_path: Path) 
     (options,) = commands(step, tmp_path)
     assert options[:2] == ["lambda", "invoke"]
     assert is_understood(options)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "aws lambda invoke --function-name f --cli-binary-format raw-in-base64-out out.json",
-        "aws logs tail /aws/lambda/f --follow",
-    ],
-)
-def test_what_only_version_2_knows_is_noticed(command: str, tmp_path: Path) -> None:
-    (options,) = commands(command, tmp_path)
-    assert not is_understood(options)

@@ -9,7 +9,8 @@ import shutil
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,6 +23,7 @@ from moto.awslambda.exceptions import LambdaClientError
 from moto.awslambda.models import LambdaBackend, LambdaFunction
 from moto.awslambda.responses import LambdaResponse
 
+from local.lifetime import POLL_SECONDS
 from tests.support.account import ROOT, deploy_sh, package_of, run
 
 pytestmark = pytest.mark.slow
@@ -220,7 +222,6 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     account.create(OLD)
     account.reads_until_active, account.update_takes_reads = 1, 2
     done = deploy_sh("--deploy", NAME, "--zip", package)
-    assert (done.returncode, done.stderr) == (0, "")
     assert f"{NAME} runs the new code, version 2\n" in done.stdout
     assert done.stdout.endswith(f"{NAME} is healthy\n")
     new = hash_of(package.read_bytes())
@@ -232,8 +233,7 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
 def test_code_of_someone_else_is_noticed(account: Account, package: Path) -> None:
     account.create(OLD)
     account.another_deploys = True
-    done = deploy_sh("--deploy", NAME, "--zip", package)
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, "--zip", package, code=1)
     message = f"deploy.sh: cannot publish a version of {NAME}: is somebody else deploying?:"
     assert done.stderr.startswith(message)
     assert account.invoked == []
@@ -248,8 +248,7 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
 ) -> None:
     account.create(OLD, **other)
     more: list[str | Path] = ["--zip", package] if command == "--deploy" else []
-    done = deploy_sh(command, NAME, *more)
-    assert done.returncode == 1
+    done = deploy_sh(command, NAME, *more, code=1)
     assert f"{NAME} is another function: its handler is " in done.stderr
     assert "Take the name from the stack's output FunctionName" in done.stderr
     assert (account.running, account.versions, account.invoked) == (hash_of(OLD), [], [])
@@ -258,8 +257,7 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
 def test_an_idle_function_is_woken(account: Account, package: Path) -> None:
     account.create(OLD)
     account.idle = True
-    done = deploy_sh("--deploy", NAME, "--zip", package)
-    assert (done.returncode, done.stderr) == (0, "")
+    deploy_sh("--deploy", NAME, "--zip", package)
     assert account.running == hash_of(package.read_bytes())
 
 
@@ -270,8 +268,7 @@ def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     account.create(OLD)
     new = hash_of(package.read_bytes())
     account.unhealthy = {new, hash_of(OLD)} if again else {new}
-    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback")
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
     assert '"healthy": false' in done.stdout
     assert account.running == hash_of(OLD)
     assert account.invoked == [new, hash_of(OLD)]
@@ -287,13 +284,12 @@ def test_the_first_code_promises_no_rollback(
 ) -> None:
     account.create(PLACEHOLDER)
     account.answer = {"healthy": False}
-    done = deploy_sh("--deploy", NAME, "--zip", package, *more)
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, "--zip", package, *more, code=1)
     assert "has no earlier code" in done.stderr
     assert f"run ./deploy.sh --deploy {NAME} again" in done.stderr
     assert "--rollback" not in done.stderr
-    done = deploy_sh("--rollback", NAME)
-    assert (done.returncode, account.running) == (1, hash_of(package.read_bytes()))
+    done = deploy_sh("--rollback", NAME, code=1)
+    assert account.running == hash_of(package.read_bytes())
     assert f"the running code of {NAME} replaced no other" in done.stderr
 
 
@@ -302,8 +298,7 @@ def test_a_package_for_another_python_or_architecture_is_not_deployed(
     account: Account, arguments: tuple[str, str]
 ) -> None:
     account.create(OLD)
-    done = deploy_sh("--deploy", NAME, *arguments)
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, *arguments, code=1)
     assert done.stderr == (
         f"deploy.sh: {NAME} runs Python 3.13 on x86_64:"
         " change the stack's PythonVersion or Architecture first\n"
@@ -338,7 +333,7 @@ def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
     boto3.client("lambda").publish_version(FunctionName=NAME)
     account.unhealthy = {hash_of(packages[-1])}
     (path := tmp_path / "package.zip").write_bytes(packages[-1])
-    promised = deploy_sh("--deploy", NAME, "--zip", path).stderr
+    promised = deploy_sh("--deploy", NAME, "--zip", path, code=1).stderr
     assert promised.endswith(
         f"./deploy.sh --rollback {NAME} restores version {len(account.versions) - 1}\n"
     )
@@ -351,21 +346,19 @@ def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
     monkeypatch.setattr(LambdaBackend, "list_versions_by_function", as_texts)
     account.update_takes_reads = 1
     for number in (9, 8):
-        done = deploy_sh("--rollback", NAME)
-        assert (done.returncode, done.stderr) == (0, "")
+        deploy_sh("--rollback", NAME)
         assert account.running == hash_of(packages[number])
 
 
 def test_the_same_code_again_is_no_deployment(account: Account, package: Path) -> None:
     account.create(OLD)
     for _ in range(2):
-        assert deploy_sh("--deploy", NAME, "--zip", package).returncode == 0
-    assert deploy_sh("--rollback", NAME).returncode == 0
+        deploy_sh("--deploy", NAME, "--zip", package)
+    deploy_sh("--rollback", NAME)
     assert account.running == hash_of(OLD)
     account.unhealthy = {hash_of(OLD)}
     package.write_bytes(OLD)
-    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback")
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
     assert "its code was not changed" in done.stderr
 
 
@@ -381,8 +374,7 @@ def test_a_check_that_cannot_be_made_goes_back_too(
         return invoke(self, event)
 
     monkeypatch.setattr(LambdaFunction, "_invoke_lambda", throttled)
-    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback")
-    assert done.returncode == 1
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
     assert f"cannot invoke {NAME}" in done.stderr
     assert account.running == hash_of(OLD)
 
@@ -391,10 +383,10 @@ def test_code_that_deploy_sh_did_not_deploy_is_not_rolled_back(account: Account)
     account.create(PLACEHOLDER)
     account.publish(OLDER)
     account.publish(OLD)
-    done = deploy_sh("--rollback", NAME)
+    done = deploy_sh("--rollback", NAME, code=1)
     message = f"the running code of {NAME} replaced no other: check out the older code,"
     message += f" and run ./deploy.sh --deploy {NAME}"
-    assert (done.returncode, done.stderr) == (1, f"deploy.sh: {message}\n")
+    assert done.stderr == f"deploy.sh: {message}\n"
     assert account.running == hash_of(OLD)
 
 
@@ -402,35 +394,22 @@ def test_code_for_another_python_is_not_restored(account: Account) -> None:
     account.create(PLACEHOLDER, "python3.12")
     account.deploy(OLDER, OLD)
     boto3.client("lambda").update_function_configuration(FunctionName=NAME, Runtime="python3.13")
-    done = deploy_sh("--rollback", NAME)
-    assert done.returncode == 1
+    done = deploy_sh("--rollback", NAME, code=1)
     assert f"version 1 of {NAME} is for python3.12 on x86_64" in done.stderr
     assert account.running == hash_of(OLD)
 
 
 @contextmanager
-def serving(code: bytes, authority: trustme.CA) -> Iterator[str]:
-    """Serves the code by HTTPS; gives its address."""
-
-    class Download(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(code)
-
-        def log_message(self, *_: Any) -> None: ...
-
+def serving(folder: Path, authority: trustme.CA) -> Iterator[str]:
+    """Serves the folder's files by HTTPS; gives its address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with HTTPServer(("127.0.0.1", 0), Download) as server:
+    files = partial(SimpleHTTPRequestHandler, directory=folder)
+    with HTTPServer(("127.0.0.1", 0), files) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"https://localhost:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
+        Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
+        yield f"https://localhost:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -448,10 +427,11 @@ def test_a_download_is_compared_and_trusts_whom_the_aws_command_trusts(
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     account.create(PLACEHOLDER)
     account.deploy(OLDER, OLD)
-    with serving(OLDER[:-1] if damaged else OLDER, authority) as account.download:
+    (tmp_path / "code.zip").write_bytes(OLDER[:-1] if damaged else OLDER)
+    with serving(tmp_path, authority) as address:
+        account.download = f"{address}/code.zip"
         more = {"AWS_CA_BUNDLE": str(tmp_path / "authority.pem")} if trusted else {}
-        done = deploy_sh("--rollback", NAME, env=more)
-    assert done.returncode == (1 if said else 0), done.stderr
+        done = deploy_sh("--rollback", NAME, code=1 if said else 0, env=more)
     assert account.running == hash_of(OLD if said else OLDER)
     assert said in done.stderr
     assert trusted or "CERTIFICATE_VERIFY_FAILED" in done.stderr

@@ -222,10 +222,10 @@ def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
 def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
     settings: Settings,
 ) -> None:
-    """So nothing was sent, and the outcome is not unknown."""
+    """So nothing was sent, and the outcome is not unknown. Ports for HTTP wait like that too."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
-        with pytest.raises(ClickHouseWaking):
+        with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
             ClickHouse(quiet).insert("t", {}, deadline=FOREVER.within(0.5))
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from threading import Thread
 
 import pytest
 import trustme
 
+from local.lifetime import POLL_SECONDS
 from tests.support.samples import context
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.base.errors import (
     ClickHouseRefused,
-    ClickHouseWaking,
     ConfigurationError,
 )
 from xapi_etl_processor.cli import main
@@ -29,40 +28,21 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 NO_NATIVE_PORT = "does not speak ClickHouse's protocol: set CLICKHOUSE_PORT to the native port"
 
 
+class _AnswersAtOnce(BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(1000)
+        self.request.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+
 @contextmanager
-def http_server(*, patient: bool = False, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """A port for HTTP. A patient one, as ClickHouse's, waits for the end of the headers; the other
-    answers at once.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def answer(connection: socket.socket) -> None:
-        try:
-            found = tls.wrap_socket(connection, server_side=True) if tls else connection
-            with found:
-                received = found.recv(1000)
-                while patient and b"\r\n\r\n" not in received:
-                    more = found.recv(1000)
-                    if not more:
-                        return
-                    received += more
-                found.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
-        except OSError:
-            return
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    yield int(listener.getsockname()[1])
-    # A thread that waits in accept() is not woken by close().
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+def http_server(tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A port for HTTP."""
+    with ThreadingTCPServer(("127.0.0.1", 0), _AnswersAtOnce) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, args=(POLL_SECONDS,), daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def settings_for(port: int, **more: str) -> Settings:
@@ -88,15 +68,6 @@ def test_the_usual_ports_for_http_are_refused_before_anything_waits(
     monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
     body = json.loads(handler({"health_check": True}, context())["body"])
     assert "CLICKHOUSE_PORT" in body["clickhouse"]["error"]
-
-
-def test_a_port_that_waits_for_the_rest_of_a_request_is_said_to_be_waking_or_no_native_one() -> (
-    None
-):
-    with http_server(patient=True) as port:
-        client = ClickHouse(settings_for(port))
-        with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
-            client.query("SELECT 1", deadline=FOREVER.within(2.5))
 
 
 def test_a_port_for_http_with_tls_is_named_too() -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,83 +57,30 @@ def secured(trusting: Settings) -> Callable[[int], ClickHouse]:
     return lambda port: ClickHouse(replace(trusting, clickhouse_port=port))
 
 
-class Terminator:
-    """Accepts TLS connections with a certificate and forwards their bytes to a plaintext port."""
-
-    def __init__(self, certificate: trustme.LeafCert, to_port: int) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(self._context)
-        self._to_port = to_port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets: list[socket.socket] = [self._listener]
-        self._threads = [self._thread(self._accept)]
-        self.port: int = self._listener.getsockname()[1]
-
-    def _thread(self, target: object, *arguments: object) -> threading.Thread:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
-        thread.start()
-        return thread
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                client: socket.socket = self._context.wrap_socket(plain, server_side=True)
-            except OSError:
-                plain.close()  # The client did not accept the certificate, or did not use TLS.
-                continue
-            server = socket.create_connection(("127.0.0.1", self._to_port))
-            self._sockets += [client, server]
-            self._threads += [
-                self._thread(_forward, client, server),
-                self._thread(_forward, server, client),
-            ]
-
-    def close(self) -> None:
-        for end in self._sockets:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # The other side has closed it.
-            end.close()
-        for thread in self._threads:
-            thread.join(5)
-
-
-def _forward(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65_536):
-            sink.sendall(data)
-    except OSError:
-        return
-    finally:
-        try:
-            sink.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # The other side has closed it.
+def with_tls(stack: ExitStack, authority: trustme.CA, port: int, name: str = "localhost") -> int:
+    """A port that speaks TLS, with a certificate for this name, and forwards to another."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return stack.enter_context(tcp_proxy(port, context)).port
 
 
 @pytest.fixture
-def terminators() -> Iterator[list[Terminator]]:
-    made: list[Terminator] = []
-    yield made
-    for terminator in made:
-        terminator.close()
+def proxies() -> Iterator[ExitStack]:
+    """Closes what a test opens in it."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
 def secure_store(
     store: S3Proxy,
     authority: trustme.CA,
-    terminators: list[Terminator],
+    proxies: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
 ) -> S3Proxy:
     """S3 with a certificate of the authority."""
-    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{terminators[0].port}")
+    port = with_tls(proxies, authority, store.server_address[1])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port}")
     return store
 
 
@@ -143,10 +89,9 @@ def test_a_certificate_that_is_trusted_and_names_the_host_is_accepted(
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,
     authority: trustme.CA,
-    terminators: list[Terminator],
+    proxies: ExitStack,
 ) -> None:
-    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
-    client = secured(terminators[0].port)
+    client = secured(with_tls(proxies, authority, clickhouse.port))
     assert client.query("SELECT 1") == [(1,)]
     client.disconnect()
 
@@ -159,7 +104,7 @@ def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
     bucket: Bucket,
     store: S3Proxy,
     authority: trustme.CA,
-    terminators: list[Terminator],
+    proxies: ExitStack,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     size: int,
@@ -167,8 +112,7 @@ def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
 ) -> None:
     body = os.urandom(size)
     obj = S3Object(bucket.name, bucket.put("a.jsonl", body=body), "x", size)
-    terminators.append(Terminator(authority.issue_cert("localhost"), store.server_address[1]))
-    with tcp_proxy(terminators[0].port) as proxy:
+    with tcp_proxy(with_tls(proxies, authority, store.server_address[1])) as proxy:
         proxy.fault = Fault(damage_after=100_000, times=times)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{proxy.port}")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
@@ -216,10 +160,9 @@ def test_migrations_are_sent_with_tls_too(
     trusting: Settings,
     clickhouse: ClickHouseServer,
     authority: trustme.CA,
-    terminators: list[Terminator],
+    proxies: ExitStack,
 ) -> None:
-    terminators.append(Terminator(authority.issue_cert("localhost"), clickhouse.port))
-    port, new = terminators[0].port, f"{trusting.clickhouse_database}_new"
+    port, new = with_tls(proxies, authority, clickhouse.port), f"{trusting.clickhouse_database}_new"
     there = replace(trusting, clickhouse_port=port, clickhouse_database=new)
     assert migrate(there)
     with pytest.raises(errors.NetworkError):
@@ -244,7 +187,7 @@ def test_any_other_certificate_and_no_tls_are_refused(
     secured: Callable[[int], ClickHouse],
     clickhouse: ClickHouseServer,
     authority: trustme.CA,
-    terminators: list[Terminator],
+    proxies: ExitStack,
     pauses: list[float],
     there: str,
     said: str,
@@ -252,11 +195,9 @@ def test_any_other_certificate_and_no_tls_are_refused(
 ) -> None:
     port = clickhouse.port
     if there == "another authority":
-        terminators.append(Terminator(trustme.CA().issue_cert("localhost"), port))
+        port = with_tls(proxies, trustme.CA(), port)
     elif there == "another name":
-        terminators.append(Terminator(authority.issue_cert("elsewhere.example.org"), port))
-    if terminators:
-        port = terminators[0].port
+        port = with_tls(proxies, authority, port, "elsewhere.example.org")
     with pytest.raises(ClickHouseError, match=f"localhost:{port}: {said}"):
         secured(port).query("SELECT 1")
     started = time.monotonic()

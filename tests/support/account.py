@@ -297,6 +297,10 @@ def _outputs(stack: str) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}
 
 
-def deploy_sh(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run ./deploy.sh from another folder than its own."""
-    return run(ROOT / "deploy.sh", *arguments, cwd="/", **more)
+def deploy_sh(*arguments: str | Path, code: int = 0, **more: Any) -> Any:
+    """Run ./deploy.sh from another folder than its own; it must end with this code, and complain
+    if that is an error.
+    """
+    done = run(ROOT / "deploy.sh", *arguments, cwd="/", **more)
+    assert (done.returncode, bool(done.stderr)) == (code, bool(code)), done.stdout + done.stderr
+    return done

@@ -34,7 +34,8 @@ class EventSourceMapping:
         self.queue = self.sqs.get_queue_url(
             QueueName=self.mapping["EventSourceArn"].rpartition(":")[2]
         )["QueueUrl"]
-        self.reports = "ReportBatchItemFailures" in self.mapping.get("FunctionResponseTypes", ())
+        # Else Lambda would take an answer that names failed messages for success.
+        assert self.mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
     def run(self) -> list[Delivered]:
         """Deliver until the queue is empty, without waiting between attempts."""
@@ -58,7 +59,8 @@ class EventSourceMapping:
             Payload=json.dumps({"Records": records}),
         )
         ids = [message["MessageId"] for message in messages]
-        failed = failed_messages(ids, answer, reports=self.reports)
+        raised = "FunctionError" in answer
+        failed = set(ids) if raised else failed_messages(ids, answer["Payload"].read())
         deleted = []
         for message in messages:
             handle = message["ReceiptHandle"]
@@ -103,21 +105,11 @@ def as_record(message: dict[str, Any], queue_arn: str) -> dict[str, Any]:
     }
 
 
-def failed_messages(ids: list[str], answer: Any, *, reports: bool) -> set[str]:
-    """The ids of the messages that Lambda keeps in the queue, given the function's answer."""
-    if answer.get("FunctionError"):
-        return set(ids)
-    if not reports:
-        return set()
+def failed_messages(ids: list[str], answer: bytes) -> set[str]:
+    """The ids of the messages that Lambda keeps in the queue, given what the function returned."""
     try:
-        body = json.loads(answer["Payload"].read() or b"null")
-    except ValueError:
+        body = json.loads(answer or b"null")
+        named = [item["itemIdentifier"] for item in (body or {}).get("batchItemFailures") or ()]
+    except (ValueError, AttributeError, KeyError, TypeError):
         return set(ids)
-    if body is None or (isinstance(body, dict) and not body.get("batchItemFailures")):
-        return set()
-    try:
-        named = [item["itemIdentifier"] for item in body["batchItemFailures"]]
-    except (KeyError, TypeError):
-        return set(ids)
-    known = all(isinstance(name, str) and name in ids for name in named)
-    return set(named) if known else set(ids)
+    return set(named) if set(named) <= set(ids) else set(ids)

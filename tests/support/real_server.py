@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_driver import Client, errors
@@ -162,8 +163,8 @@ class RealServer:
                 f" ORDER BY ({key})"
             )
 
-    def ask(self, sql: str) -> list[tuple[object, ...]]:
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query, over a new connection."""
         with Client("127.0.0.1", self.port, password=PASSWORD, connect_timeout=2) as client:
-            rows: list[tuple[object, ...]] = client.execute(sql)
+            rows: list[tuple[Any, ...]] = client.execute(sql)
         return rows

@@ -6,7 +6,6 @@ replaced. What the handler's answer means is decided by Lambda's rules (tests.ev
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -102,11 +101,7 @@ class SimulatedQueue:
         if not (records := self.receive(self.batch)):
             return []
         answer = json.dumps(self.invoke(records, seconds_left, clock)).encode()
-        failed = failed_messages(
-            [record["messageId"] for record in records],
-            {"Payload": io.BytesIO(answer)},
-            reports=True,
-        )
+        failed = failed_messages([record["messageId"] for record in records], answer)
         for record in records:
             if record["messageId"] not in failed:
                 self.sqs.delete_message(QueueUrl=self.url, ReceiptHandle=record["receiptHandle"])

@@ -26,7 +26,11 @@ def test_killed_loaders_and_servers_lose_and_double_nothing() -> None:
 def test_lost_doubled_and_wrong_data_is_counted() -> None:
     """The drill asks for statements, then for rejected lines, then for the ledger."""
     one = PlannedBundle("a.jsonl", b"", ["s1", "s2"], other=1, rejected=[4])
-    right = ([("s1",), ("s2",)], [("s3://b/a.jsonl", 4)], [("a.jsonl", "e", 4, 2, 1, 0, 1)])
+    right: list[list[Any]] = [
+        [("s1",), ("s2",)],
+        [("s3://b/a.jsonl", 4)],
+        [("a.jsonl", "e", 4, 2, 1, 0, 1)],
+    ]
 
     def verdict(table: int, rows: list[Any]) -> tuple[int, ...]:
         answers = iter([rows if n == table else given for n, given in enumerate(right)])

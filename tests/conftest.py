@@ -252,8 +252,9 @@ def dirty(clickhouse: ClickHouseServer, platform: S3Client, template: Template) 
 
 
 @pytest.fixture
-def on_dirty(dirty: Dirty, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dirty]:
+def on_dirty(dirty: Dirty, platform: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dirty]:
     """`dirty`, which the environment names, so that commands read it."""
+    dirty.restore(platform)
     set_variables(monkeypatch, dirty.environment)
     yield dirty
     forget_connections()

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,6 +77,22 @@ class Dirty:
     database: str
     bucket: str
     environment: dict[str, str]
+    objects: dict[str, tuple[bytes, datetime | None]] = field(default_factory=dict)
+
+    def put(self, s3: Any, key: str, body: bytes, modified: datetime | None) -> None:
+        """Upload an object, and remember it."""
+        self.objects[key] = body, modified
+        s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        if modified:
+            stored = s3_backends["123456789012"]["aws"].buckets[self.bucket].keys[key]
+            stored.last_modified = modified
+
+    def restore(self, s3: Any) -> None:
+        """Upload all objects again if another test has begun with an empty account."""
+        if self.bucket not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=self.bucket)
+            for key, (body, modified) in list(self.objects.items()):
+                self.put(s3, key, body, modified)
 
     @property
     def settings(self) -> Settings:
@@ -160,10 +176,7 @@ def fill(dirty: Dirty, s3: Any) -> None:
 
     def put(key: str, *lines: Any, modified: datetime | None = None) -> None:
         text = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-        s3.put_object(Bucket=dirty.bucket, Key=key, Body=b"".join(line + b"\n" for line in text))
-        if modified:
-            stored = s3_backends["123456789012"]["aws"].buckets[dirty.bucket].keys[key]
-            stored.last_modified = modified
+        dirty.put(s3, key, b"".join(line + b"\n" for line in text), modified)
 
     def load(key: str, *lines: Any, mode: str = "event", force: bool = False) -> None:
         if lines:

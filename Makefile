@@ -71,7 +71,7 @@ run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no
 # Without bytecode, each of the hundreds of processes that the tests start would compile all modules.
 test test-fast test-matrix: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/ready ## run all tests, in random order: five to seven minutes
+test: $(VENV)/ready ## run all tests, in random order: about ten minutes
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change

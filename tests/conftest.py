@@ -287,15 +287,23 @@ def forget_connections() -> None:
     sqs.client.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def _remembered_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_connections() -> Iterator[None]:
     """Remember every connection that the code under test makes, so that it can be closed."""
 
     def remembered(settings: Settings) -> ClickHouse:
         _made.append(ClickHouse(settings))
         return _made[-1]
 
-    monkeypatch.setattr("xapi_etl_processor.run.ClickHouse", remembered)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xapi_etl_processor.run.ClickHouse", remembered)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _closed_connections() -> Iterator[None]:
+    yield
+    forget_connections()
 
 
 @pytest.fixture

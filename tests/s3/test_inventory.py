@@ -260,7 +260,7 @@ def test_what_is_passed_over_takes_no_memory(
             key = "section/9/a.jsonl" if number == 2999 else f"section/7/{number}.jsonl"
             yield f"000000:{number:09}", S3Object(settings.bucket, key, "e", 1)
             if number % 1000 == 998:
-                held.append(sum(isinstance(one, Step) for one in gc.get_objects()))
+                held.append(sum(type(one) is Step for one in gc.get_objects()))
 
     monkeypatch.setattr(s3_inventory, "read_manifest", lambda *_: None)
     monkeypatch.setattr(s3_inventory, "objects", rows)

@@ -252,12 +252,11 @@ def dirty(clickhouse: ClickHouseServer, platform: S3Client, template: Template) 
 
 
 @pytest.fixture
-def on_dirty(dirty: Dirty, platform: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dirty]:
+def on_dirty(dirty: Dirty, platform: S3Client, monkeypatch: pytest.MonkeyPatch) -> Dirty:
     """`dirty`, which the environment names, so that commands read it."""
     dirty.restore(platform)
     set_variables(monkeypatch, dirty.environment)
-    yield dirty
-    forget_connections()
+    return dirty
 
 
 def run_all(server: ClickHouseServer, statements: list[str], template: str, database: str) -> None:

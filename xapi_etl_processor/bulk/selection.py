@@ -1,4 +1,4 @@
-"""Selects the objects that a bulk request covers, and says where to continue behind each."""
+"""Selects the objects that a bulk request covers, and says where to continue after each."""
 
 from __future__ import annotations
 

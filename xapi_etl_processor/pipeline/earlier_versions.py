@@ -90,12 +90,10 @@ class EarlierVersions:
             outcome.rows_removed = removed[outcome.obj.uri]
 
     def _grants_needed(self) -> str:
-        database, user = (
-            self._run.settings.clickhouse_database,
-            self._run.settings.clickhouse_username,
-        )
-        needed = [f"ALTER DELETE ON {database}.{table}" for table in (EVENTS, FILES, NOTES)]
-        grants = (f"GRANT {one} TO {user}" for one in (*needed, "SELECT ON system.mutations"))
+        settings = self._run.settings
+        tables = (f"{settings.clickhouse_database}.{table}" for table in (EVENTS, FILES, NOTES))
+        needed = [*(f"ALTER DELETE ON {table}" for table in tables), "SELECT ON system.mutations"]
+        grants = (f"GRANT {one} TO {settings.clickhouse_username}" for one in needed)
         return f"It needs these privileges: {'; '.join(grants)}"
 
 

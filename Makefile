@@ -25,7 +25,7 @@ ONLY ?=
 
 ENGINES ?=
 
-.PHONY: help run test test-fast test-matrix engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast test-ci engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -69,15 +69,15 @@ run: $(VENV)/ready ## run a demo on this machine; rebuilds .local/demo, needs no
 	@$(BIN)/python test_unified_lambda.py
 
 # Without bytecode, each of the hundreds of processes that the tests start would compile all modules.
-test test-fast test-matrix: export PYTHONDONTWRITEBYTECODE :=
+test test-fast test-ci: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/ready ## run all tests, in random order: about ten minutes
+test: $(VENV)/ready ## run the tests, in random order: three minutes
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
-test-matrix: $(VENV)/ready ## run the tests for other Pythons and processors, as CI does
+test-ci: $(VENV)/ready ## run the tests that make test leaves out: enumerations, whole deployments
 	$(BIN)/python -m pytest $(PARALLEL) -m ci
 
 bench: $(VENV)/ready ## measure beside ClickHouse's importer and others: six minutes; or make bench BENCH=--small

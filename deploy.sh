@@ -80,7 +80,7 @@ build() {
 
 run_tests() {
     build
-    XAPI_PACKAGE=$PWD/$package make --no-print-directory test test-matrix
+    XAPI_PACKAGE=$PWD/$package make --no-print-directory test test-ci
 }
 
 # --- Functions -----------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ _TRY_NEXT = """Try next:
   make query SQL="SELECT reason, count() FROM xapi_analytics.rejected_statements FINAL GROUP BY 1"
   make serve    serve these tables on port 9000, read-only, for clickhouse-client and drivers
   make local    open a shell with S3 and ClickHouse, to load bundles of your own
-  make test     run all tests, about ten minutes
+  make test     run the tests, three minutes
 """
 
 

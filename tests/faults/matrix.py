@@ -149,11 +149,12 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 
 
 class Proof(NamedTuple):
-    """A test, by file and name, and what catches the fault in it."""
+    """A test, by file and name, what catches the fault in it, and whether only CI runs it."""
 
     file: str
     name: str
     caught_by: str
+    only_ci: bool
 
 
 def proofs(mark: str) -> dict[Any, list[Proof]]:
@@ -161,9 +162,11 @@ def proofs(mark: str) -> dict[Any, list[Proof]]:
     found: dict[Any, list[Proof]] = {}
     for file, function in _tests():
         # The mark nearest to the function comes first in the list.
-        for one in getattr(function, "pytestmark", ()):
+        marks = getattr(function, "pytestmark", ())
+        only_ci = any(one.name in {"ci", "drill"} for one in marks)
+        for one in marks:
             for row in one.args if one.name == mark else ():
-                proof = Proof(file, function.__name__, one.kwargs.get("caught_by", ""))
+                proof = Proof(file, function.__name__, one.kwargs.get("caught_by", ""), only_ci)
                 found.setdefault(row, []).append(proof)
     return found
 

@@ -22,6 +22,11 @@ def test_every_proof_of_a_fault_says_what_catches_it() -> None:
         assert [proof for proof in proofs if not proof.caught_by] == []
 
 
+def test_make_test_runs_a_test_of_every_fault() -> None:
+    found = matrix.proofs("fault")
+    assert [row for row, proofs in found.items() if all(proof.only_ci for proof in proofs)] == []
+
+
 def test_every_security_check_has_a_test_a_tool_or_a_manual_step() -> None:
     tested = set(matrix.proofs("check"))
     assert list(matrix.CHECKS) == [f"S{n}" for n in range(1, 23)]

@@ -195,7 +195,7 @@ def test_the_package_is_built_as_asked_and_tested_and_uncommitted_changes_are_na
     assert (done.returncode, done.stdout) == (
         0,
         f"--python 3.12 --arch arm64 {output}  includes uncommitted changes\n"
-        f"make --no-print-directory test test-matrix with {tmp_path}/xapi-etl-processor.zip\n",
+        f"make --no-print-directory test test-ci with {tmp_path}/xapi-etl-processor.zip\n",
     )
 
 

@@ -15,7 +15,6 @@ from xapi_etl_processor.commands import (
     event,
     explain,
     health,
-    invoke,
     migrate,
     privacy,
     rejects,
@@ -43,7 +42,6 @@ examples:
   python -m xapi_etl_processor explain bundle.jsonl --line 3
   python -m xapi_etl_processor report --section 2001 -o report.html
   python -m xapi_etl_processor health
-  python -m xapi_etl_processor invoke '{"health_check": true}'
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
 configuration is wrong. Answers go to standard output, as JSON (explain, status, verify and rejects:
@@ -78,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
-        *(migrate, event, bulk, invoke, explain),
+        *(migrate, event, bulk, explain),
         *(status, verify, rejects, report, privacy, health),
     ):
         module.add_to(commands)

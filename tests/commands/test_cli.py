@@ -281,9 +281,7 @@ def test_help_shows_commands_examples_and_exit_codes(capsys: pytest.CaptureFixtu
         assert word in shown
 
 
-@pytest.mark.parametrize(
-    "command", ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
-)
+@pytest.mark.parametrize("command", ["migrate", "event", "bulk", "explain", "report", "health"])
 def test_the_help_of_each_command_has_an_example(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,8 @@ from rich.progress import Progress as Bar
 
 from tests.conftest import Bucket
 from tests.support.samples import video
-from tests.support.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
+from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.commands import wait
 
 KEYS = [f"section/1/video/2024-01-01T12-00-{n:02}Z_1.jsonl" for n in range(8)]
 
@@ -53,17 +50,8 @@ def bundles(bucket: Bucket, settings: Settings) -> Bucket:
 
 @pytest.fixture
 def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
-    """The backfill queue. A minute passes each time the command has looked at it."""
-    queue = simulated_backfill(settings, monkeypatch)
-    monkeypatch.setattr(wait, "EMPTY_SECONDS", 0)
-
-    def run_a_minute(_: float) -> None:
-        # The function prints its metrics.
-        with redirect_stdout(sys.stderr):
-            queue.run_until(queue.now + MINUTE)
-
-    monkeypatch.setattr(wait, "sleep", run_a_minute)
-    return queue
+    """The backfill queue."""
+    return simulated_backfill(settings, monkeypatch)
 
 
 def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

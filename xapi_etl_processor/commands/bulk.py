@@ -4,7 +4,7 @@ so it is safe to repeat and to overlap with live events.
 By default this process does it, without a time limit. With --function, the stack's function does
 it, in as many invocations as it takes, one after the other. With --engine queue, this process or
 the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
-same time load them.
+same time load them: `status` shows what waits, and `verify`, once nothing does, whether all is there.
 
 If something ends it early, such as Ctrl-C, run the same command with --resume to continue.
 
@@ -13,7 +13,7 @@ Examples:
   python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video --resume
   python -m xapi_etl_processor bulk --start 2024-01-01 --function prod-xapi-etl-processor
   python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --dry-run
-  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --wait
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest, RemoteFailed, S3Unordered
-from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
+from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, read_request
 from xapi_etl_processor.commands import resume as unfinished
 from xapi_etl_processor.commands.continuation import added, complete, without_stop
 from xapi_etl_processor.commands.options import add_command, add_flags, add_scope
@@ -36,7 +36,6 @@ from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.commands.progress_bars import counting
 from xapi_etl_processor.commands.remote import invoke
 from xapi_etl_processor.commands.resume import Progress
-from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.run import Run, connections
@@ -69,12 +68,13 @@ def add_to(commands: Any) -> None:
         "--function",
         metavar="NAME",
         help="let this Lambda function do it, with its own settings; needs the permission"
-        " lambda:InvokeFunction. With --wait, this process asks SQS and ClickHouse, and needs"
-        " settings too",
+        " lambda:InvokeFunction",
     )
-    flag = partial(bulk.add_argument, action="store_true")
-    flag("--resume", help="continue where an earlier run of the same command stopped")
-    flag("--wait", help="with --engine queue: show the progress until all is loaded, and verify it")
+    bulk.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue where an earlier run of the same command stopped",
+    )
 
 
 def _bulk(options: argparse.Namespace) -> int:
@@ -85,17 +85,13 @@ def _bulk(options: argparse.Namespace) -> int:
         if (value := getattr(options, name, None)) not in (None, False)
     }
     request = read_request(given, settings)
-    if options.wait:
-        _check_wait(request, settings)
     path = unfinished.file_of(request, options.function)
     progress = _begun(path, resume=options.resume, force=request.force_reprocess)
     ask = partial(_here, settings=settings, path=path, progress=progress)
     if options.function:
         ask = partial(_by_function, options.function, progress=progress)
     try:
-        answer = progress.answer if progress.sent else _answered(given, ask, path, progress)
-        if options.wait and answer["complete"] and answer["success"]:
-            answer = answer | wait_for(request, settings, progress)
+        answer = _answered(given, ask, path, progress)
     except KeyboardInterrupt:
         resume = " with --resume to continue" if unfinished.read(path) else " again"
         say(f"stopped: run the same command{resume}")
@@ -123,21 +119,11 @@ def _ignored(answer: Answer) -> str:
     return f"; ignored {ignored} objects that are not {endings}" if ignored else ""
 
 
-def _check_wait(request: BulkRequest, settings: Settings) -> None:
-    if request.engine != QUEUE or request.dry_run:
-        raise BadRequest("--wait needs --engine queue, and does not go with --dry-run")
-    if not settings.backfill_queue_url:
-        raise BadRequest(
-            "--wait asks the backfill queue from here, but BACKFILL_QUEUE_URL is not set: it is the"
-            " stack's output BackfillQueueUrl"
-        )
-
-
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings of this process. If the function does all the work, none are needed here: it has
-    its own, and judges by them what may be read.
+    """The settings of this process. If the function does the work, none are needed here: it has its
+    own, and judges by them what may be read.
     """
-    if not options.function or options.wait:
+    if not options.function:
         return Settings.from_env(os.environ)
     anything_asked_for = {
         "S3_XAPI_BUCKET_NAME": options.s3_bucket or options.function,
@@ -161,7 +147,7 @@ def _begun(path: Path, *, resume: bool, force: bool) -> Progress:
         )
     elif resume:
         say("nothing to resume; starting as without --resume")
-    return Progress(time.time())
+    return Progress()
 
 
 def _answered(
@@ -174,7 +160,6 @@ def _answered(
 
     def keep(total: Answer) -> None:
         so_far.answer, so_far.token = without_stop(total), total["continuation_token"] or ""
-        so_far.sent = total["complete"]
         unfinished.keep(path, so_far)
 
     payload = {"continuation_token": so_far.token} if so_far.token else given
@@ -183,7 +168,7 @@ def _answered(
 
 def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> Answer:
     answer = invoke(name, {"mode": "bulk", **payload})
-    say(f"{progress.objects + answer['files_found']:,} objects so far")
+    say(f"{progress.answer.get('files_found', 0) + answer['files_found']:,} objects so far")
     return answer
 
 
@@ -202,7 +187,7 @@ def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: 
             if time.monotonic() - kept > KEPT_SECONDS:
                 total = added(progress.answer, so_far)
                 token = so_far["continuation_token"]
-                unfinished.keep(path, Progress(progress.started, token, answer=total))
+                unfinished.keep(path, Progress(token, total))
                 kept = time.monotonic()
 
         try:

@@ -19,20 +19,12 @@ from xapi_etl_processor.commands.output import say
 
 @dataclass
 class Progress:
-    """How far a request has come. `started` is in seconds since 1970; `answer` has the sums of the
-    answers until now, and `token` continues after them. Once `sent`, all that is left is to wait
-    for the queue.
+    """How far a request has come: the sums of the answers until now, and the token that continues
+    after them.
     """
 
-    started: float
     token: str = ""
-    sent: bool = False
     answer: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def objects(self) -> int:
-        """How many objects have been found until now."""
-        return int(self.answer.get("files_found", 0))
 
 
 def file_of(request: BulkRequest, function: str | None) -> Path:
@@ -57,13 +49,12 @@ def _home() -> Path:
 def read(path: Path) -> Progress | None:
     """The saved progress; None if there is none. If it cannot be read, says so, and gives None."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Progress)
+        return msgspec.json.decode(path.read_bytes(), type=Progress)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         say(f"the progress of an earlier run cannot be read: {path}: {error}")
         return None
-    return None if found.sent and "success" not in found.answer else found
 
 
 def keep(path: Path, progress: Progress) -> None:

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return USAGE if isinstance(error, BadRequest | ConfigurationError) else FAILED
     except KeyboardInterrupt:
-        say("stopped before it was finished: run the same command again")
+        say("stopped before it was finished: it is safe to run the same command again")
         return FAILED
 
 

@@ -1,13 +1,11 @@
-"""What tests of the command bulk share: bundles, what it prints and keeps, and a backfill queue."""
+"""What tests of the command bulk share: bundles, what it prints, and a backfill queue."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.progress import Progress as Bar
 
 from tests.conftest import Bucket
 from tests.support.samples import video
@@ -52,19 +50,3 @@ def bundles(bucket: Bucket, settings: Settings) -> Bucket:
 def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
     """The backfill queue."""
     return simulated_backfill(settings, monkeypatch)
-
-
-def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error counts as a terminal, and bars are drawn whenever they change."""
-    update = Bar.update
-
-    def drawn(bar: Bar, task: Any, **more: Any) -> None:
-        update(bar, task, refresh=True, **more)
-
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(Bar, "update", drawn)
-
-
-def kept(tmp_path: Path) -> list[dict[str, Any]]:
-    """What is kept of commands that are not finished."""
-    return [json.loads(path.read_text()) for path in tmp_path.rglob("bulk-*.json")]

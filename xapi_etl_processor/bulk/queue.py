@@ -121,7 +121,7 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
         StopReason.SENDING_FAILED,
         f"{url} did not take {len(made) - len(taken)} of {len(made)} messages, {problem}: check"
         " that BACKFILL_QUEUE_URL is the stack's output BackfillQueueUrl, and that whoever sends"
-        " may do sqs:SendMessage; then continue with --resume or the token",
+        " may do sqs:SendMessage; then continue with the token",
     )
 
 

@@ -350,7 +350,6 @@ def _read_token(token: Any) -> tuple[dict[str, Any], str]:
     if carried.get("engine") == QUEUE and "inventory" not in carried and order != _ORDER:
         # Such a position has a month before the key.
         raise BadRequest(
-            "continuation_token is of a function before its update: repeat the request without it,"
-            " and without --resume"
+            "continuation_token is of a function before its update: repeat the request without it"
         )
     return _checked(carried), after

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 OK, FAILED, USAGE = 0, 1, 2
 """Success; something failed, and the answer says what; the request or configuration is wrong."""
+
+TOLD_SECONDS = 10
+"""How often a long command tells how far it is. Our choice."""
 
 _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """DEL, the C1 controls and those of writing direction, which JSON does not escape by itself."""
@@ -28,3 +33,22 @@ def _escaped(found: re.Match[str]) -> str:
 def say(text: str) -> None:
     """Tell the user something on standard error, beside the answer."""
     print(f"xapi_etl_processor: {text}", file=sys.stderr)
+
+
+def counting() -> Callable[[int], None]:
+    """A function to call with the statements of each object, which tells now and then how many
+    there were.
+    """
+    objects = statements = 0
+    told = time.monotonic()
+
+    def count(more: int) -> None:
+        nonlocal objects, statements, told
+        objects += 1
+        statements += more
+        if time.monotonic() - told >= TOLD_SECONDS:
+            told = time.monotonic()
+            more_known = f", {statements:,} statements" if statements else ""
+            say(f"{objects:,} objects{more_known} so far")
+
+    return count

@@ -15,7 +15,7 @@ from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
 from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.common import PAGE_OBJECTS, load, looked_up
 from xapi_etl_processor.modes.answer import Summary, ending
-from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
+from xapi_etl_processor.outcome import Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
@@ -126,13 +126,13 @@ class _Sums:
 def run_bulk(
     request: BulkRequest,
     run: Run,
-    on_outcome: Callable[[Outcome, Answer], None] | None = None,
+    on_outcome: Callable[[Outcome, str], None] = lambda *_: None,
 ) -> Answer:
     """Process, send to the queue, or in a dry run count, what the request covers; returns the
     answer's body.
 
     Calls `on_outcome` with each outcome before the first that is to be tried again, and with the
-    answer as it would be if the time ran out now.
+    position up to which all is done.
 
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
     if there was no time, no ClickHouse, or no answer of the queue, for a single object.
@@ -144,8 +144,8 @@ def run_bulk(
         for outcome in outcomes:
             walk.settle(outcome)
             sums.add(outcome)
-            if on_outcome and not walk.stop:
-                on_outcome(outcome, sums.answer(TIME_RAN_OUT, walk))
+            if not walk.stop:
+                on_outcome(outcome, walk.after)
     walk.finish()
     if walk.stop:
         _check_progress(request, walk.stop, walk, sums.summary)

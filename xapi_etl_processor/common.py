@@ -163,16 +163,20 @@ def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
     return ledger.already_processed(clickhouse, page, run.deadline, run.wanted.forced_since)
 
 
-def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:
-    """An outcome for each object: SKIPPED if it is in the ledger, else `new`; if the ledger could
-    not be asked, WAITING, with the reason.
+def looked_up(objects: Iterable[S3Object], run: Run, new: Status) -> Generator[Outcome, None, None]:
+    """An outcome for each object: SKIPPED if it is in the ledger, else `new`. Ends with those for
+    which the ledger could not be asked: WAITING, with the reason.
     """
-    try:
-        known = _to_skip(page, run)
-    except ClickHouseError as error:
-        stop = stop_after(error, StopReason.LEDGER_FAILED)
-        return [stopped(obj, Status.WAITING, stop) for obj in page]
-    return [Outcome(obj, Status.SKIPPED if ledger.identity(obj) in known else new) for obj in page]
+    source = iter(objects)
+    while page := list(islice(source, PAGE_OBJECTS)):
+        try:
+            known = _to_skip(page, run)
+        except ClickHouseError as error:
+            stop = stop_after(error, StopReason.LEDGER_FAILED)
+            yield from (stopped(obj, Status.WAITING, stop) for obj in page)
+            return
+        for obj in page:
+            yield Outcome(obj, Status.SKIPPED if ledger.identity(obj) in known else new)
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], writer: Writer) -> Iterator[Outcome]:

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import Defect, NothingDone
 from xapi_etl_processor.bulk.queue import Sent, check_queue, send
 from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
 from xapi_etl_processor.bulk.selection import Step, select
-from xapi_etl_processor.common import PAGE_OBJECTS, load, looked_up
+from xapi_etl_processor.common import load, looked_up
 from xapi_etl_processor.modes.answer import Summary, ending
 from xapi_etl_processor.outcome import Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
@@ -158,16 +157,9 @@ def _begin(
     if request.engine == QUEUE:
         check_queue(run.settings)
         return send(objects, run, sent)
-    return _dry_run(objects, run) if request.dry_run else load(objects, run)
-
-
-def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:
-    """What would be processed, without reading an object or writing anything."""
-    source = iter(objects)
-    while page := looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.FOUND):
-        yield from page
-        if page[0].stop:
-            return
+    if request.dry_run:
+        return looked_up(objects, run, Status.FOUND)
+    return load(objects, run)
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:

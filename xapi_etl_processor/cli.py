@@ -44,8 +44,8 @@ examples:
   python -m xapi_etl_processor health
 
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain, status, verify and rejects:
-with --json); logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain: as tables; status, verify
+and rejects: with --json); logs and progress go to standard error.
 """
 
 

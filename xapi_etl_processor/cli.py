@@ -33,16 +33,6 @@ CLICKHOUSE_SECURE, CLICKHOUSE_DATABASE, LOG_LEVEL (default here: WARNING). AWS c
 as the aws command finds them.
 """
 _EPILOG = """\
-examples:
-  python -m xapi_etl_processor migrate
-  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
-  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
-  python -m xapi_etl_processor status
-  python -m xapi_etl_processor verify --section 2001 --content
-  python -m xapi_etl_processor explain bundle.jsonl --line 3
-  python -m xapi_etl_processor report --section 2001 -o report.html
-  python -m xapi_etl_processor health
-
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
 configuration is wrong. Answers go to standard output, as JSON (explain: as tables; status, verify
 and rejects: with --json); logs and progress go to standard error.

@@ -80,8 +80,7 @@ def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome
     in order, and counts in `sent`. A dry run sends nothing, and counts what would be sent.
 
     An object is SENT once SQS has acknowledged its message. From the first object on for which it
-    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at. Sending an
-    object again doubles nothing.
+    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at.
     """
     found = looked_up(objects, run, Status.WAITING)
     stop: Stop | None = None

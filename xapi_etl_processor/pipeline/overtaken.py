@@ -18,12 +18,8 @@ LEFT_OUT_IDS = 50_000
 
 
 def check(batch: Batch, *, stored: bool) -> None:
-    """Raises LoadOvertaken if the batch holds what may no longer be stored: rows of somebody who
-    was forgotten or of a version that was replaced since it was read, or plain ids where ids have
-    become pseudonyms.
-
-    Whoever loads its objects again leaves that out. If the batch is stored already, the commands
-    that put it right are noted.
+    """Raises LoadOvertaken if the batch holds what may no longer be stored. If it is stored
+    already, the commands that put it right are noted.
     """
     connections, deadline = batch.run.connections, batch.run.deadline
     found: dict[str, str] = {}

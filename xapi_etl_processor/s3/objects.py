@@ -123,9 +123,7 @@ def holds_sections(prefix: str) -> bool:
 def day_of(key: str) -> int | None:
     """The UTC day that a key names, in milliseconds since 1970 at its beginning; None if it names
     none. The first name below the section's, of a folder or of the file, that begins with a day and
-    a T counts.
-
-    What follows the T does not count, since a listing does not see it.
+    a T counts, whatever follows: a listing does not see it.
     """
     section = _SECTION.search(key)
     for found in _DAY.finditer(key, section.end() - 1 if section else 0):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -78,7 +77,7 @@ def _bulk(options: argparse.Namespace) -> int:
         answer = _here(request, settings)
     else:
         try:
-            for answer in sums(given, partial(_by_function, options.function)):
+            for answer in sums({"mode": "bulk", **given}, partial(invoke, options.function)):
                 say(f"{answer['files_found']:,} objects so far")
         except (RemoteFailed, KeyboardInterrupt):
             if token := answer.get("continuation_token"):
@@ -119,10 +118,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         "S3_XAPI_PREFIX": "/",
     }
     return Settings.from_env(anything_asked_for, needs_clickhouse=False)
-
-
-def _by_function(name: str, payload: Mapping[str, Any]) -> Answer:
-    return invoke(name, {"mode": "bulk", **payload})
 
 
 def _here(request: BulkRequest, settings: Settings) -> Answer:

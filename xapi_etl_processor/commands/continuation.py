@@ -36,7 +36,7 @@ def sums(
         yield total
         if answer["stop_reason"] != StopReason.OUT_OF_TIME:
             return
-        payload = {"continuation_token": answer["continuation_token"]}
+        payload = {"mode": "bulk", "continuation_token": answer["continuation_token"]}
 
 
 def added(total: Answer, answer: Answer) -> Answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +16,7 @@ from xapi_etl_processor.explain.line import NOT_SENT, Cell, Explanation, Fate
 from xapi_etl_processor.explain.summary import Group, Summary, by_frequency
 from xapi_etl_processor.explain.used import dotted
 from xapi_etl_processor.xapi.paths import OLI, OPENEDX, TINCAN, VIDEO
+from xapi_etl_processor.xapi.timestamps import instant
 
 _SHORT = {
     f"{name}:": f"extensions.{iri}"
@@ -24,7 +24,6 @@ _SHORT = {
 }
 """What stands for the beginning of an extension in a table: most are longer than a column."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_CHARACTERS = 300
 """Characters of a value in a table. Our limit."""
 
@@ -125,7 +124,7 @@ def _shortened(text: str) -> str:
 
 def _shown(name: str, cell: Cell) -> str:
     if name == "timestamp":
-        return (_EPOCH + timedelta(milliseconds=cell.value)).isoformat(" ", "milliseconds")
+        return instant(cell.value).isoformat(" ", "milliseconds")
     return _value(cell.value)
 
 

@@ -85,15 +85,10 @@ class _Walk:
 class _Sums:
     """What the outcomes add up to."""
 
-    request: BulkRequest
-    run: Run
-    listed: Progress
+    sent: Sent
     summary: Summary = field(default_factory=Summary)
     files: list[str] = field(default_factory=list)
     bytes_found: int = 0
-
-    def __post_init__(self) -> None:
-        self.sent = Sent(self.run.settings.backfill_concurrency)
 
     def add(self, outcome: Outcome) -> None:
         if outcome.status is Status.WAITING:
@@ -106,20 +101,6 @@ class _Sums:
         if outcome.status in (Status.FOUND, Status.SENT):
             self.sent.objects += 1
             self.sent.size += size
-
-    def answer(self, stop: Stop | None, walk: _Walk) -> Answer:
-        request = self.request
-        self.summary.ignored = walk.ignored
-        body = self.summary.body(request.section_id, self.run)
-        body["s3_prefix"] = request.prefix
-        body["list_calls"] = self.listed.calls
-        body |= ending(stop, request.token_after(walk.after))
-        if request.dry_run:
-            body["files"] = self.files
-            body["bytes_found"] = self.bytes_found
-        if request.engine == QUEUE:
-            body |= self.sent.body()
-        return body
 
 
 def run_bulk(
@@ -138,7 +119,7 @@ def run_bulk(
     """
     listed = Progress()
     walk = _Walk(request, select(request, run, listed))
-    sums = _Sums(request, run, listed)
+    sums = _Sums(Sent(run.settings.backfill_concurrency))
     with closing(_begin(walk.objects(), request, run, sums.sent)) as outcomes:
         for outcome in outcomes:
             walk.settle(outcome)
@@ -148,7 +129,15 @@ def run_bulk(
     walk.finish()
     if walk.stop:
         _check_progress(request, walk.stop, walk, sums.summary)
-    return sums.answer(walk.stop, walk)
+    sums.summary.ignored = walk.ignored
+    body = sums.summary.body(request.section_id, run)
+    body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
+    body |= ending(walk.stop, request.token_after(walk.after))
+    if request.dry_run:
+        body |= {"files": sums.files, "bytes_found": sums.bytes_found}
+    if request.engine == QUEUE:
+        body |= sums.sent.body()
+    return body
 
 
 def _begin(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from xapi_etl_processor.xapi.timestamps import milliseconds, since_epoch
+from xapi_etl_processor.xapi.timestamps import instant, milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 """What a bundle's key ends in."""
@@ -94,7 +94,7 @@ class S3Object:
     def month(self) -> str:
         """The UTC month of `written_ms`, such as 2024-01; '' if that is not known."""
         written = self.written_ms
-        return "" if written is None else f"{datetime.fromtimestamp(written / 1000, UTC):%Y-%m}"
+        return "" if written is None else f"{instant(written):%Y-%m}"
 
 
 def object_at(uri: str) -> S3Object:

@@ -23,11 +23,8 @@ def print_json(body: Any) -> None:
     """Print an answer on standard output, indented, times as text, without characters that steer a
     terminal.
     """
-    print(_STEERING.sub(_escaped, json.dumps(body, indent=2, ensure_ascii=False, default=str)))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    text = json.dumps(body, indent=2, ensure_ascii=False, default=str)
+    print(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.commands.conftest import Console
+from tests.commands.conftest import KEYS, Console
 from tests.conftest import Ask, Bucket, before_ledger_lookups
 from tests.support.backfills import refusing
 from tests.support.clocks import Clock
@@ -78,6 +78,20 @@ def test_a_token_goes_on_where_ctrl_c_has_ended_it(
 
 
 @pytest.mark.slow
+def test_what_failed_before_ctrl_c_is_tried_again_behind_the_token(
+    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles.put(KEYS[1], body=b"no bundle\n")
+    interrupt_after(monkeypatch, 3)
+    assert main(["bulk"]) == 1
+    assert "stopped before it was finished" in console.errors()
+    assert main(["bulk", *told_token(console)]) == 1
+    answer = console.answer()
+    assert (answer["files_found"], answer["files_failed"]) == (7, 1)
+    assert [failure["key"] for failure in answer["failures"]] == [KEYS[1]]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("remote_", [False, True])
 def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
     bundles: Bucket,
@@ -133,11 +147,12 @@ def test_the_function_is_asked_until_all_is_done(
     monkeypatch.setattr(command, "invoke", invoke)
     run = ["bulk", "--section", "1", "--function", "prod-loader"]
     assert main(run) == 1
-    assert "no network" in console.errors()
-    assert "objects so far" in console.err
+    so_far = console.answer()
+    assert "no network" in console.err
+    assert f"{so_far['files_found']} objects so far" in console.err
     assert main([*run, *told_token(console)]) == 0
     answer = console.answer()
-    assert answer["files_found"] == answer["video_events_processed"]
+    assert so_far["files_found"] + answer["files_found"] == 8
     assert answer["continuation_token"] is None
     assert ask(IDS) == ids(range(8))
     assert asked[0] == {"mode": "bulk", "section_id": ["1"]}
@@ -216,7 +231,8 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
     assert console.errors() == "xapi_etl_processor: f failed\n"
     answers += [pause | {"files_found": 2, "files_failed": 0}, RemoteFailed("f failed")]
     assert main(["bulk", "--function", "f"]) == 1
-    assert console.errors().endswith("f failed\n")
+    assert console.answer()["files_found"] == 2
+    assert console.err.endswith("f failed\n")
     assert told_token(console) == ["--token", "t"]
 
 

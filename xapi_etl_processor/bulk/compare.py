@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 def check(
-    objects: Sequence[S3Object], run: Run, *, content: bool, min_age_minutes: float = 0
+    objects: Sequence[S3Object], run: Run, *, content: bool, min_age_minutes: int = 0
 ) -> Iterator[Check]:
     """Compare objects, as a listing gives them, in order.
 

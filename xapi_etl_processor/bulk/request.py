@@ -74,7 +74,7 @@ class BulkRequest:
     verify: bool
     content: bool
     repair: bool
-    min_age_minutes: float
+    min_age_minutes: int
     allow_empty: bool
     continues: bool
     after: str

@@ -81,6 +81,8 @@ def _bulk(options: argparse.Namespace) -> int:
                 say(f"{answer['files_found']:,} objects so far")
         except (RemoteFailed, KeyboardInterrupt):
             if token := answer.get("continuation_token"):
+                # With what has failed until now, which is not tried again behind the token.
+                print_json(answer)
                 _say_how_to_go_on(token)
             raise
     print_json(answer)
@@ -123,12 +125,14 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _here(request: BulkRequest, settings: Settings) -> Answer:
     """The answer of this process, which has no time limit."""
     run = Run(settings, connections(settings), "bulk", request.wanted)
-    reached = request.after
+    reached, failed = request.after, False
     count = counting()
 
     def on_outcome(outcome: Outcome, position: str) -> None:
-        nonlocal reached
-        reached = position
+        nonlocal reached, failed
+        failed = failed or outcome.failed
+        # What has failed is tried again, since nobody sees this run's answer.
+        reached = reached if failed else position
         count(outcome.counts.video + outcome.counts.other)
 
     try:

@@ -1,7 +1,5 @@
-"""Checks that a batch may still be stored: nothing was forbidden since its objects were read.
-
-Somebody may be forgotten, an object replaced or ids made pseudonyms while a load is held up.
-Whoever does that notes it first, and a load looks at the notes before and after its insert.
+"""Checks, before and after an insert, that the batch may be stored: by the notes, nobody was
+forgotten, no object replaced and no id made a pseudonym since its objects were read.
 """
 
 from __future__ import annotations

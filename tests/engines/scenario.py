@@ -167,8 +167,8 @@ class Scenario:
         with TemporaryDirectory() as folder:
             made = self.run("report", "--all", "-o", folder)
             pages = {path.name: path.read_text() for path in Path(folder).iterdir()}
-            drawn = {name: page.partition('id="data">')[2] for name, page in pages.items()}
-            return [made[0], drawn]
+            drawn = re.compile(r'id="data">(.*?)</script>', re.DOTALL)
+            return [made[0], {name: drawn.findall(page) for name, page in sorted(pages.items())}]
 
     def _readers(self) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Tables, views, and the queries of the dashboards and the pages."""

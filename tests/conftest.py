@@ -153,15 +153,13 @@ def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) ->
 
 @pytest.fixture
 def unmigrated(
-    clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    clickhouse: ClickHouseServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
     """Settings, also set in the environment, for a database that does not exist yet."""
     variables = {
         **variables_for(clickhouse, f"test_{uuid4().hex[:12]}"),
         "S3_XAPI_BUCKET_NAME": bucket.name,
         "ENVIRONMENT": "test",
-        # Where `bulk` keeps its progress.
-        "XDG_STATE_HOME": str(tmp_path),
     }
     set_variables(monkeypatch, variables)
     settings = Settings.from_env(os.environ)

@@ -15,7 +15,6 @@ from xapi_etl_processor.commands import (
     event,
     explain,
     health,
-    invoke,
     migrate,
     privacy,
     rejects,
@@ -34,20 +33,9 @@ CLICKHOUSE_SECURE, CLICKHOUSE_DATABASE, LOG_LEVEL (default here: WARNING). AWS c
 as the aws command finds them.
 """
 _EPILOG = """\
-examples:
-  python -m xapi_etl_processor migrate
-  python -m xapi_etl_processor event s3://my-bucket/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
-  python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
-  python -m xapi_etl_processor status
-  python -m xapi_etl_processor verify --section 2001 --content
-  python -m xapi_etl_processor explain bundle.jsonl --line 3
-  python -m xapi_etl_processor report --section 2001 -o report.html
-  python -m xapi_etl_processor health
-  python -m xapi_etl_processor invoke '{"health_check": true}'
-
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain, status, verify and rejects:
-with --json); logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain: as tables; status, verify
+and rejects: with --json); logs and progress go to standard error.
 """
 
 
@@ -63,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return USAGE if isinstance(error, BadRequest | ConfigurationError) else FAILED
     except KeyboardInterrupt:
-        say("stopped before it was finished: run the same command again")
+        say("stopped before it was finished: it is safe to run the same command again")
         return FAILED
 
 
@@ -78,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
-        *(migrate, event, bulk, invoke, explain),
+        *(migrate, event, bulk, explain),
         *(status, verify, rejects, report, privacy, health),
     ):
         module.add_to(commands)

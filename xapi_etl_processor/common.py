@@ -1,9 +1,7 @@
 """The heart of every mode: objects become inserts, and each object an outcome.
 
-Memory is bounded by two batches and what is fetched ahead, never by the size of an object. A batch
-fills across objects, while the one before it is stored. An object counts as processed once all its
-inserts have been acknowledged: the one with its last row, those with its rejected lines and with
-the statements that it voids, and its ledger row.
+A batch fills across objects, while the one before it is stored. An object counts as processed once
+all its inserts have been acknowledged, that of its ledger row last.
 """
 
 from __future__ import annotations
@@ -69,8 +67,8 @@ def process(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, N
     """Store the objects' video statements in ClickHouse; gives an outcome for each, in order.
 
     Ends early when the time runs out or ClickHouse fails for good: the last outcomes are then
-    WAITING or UNSTORED, and the rest of `objects` has not been looked at. Processing any of them
-    again loses and doubles nothing. Raises what iterating over `objects` raises.
+    WAITING or UNSTORED, and the rest of `objects` has not been looked at. Raises what iterating
+    over `objects` raises.
     """
     with _thread() as thread:
         writer = Writer(run, thread)
@@ -163,16 +161,20 @@ def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
     return ledger.already_processed(clickhouse, page, run.deadline, run.wanted.forced_since)
 
 
-def looked_up(page: list[S3Object], run: Run, new: Status) -> list[Outcome]:
-    """An outcome for each object: SKIPPED if it is in the ledger, else `new`; if the ledger could
-    not be asked, WAITING, with the reason.
+def looked_up(objects: Iterable[S3Object], run: Run, new: Status) -> Generator[Outcome, None, None]:
+    """An outcome for each object: SKIPPED if it is in the ledger, else `new`. Ends with those for
+    which the ledger could not be asked: WAITING, with the reason.
     """
-    try:
-        known = _to_skip(page, run)
-    except ClickHouseError as error:
-        stop = stop_after(error, StopReason.LEDGER_FAILED)
-        return [stopped(obj, Status.WAITING, stop) for obj in page]
-    return [Outcome(obj, Status.SKIPPED if ledger.identity(obj) in known else new) for obj in page]
+    source = iter(objects)
+    while page := list(islice(source, PAGE_OBJECTS)):
+        try:
+            known = _to_skip(page, run)
+        except ClickHouseError as error:
+            stop = stop_after(error, StopReason.LEDGER_FAILED)
+            yield from (stopped(obj, Status.WAITING, stop) for obj in page)
+            return
+        for obj in page:
+            yield Outcome(obj, Status.SKIPPED if ledger.identity(obj) in known else new)
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], writer: Writer) -> Iterator[Outcome]:

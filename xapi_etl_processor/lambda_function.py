@@ -33,8 +33,6 @@ ACCEPTED = (
     " EventBridge"
 )
 
-_MODE_NAMES = ("bulk", "event")
-_PARAMETERS = ("health_check", "mode", "bucket", "key", *PARAMETERS, "Records")
 _DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess", "replace"}
 
 # Imported objects live as long as the process; the garbage collector need not visit them again.
@@ -130,8 +128,7 @@ def _event(event: Any, context: Any) -> _Reply:
         if wanted.replace and wanted.dry_run:
             raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
     except BadRequest as error:
-        text = misspelt(event) or f"{error}."
-        return _bad_request("event", f"{text} Accepted: {ACCEPTED}")
+        return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
     settings = Settings.from_env(os.environ)
     end = deadline = _deadline(context)
     if delivery.from_sqs:
@@ -173,24 +170,6 @@ def _check_direct(event: Mapping[str, Any]) -> None:
         raise BadRequest(f"unknown parameters {', '.join(unknown)}")
     if event.get("mode", "event") != "event":
         raise BadRequest(f"mode is {shown(event['mode'])}: with a bucket and a key it is event")
-
-
-def misspelt(event: Any) -> str:
-    """What is probably a slip in a payload that a person wrote; '' if nothing looks like one."""
-    if not isinstance(event, Mapping):
-        return ""
-    # Only a payload that names nothing needs it.
-    from difflib import get_close_matches
-
-    if "mode" in event and event["mode"] not in _MODE_NAMES:
-        meant = get_close_matches(str(event["mode"]), _MODE_NAMES, 1, 0.5)
-        return f"mode is {shown(event['mode'])}: " + (
-            f"did you mean {meant[0]!r}?" if meant else f"use one of {', '.join(_MODE_NAMES)}."
-        )
-    for name in event:
-        if name not in _PARAMETERS and (meant := get_close_matches(name, _PARAMETERS, 1, 0.75)):
-            return f"unknown parameter {shown(name)}: did you mean {meant[0]!r}?"
-    return ""
 
 
 def _bad_request(mode: str, error: object) -> _Reply:

@@ -55,10 +55,8 @@ class Outcome:
     """What became of one object: its status, why it failed, what its lines became.
 
     `timestamps_replaced` counts the video statements whose timestamp is not their own, and
-    `rows_removed` the rows of earlier versions that were removed.
-    `stop` says why an object is WAITING or UNSTORED. `bad_request` marks a failure that lies in the
-    request itself; a direct invocation answers it with status 400. `poison` marks a failure that
-    lies in the object (see errors.py).
+    `rows_removed` the rows of earlier versions. `stop` says why an object is WAITING or UNSTORED,
+    `bad_request` that the failure lies in the request, and `poison` that it lies in the object.
     """
 
     obj: S3Object

@@ -25,6 +25,7 @@ from tests.support.simulated_queue import (
     SimulatedQueue,
     simulated_backfill,
 )
+from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
 from xapi_etl_processor.bulk import queue as sending
@@ -185,7 +186,7 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
 ) -> None:
     """Each look at the ledger and each call to SQS takes ten seconds."""
     for module, name, value in (
-        (sending, "PAGE_OBJECTS", 3),
+        (common, "PAGE_OBJECTS", 3),
         (messages, "MESSAGE_OBJECTS", 2),
     ):
         monkeypatch.setattr(module, name, value)
@@ -233,7 +234,7 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 2)
-    monkeypatch.setattr(sending, "PAGE_OBJECTS", 4)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 4)
     bucket.put_each(*map(key, range(9)))
     invoke({"bucket": bucket.name, "key": key(3)})
     with monkeypatch.context() as patch:
@@ -321,7 +322,7 @@ def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
     monkeypatch: pytest.MonkeyPatch,
     pauses: list[float],
 ) -> None:
-    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
     bucket.put_each(*map(key, range(6)))
     asked = []
 
@@ -342,7 +343,7 @@ def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
 def test_messages_are_filled_across_pages_of_the_ledger(
     bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
     bucket.put_each(*map(key, range(10)))
     assert invoke(REQUEST)["messages"] == 3
@@ -353,7 +354,7 @@ def test_messages_are_filled_across_pages_of_the_ledger(
 def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
     bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     monkeypatch.setattr(sending, "HELD_OBJECTS", 6)
     bucket.put_each(*map(key, range(20)))
     invoke({"mode": "bulk"})

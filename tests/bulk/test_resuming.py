@@ -16,7 +16,6 @@ from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
-from xapi_etl_processor.modes import bulk
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import bundle, listing
 from xapi_etl_processor.xapi.parse import parse
@@ -35,7 +34,6 @@ def test_when_time_runs_out_a_token_resumes_where_it_stopped(
     monkeypatch: pytest.MonkeyPatch,
     dry_run: bool,
 ) -> None:
-    monkeypatch.setattr(bulk, "PAGE_OBJECTS", 7)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 7)
     bucket.put_each(*(f"section/1/video/{number:03}.jsonl" for number in range(60)))
     request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}

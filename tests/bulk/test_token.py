@@ -81,18 +81,6 @@ def test_a_continued_request_that_gets_no_further_raises(
         invoke({"continuation_token": token}, seconds_left=0)
 
 
-@pytest.mark.parametrize("prefix", ["", "section/"])
-def test_a_backfills_token_of_a_function_that_sent_month_by_month_is_refused(prefix: str) -> None:
-    """In an empty prefix, a month and a key would be taken for a key, and what sorts before it
-    passed over.
-    """
-    settings = replace(SETTINGS, prefix=prefix)
-    carried = {"engine": "queue", "after": "2024-02 section/7/video/a.jsonl"}
-    token = base64.urlsafe_b64encode(json.dumps(carried).encode()).decode()
-    with pytest.raises(BadRequest, match="of a function before its update"):
-        read_request({"continuation_token": token}, settings)
-
-
 def test_a_token_can_be_sent_in_any_text() -> None:
     """It needs no escaping, neither in JSON nor in a shell nor in a URL's path."""
     token = read_request(EVERYTHING, SETTINGS).token_after(KEY)

@@ -1,21 +1,16 @@
-"""What tests of the command bulk share: bundles, what it prints and keeps, and a backfill queue."""
+"""What tests of the command bulk share: bundles, what it prints, and a backfill queue."""
 
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.progress import Progress as Bar
 
 from tests.conftest import Bucket
 from tests.support.samples import video
-from tests.support.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
+from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.commands import wait
 
 KEYS = [f"section/1/video/2024-01-01T12-00-{n:02}Z_1.jsonl" for n in range(8)]
 
@@ -53,30 +48,5 @@ def bundles(bucket: Bucket, settings: Settings) -> Bucket:
 
 @pytest.fixture
 def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
-    """The backfill queue. A minute passes each time the command has looked at it."""
-    queue = simulated_backfill(settings, monkeypatch)
-    monkeypatch.setattr(wait, "EMPTY_SECONDS", 0)
-
-    def run_a_minute(_: float) -> None:
-        # The function prints its metrics.
-        with redirect_stdout(sys.stderr):
-            queue.run_until(queue.now + MINUTE)
-
-    monkeypatch.setattr(wait, "sleep", run_a_minute)
-    return queue
-
-
-def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error counts as a terminal, and bars are drawn whenever they change."""
-    update = Bar.update
-
-    def drawn(bar: Bar, task: Any, **more: Any) -> None:
-        update(bar, task, refresh=True, **more)
-
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(Bar, "update", drawn)
-
-
-def kept(tmp_path: Path) -> list[dict[str, Any]]:
-    """What is kept of commands that are not finished."""
-    return [json.loads(path.read_text()) for path in tmp_path.rglob("bulk-*.json")]
+    """The backfill queue."""
+    return simulated_backfill(settings, monkeypatch)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.commands.conftest import (
-    KEYS,
-    Console,
-    at_a_terminal,
-    kept,
-)
+from tests.commands.conftest import KEYS, Console
 from tests.conftest import Ask, Bucket, before_ledger_lookups
 from tests.support.backfills import refusing
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ids
-from tests.support.samples import context, video
+from tests.support.samples import context
 from tests.support.simulated_queue import SimulatedQueue
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import RemoteFailed
-from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import bulk as command
 from xapi_etl_processor.lambda_function import handler
@@ -40,14 +34,13 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
     """Press Ctrl-C once, after so many outcomes."""
-    monkeypatch.setattr(command, "KEPT_SECONDS", -1)
     original = run_bulk
     left = objects
 
     def run(request: Any, run_: Any, on_outcome: Any) -> Any:
-        def counted(outcome: Outcome, so_far: Any) -> None:
+        def counted(outcome: Outcome, position: str) -> None:
             nonlocal left
-            on_outcome(outcome, so_far)
+            on_outcome(outcome, position)
             left -= 1
             if left == 0:
                 raise KeyboardInterrupt
@@ -57,51 +50,50 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
     monkeypatch.setattr(command, "run_bulk", run)
 
 
+def told_token(console: Console) -> list[str]:
+    """The option with which a command that ended early says that it can be continued."""
+    found = re.search("run the same command with (--token) ([^ \n]+)", console.err)
+    assert found
+    return [*found.groups()]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], ["--token"], []])
-def test_resume_goes_on_where_ctrl_c_has_ended_it(
+@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], []])
+def test_a_token_goes_on_where_ctrl_c_has_ended_it(
     bundles: Bucket,
     ask: Ask,
     console: Console,
-    settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     options: list[str],
 ) -> None:
-    if "--token" in options:
-        request = read_request({"mode": "bulk", "section_id": 1}, settings)
-        options = ["--token", request.token_after("section/1/")]
     interrupt_after(monkeypatch, 3)
-    assert main(["bulk", "--section", "1", *options]) == 1
-    assert "run the same command with --resume to continue" in console.errors()
-    (progress,) = kept(tmp_path)
-    assert progress["answer"]["files_found"] == 3
-    assert main(["bulk", "--section", "1", *options, "--resume"]) == 0
+    run = ["bulk", "--section", "1", *options]
+    assert main(run) == 1
+    assert "stopped before it was finished" in console.errors()
+    assert main([*run, *told_token(console)]) == 0
     answer = console.answer()
-    assert (answer["files_found"], answer["complete"]) == (8, True)
+    assert (answer["files_found"], answer["complete"]) == (5, True)
+    assert main(run) == 0
     assert ask(IDS) == ([] if "--dry-run" in options else ids(range(8)))
-    assert kept(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_what_failed_before_ctrl_c_is_still_a_failure_after_resume(
+def test_what_failed_before_ctrl_c_is_tried_again_behind_the_token(
     bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resume goes on behind it."""
     bundles.put(KEYS[1], body=b"no bundle\n")
     interrupt_after(monkeypatch, 3)
     assert main(["bulk"]) == 1
-    assert main(["bulk", "--resume"]) == 1
+    assert "stopped before it was finished" in console.errors()
+    assert main(["bulk", *told_token(console)]) == 1
     answer = console.answer()
-    assert (answer["success"], answer["complete"]) == (False, True)
-    assert answer["files_processed"] + answer["files_skipped"] == 7
-    assert (answer["files_found"], answer["files_failed"]) == (8, 1)
+    assert (answer["files_found"], answer["files_failed"]) == (7, 1)
     assert [failure["key"] for failure in answer["failures"]] == [KEYS[1]]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remote_", [False, True])
-def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
+def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
     bundles: Bucket,
     console: Console,
     backfill: SimulatedQueue,
@@ -115,30 +107,15 @@ def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
 
     monkeypatch.setattr(command, "invoke", invoke)
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 3)
-    run = ["bulk", "--engine", "queue", "--wait", *(["--function", "f"] * remote_)]
+    run = ["bulk", "--engine", "queue", *(["--function", "f"] * remote_)]
     with monkeypatch.context() as patch:
         refusing(patch, refused=1)
         assert main(run) == 1
     answer = console.answer()
     assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 3)
-    assert main([*run, "--resume"]) == 0
+    assert main([*run, *told_token(console)]) == 0
     answer = console.answer()
-    assert (answer["success"], answer["failures"], answer["files_sent"]) == (True, [], 8)
-    assert answer["verified"]["objects_checked"] == 8
-    assert "of 8 objects" in console.err
-
-
-@pytest.mark.slow
-def test_without_resume_it_begins_anew_and_says_so(
-    bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupt_after(monkeypatch, 3)
-    assert main(["bulk", "--dry-run"]) == 1
-    assert main(["bulk", "--dry-run", "--category", "video", "--resume"]) == 0
-    assert "nothing to resume" in (console.answer() and console.err)
-    assert main(["bulk", "--dry-run"]) == 0
-    assert console.answer()["files_found"] == 8
-    assert "starting over, as --resume was not given" in console.err
+    assert (answer["success"], answer["failures"], answer["files_sent"]) == (True, [], 5)
 
 
 @pytest.mark.slow
@@ -148,7 +125,6 @@ def test_the_function_is_asked_until_all_is_done(
     clickhouse: ClickHouseServer,
     console: Console,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     clock = Clock()
@@ -171,28 +147,19 @@ def test_the_function_is_asked_until_all_is_done(
     monkeypatch.setattr(command, "invoke", invoke)
     run = ["bulk", "--section", "1", "--function", "prod-loader"]
     assert main(run) == 1
-    assert "no network" in console.errors()
-    assert main([*run, "--resume"]) == 0
+    so_far = console.answer()
+    assert "no network" in console.err
+    assert f"{so_far['files_found']} objects so far" in console.err
+    assert main([*run, *told_token(console)]) == 0
     answer = console.answer()
-    assert (answer["files_found"], answer["video_events_processed"]) == (8, 8)
+    assert so_far["files_found"] + answer["files_found"] == 8
     assert answer["continuation_token"] is None
     assert ask(IDS) == ids(range(8))
     assert asked[0] == {"mode": "bulk", "section_id": ["1"]}
-    assert all(payload.keys() == {"mode", "continuation_token"} for payload in asked[1:])
-    assert asked[3] == asked[2]
-    assert kept(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_at_a_terminal_any_key_is_shown_as_it_is(
-    bucket: Bucket, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rich takes brackets for markup, and a terminal the character ESC for a command."""
-    at_a_terminal(monkeypatch)
-    bucket.put("section/1/video/[/b]\x9b2J.jsonl", video(1))
-    assert main(["bulk"]) == 0
-    assert console.answer()["files_processed"] == 1
-    assert "video/[/b]?2J.jsonl" in console.err
+    assert [payload.keys() - {"section_id"} for payload in asked[1:]] == [
+        {"mode", "continuation_token"}
+    ] * len(asked[1:])
+    assert asked[3]["continuation_token"] == asked[2]["continuation_token"]
 
 
 @pytest.mark.parametrize("here", ["", "another"])
@@ -224,16 +191,11 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
     run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
     assert main(run) == 0
     assert console.answer()["files_found"] == 3
-    assert main([*run, "--engine", "queue", "--wait"]) == 2
-    assert "CLICKHOUSE_HOST is not set" in console.errors()
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--wait"], "--wait needs --engine queue"),
-        (["--engine", "queue", "--wait", "--dry-run"], "--wait needs --engine queue"),
-        (["--engine", "queue", "--wait"], "BACKFILL_QUEUE_URL is not set"),
         (["--engine", "queue"], "BACKFILL_QUEUE_URL is not set"),
         (["--section", "x/y"], "section_id is 'x/y'"),
         (["--start", "2024-02-01", "--end", "2024-01-31"], "start_date is after end_date"),
@@ -245,11 +207,10 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
     ],
 )
 def test_a_request_that_cannot_be_has_exit_code_2(
-    settings: Settings, console: Console, tmp_path: Path, arguments: list[str], error: str
+    settings: Settings, console: Console, arguments: list[str], error: str
 ) -> None:
     assert main(["bulk", *arguments]) == 2
     assert error in console.errors()
-    assert kept(tmp_path) == []
 
 
 def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
@@ -267,54 +228,14 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
 
     monkeypatch.setattr(command, "invoke", invoke)
     assert main(["bulk", "--function", "f"]) == 1
-    assert console.errors().endswith("f failed\n")
+    assert console.errors() == "xapi_etl_processor: f failed\n"
     answers += [pause | {"files_found": 2, "files_failed": 0}, RemoteFailed("f failed")]
     assert main(["bulk", "--function", "f"]) == 1
-    assert "f failed: run the same command with --resume to continue" in console.errors()
-
-
-@pytest.mark.slow
-def test_a_progress_that_cannot_be_kept_is_told_once_and_harms_nothing(
-    bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(command, "KEPT_SECONDS", -1)
-    assert main(["bulk"]) == 0
-    console.answer()
-    assert console.err.count("the progress cannot be kept") == 1
-    assert ask(IDS) == ids(range(8))
-
-
-@pytest.mark.slow
-def test_without_a_home_the_progress_is_not_kept(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a container whose user has no name."""
-
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setattr(Path, "home", no_home)
-    assert main(["bulk", "--dry-run"]) == 0
-    assert console.answer()["files_found"] == 8
-    assert "the progress cannot be kept" in console.err
-    assert "set XDG_STATE_HOME" in console.err
+    assert console.answer()["files_found"] == 2
+    assert console.err.endswith("f failed\n")
+    assert told_token(console) == ["--token", "t"]
 
 
 def test_a_function_that_is_not_there_is_told(settings: Settings, console: Console) -> None:
     assert main(["bulk", "--function", "no-such-function"]) == 1
     assert "the function no-such-function cannot be invoked" in console.errors()
-
-
-@pytest.mark.slow
-def test_resuming_a_forced_run_that_has_finished_loads_nothing_again(
-    bundles: Bucket, console: Console, ask: Ask
-) -> None:
-    assert main(["bulk", "--force"]) == 0
-    console.answer()
-    before = ask("SELECT count() FROM video_events")
-    assert main(["bulk", "--force", "--resume"]) == 2
-    assert "nothing to resume" in console.errors()
-    assert ask("SELECT count() FROM video_events") == before

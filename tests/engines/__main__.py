@@ -48,7 +48,7 @@ def found_on(engine: Engine) -> tuple[Found, float]:
         done = subprocess.run(
             [sys.executable, "-m", "tests.engines.scenario"],
             cwd=ROOT,
-            env={**os.environ, **variables, "LOG_LEVEL": "CRITICAL", "XDG_STATE_HOME": folder},
+            env={**os.environ, **variables, "LOG_LEVEL": "CRITICAL"},
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -30,10 +30,10 @@ def table(page: Path) -> list[list[str]]:
 def test_an_example_holds_what_its_page_says(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explain", str(bundle), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    (counts,) = table(bundle.parents[3] / "README.md")
-    assert [found["lines"], *(found["fates"][fate] for fate in FATES)] == list(map(int, counts))
+    assert main(["explain", str(bundle)]) == 0
+    ((lines, *fates),) = table(bundle.parents[3] / "README.md")
+    named = ", ".join(f"{count} {fate}" for count, fate in zip(fates, FATES, strict=True))
+    assert capsys.readouterr().out.startswith(f"{lines} lines: {named}\n")
 
 
 @pytest.mark.slow

@@ -1,8 +1,7 @@
-"""The report's pages and tables: what they hide, and what they make of odd titles."""
+"""The report's pages: what they hide, and what they make of odd titles."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -25,7 +24,6 @@ from xapi_etl_processor.report.figures import (
 )
 from xapi_etl_processor.report.page import index_page, no_finding, section_page, totals
 from xapi_etl_processor.report.small_groups import hide
-from xapi_etl_processor.report.tables import write_tables
 
 VIDEO = replace(
     FIGURES,
@@ -163,20 +161,6 @@ def test_an_address_that_is_no_web_page_is_no_link(address: str) -> None:
 
 def test_a_video_without_a_title_is_named_by_its_address() -> None:
     assert f"{VIDEO.url}</a></th>" in page(replace(VIDEO, title=""))
-
-
-@pytest.mark.parametrize("title", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
-def test_a_title_is_no_formula_in_a_spreadsheet(title: str, tmp_path: Path) -> None:
-    write_tables(section(replace(VIDEO, title=title)), tmp_path)
-    with (tmp_path / "videos.csv").open(encoding="utf-8-sig", newline="") as file:
-        assert next(csv.DictReader(file))["title"] == f"'{title}"
-
-
-def test_hidden_numbers_are_empty_fields(tmp_path: Path) -> None:
-    write_tables(hide(section(RARE), 2), tmp_path)
-    assert (tmp_path / "videos.csv").read_text(encoding="utf-8-sig").splitlines()[1] == (
-        "https://videos.example.edu/2,Rare,50.0,,,,,,"
-    )
 
 
 def test_an_index_of_nothing_says_so() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,13 @@ def lesson(watched: Watched) -> Watched:
 def page(
     clickhouse: ClickHouseServer, watched_database: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The lesson's report, written once for the tests that only look at it, and its tables."""
+    """The lesson's report, written once for the tests that only look at it."""
     here = Watched(clickhouse, watched_database)
     insert_lesson(here)
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logger.handlers[0], "stream", sys.stderr)
-        return write(folder, str(here.section), "--csv", str(folder))
+        return write(folder, str(here.section))
 
 
 def drawn(page: Path) -> dict[str, Any]:
@@ -120,11 +120,6 @@ def text(page: Path) -> str:
     """A page's own text, without its script and markup."""
     body = page.read_text(encoding="utf-8").partition('<template id="video">')[0]
     return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL).split())
-
-
-def table(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_videos_numbers_are_those_of_its_viewers(page: Path) -> None:
@@ -229,50 +224,37 @@ def test_whoever_only_opened_a_video_has_not_watched_it(lesson: Watched, report:
     ]
 
 
-def test_the_tables_have_the_numbers_of_the_page(page: Path) -> None:
-    folder = page.parent
-    (drawn_video,) = drawn(page)["videos"]
-    (video,) = table(folder, "videos")
-    assert (float(video["minutes_watched"]), float(video["minutes_played"])) == (28, 29)
-    assert float(video["average_share"]) == pytest.approx(0.7)
-    retention = table(folder, "retention")
-    assert [int(place["viewers"]) for place in retention] == drawn_video["viewers"]
-    assert [int(place["rewatchers"]) for place in retention] == drawn_video["again"]
-    assert list(retention[40].values()) == [LESSON, "40.0", "41.0", "16", "6", "22"]
-    assert [list(stop.values())[1:] for stop in table(folder, "stops")] == [
-        ["10.0", "11.0", "8", "0"],
-        ["50.0", "51.0", "6", "6"],
-        ["99.0", "100.0", "10", "10"],
-    ]
-
-
 def test_namesakes_repeats_and_versions_are_counted_as_the_views_count_them(
     on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two are called viewer-3; the numbers are those of tests/support/dirty.py."""
-    written = text(write(tmp_path, "2001", "--csv", str(tmp_path)))
+    page = write(tmp_path, "2001")
+    written = text(page)
     for figure in ("viewers 8 ", "sessions 8 ", "watched 5.0 ", "played 5.3 ", "completions 1 "):
         assert figure in written
     assert "Data until 2024-03-02 09:00 UTC. 24 statements" in written
     assert capsys.readouterr().err == ""
-    videos = [list(video.values())[1:6] for video in table(tmp_path, "videos")]
-    assert videos == [["", "100.0", "6", "6", "0"], [TITLE, "60.0", "2", "2", "1"]]
-    assert [list(seek.values())[1:] for seek in table(tmp_path, "seeks")] == [
-        ["10.0", "70.0", "2", "2"]
+    # Of each video: viewers, sessions, completions.
+    videos = drawn(page)["videos"]
+    figures = [video["figures"] for video in videos]
+    names = ("viewers", "sessions", "completed", "length")
+    assert [[shown[name] for name in names] for shown in figures] == [
+        ["6", "6", "0", "1:40"],
+        ["2", "2", "1", "1:00"],
     ]
-    assert [list(day.values())[1:] for day in table(tmp_path, "sessions")] == [
-        ["2024-03-01", "7", "7"],
-        ["2024-03-02", "1", "1"],
-        ["2024-03-01", "6", "6"],
-        ["2024-03-01", "1", "1"],
-        ["2024-03-02", "1", "1"],
+    assert f"{TITLE} 2 " in unescape(written)
+    assert [video["top_seeks"] for video in videos] == [[["0:10", "1:10", 2, 2]], []]
+    assert drawn(page)["periods"] == [["2024-03-01", 7, 7], ["2024-03-02", 1, 1]]
+    assert [video["periods"] for video in videos] == [
+        [["2024-03-01", 6, 6]],
+        [["2024-03-01", 1, 1], ["2024-03-02", 1, 1]],
     ]
 
 
 def test_each_namesake_is_a_learner_who_has_watched_or_not(on_dirty: Dirty, tmp_path: Path) -> None:
-    write(tmp_path, "2001", "--learners", "--csv", str(tmp_path))
-    found = [tuple(row.values())[1:] for row in table(tmp_path, "not_watched")]
-    assert (OTHER_PAGE, "viewer-3") in found
+    data = drawn(write(tmp_path, "2001", "--learners"))
+    found = [data["learners"][n] for v in data["videos"] for n in v["not_watched_by"]]
+    assert f"viewer-3 ({OTHER_PAGE})" in found
     assert len(found) == len(set(found)) == 8
 
 
@@ -310,8 +292,8 @@ def test_all_sections_have_a_page_and_an_index(
     odd = {"section_id": 0, "section": "../<b>R&D</b> 101%"}
     here.insert(*viewing("ada", DAY, (0, 100)))
     here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
-    folder, tables = tmp_path / "pages", tmp_path / "tables"
-    assert main(["report", "--all", "-o", str(folder), "--csv", str(tables)]) == 0
+    folder = tmp_path / "pages"
+    assert main(["report", "--all", "-o", str(folder)]) == 0
     # The files' names have a %, which their addresses have to escape.
     name = "..%2F%3Cb%3ER%26D%3C%2Fb%3E%20101%25"
     paths = [folder / f"section-{name}.html", folder / "section-2001.html", folder / "index.html"]
@@ -321,12 +303,10 @@ def test_all_sections_have_a_page_and_an_index(
     assert "<b>" not in index
     assert f'href="section-{name.replace("%", "%25")}.html"' in index
     assert "2001 1 1 1 1.7 2024-03-02" in text(paths[-1])
-    assert table(tables / "section-2001", "videos")[0]["viewers"] == "1"
-    assert table(tables / f"section-{name}", "videos")[0]["viewers"] == "1"
 
 
 @pytest.mark.parametrize("section", ["..", ".", "", "章" * 90])
-def test_whatever_a_section_is_called_its_files_are_in_their_folders(
+def test_whatever_a_section_is_called_its_file_is_in_the_folder(
     section: str,
     watching: Settings,
     clickhouse: ClickHouseServer,
@@ -337,12 +317,11 @@ def test_whatever_a_section_is_called_its_files_are_in_their_folders(
     here = Watched(clickhouse, watching.clickhouse_database)
     odd = {"section_id": 0, "section": section}
     here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
-    folder, tables = tmp_path / "pages", tmp_path / "tables"
-    assert main(["report", "--all", "-o", str(folder), "--csv", str(tables)]) == 0
-    assert sorted(tmp_path.iterdir()) == [folder, tables]
-    assert len(list(folder.iterdir())) == 2
-    (of_section,) = tables.iterdir()
-    assert table(of_section, "videos")[0]["viewers"] == "1"
+    folder = tmp_path / "pages"
+    assert main(["report", "--all", "-o", str(folder)]) == 0
+    assert list(tmp_path.iterdir()) == [folder]
+    (of_section,) = set(folder.iterdir()) - {folder / "index.html"}
+    assert drawn(of_section)["videos"][0]["figures"]["viewers"] == "1"
 
 
 @pytest.mark.parametrize(

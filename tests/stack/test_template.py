@@ -114,8 +114,6 @@ def test_the_stacks_defaults_are_the_codes_defaults() -> None:
 
 def test_the_code_reads_no_other_variable() -> None:
     others = {"AWS_CA_BUNDLE", "ENVIRONMENT", "LOG_LEVEL", "CLICKHOUSE_DRIVER_LASY_DATE_LUT"}
-    # Of the command line.
-    others.add("XDG_STATE_HOME")
     for path in (ROOT / "xapi_etl_processor").rglob("*.py"):
         for name in re.findall(r"environ(?:\.get|\.setdefault)?[\[(]\"(\w+)\"", path.read_text()):
             assert name in others, f"{path.name} reads {name}"

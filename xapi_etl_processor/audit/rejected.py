@@ -1,7 +1,5 @@
-"""Rejected lines that still count: which they are, and the whole lines, read again from S3.
-
-A line that was rejected keeps its row when its object is loaded again and the line is accepted.
-`CURRENT` tells which rows still count, from the ledger's newest row of the object.
+"""Rejected lines that still count, though a row stays when a newer load accepts its line; and the
+whole lines, read again from S3.
 """
 
 from __future__ import annotations

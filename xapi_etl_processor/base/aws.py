@@ -1,9 +1,7 @@
 """Clients of AWS's services, by boto3, whose answers are whole.
 
-boto3 does not notice a connection that is closed inside the headers of an answer, or right behind
-them: Python's http.client takes the end of the stream for the end of the headers, and botocore the
-missing body for an empty one. An empty answer means "no more objects", "nothing failed" or "no
-messages".
+boto3 takes an answer that is cut off in its headers, or right behind them, for an empty one: "no
+more objects", "nothing failed" or "no messages".
 """
 
 from __future__ import annotations
@@ -35,10 +33,9 @@ def client(
     """A client with these limits, of the session or the default one, which keeps so many
     connections open.
 
-    An answer whose headers say neither its length nor that it comes in chunks, or whose body has
-    another length, is no answer: the request is repeated, up to `attempts` times in all, and
-    botocore's ConnectionClosedError raised after that, as if the connection had been closed before
-    the first byte.
+    An answer is requested again, up to `attempts` times in all, if its headers say neither its
+    length nor that it comes in chunks, or if its body has another length; then botocore's
+    ConnectionClosedError is raised.
     """
     import boto3
     from botocore.config import Config

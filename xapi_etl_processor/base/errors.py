@@ -1,8 +1,7 @@
 """Every error that this package raises on purpose, and whether trying again can help.
 
 Their texts may be logged and answered: each says what failed, on which object, and what to do, and
-none holds a secret or a part of a statement. Any other exception is a bug, and is only named by its
-type and place (see `telemetry.describe_defect`).
+none holds a secret or a part of a statement.
 """
 
 from __future__ import annotations

@@ -69,11 +69,7 @@ def describe_defect(error: Exception) -> str:
 
 
 def emit(body: dict[str, Any], mode: str, environment: str, success: bool) -> None:
-    """Print one invocation's metrics in CloudWatch's embedded format.
-
-    Environment and mode are their dimensions. The section is a field of the log instead: as a
-    dimension it would make a metric, and a charge, for every section.
-    """
+    """Print one invocation's metrics in CloudWatch's embedded format."""
     metrics = EphemeralMetrics(namespace=NAMESPACE)
     metrics.add_dimension("environment", environment)
     metrics.add_dimension("processing_mode", mode)

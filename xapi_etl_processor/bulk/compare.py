@@ -50,14 +50,13 @@ class Check(NamedTuple):
 
 
 def check(
-    objects: Sequence[S3Object], run: Run, *, content: bool, min_age_minutes: float = 0
+    objects: Sequence[S3Object], run: Run, *, content: bool, min_age_minutes: int = 0
 ) -> Iterator[Check]:
     """Compare objects, as a listing gives them, in order.
 
     With `content`, the objects that the ledger knows are read, and each of their statements is
     looked for; without it, only those of which no row is there although the ledger counts some.
-    Objects younger than `min_age_minutes` that the ledger does not know are recent, not
-    missing. Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
+    Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
     """
     clickhouse = run.connections.clickhouse
     versions = _ledger_counts(objects, clickhouse, run.deadline)

@@ -80,12 +80,11 @@ def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome
     in order, and counts in `sent`. A dry run sends nothing, and counts what would be sent.
 
     An object is SENT once SQS has acknowledged its message. From the first object on for which it
-    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at. Sending an
-    object again doubles nothing.
+    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at.
     """
-    source = iter(objects)
+    found = looked_up(objects, run, Status.WAITING)
     stop: Stop | None = None
-    while not stop and (held := list(_looked_up(source, run))):
+    while not stop and (held := list(islice(found, HELD_OBJECTS))):
         waiting = [one.obj for one in held if one.status is Status.WAITING and not one.stop]
         # The month of the first object comes first, so that what is sent first is done first.
         months = list(dict.fromkeys(obj.month for obj in waiting))
@@ -96,15 +95,6 @@ def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome
             sent.add(message)
         stop = stop or held[-1].stop
         yield from _outcomes(held, {obj for message in taken for obj in message.objects}, stop, run)
-
-
-def _looked_up(source: Iterator[S3Object], run: Run) -> Iterator[Outcome]:
-    """The next objects, as the ledger knows them: WAITING, with a stop if it cannot be asked."""
-    for _ in range(HELD_OBJECTS // PAGE_OBJECTS):
-        page = looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.WAITING)
-        yield from page
-        if not page or page[0].stop:
-            return
 
 
 def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | None]:
@@ -121,7 +111,7 @@ def _deliver(made: list[Outgoing], run: Run) -> tuple[list[Outgoing], Stop | Non
         StopReason.SENDING_FAILED,
         f"{url} did not take {len(made) - len(taken)} of {len(made)} messages, {problem}: check"
         " that BACKFILL_QUEUE_URL is the stack's output BackfillQueueUrl, and that whoever sends"
-        " may do sqs:SendMessage; then continue with --resume or the token",
+        " may do sqs:SendMessage; then continue with the token",
     )
 
 

@@ -46,8 +46,6 @@ _OTHER_SPELLING = "bucket"
 """Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
 
 _KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
-_ORDER = "keys"
-"""In what order a token's position stands. A backfill's was by month once."""
 
 _DAY_MS = 86_400_000
 _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
@@ -76,7 +74,7 @@ class BulkRequest:
     verify: bool
     content: bool
     repair: bool
-    min_age_minutes: float
+    min_age_minutes: int
     allow_empty: bool
     continues: bool
     after: str
@@ -121,7 +119,7 @@ class BulkRequest:
 
     def token_after(self, position: str) -> str:
         """A token that continues the same request after a position, mostly a key."""
-        text = json.dumps({**self.scope, "after": position, "order": _ORDER})
+        text = json.dumps({**self.scope, "after": position})
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -340,17 +338,11 @@ def _read_token(token: Any) -> tuple[dict[str, Any], str]:
     """The request that a token carries, and the key after which it continues."""
     try:
         carried = json.loads(base64.urlsafe_b64decode(token))
-        after, order = _text("after", carried.pop("after")), carried.pop("order", "")
+        after = _text("after", carried.pop("after"))
         if carried.keys() - set(PARAMETERS) - {_OTHER_SPELLING}:
             raise KeyError
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError, BadRequest):
         raise BadRequest(
             "continuation_token was not issued by this function: repeat the request without it"
         ) from None
-    if carried.get("engine") == QUEUE and "inventory" not in carried and order != _ORDER:
-        # Such a position has a month before the key.
-        raise BadRequest(
-            "continuation_token is of a function before its update: repeat the request without it,"
-            " and without --resume"
-        )
     return _checked(carried), after

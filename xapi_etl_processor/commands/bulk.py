@@ -4,47 +4,38 @@ so it is safe to repeat and to overlap with live events.
 By default this process does it, without a time limit. With --function, the stack's function does
 it, in as many invocations as it takes, one after the other. With --engine queue, this process or
 the function only sends the names of the objects, and up to BackfillConcurrency invocations at the
-same time load them.
+same time load them. `status` shows what waits, and `verify` whether all was loaded.
 
-If something ends it early, such as Ctrl-C, run the same command with --resume to continue.
+What was loaded is skipped by the next run of the same command. Where much is skipped, or --force
+loads all again, go on with --token instead: whatever ends it early says which.
 
 Examples:
   python -m xapi_etl_processor bulk --section 2001 --start 2024-01-01 --end 2024-01-31 --dry-run
-  python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video --resume
+  python -m xapi_etl_processor bulk --section 2001 --section 2002 --category video
   python -m xapi_etl_processor bulk --start 2024-01-01 --function prod-xapi-etl-processor
   python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --dry-run
-  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue --wait
+  python -m xapi_etl_processor bulk --start 2020-01-01 --engine queue
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.errors import BadRequest, RemoteFailed, S3Unordered
+from xapi_etl_processor.base.errors import RemoteFailed
 from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
-from xapi_etl_processor.commands import resume as unfinished
-from xapi_etl_processor.commands.continuation import added, complete, without_stop
+from xapi_etl_processor.commands.continuation import sums
 from xapi_etl_processor.commands.options import add_command, add_flags, add_scope
-from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.progress_bars import counting
+from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json, say
 from xapi_etl_processor.commands.remote import invoke
-from xapi_etl_processor.commands.resume import Progress
-from xapi_etl_processor.commands.wait import wait_for
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3.objects import BUNDLE_ENDINGS
 from xapi_etl_processor.storage.sections import instead
-
-KEPT_SECONDS = 1
-"""How often the progress is saved, in seconds. Our choice."""
 
 
 def add_to(commands: Any) -> None:
@@ -69,12 +60,8 @@ def add_to(commands: Any) -> None:
         "--function",
         metavar="NAME",
         help="let this Lambda function do it, with its own settings; needs the permission"
-        " lambda:InvokeFunction. With --wait, this process asks SQS and ClickHouse, and needs"
-        " settings too",
+        " lambda:InvokeFunction",
     )
-    flag = partial(bulk.add_argument, action="store_true")
-    flag("--resume", help="continue where an earlier run of the same command stopped")
-    flag("--wait", help="with --engine queue: show the progress until all is loaded, and verify it")
 
 
 def _bulk(options: argparse.Namespace) -> int:
@@ -85,25 +72,19 @@ def _bulk(options: argparse.Namespace) -> int:
         if (value := getattr(options, name, None)) not in (None, False)
     }
     request = read_request(given, settings)
-    if options.wait:
-        _check_wait(request, settings)
-    path = unfinished.file_of(request, options.function)
-    progress = _begun(path, resume=options.resume, force=request.force_reprocess)
-    ask = partial(_here, settings=settings, path=path, progress=progress)
-    if options.function:
-        ask = partial(_by_function, options.function, progress=progress)
-    try:
-        answer = progress.answer if progress.sent else _answered(given, ask, path, progress)
-        if options.wait and answer["complete"] and answer["success"]:
-            answer = answer | wait_for(request, settings, progress)
-    except KeyboardInterrupt:
-        resume = " with --resume to continue" if unfinished.read(path) else " again"
-        say(f"stopped: run the same command{resume}")
-        return FAILED
-    except RemoteFailed as error:
-        if not progress.answer:
+    answer: Answer = {}
+    if not options.function:
+        answer = _here(request, settings)
+    else:
+        try:
+            for answer in sums({"mode": "bulk", **given}, partial(invoke, options.function)):
+                say(f"{answer['files_found']:,} objects so far")
+        except (RemoteFailed, KeyboardInterrupt):
+            if token := answer.get("continuation_token"):
+                # With what has failed until now, which is not tried again behind the token.
+                print_json(answer)
+                _say_how_to_go_on(token)
             raise
-        raise RemoteFailed(f"{error}: run the same command with --resume to continue") from None
     print_json(answer)
     if not answer["files_found"]:
         there = ""
@@ -111,10 +92,14 @@ def _bulk(options: argparse.Namespace) -> int:
             there = f": {instead(connections(settings).clickhouse, request.sections)}"
         say(f"nothing found under {answer['s3_prefix']!r}{_ignored(answer)}{there}")
     if not answer["complete"]:
-        say("not finished; `stopped` says why. Run the same command with --resume to continue")
+        say("not finished: `stopped` says why")
+        _say_how_to_go_on(answer["continuation_token"])
         return FAILED
-    unfinished.remove(path)
     return OK if answer["success"] else FAILED
+
+
+def _say_how_to_go_on(token: str) -> None:
+    say(f"to go on behind what is done, run the same command with --token {token}")
 
 
 def _ignored(answer: Answer) -> str:
@@ -123,21 +108,11 @@ def _ignored(answer: Answer) -> str:
     return f"; ignored {ignored} objects that are not {endings}" if ignored else ""
 
 
-def _check_wait(request: BulkRequest, settings: Settings) -> None:
-    if request.engine != QUEUE or request.dry_run:
-        raise BadRequest("--wait needs --engine queue, and does not go with --dry-run")
-    if not settings.backfill_queue_url:
-        raise BadRequest(
-            "--wait asks the backfill queue from here, but BACKFILL_QUEUE_URL is not set: it is the"
-            " stack's output BackfillQueueUrl"
-        )
-
-
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings of this process. If the function does all the work, none are needed here: it has
-    its own, and judges by them what may be read.
+    """The settings of this process. If the function does the work, none are needed here: it has its
+    own, and judges by them what may be read.
     """
-    if not options.function or options.wait:
+    if not options.function:
         return Settings.from_env(os.environ)
     anything_asked_for = {
         "S3_XAPI_BUCKET_NAME": options.s3_bucket or options.function,
@@ -147,67 +122,22 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings.from_env(anything_asked_for, needs_clickhouse=False)
 
 
-def _begun(path: Path, *, resume: bool, force: bool) -> Progress:
-    """The progress to continue from; raises BadRequest if all would be loaded again instead."""
-    earlier = unfinished.read(path)
-    if earlier and resume:
-        return earlier
-    if earlier:
-        say("an earlier run did not finish; starting over, as --resume was not given")
-    elif resume and force:
-        raise BadRequest(
-            "nothing to resume: it has finished, or did not begin; without --resume, --force loads"
-            " everything again"
-        )
-    elif resume:
-        say("nothing to resume; starting as without --resume")
-    return Progress(time.time())
-
-
-def _answered(
-    given: Mapping[str, Any],
-    ask: Callable[[Mapping[str, Any]], Answer],
-    path: Path,
-    so_far: Progress,
-) -> Answer:
-    """The sum of all answers; the progress is saved after each."""
-
-    def keep(total: Answer) -> None:
-        so_far.answer, so_far.token = without_stop(total), total["continuation_token"] or ""
-        so_far.sent = total["complete"]
-        unfinished.keep(path, so_far)
-
-    payload = {"continuation_token": so_far.token} if so_far.token else given
-    return complete(payload, ask, keep, so_far.answer)
-
-
-def _by_function(name: str, payload: Mapping[str, Any], progress: Progress) -> Answer:
-    answer = invoke(name, {"mode": "bulk", **payload})
-    say(f"{progress.objects + answer['files_found']:,} objects so far")
-    return answer
-
-
-def _here(payload: Mapping[str, Any], settings: Settings, path: Path, progress: Progress) -> Answer:
-    """The answer of this process, which saves the progress from time to time."""
-    request = read_request(payload, settings)
+def _here(request: BulkRequest, settings: Settings) -> Answer:
+    """The answer of this process, which has no time limit."""
     run = Run(settings, connections(settings), "bulk", request.wanted)
-    kept = time.monotonic()
-    statements = 0
-    with counting() as show:
+    reached, failed = request.after, False
+    count = counting()
 
-        def on_outcome(outcome: Outcome, so_far: Answer) -> None:
-            nonlocal kept, statements
-            statements += outcome.counts.video + outcome.counts.other
-            show(outcome.obj.key, f" {statements:,} statements")
-            if time.monotonic() - kept > KEPT_SECONDS:
-                total = added(progress.answer, so_far)
-                token = so_far["continuation_token"]
-                unfinished.keep(path, Progress(progress.started, token, answer=total))
-                kept = time.monotonic()
+    def on_outcome(outcome: Outcome, position: str) -> None:
+        nonlocal reached, failed
+        failed = failed or outcome.failed
+        # What has failed is tried again, since nobody sees this run's answer.
+        reached = reached if failed else position
+        count(outcome.counts.video + outcome.counts.other)
 
-        try:
-            return run_bulk(request, run, on_outcome)
-        except S3Unordered:
-            # What was kept may lie behind keys that the store has not named.
-            unfinished.remove(path)
-            raise
+    try:
+        return run_bulk(request, run, on_outcome)
+    except KeyboardInterrupt:
+        if reached != request.after:
+            _say_how_to_go_on(request.token_after(reached))
+        raise

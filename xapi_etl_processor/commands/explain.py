@@ -8,7 +8,7 @@ Examples:
   python -m xapi_etl_processor explain bundle.jsonl
   python -m xapi_etl_processor explain bundle.jsonl.gz --line 3
   python -m xapi_etl_processor explain s3://my-bucket/section/2001/video/1.jsonl --id 6690e6c9-...
-  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1 --json
+  head -n 1 bundle.jsonl | python -m xapi_etl_processor explain - --line 1
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.commands.event import object_of
 from xapi_etl_processor.commands.options import add_command
-from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.output import FAILED, OK, say
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
 from xapi_etl_processor.s3.client import Stores
@@ -46,7 +46,6 @@ def add_to(commands: Any) -> None:
     which.add_argument(
         "--id", type=_id, metavar="STATEMENT_ID", help="only this statement, a UUID in any spelling"
     )
-    explain.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _line_number(text: str) -> int:
@@ -77,11 +76,8 @@ def _explain(options: argparse.Namespace) -> int:
         lines = enumerate(chain.from_iterable(split_lines(chunks, MAX_LINE_BYTES)), 1)
         if options.line is None and options.id is None:
             summary = summarize(explain_line(raw, n, source, MAX_LINE_BYTES) for n, raw in lines)
-            if options.json:
-                print_json({"source": source.file, **show.summary_json(summary)})
-            else:
-                command = f"python -m xapi_etl_processor explain {shlex.quote(options.source)}"
-                show.show_summary(console, summary, command)
+            command = f"python -m xapi_etl_processor explain {shlex.quote(options.source)}"
+            show.show_summary(console, summary, command)
             return OK
         found = []
         last = 0
@@ -94,12 +90,8 @@ def _explain(options: argparse.Namespace) -> int:
         what = f"line {options.line}" if options.line else f"statement {options.id}"
         say(f"{source.file} has no {what}: it has {last} lines")
         return FAILED
-    if options.json:
-        shown = [show.explanation_json(one) for one in found]
-        print_json({"source": source.file, "explanations": shown})
-    else:
-        for one in found:
-            show.show_line(console, one)
+    for one in found:
+        show.show_line(console, one)
     return OK
 
 

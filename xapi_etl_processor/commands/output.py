@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 OK, FAILED, USAGE = 0, 1, 2
 """Success; something failed, and the answer says what; the request or configuration is wrong."""
+
+TOLD_SECONDS = 10
+"""How often a long command tells how far it is. Our choice."""
 
 _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """DEL, the C1 controls and those of writing direction, which JSON does not escape by itself."""
@@ -18,13 +23,29 @@ def print_json(body: Any) -> None:
     """Print an answer on standard output, indented, times as text, without characters that steer a
     terminal.
     """
-    print(_STEERING.sub(_escaped, json.dumps(body, indent=2, ensure_ascii=False, default=str)))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    text = json.dumps(body, indent=2, ensure_ascii=False, default=str)
+    print(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def say(text: str) -> None:
     """Tell the user something on standard error, beside the answer."""
     print(f"xapi_etl_processor: {text}", file=sys.stderr)
+
+
+def counting() -> Callable[[int], None]:
+    """A function to call with the statements of each object, which tells now and then how many
+    there were.
+    """
+    objects = statements = 0
+    told = time.monotonic()
+
+    def count(more: int) -> None:
+        nonlocal objects, statements, told
+        objects += 1
+        statements += more
+        if time.monotonic() - told >= TOLD_SECONDS:
+            told = time.monotonic()
+            more_known = f", {statements:,} statements" if statements else ""
+            say(f"{objects:,} objects{more_known} so far")
+
+    return count

@@ -36,9 +36,6 @@ def add_to(commands: Any) -> None:
     report.add_argument(
         "-o", "--output", type=Path, required=True, help="the file to write; with --all, the folder"
     )
-    report.add_argument(
-        "--csv", type=Path, metavar="FOLDER", help="also write the numbers as CSV files"
-    )
     who = report.add_mutually_exclusive_group()
     who.add_argument(
         "--learners", action="store_true", help="name who has not watched a video (personal data)"
@@ -66,10 +63,10 @@ def _report(options: argparse.Namespace) -> int:
     try:
         check_whole_results(clickhouse)
         if options.all:
-            for path in write_all(clickhouse, options.output, chosen, options.csv):
+            for path in write_all(clickhouse, options.output, chosen):
                 print(path)
             return OK
-        section = write_section(clickhouse, options.section, options.output, chosen, options.csv)
+        section = write_section(clickhouse, options.section, options.output, chosen)
         empty = not section.videos and (
             unknown(clickhouse, options.section) or "no video statement of it is stored"
         )

@@ -20,8 +20,7 @@ from typing import Any
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
 from xapi_etl_processor.commands.options import add_command, add_scope
-from xapi_etl_processor.commands.output import FAILED, OK, print_json
-from xapi_etl_processor.commands.progress_bars import counting
+from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json
 from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
 from xapi_etl_processor.run import Run, connections
 
@@ -53,8 +52,8 @@ def _verify(options: argparse.Namespace) -> int:
     given = {name: getattr(options, name, None) for name in PARAMETERS}
     request = read_request(given, settings)
     run = Run(settings, connections(settings), "bulk", request.wanted)
-    with counting() as show:
-        body = run_verify(request, run, lambda obj: show(obj.key, ""))
+    count = counting()
+    body = run_verify(request, run, lambda _: count(0))
     if options.json:
         print_json(body)
     else:

@@ -38,10 +38,8 @@ class Cell(NamedTuple):
 @dataclass
 class Explanation:
     """What one line becomes, and the rule that decided; for a video statement its row, and what
-    is in the statement and not in the row.
-
-    `statement` is the decoded one, None if the line is blank or rejected. `voids` is the id of
-    the statement that this one voids, or ''.
+    is in the statement and not in the row. `statement` is the decoded one, None if there is none;
+    `voids` is the id of the statement that it voids, or ''.
     """
 
     number: int

@@ -1,11 +1,10 @@
-"""How explanations are shown: as tables for people, and as JSON."""
+"""How explanations are shown: as tables."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +16,7 @@ from xapi_etl_processor.explain.line import NOT_SENT, Cell, Explanation, Fate
 from xapi_etl_processor.explain.summary import Group, Summary, by_frequency
 from xapi_etl_processor.explain.used import dotted
 from xapi_etl_processor.xapi.paths import OLI, OPENEDX, TINCAN, VIDEO
+from xapi_etl_processor.xapi.timestamps import instant
 
 _SHORT = {
     f"{name}:": f"extensions.{iri}"
@@ -24,60 +24,13 @@ _SHORT = {
 }
 """What stands for the beginning of an extension in a table: most are longer than a column."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_GROUPS = 20
-"""Rows of a summary's table. Our limit; JSON has them all."""
 _MOST_CHARACTERS = 300
-"""Characters of a value in a table. Our limit; JSON has the whole value."""
+"""Characters of a value in a table. Our limit."""
 
 
 def visible(text: str) -> str:
     """A text in which characters that steer a terminal are written as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def explanation_json(one: Explanation) -> dict[str, Any]:
-    """One line, for JSON; instants are milliseconds since 1970, as they are stored."""
-    found: dict[str, Any] = {"line": one.number, "fate": one.fate, "rule": one.rule}
-    if one.voids:
-        found["voids"] = one.voids
-    if one.fate is Fate.VIDEO:
-        found["columns"] = {
-            name: {"value": cell.value, "from": cell.origin} for name, cell in one.cells.items()
-        }
-        found["not_used"] = [
-            {
-                "path": dotted(u.path),
-                "value": u.value,
-                "reason": u.reason,
-                "column": u.column or None,
-            }
-            for u in one.unused
-        ]
-    return found
-
-
-def summary_json(summary: Summary) -> dict[str, Any]:
-    """A summary, for JSON: in each list, the most frequent first."""
-
-    def groups(found: dict[tuple[str, ...], Group], *names: str) -> list[dict[str, Any]]:
-        return [
-            {**dict(zip(names, key, strict=True)), "lines": g.lines, "first_line": g.first_line}
-            | ({} if g.value is None else {"first_value": g.value})
-            for key, g in by_frequency(found)
-        ]
-
-    return {
-        "lines": summary.fates.total(),
-        "fates": {fate: summary.fates[fate] for fate in Fate},
-        "fails": summary.fails,
-        "verbs": dict(summary.verbs.most_common()),
-        "types": dict(summary.types.most_common()),
-        "other": groups(summary.other, "rule"),
-        "rejected": groups(summary.rejected, "reason"),
-        "refused_values": groups(summary.refused, "column", "path", "reason"),
-        "unused_extensions": groups(summary.unused_extensions, "path", "reason"),
-    }
 
 
 def show_line(console: Console, one: Explanation) -> None:
@@ -119,8 +72,8 @@ def show_summary(console: Console, summary: Summary, one_line: str) -> None:
 
 
 def _counted(console: Console, title: str, name: str, counts: Counter[str]) -> None:
-    rows = [(key, f"{count:,}") for key, count in counts.most_common(_MOST_GROUPS)]
-    _table(console, title, (name, "lines"), rows, len(counts))
+    rows = [(key, f"{count:,}") for key, count in counts.most_common()]
+    _table(console, title, (name, "lines"), rows)
 
 
 def _groups(
@@ -128,18 +81,14 @@ def _groups(
 ) -> None:
     """The groups, the largest first; the last name is that of the first value, if there is one."""
     rows = []
-    for key, group in by_frequency(groups)[:_MOST_GROUPS]:
+    for key, group in by_frequency(groups):
         values = () if group.value is None else (_value(group.value),)
         rows.append((*key, *values, f"{group.lines:,}", str(group.first_line)))
-    _table(console, title, (*names, "lines", "first"), rows, len(groups))
+    _table(console, title, (*names, "lines", "first"), rows)
 
 
 def _table(
-    console: Console,
-    title: str,
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    found: int = 0,
+    console: Console, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
     """A table of plain texts; nothing if it has no rows."""
     if not rows:
@@ -159,8 +108,6 @@ def _table(
         table.add_row(*(Text(visible(_shortened(text))) for text in row))
     console.print()
     console.print(table)
-    if found > len(rows):
-        console.print(Text(f"and {found - len(rows):,} more: --json shows them all"))
 
 
 def _legend(console: Console, texts: Iterable[str]) -> None:
@@ -177,7 +124,7 @@ def _shortened(text: str) -> str:
 
 def _shown(name: str, cell: Cell) -> str:
     if name == "timestamp":
-        return (_EPOCH + timedelta(milliseconds=cell.value)).isoformat(" ", "milliseconds")
+        return instant(cell.value).isoformat(" ", "milliseconds")
     return _value(cell.value)
 
 

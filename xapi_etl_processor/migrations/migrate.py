@@ -1,10 +1,8 @@
 """Apply the numbered .sql files of `schema/`, and make the views of `views.sql` anew: for people
 and pipelines, never at event time.
 
-clickhouse-migrations does the work: it is maintained, takes plain SQL and uses the same driver. It
-is not in the deployment package, so it is imported inside functions. What SQL cannot express, such
-as a condition, is a function in BEFORE. On a cluster, `replication.py` changes each statement just
-before it is sent: the files, whose hashes are remembered, stay the same.
+clickhouse-migrations does the work. It is not in the deployment package, so it is imported inside
+functions. What SQL cannot express, such as a condition, is a function in BEFORE.
 """
 
 from __future__ import annotations
@@ -51,12 +49,10 @@ _POLL_SECONDS = 0.5
 def migrate(settings: Settings) -> list[str]:
     """Create the database, or bring it to the newest schema; returns the files that were applied.
 
-    The views are made anew each time, since they name the database that they were made in. Rejected
-    lines are kept for REJECTED_DAYS. With CLICKHOUSE_CLUSTER, on every server of that
-    cluster, with replicated tables. Safe to repeat, also after it was interrupted. Raises
-    MigrationException if an applied file was edited, ClickHouseRefused if tables are there that
-    should be replicated and are not, ClickHouseUnavailable if inserts do not end, and the
-    driver's errors.
+    With CLICKHOUSE_CLUSTER, on every server of that cluster, with replicated tables. Safe to
+    repeat, also after it was interrupted. Raises MigrationException if an applied file was edited,
+    ClickHouseRefused if tables are there that should be replicated and are not,
+    ClickHouseUnavailable if inserts do not end, and the driver's errors.
     """
     server = _server(settings)
     cluster = settings.clickhouse_cluster or None

@@ -6,16 +6,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import Defect, NothingDone
 from xapi_etl_processor.bulk.queue import Sent, check_queue, send
 from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
 from xapi_etl_processor.bulk.selection import Step, select
-from xapi_etl_processor.common import PAGE_OBJECTS, load, looked_up
+from xapi_etl_processor.common import load, looked_up
 from xapi_etl_processor.modes.answer import Summary, ending
-from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
+from xapi_etl_processor.outcome import Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
@@ -86,15 +85,10 @@ class _Walk:
 class _Sums:
     """What the outcomes add up to."""
 
-    request: BulkRequest
-    run: Run
-    listed: Progress
+    sent: Sent
     summary: Summary = field(default_factory=Summary)
     files: list[str] = field(default_factory=list)
     bytes_found: int = 0
-
-    def __post_init__(self) -> None:
-        self.sent = Sent(self.run.settings.backfill_concurrency)
 
     def add(self, outcome: Outcome) -> None:
         if outcome.status is Status.WAITING:
@@ -108,48 +102,42 @@ class _Sums:
             self.sent.objects += 1
             self.sent.size += size
 
-    def answer(self, stop: Stop | None, walk: _Walk) -> Answer:
-        request = self.request
-        self.summary.ignored = walk.ignored
-        body = self.summary.body(request.section_id, self.run)
-        body["s3_prefix"] = request.prefix
-        body["list_calls"] = self.listed.calls
-        body |= ending(stop, request.token_after(walk.after))
-        if request.dry_run:
-            body["files"] = self.files
-            body["bytes_found"] = self.bytes_found
-        if request.engine == QUEUE:
-            body |= self.sent.body()
-        return body
-
 
 def run_bulk(
     request: BulkRequest,
     run: Run,
-    on_outcome: Callable[[Outcome, Answer], None] | None = None,
+    on_outcome: Callable[[Outcome, str], None] = lambda *_: None,
 ) -> Answer:
     """Process, send to the queue, or in a dry run count, what the request covers; returns the
     answer's body.
 
     Calls `on_outcome` with each outcome before the first that is to be tried again, and with the
-    answer as it would be if the time ran out now.
+    position up to which all is done.
 
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
     if there was no time, no ClickHouse, or no answer of the queue, for a single object.
     """
     listed = Progress()
     walk = _Walk(request, select(request, run, listed))
-    sums = _Sums(request, run, listed)
+    sums = _Sums(Sent(run.settings.backfill_concurrency))
     with closing(_begin(walk.objects(), request, run, sums.sent)) as outcomes:
         for outcome in outcomes:
             walk.settle(outcome)
             sums.add(outcome)
-            if on_outcome and not walk.stop:
-                on_outcome(outcome, sums.answer(TIME_RAN_OUT, walk))
+            if not walk.stop:
+                on_outcome(outcome, walk.after)
     walk.finish()
     if walk.stop:
         _check_progress(request, walk.stop, walk, sums.summary)
-    return sums.answer(walk.stop, walk)
+    sums.summary.ignored = walk.ignored
+    body = sums.summary.body(request.section_id, run)
+    body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
+    body |= ending(walk.stop, request.token_after(walk.after))
+    if request.dry_run:
+        body |= {"files": sums.files, "bytes_found": sums.bytes_found}
+    if request.engine == QUEUE:
+        body |= sums.sent.body()
+    return body
 
 
 def _begin(
@@ -158,16 +146,9 @@ def _begin(
     if request.engine == QUEUE:
         check_queue(run.settings)
         return send(objects, run, sent)
-    return _dry_run(objects, run) if request.dry_run else load(objects, run)
-
-
-def _dry_run(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:
-    """What would be processed, without reading an object or writing anything."""
-    source = iter(objects)
-    while page := looked_up(list(islice(source, PAGE_OBJECTS)), run, Status.FOUND):
-        yield from page
-        if page[0].stop:
-            return
+    if request.dry_run:
+        return looked_up(objects, run, Status.FOUND)
+    return load(objects, run)
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:

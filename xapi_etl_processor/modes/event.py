@@ -38,9 +38,8 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     """Process every object that the delivery names, each once; then, by `end`, tell SQS what is to
     become of the messages that failed.
 
-    An object that a notification names and that is no bundle is skipped: a notification's filter
-    may be wider than ours. One that a person names is read whatever its key ends in, unless that
-    is a slash. One that the settings do not allow to be read fails.
+    An object that a notification names and that is no bundle is ignored: a notification's filter
+    may be wider than ours. One that a person names is read whatever its key ends in.
     """
     summary = Summary()
     outcomes = _outcomes(delivery, run)

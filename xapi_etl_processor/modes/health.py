@@ -111,10 +111,8 @@ def _to_put_right(commands: Mapping[str, Any]) -> str | None:
 
 
 def _wake(clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
-    """Connect; returns the deadline for all further questions.
-
-    A server that accepts the connection and does not greet is asleep: it is waited for as long as
-    WAKE_SECONDS and the time left allow. Anything else must answer in SERVICE_SECONDS.
+    """Connect; returns the deadline for all further questions. A server that accepts the connection
+    and does not greet is asleep, and has WAKE_SECONDS; any other has SERVICE_SECONDS.
     """
     try:
         clickhouse.query("SELECT 1", deadline=_service_deadline(deadline))

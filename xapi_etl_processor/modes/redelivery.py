@@ -1,11 +1,8 @@
 """What becomes of the messages of an SQS batch that failed: tried again, or dead letters.
 
 SQS counts every delivery, also those during an outage, so its count alone cannot tell poison from
-an outage: the queue allows many deliveries, and poison becomes a dead letter here.
-
-A message of a backfill names many objects, of which some may be done. It is delivered again as it
-is, and the ledger says what is done. It is never sent anew: Lambda stops a chain of about 16
-messages that a function sends to its own queue (its user guide, "recursive loop detection").
+an outage: the queue allows many deliveries, and poison becomes a dead letter here. A message of a
+backfill that is done in part is delivered again as it is, and the ledger says what is done.
 """
 
 from __future__ import annotations

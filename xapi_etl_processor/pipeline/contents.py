@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from xapi_etl_processor.base.deadlines import Deadline
@@ -17,6 +16,7 @@ from xapi_etl_processor.storage.learners import people
 from xapi_etl_processor.storage.tables import EVENTS
 from xapi_etl_processor.xapi.columns import ABSENT
 from xapi_etl_processor.xapi.lines import MIB
+from xapi_etl_processor.xapi.timestamps import instant
 from xapi_etl_processor.xapi.transpose import to_columns
 
 LOOKUP_ROWS = 5_000
@@ -127,5 +127,4 @@ def key_texts(keys: Iterable[Key]) -> tuple[tuple[object, ...], ...]:
 
 def _as_text(timestamp: int) -> str:
     """A time as ClickHouse compares it with a DateTime64(3, 'UTC')."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp)
-    return moment.replace(tzinfo=None).isoformat(" ", "milliseconds")
+    return instant(timestamp).replace(tzinfo=None).isoformat(" ", "milliseconds")

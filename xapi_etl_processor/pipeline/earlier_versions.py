@@ -1,12 +1,9 @@
 """Removes what earlier versions of an object left behind: rows that its current one does not hold.
 
-The order keeps what must not be lost. The current version is stored and in the ledger first. Then
-all that may hold a statement is read: the object itself, and every other object that has fewer rows
-than the ledger counts, since a row of theirs may have been replaced by the one that is about to be
-removed. Only what none of them holds is removed.
-
-The rows to remove are read first, and only then is the table compared with the ledger. The other
-way round, a merge in between could drop a row in favor of one of them, and nobody would see it.
+The current version is stored first, and its ledger row. Then the rows of earlier ones are read, and
+after them all that may hold their statements: the object itself, and every other object that has
+fewer rows than the ledger counts, since one of those rows may have replaced a row of theirs. (The
+other way round, a merge in between could do that unseen.) Only what none of them holds is removed.
 """
 
 from __future__ import annotations

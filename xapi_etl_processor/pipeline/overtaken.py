@@ -1,7 +1,5 @@
-"""Checks that a batch may still be stored: nothing was forbidden since its objects were read.
-
-Somebody may be forgotten, an object replaced or ids made pseudonyms while a load is held up.
-Whoever does that notes it first, and a load looks at the notes before and after its insert.
+"""Checks, before and after an insert, that the batch may be stored: by the notes, nobody was
+forgotten, no object replaced and no id made a pseudonym since its objects were read.
 """
 
 from __future__ import annotations
@@ -18,12 +16,8 @@ LEFT_OUT_IDS = 50_000
 
 
 def check(batch: Batch, *, stored: bool) -> None:
-    """Raises LoadOvertaken if the batch holds what may no longer be stored: rows of somebody who
-    was forgotten or of a version that was replaced since it was read, or plain ids where ids have
-    become pseudonyms.
-
-    Whoever loads its objects again leaves that out. If the batch is stored already, the commands
-    that put it right are noted.
+    """Raises LoadOvertaken if the batch holds what may no longer be stored. If it is stored
+    already, the commands that put it right are noted.
     """
     connections, deadline = batch.run.connections, batch.run.deadline
     found: dict[str, str] = {}

@@ -64,9 +64,7 @@ def objects_with(
     learners: Sequence[Learner], objects: Iterator[S3Object], client: Any
 ) -> Iterator[tuple[S3Object, str]]:
     """The objects that hold a statement of one of the learners, about a video or not, or a line
-    that names one; and, for an object that cannot be read, why.
-
-    Reads every object: the tables know only the video statements.
+    that names one; and, for an object that cannot be read, why. Reads every object.
     """
     names = [learner.user_id.encode().lower() for learner in learners]
     with closing(fetch.bodies(client, objects)) as bodies:

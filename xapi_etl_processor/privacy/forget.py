@@ -49,9 +49,7 @@ LEFT_TO_DO = (
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
     """How many statements and rejected lines forgetting would remove, and under which user ids and
-    home pages they are stored; changes nothing.
-
-    Raises ConfigurationError as `check_key` does.
+    home pages they are stored; changes nothing. Raises as `check_key` does.
     """
     check_key(clickhouse)
     found = statements(learners, clickhouse)

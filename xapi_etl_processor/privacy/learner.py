@@ -159,8 +159,8 @@ def check_key(clickhouse: ClickHouse) -> Learners:
     """Check that the right key is set, for the stored rows and for the list; returns the list.
 
     Raises ConfigurationError if somebody was forgotten under another key, or if rows have
-    pseudonyms and there is no key: a learner's rows would not be found, and seem not to be there;
-    and ClickHouseRefused as `check_whole_results` does, for the same reason.
+    pseudonyms and there is no key, and ClickHouseRefused as `check_whole_results` does: a learner's
+    rows would seem not to be there.
     """
     check_whole_results(clickhouse)
     known = Learners(clickhouse)

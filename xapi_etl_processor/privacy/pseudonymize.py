@@ -29,10 +29,9 @@ def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, 
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
     First it is noted that all ids are pseudonyms, so that no load that begins from now on stores
-    others; then loads that have begun are waited for. Safe to repeat, also after it was
-    interrupted. Raises ConfigurationError unless LEARNER_IDS is pseudonyms and there is a key, the
-    one that was always used; ClickHouseRefused without the right ALTER UPDATE;
-    ClickHouseUnavailable if loads do not end.
+    others; then loads that have begun are waited for. Safe to repeat. Raises ConfigurationError
+    unless LEARNER_IDS is pseudonyms, with the key that was always used; ClickHouseRefused without
+    the right ALTER UPDATE; ClickHouseUnavailable if loads do not end.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":

@@ -10,9 +10,8 @@ from xapi_etl_processor.report.figures import Count, Period, Place, Section, Vid
 def hide(section: Section, below: int) -> Section:
     """The section without numbers of fewer than `below` viewers; 0 and 1 hide nothing.
 
-    A place, stop, seek or period of a small group goes, and so do all numbers of a video or a
-    section with few viewers, when they watched, and a producer with few sessions. That
-    nobody did something is shown.
+    Those of places, stops, seeks and periods go, all of a video or a section with few viewers, and
+    producers with few sessions. That nobody did something is shown.
     """
     if _is_small(section.viewers, below):
         section = replace(

@@ -14,7 +14,6 @@ from xapi_etl_processor.report.figures import Section, read_section, sections
 from xapi_etl_processor.report.findings import find
 from xapi_etl_processor.report.page import index_page, section_page
 from xapi_etl_processor.report.small_groups import hide
-from xapi_etl_processor.report.tables import write_tables
 
 _LONGEST_STEM = 200
 """Of a file's name, in bytes. Our limit; most file systems' is 255, with the ending."""
@@ -29,32 +28,21 @@ class Options:
     learners: bool = False
 
 
-def write_section(
-    clickhouse: ClickHouse, name: str, page: Path, options: Options, tables: Path | None = None
-) -> Section:
-    """Write a section's page and, into a folder, its tables; what they show. Raises OSError."""
+def write_section(clickhouse: ClickHouse, name: str, page: Path, options: Options) -> Section:
+    """Write a section's page; what it shows. Raises OSError."""
     read = read_section(clickhouse, name, options.since, with_learners=options.learners)
     findings = {video.url: find(video, options.hide_below) for video in read.videos}
     section = hide(read, options.hide_below)
     _write(page, section_page(section, findings, options.hide_below))
-    if tables:
-        write_tables(section, tables)
     return section
 
 
-def write_all(
-    clickhouse: ClickHouse, folder: Path, options: Options, tables: Path | None = None
-) -> Iterator[Path]:
-    """Write a page for each section and an index of them, last; their paths, as they are written.
-
-    With tables, each section's are in a folder that is named as its page.
-    """
+def write_all(clickhouse: ClickHouse, folder: Path, options: Options) -> Iterator[Path]:
+    """Write a page for each section and an index of them, last; gives their paths."""
     written = []
     for name in sections(clickhouse, options.since):
-        stem = _stem(name)
-        file = f"{stem}.html"
-        into = tables / stem if tables else None
-        section = write_section(clickhouse, name, folder / file, options, into)
+        file = f"{_stem(name)}.html"
+        section = write_section(clickhouse, name, folder / file, options)
         written.append((quote(file), section))
         yield folder / file
     index = folder / "index.html"

@@ -1,7 +1,5 @@
-"""Which buckets and folders may be read.
-
-Without this check, anybody who may invoke the function could make it read every object that its
-role can read.
+"""Which buckets and folders may be read: otherwise, whoever may invoke the function could make it
+read every object that its role can read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""Connections to S3: obstore reads objects, and boto3 does the rest.
-
-Reading an object with obstore, which is written in Rust, takes a tenth of the processor time that
-boto3 takes, and so does importing it. boto3 does what obstore cannot: list keys of every kind, read
-a key that obstore would change, follow a profile.
+"""Connections to S3: obstore reads objects, in a tenth of boto3's processor time; boto3 does what
+obstore cannot: list keys of every kind, read a key that obstore would change, follow a profile.
 """
 
 from __future__ import annotations

@@ -132,20 +132,14 @@ def _of_boto3(what: str, error: Exception) -> S3Error:
         return _with_code(what, answer.get("Code", ""), answer.get("Message", ""))
     if isinstance(error, exceptions.ParamValidationError):
         return S3InvalidName(f"{what} is not a valid S3 name: check bucket and key")
-    if isinstance(
-        error,
-        exceptions.NoCredentialsError
-        | exceptions.PartialCredentialsError
-        | exceptions.ProfileNotFound
-        | exceptions.ConfigParseError
-        | exceptions.InvalidConfigError
-        | exceptions.CredentialRetrievalError
-        | exceptions.TokenRetrievalError
-        | exceptions.SSOError,
-    ):
-        return _without_credentials(what, str(error).partition("\n")[0])
     if isinstance(error, exceptions.EndpointConnectionError):
         return _out_of_reach(what, str(error))
+    on_the_way = exceptions.ConnectionError | exceptions.HTTPClientError
+    if isinstance(error, on_the_way | exceptions.IncompleteReadError | exceptions.ChecksumError):
+        return _not_to_the_end(what, error)
+    # What else botocore says is about credentials and profiles. urllib3's errors are of a body.
+    if isinstance(error, exceptions.BotoCoreError):
+        return _without_credentials(what, str(error).partition("\n")[0])
     return _not_to_the_end(what, error)
 
 

@@ -14,7 +14,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from urllib.parse import unquote_plus
 
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline
@@ -24,6 +23,7 @@ from xapi_etl_processor.s3 import fetch
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.lines import MIB
+from xapi_etl_processor.xapi.timestamps import instant, milliseconds
 
 MAX_FILE_BYTES = 256 * MIB
 """The largest manifest or list that is read; each is in memory as a whole. Our limit: S3 writes
@@ -115,17 +115,9 @@ def _object(inventory: Inventory, fields: list[str], file: S3Object) -> S3Object
         return None
     digits = row.get("Size", "")
     size = int(digits) if re.fullmatch(r"[0-9]{1,18}", digits) else None
-    modified = _time(row.get("LastModifiedDate", ""))
+    millis = milliseconds(row.get("LastModifiedDate", ""))
+    modified = None if millis is None else instant(millis)
     return S3Object(inventory.bucket, unquote_plus(row["Key"]), row.get("ETag", ""), size, modified)
-
-
-def _time(text: str) -> datetime | None:
-    """A time, in UTC if it does not say where; None for anything else."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _damaged(file: S3Object, why: str) -> S3BadInventory:

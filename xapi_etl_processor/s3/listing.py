@@ -1,9 +1,8 @@
 """Lists objects of S3, and asks only for what is wanted: some sections, categories and days.
 
-S3 lists keys in the order of their UTF-8 bytes, and a listing goes on behind the last key. In a
-store that lists otherwise it would miss keys, so that each page is compared with the one before.
-Keys are sorted by section, category and timestamp. With a delimiter, S3 names groups of keys
-instead of keys: "/" gives the sections, and the "T" of timestamps gives the days.
+S3 lists keys in the order of their UTF-8 bytes; in a store that lists otherwise, keys would be
+missed. With a delimiter, S3 names groups of keys instead of keys: "/" gives the sections, and the
+"T" of timestamps gives the days.
 """
 
 from __future__ import annotations

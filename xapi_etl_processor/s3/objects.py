@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from xapi_etl_processor.xapi.timestamps import milliseconds, since_epoch
+from xapi_etl_processor.xapi.timestamps import instant, milliseconds, since_epoch
 
 BUNDLE_ENDINGS = (".jsonl", ".jsonl.gz")
 """What a bundle's key ends in."""
@@ -94,7 +94,7 @@ class S3Object:
     def month(self) -> str:
         """The UTC month of `written_ms`, such as 2024-01; '' if that is not known."""
         written = self.written_ms
-        return "" if written is None else f"{datetime.fromtimestamp(written / 1000, UTC):%Y-%m}"
+        return "" if written is None else f"{instant(written):%Y-%m}"
 
 
 def object_at(uri: str) -> S3Object:
@@ -123,9 +123,7 @@ def holds_sections(prefix: str) -> bool:
 def day_of(key: str) -> int | None:
     """The UTC day that a key names, in milliseconds since 1970 at its beginning; None if it names
     none. The first name below the section's, of a folder or of the file, that begins with a day and
-    a T counts.
-
-    What follows the T does not count, since a listing does not see it.
+    a T counts, whatever follows: a listing does not see it.
     """
     section = _SECTION.search(key)
     for found in _DAY.finditer(key, section.end() - 1 if section else 0):

@@ -1,9 +1,5 @@
-"""What may be stored of learners: nothing of those who were forgotten, and of the others their ids
-or, with LEARNER_IDS=pseudonyms, pseudonyms.
-
-The table of forgotten learners holds hashes. A load compares with it what it is about to store; it
-reads the table again before an insert, and after it, so that a learner who is forgotten at the same
-moment does not come back unseen (see docs/privacy.md).
+"""What may be stored of learners: nothing of those who were forgotten, whose hashes are kept, and
+of others their ids or, with LEARNER_IDS=pseudonyms, pseudonyms (see docs/privacy.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""Remove or rewrite stored rows, and wait until every part has changed.
-
-ClickHouse calls this a mutation: it writes the parts anew in the background. Inserts go on
-meanwhile, and rows that are inserted after the mutation began are not changed.
+"""Remove or rewrite stored rows, and wait until every part has changed (a mutation). Rows that
+are inserted after one began are not changed.
 """
 
 from __future__ import annotations

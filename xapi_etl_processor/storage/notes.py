@@ -1,9 +1,8 @@
 """What loads and people's commands write down for one another, in the table `load_notes`.
 
-A command notes what must not be undone before it changes what is stored: that an object is replaced
-by a later version, that ids are pseudonyms. A load looks after its insert whether it was overtaken,
-since its insert may have been held up meanwhile. It may not remove rows: it notes the command that
-puts them right, which the health check repeats, and fails, so that the objects are loaded again.
+A command notes what must not be undone before it changes what is stored. A load looks after its
+insert whether it was overtaken. It may not remove rows: it notes the command that does, which the
+health check repeats, and fails, so that the objects are loaded again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
-"""THE column table: what a video statement becomes, written once.
-
-From it come the decoder's structs, the INSERT's column list and the data dictionary in
-docs/tables.md, and the migrated table is compared with it. CONTRIBUTING.md says how to add a
-column.
+"""THE column table: what a video statement becomes, written once. CONTRIBUTING.md says how to add
+a column.
 """
 
 from __future__ import annotations

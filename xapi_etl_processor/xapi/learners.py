@@ -1,7 +1,5 @@
-"""What stands for a learner: pseudonyms, and the hashes by which forgotten ones are recognized.
-
-Both are HMAC-SHA-256 (RFC 2104, FIPS 198-1): without the key, nobody can find out whose they are by
-hashing names.
+"""What stands for a learner: pseudonyms, and the hashes that recognize forgotten ones; both are
+HMAC-SHA-256 (RFC 2104, FIPS 198-1).
 """
 
 from __future__ import annotations

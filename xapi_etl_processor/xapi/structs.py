@@ -1,7 +1,5 @@
-"""The structs that statements are decoded into, built from the column table.
-
-Field names are the JSON keys that some column reads, IRIs included. A node that a statement lacks
-is one shared empty struct, so that a path can be walked without checks.
+"""The structs that statements are decoded into, built from the column table. A node that is not
+there is one shared empty struct, so that a path can be walked without checks.
 """
 
 from __future__ import annotations

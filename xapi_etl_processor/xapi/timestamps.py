@@ -168,4 +168,9 @@ def since_epoch(instant: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
+def instant(millis: int) -> datetime:
+    """The aware datetime, in UTC, of milliseconds since 1970."""
+    return _EPOCH_UTC + timedelta(milliseconds=millis)
+
+
 INSTANT = Kind(milliseconds, wanted="a time, as ISO 8601 or since 1970", at_once=all_milliseconds)

@@ -9,6 +9,13 @@ from xapi_etl_processor.modes.answer import SHOWN_FAILURES
 from xapi_etl_processor.modes.bulk import SHOWN_FILES, Answer
 from xapi_etl_processor.outcome import StopReason
 
+_COUNTERS = {
+    *("events_processed", "video_events_processed", "other_events", "rejected_lines"),
+    *("blank_lines", "forgotten_events", "timestamps_replaced", "rows_removed"),
+    *("files_found", "files_processed", "files_skipped", "files_ignored", "files_failed"),
+    *("files_sent", "bytes_sent", "messages", "bytes_found", "list_calls"),
+    *("duration_ms", "estimated_minutes"),
+}
 _LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
 
 
@@ -34,10 +41,10 @@ def added(total: Answer, answer: Answer) -> Answer:
     """Two answers as one: counters are summed, and the rest is that of the second."""
     found = {**total, **answer}
     for name in total.keys() & answer.keys():
-        if name in _LISTS:
-            found[name] = (total[name] + answer[name])[: _LISTS[name]]
-        elif type(answer[name]) in (int, float) and name != "section_id":
+        if name in _COUNTERS:
             found[name] = total[name] + answer[name]
+        elif name in _LISTS:
+            found[name] = (total[name] + answer[name])[: _LISTS[name]]
         elif name == "success":
             found[name] = total[name] and answer[name]
     return found

@@ -75,7 +75,7 @@ def test_it_agrees_with_loading_about_every_producer() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(LINES)
 @example(with_more(b'"x":"\\ud800"'))
 @example(with_more(b'"x":1' + b"0" * 5000))

@@ -36,7 +36,7 @@ def test_the_page_has_a_place_for_each_table() -> None:
     assert page.count("here\n") == len(names)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_every_row_that_writers_inserted_is_there(
     watching: Settings,
     clickhouse: ClickHouseServer,

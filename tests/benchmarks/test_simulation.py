@@ -126,7 +126,7 @@ def test_a_busy_clickhouse_slows_everything() -> None:
 
 
 def test_the_same_seed_gives_the_same_day() -> None:
-    days = [simulate(Setup(1e6, hours=4.0, seed=seed), coefficients()) for seed in (1, 1, 2)]
+    days = [simulate(Setup(1e6, hours=1.0, seed=seed), coefficients()) for seed in (1, 1, 2)]
     assert days[0].delays == days[1].delays
     assert days[0].delays != days[2].delays
 
@@ -161,7 +161,7 @@ def test_a_day_costs_what_aws_charges() -> None:
     assert costs["S3"] == pytest.approx(4.0)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     """Those of the smaller sizes; the others take longer, and come from the same functions."""
     text, known = SCALING.read_text(), coefficients()

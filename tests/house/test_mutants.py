@@ -16,8 +16,6 @@ from tests.mutants.__main__ import failing_without, summary
 from tests.mutants.copy import Copy
 from tests.mutants.faults import ROOT, Fault
 
-pytestmark = pytest.mark.slow
-
 ONE = "def one() -> int:\n    return 1\n"
 TEST = "from code_of_ours import one\n\ndef test_one() -> None:\n    assert one() > 0\n"
 
@@ -38,31 +36,34 @@ def fault(code: str) -> Fault:
     return Fault("code_of_ours.py", 2, "another code", code, ("test_one.py",))
 
 
+@pytest.mark.slow
 def test_a_fault_is_caught_by_the_test_that_fails_and_leaves_nothing_behind(
     project: Path, tmp_path: Path
 ) -> None:
     copied = Copy(tmp_path)
     assert copied.caught_by(fault(ONE.replace("1", "0"))) == "test_one.py::test_one"
-    assert copied.caught_by(fault("import nothing_of_that_name")) == "test_one.py"
     assert (project / "code_of_ours.py").read_text() == ONE
     # Two runs of its tests, that of its room and all.
-    assert failing_without([fault(ONE)], copied) is None
     assert copied.caught_by(fault(ONE.replace("1", "2"))) is None
     assert (tmp_path / "code_of_ours.py").read_text() == ONE
 
 
-def test_a_fault_without_end_is_caught(
+@pytest.mark.ci
+def test_a_fault_without_end_and_one_of_an_import_are_caught(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copy, "TEST_SECONDS", 1)
     endless = ONE.replace("return 1", "\n    while True: pass")
     assert Copy(tmp_path).caught_by(fault(endless)) == "test_one.py::test_one (after 1 s)"
+    assert Copy(tmp_path).caught_by(fault("import nothing_of_that_name")) == "test_one.py"
 
 
+@pytest.mark.ci
 def test_nothing_is_tried_with_tests_that_fail_or_do_not_exist(
     project: Path, tmp_path: Path
 ) -> None:
     copied = Copy(tmp_path)
+    assert failing_without([fault(ONE)], copied) is None
     (tmp_path / "code_of_ours.py").write_text(ONE.replace("1", "0"))
     assert failing_without([fault(ONE)], copied) == "test_one.py::test_one"
     missing = fault(ONE)._replace(tests=("test_two.py",))
@@ -85,6 +86,7 @@ def test_each_room_of_the_package_has_tests() -> None:
         assert list((ROOT / "tests" / room).glob("test_*.py")), room
 
 
+@pytest.mark.ci
 def test_ctrl_c_ends_it_with_a_summary_and_without_traces(tmp_path: Path) -> None:
     made = tmp_path / "generated.jsonl"
     file = "xapi_etl_processor/s3/objects.py"

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from benchmarks import data, rounds
-from benchmarks.__main__ import main
 from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
-from tests import static_s3
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse
 
@@ -115,27 +112,3 @@ def test_generated_statements_are_all_different_and_about_videos_or_about_as_lon
     other = list(data.not_video(iter(lines)))
     assert parse([line.rstrip() for line in other], 1, SOURCE).counts.other == 1000
     assert sum(map(len, other)) == pytest.approx(sum(map(len, lines)), rel=0.02)
-
-
-def test_without_nginx_the_message_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-    with (
-        pytest.raises(static_s3.NginxFailed, match="apt-get install nginx"),
-        static_s3.serving(tmp_path),
-    ):
-        pass
-
-
-def test_options_that_do_not_go_together_are_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for options, message in (
-        (["--compare"], "--compare needs --small"),
-        (["--write", "--small"], "--write measures everything"),
-    ):
-        monkeypatch.setattr("sys.argv", ["benchmarks", *options])
-        with pytest.raises(SystemExit, match="2"):
-            main()
-        assert message in capsys.readouterr().err

@@ -292,31 +292,6 @@ def test_seconds_that_are_sent_come_before_those_of_the_segments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("segments", "seconds"),
-    [
-        ("0[.]12.5[,]40[.]61.25", 33.75),
-        ("5[.]15[,]0[.]10", 15.0),
-        ("0[.]10[,]12[.]", 10.0),
-        ("0[.]4.103[,]9", 4.103),
-        ("0[.]0.1[,]0.2[.]0.3", 0.2),
-        ("0[.]10[,]9[.]4", 10.0),
-        ("10[.]20[,]NaN[.]NaN[,]0[.]15", 20.0),
-        ("7[.]7", 0.0),
-        ("12[.]", None),
-        ("", None),
-        ("nonsense", None),
-        ("-1e308[.]0[,]0[.]1e308", None),  # too large for a float
-    ],
-)
-def test_seconds_played_repeatedly_count_once(segments: str, seconds: float | None) -> None:
-    statement = with_values(
-        minimal(), (("result", "extensions", VIDEO + "played-segments"), segments)
-    )
-    assert row_of(statement)["video_play_time"] == seconds
-    assert row_of(statement)["video_played_segments"] == segments
-
-
-@pytest.mark.parametrize(
     ("name", "title"),
     [
         ({"de": "Zelle", "en": "Cell", "en-US": "Cell (US)"}, "Cell (US)"),

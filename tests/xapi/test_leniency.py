@@ -227,26 +227,3 @@ def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> No
 def test_blanks_around_a_verbs_id_are_trimmed(blanks: str) -> None:
     row = row_of(minimal(verb={"id": blanks.format(VERBS + "played")}))
     assert (row["verb"], row["verb_id"]) == ("played", VERBS + "played")
-
-
-# --- Identity ---
-
-
-_HOME = {"homePage": "https://lms"}
-
-
-@pytest.mark.parametrize(
-    ("actor", "user_id", "home_page"),
-    [
-        ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
-        ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", ""),
-        ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
-        ({"account": _HOME | {"name": "a"}, "mbox": "mailto:a@e.org"}, "a", "https://lms"),
-        ({"account": _HOME | {"name": 0}}, "0", "https://lms"),
-    ],
-)
-def test_who_it_is_about_is_taken_whole_from_one_place(
-    actor: JsonObject, user_id: str, home_page: str
-) -> None:
-    row = row_of(minimal(actor=actor))
-    assert (row["user_id"], row["home_page"]) == (user_id, home_page)

@@ -271,7 +271,8 @@ def test_a_producers_other_statement_is_counted_and_not_stored(producer: str) ->
 
 # --- Groups ---
 
-_MEMBER = {"account": {"homePage": "https://lms.example", "name": "u-1"}, "mbox": "mailto:m@e.org"}
+_HOME = {"homePage": "https://lms.example"}
+_MEMBER = {"account": _HOME | {"name": "u-1"}, "mbox": "mailto:m@e.org"}
 
 
 @pytest.mark.parametrize(
@@ -288,9 +289,15 @@ _MEMBER = {"account": {"homePage": "https://lms.example", "name": "u-1"}, "mbox"
         ({"member": ["M", _MEMBER]}, "u-1", "https://lms.example"),
         ({"member": "M"}, "", "host"),
         ({"name": "M"}, "", "host"),
+        # Who it is about is taken whole from one place.
+        ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),
+        ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", "host"),
+        ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),
+        ({"account": _HOME | {"name": "a"}, "mbox": "mailto:a@e.org"}, "a", "https://lms.example"),
+        ({"account": _HOME | {"name": 0}}, "0", "https://lms.example"),
     ],
 )
-def test_a_group_is_identified_by_itself_or_by_its_one_member(
+def test_a_viewer_has_the_id_and_home_page_of_one_place_and_a_group_its_own_or_its_one_members(
     actor: JsonObject, user_id: str, home_page: str
 ) -> None:
     sent = statement(

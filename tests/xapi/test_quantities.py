@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.rows import OLI, PLACES, VIDEO, VIDEO_TYPE, minimal, row_of, with_values
+from tests.support.rows import OLI, VIDEO, VIDEO_TYPE, minimal, row_of, with_values
 
 OPENEDX = "https://w3id.org/xapi/openedx/extension/"
 TINCAN = "http://id.tincanapi.com/extension/"
@@ -101,21 +101,6 @@ def test_shares_speeds_and_lines_of_resolution_are_numbers(
     extension: str, place: str, column: str, values: list[tuple[Any, float | None]]
 ) -> None:
     assert [(sent, stored(extension, sent, column, place)) for sent, _ in values] == values
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_tin_cans_extensions_give_time_and_length(place: tuple[str, ...]) -> None:
-    def row(*pairs: tuple[str, Any]) -> Any:
-        made = [((*place, "extensions", iri), value) for iri, value in pairs]
-        return row_of(with_values(minimal(), *made))
-
-    assert row((TINCAN + "starting-point", "PT2M"))["video_time"] == 120.0
-    assert row((TINCAN + "ending-point", "PT6M30S"))["video_time"] == 390.0
-    assert row((TINCAN + "duration", "PT46.6S"))["video_length"] == 46.6
-    both = row((TINCAN + "starting-point", 0), (TINCAN + "ending-point", "next unit"))
-    assert both["video_time"] == 0.0
-    profile = row((TINCAN + "starting-point", 5), (VIDEO + "time", 7), (VIDEO + "length", 9))
-    assert (profile["video_time"], profile["video_length"]) == (7.0, 9.0)
 
 
 @pytest.mark.parametrize("verb", ["http://id.tincanapi.com/verb/skipped", "x:/seeked"])

@@ -95,13 +95,6 @@ def torus(verb: str, result: JsonObject, context: JsonObject) -> JsonObject:
             _PAGE,
             {"video_seek_from": 12.5, "video_seek_to": 40.0, "video_length": None},
         ),
-        (
-            "completed",
-            {VIDEO + "time": 546.5, VIDEO + "progress": 1, VIDEO + "played-segments": "0[.]546.5"},
-            {OLI + "page_id": 77123, VIDEO + "completion-threshold": "1.0"} | _LENGTH,
-            {"video_time": 546.5, "video_progress": 1.0, "video_play_time": 546.5}
-            | {"video_played_segments": "0[.]546.5", "completion_threshold": 1.0},
-        ),
     ],
 )
 def test_a_statement_of_the_learning_platform_becomes_its_row(

@@ -4,7 +4,6 @@ the page that it writes.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -168,11 +167,3 @@ def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     for table, sizes in ((page.day_table, page.DAYS), (page.backfill_table, page.BACKFILLS)):
         title, ways = next(iter(sizes.items()))
         assert f"### {title}\n\n{table(ways, known)}" in text
-
-
-def test_settings_of_ones_own_are_named_on_the_command_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["simulate", "statements=2e6", "batch_size=50", "hours=2"])
-    page.main()
-    assert "| settings | `BatchSize` 50, `BatchingWindow` 5," in capsys.readouterr().out

@@ -44,6 +44,7 @@ HOSTILE = {
     "http_proxy": "http://127.0.0.1:1",
 }
 
+
 @pytest.fixture
 def marker(tmp_path: Path) -> str:
     """Text in the command line of every process that a test starts, children included."""
@@ -183,13 +184,10 @@ def test_where_a_service_does_not_start_nothing_is_run(tmp_path: Path) -> None:
     assert (tmp_path / "data").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [
-        ("running", signal.SIGINT),
-        pytest.param("running", signal.SIGHUP, marks=pytest.mark.ci),
-        pytest.param("starting", signal.SIGTERM, marks=pytest.mark.ci),
-    ],
+    [("running", signal.SIGINT), ("running", signal.SIGHUP), ("starting", signal.SIGTERM)],
 )
 def test_services_and_command_end_with_a_signal(
     tmp_path: Path, number: signal.Signals, moment: str

@@ -53,8 +53,18 @@ def read(command: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     return found
 
 
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"prefer_column_name_to_alias": "1", "aggregate_functions_null_for_empty": "1"},
+        pytest.param({"readonly": "1"}, marks=pytest.mark.ci),
+    ],
+)
 def test_commands_reports_and_views_say_the_same_under_any_profile(
-    watching: Settings, clickhouse: ClickHouseServer, capsys: pytest.CaptureFixture[str]
+    watching: Settings,
+    clickhouse: ClickHouseServer,
+    capsys: pytest.CaptureFixture[str],
+    profile: dict[str, str],
 ) -> None:
     def everything() -> dict[str, Any]:
         client = ClickHouse(watching)
@@ -68,10 +78,8 @@ def test_commands_reports_and_views_say_the_same_under_any_profile(
 
     expected = everything()
     assert len(expected["video_statements"]) == len(expected["report"].videos) + 1 == 2
-    null_for_empty = {"aggregate_functions_null_for_empty": "1"}
-    for profile in ({"prefer_column_name_to_alias": "1"} | null_for_empty, {"readonly": "1"}):
-        clickhouse.profile = profile
-        assert everything() == expected, profile
+    clickhouse.profile = profile
+    assert everything() == expected
 
 
 def test_a_profile_that_cuts_results_is_refused_by_whoever_reads_and_named_by_the_health_check(

@@ -77,7 +77,7 @@ def asked(
     bucket: Bucket, settings: Settings, queue_url: str, secret: Settings
 ) -> dict[str, Asking]:
     """Everything that we ask of AWS by boto3, by name."""
-    place = {"Bucket": bucket.name, "Key": bucket.put(KEY, video(1))}
+    place: Any = {"Bucket": bucket.name, "Key": bucket.put(KEY, video(1))}
     s3 = connections(settings).s3.boto3
 
     def listed() -> list[str]:

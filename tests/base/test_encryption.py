@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,9 +33,9 @@ def reads(request: Request) -> bool:
     return request.method == "GET" and "list-type" not in request.path
 
 
-def without_the_key(request: Request) -> Answer | None:
+def refusing(answer: Answer) -> Callable[[Request], Answer | None]:
     """S3 lists and describes encrypted objects without the key, and reads none of them."""
-    return Answer("AccessDenied", 403, DENIED) if reads(request) else None
+    return lambda request: answer if reads(request) else None
 
 
 @pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
@@ -43,7 +44,7 @@ def test_the_health_check_and_a_failed_object_name_the_key_that_may_not_be_used(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:
     bucket.put(KEY, video(1))
-    store.rule = without_the_key
+    store.rule = refusing(Answer("AccessDenied", 403, DENIED))
     answer = invoke(CHECK)
     assert (answer.status, answer["s3"]["ok"]) == (503, False)
     assert answer["s3"]["error"].startswith(f"s3://{bucket.name}/{KEY} cannot be decrypted: ")
@@ -64,8 +65,7 @@ def test_other_refusals_are_not_taken_for_a_missing_right_to_decrypt(
         ("KMS.DisabledException", f"{KMS_KEY} is disabled.", "its KMS key is there and enabled"),
         ("Odd", "x" * 5000, "cannot be read"),
     ):
-        refusal = Answer(code, 403, message)
-        store.rule = lambda request, answer=refusal: answer if reads(request) else None
+        store.rule = refusing(Answer(code, 403, message))
         error = invoke(CHECK)["s3"]["error"]
         assert said in error
         # A message of more than 500 characters is cut.
@@ -94,8 +94,7 @@ def test_a_bundle_that_was_archived_or_deleted_since_it_was_listed_does_no_harm(
 ) -> None:
     bucket.put(KEY, video(1))
     for number, code in enumerate(("InvalidObjectState", "NoSuchKey"), 1):
-        gone = Answer(code, 403)
-        store.rule = lambda request, answer=gone: answer if reads(request) else None
+        store.rule = refusing(Answer(code, 403))
         assert invoke(CHECK)["s3"]["ok"], code
         assert len([request for request in store.requests if reads(request)]) == number
 

@@ -97,8 +97,8 @@ def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
 def test_every_invocation_is_measured_with_its_mode(
     invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    payloads = ({"health_check": True}, {"mode": "bulk"}, {})
-    for payload, mode in zip(payloads, ("health_check", "bulk", "event"), strict=True):
+    health: dict[str, Any] = {"health_check": True}
+    for payload, mode in ((health, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")):
         answer = invoke(payload)
         found = metrics(printed(capfd))
         assert found["processing_mode"] == mode

@@ -55,6 +55,7 @@ def test_the_health_check_and_a_failed_object_name_the_key_that_may_not_be_used(
         assert f"(AccessDenied: {DENIED})" in said
 
 
+@pytest.mark.slow
 @pytest.mark.fault(18, 71, caught_by="error with key, code and S3's own message")
 def test_other_refusals_are_not_taken_for_a_missing_right_to_decrypt(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
@@ -89,6 +90,7 @@ def test_the_health_check_reads_one_byte_of_the_first_bundle_that_has_one(
     assert len(store.requests) == 3
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_archived_or_deleted_since_it_was_listed_does_no_harm(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
 ) -> None:

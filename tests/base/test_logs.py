@@ -68,6 +68,7 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
+@pytest.mark.slow
 def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +95,7 @@ def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
         assert ended["level"] == ("INFO" if success else "ERROR")
 
 
+@pytest.mark.slow
 def test_every_invocation_is_measured_with_its_mode(
     invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_waiting_and_invocations_are_paid_for() -> None:
     assert events.dollars(1769, "arm64") == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_generated_statements_are_all_different_and_about_videos_or_about_as_long() -> None:
     lines = list(islice(data.statements(), 1000))
     assert len(set(lines)) == 1000

@@ -114,6 +114,7 @@ def test_settings_reach_the_engine_for_one_query_only(connected: Client) -> None
     assert connected.execute(asked) == [(0,)]
 
 
+@pytest.mark.slow
 def test_several_clients_are_served_at_once(clickhouse: ClickHouseServer) -> None:
     def ask(number: int) -> int:
         with client(clickhouse) as connected:
@@ -214,6 +215,7 @@ def test_a_read_only_server_answers_what_reads_and_lets_a_session_be_set_up(
         assert not read_only.execute(sql), sql
 
 
+@pytest.mark.slow
 def test_a_read_only_server_refuses_everything_else(read_only: Client) -> None:
     for sql in (
         "INSERT INTO t VALUES (2)",

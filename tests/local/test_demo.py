@@ -124,6 +124,7 @@ def test_rows_wider_than_the_screen_are_shown_one_field_a_line(
     assert sum(line.split()[:1] == ["section_id"] for line in lines) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside_make_local")
 def test_a_long_answer_is_cut_and_says_so(asked: Ask) -> None:
     code, shown, _ = asked("SELECT number FROM numbers(1000000)")

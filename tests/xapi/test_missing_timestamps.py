@@ -30,6 +30,7 @@ def test_they_get_the_time_when_they_were_stored_or_the_keys(
     ]
 
 
+@pytest.mark.slow
 def test_they_are_counted_in_the_answer_unless_their_object_fails_or_is_not_read(
     bucket: Bucket, invoke: Invoke
 ) -> None:

@@ -16,6 +16,7 @@ NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 @pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.skipif(
     not NGINX and "REQUIRE_REAL_SERVER" not in os.environ, reason="NOT TESTED: no nginx"
 )

@@ -29,6 +29,7 @@ def test_a_line_of_each_table() -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.slow
 def test_every_row_that_writers_inserted_is_there(
     watching: Settings,
     clickhouse: ClickHouseServer,

@@ -161,6 +161,7 @@ def test_a_day_costs_what_aws_charges() -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.slow
 def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     """Those of the smaller sizes; the others take longer, and come from the same functions."""
     text, known = SCALING.read_text(), coefficients()

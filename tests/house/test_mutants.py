@@ -32,6 +32,7 @@ def fault(code: str) -> Fault:
     return Fault("code_of_ours.py", 2, "another code", code, ("test_one.py",))
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_fault_is_caught_by_the_test_that_fails_and_leaves_nothing_behind(
     project: Path, tmp_path: Path

@@ -31,6 +31,7 @@ def run(checkout: Path, *command: str, **variables: str) -> subprocess.Completed
 
 
 @pytest.mark.ci
+@pytest.mark.slow
 def test_the_demo_changes_its_own_folder_only_and_no_variable_leads_it_elsewhere(
     tmp_path: Path,
 ) -> None:

@@ -31,6 +31,7 @@ from xapi_etl_processor.report.page import index_page, section_page
 CHROMIUM = shutil.which("chromium")
 
 pytestmark = [
+    pytest.mark.ci,
     pytest.mark.slow,
     pytest.mark.skipif(
         not CHROMIUM and "REQUIRE_REAL_SERVER" not in os.environ,
@@ -138,7 +139,6 @@ def show(browser: Browser, report: Path) -> Iterator[Callable[..., Opened]]:
         pytest.param({"viewport": {"width": 360, "height": 800}, "is_mobile": True}, id="phone"),
     ],
 )
-@pytest.mark.ci
 def test_it_is_accessible(show: Callable[..., Opened], options: dict[str, Any]) -> None:
     shown = show(**options)
     shown.open_everything()
@@ -149,7 +149,6 @@ def test_it_is_accessible(show: Callable[..., Opened], options: dict[str, Any]) 
     assert shown.messages == []
 
 
-@pytest.mark.ci
 def test_the_index_is_accessible(show: Callable[..., Opened], tmp_path: Path) -> None:
     index = tmp_path / "index.html"
     index.write_text(index_page([("section-2001.html", SECTION)]), encoding="utf-8")
@@ -202,7 +201,6 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     assert shown.messages == []
 
 
-@pytest.mark.ci
 def test_the_curve_is_as_high_as_the_plays_and_places_that_stand_out_are_marked(
     show: Callable[..., Opened],
 ) -> None:
@@ -226,7 +224,6 @@ def test_the_curve_is_as_high_as_the_plays_and_places_that_stand_out_are_marked(
     expect(page.locator('#v0 [data-chart="retention"] .layer_1_marks line')).to_have_count(2)
 
 
-@pytest.mark.ci
 def test_a_phone_shows_the_whole_legend(show: Callable[..., Opened]) -> None:
     page = show(fragment="#v0", viewport={"width": 360, "height": 800}, is_mobile=True).page
     chart = page.locator('#v0 [data-chart="retention"] svg')
@@ -238,7 +235,6 @@ def test_a_phone_shows_the_whole_legend(show: Callable[..., Opened]) -> None:
     assert inside == [True] * 4
 
 
-@pytest.mark.ci
 def test_long_videos_have_hours_and_an_absurd_length_is_drawn_too(
     show: Callable[..., Opened], tmp_path: Path
 ) -> None:
@@ -253,7 +249,6 @@ def test_long_videos_have_hours_and_an_absurd_length_is_drawn_too(
     assert shown.messages == []
 
 
-@pytest.mark.ci
 def test_videos_are_sorted_and_opened_by_keyboard(show: Callable[..., Opened]) -> None:
     page = show().page
     titles = page.locator("#videos tbody th")
@@ -276,7 +271,6 @@ def test_videos_are_sorted_and_opened_by_keyboard(show: Callable[..., Opened]) -
     expect(page.locator("#v1 .figures")).to_be_visible()
 
 
-@pytest.mark.ci
 def test_on_paper_it_is_dark_on_white_and_without_javascript_the_ranking_is_there(
     show: Callable[..., Opened],
 ) -> None:
@@ -290,7 +284,6 @@ def test_on_paper_it_is_dark_on_white_and_without_javascript_the_ranking_is_ther
     assert page.locator("body").evaluate(style) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
 
 
-@pytest.mark.ci
 def test_five_hundred_videos_fit_in_three_megabytes(
     show: Callable[..., Opened], tmp_path: Path
 ) -> None:

@@ -68,48 +68,43 @@ def test_a_failure_is_measured_and_logged_as_a_failure(
     assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
 
 
-@pytest.mark.parametrize(("body", "success"), [(b"\n", 1), (b"\x1f\x8b no gzip", 0)])
+@pytest.mark.slow
 def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
-    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str], body: bytes, success: int
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It answers, so Lambda counts no error: only this metric can raise the alarm."""
-    bucket.put(KEY, body=body)
-    assert invoke({"mode": "bulk"})["success"] is bool(success)
-    assert metrics(printed(capfd))["success"] == [success]
+    for body, success in ((b"\n", 1), (b"\x1f\x8b no gzip", 0)):
+        bucket.put(KEY, body=body)
+        assert invoke({"mode": "bulk"})["success"] is bool(success)
+        assert metrics(printed(capfd))["success"] == [success]
 
 
 @pytest.mark.slow
 @pytest.mark.fault(8, caught_by="a metric with an alarm")
-@pytest.mark.parametrize(("gone", "success"), [((), 1), (("two",), 0), (("one", "two"), 0)])
 def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
-    bucket: Bucket,
-    invoke: Invoke,
-    capfd: pytest.CaptureFixture[str],
-    gone: tuple[str, ...],
-    success: int,
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """To Lambda it is a success, so only this metric can raise the alarm."""
-    names = {name: f"section/1/video/{name}.jsonl" for name in ("one", "two")}
-    for number, name in enumerate(names.keys() - gone):
-        bucket.put(names[name], video(number))
-    invoke(sqs(**{name: notification(bucket.name, key) for name, key in names.items()}))
-    lines = printed(capfd)
-    assert metrics(lines)["success"] == [success]
-    (ended,) = (line for line in lines if "summary" in line)
-    assert ended["level"] == ("INFO" if success else "ERROR")
+    there = [bucket.put(f"section/1/video/{name}.jsonl", video(1)) for name in ("one", "two")]
+    gone = "section/1/video/gone.jsonl"
+    for keys, success in ((there, 1), ([there[0], gone], 0), ([gone, gone], 0)):
+        invoke(sqs(**{f"m{n}": notification(bucket.name, key) for n, key in enumerate(keys)}))
+        lines = printed(capfd)
+        assert metrics(lines)["success"] == [success], keys
+        (ended,) = (line for line in lines if "summary" in line)
+        assert ended["level"] == ("INFO" if success else "ERROR")
 
 
-@pytest.mark.parametrize(
-    ("payload", "mode"),
-    [({"health_check": True}, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")],
-)
+@pytest.mark.slow
 def test_every_invocation_is_measured_with_its_mode(
-    invoke: Invoke, capfd: pytest.CaptureFixture[str], payload: dict[str, Any], mode: str
+    invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answer = invoke(payload)
-    found = metrics(printed(capfd))
-    assert found["processing_mode"] == mode
-    assert found["success"] == [int(answer.status == 200)]
+    health: dict[str, Any] = {"health_check": True}
+    for payload, mode in ((health, "health_check"), ({"mode": "bulk"}, "bulk"), ({}, "event")):
+        answer = invoke(payload)
+        found = metrics(printed(capfd))
+        assert found["processing_mode"] == mode
+        assert found["success"] == [int(answer.status == 200)]
 
 
 def test_an_answer_and_a_raised_error_are_logged_without_what_was_logged_before(
@@ -146,16 +141,6 @@ def test_a_message_that_names_no_object_is_in_the_summary(
     ]
 
 
-def test_the_log_has_no_list_of_all_objects(
-    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
-) -> None:
-    names = [f"section/1/report-{n}.csv" for n in range(2)]
-    assert len(invoke(notification(bucket.name, *names))["files"]) == 2
-    (ended,) = (line for line in printed(capfd) if "summary" in line)
-    assert ended["summary"]["files_ignored"] == 2
-    assert "files" not in ended["summary"]
-
-
 @pytest.mark.slow
 def test_a_failed_connection_is_logged_once_and_without_a_traceback(
     invoke: Invoke, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -166,14 +151,19 @@ def test_a_failed_connection_is_logged_once_and_without_a_traceback(
     assert [r.name for r in caplog.records if r.name.startswith("clickhouse_driver")] == []
 
 
-def test_objects_that_are_not_bundles_are_named_in_a_warning(
+def test_objects_that_are_not_bundles_are_named_in_a_warning_and_no_list_has_all_objects(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """At most twenty of them, whatever else a bucket's notifications name."""
     names = [f"section/1/report-{n:02}.csv" for n in range(25)]
-    assert invoke(notification(bucket.name, *names))["files_ignored"] == 25
-    (warning,) = (line for line in printed(capfd) if line.get("level") == "WARNING")
+    answer = invoke(notification(bucket.name, *names))
+    assert (answer["files_ignored"], len(answer["files"])) == (25, 25)
+    lines = printed(capfd)
+    (warning,) = (line for line in lines if line.get("level") == "WARNING")
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
+    (ended,) = (line for line in lines if "summary" in line)
+    assert ended["summary"]["files_ignored"] == 25
+    assert "files" not in ended["summary"]
 
 
 @pytest.mark.check("S10")

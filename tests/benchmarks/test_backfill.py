@@ -15,8 +15,8 @@ from tests.faults.killable import Queue
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
+@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.skipif(
     not NGINX and "REQUIRE_REAL_SERVER" not in os.environ, reason="NOT TESTED: no nginx"
 )
@@ -31,7 +31,7 @@ def test_a_backfill_whose_workers_are_killed_loads_each_statement_once() -> None
     assert found.processor > 0
 
 
-def test_what_is_left_of_a_batch_is_delivered_again() -> None:
+def test_what_is_left_of_a_batch_is_delivered_again_and_a_bulk_request_alone() -> None:
     queue = Queue(most=2)
     queue.send(["a", "b", "c"])
     taken = queue.receive()
@@ -42,9 +42,6 @@ def test_what_is_left_of_a_batch_is_delivered_again() -> None:
     assert [one.body for one in again] == ["c", "b"]
     queue.settle(again, [])
     assert (queue.left, queue.receive()) == (0, [])
-
-
-def test_a_bulk_request_is_delivered_alone() -> None:
     queue = Queue(most=5)
     queue.send(["a", {"mode": "bulk"}, "b", "c"])
     assert [len(queue.receive()) for _ in range(3)] == [1, 1, 2]
@@ -52,7 +49,7 @@ def test_a_bulk_request_is_delivered_alone() -> None:
 
 def test_each_message_has_bundles_of_one_month_and_all_bundles_once(tmp_path: Path) -> None:
     folder = tmp_path / BUCKET
-    made = [write_bundle(folder, number, 100) for number in range(100)]
+    made = [write_bundle(folder, number, 30) for number in range(30)]
     bodies = message_bodies(folder, made)
     assert len(bodies) == 6
     for one in made:

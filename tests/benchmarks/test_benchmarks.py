@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from benchmarks import data, rounds
 from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
-from tests import static_s3
 from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.parse import parse
 
-ROOT = Path(__file__).parents[2]
 SOURCE = Source("s3://bucket/key", "etag", "2001", 0, 0)
 
 
@@ -109,47 +104,12 @@ def test_waiting_and_invocations_are_paid_for() -> None:
     assert events.dollars(1769, "arm64") == pytest.approx(expected)
 
 
-def test_generated_statements_are_about_videos_and_all_different() -> None:
-    lines = list(islice(data.statements(), 6000))
-    assert len(set(lines)) == 6000
-    assert 1100 < sum(map(len, lines)) / 6000 < 1200
-    assert parse([line.rstrip() for line in lines], 1, SOURCE).counts.video == 6000
-
-
-def test_the_statements_that_are_not_about_videos_are_about_as_long() -> None:
-    video = list(islice(data.statements(), 4000))
-    other = list(data.not_video(iter(video)))
-    assert parse([line.rstrip() for line in other], 1, SOURCE).counts.other == 4000
-    assert sum(map(len, other)) == pytest.approx(sum(map(len, video)), rel=0.02)
-
-
-def test_without_nginx_the_message_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
-    with (
-        pytest.raises(static_s3.NginxFailed, match="apt-get install nginx"),
-        static_s3.serving(tmp_path),
-    ):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--compare"], "--compare needs --small"),
-        (["--write", "--small"], "--write measures everything"),
-    ],
-)
 @pytest.mark.slow
-def test_options_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stdout == ""
+def test_generated_statements_are_all_different_and_about_videos_or_about_as_long() -> None:
+    lines = list(islice(data.statements(), 1000))
+    assert len(set(lines)) == 1000
+    assert 1100 < sum(map(len, lines)) / 1000 < 1200
+    assert parse([line.rstrip() for line in lines], 1, SOURCE).counts.video == 1000
+    other = list(data.not_video(iter(lines)))
+    assert parse([line.rstrip() for line in other], 1, SOURCE).counts.other == 1000
+    assert sum(map(len, other)) == pytest.approx(sum(map(len, lines)), rel=0.02)

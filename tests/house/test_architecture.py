@@ -10,39 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LINT = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
 MODULES = [*ROOT.glob("xapi_etl_processor/**/*.py"), *ROOT.glob("local/*.py")]
 MODULES += [*ROOT.glob("deployment/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("*.py")]
 
 
-def violations(*arguments: str) -> str:
-    """What the import linter prints; '' if every contract is kept."""
-    done = subprocess.run(
-        [*LINT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, 1), done.stderr
-    return done.stdout if done.returncode else ""
-
-
 @pytest.mark.slow
 def test_imports_run_one_way_and_the_xapi_package_is_pure() -> None:
-    assert violations() == ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("low", "high"), [("storage", "common"), ("s3", "storage"), ("base.errors", "base.config")]
-)
-def test_an_import_in_the_wrong_direction_is_reported(low: str, high: str, tmp_path: Path) -> None:
-    upside_down = tmp_path / "upside_down.ini"
-    upside_down.write_text(
-        "[importlinter]\nroot_package = xapi_etl_processor\n"
-        "[importlinter:contract:1]\nname = upside down\ntype = layers\n"
-        f"layers =\n    xapi_etl_processor.{low}\n    xapi_etl_processor.{high}\n"
+    linter = str(Path(sys.executable).parent / "lint-imports")
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert f"xapi_etl_processor.{high} is not allowed to import" in violations(
-        "--config", str(upside_down)
-    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Contracts: 3 kept, 0 broken." in done.stdout
 
 
 def length(module: Path) -> int:

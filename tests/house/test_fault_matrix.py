@@ -45,13 +45,3 @@ def test_the_tests_of_a_fault_or_a_check_are_named_as_pytest_takes_them() -> Non
     assert matrix.tests_of("S11") == [
         "tests/privacy/test_privacy.py::test_a_key_cannot_forge_a_log_line"
     ]
-
-
-def test_the_tools_and_manual_steps_that_the_table_names_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for part in ("\naudit:", "\nfuzz:", "\ncheck:", "cfn-lint", "checkov", "ruff check"):
-        assert part in makefile
-    operations = (ROOT / "docs" / "operations.md").read_text()
-    steps = operations.partition("\n## What only your account can prove\n")[2]
-    for number in (1, 5, 6, 7):
-        assert f"\n{number}. " in steps.partition("\n## ")[0]

@@ -44,9 +44,6 @@ HOSTILE = {
     "http_proxy": "http://127.0.0.1:1",
 }
 
-Visit = tuple[Path, "subprocess.CompletedProcess[str]"]
-"""The folder of a run of `make local`, and how it ended."""
-
 
 @pytest.fixture
 def marker(tmp_path: Path) -> str:
@@ -119,28 +116,25 @@ def until(found: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
-    """The greeting's own commands, from a folder other than the checkout's, and a last one."""
-    folder = tmp_path_factory.mktemp("visit")
+def test_a_command_has_only_local_services_with_which_a_bundle_goes_from_upload_to_query(
+    tmp_path: Path,
+) -> None:
+    # The greeting's own commands, from a folder other than the checkout's, and a last one.
     steps = f"""
         set -e
-        cd {folder}
+        cd {tmp_path}
         python -c 'import json, os; print(json.dumps(dict(os.environ)))' > environment
         echo '{_STATEMENT}' | aws s3 cp --quiet - s3://my-bundles/section/2001/video/1.jsonl
-        python -m xapi_etl_processor health
         python -m xapi_etl_processor bulk
         python -m local.query "SELECT section_id, verb FROM xapi_analytics.video_events"
-        python -m local.query "INSERT INTO xapi_analytics.video_events (verb) SELECT 'mine'"
         kill -9 $$
     """
-    return folder, local(folder / "data", "sh", "-c", steps)
-
-
-def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(visit: Visit) -> None:
-    folder, done = visit
+    done = local(tmp_path / "data", "sh", "-c", steps)
     assert done.returncode == 128 + signal.SIGKILL, done.stderr
-    found = json.loads((folder / "environment").read_text())
+    assert '"video_events_processed": 1' in done.stdout
+    assert "2001" in done.stdout
+    assert "played" in done.stdout
+    found = json.loads((tmp_path / "environment").read_text())
     ours = ("AWS_", "CLICKHOUSE_", "S3_XAPI_", "POWERTOOLS_", "BASH_ENV", "MAKEFLAGS")
     expected = {
         "AWS_ENDPOINT_URL",
@@ -161,17 +155,8 @@ def test_a_command_has_only_local_services_and_its_exit_code_is_passed_on(visit:
     assert found["S3_XAPI_BUCKET_NAME"] == "my-bundles"
     assert not {"a-real-one", "production"} & set(found.values())
     assert found["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
-
-
-def test_a_bundle_goes_from_upload_to_query(visit: Visit) -> None:
-    folder, done = visit
-    assert '"healthy": true' in done.stdout
-    assert '"video_events_processed": 1' in done.stdout
-    assert "2001" in done.stdout
-    assert "played" in done.stdout
-    with process.clickhouse(folder / "data") as port, Client("127.0.0.1", port) as kept:
-        sql = "SELECT verb FROM xapi_analytics.video_events ORDER BY verb"
-        assert kept.execute(sql) == [("mine",), ("played",)]
+    with process.clickhouse(tmp_path / "data") as port, Client("127.0.0.1", port) as kept:
+        assert kept.execute("SELECT verb FROM xapi_analytics.video_events") == [("played",)]
 
 
 def test_a_missing_command_and_one_that_fails_have_the_code_of_a_shell(
@@ -182,43 +167,27 @@ def test_a_missing_command_and_one_that_fails_have_the_code_of_a_shell(
     assert _run(["sh", "-c", "exit 7"], dict(os.environ)) == 7
 
 
-def test_where_the_data_folder_is_a_file_nothing_is_run(tmp_path: Path) -> None:
+def test_where_a_service_does_not_start_nothing_is_run(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = local(tmp_path / "file", "touch", str(tmp_path / "ran"))
-    assert done.returncode == 1
-    assert "cannot be used as a data folder" in done.stderr
-    assert "did not start; nothing was run" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "ran").exists()
-
-
-def test_where_the_data_folder_is_in_use_nothing_is_run(tmp_path: Path) -> None:
-    with process.clickhouse(tmp_path / "data"):
-        done = local(tmp_path / "data", "touch", str(tmp_path / "ran"))
-    assert done.returncode == 1
-    assert "if it is being served, ask that server, or stop it" in done.stderr
-    assert not (tmp_path / "ran").exists()
-
-
-def test_where_s3_does_not_start_nothing_is_run_and_clickhouse_ends(
-    tmp_path: Path,
-) -> None:
     broken = "import os, sys; 'local.aws' in sys.orig_argv and os._exit(3)"
     (tmp_path / "sitecustomize.py").write_text(broken)
-    done = local(tmp_path / "data", "touch", str(tmp_path / "ran"), PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    assert "local: local.aws did not start; nothing was run" in done.stderr
+    for data, variables, reason in (
+        ("file", {}, "cannot be used as a data folder"),
+        ("data", {"PYTHONPATH": str(tmp_path)}, "local: local.aws did not start; nothing was run"),
+    ):
+        done = local(tmp_path / data, "touch", str(tmp_path / "ran"), **variables)
+        assert done.returncode == 1, data
+        assert reason in done.stderr
+        assert "did not start; nothing was run" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "ran").exists(), data
     assert (tmp_path / "data").exists()
-    assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [
-        ("running", signal.SIGINT),
-        ("running", signal.SIGHUP),
-        ("starting", signal.SIGTERM),
-    ],
+    [("running", signal.SIGINT), ("running", signal.SIGHUP), ("starting", signal.SIGTERM)],
 )
 def test_services_and_command_end_with_a_signal(
     tmp_path: Path, number: signal.Signals, moment: str
@@ -234,6 +203,7 @@ def test_services_and_command_end_with_a_signal(
     assert_ended(services)
 
 
+@pytest.mark.ci
 def test_services_end_with_a_killed_parent(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     with started(tmp_path / "data", "sh", "-c", f"touch {ready}; sleep 5") as running:
@@ -271,6 +241,7 @@ def at_a_terminal(data: Path, shell: str, *steps: tuple[bytes, bytes]) -> tuple[
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
 
 
+@pytest.mark.ci
 def test_a_shell_greets_survives_ctrl_c_ends_with_exit_and_reads_no_startup_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from xapi_etl_processor.xapi.parse import parse
 from xapi_etl_processor.xapi.transpose import converted
 
 # On a busy machine, generating statements takes longer than Hypothesis likes.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+patient = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _ID = "fd41c918-b88b-4b20-a0a5-a4c32391aaa0"
 _scalars = (
     st.none()

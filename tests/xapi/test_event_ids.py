@@ -92,7 +92,7 @@ _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 @pytest.mark.slow
 @hypothesis_settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     before=_blanks.map(str.encode),

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.support.rows import (
-    ABSENT,
     ADL,
     FOREIGN_SESSION,
     MINIMAL,
@@ -28,7 +27,6 @@ from tests.support.rows import (
 )
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.parse import parse
-from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def outcome(line: bytes) -> JsonObject | str:
@@ -183,6 +181,15 @@ def test_a_line_is_read_if_it_is_nested_128_deep_and_rejected_if_129(pair: bytes
         (encoded({"actor": {"name": "SECRET"}, "verb": {"id": "v"}}), "object"),
         (encoded({"actor": {}, "verb": {"id": "v"}, "object": ["SECRET"]}), "object"),
         (b'"SECRET' + b"x" * MAX_LINE_BYTES, "longer than 16777216 bytes"),
+        # All videos without an id would be one.
+        (encoded(minimal(object={"definition": {"type": VIDEO_TYPE}})), "no usable object.id"),
+        (encoded(minimal(object={"id": ""})), "statement has no usable object.id"),
+        (encoded(minimal(object={"id": {}})), "no usable object.id"),
+        (encoded(minimal(verb={"id": ""})), "statement has no usable verb.id"),
+        (encoded(minimal(verb={"id": " \t\r\n"})), "statement has no usable verb.id"),
+        # As event buses write it.
+        (encoded({"event_id": "e", "event": minimal()}), '{"event": {...}}: write the statement'),
+        (encoded({"statement": minimal()}), '{"statement": {...}}: write the statement itself on'),
     ],
 )
 def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_nothing(
@@ -211,26 +218,6 @@ def test_a_line_of_exactly_the_limit_is_read() -> None:
     assert row_of(line + b"\r")["verb"] == "played"
 
 
-# --- What has no usable id ---
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"object": {"definition": {"type": VIDEO_TYPE}}}, "statement has no usable object.id"),
-        ({"object": {"id": "", "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
-        ({"object": {"id": {}, "definition": {"type": VIDEO_TYPE}}}, "no usable object.id"),
-        ({"verb": {"id": ""}}, "statement has no usable verb.id"),
-        ({"verb": {"id": " \t\r\n"}}, "statement has no usable verb.id"),
-    ],
-)
-def test_what_xapi_forbids_becomes_no_row(change: JsonObject, reason: str) -> None:
-    """All videos without an id would be one."""
-    parsed = parse([encoded({**minimal(), **change})], 1, SOURCE)
-    assert (parsed.counts.video, parsed.counts.rejected) == (0, 1)
-    assert reason in parsed.rejected[0].reason
-
-
 def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
     statement = minimal(verb={"id": ADL + "completed"}, object={})
     assert parse([encoded(statement)], 1, SOURCE).counts.other == 1
@@ -240,48 +227,3 @@ def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> No
 def test_blanks_around_a_verbs_id_are_trimmed(blanks: str) -> None:
     row = row_of(minimal(verb={"id": blanks.format(VERBS + "played")}))
     assert (row["verb"], row["verb_id"]) == ("played", VERBS + "played")
-
-
-@pytest.mark.parametrize("wrapper", ["event", "statement"])
-def test_a_record_around_a_statement_is_named(wrapper: str) -> None:
-    """As event buses write it: event_id, emission_time and the event."""
-    record = {"event_id": "e", "emission_time": "2024-01-01T00:00:00Z", wrapper: minimal()}
-    (line,) = parse([encoded(record)], 1, SOURCE).rejected
-    assert line.reason == f'{{"{wrapper}": {{...}}}}: write the statement itself on the line'
-
-
-# --- Identity ---
-
-
-_HOME = {"homePage": "https://lms"}
-
-
-@pytest.mark.parametrize(
-    ("actor", "user_id", "home_page"),
-    [
-        ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
-        ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", ""),
-        ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", ""),
-        ({"account": _HOME | {"name": "a"}, "mbox": "mailto:a@e.org"}, "a", "https://lms"),
-        ({"account": _HOME | {"name": 0}}, "0", "https://lms"),
-    ],
-)
-def test_who_it_is_about_is_taken_whole_from_one_place(
-    actor: JsonObject, user_id: str, home_page: str
-) -> None:
-    row = row_of(minimal(actor=actor))
-    assert (row["user_id"], row["home_page"]) == (user_id, home_page)
-
-
-def test_without_statements_there_are_no_columns() -> None:
-    assert to_columns(parse([], 1, SOURCE).chunk) == {}
-    assert to_columns(parse([b"", b"no statement"], 1, SOURCE).chunk) == {}
-
-
-def test_empty_columns_are_left_out() -> None:
-    names = to_columns(parse([MINIMAL], 1, SOURCE).chunk).keys()
-    assert names == {
-        *("event_id", "timestamp", "timestamp_source", "section_id", "section"),
-        *("verb", "verb_id", "video_url", "source_file", "source_etag", "source_line"),
-    }
-    assert names < ABSENT.keys()

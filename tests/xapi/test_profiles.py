@@ -16,7 +16,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.modes import health
-from xapi_etl_processor.storage.tables import VIEWS
+from xapi_etl_processor.report.figures import read_section
 
 pytestmark = [pytest.mark.usefixtures("own_stream"), pytest.mark.slow]
 
@@ -26,7 +26,6 @@ READERS = [
     ["rejects", "--json"],
     ["verify", "--content", "--json"],
     ["status", "--json"],
-    ["report", "--section", "2001"],
 ]
 
 
@@ -38,61 +37,65 @@ def _loaded(
     forget_connections()
     yield
     clickhouse.profile = {}
-    forget_connections()
 
 
-def read(command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, Any]:
-    """The exit code, and what was printed or written, but for times."""
+UNREPORTED = ("video_statements", "viewer_progress", "section_daily")
+"""The views that no report shows anything of."""
+
+
+def read(command: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    """What was printed, but for times."""
     capsys.readouterr()
-    output = ["-o", f"{folder}/report.html"] if command[0] == "report" else []
-    code = main([*command, *output])
+    assert main(command) == 0, command
     forget_connections()
-    out = capsys.readouterr().out
-    if output:
-        return code, (folder / "report.html").read_text().partition("<body")[2]
-    found = json.loads(out)
+    found = json.loads(capsys.readouterr().out)
     found.pop("duration_ms", None)
-    return code, found
+    return found
 
 
-def test_commands_and_views_say_the_same_under_any_profile(
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"prefer_column_name_to_alias": "1", "aggregate_functions_null_for_empty": "1"},
+        pytest.param({"readonly": "1"}, marks=pytest.mark.ci),
+    ],
+)
+def test_commands_reports_and_views_say_the_same_under_any_profile(
     watching: Settings,
     clickhouse: ClickHouseServer,
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    profile: dict[str, str],
 ) -> None:
-    def everything() -> list[Any]:
+    def everything() -> dict[str, Any]:
         client = ClickHouse(watching)
-        tables = [f"{client.database}.{view}" for view in VIEWS]
-        shown = [client.query(f"SELECT * FROM {table} ORDER BY ALL") for table in tables]
+        found: dict[str, Any] = {
+            view: client.query(f"SELECT * FROM {client.database}.{view} ORDER BY ALL")
+            for view in UNREPORTED
+        }
+        found["report"] = read_section(client, "2001", None)
         client.disconnect()
-        return [*(read(command, tmp_path, capsys) for command in READERS), *shown]
+        return found | {command[0]: read(command, capsys) for command in READERS}
 
     expected = everything()
-    assert [code for code, _ in expected[: len(READERS)]] == [0] * len(READERS)
-    assert len(expected[len(READERS)]) == 2, "the statements"
-    null_for_empty = {"aggregate_functions_null_for_empty": "1"}
-    for profile in ({"prefer_column_name_to_alias": "1"} | null_for_empty, {"readonly": "1"}):
-        clickhouse.profile = profile
-        assert everything() == expected
+    assert len(expected["video_statements"]) == len(expected["report"].videos) + 1 == 2
+    clickhouse.profile = profile
+    assert everything() == expected
 
 
-def test_a_profile_that_cuts_results_is_refused_by_whoever_reads(
-    clickhouse: ClickHouseServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_profile_that_cuts_results_is_refused_by_whoever_reads_and_named_by_the_health_check(
+    clickhouse: ClickHouseServer,
+    tmp_path: Path,
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     clickhouse.profile = {"max_result_rows": "1", "result_overflow_mode": "break"}
-    for command in READERS:
-        output = ["-o", f"{tmp_path}/report.html"] if command[0] == "report" else []
-        assert main([*command, *output]) == 1, command
+    for command in (*READERS, ["report", "--section", "2001", "-o", f"{tmp_path}/report.html"]):
+        assert main(command) == 1, command
         forget_connections()
         said = capsys.readouterr()
         assert "result_overflow_mode = break" in said.err
         assert said.out == ""
-
-
-def test_the_health_check_names_a_profile_that_cuts_results(
-    clickhouse: ClickHouseServer, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
     # However busy this machine is.
     monkeypatch.setattr(health, "SERVICE_SECONDS", 60)
     clickhouse.profile = {"result_overflow_mode": "break"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.rows import OLI, PLACES, VIDEO, VIDEO_TYPE, minimal, row_of, with_values
+from tests.support.rows import OLI, VIDEO, VIDEO_TYPE, minimal, row_of, with_values
 
 OPENEDX = "https://w3id.org/xapi/openedx/extension/"
 TINCAN = "http://id.tincanapi.com/extension/"
@@ -67,72 +67,40 @@ def test_a_length_of_0_is_unknown_and_yields_to_the_next_place(unknown: Any) -> 
     assert row_of(statement)["video_length"] == 195.0
 
 
-@pytest.mark.parametrize(
-    ("sent", "share"),
-    [
-        (0, 0.0),
-        (0.112, 0.112),
-        (1, 1.0),  # the share, not one percent
-        (1.004, 1.0),  # a rounding: the player divided by a length in whole seconds
-        (1.25, 0.0125),
-        (50, 0.5),
-        (100, 1.0),
-        ("50%", 0.5),
-        (" 50 % ", 0.5),
-        ("0.5%", 0.005),
-        ("1%", 0.01),
-        (100.5, None),
-        ("101%", None),
-        ("-1%", None),
-        ("half", None),
-        (True, None),
-    ],
-)
-def test_progress_is_a_share_also_if_sent_as_percent(sent: Any, share: float | None) -> None:
-    assert stored(VIDEO + "progress", sent, "video_progress") == share
+# 1 is the share, not one percent. 1.004 comes of a length that was rounded to whole seconds.
+SHARES = [
+    *((0, 0.0), (0.112, 0.112), (1, 1.0), (1.004, 1.0), (1.25, 0.0125), (50, 0.5), (100, 1.0)),
+    *(("50%", 0.5), (" 50 % ", 0.5), ("0.5%", 0.005), ("1%", 0.01)),
+    *((100.5, None), ("101%", None), ("-1%", None), ("half", None), (True, None)),
+]
+SPEEDS = [
+    *(("1x", 1.0), ("1.5x", 1.5), ("1.5X", 1.5), ("1.25 x", 1.25), ("x2", 2.0), ("2×", 2.0)),
+    *(("1", 1.0), (1.5, 1.5), (2, 2.0), ("1,5x", 1.5), (".5x", 0.5), ("0", 0.0), ("-1x", -1.0)),
+    *(("fast", None), ("x", None), ("", None), ("1.5xx2", None), (True, None)),
+]
+LINES = [
+    *((720, 720.0), ("720", 720.0), ("720p", 720.0), ("720P", 720.0), ("1080i", 1080.0)),
+    *(("1280x720", 720.0), ("960x400", 400.0), ("1920 × 1080", 1080.0), ("hd720", 720.0)),
+    *(("HD 1080", 1080.0), ("1080p60", 1080.0), ("Auto (480p)", 480.0), ("2160p 4K", 2160.0)),
+    *(("auto", None), ("large", None), ("2500 kbps", None), ("hd", None), (True, None)),
+]
 
 
 @pytest.mark.parametrize(
-    ("sent", "speed"),
+    ("extension", "place", "column", "values"),
     [
-        *(("1x", 1.0), ("1.5x", 1.5), ("1.5X", 1.5), ("1.25 x", 1.25), ("x2", 2.0), ("2×", 2.0)),
-        *(("1", 1.0), (1.5, 1.5), (2, 2.0), ("1,5x", 1.5), (".5x", 0.5), ("0", 0.0), ("-1x", -1.0)),
-        *(("fast", None), ("x", None), ("", None), ("1.5xx2", None), (True, None)),
+        (VIDEO + "progress", "result", "video_progress", SHARES),
+        (VIDEO + "speed", "result", "speed", SPEEDS),
+        (VIDEO + "speed", "context", "speed", SPEEDS),
+        (OPENEDX + "speed-to", "result", "speed", SPEEDS),
+        (OPENEDX + "speed-from", "context", "speed_from", SPEEDS),
+        (VIDEO + "quality", "context", "quality", LINES),
     ],
 )
-def test_speed_is_a_number(sent: Any, speed: float | None) -> None:
-    for place in ("result", "context"):
-        assert stored(VIDEO + "speed", sent, "speed", place) == speed
-        assert stored(OPENEDX + "speed-to", sent, "speed", place) == speed
-        assert stored(OPENEDX + "speed-from", sent, "speed_from", place) == speed
-
-
-@pytest.mark.parametrize(
-    ("sent", "lines"),
-    [
-        *((720, 720.0), ("720", 720.0), ("720p", 720.0), ("720P", 720.0), ("1080i", 1080.0)),
-        *(("1280x720", 720.0), ("960x400", 400.0), ("1920 × 1080", 1080.0), ("hd720", 720.0)),
-        *(("HD 1080", 1080.0), ("1080p60", 1080.0), ("Auto (480p)", 480.0), ("2160p 4K", 2160.0)),
-        *(("auto", None), ("large", None), ("2500 kbps", None), ("hd", None), (True, None)),
-    ],
-)
-def test_quality_is_lines_of_resolution(sent: Any, lines: float | None) -> None:
-    assert stored(VIDEO + "quality", sent, "quality", "context") == lines
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_tin_cans_extensions_give_time_and_length(place: tuple[str, ...]) -> None:
-    def row(*pairs: tuple[str, Any]) -> Any:
-        made = [((*place, "extensions", iri), value) for iri, value in pairs]
-        return row_of(with_values(minimal(), *made))
-
-    assert row((TINCAN + "starting-point", "PT2M"))["video_time"] == 120.0
-    assert row((TINCAN + "ending-point", "PT6M30S"))["video_time"] == 390.0
-    assert row((TINCAN + "duration", "PT46.6S"))["video_length"] == 46.6
-    both = row((TINCAN + "starting-point", 0), (TINCAN + "ending-point", "next unit"))
-    assert both["video_time"] == 0.0
-    profile = row((TINCAN + "starting-point", 5), (VIDEO + "time", 7), (VIDEO + "length", 9))
-    assert (profile["video_time"], profile["video_length"]) == (7.0, 9.0)
+def test_shares_speeds_and_lines_of_resolution_are_numbers(
+    extension: str, place: str, column: str, values: list[tuple[Any, float | None]]
+) -> None:
+    assert [(sent, stored(extension, sent, column, place)) for sent, _ in values] == values
 
 
 @pytest.mark.parametrize("verb", ["http://id.tincanapi.com/verb/skipped", "x:/seeked"])

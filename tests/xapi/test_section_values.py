@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.rows import OLI, SOURCE, encoded, minimal, row_of, rows_of, with_values
-from xapi_etl_processor.xapi.parse import parse
+from tests.support.rows import OLI, SOURCE, minimal, row_of, with_values
 
 
 def section(sent: Any, in_key: str = "9") -> tuple[int, str]:
@@ -48,15 +47,3 @@ def test_what_is_no_section_yields_to_the_objects_key(sent: Any) -> None:
     assert section(sent, "") == (0, "")
     if isinstance(sent, str):
         assert section(None, sent) == (0, "")
-
-
-def test_each_statement_of_an_object_has_its_own_section() -> None:
-    sent = [2001, "BIO101", None, 0, "2002", 7.0]
-    lines = [
-        encoded(with_values(minimal(), (("context", "extensions", OLI + "section_id"), value)))
-        for value in sent
-    ]
-    rows = rows_of(parse(lines, 1, SOURCE))
-    assert [(row["section_id"], row["section"]) for row in rows] == [
-        *((2001, "2001"), (0, "BIO101"), (9, "9"), (9, "9"), (2002, "2002"), (7, "7"))
-    ]

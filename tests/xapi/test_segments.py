@@ -23,6 +23,22 @@ def stored(*sent: Any) -> tuple[str, float | None]:
 
 
 @pytest.mark.parametrize(
+    ("segments", "seconds"),
+    [
+        *(("0[.]12.5[,]40[.]61.25", 33.75), ("5[.]15[,]0[.]10", 15.0), ("0[.]10[,]12[.]", 10.0)),
+        *(("0[.]4.103[,]9", 4.103), ("0[.]0.1[,]0.2[.]0.3", 0.2), ("0[.]10[,]9[.]4", 10.0)),
+        *(("10[.]20[,]NaN[.]NaN[,]0[.]15", 20.0), ("7[.]7", 0.0), ("0[.]5", 5.0)),
+        *(("12[.]", None), ("", None), ("nonsense", None)),
+        ("-1e308[.]0[,]0[.]1e308", None),  # too large for a float
+        # What only begins like an array.
+        *((text, None) for text in ("[.]5", "[[0,1]", "[[", "[0[.]5]", "[" * 5000)),
+    ],
+)
+def test_seconds_played_repeatedly_count_once(segments: str, seconds: float | None) -> None:
+    assert stored(segments) == (segments, seconds)
+
+
+@pytest.mark.parametrize(
     ("sent", "segments", "seconds"),
     [
         ([[0, 12.5], [40, 61.25]], "0[.]12.5[,]40[.]61.25", 33.75),
@@ -47,15 +63,6 @@ def test_a_json_array_of_pairs_is_written_in_the_profiles_notation(
 def test_an_array_without_pairs_yields_to_the_next_place() -> None:
     assert stored([], "0[.]5") == ("0[.]5", 5.0)
     assert stored([["a", "b"]], [], [[1, 2]]) == ("1[.]2", 1.0)
-
-
-@pytest.mark.parametrize("text", ["[.]5", "[[0,1]", "[[", "[0[.]5]", "[" * 5000])
-def test_a_text_that_only_begins_like_an_array_stays_as_it_is(text: str) -> None:
-    assert stored(text) == (text, None)
-
-
-def test_an_array_beside_others_changes_only_its_own_row() -> None:
-    assert stored("0[.]5") == ("0[.]5", 5.0)
     assert stored({"0": 5}) == ("", None)
 
 

@@ -49,6 +49,16 @@ def read(timestamp: Any) -> tuple[int, str]:
         ("1900-01-01T00:00:00Z", -2_208_988_800_000),
         ("2299-12-31T23:59:59.999Z", 10_413_791_999_999),
         ("2299-03-21T21:07:43.959999Z", 10_389_157_663_959),  # a float of seconds rounds it
+        # 24:00 is the beginning of the next day.
+        ("2023-12-31T24:00:00Z", MIDNIGHT),
+        ("2023-12-31T24:00:00." + "0" * 5000, MIDNIGHT),
+        ("20231231T240000Z", MIDNIGHT),
+        ("2023-12-31T24:00:00+01:00", MIDNIGHT - 3_600_000),
+        # A leap second is the last millisecond of its minute. 31 December 2016 had one; 2017-01-01
+        # is 17,167 days after 1970.
+        ("2016-12-31T23:59:60Z", 17_167 * DAY - 1),
+        ("2017-01-01T00:59:60+01:00", 17_167 * DAY - 1),
+        ("20161231T235960Z", 17_167 * DAY - 1),
     ],
 )
 def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -> None:
@@ -72,32 +82,6 @@ def test_a_timestamp_becomes_milliseconds_since_1970(text: str, expected: int) -
 @pytest.mark.parametrize("time", ["T12:00:00Z", "t13:00:00+01:00", " 12:00"])
 def test_ordinal_and_week_dates_are_read(text: str, day: int, time: str) -> None:
     assert read(text + time) == (NOON + day * DAY, "statement")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2023-12-31T24:00:00Z", MIDNIGHT),
-        ("2023-12-31T24:00:00." + "0" * 5000, MIDNIGHT),
-        ("20231231T240000Z", MIDNIGHT),
-        ("2023-12-31T24:00:00+01:00", MIDNIGHT - 3_600_000),
-    ],
-)
-def test_24_00_is_the_beginning_of_the_next_day(text: str, expected: int) -> None:
-    assert read(text) == (expected, "statement")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        # 31 December 2016 had a leap second; 2017-01-01 is 17,167 days after 1970.
-        ("2016-12-31T23:59:60Z", 17_167 * DAY - 1),
-        ("2017-01-01T00:59:60+01:00", 17_167 * DAY - 1),
-        ("20161231T235960Z", 17_167 * DAY - 1),
-    ],
-)
-def test_a_leap_second_is_the_last_millisecond_of_its_minute(text: str, expected: int) -> None:
-    assert read(text) == (expected, "statement")
 
 
 @pytest.mark.parametrize(
@@ -137,25 +121,13 @@ _UNREADABLE: list[Any] = [
     *(None, "", " ", "yesterday", {}, [], True, "T", "12:00:00Z"),
     *("2024-02-30T00:00:00Z", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "0000-01-01"),
     *("2024-000", "2023-366", "2024-367", "2024-W00-1", "2024-W54-1", "2021-W53-1", "2024-W05-8"),
-    *(
-        "9999-366",
-        "9999-W53-7",
-        "9999-12-31T24:00Z",
-        "1" * 5000,
-        "2024-01-01T12:00:00." + "x" * 5000,
-    ),
+    *("9999-366", "9999-W53-7", "9999-12-31T24:00Z", "1" * 5000),
     *("2024-01-01T24:00:01Z", "2024-01-01T24:01Z", "2024-01-01T24:00:00.001Z"),
     *("2024-01-01T25:00:00Z", "2024-01-01T12:60:00Z", "2024-01-01T12:00:61Z"),
     *("2024-01-01T12:00:00+24:00", "2024-01-01T12:00:00+99:00", "2024-01-01T12:00:00+01:60"),
-    *(
-        "2024-01-01T12:00:00ZZ",
-        "2024-01-01T12:00:00.Z",
-        "2024-01-01T12:00:00:123456Z",
-        "2024-01-01T12:00:00WZ",
-        "2024-01-0112:00:00Z",
-        "2024-01-01x12:00:00Z",
-        "2024-1-1",
-    ),
+    *("2024-01-01T12:00:00ZZ", "2024-01-01T12:00:00.Z", "2024-01-01T12:00:00:123456Z"),
+    *("2024-01-01T12:00:00WZ", "2024-01-0112:00:00Z", "2024-01-01x12:00:00Z", "2024-1-1"),
+    "2024-01-01T12:00:00." + "x" * 5000,
     *("٢٠٢٤-01-01T12:00:00Z", "2024-01-01T12:00:٠٠Z"),
     *("1899-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00"),
     *(0, 99_999_999, -1_704_110_400, 10_413_792_000, 10_413_792_000_000, 1e300, "0", "1e9999"),

@@ -8,22 +8,18 @@ from uuid import UUID
 
 import pytest
 
+from tests.support import samples
 from tests.support.rows import ADL, NOON, SOURCE, VERBS, JsonObject, encoded, minimal
+from tests.support.samples import event_id
 from xapi_etl_processor.xapi.parse import Parsed, parse
 from xapi_etl_processor.xapi.voiding import Voided
 
-VOIDED_ID = "e05aa883-acaf-40ad-bf54-02c8ce485fb0"
-OWN_ID = "12345678-1234-4678-9234-567812345678"
+VOIDED_ID = event_id(0xACAF)
+OWN_ID = event_id(1000 + 0xACAF)
 
 
 def voiding(**more: Any) -> JsonObject:
-    return {
-        "id": OWN_ID,
-        "actor": {"mbox": "mailto:admin@example.org"},
-        "verb": {"id": ADL + "voided", "display": {"en-US": "voided"}},
-        "object": {"objectType": "StatementRef", "id": VOIDED_ID},
-        "timestamp": "2024-01-01T12:00:00Z",
-    } | more
+    return samples.voiding(0xACAF, **more)
 
 
 def parsed(*statements: Any) -> Parsed:

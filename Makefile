@@ -75,7 +75,7 @@ test: $(VENV)/ready ## run the tests, in random order: three minutes
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/ready ## run the tests that take no time: what to run after each change
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not ci and not drill"
 
 test-ci: $(VENV)/ready ## run the tests that make test leaves out: enumerations, whole deployments
 	$(BIN)/python -m pytest $(PARALLEL) -m ci

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -90,10 +90,10 @@ class CrashPoints:
     made: str = ""
     """The name of the database, once there is one."""
 
-    def of_kind(self, calls: str, step: int = 1) -> int:
+    def of_kind(self, calls: str, step: int = 1, tables: Sequence[str] = TABLES) -> int:
         """Kill it at each of these calls of each insert; returns how many there were."""
         before = len(self.points)
-        for table in TABLES:
+        for table in tables:
             for nth in count(1, step):
                 with self.database() as database:
                     if not self._killed(f"INSERT INTO {database}.{table} ".encode(), calls, nth):

@@ -89,16 +89,21 @@ def test_a_file_is_loaded_as_an_object_is(
 
 
 @pytest.mark.slow
-def test_a_file_is_loaded_once_until_it_is_changed(
-    settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed
+def test_however_a_file_is_named_it_is_loaded_once_until_it_is_changed(
+    settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bundle(tmp_path, content(video(1)))
-    for body, skipped in ((None, 0), (None, 1), (content(video(1), video(2)), 0)):
-        if body:
-            path.write_bytes(body)
-        assert main(["event", f"file://{path}"]) == 0
-        assert answer(capsys)["files_skipped"] == skipped
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(path.parent)
+    names = [str(path), path.name, f"../video/{path.name}", f"{tmp_path}/link/{path.name}"]
+    for number, name in enumerate([*names, f"file://{path}"]):
+        assert main(["event", name]) == 0
+        assert answer(capsys)["files_skipped"] == min(number, 1), name
+    path.write_bytes(content(video(1), video(2)))
+    assert main(["event", str(path)]) == 0
+    assert answer(capsys)["files_skipped"] == 0
     assert ask("SELECT count() FROM video_events FINAL") == [[2]]
+    assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]
 
 
 def test_files_and_objects_can_be_named_together(
@@ -117,7 +122,7 @@ def test_files_and_objects_can_be_named_together(
     ]
 
 
-def test_nothing_is_done_if_one_of_the_names_is_none(
+def test_nothing_is_done_if_one_of_the_names_is_none_and_a_broken_file_is_named(
     settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed
 ) -> None:
     path = bundle(tmp_path, content(video(1)))
@@ -125,6 +130,9 @@ def test_nothing_is_done_if_one_of_the_names_is_none(
     assert "gone.jsonl cannot be read (No such file or directory)" in capsys.readouterr().err
     assert main(["event", str(path), str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+    broken = bundle(tmp_path, b"\x1f\x8b broken", "b.jsonl.gz")
+    assert main(["event", str(broken)]) == 1
+    assert f"file://{broken}: gzip stream is damaged" in answer(capsys)["failures"][0]["error"]
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
@@ -139,14 +147,6 @@ def test_no_payload_can_name_a_file(
     ):
         assert invoke(named).status == 400
     assert ask("SELECT count() FROM processed_files") == [[0]]
-
-
-def test_a_broken_file_fails_and_is_named(
-    settings: Settings, tmp_path: Path, capsys: Printed
-) -> None:
-    path = bundle(tmp_path, b"\x1f\x8b broken", "b.jsonl.gz")
-    assert main(["event", str(path)]) == 1
-    assert f"file://{path}: gzip stream is damaged" in answer(capsys)["failures"][0]["error"]
 
 
 def test_a_file_that_is_changed_while_it_is_read_fails(tmp_path: Path) -> None:
@@ -174,15 +174,3 @@ def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) ->
     found = [(o.uri, b"".join(body)) for o, body in read.bodies(Stores(), described)]
     assert [uri for uri, _ in found] == [o.uri for o in mixed]
     assert [body for _, body in found][::2] == [b"0", b"1", b"2"]
-
-
-def test_however_a_file_is_named_it_is_one_object(
-    tmp_path: Path, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
-    path = bundle(tmp_path, content(video(1)))
-    (tmp_path / "link").symlink_to(path.parent)
-    monkeypatch.chdir(path.parent)
-    names = [str(path), path.name, f"../video/{path.name}", f"{tmp_path}/link/{path.name}"]
-    for name in names:
-        assert main(["event", name]) == 0
-    assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]

@@ -58,6 +58,7 @@ def test_rows_that_the_current_version_does_not_hold_are_removed_by_event_and_bu
     # Rows are removed of an object that is loaded already, too.
     twice.put(KEY, video(2))
     assert load(invoke, twice)["success"]
+    ask("OPTIMIZE TABLE video_events FINAL")
     capsys.readouterr()
     assert main(["bulk", "--replace"]) == 0
     answer = json.loads(capsys.readouterr().out)

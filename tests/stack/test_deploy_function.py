@@ -220,6 +220,7 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     account: Account, package: Path
 ) -> None:
     account.create(OLD)
+    account.idle = True
     account.reads_until_active, account.update_takes_reads = 1, 2
     done = deploy_sh("--deploy", NAME, "--zip", package)
     assert f"{NAME} runs the new code, version 2\n" in done.stdout
@@ -227,9 +228,11 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     new = hash_of(package.read_bytes())
     assert account.running == new
     assert account.versions == [hash_of(OLD), new]
-    assert account.invoked == [new]
+    # Woken, then checked.
+    assert account.invoked == [hash_of(OLD), new]
 
 
+@pytest.mark.ci
 def test_code_of_someone_else_is_noticed(account: Account, package: Path) -> None:
     account.create(OLD)
     account.another_deploys = True
@@ -241,7 +244,10 @@ def test_code_of_someone_else_is_noticed(account: Account, package: Path) -> Non
 
 @pytest.mark.parametrize(
     ("command", "other"),
-    [("--deploy", {"handler": "app.main"}), ("--rollback", {"variables": {"TABLE": "bills"}})],
+    [
+        ("--rollback", {"variables": {"TABLE": "bills"}}),
+        pytest.param("--deploy", {"handler": "app.main"}, marks=pytest.mark.ci),
+    ],
 )
 def test_a_function_that_is_not_this_projects_is_left_alone(
     account: Account, package: Path, command: str, other: dict[str, Any]
@@ -254,14 +260,7 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
     assert (account.running, account.versions, account.invoked) == (hash_of(OLD), [], [])
 
 
-def test_an_idle_function_is_woken(account: Account, package: Path) -> None:
-    account.create(OLD)
-    account.idle = True
-    deploy_sh("--deploy", NAME, "--zip", package)
-    assert account.running == hash_of(package.read_bytes())
-
-
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     account: Account, package: Path, again: bool
 ) -> None:
@@ -278,6 +277,7 @@ def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("more", [(), ("--auto-rollback",)])
 def test_the_first_code_promises_no_rollback(
     account: Account, package: Path, more: tuple[str, ...]
@@ -293,7 +293,9 @@ def test_the_first_code_promises_no_rollback(
     assert f"the running code of {NAME} replaced no other" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--python", "3.12"), ("--arch", "arm64")])
+@pytest.mark.parametrize(
+    "arguments", [("--python", "3.12"), pytest.param(("--arch", "arm64"), marks=pytest.mark.ci)]
+)
 def test_a_package_for_another_python_or_architecture_is_not_deployed(
     account: Account, arguments: tuple[str, str]
 ) -> None:
@@ -306,6 +308,7 @@ def test_a_package_for_another_python_or_architecture_is_not_deployed(
     assert account.running == hash_of(OLD)
 
 
+@pytest.mark.ci
 def test_a_package_is_built_for_the_functions_python_and_architecture(
     account: Account, tmp_path: Path
 ) -> None:
@@ -322,6 +325,7 @@ def test_a_package_is_built_for_the_functions_python_and_architecture(
     assert account.running == hash_of((tmp_path / "xapi-etl-processor.zip").read_bytes())
 
 
+@pytest.mark.ci
 def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +354,7 @@ def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
         assert account.running == hash_of(packages[number])
 
 
+@pytest.mark.ci
 def test_the_same_code_again_is_no_deployment(account: Account, package: Path) -> None:
     account.create(OLD)
     for _ in range(2):
@@ -362,6 +367,7 @@ def test_the_same_code_again_is_no_deployment(account: Account, package: Path) -
     assert "its code was not changed" in done.stderr
 
 
+@pytest.mark.ci
 def test_a_check_that_cannot_be_made_goes_back_too(
     account: Account, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +385,7 @@ def test_a_check_that_cannot_be_made_goes_back_too(
     assert account.running == hash_of(OLD)
 
 
+@pytest.mark.ci
 def test_code_that_deploy_sh_did_not_deploy_is_not_rolled_back(account: Account) -> None:
     account.create(PLACEHOLDER)
     account.publish(OLDER)
@@ -390,6 +397,7 @@ def test_code_that_deploy_sh_did_not_deploy_is_not_rolled_back(account: Account)
     assert account.running == hash_of(OLD)
 
 
+@pytest.mark.ci
 def test_code_for_another_python_is_not_restored(account: Account) -> None:
     account.create(PLACEHOLDER, "python3.12")
     account.deploy(OLDER, OLD)
@@ -416,8 +424,8 @@ def serving(folder: Path, authority: trustme.CA) -> Iterator[str]:
     ("trusted", "damaged", "said"),
     [
         (True, False, ""),
-        (True, True, "is damaged"),
-        (False, False, "cannot download version 1"),
+        pytest.param(True, True, "is damaged", marks=pytest.mark.ci),
+        pytest.param(False, False, "cannot download version 1", marks=pytest.mark.ci),
     ],
 )
 def test_a_download_is_compared_and_trusts_whom_the_aws_command_trusts(

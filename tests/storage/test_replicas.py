@@ -100,6 +100,7 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
     assert replicas.counts(tables.REJECTED) == [1, 1]
 
 
+@pytest.mark.ci
 @pytest.mark.long
 def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +122,7 @@ def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
     clickhouse.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(69, caught_by="replicated tables; row identity")
 def test_a_replica_that_dies_before_the_other_has_its_rows_loses_and_doubles_nothing(
@@ -176,6 +178,7 @@ def test_tables_that_are_not_replicated_are_an_error_on_a_server_of_a_cluster(
     client.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.fault(69, caught_by="health check")
 def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     other = replicas.servers[1]
@@ -189,6 +192,7 @@ def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     client.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(13, 69, caught_by="ledger; replicated tables; row identity")
 @pytest.mark.timeout(300)
@@ -228,6 +232,7 @@ os._exit(0)  # The engine does not end while replicated tables are open.
 """
 
 
+@pytest.mark.ci
 @pytest.mark.fault(68, caught_by="replicated tables")
 def test_the_current_engine_takes_the_tables_of_a_cluster(tmp_path: Path) -> None:
     """It has no replication here, but it checks each statement, and registers the tables."""

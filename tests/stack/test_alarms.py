@@ -271,48 +271,6 @@ def test_the_dashboard_reads_every_metric_as_it_must_be_read() -> None:
             )
 
 
-def test_a_label_on_the_dashboard_says_what_is_shown() -> None:
-    labelled = [metric for metric in shown() if "label" in metric[-1]]
-    labels = {options["label"]: (name, dimensions) for *_, name, dimensions, options in labelled}
-    assert len(labels) == len(labelled)
-    for label, (name, dimensions) in labels.items():
-        if mode := re.search(r"(\w+) mode$", label):
-            assert dimensions["processing_mode"] == mode[1], label
-        if first := re.match(r"(rejected|success|video|all)\b", label):
-            assert (
-                name
-                == {
-                    "rejected": "rejected_lines",
-                    "success": "success",
-                    "video": "video_events_processed",
-                    "all": "events_processed",
-                }[first[1]]
-            )
-    assert labels["healthy"][1]["processing_mode"] == "health_check"
-    assert labels["waiting"] == ("ApproximateNumberOfMessagesVisible", QUEUE)
-    assert labels["in progress, or to be retried"] == (
-        "ApproximateNumberOfMessagesNotVisible",
-        QUEUE,
-    )
-    assert labels["dead letters"] == ("ApproximateNumberOfMessagesVisible", DEAD_LETTERS)
-    assert labels["backfill, messages"] == ("ApproximateNumberOfMessagesVisible", BACKFILL)
-    assert labels["oldest, seconds"] == ("ApproximateAgeOfOldestMessage", QUEUE)
-
-
-def test_the_widgets_of_the_dashboard_do_not_overlap_and_show_this_region() -> None:
-    covered = [
-        (x, y)
-        for widget in dashboard()
-        for x in range(widget["x"], widget["x"] + widget["width"])
-        for y in range(widget["y"], widget["y"] + widget["height"])
-    ]
-    assert len(covered) == len(set(covered))
-    assert max(x for x, _ in covered) < 24  # the width of a dashboard
-    for widget in dashboard():
-        if widget["type"] != "alarm":
-            assert widget["properties"]["region"] == STACK.values["AWS::Region"]
-
-
 def test_the_dashboard_shows_every_alarm_and_the_newest_failures_of_the_log() -> None:
     (alarms,) = [w for w in dashboard() if w["type"] == "alarm"]
     assert sorted(alarms["properties"]["alarms"]) == sorted(f"{name}.Arn" for name in ALARMS)

@@ -100,7 +100,6 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
     assert replicas.counts(tables.REJECTED) == [1, 1]
 
 
-@pytest.mark.ci
 @pytest.mark.long
 def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch

@@ -257,8 +257,9 @@ def silent_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     "payload", [{"health_check": True}, pytest.param({"mode": "bulk"}, marks=pytest.mark.ci)]
 )
 def test_an_unreachable_secret_is_named_in_time(
-    settings: Settings, silent_secrets: None, payload: dict[str, Any]
+    bucket: Bucket, settings: Settings, silent_secrets: None, payload: dict[str, Any]
 ) -> None:
+    bucket.put(KEY, video(1))
     started = time.monotonic()
     try:
         said = json.loads(handler(payload, context(3))["body"])["clickhouse"]["error"]

@@ -106,20 +106,24 @@ def test_however_a_file_is_named_it_is_loaded_once_until_it_is_changed(
     assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]
 
 
-def test_files_and_objects_can_be_named_together(
+@pytest.mark.slow
+def test_files_and_objects_can_be_named_together_and_keep_their_order(
     settings: Settings, bucket: Bucket, ask: Ask, tmp_path: Path, capsys: Printed
 ) -> None:
-    packed = bundle(tmp_path, gzip.compress(content(video(1), video(2))), "b.gz")
-    plain = bundle(tmp_path, content(video(4)), "c.txt")
-    bucket.put("section/1/video/a.jsonl", video(3))
-    named = [str(packed), bucket.uri("section/1/video/a.jsonl"), str(plain)]
-    assert main(["event", *named]) == 0
-    assert [one["status"] for one in answer(capsys)["files"]] == ["processed"] * 3
+    first = bundle(tmp_path, gzip.compress(content(video(1), video(2))), "b.gz")
+    last = bundle(tmp_path, content(video(4)), "c.txt")
+    key = bucket.put("section/1/video/a.jsonl", video(3))
+    assert main(["event", str(first), bucket.uri(key), str(last)]) == 0
+    loaded = [(one["key"], one["status"]) for one in answer(capsys)["files"]]
+    assert loaded == [(name, "processed") for name in (str(first), key, str(last))]
     assert ask("SELECT source_file, count() FROM video_events GROUP BY 1 ORDER BY 2, 1") == [
-        [f"file://{plain}", 1],
-        [bucket.uri("section/1/video/a.jsonl"), 1],
-        [f"file://{packed}", 2],
+        [f"file://{last}", 1],
+        [bucket.uri(key), 1],
+        [f"file://{first}", 2],
     ]
+    named = (local_files.named(str(first)), S3Object(bucket.name, key))
+    described = read.describe(Stores(), [*named, local_files.named(str(last))])
+    assert all(o.etag and o.size for o in described)
 
 
 def test_nothing_is_done_if_one_of_the_names_is_none_and_a_broken_file_is_named(
@@ -159,18 +163,3 @@ def test_a_file_that_is_changed_while_it_is_read_fails(tmp_path: Path) -> None:
     with pytest.raises(S3Error, match=r"cannot be read: No such file or directory"):
         list(local_files.body(found))
     assert local_files.describe(found) == found
-
-
-def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) -> None:
-    for number in range(3):
-        bucket.put(f"{number}.jsonl", video(number))
-    mixed: list[S3Object] = []
-    for number in range(3):
-        mixed.append(local_files.named(str(bundle(tmp_path, b"%d" % number, f"{number}.jsonl"))))
-        mixed.append(S3Object(bucket.name, f"{number}.jsonl"))
-    described = read.describe(Stores(), mixed)
-    assert [o.key for o in described] == [o.key for o in mixed]
-    assert all(o.etag and o.size for o in described)
-    found = [(o.uri, b"".join(body)) for o, body in read.bodies(Stores(), described)]
-    assert [uri for uri, _ in found] == [o.uri for o in mixed]
-    assert [body for _, body in found][::2] == [b"0", b"1", b"2"]

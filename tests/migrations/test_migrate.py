@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
@@ -21,6 +20,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Template
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.support import former_schema, version_0_1
+from tests.support.replicas import wait_for
 from tests.support.rows import NOON
 from tests.support.samples import event_id
 from tests.support.version_0_1 import row
@@ -251,10 +251,8 @@ class SlowInsert:
     def begin(self, ask: Ask) -> None:
         """Begin; returns when the server works on it."""
         self.thread.start()
-        end = time.monotonic() + 10
-        while not ask("SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"):
-            assert time.monotonic() < end
-            time.sleep(0.01)  # Polls a condition, up to a limit.
+        running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"
+        wait_for(lambda: bool(ask(running)), 10)
 
     def end(self) -> None:
         self.thread.join()

@@ -15,6 +15,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket
 from tests.support.reader import ROWS
+from tests.support.replicas import wait_for
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -211,10 +212,7 @@ def test_a_batch_is_due_as_soon_as_the_one_before_it_has_failed(writer: Writer, 
     ask("DROP TABLE video_events")
     _fill(writer, 1, video(1))
     assert list(writer.flush()) == []
-    end = time.monotonic() + 30
-    while not writer.is_due:
-        assert time.monotonic() < end
-        time.sleep(0.01)  # Polls a condition, up to a limit.
+    wait_for(lambda: writer.is_due, 30)
     assert list(writer.settle()) == []
     assert writer.insert_failure
     assert "video_events" in writer.insert_failure.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from subprocess import run
@@ -11,7 +12,7 @@ from subprocess import run
 import pytest
 
 from tests.conftest import Bucket
-from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.http_proxy import Answer, Request, Rule, S3Proxy
 from tests.support.samples import video
 from xapi_etl_processor.base.errors import S3Error, S3Missing
 from xapi_etl_processor.s3 import client, listing
@@ -78,6 +79,11 @@ def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
             assert (found == body, obj.size) == (True, now), (key, then, now)
 
 
+def to_later_parts(answer: Answer) -> Rule:
+    """This answer to requests for any part of an object but the first."""
+    return lambda r: answer if r.range and not r.range.startswith("bytes=0-") else None
+
+
 @pytest.mark.fault(20, caught_by="check of the range in the answer")
 def test_parts_of_two_versions_are_not_mixed_and_all_bytes_are_not_taken_for_a_part(
     bucket: Bucket, store: S3Proxy
@@ -85,14 +91,10 @@ def test_parts_of_two_versions_are_not_mixed_and_all_bytes_are_not_taken_for_a_p
     first, then = b"1" * (s3.SMALL_BYTES + 1), b"2" * (s3.SMALL_BYTES + 1)
     for key in BOTH:
         bucket.put(key, body=first)
-        whole = Answer(whole=True)
-        store.rule = lambda r, whole=whole: None if r.range.startswith("bytes=0-") else whole
+        store.rule = to_later_parts(Answer(whole=True))
         with pytest.raises(S3Error, match=f"{key} could not be read"):
             read(Stores(), S3Object(bucket.name, key))
-        put_anew = Answer(do=lambda key=key: bucket.put(key, body=then))
-        store.rule = lambda r, put_anew=put_anew: (
-            put_anew if r.range and not r.range.startswith("bytes=0-") else None
-        )
+        store.rule = to_later_parts(Answer(do=partial(bucket.put, key, body=then)))
         with pytest.raises(S3Error, match="was replaced while it was read"):
             read(Stores(), S3Object(bucket.name, key))
 
@@ -216,24 +218,14 @@ def test_a_profile_that_cannot_be_used_is_named(
         ("[broken", "Unable to parse config file"),
         ("[profile own]\naws_access_key_id = key", "Partial credentials"),
         (f"[profile own]\n{role}", "none"),
+        # Without any credentials.
+        ("[profile own]\nregion = eu-west-1", ""),
     ):
         with_profile(tmp_path, monkeypatch, f"{config}\n")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
         with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
             read(Stores(), S3Object("bucket", "a.jsonl"))
-
-
-def test_without_credentials_the_error_says_what_to_set(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(
-        S3Error, match="a.jsonl cannot be requested: .*: set or renew AWS credentials"
-    ):
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
 
 
 def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
@@ -257,6 +249,10 @@ def test_an_endpoint_that_is_no_url_is_named_and_one_may_be_spelled_in_other_way
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
             read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    # A panic of obstore is no Exception: it would end the invocation.
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
+    with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
+        read(Stores(), S3Object(bucket.name, "a.jsonl"))
     for endpoint in (f"{store.url}/", store.url.replace("http", "HTTP")):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         found = [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))]
@@ -269,15 +265,6 @@ def test_a_key_that_looks_like_an_answer_of_s3_is_none(
     for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
         with pytest.raises(S3Missing, match="NoSuchKey"):
             read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
-
-
-def test_a_panic_of_obstore_is_an_error_of_the_object(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is no Exception: it would end the invocation."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
-    with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
 
 
 def test_variables_that_boto3_does_not_read_change_nothing(
@@ -314,9 +301,18 @@ def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credential
     assert store.requests
 
 
+def same(answer: Answer, _: Request) -> Answer:
+    """One answer to every request."""
+    return answer
+
+
 def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    store.rule = partial(same, Answer(headers={"x-amz-bucket-region": None}))
+    own = Stores(owner="123456789012")
+    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
     for region, fips, endpoint in (
         ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
@@ -326,20 +322,13 @@ def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
     ):
         own = Stores(owner="123456789012")
         named = Answer(headers={"x-amz-bucket-region": region})
-        store.rule = lambda _, named=named: named
+        store.rule = partial(same, named)
         with monkeypatch.context() as patch:
             assert own.boto3  # of the proxy
             patch.delenv("AWS_ENDPOINT_URL")
             patch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
             made = own.store(bucket.name).config
         assert (made["region"], made["endpoint"]) == (region, endpoint)
-
-
-def test_an_owner_can_be_checked_where_s3_names_no_region(bucket: Bucket, store: S3Proxy) -> None:
-    bucket.put("a.jsonl", body=b"body")
-    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": None})
-    own = Stores(owner="123456789012")
-    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
 
 
 LAMBDA = {

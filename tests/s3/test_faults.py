@@ -16,6 +16,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
 from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.support.reader import IDS, ROWS, ids
+from tests.support.replicas import wait_for
 from tests.support.samples import context, event_id, notification, sqs, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER
@@ -126,10 +127,7 @@ def test_threads_that_wait_for_a_silent_s3_end_by_its_timeouts(
         for _ in range(2):
             with pytest.raises(EventFailed, match="time ran out|could not be read to its end"):
                 invoke(notification(bucket.name, *names), seconds_left=1)
-    end = time.monotonic() + 30
-    while threads() > before:
-        assert time.monotonic() < end, threading.enumerate()
-        time.sleep(0.05)  # Polls a condition, up to a limit.
+    wait_for(lambda: threads() <= before, 30)
     store.rule = lambda _: None
     # On a busy machine, a good answer may take longer than that.
     forget_connections()

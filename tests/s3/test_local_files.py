@@ -114,8 +114,7 @@ def test_files_and_objects_can_be_named_together_and_keep_their_order(
     last = bundle(tmp_path, content(video(4)), "c.txt")
     key = bucket.put("section/1/video/a.jsonl", video(3))
     assert main(["event", str(first), bucket.uri(key), str(last)]) == 0
-    loaded = [(one["key"], one["status"]) for one in answer(capsys)["files"]]
-    assert loaded == [(name, "processed") for name in (str(first), key, str(last))]
+    assert [one["status"] for one in answer(capsys)["files"]] == ["processed"] * 3
     assert ask("SELECT source_file, count() FROM video_events GROUP BY 1 ORDER BY 2, 1") == [
         [f"file://{last}", 1],
         [bucket.uri(key), 1],
@@ -123,7 +122,11 @@ def test_files_and_objects_can_be_named_together_and_keep_their_order(
     ]
     named = (local_files.named(str(first)), S3Object(bucket.name, key))
     described = read.describe(Stores(), [*named, local_files.named(str(last))])
+    assert [o.key for o in described] == [str(first), key, str(last)]
     assert all(o.etag and o.size for o in described)
+    found = [(o.key, b"".join(body)) for o, body in read.bodies(Stores(), described)]
+    assert [name for name, _ in found] == [o.key for o in described]
+    assert found[2][1] == content(video(4))
 
 
 def test_nothing_is_done_if_one_of_the_names_is_none_and_a_broken_file_is_named(

@@ -30,6 +30,9 @@ def test_only_lambda_may_use_the_role() -> None:
         "Action": "sts:AssumeRole",
     }
     assert MADE["Function"]["Role"] == "Role.Arn"
+    # The function prints JSON of its own, and metrics beside it.
+    assert MADE["Function"]["LoggingConfig"]["LogFormat"] == "Text"
+    assert MADE["Function"]["Handler"] == "index.handler"
 
 
 @pytest.mark.check("S1")
@@ -185,7 +188,14 @@ def test_an_asynchronous_event_is_tried_three_times_within_six_hours() -> None:
     assert asynchronous["MaximumEventAgeInSeconds"] == 6 * 60 * 60
 
 
-def test_a_bundle_that_was_overwritten_or_deleted_can_be_restored_for_thirty_days() -> None:
+@pytest.mark.check("S12")
+def test_the_bucket_outlives_the_stack_is_encrypted_and_private_and_restores_for_thirty_days() -> (
+    None
+):
+    for kept in ("Bucket", "BucketPolicy"):
+        # Of a stack that could not be created, nothing is left.
+        assert TEMPLATE["Resources"][kept]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert TEMPLATE["Resources"][kept]["UpdateReplacePolicy"] == "Retain"
     bucket = MADE["Bucket"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = bucket["LifecycleConfiguration"]["Rules"]
@@ -194,31 +204,10 @@ def test_a_bundle_that_was_overwritten_or_deleted_can_be_restored_for_thirty_day
     # Nothing else expires: bundles stay.
     assert not rule.keys() & {"ExpirationInDays", "ExpirationDate"}
     assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
-
-
-def test_the_bucket_outlives_the_stack_belongs_to_its_account_and_is_never_public() -> None:
-    bucket = TEMPLATE["Resources"]["Bucket"]
-    policy = TEMPLATE["Resources"]["BucketPolicy"]
-    for kept in (bucket, policy):
-        # Of a stack that could not be created, nothing is left.
-        assert kept["DeletionPolicy"] == "RetainExceptOnCreate"
-        assert kept["UpdateReplacePolicy"] == "Retain"
-    (owner,) = MADE["Bucket"]["OwnershipControls"]["Rules"]
+    (owner,) = bucket["OwnershipControls"]["Rules"]
     assert owner["ObjectOwnership"] == "BucketOwnerEnforced"
-    assert set(MADE["Bucket"]["PublicAccessBlockConfiguration"].values()) == {True}
-    assert len(MADE["Bucket"]["PublicAccessBlockConfiguration"]) == 4
-
-
-@pytest.mark.check("S12")
-def test_everything_at_rest_is_encrypted() -> None:
-    assert all(
-        q["SqsManagedSseEnabled"] is True for q in MADE.resources("AWS::SQS::Queue").values()
-    )
-    (rule,) = MADE["Bucket"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-
-
-def test_lambda_writes_the_log_as_the_function_prints_it() -> None:
-    # The function prints JSON of its own, and metrics beside it.
-    assert MADE["Function"]["LoggingConfig"]["LogFormat"] == "Text"
-    assert MADE["Function"]["Handler"] == "index.handler"
+    assert [*bucket["PublicAccessBlockConfiguration"].values()] == [True] * 4
+    (encrypted,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encrypted == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    queues = MADE.resources("AWS::SQS::Queue").values()
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in queues)

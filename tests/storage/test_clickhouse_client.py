@@ -197,11 +197,20 @@ def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake_or_at_the
 
 
 @pytest.mark.check("S4")
-def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
+def test_a_refused_login_is_not_tried_again_says_what_to_check_and_shows_no_password(
+    settings: Settings, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
         ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
     assert "other-4711" not in str(caught.value)
     assert PASSWORD not in repr(settings)
+    tried = refuse(clickhouse, 516)
+    client = ClickHouse(settings)
+    with pytest.raises(ClickHouseRefused, match="code 516 "):
+        client.query("SELECT 1")
+    client.disconnect()
+    assert (tried, pauses) == (["SELECT 1"], [])
 
 
 def with_secret(settings: Settings, **content: Any) -> Settings:
@@ -256,17 +265,6 @@ def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
 
 
 @pytest.mark.slow
-def test_a_secret_without_a_region_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
-    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
-        ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
-
-
-@pytest.mark.slow
 @pytest.mark.fault(63, caught_by="the secret is read again, once")
 def test_a_rotated_secret_is_read_again_by_a_warm_container(
     settings: Settings, clickhouse: ClickHouseServer
@@ -291,16 +289,6 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
     finally:
         clickhouse.login = login
         warm.disconnect()
-
-
-@pytest.mark.fault(63, caught_by="the secret is read again, once")
-def test_a_refused_login_is_not_tried_again_without_a_secret(
-    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    tried = refuse(clickhouse, 516)
-    with pytest.raises(ClickHouseRefused, match="code 516 "):
-        client.query("SELECT 1")
-    assert (tried, pauses) == (["SELECT 1"], [])
 
 
 def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
@@ -337,7 +325,7 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
 
 
 @pytest.mark.slow
-def test_importing_the_driver_builds_no_table_of_dates() -> None:
+def test_dates_are_read_and_written_without_the_drivers_table_of_them(client: ClickHouse) -> None:
     code = (
         "from xapi_etl_processor import clickhouse_client\n"
         "from clickhouse_driver.columns.datecolumn import DateColumn\n"
@@ -345,8 +333,5 @@ def test_importing_the_driver_builds_no_table_of_dates() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"0\n"
-
-
-def test_dates_can_still_be_read_and_written(client: ClickHouse) -> None:
     ((day,),) = client.query("SELECT toDate(%(day)s)", {"day": date(2024, 2, 29)})
     assert day == date(2024, 2, 29)

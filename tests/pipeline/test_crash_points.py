@@ -16,7 +16,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Template, forget_connections, run_all
 from tests.faults import child
-from tests.faults.crash_points import KEY, TABLES, VIDEOS, CrashPoints, bundle, crash_points
+from tests.faults.crash_points import KEY, RIGHT, TABLES, CrashPoints, bundle, crash_points, found
 from tests.faults.drill_servers import Server
 from tests.faults.system_calls import RENAMES, STRACE, noted
 from tests.faults.tcp_proxy import TcpProxy
@@ -106,19 +106,6 @@ def test_rows_and_their_folders_are_on_the_disk_before_the_ledger_is_sent(
     assert not re.findall(rf"sync\(\d+<{re.escape(folders['processed_files'])}", before)
 
 
-LOADED = {
-    "SELECT count(), uniqExact(event_id) FROM video_events FINAL": [[VIDEOS, VIDEOS]],
-    "SELECT count() FROM rejected_statements FINAL": [[1]],
-    "SELECT count() FROM voided_statements FINAL": [[1]],
-    "SELECT lines, video, other, rejected FROM processed_files FINAL": [[53, 50, 2, 1]],
-}
-
-
-def is_loaded(ask: Ask) -> bool:
-    """Whether the bundle is stored, each line once."""
-    return all(ask(sql) == rows for sql, rows in LOADED.items())
-
-
 STEPS = [
     pytest.param(4, id="every fourth"),
     pytest.param(1, id="every", marks=pytest.mark.ci),
@@ -151,10 +138,10 @@ def test_a_loader_killed_at_any_exchange_with_clickhouse_loses_and_doubles_nothi
         if ended:
             break
         assert json.loads(handler(payload, context())["body"])["success"]
-        assert is_loaded(ask), f"killed at exchange {turn}"
+        assert found(ask) == RIGHT, f"killed at exchange {turn}"
     # A question to the ledger, one about learners; four inserts of two messages each.
     assert turn > 10
-    assert is_loaded(ask)
+    assert found(ask) == RIGHT
 
 
 def failure(payload: Any) -> str:
@@ -200,6 +187,6 @@ def test_a_server_that_is_replaced_by_an_empty_one_at_any_exchange_gets_all_rows
         assert "run `python -m xapi_etl_processor migrate`" in said
         run_all(clickhouse, template.creates, template.database, database)
         handler(payload, context())
-        assert is_loaded(ask), f"replaced at exchange {turn}"
+        assert found(ask) == RIGHT, f"replaced at exchange {turn}"
         empty(ask)
     assert turn > 10

@@ -78,14 +78,20 @@ def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_rem
     ]
 
 
-def test_a_statement_that_another_object_holds_stays(
+def test_a_statement_that_another_object_holds_or_may_hold_stays(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     # The other object is loaded first, so that its row is replaced by that of KEY.
     load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
     load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
     ask("OPTIMIZE TABLE video_events FINAL")
+    bucket.client.delete_object(Bucket=bucket.name, Key=OTHER)
     bucket.put(KEY, video(1))
+    with pytest.raises(EventFailed, match="is loaded, but not all that its earlier") as failure:
+        load(invoke, bucket, replace=True)
+    assert OTHER in str(failure.value)
+    assert stored(ask) == [event_id(1), event_id(2), event_id(3), event_id(4)]
+    bucket.put(OTHER, video(2), video(4))
     assert load(invoke, bucket, replace=True)["success"]
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
@@ -104,20 +110,6 @@ def test_a_line_that_has_two_rows_does_not_hide_that_another_one_lost_its_own(
     bucket.put(KEY, video(1))
     assert load(invoke, bucket, replace=True)["success"]
     assert set(stored(ask)) == {event_id(1), event_id(2), event_id(4)}
-
-
-def test_if_an_object_that_may_hold_a_statement_cannot_be_read_nothing_is_removed(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
-    load(invoke, bucket, bucket.put(KEY, video(1), video(2), video(3)))
-    ask("OPTIMIZE TABLE video_events FINAL")
-    bucket.client.delete_object(Bucket=bucket.name, Key=OTHER)
-    bucket.put(KEY, video(1))
-    with pytest.raises(EventFailed, match="is loaded, but not all that its earlier") as failure:
-        load(invoke, bucket, replace=True)
-    assert OTHER in str(failure.value)
-    assert stored(ask) == [event_id(1), event_id(2), event_id(3), event_id(4)]
 
 
 def test_nothing_is_removed_if_the_new_version_cannot_be_stored_or_changes_or_without_the_right(
@@ -146,7 +138,7 @@ def test_nothing_is_removed_if_the_new_version_cannot_be_stored_or_changes_or_wi
     assert len(stored(ask)) == 3
 
 
-@pytest.mark.parametrize("rows", [2, 3])
+@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.ci)])
 def test_many_rows_are_removed_part_by_part(
     twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:

@@ -357,16 +357,6 @@ def test_connecting_an_existing_bucket_keeps_its_other_notifications(
     assert notifications("platform") == before
 
 
-@pytest.mark.ci
-def test_only_the_stacks_own_bucket_can_be_connected(deployed: Outputs) -> None:
-    boto3.client("s3").create_bucket(Bucket="another")
-    done = deploy_sh("--connect", "another", "xapi-etl-dev", code=1)
-    assert "deploy it with ExistingBucketName=another first" in done.stderr
-    assert notifications("another") == {}
-    done = deploy_sh("--connect", deployed["BucketName"], "xapi-etl-dev")
-    assert "is part of the stack xapi-etl-dev and is connected already" in done.stdout
-
-
 def small_stack(name: str, bucket: str) -> None:
     """A stack of one topic, with our outputs if it has a bucket."""
     outputs = {"BucketName": bucket, "QueueArn": QUEUE_ARN, "BundlePrefix": "section/"}
@@ -390,23 +380,27 @@ def test_a_bucket_that_notifies_somebody_else_of_bundles_is_not_connected() -> N
 
 
 @pytest.mark.ci
-def test_what_cannot_be_connected_or_deployed_to_is_named() -> None:
+def test_what_cannot_be_connected_or_deployed_to_is_named(deployed: Outputs) -> None:
+    boto3.client("s3").create_bucket(Bucket="another")
     # S3 would refuse a queue of another region, after everything else is done.
     boto3.client("s3", region_name="eu-central-1").create_bucket(
         Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
     )
     small_stack("near", "far")
-    done = deploy_sh("--connect", "far", "near", code=1)
-    assert "far is in eu-central-1, and the stack near in us-east-1" in done.stderr
-    assert notifications("far") == {}
     small_stack("other", "")
-    done = deploy_sh("--connect", "bucket", "other", code=1)
-    assert "the stack other has no output QueueArn" in done.stderr
-    for arguments, message in (
-        (("--deploy", "no-such-function"), "the function no-such-function"),
-        (("--connect", "no-such-bucket", "no-such-stack"), "the stack no-such-stack"),
-        (("--disconnect", "no-such-bucket-1", "s"), "the notifications of no-such-bucket-1"),
-    ):
-        done = deploy_sh(*arguments, code=1)
-        assert done.stderr.startswith(f"deploy.sh: cannot read {message}: An error occurred (")
+    failed = "An error occurred ("
+    for arguments, message in {
+        "--connect another xapi-etl-dev": "deploy it with ExistingBucketName=another first",
+        "--connect far near": "far is in eu-central-1, and the stack near in us-east-1",
+        "--connect bucket other": "the stack other has no output QueueArn",
+        "--deploy no-such-function": f"cannot read the function no-such-function: {failed}",
+        "--connect no-bucket no-stack": f"cannot read the stack no-stack: {failed}",
+        "--disconnect no-bucket s": f"cannot read the notifications of no-bucket: {failed}",
+    }.items():
+        done = deploy_sh(*arguments.split(), code=1)
+        assert message in done.stderr, arguments
+        assert done.stderr.startswith("deploy.sh: "), arguments
         assert done.stderr.count("\n") == 1, arguments
+    assert notifications("far") == notifications("another") == {}
+    done = deploy_sh("--connect", deployed["BucketName"], "xapi-etl-dev")
+    assert "is part of the stack xapi-etl-dev and is connected already" in done.stdout

@@ -46,22 +46,6 @@ def test_a_connection_cut_in_the_middle_of_the_only_block_stores_it_once(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(24, caught_by="all-or-nothing block; redelivery")
-def test_a_connection_always_cut_in_the_middle_of_the_block_stores_nothing(
-    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
-) -> None:
-    bucket.put(KEY, *(bulky(n) for n in range(150)))
-    wire.fault = Fault(cut_after=50_000, since=INTO_EVENTS, times=100)
-    with pytest.raises(EventFailed, match="may or may not have been done"):
-        invoke(notification(bucket.name, KEY))
-    assert ask(ROWS) == [[0]]
-    assert ask("SELECT count() FROM processed_files") == [[0]]
-    wire.fault = Fault(times=0)
-    invoke(notification(bucket.name, KEY))
-    assert ask(IDS) == ids(range(150))
-
-
-@pytest.mark.slow
 @pytest.mark.fault(26, 40, caught_by="the same rows are sent again; row identity")
 def test_rows_count_once_when_the_acknowledgement_is_lost(
     bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch

@@ -133,8 +133,8 @@ def test_an_overwritten_object_is_processed_again_whichever_notification_comes_l
 
 
 @pytest.mark.slow
-@pytest.mark.fault(25, 26, caught_by="the same rows are sent again; row identity")
-def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_invocation(
+@pytest.mark.fault(25, 26, caught_by="the same rows are sent again; redelivery; row identity")
+def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_at_once_or_by_redelivery(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
     points = [
@@ -152,24 +152,13 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_in_the_same_inv
         assert ask(f"{COUNT} FINAL") == [[2 * done]], (table, point)
         for once in (REJECTED, VOIDED, FILES):
             assert ask(f"SELECT count() FROM {once} FINAL") == [[done]], (table, point)
-
-
-@pytest.mark.slow
-@pytest.mark.fault(26, caught_by="redelivery; row identity")
-def test_an_insert_of_unknown_outcome_raises_is_not_in_the_ledger_and_succeeds_on_retry(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-) -> None:
-    bucket.put(KEY, video(1))
-    clickhouse.hook = Cut("video_events", "stored", times=attempts.ATTEMPTS)
+    clickhouse.hook = Cut(EVENTS, "stored", times=attempts.ATTEMPTS)
+    last = bucket.put("section/1/last.jsonl", video(1))
     with pytest.raises(EventFailed, match="may or may not have been done"):
-        invoke(notification(bucket.name, KEY))
-    assert ask("SELECT count() FROM processed_files") == [[0]]
-    assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
-    assert ask(f"{COUNT} FINAL") == [[1]]
+        invoke(notification(bucket.name, last))
+    assert ask("SELECT count() FROM processed_files FINAL") == [[done]]
+    assert invoke(notification(bucket.name, last))["files_processed"] == 1
+    assert ask(f"{COUNT} FINAL") == [[2 * done + 1]]
 
 
 @pytest.mark.slow

@@ -190,7 +190,7 @@ def test_when_time_runs_out_no_more_requests_are_begun(
     own = Connections(Stores(concurrency=1), ClickHouse(settings))
     # Connecting may take longer than the rest of the test on a busy machine.
     own.clickhouse.query("SELECT 1")
-    run = Run(settings, own, "event", Wanted(force=True), deadline=FOREVER.within(1.5))
+    run = Run(settings, own, "event", Wanted(force=True), deadline=FOREVER.within(2.5))
     assert [outcome.status for outcome in process(objects, run)] == ["waiting"] * 4
     go_on.set()
     own.clickhouse.disconnect()

@@ -124,29 +124,23 @@ def test_the_bucket_that_notifies_is_the_one_that_the_queue_accepts() -> None:
 
 
 @pytest.mark.check("S2")
-@pytest.mark.parametrize(
-    ("parameter", "service", "arn"),
-    [
-        ("FanOutTopicArn", "sns.amazonaws.com", "arn:aws:sns:us-east-1:123456789012:uploads"),
-        ("FanOutRuleArn", "events.amazonaws.com", "arn:aws:events:us-east-1:123456789012:rule/up"),
-    ],
-)
-def test_a_topic_or_a_rule_may_send_to_the_queue_only_if_it_is_named(
-    parameter: str, service: str, arn: str
-) -> None:
-    def statements(stack: Stack) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = stack["QueuePolicy"]["PolicyDocument"]["Statement"]
-        return found
-
-    (added,) = [s for s in statements(Stack(**{parameter: arn})) if s not in statements(MADE)]
-    del added["Sid"]
-    assert added == {
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sqs:SendMessage",
-        "Resource": "Queue.Arn",
-        "Condition": {"ArnEquals": {"aws:SourceArn": arn}},
-    }
+def test_a_topic_or_a_rule_may_send_to_the_queue_only_if_it_is_named() -> None:
+    account = "us-east-1:123456789012"
+    for parameter, service, arn in (
+        ("FanOutTopicArn", "sns.amazonaws.com", f"arn:aws:sns:{account}:uploads"),
+        ("FanOutRuleArn", "events.amazonaws.com", f"arn:aws:events:{account}:rule/up"),
+    ):
+        usual = MADE["QueuePolicy"]["PolicyDocument"]["Statement"]
+        named = Stack(**{parameter: arn})["QueuePolicy"]["PolicyDocument"]["Statement"]
+        (added,) = [statement for statement in named if statement not in usual]
+        del added["Sid"]
+        assert added == {
+            "Effect": "Allow",
+            "Principal": {"Service": service},
+            "Action": "sqs:SendMessage",
+            "Resource": "Queue.Arn",
+            "Condition": {"ArnEquals": {"aws:SourceArn": arn}},
+        }
 
 
 def test_every_new_bundle_in_the_folder_is_announced_once_to_the_queue_that_is_read() -> None:

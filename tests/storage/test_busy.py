@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -52,13 +52,6 @@ def merged(ask: Ask) -> None:
     """What merges do when they go on."""
     ask("SYSTEM START MERGES video_events")
     ask("OPTIMIZE TABLE video_events FINAL")
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[ClickHouse]:
-    made = ClickHouse(settings)
-    yield made
-    made.disconnect()
 
 
 def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:

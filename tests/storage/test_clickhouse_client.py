@@ -52,13 +52,6 @@ def drop_insert(point: str, _: str) -> None:
         raise ConnectionAbortedError
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[ClickHouse]:
-    made = ClickHouse(settings)
-    yield made
-    made.disconnect()
-
-
 @pytest.mark.fault(31, caught_by="a new connection after every error")
 @pytest.mark.fault(29, caught_by="check before anything is sent")
 def test_what_is_invalid_is_refused_at_once_and_the_next_valid_query_and_insert_work(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,12 +19,10 @@ IS_USER = "user_id = %(user)s"
 
 
 @pytest.fixture
-def stored(settings: Settings, bucket: Bucket, invoke: Invoke) -> Iterator[ClickHouse]:
+def stored(client: ClickHouse, bucket: Bucket, invoke: Invoke) -> ClickHouse:
     """The viewers viewer-1, viewer-2 and viewer-3 have one statement each."""
     invoke({"bucket": bucket.name, "key": bucket.put(KEY, video(1), video(2), video(3))})
-    clickhouse = ClickHouse(settings)
-    yield clickhouse
-    clickhouse.disconnect()
+    return client
 
 
 def users(ask: Ask) -> list[str]:

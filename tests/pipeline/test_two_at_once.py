@@ -116,7 +116,7 @@ def scene(bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.Monk
 
 
 IN_CI = {("load", "replace"), ("load", "forget"), ("load", "pseudonymize"), ("replace", "load")}
-"""The pairs that CI has too; `make drill` has all."""
+"""The pairs that CI tries; `make drill` tries the others."""
 
 
 def pair(held: str, other: str) -> Any:

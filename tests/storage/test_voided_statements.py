@@ -56,6 +56,7 @@ def test_a_voiding_statement_is_recorded_with_its_source_before_its_object_is_in
     ]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_filter_on_the_view_uses_the_primary_key_and_the_indexes_of_the_table(
     invoke: Invoke, ask: Ask

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -63,6 +63,22 @@ RIGHT = {"ids": VIDEOS, "rows": VIDEOS, "rejected": 1, "voided": 1, "ledger": [(
 """What the tables must hold in the end."""
 
 
+def found(ask: Callable[[str], Sequence[Sequence[Any]]], prefix: str = "") -> dict[str, Any]:
+    """What the tables hold: RIGHT, if each line of the bundle is there once."""
+
+    def one(sql: str) -> Any:
+        return ask(sql.format(prefix))[0][0]
+
+    ledger = "SELECT lines, video, other, rejected FROM {}processed_files FINAL"
+    return {
+        "ids": one("SELECT uniqExact(event_id) FROM {}video_events"),
+        "rows": one("SELECT count() FROM {}video_events FINAL"),
+        "rejected": one("SELECT count() FROM {}rejected_statements FINAL"),
+        "voided": one("SELECT count() FROM {}voided_statements FINAL"),
+        "ledger": [tuple(row) for row in ask(ledger.format(prefix))],
+    }
+
+
 class Point(NamedTuple):
     """A place at which a server was killed: the n-th of these calls of a thread, since the insert
     into this table was sent; and what was in the tables in the end.
@@ -90,15 +106,16 @@ class CrashPoints:
     made: str = ""
     """The name of the database, once there is one."""
 
-    def of_kind(self, calls: str, step: int = 1) -> int:
+    def of_kind(self, calls: str, step: int = 1, tables: Sequence[str] = TABLES) -> int:
         """Kill it at each of these calls of each insert; returns how many there were."""
         before = len(self.points)
-        for table in TABLES:
+        for table in tables:
             for nth in count(1, step):
                 with self.database() as database:
                     if not self._killed(f"INSERT INTO {database}.{table} ".encode(), calls, nth):
                         break
-                    self.points.append(Point(table, calls, nth, self._found(database)))
+                    made = found(self.server.ask, f"{database}.")
+                    self.points.append(Point(table, calls, nth, made))
         return len(self.points) - before
 
     @property
@@ -160,19 +177,6 @@ class CrashPoints:
                 assert number < DELIVERIES - 1, "it is never done"
             else:
                 return
-
-    def _found(self, database: str) -> dict[str, Any]:
-        def one(sql: str) -> Any:
-            return self.server.ask(sql.format(f"{database}."))[0][0]
-
-        ledger = "SELECT lines, video, other, rejected FROM {}processed_files FINAL"
-        return {
-            "ids": one("SELECT uniqExact(event_id) FROM {}video_events"),
-            "rows": one("SELECT count() FROM {}video_events FINAL"),
-            "rejected": one("SELECT count() FROM {}rejected_statements FINAL"),
-            "voided": one("SELECT count() FROM {}voided_statements FINAL"),
-            "ledger": self.server.ask(ledger.format(f"{database}.")),
-        }
 
 
 @contextmanager

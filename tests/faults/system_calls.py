@@ -64,6 +64,6 @@ def _all_traced(pid: int) -> bool:
     """Whether every thread of the process has a tracer."""
     try:
         statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False  # A thread ended meanwhile.
     return bool(statuses) and not any("TracerPid:\t0\n" in status for status in statuses)

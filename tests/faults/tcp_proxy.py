@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a local server: it can cut, delay, mute or swallow connections, and cut
+"""A TCP proxy in front of a local server: it can cut, mute, hold or swallow connections, and cut
 answers.
 """
 
@@ -22,16 +22,14 @@ class Fault:
 
     cut_after: both ends are closed once the client has sent this many bytes. mute_after: from then
     on the client receives nothing more, while the server still receives everything. Both count
-    from the end of `since` in what the client sends. delay: seconds before each piece of a reply.
-    damage_after: the byte of the reply after this many is changed. hold: seconds between accepting
-    the connection and passing anything on. swallow: nothing is passed on, in either direction, and
-    nothing is closed. `seen` counts the connections that have the fault, `fired` those on which it
-    took effect.
+    from the end of `since` in what the client sends. damage_after: the byte of the reply after
+    this many is changed. hold: seconds between accepting the connection and passing anything on.
+    swallow: nothing is passed on, in either direction, and nothing is closed. `seen` counts the
+    connections that have the fault, `fired` those on which it took effect.
     """
 
     cut_after: int | None = None
     mute_after: int | None = None
-    delay: float = 0
     damage_after: int | None = None
     hold: float = 0
     swallow: bool = False
@@ -201,9 +199,6 @@ class TcpProxy:
                     piece = piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]
                 passed += len(piece)
                 one.answered = True
-                if fault.delay:
-                    fault.fired = fault.seen
-                    self.ended.wait(fault.delay)
                 if one.left is not None:
                     if len(piece) > one.left:
                         self.answers.fired += 1

@@ -109,6 +109,7 @@ def test_replays_overlaps_and_forced_reloads_after_the_migration_double_nothing(
     assert ask("SELECT count() FROM video_events") == [[6]]
 
 
+@pytest.mark.ci
 def test_rows_that_are_no_longer_made_stay_until_the_documented_query_removes_them(
     old: Old, ask: Ask
 ) -> None:

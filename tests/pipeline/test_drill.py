@@ -12,6 +12,7 @@ from tests.faults.drill_plan import PlannedBundle, judged
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(13, 15, 32, 44, 48, caught_by="ledger; row identity")
 @pytest.mark.timeout(300)

@@ -15,6 +15,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket
 from tests.support.reader import ROWS
+from tests.support.replicas import wait_for
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -50,49 +51,33 @@ def _fill(writer: Writer, first: int, *statements: dict[str, Any]) -> None:
     writer.batch.add(obj, parse(lines, first, Source(obj.uri, obj.etag, "1", None, 0)))
 
 
-def _finished(status: Status) -> Outcome:
-    """The outcome of the object whose statements `_fill` adds."""
-    found = Outcome(S3Object("bucket", KEY, "etag"))
-    if status is Status.WAITING:
-        found.mark_stopped(status, TIME_RAN_OUT)
-    return found
-
-
 @pytest.mark.parametrize("status", [Status.PROCESSED, Status.WAITING])
-def test_a_failed_insert_is_what_is_said_of_all_objects_in_the_batch(
+def test_nothing_is_stored_after_a_failed_insert_which_is_what_is_said_of_the_object(
     writer: Writer, ask: Ask, status: Status
 ) -> None:
-    """Time may have run out in the middle of an object: its rows so far are in the batch too."""
-    ask("DROP TABLE video_events")
-    _fill(writer, 1, video(1))
-    writer.batch.outcomes.append(_finished(status))
-    (found,) = store(writer)
-    assert found.status is Status.UNSTORED
-    assert "video_events" in found.error
-
-
-def test_nothing_is_stored_after_a_failed_insert(writer: Writer, ask: Ask) -> None:
-    """If the rest of an object were, the ledger would say that all of it is."""
+    """If the rest of an object were, the ledger would say that all of it is. Time may have run out
+    in the middle of it: its rows so far are in the batch too.
+    """
     ask("RENAME TABLE video_events TO away")
     _fill(writer, 1, video(1))
     assert store(writer) == []
     ask("RENAME TABLE away TO video_events")
     _fill(writer, 2, video(2))
-    writer.batch.outcomes.append(_finished(Status.PROCESSED))
+    finished = Outcome(S3Object("bucket", KEY, "etag"))
+    if status is Status.WAITING:
+        finished.mark_stopped(status, TIME_RAN_OUT)
+    writer.batch.outcomes.append(finished)
     (found,) = store(writer)
     assert found.status is Status.UNSTORED
+    assert "video_events" in found.error
     assert ask(ROWS) == [[0]]
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-@pytest.mark.parametrize(
-    ("last", "sent"),
-    [("2024-01-31", {}), ("2032-06-01", {"max_partitions_per_insert_block": 0})],
-)
 def test_the_limit_of_partitions_is_lifted_only_if_needed(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch, last: str, sent: dict[str, int]
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user may not be allowed to change it. From January 2024 to June 2032: 102 months."""
+    """A user may not be allowed to change it."""
     settings_sent: list[dict[str, Any]] = []
     original = ClickHouse.insert
 
@@ -101,10 +86,12 @@ def test_the_limit_of_partitions_is_lifted_only_if_needed(
         original(self, *arguments)
 
     monkeypatch.setattr(ClickHouse, "insert", insert)
-    days = ("2024-01-01", last)
-    _fill(writer, 1, *(video(n, timestamp=f"{day}T00:00:00Z") for n, day in enumerate(days)))
-    assert store(writer) == []
-    assert settings_sent == [sent]
+    for last in ("2024-01-31", "2032-06-01"):
+        days = enumerate(("2024-01-01", last))
+        _fill(writer, 1, *(video(n, timestamp=f"{day}T00:00:00Z") for n, day in days))
+        assert store(writer) == []
+    # From January 2024 to June 2032: 102 months.
+    assert settings_sent == [{}, {"max_partitions_per_insert_block": 0}]
 
 
 def objects(bucket: Bucket, settings: Settings, count: int) -> tuple[list[S3Object], Run]:
@@ -115,7 +102,7 @@ def objects(bucket: Bucket, settings: Settings, count: int) -> tuple[list[S3Obje
     )
 
 
-def test_the_next_batch_fills_while_one_is_stored(
+def test_the_next_batch_fills_while_one_is_stored_and_one_at_most_is_on_its_way(
     bucket: Bucket,
     settings: Settings,
     ask: Ask,
@@ -127,6 +114,7 @@ def test_the_next_batch_fills_while_one_is_stored(
     parsed: list[str] = []
     second = threading.Event()
     in_time: list[bool] = []
+    points: list[str] = []
 
     def noted(lines: list[bytes], number: int, source: Source, *more: Any) -> Any:
         parsed.append(source.file)
@@ -137,79 +125,53 @@ def test_the_next_batch_fills_while_one_is_stored(
     def wait_for_the_second(point: str, sql: str) -> None:
         if point == "block" and ".video_events " in sql:
             in_time.append(second.wait(30))
+        if point in ("insert", "stored"):
+            points.append(point)
 
     monkeypatch.setattr(bundle, "parse", noted)
     clickhouse.hook = wait_for_the_second
     assert [o.status for o in common.process(found, run)] == [Status.PROCESSED] * 3
     assert in_time == [True] * 3
+    assert points == ["insert", "stored"] * (len(points) // 2)
     assert ask(ROWS) == [[3]]
 
 
-def test_one_batch_at_most_is_on_its_way(
-    bucket: Bucket, settings: Settings, clickhouse: ClickHouseServer
-) -> None:
-    found, run = objects(bucket, settings, 4)
-    points: list[str] = []
-
-    def note(point: str, sql: str) -> None:
-        if point in ("insert", "stored"):
-            points.append(point)
-
-    clickhouse.hook = note
-    assert len(list(common.process(found, run))) == 4
-    assert points == ["insert", "stored"] * (len(points) // 2)
-    assert len(points) >= 2 * 5
-
-
-def test_whoever_stops_listening_waits_for_the_rows_that_are_on_their_way(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    """Else the connection would be used by two at a time."""
-    found, run = objects(bucket, settings, 4)
-    begun, ended = [0], [0]
-
-    def note(point: str, sql: str) -> None:
-        if point == "block" and ".video_events " in sql:
-            begun[0] += 1
-            if begun[0] == 2:
-                time.sleep(0.2)  # The server takes its time.
-                ended[0] += 1
-
-    clickhouse.hook = note
-    outcomes = common.process(found, run)
-    assert next(outcomes).status is Status.PROCESSED
-    outcomes.close()
-    assert begun == [2]
-    assert ended == [1]
-    assert ask(ROWS) == [[2]]
-
-
-def raising(found: list[S3Object], error: BaseException) -> Iterator[S3Object]:
-    """The objects, and then the error."""
-    yield from found
-    raise error
-
-
-def test_an_error_of_the_listing_waits_for_the_rows_that_are_on_their_way(
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["nobody listens", "an error of the listing"])
+def test_whoever_stops_waits_for_the_rows_that_are_on_their_way(
     bucket: Bucket,
     settings: Settings,
+    ask: Ask,
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
-    """Else the next invocation would use the connection too."""
-    found, run = objects(bucket, settings, 1)
-    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
-    ended: list[str] = []
+    """Else the connection would be used by two at a time."""
+    found, run = objects(bucket, settings, 3)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
+    begun, ended = [], []
 
     def wait(point: str, sql: str) -> None:
         if point == "block" and ".video_events " in sql:
+            begun.append(sql)
             time.sleep(0.2)  # The server takes its time.
             ended.append(sql)
 
+    def listed() -> Iterator[S3Object]:
+        yield from found
+        if how != "nobody listens":
+            raise S3Error("listing")
+
     clickhouse.hook = wait
-    with pytest.raises(S3Error, match="listing"):
-        list(common.process(raising(found, S3Error("listing")), run))
-    assert len(ended) == 1
+    outcomes = common.process(listed(), run)
+    if how == "nobody listens":
+        assert next(outcomes).status is Status.PROCESSED
+        outcomes.close()
+    else:
+        with pytest.raises(S3Error, match="listing"):
+            list(outcomes)
+    assert begun == ended
+    assert ask(ROWS) == [[len(ended)]]
 
 
 def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
@@ -250,10 +212,7 @@ def test_a_batch_is_due_as_soon_as_the_one_before_it_has_failed(writer: Writer, 
     ask("DROP TABLE video_events")
     _fill(writer, 1, video(1))
     assert list(writer.flush()) == []
-    end = time.monotonic() + 30
-    while not writer.is_due:
-        assert time.monotonic() < end
-        time.sleep(0.01)  # Polls a condition, up to a limit.
+    wait_for(lambda: writer.is_due, 30)
     assert list(writer.settle()) == []
     assert writer.insert_failure
     assert "video_events" in writer.insert_failure.text

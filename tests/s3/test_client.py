@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from subprocess import run
 
 import pytest
 
 from tests.conftest import Bucket
-from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.http_proxy import Answer, Request, Rule, S3Proxy
 from tests.support.samples import video
 from xapi_etl_processor.base.errors import S3Error, S3Missing
 from xapi_etl_processor.s3 import client, listing
@@ -62,36 +63,40 @@ def test_an_object_is_read_whatever_its_key(
         read(own, S3Object(bucket.name, "no//such"))
 
 
-@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
-@pytest.mark.parametrize("now", [0, 10, 3 * s3.SMALL_BYTES])
-@pytest.mark.parametrize("then", [None, 0, 10, 3 * s3.SMALL_BYTES])
+BOTH = ("a.jsonl", "a//b.jsonl")
+"""A key that obstore reads, and one that boto3 reads."""
+
+
 def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
-    bucket: Bucket, aws_environment: dict[str, str], key: str, then: int | None, now: int
+    bucket: Bucket, aws_environment: dict[str, str]
 ) -> None:
-    body = os.urandom(now)
-    bucket.put(key, body=body)
-    ((obj, found),) = read(Stores(), S3Object(bucket.name, key, "etag of then", then))
-    assert (found == body, obj.size) == (True, now)
+    own, sizes = Stores(), (0, 10, 3 * s3.SMALL_BYTES)
+    for key, now in product(BOTH, sizes):
+        body = os.urandom(now)
+        bucket.put(key, body=body)
+        for then in (None, *sizes):
+            ((obj, found),) = read(own, S3Object(bucket.name, key, "etag of then", then))
+            assert (found == body, obj.size) == (True, now), (key, then, now)
 
 
-@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
-def test_parts_of_two_versions_are_not_mixed(bucket: Bucket, store: S3Proxy, key: str) -> None:
-    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
-    put_anew = Answer(do=lambda: bucket.put(key, body=b"2" * (s3.SMALL_BYTES + 1)))
-    store.rule = lambda r: put_anew if r.range and not r.range.startswith("bytes=0-") else None
-    with pytest.raises(S3Error, match="was replaced while it was read"):
-        read(Stores(), S3Object(bucket.name, key))
+def to_later_parts(answer: Answer) -> Rule:
+    """This answer to requests for any part of an object but the first."""
+    return lambda r: answer if r.range and not r.range.startswith("bytes=0-") else None
 
 
 @pytest.mark.fault(20, caught_by="check of the range in the answer")
-@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
-def test_an_answer_with_all_bytes_is_not_taken_for_a_part(
-    bucket: Bucket, store: S3Proxy, key: str
+def test_parts_of_two_versions_are_not_mixed_and_all_bytes_are_not_taken_for_a_part(
+    bucket: Bucket, store: S3Proxy
 ) -> None:
-    bucket.put(key, body=b"1" * (s3.SMALL_BYTES + 1))
-    store.rule = lambda r: None if r.range.startswith("bytes=0-") else Answer(whole=True)
-    with pytest.raises(S3Error, match=f"{key} could not be read"):
-        read(Stores(), S3Object(bucket.name, key))
+    first, then = b"1" * (s3.SMALL_BYTES + 1), b"2" * (s3.SMALL_BYTES + 1)
+    for key in BOTH:
+        bucket.put(key, body=first)
+        store.rule = to_later_parts(Answer(whole=True))
+        with pytest.raises(S3Error, match=f"{key} could not be read"):
+            read(Stores(), S3Object(bucket.name, key))
+        store.rule = to_later_parts(Answer(do=partial(bucket.put, key, body=then)))
+        with pytest.raises(S3Error, match="was replaced while it was read"):
+            read(Stores(), S3Object(bucket.name, key))
 
 
 def test_a_large_body_is_not_awaited_where_a_small_one_was_listed(
@@ -179,7 +184,7 @@ print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessK
 
 
 @pytest.mark.slow
-def test_credentials_are_renewed_before_they_end(
+def test_credentials_are_renewed_before_they_end_and_named_if_they_cannot_be(
     bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """boto3 renews those that have less than ten minutes left."""
@@ -191,127 +196,91 @@ def test_credentials_are_renewed_before_they_end(
     for _ in range(2):
         assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
     assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
+    for key in BOTH:
+        bucket.put(key, body=b"body")
+        # The first keys are still given.
+        (tmp_path / "given").write_text("8")
+        with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
+            read(Stores(), S3Object(bucket.name, key))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("key", ["a.jsonl", "a//b.jsonl"])
-def test_credentials_that_cannot_be_renewed_are_named(
-    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+def test_a_profile_that_cannot_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    bucket.put(key, body=b"body")
-    short_lived(tmp_path, store, monkeypatch, times=1)
-    with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
-        read(Stores(), S3Object(bucket.name, key))
-
-
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
+    role = "role_arn = arn:aws:iam::123456789012:role/r\nsource_profile = none"
+    for config, reason in (
         ("", "profile .own. could not be found"),
         ("[broken", "Unable to parse config file"),
         ("[profile own]\naws_access_key_id = key", "Partial credentials"),
-        (
-            "[profile own]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = none",
-            "none",
-        ),
-    ],
-)
-def test_a_profile_that_cannot_be_used_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, config: str, reason: str
-) -> None:
-    with_profile(tmp_path, monkeypatch, f"{config}\n")
-    with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
-        read(Stores(), S3Object("bucket", "a.jsonl"))
+        (f"[profile own]\n{role}", "none"),
+        # Without any credentials.
+        ("[profile own]\nregion = eu-west-1", ""),
+    ):
+        with_profile(tmp_path, monkeypatch, f"{config}\n")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        with pytest.raises(S3Error, match=f"cannot be requested: .*{reason}.*: set or renew AWS"):
+            read(Stores(), S3Object("bucket", "a.jsonl"))
 
 
-def test_without_credentials_the_error_says_what_to_set(
+def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(
-        S3Error, match="a.jsonl cannot be requested: .*: set or renew AWS credentials"
-    ):
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
-
-
-@pytest.mark.parametrize("bundle", [None, b"", b"no certificate"])
-def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
-    bucket: Bucket,
-    store: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    bundle: bytes | None,
-) -> None:
     path = tmp_path / "bundle.pem"
-    if bundle is not None:
-        path.write_bytes(bundle)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
-    with pytest.raises(S3Error, match="cannot be requested: check AWS_CA_BUNDLE") as raised:
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
-    assert (raised.value.poison, raised.value.retryable) == (False, True)
+    for bundle in (None, b"", b"no certificate"):
+        if bundle is not None:
+            path.write_bytes(bundle)
+        with pytest.raises(S3Error, match="cannot be requested: check AWS_CA_BUNDLE") as raised:
+            read(Stores(), S3Object(bucket.name, "a.jsonl"))
+        assert (raised.value.poison, raised.value.retryable) == (False, True), bundle
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:9000", "minio", "https://", "ftp://minio"])
-def test_an_endpoint_that_is_no_url_is_named(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, endpoint: str
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
-
-
-@pytest.mark.parametrize(
-    "made",
-    [lambda url: f"{url}/", lambda url: url.replace("http", "HTTP")],
-    ids=["slash", "capitals"],
-)
-def test_an_endpoint_may_be_spelled_in_other_ways(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, made: Callable[[str], str]
-) -> None:
-    bucket.put("a.jsonl", body=b"body")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", made(store.url))
-    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
-
-
-@pytest.mark.parametrize("text", ["<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"])
-def test_a_key_that_looks_like_an_answer_of_s3_is_none(
-    bucket: Bucket, aws_environment: dict[str, str], text: str
-) -> None:
-    with pytest.raises(S3Missing, match="NoSuchKey"):
-        read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
-
-
-def test_a_panic_of_obstore_is_an_error_of_the_object(
+def test_an_endpoint_that_is_no_url_is_named_and_one_may_be_spelled_in_other_ways(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no Exception: it would end the invocation."""
+    bucket.put("a.jsonl", body=b"body")
+    for endpoint in ("localhost:9000", "minio", "https://", "ftp://minio"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
+            read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    # A panic of obstore is no Exception: it would end the invocation.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
     with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
         read(Stores(), S3Object(bucket.name, "a.jsonl"))
+    for endpoint in (f"{store.url}/", store.url.replace("http", "HTTP")):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        found = [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))]
+        assert found == [b"body"], endpoint
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_a_key_that_looks_like_an_answer_of_s3_is_none(
+    bucket: Bucket, aws_environment: dict[str, str]
+) -> None:
+    for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
+        with pytest.raises(S3Missing, match="NoSuchKey"):
+            read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
+
+
+def test_variables_that_boto3_does_not_read_change_nothing(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    for name, value in (
         ("AWS_SESSION_TOKEN", ""),
         ("AWS_TOKEN", "of another program"),
         ("AWS_SKIP_SIGNATURE", "true"),
         ("AWS_S3_EXPRESS", "true"),
-    ],
-)
-def test_variables_that_boto3_does_not_read_change_nothing(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
-    bucket.put("a.jsonl", body=b"body")
-    monkeypatch.setenv(name, value)
-    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
-    assert store.requests
-    assert all("SignedHeaders" in r.authorization for r in store.requests)
-    assert not any("x-amz-security-token" in r.authorization for r in store.requests)
+    ):
+        store.requests.clear()
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            found = [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))]
+        assert found == [b"body"], name
+        sent = [request.authorization for request in store.requests]
+        assert sent, name
+        assert all("SignedHeaders" in one for one in sent), name
+        assert not any("x-amz-security-token" in one for one in sent), name
 
 
 def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credentials(
@@ -327,38 +296,34 @@ def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credential
     assert store.requests
 
 
-@pytest.mark.parametrize(
-    ("region", "fips", "endpoint"),
-    [
+def same(answer: Answer, _: Request) -> Answer:
+    """One answer to every request."""
+    return answer
+
+
+def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
+    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("a.jsonl", body=b"body")
+    store.rule = partial(same, Answer(headers={"x-amz-bucket-region": None}))
+    own = Stores(owner="123456789012")
+    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    monkeypatch.setenv("AWS_REGION", "cn-north-1")
+    for region, fips, endpoint in (
         ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
         # https://aws.amazon.com/compliance/fips/
         ("eu-west-1", "true", "https://s3-fips.eu-west-1.amazonaws.com"),
         ("us-east-1", "true", "https://s3-fips.us-east-1.amazonaws.com"),
-    ],
-)
-def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
-    bucket: Bucket,
-    store: S3Proxy,
-    monkeypatch: pytest.MonkeyPatch,
-    region: str,
-    fips: str,
-    endpoint: str,
-) -> None:
-    own = Stores(owner="123456789012")
-    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": region})
-    assert own.boto3  # of the proxy
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    monkeypatch.setenv("AWS_REGION", "cn-north-1")
-    monkeypatch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
-    made = own.store(bucket.name).config
-    assert (made["region"], made["endpoint"]) == (region, endpoint)
-
-
-def test_an_owner_can_be_checked_where_s3_names_no_region(bucket: Bucket, store: S3Proxy) -> None:
-    bucket.put("a.jsonl", body=b"body")
-    store.rule = lambda _: Answer(headers={"x-amz-bucket-region": None})
-    own = Stores(owner="123456789012")
-    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    ):
+        own = Stores(owner="123456789012")
+        named = Answer(headers={"x-amz-bucket-region": region})
+        store.rule = partial(same, named)
+        with monkeypatch.context() as patch:
+            assert own.boto3  # of the proxy
+            patch.delenv("AWS_ENDPOINT_URL")
+            patch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
+            made = own.store(bucket.name).config
+        assert (made["region"], made["endpoint"]) == (region, endpoint)
 
 
 LAMBDA = {
@@ -369,54 +334,36 @@ LAMBDA = {
 }
 
 
-@pytest.mark.parametrize(
-    ("variables", "bucket", "endpoint", "has_own_name"),
-    [
+def test_in_lambda_the_environment_says_all_and_else_boto3_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b = {"AWS_ENDPOINT_URL": "http://a"}, {"AWS_ENDPOINT_URL_S3": "http://b"}
+    cases: tuple[tuple[dict[str, str], str, str | None, bool], ...] = (
         ({}, "bundles", None, True),
         # A certificate for *.s3.amazonaws.com does not cover a name with a dot.
         ({}, "my.bundles", None, False),
-        ({"AWS_ENDPOINT_URL": "http://a"}, "bundles", "http://a", False),
-        (
-            {"AWS_ENDPOINT_URL": "http://a", "AWS_ENDPOINT_URL_S3": "http://b"},
-            *("bundles", "http://b", False),
-        ),
-    ],
-)
-def test_in_lambda_the_environment_says_all(
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    bucket: str,
-    endpoint: str | None,
-    has_own_name: bool,
-) -> None:
-    monkeypatch.setattr(os, "environ", LAMBDA | variables)
-    found = client.from_environment(bucket)
-    assert found == {
-        "region": "eu-west-1",
-        "access_key_id": "key",
-        "secret_access_key": "secret",
-        "session_token": "token",
-        "virtual_hosted_style_request": has_own_name,
-        **({"endpoint": endpoint} if endpoint else {}),
-    }
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {"AWS_ACCESS_KEY_ID": ""},
-        {"AWS_REGION": ""},
-        {"AWS_REGION": "cn-north-1"},
-        {"AWS_USE_FIPS_ENDPOINT": "true"},
-        {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
-    ],
-    ids=str,
-)
-def test_boto3_is_asked_for_what_the_environment_does_not_say(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
-) -> None:
-    monkeypatch.setattr(os, "environ", LAMBDA | variables)
-    assert client.from_environment("bundles") is None
+        (a, "bundles", "http://a", False),
+        (a | b, "bundles", "http://b", False),
+    )
+    for variables, bucket, endpoint, has_own_name in cases:
+        monkeypatch.setattr(os, "environ", LAMBDA | variables)
+        assert client.from_environment(bucket) == {
+            "region": "eu-west-1",
+            "access_key_id": "key",
+            "secret_access_key": "secret",
+            "session_token": "token",
+            "virtual_hosted_style_request": has_own_name,
+            **({"endpoint": endpoint} if endpoint else {}),
+        }
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_REGION", ""),
+        ("AWS_REGION", "cn-north-1"),
+        ("AWS_USE_FIPS_ENDPOINT", "true"),
+        ("AWS_USE_DUALSTACK_ENDPOINT", "true"),
+    ):
+        monkeypatch.setattr(os, "environ", LAMBDA | {name: value})
+        assert client.from_environment("bundles") is None, (name, value)
 
 
 @pytest.mark.slow

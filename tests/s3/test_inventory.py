@@ -38,16 +38,8 @@ LOADED = "SELECT key FROM processed_files ORDER BY key"
 
 
 def row(bucket: str, key: str, etag: str = "", latest: str = "true", deleted: str = "false") -> str:
-    fields = [
-        bucket,
-        quote_plus(key),
-        "v1",
-        latest,
-        deleted,
-        "10",
-        "2024-01-09T00:00:00.000Z",
-        etag,
-    ]
+    date = "2024-01-09T00:00:00.000Z"
+    fields = [bucket, quote_plus(key), "v1", latest, deleted, "10", date, etag]
     return ",".join(f'"{field}"' for field in fields)
 
 
@@ -96,32 +88,29 @@ def test_what_an_inventory_names_is_loaded_without_a_request_to_list(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("parameters", "keys"),
-    [
+def test_a_request_narrows_an_inventory_to_current_versions(bucket: Bucket, invoke: Invoke) -> None:
+    rows = [
+        *put_bundles(bucket),
+        row(bucket.name, KEYS[0], etag="0" * 32, latest="false"),
+        row(bucket.name, "section/9/video/gone.jsonl", deleted="true"),
+    ]
+    put_inventory(bucket, rows)
+    # One without a timestamp is of the day in which it was modified, by the inventory.
+    modified = {"start_date": "2024-01-09", "end_date": "2024-01-09"}
+    asked: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, KEYS),
         ({"section_id": [1, 7]}, KEYS[:2]),
         ({"categories": ["video"]}, [KEYS[0], KEYS[1], KEYS[3]]),
         ({"start_date": "2024-01-02", "end_date": "2024-01-08"}, [KEYS[1], KEYS[3]]),
-        # One without a timestamp is of the day in which it was modified, by the inventory.
-        ({"start_date": "2024-01-09", "end_date": "2024-01-09"}, [KEYS[2]]),
+        (modified, [KEYS[2]]),
         ({"s3_prefix": "section/2/video"}, [KEYS[3]]),
-    ],
-)
-def test_a_request_narrows_an_inventory(
-    bucket: Bucket, invoke: Invoke, parameters: dict[str, Any], keys: list[str]
-) -> None:
-    put_inventory(bucket, put_bundles(bucket))
-    answer = invoke({"inventory": MANIFEST, "dry_run": True, **parameters})
-    assert answer["files"] == keys
-
-
-def test_versions_that_are_not_current_are_left_out(bucket: Bucket, invoke: Invoke) -> None:
-    rows = put_bundles(bucket)
-    old = row(bucket.name, KEYS[0], etag="0" * 32, latest="false")
-    deleted = row(bucket.name, "section/9/video/gone.jsonl", deleted="true")
-    put_inventory(bucket, [*rows, old, deleted])
-    answer = invoke({"inventory": MANIFEST, "dry_run": True})
-    assert answer["files"] == KEYS
+    ]
+    for parameters, keys in asked:
+        answer = invoke({"inventory": MANIFEST, "dry_run": True, **parameters})
+        assert answer["files"] == keys, parameters
+    # A date without a zone is in UTC.
+    put_inventory(bucket, [one.replace("00:00.000Z", "00:00") for one in rows])
+    assert invoke({"inventory": MANIFEST, "dry_run": True, **modified})["files"] == [KEYS[2]]
 
 
 def test_an_object_that_is_gone_since_the_inventory_is_a_failure_and_the_rest_is_loaded(
@@ -152,61 +141,42 @@ def test_a_token_continues_at_the_row(
     assert ask(LOADED) == [[key] for key in KEYS]
 
 
-@pytest.mark.parametrize(
-    ("changes", "error"),
-    [
+@pytest.mark.slow
+def test_an_inventory_that_is_wrong_is_answered_with_400_before_a_row_is_used(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    def refused(error: str, **parameters: Any) -> None:
+        answer = invoke({"mode": "bulk", "inventory": MANIFEST, **parameters})
+        assert (answer.status, error in answer["error"]) == (400, True), (error, answer)
+
+    refused("does not exist")
+    refused("names no object", inventory="")
+    refused("not a bucket of bundles", inventory="s3://others/manifest.json")
+    refused("text is needed", inventory=7)
+    refused("does not go with verify", verify=True)
+    rows = put_bundles(bucket)
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"fileFormat": "Parquet"}, "output format CSV"),
         ({"fileSchema": "Key, Size"}, "output format CSV"),
         ({"fileSchema": None}, "not a complete"),
         ({"files": [{"key": "a"}]}, "not a complete"),
         ({"sourceBucket": "others"}, "is about s3://others"),
         ({"files": [{"key": "a", "MD5checksum": ""}]}, "does not exist"),
-        (b'{"sourceBucket": "', "not a complete"),
-        (b"[]", "not a complete"),
-        (b"\xff", "not a complete"),
-    ],
-)
-def test_a_manifest_that_is_wrong_is_answered_with_400(
-    bucket: Bucket, invoke: Invoke, ask: Ask, changes: dict[str, Any] | bytes, error: str
-) -> None:
-    put_inventory(bucket, put_bundles(bucket), **(changes if isinstance(changes, dict) else {}))
-    if isinstance(changes, bytes):
-        bucket.put(MANIFEST, body=changes)
-    answer = invoke({"mode": "bulk", "inventory": MANIFEST})
-    assert answer.status == 400
-    assert error in answer["error"]
-    assert ask(LOADED) == []
-
-
-def test_an_inventory_that_cannot_be_is_answered_with_400(invoke: Invoke) -> None:
-    for parameters, error in (
-        ({"inventory": MANIFEST}, "does not exist"),
-        ({"inventory": ""}, "names no object"),
-        ({"inventory": "s3://others/manifest.json"}, "not a bucket of bundles"),
-        ({"inventory": 7}, "text is needed"),
-        ({"inventory": MANIFEST, "verify": True}, "does not go with verify"),
-    ):
-        answer = invoke({"mode": "bulk", **parameters})
-        assert (answer.status, error in answer["error"]) == (400, True), error
-
-
-@pytest.mark.parametrize("fault", ["older", "cut short", "no gzip", "other columns"])
-def test_a_damaged_list_is_answered_with_400_before_a_row_is_used(
-    bucket: Bucket, invoke: Invoke, ask: Ask, fault: str
-) -> None:
-    rows = put_bundles(bucket)
+    ]
+    for changed, error in changes:
+        put_inventory(bucket, rows, **changed)
+        refused(error)
+    for manifest in (b'{"sourceBucket": "', b"[]", b"\xff"):
+        bucket.put(MANIFEST, body=manifest)
+        refused("not a complete")
     packed = gzip.compress("\n".join(rows).encode())
-    damaged = {
-        "no gzip": b"Bucket, Key",
-        "other columns": gzip.compress(b'"a","b"\n'),
-    }
-    put_inventory(bucket, damaged.get(fault, packed))
-    changed = {"cut short": packed[:-9], "older": gzip.compress(rows[0].encode())}
-    if fault in changed:
-        bucket.put(f"{FOLDER}/data/0.csv.gz", body=changed[fault])
-    answer = invoke({"mode": "bulk", "inventory": MANIFEST})
-    assert answer.status == 400
-    assert "0.csv.gz is damaged" in answer["error"]
+    for listed in (b"Bucket, Key", gzip.compress(b'"a","b"\n')):
+        put_inventory(bucket, listed)
+        refused("0.csv.gz is damaged")
+    put_inventory(bucket, packed)
+    for changed_since in (packed[:-9], gzip.compress(rows[0].encode())):
+        bucket.put(f"{FOLDER}/data/0.csv.gz", body=changed_since)
+        refused("0.csv.gz is damaged")
     assert ask(LOADED) == []
 
 
@@ -240,13 +210,6 @@ def test_without_the_date_of_an_object_without_a_timestamp_days_cannot_be_wanted
     assert (answer["success"], answer["complete"]) == (False, False)
     assert f"does not say when s3://{bucket.name}/{KEYS[2]} was modified" in answer["stopped"]
     assert invoke({"inventory": MANIFEST, "section_id": 2})["files_found"] == 2
-
-
-def test_a_date_without_a_zone_is_in_utc(bucket: Bucket, invoke: Invoke) -> None:
-    rows = [one.replace("00:00.000Z", "00:00") for one in put_bundles(bucket)]
-    put_inventory(bucket, rows)
-    day = {"start_date": "2024-01-09", "end_date": "2024-01-09"}
-    assert invoke({"inventory": MANIFEST, "dry_run": True, **day})["files"] == [KEYS[2]]
 
 
 def test_what_is_passed_over_takes_no_memory(

@@ -89,35 +89,47 @@ def test_a_file_is_loaded_as_an_object_is(
 
 
 @pytest.mark.slow
-def test_a_file_is_loaded_once_until_it_is_changed(
-    settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed
+def test_however_a_file_is_named_it_is_loaded_once_until_it_is_changed(
+    settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = bundle(tmp_path, content(video(1)))
-    for body, skipped in ((None, 0), (None, 1), (content(video(1), video(2)), 0)):
-        if body:
-            path.write_bytes(body)
-        assert main(["event", f"file://{path}"]) == 0
-        assert answer(capsys)["files_skipped"] == skipped
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(path.parent)
+    names = [str(path), path.name, f"../video/{path.name}", f"{tmp_path}/link/{path.name}"]
+    for number, name in enumerate([*names, f"file://{path}"]):
+        assert main(["event", name]) == 0
+        assert answer(capsys)["files_skipped"] == min(number, 1), name
+    path.write_bytes(content(video(1), video(2)))
+    assert main(["event", str(path)]) == 0
+    assert answer(capsys)["files_skipped"] == 0
     assert ask("SELECT count() FROM video_events FINAL") == [[2]]
+    assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]
 
 
-def test_files_and_objects_can_be_named_together(
+@pytest.mark.slow
+def test_files_and_objects_can_be_named_together_and_keep_their_order(
     settings: Settings, bucket: Bucket, ask: Ask, tmp_path: Path, capsys: Printed
 ) -> None:
-    packed = bundle(tmp_path, gzip.compress(content(video(1), video(2))), "b.gz")
-    plain = bundle(tmp_path, content(video(4)), "c.txt")
-    bucket.put("section/1/video/a.jsonl", video(3))
-    named = [str(packed), bucket.uri("section/1/video/a.jsonl"), str(plain)]
-    assert main(["event", *named]) == 0
+    first = bundle(tmp_path, gzip.compress(content(video(1), video(2))), "b.gz")
+    last = bundle(tmp_path, content(video(4)), "c.txt")
+    key = bucket.put("section/1/video/a.jsonl", video(3))
+    assert main(["event", str(first), bucket.uri(key), str(last)]) == 0
     assert [one["status"] for one in answer(capsys)["files"]] == ["processed"] * 3
     assert ask("SELECT source_file, count() FROM video_events GROUP BY 1 ORDER BY 2, 1") == [
-        [f"file://{plain}", 1],
-        [bucket.uri("section/1/video/a.jsonl"), 1],
-        [f"file://{packed}", 2],
+        [f"file://{last}", 1],
+        [bucket.uri(key), 1],
+        [f"file://{first}", 2],
     ]
+    named = (local_files.named(str(first)), S3Object(bucket.name, key))
+    described = read.describe(Stores(), [*named, local_files.named(str(last))])
+    assert [o.key for o in described] == [str(first), key, str(last)]
+    assert all(o.etag and o.size for o in described)
+    found = [(o.key, b"".join(body)) for o, body in read.bodies(Stores(), described)]
+    assert [name for name, _ in found] == [o.key for o in described]
+    assert found[2][1] == content(video(4))
 
 
-def test_nothing_is_done_if_one_of_the_names_is_none(
+def test_nothing_is_done_if_one_of_the_names_is_none_and_a_broken_file_is_named(
     settings: Settings, ask: Ask, tmp_path: Path, capsys: Printed
 ) -> None:
     path = bundle(tmp_path, content(video(1)))
@@ -125,6 +137,9 @@ def test_nothing_is_done_if_one_of_the_names_is_none(
     assert "gone.jsonl cannot be read (No such file or directory)" in capsys.readouterr().err
     assert main(["event", str(path), str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+    broken = bundle(tmp_path, b"\x1f\x8b broken", "b.jsonl.gz")
+    assert main(["event", str(broken)]) == 1
+    assert f"file://{broken}: gzip stream is damaged" in answer(capsys)["failures"][0]["error"]
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
@@ -141,14 +156,6 @@ def test_no_payload_can_name_a_file(
     assert ask("SELECT count() FROM processed_files") == [[0]]
 
 
-def test_a_broken_file_fails_and_is_named(
-    settings: Settings, tmp_path: Path, capsys: Printed
-) -> None:
-    path = bundle(tmp_path, b"\x1f\x8b broken", "b.jsonl.gz")
-    assert main(["event", str(path)]) == 1
-    assert f"file://{path}: gzip stream is damaged" in answer(capsys)["failures"][0]["error"]
-
-
 def test_a_file_that_is_changed_while_it_is_read_fails(tmp_path: Path) -> None:
     path = bundle(tmp_path, content(video(1)))
     found = local_files.describe(local_files.named(str(path)))
@@ -159,30 +166,3 @@ def test_a_file_that_is_changed_while_it_is_read_fails(tmp_path: Path) -> None:
     with pytest.raises(S3Error, match=r"cannot be read: No such file or directory"):
         list(local_files.body(found))
     assert local_files.describe(found) == found
-
-
-def test_objects_keep_their_order_among_files(bucket: Bucket, tmp_path: Path) -> None:
-    for number in range(3):
-        bucket.put(f"{number}.jsonl", video(number))
-    mixed: list[S3Object] = []
-    for number in range(3):
-        mixed.append(local_files.named(str(bundle(tmp_path, b"%d" % number, f"{number}.jsonl"))))
-        mixed.append(S3Object(bucket.name, f"{number}.jsonl"))
-    described = read.describe(Stores(), mixed)
-    assert [o.key for o in described] == [o.key for o in mixed]
-    assert all(o.etag and o.size for o in described)
-    found = [(o.uri, b"".join(body)) for o, body in read.bodies(Stores(), described)]
-    assert [uri for uri, _ in found] == [o.uri for o in mixed]
-    assert [body for _, body in found][::2] == [b"0", b"1", b"2"]
-
-
-def test_however_a_file_is_named_it_is_one_object(
-    tmp_path: Path, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Printed
-) -> None:
-    path = bundle(tmp_path, content(video(1)))
-    (tmp_path / "link").symlink_to(path.parent)
-    monkeypatch.chdir(path.parent)
-    names = [str(path), path.name, f"../video/{path.name}", f"{tmp_path}/link/{path.name}"]
-    for name in names:
-        assert main(["event", name]) == 0
-    assert ask("SELECT DISTINCT key FROM processed_files") == [[str(path)]]

@@ -77,11 +77,8 @@ def from_lambda(ago: float, name: str, value: float = 1) -> Sample:
     return Sample(ago, "AWS/Lambda", name, FUNCTION, value)
 
 
-def test_no_alarm_is_raised_where_nothing_happens() -> None:
+def test_a_single_dead_letter_or_one_that_was_lost_raises_an_alarm_within_a_minute() -> None:
     assert raised() == set()
-
-
-def test_a_single_dead_letter_raises_an_alarm_within_a_minute() -> None:
     visible = "ApproximateNumberOfMessagesVisible"
     assert raised(sqs(MINUTE, visible, DEAD_LETTERS, 1)) == {"dead-letters"}
     # SQS measures several times a minute: one measurement is enough.
@@ -89,9 +86,7 @@ def test_a_single_dead_letter_raises_an_alarm_within_a_minute() -> None:
     assert raised(sqs(1, visible, DEAD_LETTERS, 0)) == set()
     assert raised(sqs(MINUTE + 1, visible, DEAD_LETTERS, 1)) == set()
     assert raised(sqs(1, visible, QUEUE, 1000)) == set()
-
-
-def test_a_failed_event_that_lambda_could_not_keep_raises_an_alarm_within_a_minute() -> None:
+    # Lambda could not keep a failed event.
     assert raised(from_lambda(MINUTE, "DeadLetterErrors")) == {"lost-dead-letters"}
     assert raised(from_lambda(MINUTE + 1, "DeadLetterErrors")) == set()
 
@@ -131,29 +126,24 @@ def test_throttling_for_fifteen_minutes_raises_an_alarm() -> None:
 @pytest.mark.check("S19")
 def test_invocations_that_fail_in_two_of_six_periods_raise_an_alarm(measured: Measured) -> None:
     # A raised error counts in Lambda's metric, and the function cannot always measure it itself.
-    assert raised(from_lambda(1, "Errors"), from_lambda(900, "Errors")) == {"errors"}
-    assert raised(from_lambda(1, "Errors"), from_lambda(300, "Errors")) == set()
-    assert raised(from_lambda(1, "Errors"), from_lambda(1800, "Errors")) == {"errors"}
-    assert raised(from_lambda(1, "Errors"), from_lambda(1801, "Errors")) == set()
-
-
-def test_the_alarm_stays_raised_during_an_outage(measured: Measured) -> None:
-    # Messages come back every ten minutes, and an invocation takes up to five.
-    for pause in (600, 900):
-        failed = [measured(ago, "event", success=False) for ago in range(0, 7200, pause)]
-        for now in range(0, pause, 180):
-            later = [s._replace(ago=s.ago + now) for samples in failed for s in samples]
-            assert raised(*later) == {"errors"}, (pause, now)
-
-
-def test_a_batch_of_messages_that_fails_in_part_counts_as_failed(measured: Measured) -> None:
-    # Lambda measures no error for it: only the function knows.
+    for ago, alarms in {900: {"errors"}, 300: set(), 1800: {"errors"}, 1801: set()}.items():
+        assert raised(from_lambda(1, "Errors"), from_lambda(ago, "Errors")) == alarms, ago
+    # Lambda measures no error for a batch that fails in part: only the function knows.
     partial = [sample for ago in (1, 301) for sample in measured(ago, "event", success=False)]
     assert raised(*partial) == {"errors"}
     among_others = [s for ago in (1, 2, 301, 302) for s in measured(ago, "event")]
     assert raised(*partial, *among_others) == {"errors"}
     assert raised(*measured(1, "event", success=False), *among_others) == set()
     assert raised(*among_others, *(from_lambda(ago, "Errors", 0) for ago in (1, 301))) == set()
+
+
+def test_the_alarm_stays_raised_during_an_outage(measured: Measured) -> None:
+    # Messages come back every ten minutes, and an invocation takes up to five.
+    for pause in (600, 900):
+        failed = [measured(ago, "event", success=False) for ago in range(0, 3600, pause)]
+        for now in range(0, pause, 180):
+            later = [s._replace(ago=s.ago + now) for samples in failed for s in samples]
+            assert raised(*later) == {"errors"}, (pause, now)
 
 
 def test_a_hundred_rejected_lines_of_both_modes_in_an_hour_raise_an_alarm(
@@ -171,36 +161,29 @@ def test_a_hundred_rejected_lines_of_both_modes_in_an_hour_raise_an_alarm(
     assert raised(*measured(1, "event", events_processed=10**6)) == set()
 
 
-def test_one_object_that_a_verification_misses_raises_an_alarm(measured: Measured) -> None:
-    assert raised(*verification(measured, HOUR, objects_missing=1)) == {"objects-missing"}
-    assert raised(*verification(measured, 1)) == set()
-
-
 def verification(measured: Measured, ago: float, **more: Any) -> list[Sample]:
     answer = {"objects_missing": 0, "complete": True, "failures": [], "continue": True, **more}
     return measured(ago, "bulk", **answer)
 
 
-def test_the_alarm_of_a_verification_stays_until_the_next_one(measured: Measured) -> None:
-    found = verification(measured, 25 * HOUR, objects_missing=2)
-    # Loading the objects in the meantime proves nothing.
-    assert raised(*found, *measured(1, "bulk", events_processed=9)) == {"objects-missing"}
-    assert raised(*found, *verification(measured, 2 * MINUTE)) == set()
-    right, wrong = verification(measured, 2 * MINUTE), verification(measured, 1, objects_missing=1)
-    assert raised(*right, *wrong) == {"objects-missing"}
-
-
-@pytest.mark.parametrize("how", [{"complete": False}, {"failures": [{"key": "k", "error": "e"}]}])
-def test_a_verification_that_did_not_compare_all_raises_the_same_alarm(
-    measured: Measured, how: dict[str, Any]
+def test_one_object_that_a_verification_misses_raises_an_alarm_until_the_next_one(
+    measured: Measured,
 ) -> None:
-    assert raised(*verification(measured, 20 * HOUR, **how)) == {"objects-missing"}
-
-
-def test_a_verification_of_a_part_does_not_end_the_alarm_of_the_whole(measured: Measured) -> None:
-    found = verification(measured, 20 * HOUR, objects_missing=2)
+    missing = {"objects-missing"}
+    assert raised(*verification(measured, HOUR, objects_missing=1)) == missing
+    assert raised(*verification(measured, 1)) == set()
+    # One that did not compare all raises it too.
+    failed = {"failures": [{"key": "k", "error": "e"}]}
+    assert raised(*verification(measured, 20 * HOUR, complete=False)) == missing
+    assert raised(*verification(measured, 20 * HOUR, **failed)) == missing
+    found = verification(measured, 25 * HOUR, objects_missing=2)
+    right = verification(measured, 2 * MINUTE)
+    assert raised(*found, *right) == set()
+    assert raised(*right, *verification(measured, 1, objects_missing=1)) == missing
+    # Loading the objects in the meantime proves nothing, and neither does a part of the whole.
+    assert raised(*found, *measured(1, "bulk", events_processed=9)) == missing
     part = measured(1, "bulk", objects_missing=0, complete=True, failures=[])
-    assert raised(*found, *part) == {"objects-missing"}
+    assert raised(*found, *part) == missing
 
 
 def test_only_verifications_say_how_much_is_missing_and_health_checks_count_nothing(
@@ -221,14 +204,14 @@ def test_alarms_notify_the_topic_when_they_are_raised_and_when_they_end() -> Non
         assert "InsufficientDataActions" not in alarm
 
 
-@pytest.mark.parametrize("name", ALARMS)
-def test_every_alarm_reads_metrics_of_aws_as_aws_says(name: str) -> None:
-    for metric in watched(ALARMS[name]):
-        if metric["Namespace"] != telemetry.NAMESPACE:
-            known = STATISTICS[metric["Namespace"], metric["MetricName"]]
-            assert metric["Statistic"] in known
-    # All metrics of one expression have the same period, or CloudWatch refuses the alarm.
-    assert len({metric["Period"] for metric in watched(ALARMS[name])}) == 1
+def test_every_alarm_reads_metrics_of_aws_as_aws_says() -> None:
+    for name, alarm in ALARMS.items():
+        for metric in watched(alarm):
+            if metric["Namespace"] != telemetry.NAMESPACE:
+                known = STATISTICS[metric["Namespace"], metric["MetricName"]]
+                assert metric["Statistic"] in known, name
+        # All metrics of one expression have the same period, or CloudWatch refuses the alarm.
+        assert len({metric["Period"] for metric in watched(alarm)}) == 1, name
 
 
 def dashboard() -> list[dict[str, Any]]:
@@ -286,48 +269,6 @@ def test_the_dashboard_reads_every_metric_as_it_must_be_read() -> None:
             assert dimensions in (
                 [FUNCTION] if namespace == "AWS/Lambda" else [QUEUE, BACKFILL, DEAD_LETTERS]
             )
-
-
-def test_a_label_on_the_dashboard_says_what_is_shown() -> None:
-    labelled = [metric for metric in shown() if "label" in metric[-1]]
-    labels = {options["label"]: (name, dimensions) for *_, name, dimensions, options in labelled}
-    assert len(labels) == len(labelled)
-    for label, (name, dimensions) in labels.items():
-        if mode := re.search(r"(\w+) mode$", label):
-            assert dimensions["processing_mode"] == mode[1], label
-        if first := re.match(r"(rejected|success|video|all)\b", label):
-            assert (
-                name
-                == {
-                    "rejected": "rejected_lines",
-                    "success": "success",
-                    "video": "video_events_processed",
-                    "all": "events_processed",
-                }[first[1]]
-            )
-    assert labels["healthy"][1]["processing_mode"] == "health_check"
-    assert labels["waiting"] == ("ApproximateNumberOfMessagesVisible", QUEUE)
-    assert labels["in progress, or to be retried"] == (
-        "ApproximateNumberOfMessagesNotVisible",
-        QUEUE,
-    )
-    assert labels["dead letters"] == ("ApproximateNumberOfMessagesVisible", DEAD_LETTERS)
-    assert labels["backfill, messages"] == ("ApproximateNumberOfMessagesVisible", BACKFILL)
-    assert labels["oldest, seconds"] == ("ApproximateAgeOfOldestMessage", QUEUE)
-
-
-def test_the_widgets_of_the_dashboard_do_not_overlap_and_show_this_region() -> None:
-    covered = [
-        (x, y)
-        for widget in dashboard()
-        for x in range(widget["x"], widget["x"] + widget["width"])
-        for y in range(widget["y"], widget["y"] + widget["height"])
-    ]
-    assert len(covered) == len(set(covered))
-    assert max(x for x, _ in covered) < 24  # the width of a dashboard
-    for widget in dashboard():
-        if widget["type"] != "alarm":
-            assert widget["properties"]["region"] == STACK.values["AWS::Region"]
 
 
 def test_the_dashboard_shows_every_alarm_and_the_newest_failures_of_the_log() -> None:

@@ -69,6 +69,7 @@ def account(aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(ROOT)  # the commands name files of the project
 
 
+@pytest.mark.ci
 def test_every_documented_command_is_one_of_version_1(tmp_path: Path) -> None:
     found = [
         options

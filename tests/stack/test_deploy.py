@@ -39,37 +39,29 @@ def queue_notification(name: str, queue: str, prefix: str) -> dict[str, Any]:
     return item | {"QueueArn": queue}
 
 
-def test_help_shows_the_usage() -> None:
+@pytest.mark.slow
+def test_the_usage_is_shown_by_help_and_below_wrong_arguments() -> None:
     done = deploy_sh("--help")
     for option in ("--test", "--deploy NAME", "--rollback NAME", "--connect BUCKET STACK"):
         assert option in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--deploi", "x"], "unknown argument: --deploi"),
-        (["--deploy"], "--deploy needs the function's NAME"),
-        (["--rollback"], "--rollback needs the function's NAME"),
-        (["--connect", "bucket"], "--connect needs BUCKET and STACK"),
-        (["--disconnect", "bucket"], "--disconnect needs BUCKET and STACK"),
-        (["--deploy", "a", "--zip"], "--zip needs a value"),
-        (["--arch"], "--arch needs a value"),
-        (["--arch", "mips"], "--arch must be x86_64 or arm64, not mips"),
-        (["--python", "3.10"], "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.10"),
-        (["--python", "3.15"], "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.15"),
-        (["--deploy", "a", "--rollback", "b"], "use --deploy or --rollback, not both"),
-        (["--zip", str(ROOT / "README.md")], "--zip only works with --deploy"),
-        (["--rollback", "a", "--auto-rollback"], "--auto-rollback only works with --deploy"),
-    ],
-)
-def test_wrong_arguments_are_reported_above_the_usage(arguments: list[str], message: str) -> None:
-    done = deploy_sh(*arguments, code=2)
-    assert done.stderr.startswith(f"deploy.sh: {message}\nusage: ./deploy.sh")
-    assert done.stdout == ""
-
-
-def test_a_missing_package_is_named() -> None:
+    for arguments, message in {
+        "--deploi x": "unknown argument: --deploi",
+        "--deploy": "--deploy needs the function's NAME",
+        "--rollback": "--rollback needs the function's NAME",
+        "--connect bucket": "--connect needs BUCKET and STACK",
+        "--disconnect bucket": "--disconnect needs BUCKET and STACK",
+        "--deploy a --zip": "--zip needs a value",
+        "--arch": "--arch needs a value",
+        "--arch mips": "--arch must be x86_64 or arm64, not mips",
+        "--python 3.10": "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.10",
+        "--python 3.15": "--python must be 3.11, 3.12, 3.13 or 3.14, not 3.15",
+        "--deploy a --rollback b": "use --deploy or --rollback, not both",
+        f"--zip {ROOT / 'README.md'}": "--zip only works with --deploy",
+        "--rollback a --auto-rollback": "--auto-rollback only works with --deploy",
+    }.items():
+        done = deploy_sh(*arguments.split(), code=2)
+        assert done.stderr.startswith(f"deploy.sh: {message}\nusage: ./deploy.sh"), arguments
+        assert done.stdout == "", arguments
     done = deploy_sh("--deploy", "name", "--zip", "/nowhere/p.zip", code=1)
     assert done.stderr == "deploy.sh: no package at /nowhere/p.zip: ./deploy.sh builds one\n"
 
@@ -112,24 +104,24 @@ def test_without_credentials_it_says_so(tmp_path: Path) -> None:
     assert done.stderr.startswith(f"deploy.sh: {message}")
 
 
-def without(command: str, folder: Path) -> str:
-    """A PATH with everything that deploy.sh needs except that command."""
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with everything that deploy.sh needs, but no python3 and no aws."""
+    (folder := tmp_path / "tools").mkdir()
     for name in ("bash", "git", "awk", "dirname", "basename", "mktemp", "rm", "cat", "env"):
         if found := shutil.which(name):
             (folder / name).symlink_to(found)
-    if command != "python3":
-        (folder / "python3").symlink_to(sys.executable)
-    return str(folder)
+    return folder
 
 
 def in_a_clone(
-    folder: Path, *arguments: str, path: str, **environment: str
+    tools: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a copy of deploy.sh, which has no .venv beside it, with only what is in the path."""
-    shutil.copy(ROOT / "deploy.sh", folder)
+    """Run a copy of deploy.sh, which has no .venv beside it, with only these tools."""
+    shutil.copy(ROOT / "deploy.sh", tools.parent)
     return subprocess.run(
-        [str(folder / "deploy.sh"), *arguments],
-        env={"PATH": path, **environment},
+        [str(tools.parent / "deploy.sh"), *arguments],
+        env={"PATH": str(tools), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -137,15 +129,23 @@ def in_a_clone(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [("aws", "the aws command is missing"), ("python3", "Python 3.11 or later is needed")],
-)
-def test_a_missing_command_is_named(command: str, message: str, tmp_path: Path) -> None:
-    (tools := tmp_path / "tools").mkdir()
-    done = in_a_clone(tmp_path, "--deploy", "f", path=without(command, tools))
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"deploy.sh: {message}")
+def test_a_missing_command_and_a_python_that_cannot_build_the_package_are_named(
+    tools: Path,
+) -> None:
+    needed = "Python 3.11 or later is needed"
+    # It runs deploy.sh's own check, as if its version were 3.10.
+    old = f"""exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2" """
+    script(tools / "python310", old)
+    script(tools / "no-pip", 'test "$2" != "import pip"')
+    for arguments, python, message in (
+        (("--deploy", "f"), "", needed),
+        ((), "python310", f"{needed}: set PYTHON to one, such as PYTHON=python3.13"),
+        ((), "no-pip", "no-pip has no pip: install it"),
+        (("--deploy", "f"), sys.executable, "the aws command is missing"),
+    ):
+        done = in_a_clone(tools, *arguments, **({"PYTHON": python} if python else {}))
+        assert done.returncode == 1, message
+        assert done.stderr.startswith(f"deploy.sh: {message}")
 
 
 def script(path: Path, text: str) -> Path:
@@ -155,43 +155,20 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "message"),
-    [
-        # It runs deploy.sh's own check, as if its version were 3.10.
-        (
-            f"""exec {sys.executable} -c "import sys; sys.version_info = (3, 10, 12); $2" """,
-            "Python 3.11 or later is needed: set PYTHON to one, such as PYTHON=python3.13",
-        ),
-        ('test "$2" != "import pip"', "old-python has no pip: install it"),
-    ],
-    ids=["3.10", "no pip"],
-)
-def test_a_python_that_cannot_build_the_package_is_refused(
-    behaviour: str, message: str, tmp_path: Path
-) -> None:
-    (tools := tmp_path / "tools").mkdir()
-    script(tools / "old-python", behaviour)
-    done = in_a_clone(tmp_path, path=without("aws", tools), PYTHON="old-python")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"deploy.sh: {message}")
-
-
 @pytest.mark.slow
 def test_the_package_is_built_as_asked_and_tested_and_uncommitted_changes_are_named(
-    tmp_path: Path,
+    tools: Path, tmp_path: Path
 ) -> None:
-    (tools := tmp_path / "tools").mkdir()
-    path = without("", tools)
+    (tools / "python3").symlink_to(sys.executable)
     script(tools / "make", 'echo "make $* with $XAPI_PACKAGE"')
     (tmp_path / "deployment").mkdir()
     (tmp_path / "deployment" / "package.py").write_text("import sys; print(*sys.argv[1:])")
-    done = in_a_clone(tmp_path, path=path)
+    done = in_a_clone(tools)
     output = "--output xapi-etl-processor.zip\n"
     assert (done.returncode, done.stdout) == (0, f"--python 3.13 --arch x86_64 {output}")
 
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    done = in_a_clone(tmp_path, "--test", "--python", "3.12", "--arch", "arm64", path=path)
+    done = in_a_clone(tools, "--test", "--python", "3.12", "--arch", "arm64")
     assert (done.returncode, done.stdout) == (
         0,
         f"--python 3.12 --arch arm64 {output}  includes uncommitted changes\n"
@@ -230,81 +207,54 @@ def test_other_notifications_stay_and_disconnecting_undoes_connecting() -> None:
     assert disconnected(original, "prod") == original
 
 
-def test_each_stack_has_its_own_notifications() -> None:
+def test_each_stack_has_its_own_notifications_and_a_moved_prefix_replaces_the_old_one() -> None:
     both = connected(connected({}, "a", QUEUE, "a/"), "b", QUEUE, "b/")
     assert len(both["QueueConfigurations"]) == 4
     assert disconnected(both, "a") == connected({}, "b", QUEUE, "b/")
-
-
-def test_a_moved_prefix_replaces_the_old_one() -> None:
     moved = connected(connected({}, "a", QUEUE, "old/"), "a", QUEUE, "new/")
     assert moved == connected({}, "a", QUEUE, "new/")
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        (rule("Prefix", "section/"), rule("Suffix", ".jsonl")),
-        (rule("prefix", "section/"),),
-        (),
-    ],
-    ids=["the same objects", "the folder", "the whole bucket"],
-)
-def test_a_notification_that_names_the_stacks_queue_already_is_replaced(
-    rules: tuple[dict[str, str], ...],
-) -> None:
-    by_hand = queue_notification("made by hand", QUEUE, "")
-    by_hand["Events"] = ["s3:ObjectCreated:Put"]
-    by_hand["Filter"]["Key"]["FilterRules"] = list(rules)
+def test_a_notification_that_names_the_stacks_queue_already_is_replaced() -> None:
     others = {
         "QueueConfigurations": [queue_notification("pictures", QUEUE, "pictures/")],
         "TopicConfigurations": [notification("removed", event="s3:ObjectRemoved:*")],
     }
-    before = deepcopy(others)
-    before["QueueConfigurations"].append(by_hand)
-    assert connected(before, "prod", QUEUE, "section/") == connected(
-        others, "prod", QUEUE, "section/"
-    )
+    # About the same objects, the folder, and the whole bucket.
+    same = [rule("Prefix", "section/"), rule("Suffix", ".jsonl")]
+    for rules in (same, [rule("prefix", "section/")], []):
+        by_hand = queue_notification("made by hand", QUEUE, "")
+        by_hand["Events"] = ["s3:ObjectCreated:Put"]
+        by_hand["Filter"]["Key"]["FilterRules"] = rules
+        before = deepcopy(others)
+        before["QueueConfigurations"].append(by_hand)
+        replaced = connected(before, "prod", QUEUE, "section/")
+        assert replaced == connected(others, "prod", QUEUE, "section/"), rules
 
 
-def test_a_notification_to_the_queue_of_another_stack_is_not_replaced() -> None:
-    other = queue_notification("x", QUEUE.replace("dev-", "prod-"), "section/")
-    with pytest.raises(Overlap, match="'x' covers the same objects"):
-        connected({"QueueConfigurations": [other]}, "dev", QUEUE, "section/")
-
-
-def test_disconnecting_leaves_a_notification_that_somebody_else_made() -> None:
+def test_a_notification_that_somebody_else_made_stays_and_is_named_if_it_overlaps() -> None:
     by_hand = {"QueueConfigurations": [queue_notification("made by hand", QUEUE, "section/")]}
     assert disconnected(by_hand, "prod") == by_hand
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
+    overlapping = [
         notification("x"),
         notification("x", rule("prefix", "")),
         notification("x", rule("prefix", "sec")),
         notification("x", rule("Prefix", "section/7/")),
         notification("x", rule("suffix", ".gz")),
         notification("x", rule("suffix", "l"), event="s3:ObjectCreated:Put"),
-    ],
-)
-def test_a_notification_that_overlaps_is_named(other: dict[str, Any]) -> None:
-    with pytest.raises(Overlap, match="'x' covers the same objects"):
-        connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
+        queue_notification("x", QUEUE.replace("dev-", "prod-"), "section/"),
+    ]
+    for other in overlapping:
+        kind = "QueueConfigurations" if "QueueArn" in other else "TopicConfigurations"
+        with pytest.raises(Overlap, match="'x' covers the same objects"):
+            connected({kind: [other]}, "prod", QUEUE, "section/")
+    for other in (
         notification("x", rule("prefix", "archive/")),
         notification("x", rule("suffix", ".json")),
         notification("x", event="s3:ObjectRemoved:Delete"),
         notification("x", rule("prefix", "section/"), rule("suffix", ".csv")),
-    ],
-)
-def test_a_notification_for_other_objects_does_not_overlap(other: dict[str, Any]) -> None:
-    connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
+    ):
+        connected({"TopicConfigurations": [other]}, "prod", QUEUE, "section/")
 
 
 def merged(reading: Path, text: str, *arguments: str) -> str:

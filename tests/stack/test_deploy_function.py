@@ -220,6 +220,7 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     account: Account, package: Path
 ) -> None:
     account.create(OLD)
+    account.idle = True
     account.reads_until_active, account.update_takes_reads = 1, 2
     done = deploy_sh("--deploy", NAME, "--zip", package)
     assert f"{NAME} runs the new code, version 2\n" in done.stdout
@@ -227,9 +228,11 @@ def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     new = hash_of(package.read_bytes())
     assert account.running == new
     assert account.versions == [hash_of(OLD), new]
-    assert account.invoked == [new]
+    # Woken, then checked.
+    assert account.invoked == [hash_of(OLD), new]
 
 
+@pytest.mark.ci
 def test_code_of_someone_else_is_noticed(account: Account, package: Path) -> None:
     account.create(OLD)
     account.another_deploys = True
@@ -241,7 +244,10 @@ def test_code_of_someone_else_is_noticed(account: Account, package: Path) -> Non
 
 @pytest.mark.parametrize(
     ("command", "other"),
-    [("--deploy", {"handler": "app.main"}), ("--rollback", {"variables": {"TABLE": "bills"}})],
+    [
+        ("--deploy", {"handler": "app.main"}),
+        pytest.param("--rollback", {"variables": {"TABLE": "bills"}}, marks=pytest.mark.ci),
+    ],
 )
 def test_a_function_that_is_not_this_projects_is_left_alone(
     account: Account, package: Path, command: str, other: dict[str, Any]
@@ -254,14 +260,7 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
     assert (account.running, account.versions, account.invoked) == (hash_of(OLD), [], [])
 
 
-def test_an_idle_function_is_woken(account: Account, package: Path) -> None:
-    account.create(OLD)
-    account.idle = True
-    deploy_sh("--deploy", NAME, "--zip", package)
-    assert account.running == hash_of(package.read_bytes())
-
-
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     account: Account, package: Path, again: bool
 ) -> None:
@@ -278,34 +277,48 @@ def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     )
 
 
-@pytest.mark.parametrize("more", [(), ("--auto-rollback",)])
-def test_the_first_code_promises_no_rollback(
-    account: Account, package: Path, more: tuple[str, ...]
+@pytest.mark.ci
+def test_the_first_code_and_code_that_deploy_sh_did_not_deploy_promise_no_rollback(
+    account: Account, package: Path
 ) -> None:
     account.create(PLACEHOLDER)
     account.answer = {"healthy": False}
-    done = deploy_sh("--deploy", NAME, "--zip", package, *more, code=1)
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
     assert "has no earlier code" in done.stderr
     assert f"run ./deploy.sh --deploy {NAME} again" in done.stderr
     assert "--rollback" not in done.stderr
-    done = deploy_sh("--rollback", NAME, code=1)
-    assert account.running == hash_of(package.read_bytes())
-    assert f"the running code of {NAME} replaced no other" in done.stderr
+    account.publish(OLD)
+    for running in (hash_of(OLD), hash_of(package.read_bytes())):
+        done = deploy_sh("--rollback", NAME, code=1)
+        message = f"the running code of {NAME} replaced no other: check out the older code,"
+        message += f" and run ./deploy.sh --deploy {NAME}"
+        assert done.stderr == f"deploy.sh: {message}\n"
+        assert account.running == running
+        boto3.client("lambda").update_function_code(FunctionName=NAME, ZipFile=package.read_bytes())
 
 
-@pytest.mark.parametrize("arguments", [("--python", "3.12"), ("--arch", "arm64")])
-def test_a_package_for_another_python_or_architecture_is_not_deployed(
-    account: Account, arguments: tuple[str, str]
-) -> None:
+def test_a_package_for_another_python_or_architecture_is_not_deployed(account: Account) -> None:
     account.create(OLD)
-    done = deploy_sh("--deploy", NAME, *arguments, code=1)
-    assert done.stderr == (
-        f"deploy.sh: {NAME} runs Python 3.13 on x86_64:"
-        " change the stack's PythonVersion or Architecture first\n"
-    )
+    for arguments in (("--python", "3.12"), ("--arch", "arm64")):
+        done = deploy_sh("--deploy", NAME, *arguments, code=1)
+        assert done.stderr == (
+            f"deploy.sh: {NAME} runs Python 3.13 on x86_64:"
+            " change the stack's PythonVersion or Architecture first\n"
+        )
     assert account.running == hash_of(OLD)
 
 
+@pytest.mark.ci
+def test_code_for_another_python_is_not_restored(account: Account) -> None:
+    account.create(PLACEHOLDER, "python3.12")
+    account.deploy(OLDER, OLD)
+    boto3.client("lambda").update_function_configuration(FunctionName=NAME, Runtime="python3.13")
+    done = deploy_sh("--rollback", NAME, code=1)
+    assert f"version 1 of {NAME} is for python3.12 on x86_64" in done.stderr
+    assert account.running == hash_of(OLD)
+
+
+@pytest.mark.ci
 def test_a_package_is_built_for_the_functions_python_and_architecture(
     account: Account, tmp_path: Path
 ) -> None:
@@ -322,6 +335,7 @@ def test_a_package_is_built_for_the_functions_python_and_architecture(
     assert account.running == hash_of((tmp_path / "xapi-etl-processor.zip").read_bytes())
 
 
+@pytest.mark.ci
 def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,22 +364,15 @@ def test_a_rollback_restores_what_was_promised_and_then_what_that_replaced(
         assert account.running == hash_of(packages[number])
 
 
-def test_the_same_code_again_is_no_deployment(account: Account, package: Path) -> None:
+@pytest.mark.ci
+def test_the_same_code_again_is_no_deployment_and_a_check_that_cannot_be_made_goes_back(
+    account: Account, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account.create(OLD)
     for _ in range(2):
         deploy_sh("--deploy", NAME, "--zip", package)
     deploy_sh("--rollback", NAME)
     assert account.running == hash_of(OLD)
-    account.unhealthy = {hash_of(OLD)}
-    package.write_bytes(OLD)
-    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
-    assert "its code was not changed" in done.stderr
-
-
-def test_a_check_that_cannot_be_made_goes_back_too(
-    account: Account, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account.create(OLD)
     invoke, new = LambdaFunction._invoke_lambda, hash_of(package.read_bytes())
 
     def throttled(self: Any, event: Any = None) -> Any:
@@ -377,26 +384,10 @@ def test_a_check_that_cannot_be_made_goes_back_too(
     done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
     assert f"cannot invoke {NAME}" in done.stderr
     assert account.running == hash_of(OLD)
-
-
-def test_code_that_deploy_sh_did_not_deploy_is_not_rolled_back(account: Account) -> None:
-    account.create(PLACEHOLDER)
-    account.publish(OLDER)
-    account.publish(OLD)
-    done = deploy_sh("--rollback", NAME, code=1)
-    message = f"the running code of {NAME} replaced no other: check out the older code,"
-    message += f" and run ./deploy.sh --deploy {NAME}"
-    assert done.stderr == f"deploy.sh: {message}\n"
-    assert account.running == hash_of(OLD)
-
-
-def test_code_for_another_python_is_not_restored(account: Account) -> None:
-    account.create(PLACEHOLDER, "python3.12")
-    account.deploy(OLDER, OLD)
-    boto3.client("lambda").update_function_configuration(FunctionName=NAME, Runtime="python3.13")
-    done = deploy_sh("--rollback", NAME, code=1)
-    assert f"version 1 of {NAME} is for python3.12 on x86_64" in done.stderr
-    assert account.running == hash_of(OLD)
+    account.unhealthy = {hash_of(OLD)}
+    package.write_bytes(OLD)
+    done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
+    assert "its code was not changed" in done.stderr
 
 
 @contextmanager
@@ -412,6 +403,7 @@ def serving(folder: Path, authority: trustme.CA) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("trusted", "damaged", "said"),
     [

@@ -62,19 +62,13 @@ def test_rules_use_only_the_functions_that_cloudformation_allows_there() -> None
     assert functions_in(TEMPLATE["Rules"]) <= allowed
 
 
-def test_the_template_is_small_enough_to_deploy_without_a_bucket() -> None:
+def test_the_template_is_small_and_the_console_shows_every_parameter_in_a_group() -> None:
     # CloudFormation's limit for a template in a request; above it, the aws command asks for
     # --s3-bucket.
     assert (ROOT / "cloudformation.yaml").stat().st_size < 44_000  # 51,200, less room to grow
-
-
-def test_only_the_host_has_no_default() -> None:
     without = {name for name, parameter in PARAMETERS.items() if "Default" not in parameter}
     assert without == {"ClickHouseHost"}
     assert all(parameter["Description"] for parameter in PARAMETERS.values())
-
-
-def test_the_console_shows_every_parameter_in_a_group() -> None:
     groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
 
@@ -154,17 +148,25 @@ def test_the_role_allows_what_the_function_uses_and_nothing_else() -> None:
     assert "ManagedPolicyArns" not in RESOURCES["Role"]["Properties"]
 
 
-@pytest.mark.check("S18")
+@pytest.mark.check("S12", "S18")
 @pytest.mark.fault(15, caught_by="visibility timeout of at least six function timeouts")
-@pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
-def test_a_message_stays_invisible_while_it_may_be_in_progress(timeout: str) -> None:
-    queue = RESOURCES["Queue"]["Properties"]
+def test_a_message_stays_invisible_while_in_progress_and_is_a_dead_letter_before_it_expires() -> (
+    None
+):
+    queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
     table, key, _ = queue["VisibilityTimeout"]["Fn::FindInMap"]
     assert (table, key) == ("VisibilityTimeout", {"Ref": "Timeout"})
-    visibility = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout]["Seconds"]
-    # AWS recommends six times the function's timeout plus the batching window.
-    assert visibility >= 6 * int(timeout) + PARAMETERS["BatchingWindow"]["MaxValue"]
-    assert visibility <= 12 * 60 * MINUTE  # SQS's limit
+    deliveries = queue["RedrivePolicy"]["maxReceiveCount"]
+    for timeout in PARAMETERS["Timeout"]["AllowedValues"]:
+        visibility = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout]["Seconds"]
+        # AWS recommends six times the function's timeout plus the batching window.
+        assert visibility >= 6 * int(timeout) + PARAMETERS["BatchingWindow"]["MaxValue"], timeout
+        assert visibility <= 12 * 60 * MINUTE  # SQS's limit
+        # If it ends the function each time.
+        assert deliveries * visibility < 8 * 24 * HOUR, timeout
+    assert queue["MessageRetentionPeriod"] == 10 * 24 * HOUR
+    # SQS moves a message with its age.
+    assert dead["MessageRetentionPeriod"] == 14 * 24 * HOUR
 
 
 @pytest.mark.fault(70, caught_by="retries for 19 hours")
@@ -175,18 +177,10 @@ def test_a_message_is_delivered_for_longer_than_an_outage_lasts() -> None:
     assert 19 * HOUR < seconds < 20 * HOUR
 
 
-@pytest.mark.check("S12", "S18")
-@pytest.mark.parametrize("timeout", PARAMETERS["Timeout"]["AllowedValues"])
-def test_a_message_that_ends_the_function_each_time_is_a_dead_letter_before_it_expires(
-    timeout: str,
-) -> None:
-    queue, dead = RESOURCES["Queue"]["Properties"], RESOURCES["DeadLetterQueue"]["Properties"]
-    deliveries = queue["RedrivePolicy"]["maxReceiveCount"]
-    visibility = TEMPLATE["Mappings"]["VisibilityTimeout"][timeout]["Seconds"]
-    assert deliveries * visibility < 8 * 24 * HOUR
-    assert queue["MessageRetentionPeriod"] == 10 * 24 * HOUR
-    # SQS moves a message with its age.
-    assert dead["MessageRetentionPeriod"] == 14 * 24 * HOUR
+def test_the_shortest_timeout_leaves_time_for_work_and_for_messages_of_the_backfill() -> None:
+    shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
+    assert shortest > 2 * run.RESERVE_SECONDS
+    assert shortest - run.RESERVE_SECONDS - RESERVE_SECONDS >= 3 * MESSAGE_SECONDS
 
 
 def test_the_queue_of_the_backfill_keeps_and_tries_messages_as_the_other_does() -> None:
@@ -194,16 +188,6 @@ def test_the_queue_of_the_backfill_keeps_and_tries_messages_as_the_other_does() 
     name = queue.pop("QueueName")["Fn::Sub"]
     assert backfill["Properties"] == {**queue, "QueueName": {"Fn::Sub": f"{name}-backfill"}}
     assert resources("AWS::Lambda::EventSourceMapping")["BackfillSource"]["BatchSize"] == 1
-
-
-def test_a_message_of_the_backfill_takes_a_small_part_of_the_shortest_timeout() -> None:
-    shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
-    assert shortest - run.RESERVE_SECONDS - RESERVE_SECONDS >= 3 * MESSAGE_SECONDS
-
-
-def test_the_shortest_timeout_leaves_time_for_work() -> None:
-    shortest = min(map(int, PARAMETERS["Timeout"]["AllowedValues"]))
-    assert shortest > 2 * run.RESERVE_SECONDS
 
 
 @pytest.mark.check("S12")

@@ -30,6 +30,9 @@ def test_only_lambda_may_use_the_role() -> None:
         "Action": "sts:AssumeRole",
     }
     assert MADE["Function"]["Role"] == "Role.Arn"
+    # The function prints JSON of its own, and metrics beside it.
+    assert MADE["Function"]["LoggingConfig"]["LogFormat"] == "Text"
+    assert MADE["Function"]["Handler"] == "index.handler"
 
 
 @pytest.mark.check("S1")
@@ -121,29 +124,23 @@ def test_the_bucket_that_notifies_is_the_one_that_the_queue_accepts() -> None:
 
 
 @pytest.mark.check("S2")
-@pytest.mark.parametrize(
-    ("parameter", "service", "arn"),
-    [
-        ("FanOutTopicArn", "sns.amazonaws.com", "arn:aws:sns:us-east-1:123456789012:uploads"),
-        ("FanOutRuleArn", "events.amazonaws.com", "arn:aws:events:us-east-1:123456789012:rule/up"),
-    ],
-)
-def test_a_topic_or_a_rule_may_send_to_the_queue_only_if_it_is_named(
-    parameter: str, service: str, arn: str
-) -> None:
-    def statements(stack: Stack) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = stack["QueuePolicy"]["PolicyDocument"]["Statement"]
-        return found
-
-    (added,) = [s for s in statements(Stack(**{parameter: arn})) if s not in statements(MADE)]
-    del added["Sid"]
-    assert added == {
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sqs:SendMessage",
-        "Resource": "Queue.Arn",
-        "Condition": {"ArnEquals": {"aws:SourceArn": arn}},
-    }
+def test_a_topic_or_a_rule_may_send_to_the_queue_only_if_it_is_named() -> None:
+    account = "us-east-1:123456789012"
+    for parameter, service, arn in (
+        ("FanOutTopicArn", "sns.amazonaws.com", f"arn:aws:sns:{account}:uploads"),
+        ("FanOutRuleArn", "events.amazonaws.com", f"arn:aws:events:{account}:rule/up"),
+    ):
+        usual = MADE["QueuePolicy"]["PolicyDocument"]["Statement"]
+        named = Stack(**{parameter: arn})["QueuePolicy"]["PolicyDocument"]["Statement"]
+        (added,) = [statement for statement in named if statement not in usual]
+        del added["Sid"]
+        assert added == {
+            "Effect": "Allow",
+            "Principal": {"Service": service},
+            "Action": "sqs:SendMessage",
+            "Resource": "Queue.Arn",
+            "Condition": {"ArnEquals": {"aws:SourceArn": arn}},
+        }
 
 
 def test_every_new_bundle_in_the_folder_is_announced_once_to_the_queue_that_is_read() -> None:
@@ -185,7 +182,14 @@ def test_an_asynchronous_event_is_tried_three_times_within_six_hours() -> None:
     assert asynchronous["MaximumEventAgeInSeconds"] == 6 * 60 * 60
 
 
-def test_a_bundle_that_was_overwritten_or_deleted_can_be_restored_for_thirty_days() -> None:
+@pytest.mark.check("S12")
+def test_the_bucket_outlives_the_stack_is_encrypted_and_private_and_restores_for_thirty_days() -> (
+    None
+):
+    for kept in ("Bucket", "BucketPolicy"):
+        # Of a stack that could not be created, nothing is left.
+        assert TEMPLATE["Resources"][kept]["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert TEMPLATE["Resources"][kept]["UpdateReplacePolicy"] == "Retain"
     bucket = MADE["Bucket"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = bucket["LifecycleConfiguration"]["Rules"]
@@ -194,31 +198,10 @@ def test_a_bundle_that_was_overwritten_or_deleted_can_be_restored_for_thirty_day
     # Nothing else expires: bundles stay.
     assert not rule.keys() & {"ExpirationInDays", "ExpirationDate"}
     assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 7
-
-
-def test_the_bucket_outlives_the_stack_belongs_to_its_account_and_is_never_public() -> None:
-    bucket = TEMPLATE["Resources"]["Bucket"]
-    policy = TEMPLATE["Resources"]["BucketPolicy"]
-    for kept in (bucket, policy):
-        # Of a stack that could not be created, nothing is left.
-        assert kept["DeletionPolicy"] == "RetainExceptOnCreate"
-        assert kept["UpdateReplacePolicy"] == "Retain"
-    (owner,) = MADE["Bucket"]["OwnershipControls"]["Rules"]
+    (owner,) = bucket["OwnershipControls"]["Rules"]
     assert owner["ObjectOwnership"] == "BucketOwnerEnforced"
-    assert set(MADE["Bucket"]["PublicAccessBlockConfiguration"].values()) == {True}
-    assert len(MADE["Bucket"]["PublicAccessBlockConfiguration"]) == 4
-
-
-@pytest.mark.check("S12")
-def test_everything_at_rest_is_encrypted() -> None:
-    assert all(
-        q["SqsManagedSseEnabled"] is True for q in MADE.resources("AWS::SQS::Queue").values()
-    )
-    (rule,) = MADE["Bucket"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-
-
-def test_lambda_writes_the_log_as_the_function_prints_it() -> None:
-    # The function prints JSON of its own, and metrics beside it.
-    assert MADE["Function"]["LoggingConfig"]["LogFormat"] == "Text"
-    assert MADE["Function"]["Handler"] == "index.handler"
+    assert [*bucket["PublicAccessBlockConfiguration"].values()] == [True] * 4
+    (encrypted,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encrypted == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    queues = MADE.resources("AWS::SQS::Queue").values()
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in queues)

@@ -6,8 +6,6 @@ import json
 import re
 from typing import Any
 
-import pytest
-
 from tests.support.template import END, PARAMETERS, REQUIRED, TEMPLATE, Stack
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.secrets import MIN_KEY_CHARACTERS
@@ -98,49 +96,36 @@ def test_every_pattern_accepts_what_is_usual_and_refuses_what_is_usually_mistake
         assert [v for v in REFUSED[name] if accepts(name, v)] == [], name
 
 
-@pytest.mark.parametrize("name", [n for n in PARAMETERS if "Default" in PARAMETERS[n]])
-def test_every_default_is_a_value_that_the_parameter_accepts(name: str) -> None:
-    parameter = PARAMETERS[name]
-    default = parameter["Default"]
-    assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default))
-    assert default in parameter.get("AllowedValues", [default])
-    if parameter["Type"] == "Number":
-        assert parameter["MinValue"] <= default <= parameter.get("MaxValue", default)
+def test_every_default_is_a_value_that_the_parameter_accepts() -> None:
+    for name, parameter in PARAMETERS.items():
+        if "Default" in parameter:
+            default = parameter["Default"]
+            assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default)), name
+            assert default in parameter.get("AllowedValues", [default]), name
+            if parameter["Type"] == "Number":
+                assert parameter["MinValue"] <= default <= parameter.get("MaxValue", default), name
 
 
 # What AWS accepts, from the references of the properties that the parameters set.
-@pytest.mark.parametrize(
-    ("name", "lowest", "highest"),
-    [
-        ("MemorySize", 128, 10_240),
-        # AWS allows 10,000; giving so many back to SQS would take longer than what is kept for it.
-        ("BatchSize", 1, 1_000),
-        ("BatchingWindow", 0, 300),
-        ("MaximumConcurrency", 2, 1_000),
-        ("BackfillConcurrency", 2, 1_000),
-    ],
-)
-def test_numbers_stay_within_the_limits_of_aws(name: str, lowest: int, highest: int) -> None:
-    parameter = PARAMETERS[name]
-    assert lowest <= parameter["MinValue"]
-    assert parameter["MaxValue"] == highest
+LIMITS = {
+    "MemorySize": (128, 10_240),
+    # AWS allows 10,000; giving so many back to SQS would take longer than what is kept for it.
+    "BatchSize": (1, 1_000),
+    "BatchingWindow": (0, 300),
+    "MaximumConcurrency": (2, 1_000),
+    "BackfillConcurrency": (2, 1_000),
+}
 
 
-def test_numbers_stay_within_the_limits_of_the_function() -> None:
-    variables = TEMPLATE["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
-    checked = []
-    for variable, value in variables.items():
-        name = value.get("Ref", "") if isinstance(value, dict) else ""
-        if parameter := numbers().get(name):
-            host = {"CLICKHOUSE_HOST": "ch.example.org"}
-            Settings.from_env({**host, variable: str(parameter["MaxValue"])})
-            Settings.from_env({**host, variable: str(parameter["MinValue"])})
-            checked.append(variable)
-    assert checked == ["BACKFILL_CONCURRENCY"]
-
-
-def test_no_threshold_or_limit_can_be_zero() -> None:
+def test_numbers_stay_within_the_limits_of_aws_and_of_the_function() -> None:
+    for name, (lowest, highest) in LIMITS.items():
+        assert lowest <= PARAMETERS[name]["MinValue"], name
+        assert PARAMETERS[name]["MaxValue"] == highest, name
     assert [name for name, parameter in numbers().items() if parameter["MinValue"] < 1] == []
+    concurrency = numbers()["BackfillConcurrency"]
+    for value in (concurrency["MinValue"], concurrency["MaxValue"]):
+        host = {"CLICKHOUSE_HOST": "ch.example.org"}
+        assert Settings.from_env({**host, "BACKFILL_CONCURRENCY": str(value)})
 
 
 def test_choices_are_what_lambda_and_the_code_know() -> None:
@@ -198,122 +183,15 @@ def test_the_functions_settings_follow_their_parameters() -> None:
     assert queue["VisibilityTimeout"] >= 6 * 600
 
 
-def test_a_new_stack_makes_a_bucket_and_a_secret() -> None:
-    stack = Stack()
+def test_a_new_stack_makes_a_bucket_and_a_secret_and_its_outputs_name_them() -> None:
+    stack = Stack(BundlePrefix="exports/")
     assert stack.refusals() == []
-    made = stack.resources()
+    made, outputs = stack.resources(), stack.outputs()
     variables = made["Function"]["Environment"]["Variables"]
-    assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "Bucket"
+    assert variables["S3_XAPI_BUCKET_NAME"] == "Bucket"
     assert made["Bucket"]["BucketName"] == BUNDLES
-    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == "Secret"
+    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == "Secret"
     assert made["Secret"]["SecretString"] == REQUIRED["ClickHousePassword"]
-    assert stack.outputs()["BucketIsConnected"] == "by the stack"
-    assert "BeforeDeletion" not in stack.outputs()
-
-
-def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
-    stack = Stack(ExistingBucketName="platform", ClickHousePasswordSecretArn=SECRET)
-    made = stack.resources()
-    assert not made.keys() & {"Bucket", "BucketPolicy", "Secret"}
-    variables = made["Function"]["Environment"]["Variables"]
-    assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "platform"
-    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == SECRET
-    assert stack.outputs()["BucketIsConnected"] == "by deploy.sh --connect"
-    assert stack.outputs()["BeforeDeletion"] == "./deploy.sh --disconnect platform s"
-
-
-@pytest.mark.parametrize(
-    ("parameters", "refused"),
-    [
-        ({"ClickHousePassword": "p"}, False),
-        ({"ClickHousePassword": "", "ClickHousePasswordSecretArn": SECRET}, False),
-        ({"ClickHousePassword": ""}, True),
-        ({"ClickHousePassword": "p", "ClickHousePasswordSecretArn": SECRET}, True),
-        ({"ClickHousePassword": "p", "CodeBucket": "releases"}, True),
-        ({"ClickHousePassword": "p", "CodeBucket": "releases", "CodeKey": "p.zip"}, False),
-        ({"ClickHousePassword": "p", "SubnetIds": "subnet-1"}, True),
-        ({"ClickHousePassword": "p", "SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}, False),
-    ],
-)
-def test_parameters_that_contradict_each_other_are_refused(
-    parameters: dict[str, str], refused: bool
-) -> None:
-    assert len(Stack(**parameters).refusals()) == refused
-
-
-def test_the_role_has_the_path_and_the_boundary_that_an_account_demands() -> None:
-    boundary = "arn:aws:iam::123456789012:policy/boundary"
-    role = Stack(RolePath="/service/", PermissionsBoundaryArn=boundary)["Role"]
-    assert (role["Path"], role["PermissionsBoundary"]) == ("/service/", boundary)
-    assert Stack()["Role"]["Path"] == "/"
-    assert "PermissionsBoundary" not in Stack()["Role"]
-
-
-@pytest.mark.parametrize(
-    ("partition", "console"),
-    [
-        ("aws", "console.aws.amazon.com"),
-        ("aws-cn", "console.amazonaws.cn"),
-        ("aws-us-gov", "console.amazonaws-us-gov.com"),
-    ],
-)
-def test_the_dashboards_address_is_that_of_the_partition(partition: str, console: str) -> None:
-    stack = Stack()
-    stack.values["AWS::Partition"] = partition
-    assert stack.outputs()["DashboardUrl"].startswith(f"https://us-east-1.{console}/cloudwatch/")
-
-
-def test_pseudonyms_get_a_key_that_outlives_the_stack() -> None:
-    stack = Stack(LearnerIds="pseudonyms")
-    variables = stack["Function"]["Environment"]["Variables"]
-    assert variables["LEARNER_IDS"] == "pseudonyms"
-    assert variables["LEARNER_KEY_SECRET_ARN"] == "LearnerKey"
-    assert stack.outputs()["LearnerKeySecretArn"] == "LearnerKey"
-    secrets = next(
-        s
-        for s in stack["Role"]["Policies"][0]["PolicyDocument"]["Statement"]
-        if s["Sid"] == "ReadSecrets"
-    )
-    assert "LearnerKey" in secrets["Resource"]
-    assert stack["LearnerKey"]["GenerateSecretString"]["PasswordLength"] >= MIN_KEY_CHARACTERS
-    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "Retain"
-
-
-def test_a_key_that_exists_is_used_and_without_pseudonyms_none_is_made() -> None:
-    for ids in ("plain", "pseudonyms"):
-        stack = Stack(LearnerIds=ids, LearnerKeySecretArn=SECRET)
-        assert "LearnerKey" not in stack.resources()
-        variables = stack["Function"]["Environment"]["Variables"]
-        assert variables["LEARNER_KEY_SECRET_ARN"] == SECRET
-    made = Stack()
-    assert "LearnerKey" not in made.resources()
-    assert "LearnerKeySecretArn" not in made.outputs()
-    assert made["Function"]["Environment"]["Variables"]["LEARNER_KEY_SECRET_ARN"] == ""
-
-
-def test_what_is_not_asked_for_is_left_out() -> None:
-    function = Stack()["Function"]
-    assert not function.keys() & {"Layers", "ReservedConcurrentExecutions", "VpcConfig"}
-    assert function["Code"].keys() == {"ZipFile"}
-    network = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "group-1"}
-    for parameters, added in (
-        ({"LayerArns": "layer-1,layer-2"}, {"Layers": ["layer-1", "layer-2"]}),
-        (network, {"VpcConfig": {name: value.split(",") for name, value in network.items()}}),
-    ):
-        assert Stack(**parameters)["Function"] == {**function, **added}
-
-
-def test_code_comes_from_a_bucket_that_is_named() -> None:
-    code = {"CodeBucket": "releases", "CodeKey": "p.zip"}
-    where = {"S3Bucket": "releases", "S3Key": "p.zip"}
-    stack = Stack(**code)
-    assert stack["Function"]["Code"] == where
-    assert "| aws lambda invoke --function-name Function " in stack.outputs()["NextStep"]
-    assert Stack().outputs()["NextStep"] == "./deploy.sh --deploy Function"
-
-
-def test_outputs_name_what_they_say() -> None:
-    outputs = Stack(BundlePrefix="exports/").outputs()
     assert {name: outputs[name] for name in outputs.keys() - {"NextStep", "DashboardUrl"}} == {
         "FunctionName": "Function",
         "BucketName": "Bucket",
@@ -330,6 +208,84 @@ def test_outputs_name_what_they_say() -> None:
         "LogGroupName": "LogGroup",
     }
     assert outputs["DashboardUrl"].endswith("region=us-east-1#dashboards:name=Dashboard")
+    consoles = {
+        "aws": "console.aws.amazon.com",
+        "aws-cn": "console.amazonaws.cn",
+        "aws-us-gov": "console.amazonaws-us-gov.com",
+    }
+    for partition, console in consoles.items():
+        stack.values["AWS::Partition"] = partition
+        url = stack.outputs()["DashboardUrl"]
+        assert url.startswith(f"https://us-east-1.{console}/cloudwatch/")
+
+
+def test_a_bucket_and_a_secret_that_exist_are_used_instead() -> None:
+    stack = Stack(ExistingBucketName="platform", ClickHousePasswordSecretArn=SECRET)
+    made = stack.resources()
+    assert not made.keys() & {"Bucket", "BucketPolicy", "Secret"}
+    variables = made["Function"]["Environment"]["Variables"]
+    assert variables["S3_XAPI_BUCKET_NAME"] == stack.outputs()["BucketName"] == "platform"
+    assert variables["CLICKHOUSE_PASSWORD_SECRET_ARN"] == stack.outputs()["SecretArn"] == SECRET
+    assert stack.outputs()["BucketIsConnected"] == "by deploy.sh --connect"
+    assert stack.outputs()["BeforeDeletion"] == "./deploy.sh --disconnect platform s"
+
+
+def test_parameters_that_contradict_each_other_are_refused() -> None:
+    cases: list[tuple[dict[str, str], bool]] = [
+        ({}, False),
+        ({"ClickHousePassword": "", "ClickHousePasswordSecretArn": SECRET}, False),
+        ({"ClickHousePassword": ""}, True),
+        ({"ClickHousePasswordSecretArn": SECRET}, True),
+        ({"CodeBucket": "releases"}, True),
+        ({"CodeBucket": "releases", "CodeKey": "p.zip"}, False),
+        ({"SubnetIds": "subnet-1"}, True),
+        ({"SubnetIds": "subnet-1", "SecurityGroupIds": "sg-1"}, False),
+    ]
+    for parameters, refused in cases:
+        given = {"ClickHousePassword": "p", **parameters}
+        assert len(Stack(**given).refusals()) == refused, parameters
+
+
+def test_pseudonyms_get_a_key_that_outlives_the_stack_unless_one_exists() -> None:
+    stack = Stack(LearnerIds="pseudonyms")
+    variables = stack["Function"]["Environment"]["Variables"]
+    assert variables["LEARNER_IDS"] == "pseudonyms"
+    assert variables["LEARNER_KEY_SECRET_ARN"] == "LearnerKey"
+    assert stack.outputs()["LearnerKeySecretArn"] == "LearnerKey"
+    (policy,) = stack["Role"]["Policies"]
+    resources = {one["Sid"]: one["Resource"] for one in policy["PolicyDocument"]["Statement"]}
+    assert "LearnerKey" in resources["ReadSecrets"]
+    assert stack["LearnerKey"]["GenerateSecretString"]["PasswordLength"] >= MIN_KEY_CHARACTERS
+    assert TEMPLATE["Resources"]["LearnerKey"]["DeletionPolicy"] == "Retain"
+    for ids, key in (("plain", SECRET), ("pseudonyms", SECRET), ("plain", "")):
+        stack = Stack(LearnerIds=ids, LearnerKeySecretArn=key)
+        assert "LearnerKey" not in stack.resources()
+        variables = stack["Function"]["Environment"]["Variables"]
+        assert variables["LEARNER_KEY_SECRET_ARN"] == key
+    assert "LearnerKeySecretArn" not in stack.outputs()
+
+
+def test_what_is_not_asked_for_is_left_out() -> None:
+    plain = Stack()
+    assert plain["Role"]["Path"] == "/"
+    assert "PermissionsBoundary" not in plain["Role"]
+    assert plain.outputs()["NextStep"] == "./deploy.sh --deploy Function"
+    function = plain["Function"]
+    assert not function.keys() & {"Layers", "ReservedConcurrentExecutions", "VpcConfig"}
+    assert function["Code"].keys() == {"ZipFile"}
+    network = {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "group-1"}
+    code = {"CodeBucket": "releases", "CodeKey": "p.zip"}
+    for parameters, added in (
+        ({"LayerArns": "layer-1,layer-2"}, {"Layers": ["layer-1", "layer-2"]}),
+        (network, {"VpcConfig": {name: value.split(",") for name, value in network.items()}}),
+        (code, {"Code": {"S3Bucket": "releases", "S3Key": "p.zip"}}),
+    ):
+        assert Stack(**parameters)["Function"] == {**function, **added}
+    step = Stack(**code).outputs()["NextStep"]
+    assert "| aws lambda invoke --function-name Function " in step
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    role = Stack(RolePath="/service/", PermissionsBoundaryArn=boundary)["Role"]
+    assert (role["Path"], role["PermissionsBoundary"]) == ("/service/", boundary)
 
 
 def test_a_verify_schedule_enables_a_rule_that_alone_may_invoke_the_function() -> None:
@@ -343,11 +299,8 @@ def test_a_verify_schedule_enables_a_rule_that_alone_may_invoke_the_function() -
     (permission,) = stack.resources("AWS::Lambda::Permission").values()
     assert permission["SourceArn"] == "VerifyRule.Arn"
     assert permission["Principal"] == "events.amazonaws.com"
-
-
-def test_the_schedules_payload_is_a_verification_that_writes_nothing() -> None:
-    (rule,) = Stack(VerifySchedule="rate(1 day)").resources("AWS::Events::Rule").values()
-    payload = json.loads(rule["Targets"][0]["Input"])
+    # The payload is a verification that writes nothing.
+    payload = json.loads(target["Input"])
     assert mode_of(payload) == "bulk"
     request = read_request(payload, Settings("ch.example.org", bucket="bundles"))
     assert (request.verify, request.repair) == (True, False)

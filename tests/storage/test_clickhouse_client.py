@@ -52,20 +52,9 @@ def drop_insert(point: str, _: str) -> None:
         raise ConnectionAbortedError
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[ClickHouse]:
-    made = ClickHouse(settings)
-    yield made
-    made.disconnect()
-
-
-def test_bytes_that_are_not_text_are_stored_unchanged(client: ClickHouse, ask: Ask) -> None:
-    client.insert("rejected_statements", ROWS)
-    assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
-
-
 @pytest.mark.fault(31, caught_by="a new connection after every error")
-def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
+@pytest.mark.fault(29, caught_by="check before anything is sent")
+def test_what_is_invalid_is_refused_at_once_and_the_next_valid_query_and_insert_work(
     client: ClickHouse, ask: Ask, pauses: list[float]
 ) -> None:
     with pytest.raises(ClickHouseRefused, match=r"insert into nope was refused.*migrate"):
@@ -74,23 +63,17 @@ def test_an_invalid_insert_is_refused_at_once_and_the_next_valid_one_works(
         client.insert("rejected_statements", ROWS | {"extra": [1, 2]})
     with pytest.raises(ClickHouseRefused, match="insert into rejected_statements failed"):
         client.insert("rejected_statements", ROWS | {"source_line": [1, 2**32]})
-    assert pauses == []
-    client.insert("rejected_statements", ROWS)
-    assert ask("SELECT count() FROM rejected_statements") == [[2]]
-
-
-@pytest.mark.fault(29, caught_by="check before anything is sent")
-def test_columns_of_different_length_never_reach_the_server(client: ClickHouse, ask: Ask) -> None:
     with pytest.raises((ClickHouseRefused, ValueError)):
         client.insert("rejected_statements", ROWS | {"reason": ["only one"]})
-    assert ask("SELECT count() FROM rejected_statements") == [[0]]
-
-
-def test_an_invalid_query_is_refused_and_the_next_valid_one_works(client: ClickHouse) -> None:
     with pytest.raises(ClickHouseRefused, match="query was refused.*nope") as caught:
         client.query("SELECT nope")
     assert "Stack trace" not in str(caught.value)
+    assert pauses == []
     assert client.query("SELECT 1") == [(1,)]
+    assert ask("SELECT count() FROM rejected_statements") == [[0]]
+    client.insert("rejected_statements", ROWS)
+    # Bytes that are not text are stored unchanged.
+    assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
 
 
 def test_a_setting_that_the_server_does_not_know_is_an_error(
@@ -108,9 +91,10 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
 
 
 @pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")
-@pytest.mark.parametrize(
-    ("code", "text", "kind", "tries"),
-    [
+def test_the_servers_error_code_decides_whether_to_retry(
+    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
+    for code, text, kind, tries in (
         (252, "Too many partitions for single INSERT block", ClickHouseRefused, 1),
         (242, "Table is in readonly mode", ClickHouseUnavailable, 4),
         (319, "Unknown status of insert", OutcomeUnknown, 4),
@@ -119,25 +103,15 @@ def test_a_setting_that_the_server_does_not_know_is_an_error(
         (9999, "a code that ClickHouse adds tomorrow", OutcomeUnknown, 4),
         (60, "Table does not exist", ClickHouseRefused, 1),
         (497, "Not enough privileges", ClickHouseDenied, 1),
-    ],
-)
-def test_the_servers_error_code_decides_whether_to_retry(
-    client: ClickHouse,
-    clickhouse: ClickHouseServer,
-    pauses: list[float],
-    code: int,
-    text: str,
-    kind: type[Exception],
-    tries: int,
-) -> None:
-    seen = refuse(clickhouse, code, at="insert", text=text)
-    # Only the texts of these codes are passed on: others may quote a value of a statement.
-    said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
-    with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
-        client.insert("rejected_statements", ROWS)
-    assert type(caught.value) is kind
-    assert len(seen) == tries
-    assert len(pauses) == tries - 1
+    ):
+        pauses.clear()
+        seen = refuse(clickhouse, code, at="insert", text=text)
+        # Only the texts of these codes are passed on: others may quote a value of a statement.
+        said = text if code in (60, 252, 497) else f"code {code}[A-Z_0-9 ]*: "
+        with pytest.raises(kind, match=said.split(" (", maxsplit=1)[0]) as caught:
+            client.insert("rejected_statements", ROWS)
+        assert type(caught.value) is kind, code
+        assert (len(seen), len(pauses)) == (tries, tries - 1), code
 
 
 @pytest.mark.slow
@@ -179,8 +153,8 @@ def test_the_table_of_error_codes_has_each_and_is_sorted_by_number() -> None:
     assert all(row == sorted(row) for row in codes)
 
 
-@pytest.mark.fault(34, caught_by="growing, random waits within the time left")
-def test_pauses_between_retries_grow_and_are_random(
+@pytest.mark.fault(12, 34, caught_by="growing, random waits within the time left; deadline")
+def test_pauses_between_retries_grow_and_are_random_and_end_before_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
     clickhouse.hook = drop_insert
@@ -189,52 +163,47 @@ def test_pauses_between_retries_grow_and_are_random(
             client.insert("rejected_statements", ROWS)
     assert [0.5 * 2**n <= pause <= 2**n for n, pause in enumerate(pauses[:3])] == [True] * 3
     assert pauses[:3] != pauses[3:]
-
-
-@pytest.mark.fault(12, caught_by="deadline")
-def test_no_attempt_begins_that_the_deadline_would_cut_short(
-    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    clickhouse.hook = drop_insert
+    pauses.clear()
     with pytest.raises(OutcomeUnknown):
         client.insert("rejected_statements", ROWS, deadline=FOREVER.within(1))
     assert pauses == []
 
 
 @pytest.mark.slow
-@pytest.mark.fault(32, caught_by="limit for the greeting")
-def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake(
+@pytest.mark.fault(32, caught_by="limit for the greeting; deadline")
+def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake_or_at_the_deadline(
     settings: Settings, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clickhouse_client, "WAKE_SECONDS", 1)
+    monkeypatch.setattr(clickhouse_client, "WAKE_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        quiet = replace(settings, clickhouse_port=port)
+        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
         started = time.monotonic()
         with pytest.raises(ClickHouseWaking, match="is waking"):
             ClickHouse(quiet).query("SELECT 1")
         # A query's answer may take a minute.
         assert time.monotonic() - started < 10
-    assert len(pauses) == attempts.ATTEMPTS - 1
-
-
-@pytest.mark.fault(32, caught_by="deadline")
-def test_a_server_that_is_silent_until_the_deadline_was_not_connected_to(
-    settings: Settings,
-) -> None:
-    """So nothing was sent, and the outcome is not unknown. Ports for HTTP wait like that too."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        quiet = replace(settings, clickhouse_port=silent.getsockname()[1])
+        assert len(pauses) == attempts.ATTEMPTS - 1
+        monkeypatch.setattr(clickhouse_client, "WAKE_SECONDS", 60)
+        # Nothing was sent, so the outcome is not unknown. Ports for HTTP wait like that too.
         with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
             ClickHouse(quiet).insert("t", {}, deadline=FOREVER.within(0.5))
 
 
 @pytest.mark.check("S4")
-def test_a_refused_login_says_what_to_check_and_shows_no_password(settings: Settings) -> None:
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
+def test_a_refused_login_is_not_tried_again_says_what_to_check_and_shows_no_password(
+    settings: Settings, clickhouse: ClickHouseServer, pauses: list[float]
+) -> None:
     with pytest.raises(ClickHouseRefused, match="check CLICKHOUSE_USERNAME") as caught:
         ClickHouse(replace(settings, clickhouse_password="other-4711")).query("SELECT 1")
     assert "other-4711" not in str(caught.value)
     assert PASSWORD not in repr(settings)
+    tried = refuse(clickhouse, 516)
+    client = ClickHouse(settings)
+    with pytest.raises(ClickHouseRefused, match="code 516 "):
+        client.query("SELECT 1")
+    client.disconnect()
+    assert (tried, pauses) == (["SELECT 1"], [])
 
 
 def with_secret(settings: Settings, **content: Any) -> Settings:
@@ -246,39 +215,46 @@ def with_secret(settings: Settings, **content: Any) -> Settings:
 
 @pytest.mark.slow
 @pytest.mark.check("S4")
-@pytest.mark.parametrize("secret", [PASSWORD, f'{{"username": "x", "password": "{PASSWORD}"}}'])
-def test_the_password_comes_from_a_secret(settings: Settings, secret: str) -> None:
-    from_secret = ClickHouse(with_secret(settings, SecretString=secret))
-    assert from_secret.query("SELECT 1") == [(1,)]
-    from_secret.disconnect()
+def test_the_password_comes_from_a_secret_which_is_named_and_not_shown_if_it_holds_none(
+    settings: Settings,
+) -> None:
+    for text, password in {
+        PASSWORD: PASSWORD,
+        f'{{"username": "x", "password": "{PASSWORD}"}}': PASSWORD,
+        " p ": " p ",
+        '  {"password": " p "}': " p ",
+    }.items():
+        assert secrets.password(with_secret(settings, SecretString=text)) == password, text
+    for text in ('{"user": "x"}', '{"password": {"a": "b"}}', '{"password": ' + "[" * 9000):
+        there = with_secret(settings, SecretString=text)
+        with pytest.raises(ConfigurationError, match="is JSON without a `password` stri") as caught:
+            secrets.password(there)
+        assert text not in str(caught.value)
+    there = with_secret(settings, SecretBinary=b"s3cret")
+    named = f"{there.clickhouse_password_secret_arn} holds binary data"
+    with pytest.raises(ConfigurationError, match=named) as caught:
+        secrets.password(there)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"user": "x"}',
-        '{"password": {"a": "b"}}',
-        '{"password": ' + "[" * 9000,
-    ],
-)
-def test_a_secret_that_holds_no_password_is_named_and_not_shown(
-    settings: Settings, text: str
+@pytest.mark.fault(63, caught_by="the secret is read again, once")
+def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
+    settings: Settings, clickhouse: ClickHouseServer
 ) -> None:
-    with pytest.raises(ConfigurationError, match="is JSON without a `password` string") as caught:
-        secrets.password(with_secret(settings, SecretString=text))
-    assert text not in str(caught.value)
+    """Which code a server gives depends on its version and on the kind of password."""
+    warm = ClickHouse(with_secret(settings, SecretString=PASSWORD))
+    assert warm.query("SELECT 1") == [(1,)]
+    for code in (192, 193, 194, 516):
+        refused = iter([f"Code: {code}. DB::Exception: {USER}: login refused"])
 
+        def refuse_once(point: str, _: str, refused: Iterator[str] = refused) -> None:
+            for text in refused:
+                raise RuntimeError(text)
 
-@pytest.mark.slow
-def test_a_secret_without_a_region_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-abcdef"
-    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
-        ClickHouse(replace(settings, clickhouse_password_secret_arn=arn)).query("SELECT 1")
+        clickhouse.hook = refuse_once
+        assert warm.query("SELECT 2") == [(2,)], code
+    warm.disconnect()
 
 
 @pytest.mark.slow
@@ -295,6 +271,8 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
         boto3.client("secretsmanager").put_secret_value(
             SecretId=there.clickhouse_password_secret_arn, SecretString="rotated-1"
         )
+        # It is read once, until a login is refused.
+        assert secrets.password(there) == PASSWORD
         warm.disconnect()
         assert warm.query("SELECT 2") == [(2,)]
         clickhouse.login = (login[0], "rotated-2")
@@ -304,63 +282,6 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container(
     finally:
         clickhouse.login = login
         warm.disconnect()
-
-
-@pytest.mark.slow
-@pytest.mark.fault(63, caught_by="the secret is read again, once")
-@pytest.mark.parametrize("code", [192, 193, 194, 516])
-def test_every_way_to_refuse_a_login_makes_the_secret_be_read_again(
-    settings: Settings, clickhouse: ClickHouseServer, code: int
-) -> None:
-    """Which code a server gives depends on its version and on the kind of password."""
-    warm = ClickHouse(with_secret(settings, SecretString=PASSWORD))
-    assert warm.query("SELECT 1") == [(1,)]
-    refused = iter([f"Code: {code}. DB::Exception: {USER}: login refused"])
-
-    def refuse_once(point: str, _: str) -> None:
-        for text in refused:
-            raise RuntimeError(text)
-
-    clickhouse.hook = refuse_once
-    assert warm.query("SELECT 2") == [(2,)]
-    warm.disconnect()
-
-
-@pytest.mark.fault(63, caught_by="the secret is read again, once")
-def test_a_refused_login_is_not_tried_again_without_a_secret(
-    client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
-) -> None:
-    tried = refuse(clickhouse, 516)
-    with pytest.raises(ClickHouseRefused, match="code 516 "):
-        client.query("SELECT 1")
-    assert (tried, pauses) == (["SELECT 1"], [])
-
-
-@pytest.mark.slow
-def test_a_secret_is_read_once_until_a_login_is_refused(settings: Settings) -> None:
-    there = with_secret(settings, SecretString="first")
-    assert secrets.password(there) == "first"
-    boto3.client("secretsmanager").put_secret_value(
-        SecretId=there.clickhouse_password_secret_arn, SecretString="second"
-    )
-    assert secrets.password(there) == "first"
-    secrets.forget_password(there)
-    assert secrets.password(there) == "second"
-
-
-@pytest.mark.slow
-def test_a_password_in_a_secret_keeps_its_blanks(settings: Settings) -> None:
-    for text in (" p ", '  {"password": " p "}'):
-        assert secrets.password(with_secret(settings, SecretString=text)) == " p "
-
-
-@pytest.mark.slow
-def test_a_binary_secret_is_named_and_not_shown(settings: Settings) -> None:
-    there = with_secret(settings, SecretBinary=b"s3cret")
-    named = f"{there.clickhouse_password_secret_arn} holds binary data"
-    with pytest.raises(ConfigurationError, match=named) as caught:
-        secrets.password(there)
-    assert "s3cret" not in str(caught.value)
 
 
 def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
@@ -397,7 +318,7 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
 
 
 @pytest.mark.slow
-def test_importing_the_driver_builds_no_table_of_dates() -> None:
+def test_dates_are_read_and_written_without_the_drivers_table_of_them(client: ClickHouse) -> None:
     code = (
         "from xapi_etl_processor import clickhouse_client\n"
         "from clickhouse_driver.columns.datecolumn import DateColumn\n"
@@ -405,8 +326,5 @@ def test_importing_the_driver_builds_no_table_of_dates() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"0\n"
-
-
-def test_dates_can_still_be_read_and_written(client: ClickHouse) -> None:
     ((day,),) = client.query("SELECT toDate(%(day)s)", {"day": date(2024, 2, 29)})
     assert day == date(2024, 2, 29)

@@ -50,12 +50,26 @@ def settings_for(port: int, **more: str) -> Settings:
     return Settings.from_env(variables | more)
 
 
-def test_a_port_for_http_is_named_and_not_tried_again(pauses: list[float]) -> None:
+def test_a_port_for_http_is_named_and_not_tried_again(
+    unmigrated: Settings,
+    pauses: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with http_server() as port:
-        client = ClickHouse(settings_for(port))
         with pytest.raises(ClickHouseRefused, match=f":{port}: {port} {NO_NATIVE_PORT}"):
-            client.query("SELECT 1")
-    assert pauses == []
+            ClickHouse(settings_for(port)).query("SELECT 1")
+        assert pauses == []
+        monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
+        assert main(["migrate"]) == 1
+    assert NO_NATIVE_PORT in capsys.readouterr().err
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with authority.cert_pem.tempfile() as trusted, http_server(tls=context) as port:
+        secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
+        with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
+            ClickHouse(secure).query("SELECT 1")
 
 
 @pytest.mark.parametrize("port", [8123, 8443])
@@ -68,25 +82,3 @@ def test_the_usual_ports_for_http_are_refused_before_anything_waits(
     monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
     body = json.loads(handler({"health_check": True}, context())["body"])
     assert "CLICKHOUSE_PORT" in body["clickhouse"]["error"]
-
-
-def test_a_port_for_http_with_tls_is_named_too() -> None:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    with (
-        authority.cert_pem.tempfile() as trusted,
-        http_server(tls=context) as port,
-    ):
-        secure = settings_for(port, CLICKHOUSE_SECURE="true", CLICKHOUSE_CA_CERTS=trusted)
-        with pytest.raises(ClickHouseRefused, match=NO_NATIVE_PORT):
-            ClickHouse(secure).query("SELECT 1")
-
-
-def test_migrate_names_a_port_for_http(
-    unmigrated: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with http_server() as port:
-        monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
-        assert main(["migrate"]) == 1
-    assert NO_NATIVE_PORT in capsys.readouterr().err

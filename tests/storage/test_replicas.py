@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from tests.support.real_server import PASSWORD, REPLICATED, RealServer, needs
 from tests.support.replicas import CLUSTER, INSTALLED, pair, wait_for, zookeeper
 from tests.support.samples import BAD_LINE, context, notification, video
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import FOREVER
+from xapi_etl_processor.base.errors import ClickHouseRefused
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.privacy import forget
@@ -121,6 +123,7 @@ def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
     clickhouse.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(69, caught_by="replicated tables; row identity")
 def test_a_replica_that_dies_before_the_other_has_its_rows_loses_and_doubles_nothing(
@@ -147,6 +150,20 @@ def test_a_replica_that_dies_before_the_other_has_its_rows_loses_and_doubles_not
     wait_for(lambda: replicas.counts() == [20, 20], 60)
     wait_for(lambda: replicas.counts(tables.REJECTED) == [1, 1], 60)
     wait_for(lambda: replicas.counts(tables.FILES) == [1, 1], 60)
+
+
+@pytest.mark.fault(36, 66, caught_by="health check")
+def test_a_read_only_user_is_refused_even_an_insert_without_rows(replicas: Replicas) -> None:
+    empty = f"SELECT count() FROM {replicas.settings.clickhouse_database}.video_events"
+    reader = ClickHouse(replace(replicas.settings, clickhouse_username="reader"))
+    assert reader.query(empty) == [(0,)]
+    with pytest.raises(ClickHouseRefused, match="use a profile without `readonly`"):
+        reader.check_insert("video_events", ["event_id"], deadline=FOREVER.within(10))
+    reader.disconnect()
+    writer = ClickHouse(replicas.settings)
+    writer.check_insert("video_events", ["event_id"], deadline=FOREVER.within(10))
+    assert writer.query(empty) == [(0,)]
+    writer.disconnect()
 
 
 @pytest.mark.fault(68, caught_by="health check")
@@ -176,6 +193,7 @@ def test_tables_that_are_not_replicated_are_an_error_on_a_server_of_a_cluster(
     client.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.fault(69, caught_by="health check")
 def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     other = replicas.servers[1]
@@ -189,6 +207,7 @@ def test_a_replica_that_is_away_causes_a_warning(replicas: Replicas) -> None:
     client.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(13, 69, caught_by="ledger; replicated tables; row identity")
 @pytest.mark.timeout(300)
@@ -228,6 +247,7 @@ os._exit(0)  # The engine does not end while replicated tables are open.
 """
 
 
+@pytest.mark.ci
 @pytest.mark.fault(68, caught_by="replicated tables")
 def test_the_current_engine_takes_the_tables_of_a_cluster(tmp_path: Path) -> None:
     """It has no replication here, but it checks each statement, and registers the tables."""

@@ -60,7 +60,7 @@ def test_the_same_version_that_is_loaded_again_by_force_replaces_itself(
     assert ask("SELECT user_id, row_version FROM video_statements") == [["viewer-1", MARCH_MS]]
 
 
-def test_the_version_costs_no_request(
+def test_the_version_costs_no_request_and_in_bulk_mode_is_that_of_what_was_read(
     bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace, store: S3Proxy
 ) -> None:
     bucket.put(KEY, video(1))
@@ -70,12 +70,8 @@ def test_the_version_costs_no_request(
     invoke(event)
     assert [request.method for request in store.requests] == ["GET"]
     assert ask(STORED) == [[MARCH_MS]]
-
-
-def test_in_bulk_mode_it_is_that_of_the_version_that_was_read(
-    bucket: Bucket, invoke: Invoke, ask: Ask, modified: SimpleNamespace
-) -> None:
-    """The listing's is older, if the object was replaced since."""
-    bucket.put(KEY, video(1))
+    # The listing's is older, if the object was replaced since.
+    bucket.put(KEY, video(1, result={}))
+    modified.now = APRIL
     invoke({"mode": "bulk"})
-    assert ask(STORED) == [[MARCH_MS]]
+    assert ask(STORED) == [[APRIL_MS]]

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from threading import Event, Thread, current_thread
 from typing import Any
 
@@ -20,8 +22,8 @@ from clickhouse_driver.connection import Connection
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.faults.http_proxy import Answer, S3Proxy
-from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.faults.http_proxy import Answer, Request, S3Proxy
+from tests.faults.tcp_proxy import TcpProxy
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, sqs, video
 from xapi_etl_processor import clickhouse_client
@@ -70,7 +72,7 @@ def test_a_server_that_only_reports_progress_is_given_up_in_time(
                 wire.send_reply(PROGRESS)
 
     clickhouse.hook = work_slowly
-    assert failed_within(5, bucket)
+    assert failed_within(3, bucket)
     abandoned.set()
     clickhouse.hook = lambda *_: None
     assert invoke(notification(bucket.name, KEY))["files_processed"] == 1
@@ -78,18 +80,7 @@ def test_a_server_that_only_reports_progress_is_given_up_in_time(
 
 
 @pytest.mark.fault(14, 32, caught_by="deadline")
-def test_a_slow_greeting_and_a_slow_reply_together_do_not_outlast_the_invocation(
-    bucket: Bucket, wire: TcpProxy, ask: Ask
-) -> None:
-    bucket.put(KEY, video(1))
-    wire.fault = Fault(delay=3, times=100)
-    assert failed_within(5, bucket)
-    assert wire.fault.fired
-    assert ask(ROWS) == [[0]]
-
-
-@pytest.mark.fault(14, 32, caught_by="deadline")
-@pytest.mark.parametrize("seconds", [4, 1])
+@pytest.mark.parametrize("seconds", [1, pytest.param(4, marks=pytest.mark.ci)])
 def test_a_host_name_with_several_dead_addresses_is_given_up_in_time(
     bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, seconds: int
 ) -> None:
@@ -125,16 +116,6 @@ def unanswering_port(addresses: list[str], open_sockets: ExitStack) -> int:
             with suppress(BlockingIOError):
                 waiting.connect((address, port))
     return port
-
-
-def test_an_insert_that_found_no_connection_in_time_was_not_stored_for_sure(
-    settings: Settings,
-) -> None:
-    with ExitStack() as open_sockets:
-        port = unanswering_port(["127.0.0.1"], open_sockets)
-        clickhouse = ClickHouse(replace(settings, clickhouse_port=port))
-        with pytest.raises(ClickHouseUnavailable, match="no connection"):
-            clickhouse.insert("video_events", {"event_id": ["1"]}, FOREVER.within(1))
 
 
 @pytest.mark.fault(32, caught_by="a ping before each query")
@@ -175,7 +156,7 @@ def test_an_abandoned_insert_does_not_start_over(
     monkeypatch.setattr(ClickHouse, "insert", note_and_insert)
     assert failed_within(3, bucket)
     assert frozen.is_set()
-    end = time.monotonic() + 1
+    end = time.monotonic() + 0.5
     while time.monotonic() < end:
         assert b"INSERT INTO" not in wire.sent
         time.sleep(0.1)  # Polls for what must not happen.
@@ -230,6 +211,7 @@ def test_every_question_and_every_insert_has_the_deadline_of_the_invocation(
     assert max(ends) < deadline.at
 
 
+@pytest.mark.ci
 @pytest.mark.fault(66, caught_by="abandoned threads do not delay the exit")
 def test_the_command_line_ends_after_its_answer_when_s3_is_silent(store: S3Proxy) -> None:
     store.rule = lambda _: Answer(stall=0)
@@ -245,60 +227,63 @@ def test_the_command_line_ends_after_its_answer_when_s3_is_silent(store: S3Proxy
     assert b"S3 did not answer in time" in done.stdout
 
 
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
+
+
+@pytest.fixture
+def silent_secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The password is in a secret, and Secrets Manager does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", url)
+        monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", ARN)
+        forget_connections()
+        yield
+
+
 @pytest.mark.fault(63, caught_by="timeouts for Secrets Manager; deadline")
 @pytest.mark.check("S13")
-@pytest.mark.parametrize("payload", [{"mode": "bulk"}, {"health_check": True}])
+@pytest.mark.parametrize(
+    "payload", [{"health_check": True}, pytest.param({"mode": "bulk"}, marks=pytest.mark.ci)]
+)
 def test_an_unreachable_secret_is_named_in_time(
-    bucket: Bucket, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch, payload: dict[str, Any]
+    bucket: Bucket, settings: Settings, silent_secrets: None, payload: dict[str, Any]
 ) -> None:
-    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", url)
-        monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
-        forget_connections()
-        bucket.put(KEY, video(1))
-        started = time.monotonic()
-        try:
-            said = json.loads(handler(payload, context(4))["body"])["clickhouse"]["error"]
-        except NothingDone as error:
-            said = str(error)
-        # Two attempts of five seconds each would be too long.
-        assert time.monotonic() - started < 4
-    assert f"{arn} cannot be read" in said
+    bucket.put(KEY, video(1))
+    started = time.monotonic()
+    try:
+        said = json.loads(handler(payload, context(3))["body"])["clickhouse"]["error"]
+    except NothingDone as error:
+        said = str(error)
+    # Two attempts of five seconds each would be too long.
+    assert time.monotonic() - started < 3
+    assert f"{ARN} cannot be read" in said
 
 
-@pytest.mark.fault(63, caught_by="timeouts for Secrets Manager; deadline")
-def test_a_silent_secrets_manager_is_given_up_without_any_deadline(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.fault(63, caught_by="timeouts for Secrets Manager; bounded retries")
+def test_a_silent_secrets_manager_is_given_up_without_any_deadline_and_an_error_asked_twice(
+    store: S3Proxy, settings: Settings, silent_secrets: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command line has none."""
+    """The command line has no deadline."""
     monkeypatch.setattr(secrets, "TIMEOUT_SECONDS", 0.1)
-    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
-    there = replace(settings, clickhouse_password_secret_arn=arn)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", url)
-        started = time.monotonic()
-        with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
-            secrets.password(there, FOREVER.within(20))
+    there = replace(settings, clickhouse_password_secret_arn=ARN)
+    started = time.monotonic()
+    with pytest.raises(ConfigurationError, match=f"{ARN} cannot be read"):
+        secrets.password(there, FOREVER.within(20))
     assert time.monotonic() - started < 10
-
-
-@pytest.mark.fault(63, caught_by="bounded retries")
-def test_a_secret_that_cannot_be_read_is_asked_for_twice(
-    store: S3Proxy, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    monkeypatch.setattr(secrets, "TIMEOUT_SECONDS", 5)
     store.rule = lambda _: Answer("InternalServiceError", 500)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", store.url)
-    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:password-abcdef"
-    with pytest.raises(ConfigurationError, match=f"{arn} cannot be read"):
-        secrets.password(replace(settings, clickhouse_password_secret_arn=arn))
+    with pytest.raises(ConfigurationError, match=f"{ARN} cannot be read"):
+        secrets.password(there)
     assert len(store.requests) == 2
 
 
 @pytest.mark.fault(66, caught_by="health check")
-@pytest.mark.parametrize(("seconds", "service_seconds", "most"), [(3, 60, 3), (60, 2, 10)])
+@pytest.mark.parametrize(
+    ("seconds", "service_seconds", "most"),
+    [(2, 60, 2), pytest.param(60, 1, 10, marks=pytest.mark.ci)],
+)
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     store: S3Proxy, monkeypatch: pytest.MonkeyPatch, seconds: int, service_seconds: int, most: int
 ) -> None:
@@ -312,13 +297,18 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     assert "S3 did not answer in time" in body["s3"]["error"]
 
 
+def refused_method(method: str, request: Request) -> Answer | None:
+    return Answer("AccessDenied", 403) if request.method == method else None
+
+
 @pytest.mark.fault(66, caught_by="health check")
-@pytest.mark.parametrize("denied", ["GET", "HEAD"], ids=["listing", "reading"])
-def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy, denied: str) -> None:
-    store.rule = lambda r: Answer("AccessDenied", 403) if r.method == denied else None
-    answer = handler({"health_check": True}, context())
-    assert answer["statusCode"] == 503
-    assert "allow s3:GetObject and s3:ListBucket" in json.loads(answer["body"])["s3"]["error"]
+def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy) -> None:
+    for denied in ("GET", "HEAD"):
+        store.rule = partial(refused_method, denied)
+        answer = handler({"health_check": True}, context())
+        said = json.loads(answer["body"])["s3"]["error"]
+        assert answer["statusCode"] == 503, denied
+        assert "allow s3:GetObject and s3:ListBucket" in said, denied
 
 
 @pytest.mark.fault(12, 54, caught_by="deadline")

@@ -23,9 +23,6 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-_LONGEST_MINUTES = 3 * 24 * 60
-
-
 class Sample(NamedTuple):
     """One value of a metric, `ago` seconds before the alarm is evaluated."""
 
@@ -43,7 +40,8 @@ def is_raised(alarm: Mapping[str, Any], samples: Iterable[Sample]) -> bool:
     periods = int(alarm["EvaluationPeriods"])
     if alarm["TreatMissingData"] == "ignore":
         # The state is kept until there are data again.
-        latest = (_value(alarm, known, period) for period in range(_LONGEST_MINUTES))
+        minutes = range(int(max((one.ago for one in known), default=0) / 60) + 1)
+        latest = (_value(alarm, known, period) for period in minutes)
         last = next((value for value in latest if value is not None), None)
         return last is not None and compare(last, float(alarm["Threshold"]))
     missing = {"breaching": True, "notBreaching": False}[alarm["TreatMissingData"]]

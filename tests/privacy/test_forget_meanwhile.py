@@ -42,6 +42,19 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     check_before_each_insert(monkeypatch)
 
 
+def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = "") -> None:
+    """The learner is forgotten once an insert of statements gets there, and it then fails so."""
+
+    def meanwhile(point: str, sql: str) -> None:
+        if point == at and ".video_events " in sql:
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            if then:
+                raise RuntimeError(then)
+
+    clickhouse.hook = meanwhile
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -91,13 +104,8 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
 ) -> None:
     """The insert reaches the server only after everything of the learner was removed."""
 
-    def meanwhile(point: str, sql: str) -> None:
-        if point == "block" and ".video_events " in sql:
-            clickhouse.hook = lambda *_: None
-            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
-
     load(bucket, invoke, video(3), key=LATER)
-    clickhouse.hook = meanwhile
+    forgotten_at(clickhouse, ask, "block")
     with pytest.raises(EventFailed, match="a learner was forgotten"):
         load(bucket, invoke, by_account(1), video(2))
     assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
@@ -141,13 +149,8 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    def meanwhile(point: str, sql: str) -> None:
-        if point == "insert" and ".video_events " in sql:
-            clickhouse.hook = lambda *_: None
-            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
-            raise RuntimeError("Code: 252. DB::Exception: Too many parts (3000).")
-
-    clickhouse.hook = meanwhile
+    busy = "Code: 252. DB::Exception: Too many parts (3000)."
+    forgotten_at(clickhouse, ask, "insert", then=busy)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
         load(bucket, invoke, by_account(1), video(2))
     assert users(ask) == []
@@ -192,6 +195,7 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.fault(74, caught_by="`forget` waits for running loads")
 def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten(

@@ -32,20 +32,23 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     be_quick(monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])
-def test_a_rejected_line_is_found_however_it_spells_the_name(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, name: str
+def test_rejected_lines_are_found_however_they_spell_the_name(
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
     """The first name is a number, as some platforms write it."""
-    written = json.loads(REJECTED)
-    written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
-    compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-    lines = json.dumps(written).encode(), compact.encode()
+    names = ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"]
+    lines = []
+    for name in names:
+        written = json.loads(REJECTED)
+        written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
+        compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+        lines += [json.dumps(written).encode(), compact.encode()]
     load(bucket, invoke, *lines, BAD_LINE, video(2))
-    assert forget("--user", name)["rejected_lines_removed"] == 2
+    for name in names:
+        assert forget("--user", name)["rejected_lines_removed"] == 2, name
     load(bucket, invoke, *lines, video(2), key=LATER)
     texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
-    assert texts == [[""], [""], [BAD_LINE.decode()], [""], [""]]
+    assert texts == [[""]] * 10 + [[BAD_LINE.decode()]] + [[""]] * 10
 
 
 def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
@@ -60,14 +63,12 @@ def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
     assert ask("SELECT line FROM rejected_statements") == [[""]]
 
 
-@pytest.mark.parametrize("given", [MAIL, "Learner@Example.org"])
 def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     forget: Forget,
     monkeypatch: pytest.MonkeyPatch,
-    given: str,
 ) -> None:
     monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
     # xAPI 1.0.3, part 2, section 2.4.2.3
@@ -80,9 +81,10 @@ def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
         by_account(4, "LEARNER-1"),
     ]
     load(bucket, invoke, *lines)
-    assert forget("--mbox", given, "--list-objects") == [bucket.uri(KEY)]
-    answer = forget("--mbox", given)
-    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (3, 1)
+    for given, *options in (MAIL, "--dry-run"), ("Learner@Example.org",):
+        assert forget("--mbox", given, "--list-objects") == [bucket.uri(KEY)]
+        answer = forget("--mbox", given, *options)
+        assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (3, 1), given
     forget("--user", "learner-1")
     assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 3
     assert users(ask) == ["LEARNER-1"]
@@ -112,9 +114,8 @@ def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_t
     assert forget("--user", "learner-1", *elsewhere) == []
 
 
-@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}", "LEARNER@example.org"])
 def test_an_address_is_found_wherever_it_stands(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
     """Without `mailto:`, as the name of an account, and hashed in two ways."""
     lines = [
@@ -128,10 +129,11 @@ def test_an_address_is_found_wherever_it_stands(
     load(bucket, invoke, *lines)
     # Again, so that there are repeats: each statement counts once.
     load(bucket, invoke, *lines, force_reprocess=True)
-    counted = forget("--mbox", given, "--dry-run")
-    assert counted["rows_removed"] == 5
-    assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
-    assert len(counted["user_ids"]) == 4
-    assert forget("--mbox", given)["rows_removed"] == 5
+    for given in (MAIL, f"mailto:{MAIL}", "LEARNER@example.org"):
+        counted = forget("--mbox", given, "--dry-run")
+        assert counted["rows_removed"] == 5
+        assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
+        assert len(counted["user_ids"]) == 4
+    assert forget("--mbox", MAIL)["rows_removed"] == 5
     assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 5
     assert users(ask) == ["viewer-6"]

@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bucket, Invoke
-from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.errors import BadRequest, NothingDone
+from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.bulk.request import read_request
 
 SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
@@ -53,12 +51,6 @@ def test_a_request_is_read_as_it_was_sent() -> None:
     assert (asked.section_id, asked.dry_run, asked.force_reprocess) == (7, True, True)
 
 
-@pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
-def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
-    token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
-    assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
-
-
 @pytest.mark.parametrize(
     "carried", [{"section_id": "x/y"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
 )
@@ -68,17 +60,6 @@ def test_a_token_that_carries_what_a_request_may_not_is_refused(carried: dict[st
     token = base64.urlsafe_b64encode(text.encode()).decode()
     with pytest.raises(BadRequest, match=next(iter(carried))):
         read_request({"continuation_token": token}, SETTINGS)
-
-
-def test_a_continued_request_that_gets_no_further_raises(
-    bucket: Bucket, invoke: Invoke, settings: Settings
-) -> None:
-    """Or whoever sends token after token would never end."""
-    for name in "ab":
-        bucket.put(f"section/7/{name}.jsonl", video(1))
-    token = read_request({"section_id": 7}, settings).token_after("section/7/a.jsonl")
-    with pytest.raises(NothingDone, match="time ran out"):
-        invoke({"continuation_token": token}, seconds_left=0)
 
 
 @pytest.mark.parametrize("prefix", ["", "section/"])
@@ -109,7 +90,11 @@ def test_all_sections_beside_a_token_of_one_is_another_request() -> None:
 
 @pytest.mark.parametrize(
     "default",
-    [{"s3_bucket": "bundles"}, {"engine": "function"}, {"repair": False}, {"allow_empty": False}],
+    [
+        {"s3_bucket": "bundles"},
+        {"engine": "function"},
+        *({name: False} for name in ("repair", "allow_empty", "dry_run", "force_reprocess")),
+    ],
 )
 def test_a_default_that_is_spelled_out_beside_a_token_is_the_same_request(
     default: dict[str, Any],

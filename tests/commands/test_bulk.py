@@ -58,7 +58,6 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["--dry-run"], ["--start", "2024-01-01"], ["--token"], []])
 def test_resume_goes_on_where_ctrl_c_has_ended_it(
     bundles: Bucket,
     ask: Ask,
@@ -66,21 +65,21 @@ def test_resume_goes_on_where_ctrl_c_has_ended_it(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    options: list[str],
 ) -> None:
-    if "--token" in options:
-        request = read_request({"mode": "bulk", "section_id": 1}, settings)
-        options = ["--token", request.token_after("section/1/")]
-    interrupt_after(monkeypatch, 3)
-    assert main(["bulk", "--section", "1", *options]) == 1
-    assert "run the same command with --resume to continue" in console.errors()
-    (progress,) = kept(tmp_path)
-    assert progress["answer"]["files_found"] == 3
-    assert main(["bulk", "--section", "1", *options, "--resume"]) == 0
-    answer = console.answer()
-    assert (answer["files_found"], answer["complete"]) == (8, True)
-    assert ask(IDS) == ([] if "--dry-run" in options else ids(range(8)))
-    assert kept(tmp_path) == []
+    token = read_request({"mode": "bulk", "section_id": 1}, settings).token_after("section/1/")
+    for options in ["--dry-run"], ["--token", token], ["--start", "2024-01-01"], []:
+        command_line = ["bulk", "--section", "1", *options]
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 3)
+            assert main(command_line) == 1
+        assert "run the same command with --resume to continue" in console.errors()
+        (progress,) = kept(tmp_path)
+        assert progress["answer"]["files_found"] == 3
+        assert main([*command_line, "--resume"]) == 0
+        answer = console.answer()
+        assert (answer["files_found"], answer["complete"]) == (8, True)
+        assert ask(IDS) == ([] if "--dry-run" in options else ids(range(8)))
+        assert kept(tmp_path) == []
 
 
 @pytest.mark.slow
@@ -100,7 +99,7 @@ def test_what_failed_before_ctrl_c_is_still_a_failure_after_resume(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remote_", [False, True])
+@pytest.mark.parametrize("remote_", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
     bundles: Bucket,
     console: Console,
@@ -195,9 +194,8 @@ def test_at_a_terminal_any_key_is_shown_as_it_is(
     assert "video/[/b]?2J.jsonl" in console.err
 
 
-@pytest.mark.parametrize("here", ["", "another"])
 def test_the_function_has_settings_of_its_own_and_needs_none_here(
-    here: str, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {
         "s3_bucket": "older",
@@ -207,30 +205,27 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
 
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         assert payload == {"mode": "bulk", **asked}
-        settled: dict[str, Any] = {
-            "success": True,
-            "complete": True,
-            "stopped": None,
-            "stop_reason": None,
-            "failures": [],
-        }
-        return {**settled, "continuation_token": None, "files_found": 3, "files_failed": 0}
+        settled = {"success": True, "complete": True, "failures": [], "files_found": 3}
+        nothing = dict.fromkeys(("stopped", "stop_reason", "continuation_token"))
+        return {**settled, **nothing, "files_failed": 0}
 
     monkeypatch.setattr(command, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
-    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", here)
-    monkeypatch.setenv("S3_XAPI_PREFIX", here)
     run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
     run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
-    assert main(run) == 0
-    assert console.answer()["files_found"] == 3
-    assert main([*run, "--engine", "queue", "--wait"]) == 2
-    assert "CLICKHOUSE_HOST is not set" in console.errors()
+    for here in ("", "another"):
+        monkeypatch.setenv("S3_XAPI_BUCKET_NAME", here)
+        monkeypatch.setenv("S3_XAPI_PREFIX", here)
+        assert main(run) == 0
+        assert console.answer()["files_found"] == 3
+        assert main([*run, "--engine", "queue", "--wait"]) == 2
+        assert "CLICKHOUSE_HOST is not set" in console.errors()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
+def test_a_request_that_cannot_be_has_exit_code_2(
+    settings: Settings, console: Console, tmp_path: Path
+) -> None:
+    for arguments, error in (
         (["--wait"], "--wait needs --engine queue"),
         (["--engine", "queue", "--wait", "--dry-run"], "--wait needs --engine queue"),
         (["--engine", "queue", "--wait"], "BACKFILL_QUEUE_URL is not set"),
@@ -242,13 +237,9 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         (["--inventory", ""], "inventory names no object"),
         (["--token", "x"], "was not issued by this function"),
         (["--inventory", "missing/manifest.json"], "does not exist"),
-    ],
-)
-def test_a_request_that_cannot_be_has_exit_code_2(
-    settings: Settings, console: Console, tmp_path: Path, arguments: list[str], error: str
-) -> None:
-    assert main(["bulk", *arguments]) == 2
-    assert error in console.errors()
+    ):
+        assert main(["bulk", *arguments]) == 2, arguments
+        assert error in console.errors()
     assert kept(tmp_path) == []
 
 
@@ -265,6 +256,8 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
         found: dict[str, Any] = answer
         return found
 
+    assert main(["bulk", "--function", "no-such-function"]) == 1
+    assert "the function no-such-function cannot be invoked" in console.errors()
     monkeypatch.setattr(command, "invoke", invoke)
     assert main(["bulk", "--function", "f"]) == 1
     assert console.errors().endswith("f failed\n")
@@ -277,35 +270,23 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
 def test_a_progress_that_cannot_be_kept_is_told_once_and_harms_nothing(
     bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    def no_home() -> Path:
+        """As in a container whose user has no name."""
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(command, "KEPT_SECONDS", -1)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(command, "KEPT_SECONDS", -1)
     assert main(["bulk"]) == 0
     console.answer()
     assert console.err.count("the progress cannot be kept") == 1
     assert ask(IDS) == ids(range(8))
-
-
-@pytest.mark.slow
-def test_without_a_home_the_progress_is_not_kept(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a container whose user has no name."""
-
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", no_home)
     assert main(["bulk", "--dry-run"]) == 0
     assert console.answer()["files_found"] == 8
     assert "the progress cannot be kept" in console.err
     assert "set XDG_STATE_HOME" in console.err
-
-
-def test_a_function_that_is_not_there_is_told(settings: Settings, console: Console) -> None:
-    assert main(["bulk", "--function", "no-such-function"]) == 1
-    assert "the function no-such-function cannot be invoked" in console.errors()
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def answer(capsys: Printed) -> dict[str, Any]:
 
 
 def test_an_answer_is_shown_with_its_status_and_its_body_as_json(
-    bucket: Bucket, settings: Settings, capsys: Printed
+    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
     assert invoke({"bucket": bucket.name, "key": KEY}) == 0
@@ -37,42 +37,27 @@ def test_an_answer_is_shown_with_its_status_and_its_body_as_json(
     assert (found["statusCode"], found["body"]["files_processed"]) == (200, 1)
     assert invoke({"mode": "bulk"}) == 0
     assert answer(capsys)["body"]["files_skipped"] == 1
-
-
-def test_a_payload_is_read_from_standard_input(
-    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.put(KEY, video(1))
     text = json.dumps(notification(bucket.name, KEY)).encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
     assert main(["invoke", "-"]) == 0
     assert answer(capsys)["body"]["s3_key"] == KEY
 
 
-def test_messages_that_failed_have_exit_code_1(
-    bucket: Bucket, settings: Settings, capsys: Printed
+def test_what_fails_has_exit_code_1(
+    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
-    good = notification(bucket.name, KEY)
+    good, bad = (notification(bucket.name, key) for key in (KEY, "section/1/gone.jsonl"))
     assert invoke(sqs(a=good)) == 0
     assert answer(capsys) == {"batchItemFailures": []}
-    assert invoke(sqs(a=good, b=notification(bucket.name, "section/1/gone.jsonl"))) == 1
+    assert invoke(sqs(a=good, b=bad)) == 1
     assert answer(capsys) == {"batchItemFailures": [{"itemIdentifier": "b"}]}
-
-
-def test_what_the_handler_raises_is_said_with_exit_code_1(
-    bucket: Bucket, settings: Settings, capsys: Printed
-) -> None:
-    assert invoke(notification(bucket.name, "section/1/gone.jsonl")) == 1
+    # The handler raises.
+    assert invoke(bad) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "1 of 1 objects failed: " in err
     assert "does not exist" in err.splitlines()[-1]
-
-
-def test_a_failure_that_is_answered_has_exit_code_1(
-    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
     bucket.put(KEY, body=b"\x1f\x8b broken")
     assert invoke({"mode": "bulk"}) == 1
     assert answer(capsys)["body"]["success"] is False
@@ -81,22 +66,18 @@ def test_a_failure_that_is_answered_has_exit_code_1(
     assert answer(capsys)["statusCode"] == 503
 
 
-@pytest.mark.parametrize("payload", [{"mode": "blk"}, {"bucket": "another", "key": "k"}, [], 7])
-def test_what_is_answered_with_400_has_exit_code_2(
-    settings: Settings, capsys: Printed, payload: Any
+def test_what_is_answered_with_400_or_is_no_json_has_exit_code_2(
+    settings: Settings, capsys: Printed
 ) -> None:
-    assert invoke(payload) == 2
-    found = answer(capsys)
-    assert found["statusCode"] == 400
-    assert found["body"]["error"]
-
-
-@pytest.mark.parametrize("text", ["{mode: bulk}", "", "{'a': 1}", "[" * 100_000])
-def test_what_is_no_json_has_exit_code_2_and_one_clear_line(
-    settings: Settings, capsys: Printed, text: str
-) -> None:
-    assert invoke(text) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    (line,) = err.splitlines()
-    assert "the payload is not JSON" in line
+    payloads: list[Any] = [{"mode": "blk"}, {"bucket": "another", "key": "k"}, [], 7]
+    for payload in payloads:
+        assert invoke(payload) == 2, payload
+        found = answer(capsys)
+        assert found["statusCode"] == 400
+        assert found["body"]["error"]
+    for text in ("{mode: bulk}", "", "{'a': 1}", "[" * 100_000):
+        assert invoke(text) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert "the payload is not JSON" in line

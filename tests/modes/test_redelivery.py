@@ -24,7 +24,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.queues import sqs as sqs_calls
 from xapi_etl_processor.queues.sqs import pause_seconds
-from xapi_etl_processor.s3 import bundle
+from xapi_etl_processor.s3 import bundle, client
 from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import parse
 
@@ -174,6 +174,7 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
     pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
     answers = {key(0): Answer("AccessDenied", 403), key(1): Answer("SlowDown", 503)}
     store.rule = lambda request: answers.get(request.path.partition(f"/{bucket.name}/")[2])
     for number in range(2):

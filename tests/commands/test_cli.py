@@ -22,12 +22,14 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands.output import print_json
 from xapi_etl_processor.migrations import migrate
 
+Printed = pytest.CaptureFixture[str]
+
 pytestmark = pytest.mark.usefixtures("own_stream")
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def answer(capsys: Printed) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -36,7 +38,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_migrate_says_what_it_did_and_refuses_a_schema_whose_applied_files_were_edited(
     unmigrated: Settings,
     aws_environment: dict[str, str],
-    capsys: pytest.CaptureFixture[str],
+    capsys: Printed,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -65,7 +67,7 @@ def test_migrate_says_what_it_did_and_refuses_a_schema_whose_applied_files_were_
 
 
 def test_migrate_without_a_server_fails_in_one_line(
-    unmigrated: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    unmigrated: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     assert main(["migrate"]) == 1
@@ -76,7 +78,7 @@ def test_migrate_without_a_server_fails_in_one_line(
 
 @pytest.mark.slow
 def test_event_processes_the_named_objects(
-    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: Printed
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     assert main(["event", bucket.uri(KEY), "--dry-run"]) == 0
@@ -98,10 +100,7 @@ def test_event_processes_the_named_objects(
 
 
 def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_the_end(
-    bucket: Bucket,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # As if standard error were a terminal.
     monkeypatch.setenv("TERM", "xterm")
@@ -114,7 +113,7 @@ def test_the_progress_bar_of_bulk_counts_objects_and_statements_and_is_gone_at_t
 
 
 def test_bulk_that_finds_nothing_says_where_it_looked_and_what_there_is(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
     assert main(["bulk", "--dry-run", "--section", "2001", "--category", "none"]) == 0
     said = "the ledger has days from 2024-03-01 to 2024-03-03\n"
@@ -126,9 +125,7 @@ def test_bulk_that_finds_nothing_says_where_it_looked_and_what_there_is(
     )
 
 
-def test_characters_that_steer_a_terminal_are_printed_as_escapes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_characters_that_steer_a_terminal_are_printed_as_escapes(capsys: Printed) -> None:
     """DEL, the C1 controls, and those that turn the direction of writing (Unicode TR 36)."""
     steering = [0x7F, 0x80, 0x9F, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
     print_json(["".join(map(chr, steering)) + "é章"])
@@ -137,10 +134,7 @@ def test_characters_that_steer_a_terminal_are_printed_as_escapes(
 
 
 def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stdout)
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
@@ -151,7 +145,7 @@ def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
 
 
 def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def press_ctrl_c(*_: object) -> None:
         raise KeyboardInterrupt
@@ -162,7 +156,7 @@ def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
 
 
 def test_a_bucket_that_is_not_allowed_or_not_set_has_exit_code_2(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = ["event", "s3://another-bucket/section/1/a.jsonl"]
     for arguments in event, ["bulk", "--bucket", "x-y"]:
@@ -178,7 +172,7 @@ def test_a_bucket_that_is_not_allowed_or_not_set_has_exit_code_2(
 
 
 def test_bulk_that_finds_only_other_objects_says_so(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, settings: Settings, capsys: Printed
 ) -> None:
     bucket.put("section/7/video/a.json", video(1))
     assert main(["bulk", "--section", "7"]) == 0
@@ -192,7 +186,7 @@ def test_bulk_without_a_server_has_exit_code_1(
     settings: Settings,
     pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Printed,
 ) -> None:
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     bucket.put_each("section/1/video/a.jsonl")
@@ -202,10 +196,7 @@ def test_bulk_without_a_server_has_exit_code_1(
 
 @pytest.mark.slow
 def test_health_has_exit_code_0_when_healthy_and_1_when_not_and_logs_at_the_level_that_is_set(
-    settings: Settings,
-    ask: Ask,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, ask: Ask, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LOG_LEVEL", raising=False)
     for given, level in (None, "WARNING"), ("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"):
@@ -223,7 +214,7 @@ def test_health_has_exit_code_0_when_healthy_and_1_when_not_and_logs_at_the_leve
 
 
 def test_an_invalid_request_has_exit_code_2_and_a_message(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, capsys: Printed
 ) -> None:
     for source, said in (
         ("https://bucket/file.jsonl", "use s3://bucket/key"),
@@ -237,9 +228,7 @@ def test_an_invalid_request_has_exit_code_2_and_a_message(
         assert said in capsys.readouterr().err
 
 
-def test_help_has_commands_exit_codes_and_an_example_of_each_command(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_help_has_commands_exit_codes_and_an_example_of_each_command(capsys: Printed) -> None:
     commands = ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
     for arguments in ([], *([name] for name in commands)):
         with pytest.raises(SystemExit) as ended:

@@ -107,16 +107,18 @@ def test_a_summary_as_json_is_a_check_list(bundle: Path, capsys: Printed) -> Non
     }
 
 
-@pytest.mark.parametrize(("lines", "fails"), [((BAD_LINE, b""), True), ((b"",), False)])
 def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
-    settings: Settings, tmp_path: Path, capsys: Printed, lines: tuple[bytes, ...], fails: bool
+    settings: Settings, tmp_path: Path, capsys: Printed
 ) -> None:
-    (tmp_path / "b").write_bytes(content(*lines))
-    assert main(["explain", str(tmp_path / "b"), "--json"]) == 0
-    assert answer(capsys)["fails"] is fails
-    assert main(["explain", str(tmp_path / "b")]) == 0
-    assert ("Loading it fails" in capsys.readouterr().out) is fails
-    assert main(["event", str(tmp_path / "b")]) == int(fails)
+    for name, lines, fails in (("a", (BAD_LINE, b""), True), ("b", (b"",), False)):
+        path = tmp_path / name
+        path.write_bytes(content(*lines))
+        assert main(["explain", str(path), "--json"]) == 0
+        assert answer(capsys)["fails"] is fails
+        assert main(["explain", str(path)]) == 0
+        assert ("Loading it fails" in capsys.readouterr().out) is fails
+        assert main(["event", str(path)]) == int(fails)
+        capsys.readouterr()
 
 
 def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Printed) -> None:
@@ -127,7 +129,9 @@ def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Prin
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_one_line_as_json_has_each_column_with_its_origin(bundle: Path, capsys: Printed) -> None:
+def test_one_line_as_json_has_its_fate_and_each_column_with_its_origin(
+    bundle: Path, capsys: Printed
+) -> None:
     assert main(["explain", str(bundle), "--line", "1", "--json"]) == 0
     (found,) = answer(capsys)["explanations"]
     assert (found["line"], found["fate"], found["not_used"]) == (1, "video", [])
@@ -136,72 +140,58 @@ def test_one_line_as_json_has_each_column_with_its_origin(bundle: Path, capsys: 
     assert columns["section"] == {"value": "2001", "from": "the object's key"}
     assert columns["user_id"] == {"value": "viewer-1", "from": "actor.account.name"}
     assert columns["quality"] == {"value": None, "from": "nothing in the statement"}
+    for number, fate in ((3, "other"), (4, "blank"), (5, "rejected")):
+        assert main(["explain", str(bundle), "--line", str(number), "--json"]) == 0
+        (found,) = answer(capsys)["explanations"]
+        assert found["fate"] == fate
+        assert "columns" not in found
 
 
-@pytest.mark.parametrize("number", [3, 4, 5])
-def test_a_line_without_a_row_has_its_fate_and_reason(
-    bundle: Path, capsys: Printed, number: int
+def test_an_id_is_found_in_any_spelling_on_every_line_and_also_if_it_was_made(
+    bundle: Path, tmp_path: Path, capsys: Printed
 ) -> None:
-    assert main(["explain", str(bundle), "--line", str(number), "--json"]) == 0
-    (found,) = answer(capsys)["explanations"]
-    assert found["fate"] == {3: "other", 4: "blank", 5: "rejected"}[number]
-    assert "columns" not in found
+    def lines_of(path: Path, spelling: str) -> list[int]:
+        assert main(["explain", str(path), "--json", "--id", spelling]) == 0
+        return [one["line"] for one in answer(capsys)["explanations"]]
 
-
-@pytest.mark.parametrize(
-    "spelling",
-    [event_id(2), event_id(2).upper(), f"{{{event_id(2)}}}", f"urn:uuid:{event_id(2)}"],
-)
-def test_an_id_is_found_in_any_spelling(bundle: Path, capsys: Printed, spelling: str) -> None:
-    assert main(["explain", str(bundle), "--json", "--id", spelling.replace("-", "")]) == 0
-    assert [one["line"] for one in answer(capsys)["explanations"]] == [2]
-
-
-def test_every_line_of_an_id_is_shown_and_one_without_id_by_that_of_its_row(
-    tmp_path: Path, capsys: Printed
-) -> None:
+    plain = event_id(2).replace("-", "")
+    for spelling in (plain, event_id(2).upper(), f"{{{event_id(2)}}}", f"urn:uuid:{plain}"):
+        assert lines_of(bundle, spelling) == [2], spelling
     without = video(9)
     del without["id"]
-    (tmp_path / "b").write_bytes(content(video(1), without, video(1)))
-    assert main(["explain", str(tmp_path / "b"), "--id", event_id(1), "--json"]) == 0
-    assert [one["line"] for one in answer(capsys)["explanations"]] == [1, 3]
-    assert main(["explain", str(tmp_path / "b"), "--line", "2", "--json"]) == 0
+    path = tmp_path / "b"
+    path.write_bytes(content(video(1), without, video(1)))
+    assert lines_of(path, event_id(1)) == [1, 3]
+    assert main(["explain", str(path), "--line", "2", "--json"]) == 0
     made = answer(capsys)["explanations"][0]["columns"]["event_id"]["value"]
-    assert main(["explain", str(tmp_path / "b"), "--id", made, "--json"]) == 0
-    assert [one["line"] for one in answer(capsys)["explanations"]] == [2]
+    assert lines_of(path, made) == [2]
 
 
-@pytest.mark.parametrize("choice", [("--line", "6"), ("--id", event_id(9))])
-def test_what_is_not_there_has_exit_code_1_and_a_word(
-    bundle: Path, capsys: Printed, choice: tuple[str, str]
+def test_what_is_not_there_has_exit_code_1_and_a_word(bundle: Path, capsys: Printed) -> None:
+    for kind, option, value in (("line", "--line", "6"), ("statement", "--id", event_id(9))):
+        assert main(["explain", str(bundle), option, value]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"has no {kind} {value}: " in err
+        assert "it has 5 lines" in err
+
+
+def test_a_number_that_no_line_has_and_a_source_that_is_none_are_refused(
+    bundle: Path, capsys: Printed
 ) -> None:
-    assert main(["explain", str(bundle), *choice]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert f"has no {'line' if choice[0] == '--line' else 'statement'} {choice[1]}: " in err
-    assert "it has 5 lines" in err
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "٣", ""])
-def test_a_number_that_no_line_has_is_refused(bundle: Path, capsys: Printed, number: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["explain", str(bundle), f"--line={number}"])
-    assert ended.value.code == 2
-    assert "lines count from 1" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
+    for number in ("0", "-1", "x", "1.5", "٣", ""):
+        with pytest.raises(SystemExit) as ended:
+            main(["explain", str(bundle), f"--line={number}"])
+        assert ended.value.code == 2
+        assert "lines count from 1" in capsys.readouterr().err
+    for source, said in (
         ("gone.jsonl", "cannot be read (No such file or directory)"),
         (".", "is a folder"),
         ("s3://bucket-only", "is not an object"),
         ("https://x/y.jsonl", "is not an object"),
-    ],
-)
-def test_a_source_that_is_none_is_refused(capsys: Printed, source: str, said: str) -> None:
-    assert main(["explain", source]) == 2
-    assert said in capsys.readouterr().err
+    ):
+        assert main(["explain", source]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_gzip_and_standard_input_are_read_as_loading_reads_them(

@@ -277,10 +277,7 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request(
 
 @pytest.mark.fault(23, caught_by="the handler raises")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
-    bucket: Bucket,
-    invoke: Invoke,
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
 ) -> None:
     bucket.put_each("section/1/video/a.jsonl")
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")

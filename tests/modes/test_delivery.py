@@ -48,9 +48,7 @@ def uploaded(bucket: Bucket, names: list[str]) -> dict[str, Any]:
 
 
 def deliver(
-    messages: dict[str, Any],
-    seconds_left: float = 60,
-    clock: Callable[[], float] = time.monotonic,
+    messages: dict[str, Any], seconds_left: float = 60, clock: Callable[[], float] = time.monotonic
 ) -> dict[str, Any]:
     """The messages left after one invocation, by Lambda's own rules."""
     answer = handler(sqs(**messages), context(seconds_left, clock))
@@ -74,10 +72,7 @@ def short_columns(chunk: Chunk) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.fault(8, 65, caught_by="error isolation per object")
 def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(4)
     messages = uploaded(bucket, names)
@@ -294,26 +289,6 @@ def test_a_message_delivered_again_while_in_progress_counts_once(
     assert child.body_of(slow)["success"] is True
     assert ask(IDS) == ids(range(50))
     assert ask(LEDGER) == [[key, 50, 50, 0]]
-
-
-@pytest.mark.ci
-@pytest.mark.slow
-@pytest.mark.fault(2, 15, caught_by="row identity")
-def test_objects_delivered_to_several_processes_at_once_count_once(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
-) -> None:
-    names = keys(4)
-    for n, key in enumerate(names):
-        body = b"".join(line(1000 * n + m) for m in range(300)) + BAD_LINE + b"\n"
-        bucket.put(key, body=body)
-    asked = threading.Barrier(3)
-    # All query the ledger, which is empty, before any may go on.
-    before_ledger_lookups(clickhouse, lambda: asked.wait(60))
-    crowd = [child.start(sqs(m=notification(bucket.name, *names))) for _ in range(3)]
-    assert [child.body_of(one) for one in crowd] == [{"batchItemFailures": []}] * 3
-    assert ask("SELECT count() FROM video_events FINAL") == [[1200]]
-    assert ask(LEDGER) == [[key, 301, 300, 1] for key in names]
-    assert ask("SELECT count() FROM rejected_statements FINAL") == [[4]]
 
 
 @pytest.mark.slow

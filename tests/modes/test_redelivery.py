@@ -376,10 +376,7 @@ def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeo
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="short timeouts; the queue's visibility timeout")
 def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
-    queue: SimulatedQueue,
-    closed_port: int,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    queue: SimulatedQueue, closed_port: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(25):
         queue.send(f"no event {number}")

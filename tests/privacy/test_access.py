@@ -16,17 +16,19 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.migrations import migrate
 from xapi_etl_processor.storage.tables import TYPES
 
+Printed = pytest.CaptureFixture[str]
+
 pytestmark = pytest.mark.usefixtures("own_stream")
 
 
-def access(capsys: pytest.CaptureFixture[str], *options: str) -> Any:
+def access(capsys: Printed, *options: str) -> Any:
     capsys.readouterr()
     assert main(["access", *options]) == 0
     return json.loads(capsys.readouterr().out)
 
 
 def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_columns(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
     found = access(capsys, "--user", "viewer-0")
     assert found["forgotten"] is False
@@ -49,7 +51,7 @@ def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_c
 
 
 def test_of_a_learner_who_is_unknown_nothing_is_shown_and_it_is_said(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
     assert main(["access", "--user", "nobody"]) == 0
     said = capsys.readouterr()
@@ -60,7 +62,7 @@ def test_of_a_learner_who_is_unknown_nothing_is_shown_and_it_is_said(
 
 
 def test_a_learner_who_was_forgotten_is_said_to_be(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_quick(monkeypatch)
     assert main(["forget", "--yes", "--user", "viewer-1"]) == 0

@@ -64,11 +64,7 @@ def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
 
 
 def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    forget: Forget,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
     # xAPI 1.0.3, part 2, section 2.4.2.3

@@ -108,8 +108,8 @@ def test_what_is_sent_twice_is_stored_once_and_again_only_with_force_or_another_
 
 
 @pytest.mark.slow
-def test_a_message_has_objects_of_one_month_whatever_the_section(
-    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue
+def test_a_message_has_objects_of_one_month_whatever_the_section_and_the_page(
+    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bucket is listed once."""
     for section, month in ((1, 2), (1, 11), (2, 2), (2, 3), (30, 11), (30, 1)):
@@ -118,6 +118,12 @@ def test_a_message_has_objects_of_one_month_whatever_the_section(
     assert (answer["messages"], answer["list_calls"]) == (4, 1)
     sent = [[key.split("/")[1] for key in keys_in(body)] for body in bodies(backfill)]
     assert sent == [["1", "2"], ["1", "30"], ["2"], ["30"]]
+    # It is filled across pages of the ledger.
+    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
+    bucket.put_each(*(f"section/7/video/{number}.jsonl" for number in range(10)))
+    assert invoke({**REQUEST, "section_id": 7})["messages"] == 3
+    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
 
 
 @pytest.mark.slow
@@ -318,17 +324,6 @@ def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
     assert (answer["success"], answer["files_sent"]) == (False, 3)
     assert "code 241" in answer["failures"][0]["error"]
     assert invoke({"continuation_token": answer["continuation_token"]})["files_sent"] == 3
-
-
-@pytest.mark.slow
-def test_messages_are_filled_across_pages_of_the_ledger(
-    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
-    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
-    bucket.put_each(*map(key, range(10)))
-    assert invoke(REQUEST)["messages"] == 3
-    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
 
 
 @pytest.mark.slow

@@ -64,11 +64,6 @@ def test_migrate_says_what_it_did_and_refuses_a_schema_whose_applied_files_were_
     assert main(["migrate"]) == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert f"{unmigrated.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
-
-
-def test_migrate_without_a_server_fails_in_one_line(
-    unmigrated: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     assert main(["migrate"]) == 1
     said = capsys.readouterr().err.strip().splitlines()
@@ -133,8 +128,12 @@ def test_characters_that_steer_a_terminal_are_printed_as_escapes(capsys: Printed
     assert capsys.readouterr().out == f'[\n  "{shown}é章"\n]\n'
 
 
-def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+def test_without_a_server_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
+    settings: Settings,
+    bucket: Bucket,
+    capsys: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
 ) -> None:
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stdout)
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
@@ -142,17 +141,9 @@ def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
     out, err = capsys.readouterr()
     assert json.loads(out)["healthy"] is False
     assert "trying again" in err
-
-
-def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def press_ctrl_c(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xapi_etl_processor.commands.bulk.run_bulk", press_ctrl_c)
+    bucket.put_each("section/1/video/a.jsonl")
     assert main(["bulk"]) == 1
-    assert "run the same command again" in capsys.readouterr().err
+    assert "no object could be processed: ClickHouse at 127.0.0.1:1" in capsys.readouterr().err
 
 
 def test_a_bucket_that_is_not_allowed_or_not_set_has_exit_code_2(
@@ -179,19 +170,6 @@ def test_bulk_that_finds_only_other_objects_says_so(
     out, err = capsys.readouterr()
     assert "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz" in err
     assert json.loads(out)["files_ignored"] == 1
-
-
-def test_bulk_without_a_server_has_exit_code_1(
-    bucket: Bucket,
-    settings: Settings,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Printed,
-) -> None:
-    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    bucket.put_each("section/1/video/a.jsonl")
-    assert main(["bulk"]) == 1
-    assert "no object could be processed: ClickHouse at 127.0.0.1:1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -21,14 +21,12 @@ from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.run import Run, Wanted, connections
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", '{"started": "x"}', '{"started": 1, "sent": true}', '{"started": 1, "answer": 3}'],
-)
-def test_a_damaged_progress_is_as_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_progress_is_as_none(tmp_path: Path) -> None:
     path = tmp_path / "bulk.json"
-    path.write_text(text)
-    assert resume.read(path) is None
+    other = '{"started": "x"}', '{"started": 1, "sent": true}', '{"started": 1, "answer": 3}'
+    for text in ("", "[]", *other):
+        path.write_text(text)
+        assert resume.read(path) is None, text
 
 
 def test_each_request_keeps_its_own_progress_and_finds_it_again(
@@ -93,33 +91,20 @@ def test_what_is_tried_again_is_not_counted_yet() -> None:
 
 
 def test_answers_are_added_up() -> None:
-    first = {
-        "success": False,
-        "files_found": 3,
-        "estimated_minutes": 0.5,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(15)],
-        "complete": False,
-        "continuation_token": "a",
-    }
-    second = {
-        "success": True,
-        "files_found": 4,
-        "estimated_minutes": 0.25,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(15, 30)],
-        "complete": True,
-        "continuation_token": None,
-    }
-    assert added(first, second) == {
-        "success": False,
-        "files_found": 7,
-        "estimated_minutes": 0.75,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(20)],
-        "complete": True,
-        "continuation_token": None,
-    }
+    def answer(success: bool, files: int, minutes: float, failed: range, token: str | None) -> Any:
+        return {
+            "success": success,
+            "files_found": files,
+            "estimated_minutes": minutes,
+            "section_id": 1,
+            "failures": [{"key": str(n)} for n in failed],
+            "complete": token is None,
+            "continuation_token": token,
+        }
+
+    first = answer(False, 3, 0.5, range(15), "a")
+    second = answer(True, 4, 0.25, range(15, 30), None)
+    assert added(first, second) == answer(False, 7, 0.75, range(20), None)
     assert added({}, first) == first
 
 
@@ -140,33 +125,23 @@ class Function:
         return self.reply
 
 
-@pytest.mark.parametrize(
-    ("function", "error", "text"),
-    [
-        (
-            Function({"errorMessage": "bulk: time ran out"}, FunctionError="Unhandled"),
-            RemoteFailed,
-            "the function f failed: bulk: time ran out",
-        ),
+def test_a_function_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = Function({"errorMessage": "bulk: time ran out"}, FunctionError="Unhandled")
+    refused = {"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}
+    told: list[tuple[Function, type[Exception], str]] = [
+        (raised, RemoteFailed, "the function f failed: bulk: time ran out"),
         (Function(None, FunctionError="Unhandled"), RemoteFailed, "see its log"),
         (Function({"batchItemFailures": []}), RemoteFailed, "see its log"),
         (Function(None), RemoteFailed, "see its log"),
         (Function([]), RemoteFailed, "see its log"),
         (Function({"statusCode": 200, "body": "hello"}), RemoteFailed, "another function"),
         (Function({"statusCode": 200, "body": '{"success": true}'}), RemoteFailed, "another"),
-        (
-            Function({"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}),
-            BadRequest,
-            "the function f refuses this: engine is 7",
-        ),
-    ],
-)
-def test_a_function_that_fails_is_told(
-    monkeypatch: pytest.MonkeyPatch, function: Function, error: type[Exception], text: str
-) -> None:
-    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
-    with pytest.raises(error, match=text):
-        remote.invoke("f", {"mode": "bulk"})
+        (Function(refused), BadRequest, "the function f refuses this: engine is 7"),
+    ]
+    for function, error, text in told:
+        monkeypatch.setattr(aws, "client", lambda *_, function=function, **__: function)
+        with pytest.raises(error, match=text):
+            remote.invoke("f", {"mode": "bulk"})
 
 
 def test_a_functions_answer_is_its_body_asked_for_once_and_waited_for_until_it_ends(

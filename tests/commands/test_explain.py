@@ -69,41 +69,23 @@ def test_a_summary_counts_lines_and_says_how_to_see_one(bundle: Path, capsys: Pr
 
 def test_a_summary_as_json_is_a_check_list(bundle: Path, capsys: Printed) -> None:
     assert main(["explain", str(bundle), "--json"]) == 0
-    assert answer(capsys) == {
+    found = answer(capsys)
+    (refused,), (unused,) = found.pop("refused_values"), found.pop("unused_extensions")
+    where = {"lines": 1, "first_line": 2}
+    assert refused.items() >= {"column": "quality", "first_value": "hd", **where}.items()
+    path = "result.extensions.urn:mood"
+    assert unused == {"path": path, "reason": "no column reads it", "first_value": "good", **where}
+    assert [(one["first_line"], one["first_value"]) for one in found.pop("other")] == [
+        (3, "http://id.tincanapi.com/verb/viewed")
+    ]
+    assert found == {
         "source": f"file://{bundle}",
         "lines": 5,
         "fates": {"video": 2, "other": 1, "blank": 1, "rejected": 1},
         "fails": False,
         "verbs": {"https://w3id.org/xapi/video/verbs/played": 2},
         "types": {"none": 2},
-        "other": [
-            {
-                "rule": "neither object type, verb nor category says that it is about a video",
-                "lines": 1,
-                "first_line": 3,
-                "first_value": "http://id.tincanapi.com/verb/viewed",
-            }
-        ],
         "rejected": [{"reason": "not JSON: invalid character", "lines": 1, "first_line": 5}],
-        "refused_values": [
-            {
-                "column": "quality",
-                "path": f"result.extensions.{VIDEO}quality",
-                "reason": "it is not a number of lines, such as 720 or 720p",
-                "lines": 1,
-                "first_line": 2,
-                "first_value": "hd",
-            }
-        ],
-        "unused_extensions": [
-            {
-                "path": "result.extensions.urn:mood",
-                "reason": "no column reads it",
-                "lines": 1,
-                "first_line": 2,
-                "first_value": "good",
-            }
-        ],
     }
 
 

@@ -159,8 +159,9 @@ def test_a_service_that_there_is_no_time_to_ask_is_not_healthy(invoke: Invoke) -
     assert (answer.status, answer["clickhouse"]["ok"], answer["s3"]["ok"]) == (503, False, False)
 
 
-def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.fault(66, caught_by="health check")
+def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert_and_named_if_it_is_missing(
+    settings: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A profile may forbid one of them."""
     sent: list[dict[str, Any]] = []
@@ -177,17 +178,11 @@ def test_the_right_to_insert_is_asked_with_the_settings_of_an_insert(
     for found in sent:
         assert found["async_insert"] == 0
         assert found["insert_deduplication_token"]
-
-
-@pytest.mark.fault(66, caught_by="health check")
-def test_a_missing_right_to_insert_is_reported_with_what_to_grant(
-    invoke: Invoke, clickhouse: ClickHouseServer
-) -> None:
     refuse(clickhouse, 497, "rejected_statements", at="insert")
-    answer = invoke(CHECK)
-    assert answer.status == 503
-    assert "insert into rejected_statements was refused" in answer["clickhouse"]["error"]
-    assert "grant the rights listed in docs/operations.md" in answer["clickhouse"]["error"]
+    status, body = check()
+    assert status == 503
+    assert "insert into rejected_statements was refused" in body["clickhouse"]["error"]
+    assert "grant the rights listed in docs/operations.md" in body["clickhouse"]["error"]
 
 
 @pytest.mark.check("S9")

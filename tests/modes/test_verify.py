@@ -270,14 +270,17 @@ def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
 
 @pytest.mark.slow
 def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
-    loaded: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    loaded: Bucket,
+    invoke: Invoke,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = {"mode": "bulk", "verify": True, "continue": True}
 
     def continued_after_first(unread: int = 0) -> Answer:
-        clickhouse, reached = connections(settings).clickhouse, notes.Verified(FIRST, 0, unread)
-        identity = read_request(asked, settings).identity
-        notes.note_verified(clickhouse, identity, reached, FOREVER)
+        reached, identity = notes.Verified(FIRST, 0, unread), read_request(asked, settings).identity
+        notes.note_verified(connections(settings).clickhouse, identity, reached, FOREVER)
         return invoke(asked)
 
     answer = continued_after_first(unread=1)
@@ -289,11 +292,7 @@ def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
     monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
     answer = continued_after_first()
     assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
-
-
-def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
-    loaded: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
-) -> None:
+    # A finding is said also if its position cannot be noted.
     loaded.put(THIRD, video(5))
     refuse(clickhouse, 497, "load_notes", at="insert")
     answer = verified(invoke, **{"continue": True})

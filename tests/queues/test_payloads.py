@@ -240,13 +240,11 @@ def bridged(kind: Any) -> dict[str, Any]:
 
 
 # From Amazon S3's user guide: "Supported event types for SQS, SNS, and Lambda" and "EventBridge
-# event mapping", without the uploads.
+# event mapping", without the uploads: one of each kind.
 OTHER_EVENTS = (
-    *("ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectRestore:Post"),
-    *("ObjectRestore:Completed", "ObjectRestore:Delete", "ReducedRedundancyLostObject"),
-    *("Replication:OperationFailedReplication", "Replication:OperationNotTracked"),
-    *("LifecycleExpiration:Delete", "LifecycleTransition", "IntelligentTiering"),
-    *("ObjectTagging:Put", "ObjectTagging:Delete", "ObjectAcl:Put"),
+    *("ObjectRemoved:Delete", "ObjectRestore:Post", "ReducedRedundancyLostObject"),
+    *("Replication:OperationNotTracked", "s3:LifecycleExpiration:Delete", "LifecycleTransition"),
+    *("IntelligentTiering", "ObjectTagging:Put", "ObjectAcl:Put"),
 )
 OTHER_DETAIL_TYPES = (
     *("Object Deleted", "Object Restore Initiated", "Object Restore Completed"),
@@ -283,16 +281,10 @@ def test_an_event_of_unknown_kind_is_an_error(payload: Any) -> None:
 
 
 @pytest.mark.fault(7, caught_by="payload parsing")
-@pytest.mark.parametrize(
-    "payload",
-    [
-        created(eventName="s3:LifecycleExpiration:Delete"),
-        *(created(eventName=name) for name in OTHER_EVENTS),
-        *map(bridged, OTHER_DETAIL_TYPES),
-    ],
-)
-def test_s3_events_other_than_uploads_name_no_objects(payload: Any) -> None:
-    assert parse_payload(payload).objects == []
+def test_s3_events_other_than_uploads_name_no_objects() -> None:
+    events = (created(eventName=name) for name in OTHER_EVENTS)
+    for payload in (*events, *map(bridged, OTHER_DETAIL_TYPES)):
+        assert parse_payload(payload).objects == [], payload
 
 
 @pytest.mark.check("S13")

@@ -138,6 +138,13 @@ def test_without_resume_it_begins_anew_and_says_so(
     assert main(["bulk", "--dry-run"]) == 0
     assert console.answer()["files_found"] == 8
     assert "starting over, as --resume was not given" in console.err
+    # A run that has finished is not loaded again.
+    assert main(["bulk", "--force"]) == 0
+    console.answer()
+    before = ask("SELECT count() FROM video_events")
+    assert main(["bulk", "--force", "--resume"]) == 2
+    assert "nothing to resume" in console.errors()
+    assert ask("SELECT count() FROM video_events") == before
 
 
 @pytest.mark.slow
@@ -287,15 +294,3 @@ def test_a_progress_that_cannot_be_kept_is_told_once_and_harms_nothing(
     assert console.answer()["files_found"] == 8
     assert "the progress cannot be kept" in console.err
     assert "set XDG_STATE_HOME" in console.err
-
-
-@pytest.mark.slow
-def test_resuming_a_forced_run_that_has_finished_loads_nothing_again(
-    bundles: Bucket, console: Console, ask: Ask
-) -> None:
-    assert main(["bulk", "--force"]) == 0
-    console.answer()
-    before = ask("SELECT count() FROM video_events")
-    assert main(["bulk", "--force", "--resume"]) == 2
-    assert "nothing to resume" in console.errors()
-    assert ask("SELECT count() FROM video_events") == before

@@ -99,33 +99,31 @@ def test_a_section_or_prefix_covers_whole_folders_alone(
     assert len(found(bucket, invoke, s3_prefix="")) == 8
 
 
-def test_the_folder_of_the_bundles_is_configurable(
+@pytest.mark.fault(46, caught_by="file extension")
+def test_only_bundles_are_covered_and_others_are_counted_where_the_request_would_cover_them(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
-    bucket.put_each(*moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
+    bundles = ["C.JSONL", "a.jsonl", "b.jsonl.gz", "2024-01-05T12-00-00Z_2.jsonl"]
+    others = ["a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "e.jsonl.part", "folder/"]
+    for name in (*bundles, *others):
+        bucket.put(f"exports/section/1/video/{name}", body=b"")
+    bucket.put("exports/section/2/video/c.json", body=b"")
+    bucket.put("section/1/video/d.jsonl", body=b"")
+    # The folder of the bundles is configurable.
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
-    assert len(found(bucket, invoke, mode="bulk")) == 3
-    assert found(bucket, invoke, section_id=1) == moved[:1]
-    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
-    assert len(found(bucket, invoke, mode="bulk")) == 4
-
-
-@pytest.mark.fault(46, caught_by="file extension")
-def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
-    bucket.put_each(
-        "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL"
-    )
-    bucket.put_each("section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
-    assert found(bucket, invoke, mode="bulk") == [
-        "section/1/video/C.JSONL",
-        "section/1/video/a.jsonl",
-        "section/1/video/b.jsonl.gz",
-    ]
+    covered = sorted(f"exports/section/1/video/{name}" for name in bundles)
+    assert found(bucket, invoke, mode="bulk") == found(bucket, invoke, section_id=1) == covered
+    for dry_run in (True, False):
+        answer = invoke({"section_id": 1, "dry_run": dry_run})
+        assert (answer["files_found"], answer["files_ignored"]) == (4, 4)
+    assert invoke({"mode": "bulk"})["files_ignored"] == 5
+    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
+    assert invoke(on_the_day)["files_ignored"] == 1
 
 
 @pytest.mark.slow
 @pytest.mark.fault(47, caught_by="inclusive UTC days")
+@pytest.mark.fault(47, caught_by="`files_found` of 0")
 def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
     bucket: Bucket, invoke: Invoke
 ) -> None:
@@ -152,6 +150,9 @@ def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
     start, end = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
     keys = found(bucket, invoke, start_date=start, end_date=end)
     assert keys == ["section/1/video/merged.jsonl"]
+    # Finding nothing is no failure.
+    answer = invoke({"section_id": 404})
+    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
 @pytest.mark.check("S14")
@@ -180,12 +181,6 @@ def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(invok
         assert named in answer["error"]
 
 
-@pytest.mark.fault(47, caught_by="`files_found` of 0")
-def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> None:
-    answer = invoke({"section_id": 404})
-    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
-
-
 @pytest.mark.slow
 @pytest.mark.fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
@@ -205,21 +200,6 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     assert answer["bytes_found"] == size
     assert all(sql.startswith("SELECT") for sql in asked)
     assert ask(COUNT) == [[1]]
-
-
-def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_them(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    other_names = ("a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "folder/")
-    for name in (*other_names, "2024-01-05T12-00-00Z_2.jsonl"):
-        bucket.put(f"section/1/video/{name}", body=b"")
-    bucket.put("section/2/video/c.json", body=b"")
-    for dry_run in (True, False):
-        answer = invoke({"section_id": 1, "dry_run": dry_run})
-        assert (answer["files_found"], answer["files_ignored"]) == (1, 3)
-    assert invoke({"mode": "bulk"})["files_ignored"] == 4
-    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
-    assert invoke(on_the_day)["files_ignored"] == 1
 
 
 @pytest.mark.slow

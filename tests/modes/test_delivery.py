@@ -33,6 +33,8 @@ from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.chunk import Chunk
 from xapi_etl_processor.xapi.transpose import to_columns
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 LEDGER = "SELECT key, lines, video, rejected FROM processed_files FINAL ORDER BY key"
 
 
@@ -72,7 +74,7 @@ def short_columns(chunk: Chunk) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.fault(8, 65, caught_by="error isolation per object")
 def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(4)
     messages = uploaded(bucket, names)
@@ -96,7 +98,7 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
 @pytest.mark.slow
 @pytest.mark.fault(8, caught_by="error isolation per batch")
 def test_a_defect_while_storing_fails_only_what_was_not_stored(
-    bucket: Bucket, settings: Settings, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "1")
     names = keys(4)
@@ -123,7 +125,7 @@ def test_a_defect_while_storing_fails_only_what_was_not_stored(
 @pytest.mark.fault(9, caught_by="partial batch response; ledger")
 @pytest.mark.fault(10, caught_by="format of the answer")
 def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
-    bucket: Bucket, settings: Settings, ask: Ask
+    bucket: Bucket, ask: Ask
 ) -> None:
     names = keys(3)
     for n in (0, 2):
@@ -139,9 +141,7 @@ def test_one_record_of_a_message_fails_and_the_others_are_not_doubled(
 
 @pytest.mark.slow
 @pytest.mark.fault(12, 14, caught_by="deadline; partial batch response")
-def test_with_no_time_left_everything_is_delivered_again(
-    bucket: Bucket, settings: Settings, ask: Ask
-) -> None:
+def test_with_no_time_left_everything_is_delivered_again(bucket: Bucket, ask: Ask) -> None:
     names = keys(6)
     messages = uploaded(bucket, names)
     assert deliver(messages, seconds_left=0) == messages
@@ -155,11 +155,7 @@ def test_with_no_time_left_everything_is_delivered_again(
 @pytest.mark.slow
 @pytest.mark.fault(12, caught_by="deadline; partial batch response")
 def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "1")
     names = keys(6)
@@ -178,11 +174,7 @@ def test_when_time_runs_out_half_way_finished_messages_are_not_delivered_again(
 @pytest.mark.slow
 @pytest.mark.fault(12, caught_by="deadline")
 def test_an_object_unfinished_when_time_runs_out_is_not_in_the_ledger(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_ROWS", "500")
     key = bucket.put(keys(1)[0], body=b"".join(line(n) for n in range(3000)))
@@ -233,7 +225,6 @@ class KillAt:
 )
 def test_a_loader_of_several_objects_that_is_killed_loses_and_doubles_nothing(
     bucket: Bucket,
-    settings: Settings,
     ask: Ask,
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -270,7 +261,7 @@ def test_a_loader_of_several_objects_that_is_killed_loses_and_doubles_nothing(
 @pytest.mark.fault(15, caught_by="ledger; row identity")
 @pytest.mark.fault(2, caught_by="row identity")
 def test_a_message_delivered_again_while_in_progress_counts_once(
-    bucket: Bucket, settings: Settings, ask: Ask, clickhouse: ClickHouseServer
+    bucket: Bucket, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     key = bucket.put(keys(1)[0], *(video(n) for n in range(50)))
     started, go_on = threading.Event(), threading.Event()
@@ -294,11 +285,7 @@ def test_a_message_delivered_again_while_in_progress_counts_once(
 @pytest.mark.slow
 @pytest.mark.fault(48, caught_by="ledger; row identity")
 def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
-    bucket: Bucket,
-    settings: Settings,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = keys(10)
     for n, key in enumerate(names):
@@ -320,7 +307,7 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
 @pytest.mark.fault(16, caught_by="caps on the lists in an answer")
 @pytest.mark.check("S13")
 def test_answers_stay_small_whatever_is_sent(
-    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"section/1/video/{'x' * 900}{n}.jsonl" for n in range(150)]
     bucket.put(names[0], video(1))

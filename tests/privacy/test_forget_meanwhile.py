@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
 import pytest
 
@@ -27,13 +24,8 @@ from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.common import process
-from xapi_etl_processor.outcome import Status
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.privacy.learner import Learner
-from xapi_etl_processor.run import Connections, Run, Wanted
-from xapi_etl_processor.s3.client import Stores
-from xapi_etl_processor.s3.objects import S3Object
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +47,6 @@ def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = ""
     clickhouse.hook = meanwhile
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
-
-
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_has_read_its_object_already_stores_nothing(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
@@ -76,6 +61,7 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
     assert users(ask) == ["viewer-2"]
 
 
+@pytest.mark.fault(74, caught_by="`forget` waits for running loads")
 def test_loads_that_read_the_list_just_before_are_waited_for(
     clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,39 +179,3 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     assert forget("--sweep")["rows_removed"] == 1
     assert load(bucket, invoke, by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
-
-
-@pytest.mark.ci
-@pytest.mark.slow
-@pytest.mark.fault(74, caught_by="`forget` waits for running loads")
-def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten(
-    bucket: Bucket, settings: Settings, ask: Ask
-) -> None:
-    keys = [bucket.put(f"section/1/video/{n}.jsonl", by_account(n), video(n)) for n in range(6)]
-    enough, loads = Event(), [0, 0, 0]
-
-    def reload(worker: int) -> None:
-        connections = Connections(Stores(), ClickHouse(settings))
-        while not enough.is_set():
-            run = Run(settings, connections, "event", Wanted(force=True))
-            statuses = {o.status for o in process([S3Object(bucket.name, k) for k in keys], run)}
-            assert statuses <= {Status.PROCESSED, Status.UNSTORED}
-            loads[worker] += 1
-        connections.clickhouse.disconnect()
-
-    with ThreadPoolExecutor(len(loads)) as pool:
-        running = [pool.submit(reload, worker) for worker in range(len(loads))]
-        wait_until(lambda: min(loads) >= 2)
-        try:
-            forget_quietly(settings)
-            wait_until(lambda: min(loads) >= 4)
-        finally:
-            enough.set()
-        for worker in running:
-            worker.result()
-    if ask("SELECT countIf(again) FROM forgotten_learners") != [[0]]:
-        clickhouse = ClickHouse(settings)
-        forgetting.sweep(clickhouse)
-        clickhouse.disconnect()
-    assert ask("SELECT count() FROM video_events WHERE user_id = 'learner-1'") == [[0]]
-    assert ask("SELECT uniqExact(user_id) FROM video_events") == [[6]]

@@ -146,14 +146,6 @@ def test_a_payload_that_names_no_object_is_refused(payload: Any) -> None:
         parse_payload(payload)
 
 
-def test_each_message_of_a_batch_has_its_own_objects() -> None:
-    delivery = parse_payload(sample("s3_in_sqs"))
-    assert [(message.id, message.objects) for message in delivery.messages] == [
-        (message_id(1), (FIRST,)),
-        (message_id(2), (named("a b+c.jsonl"), named(SECOND_KEY))),
-    ]
-
-
 @pytest.mark.fault(7, caught_by="only that message fails")
 def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
     payload = sample("poison_in_sqs")
@@ -166,13 +158,15 @@ def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
 
 
 @pytest.mark.fault(7, caught_by="only that message fails")
-@pytest.mark.parametrize("body", [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"])
-def test_no_message_body_can_fail_its_batch(body: Any) -> None:
+def test_no_message_body_can_fail_its_batch() -> None:
+    bodies: list[Any] = [None, 5, {"bucket": "b", "key": "k"}, "[" * 100_000, "\ud800"]
     payload = sample("s3_in_sqs")
-    payload["Records"][0]["body"] = body
-    first, second = parse_payload(payload).messages
-    assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
-    assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
+    for body in bodies:
+        payload["Records"][0]["body"] = body
+        first, second = parse_payload(payload).messages
+        assert (first.id, first.objects, bool(first.error)) == (message_id(1), (), True)
+        assert second.id == message_id(2)
+        assert second.objects == (named("a b+c.jsonl"), named(SECOND_KEY))
 
 
 def test_a_direct_payload_inside_a_message_is_read_without_decoding_its_key() -> None:

@@ -127,21 +127,6 @@ def test_a_message_has_objects_of_one_month_whatever_the_section_and_the_page(
 
 
 @pytest.mark.slow
-def test_what_is_sent_first_is_done_first_whatever_its_month(
-    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else one message that SQS does not take could undo the progress of all others."""
-    keys = [f"section/{n}/video/2024-0{9 - n}-05T00-00-00Z_1.jsonl" for n in range(1, 5)]
-    bucket.put_each(*keys)
-    with monkeypatch.context() as patch:
-        refusing(patch, refused=3)
-        answer = invoke(REQUEST)
-    assert (answer["files_sent"], answer["failures"][0]["key"]) == (3, keys[3])
-    rest = invoke({"continuation_token": answer["continuation_token"]})
-    assert (rest["files_sent"], rest["complete"]) == (1, True)
-
-
-@pytest.mark.slow
 def test_messages_that_want_different_things_are_right_in_one_invocation(
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
 ) -> None:

@@ -42,15 +42,6 @@ def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[s
     assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
 
 
-def test_a_request_is_read_as_it_was_sent() -> None:
-    asked = read_request(EVERYTHING, SETTINGS)
-    # 2024-01-01 is 19,723 days after 1970, and 2024-01-31 thirty days later.
-    day = 86_400_000
-    assert (asked.first_day, asked.last_day) == (19_723 * day, 19_753 * day)
-    assert (asked.bucket, asked.prefix) == ("older", "section/7/video/")
-    assert (asked.section_id, asked.dry_run, asked.force_reprocess) == (7, True, True)
-
-
 @pytest.mark.parametrize(
     "carried", [{"section_id": "x/y"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
 )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote_plus
 
-import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
@@ -22,6 +21,7 @@ from tests.support.clocks import run_out_of_time_after
 from tests.support.event_source_mapping import failed_messages
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, event_id, notification, sqs, video
+from tests.support.simulated_queue import simulated_queue
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -324,37 +324,25 @@ def test_answers_stay_small_whatever_is_sent(
 @pytest.mark.slow
 @pytest.mark.fault(5, caught_by="keys are decoded once")
 def test_keys_in_s3_notifications_are_decoded_once_and_listed_keys_never(
-    bucket: Bucket, invoke: Invoke, ask: Ask
+    bucket: Bucket, invoke: Invoke, ask: Ask, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = ["a b", "a+b", "a%2Bb", "a=b:c", "é", "%20", "&amp;"]
     names = [f"section/1/video/{name}.jsonl" for name in odd]
-    queue = boto3.client("sqs")
-    url = queue.create_queue(QueueName=bucket.name)["QueueUrl"]
-    arn = queue.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    wanted: Any = {"QueueArn": arn["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
-    bucket.client.put_bucket_notification_configuration(
-        Bucket=bucket.name, NotificationConfiguration={"QueueConfigurations": [wanted]}
-    )
+    queue = simulated_queue(settings, monkeypatch)
+    queue.notify_of(bucket.name)
     for n, key in enumerate(names):
         bucket.put(key, video(n))
-    messages = dict(received(queue, url))
-    queue.close()
+    records = queue.receive()
     # S3's test event came first; it names no object.
-    assert any("s3:TestEvent" in json.dumps(body) for body in messages.values())
-    assert quote_plus("section/1/video/a b.jsonl") in json.dumps(messages)
-    assert deliver(messages) == {}
+    assert "s3:TestEvent" in str(records)
+    assert quote_plus("section/1/video/a b.jsonl") in str(records)
+    assert queue.invoke(records) == {"batchItemFailures": []}
     assert ask("SELECT source_file FROM video_events FINAL ORDER BY 1") == sorted(
         [bucket.uri(key)] for key in names
     )
     assert invoke({"section_id": 1})["files_skipped"] == len(names)
     for key in names:
         assert invoke({"bucket": bucket.name, "key": key})["files_skipped"] == 1
-
-
-def received(queue: Any, url: str) -> Iterator[tuple[str, Any]]:
-    while got := queue.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-        for message in got:
-            yield message["MessageId"], json.loads(message["Body"])
 
 
 @pytest.mark.slow

@@ -190,14 +190,6 @@ def test_a_misspelled_parameter_and_a_flag_inside_a_message_are_refused_and_not_
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-def test_a_bundle_of_other_statements_and_rejected_lines_is_a_normal_result(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    bucket.put(KEY, other(1), BAD_LINE)
-    answer = invoke(notification(bucket.name, KEY))
-    assert (answer["files_processed"], answer["rejected_lines"]) == (1, 1)
-
-
 def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

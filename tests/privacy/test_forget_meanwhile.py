@@ -61,23 +61,6 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
     assert users(ask) == ["viewer-2"]
 
 
-@pytest.mark.fault(74, caught_by="`forget` waits for running loads")
-def test_loads_that_read_the_list_just_before_are_waited_for(
-    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[object] = []
-
-    def look(_: str, sql: str) -> None:
-        if "system.processes" in sql:
-            steps.append("looked at what runs")
-
-    clickhouse.hook = look
-    monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
-    monkeypatch.setattr(time, "sleep", steps.append)
-    forget_quietly(settings)
-    assert steps == [3, "looked at what runs"]
-
-
 def forget_quietly(settings: Settings) -> None:
     clickhouse = ClickHouse(settings)
     forgetting.forget([Learner("learner-1")], clickhouse)
@@ -179,3 +162,20 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     assert forget("--sweep")["rows_removed"] == 1
     assert load(bucket, invoke, by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
+
+
+@pytest.mark.fault(74, caught_by="`forget` waits for running loads")
+def test_loads_that_read_the_list_just_before_are_waited_for(
+    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[object] = []
+
+    def look(_: str, sql: str) -> None:
+        if "system.processes" in sql:
+            steps.append("looked at what runs")
+
+    clickhouse.hook = look
+    monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
+    monkeypatch.setattr(time, "sleep", steps.append)
+    forget_quietly(settings)
+    assert steps == [3, "looked at what runs"]

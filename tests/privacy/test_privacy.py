@@ -11,14 +11,16 @@ import subprocess
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket
-from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.http_proxy import Answer, Request, S3Proxy
 from tests.faults.tcp_proxy import Fault, TcpProxy
+from tests.support.refusals import refuse
 from tests.support.samples import PLAYED, VIDEO, context, notification, sqs
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.lambda_function import handler
@@ -78,61 +80,71 @@ LINES = [
 ]
 
 
-def server_error(code: int) -> Callable[[ClickHouseServer], None]:
+Injected = Callable[[SimpleNamespace], object]
+"""Causes a fault in what it is given: `s3`, `wire`, `server` or, with `patch`, our own code."""
+
+
+def server_error(code: int) -> Injected:
     """A server error that quotes values, as errors of parsers and constraints do."""
-
-    def arm(server: ClickHouseServer) -> None:
-        def refuse(point: str, sql: str) -> None:
-            if point == "insert" and ".video_events " in sql:
-                text = f"Cannot parse '{CANARY}': Column values: user_id = '{CANARY}'"
-                raise RuntimeError(f"Code: {code}. DB::Exception: {text}")
-
-        server.hook = refuse
-
-    return arm
+    text = f"Cannot parse '{CANARY}': Column values: user_id = '{CANARY}'"
+    return lambda at: refuse(at.server, code, r"\.video_events ", at="insert", text=text)
 
 
-def lose_acknowledgement(server: ClickHouseServer) -> None:
+def answered(answer: Answer) -> Injected:
+    def rule(request: Request) -> Answer | None:
+        return answer if request.method == "GET" and ".jsonl" in request.path else None
+
+    return lambda at: setattr(at.s3, "rule", rule)
+
+
+def lose_acknowledgement(at: SimpleNamespace) -> None:
     def cut(point: str, sql: str) -> None:
         if point == "stored" and ".video_events " in sql:
             raise ConnectionAbortedError
 
-    server.hook = cut
+    at.server.hook = cut
 
 
-def raising(message: str) -> Callable[..., Any]:
-    def broken(*_: Any) -> Any:
-        raise ValueError(message)
-
-    return broken
+def cut_inside_a_block(at: SimpleNamespace) -> None:
+    at.wire.fault = Fault(cut_after=1200, since=b".video_events (", times=50)
 
 
-FAULTS: dict[str, dict[str, Any]] = {
-    "bad lines only": {},
-    "body cut": {"store": Answer(cut=1500)},
-    "access denied": {"store": Answer("AccessDenied", 403)},
-    "gzip cut": {"body": gzip.compress(TEXT * 100)[:-30]},
-    "no statement at all": {"body": TEXT[:-20] + b"\n" + TEXT[:-30]},
-    "connection cut inside a block": {
-        "wire": {"cut_after": 1200, "since": b".video_events (", "times": 50}
-    },
-    "acknowledgement lost": {"server": lose_acknowledgement},
-    "a value cannot be parsed": {"server": server_error(27)},
-    "a constraint is violated": {"server": server_error(469)},
-    "an unknown error": {"server": server_error(4711)},
-    **{f"code {code}": {"server": server_error(code)} for code in (159, 241)},
-    "time ran out": {"seconds_left": 0},
-    "a defect while parsing": {"patch": (bundle, "parse", raising(CANARY))},
-    "a value that the driver refuses": {
-        "patch": (batch, "to_columns", lambda _: {"volume": [CANARY]})
-    },
-    "text that UTF-8 cannot encode": {
-        "patch": (batch, "to_columns", lambda _: {"volume": ["\ud800"]})
-    },
+def broken(*_: Any) -> Any:
+    raise ValueError(CANARY)
+
+
+def refused_by_the_driver(value: str) -> Injected:
+    return lambda at: at.patch.setattr(batch, "to_columns", lambda _: {"volume": [value]})
+
+
+def title_is_a_number(at: SimpleNamespace) -> None:
+    at.ask("TRUNCATE video_events")
+    at.ask("ALTER TABLE video_events MODIFY COLUMN video_title UUID")
+
+
+FAULTS: dict[str, Injected] = {
+    "body cut": answered(Answer(cut=1500)),
+    "access denied": answered(Answer("AccessDenied", 403)),
+    "connection cut inside a block": cut_inside_a_block,
+    "acknowledgement lost": lose_acknowledgement,
+    "a value cannot be parsed": server_error(27),
+    "a constraint is violated": server_error(469),
+    "an unknown error": server_error(4711),
+    "a timeout": server_error(159),
+    "too little memory": server_error(241),
+    "a defect while parsing": lambda at: at.patch.setattr(bundle, "parse", broken),
+    "a value that the driver refuses": refused_by_the_driver(CANARY),
+    "text that UTF-8 cannot encode": refused_by_the_driver("\ud800"),
+    "bad lines only": lambda _: None,
+    "gzip cut": lambda _: None,
+    "no statement at all": lambda _: None,
+    "time ran out": lambda _: None,
     # The last one, as it changes the table.
-    "a value that the driver cannot convert": {
-        "sql": ["TRUNCATE video_events", "ALTER TABLE video_events MODIFY COLUMN video_title UUID"]
-    },
+    "a value that the driver cannot convert": title_is_a_number,
+}
+BODIES = {
+    "gzip cut": gzip.compress(TEXT * 100)[:-30],
+    "no statement at all": TEXT[:-20] + b"\n" + TEXT[:-30],
 }
 
 
@@ -154,8 +166,8 @@ def test_no_fault_reveals_personal_data_or_secrets(
     """Each fault in one of the three ways of invoking the function, and in the others in CI."""
     monkeypatch.setenv("LOG_LEVEL", "DEBUG")
     monkeypatch.setattr("xapi_etl_processor.base.attempts.BUSY_SECONDS", 1)
-    for number, (name, injected) in enumerate(FAULTS.items()):
-        body = injected.get("body", b"\n".join(LINES))
+    for number, (name, inject) in enumerate(FAULTS.items()):
+        body = BODIES.get(name, b"\n".join(LINES))
         key = bucket.put(f"section/{number}/video/a.jsonl", body=body)
         payload = (
             sqs(m=notification(bucket.name, key)),
@@ -163,8 +175,8 @@ def test_no_fault_reveals_personal_data_or_secrets(
             {"mode": "bulk", "section_id": number},
         )[(number + shift) % 3]
         with monkeypatch.context() as patch:
-            inject(injected, store, wire, ask, clickhouse, patch)
-            said = answer_to(payload, injected.get("seconds_left", 60))
+            inject(SimpleNamespace(s3=store, wire=wire, server=clickhouse, ask=ask, patch=patch))
+            said = answer_to(payload, 0 if name == "time ran out" else 60)
         store.rule, wire.fault, clickhouse.hook = nothing, Fault(times=0), nothing
         out, err = capfd.readouterr()
         assert "ended" in out or "failed" in out, name
@@ -174,28 +186,6 @@ def test_no_fault_reveals_personal_data_or_secrets(
 
 def nothing(*_: Any) -> None:
     """A hook of ClickHouse, or a rule of S3, that lets everything pass."""
-
-
-def inject(
-    injected: dict[str, Any],
-    store: S3Proxy,
-    wire: TcpProxy,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    patch: pytest.MonkeyPatch,
-) -> None:
-    if "store" in injected:
-        store.rule = lambda r: (
-            injected["store"] if r.method == "GET" and ".jsonl" in r.path else None
-        )
-    if "wire" in injected:
-        wire.fault = Fault(**injected["wire"])
-    for sql in injected.get("sql", ()):
-        ask(sql)
-    if "server" in injected:
-        injected["server"](clickhouse)
-    if "patch" in injected:
-        patch.setattr(*injected["patch"])
 
 
 def answer_to(payload: Any, seconds_left: float) -> str:

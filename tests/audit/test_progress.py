@@ -8,7 +8,6 @@ from itertools import product
 
 import pytest
 
-from tests.conftest import Ask
 from tests.s3.test_listing import PERIODS, SCOPES, UNUSUAL, USUAL, request_for
 from tests.support.dirty import Dirty
 from xapi_etl_processor.audit.progress import loaded
@@ -22,7 +21,7 @@ from xapi_etl_processor.xapi.parse import Counts
 
 
 @pytest.mark.slow
-def test_the_ledger_counts_what_a_request_covers(settings: Settings, ask: Ask) -> None:
+def test_the_ledger_counts_what_a_request_covers(settings: Settings) -> None:
     settings = replace(settings, prefix="")
     clickhouse = connections(settings).clickhouse
     # To the query, a day that is in no calendar is one.

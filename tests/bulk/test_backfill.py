@@ -114,6 +114,15 @@ def test_a_message_has_objects_of_one_month_whatever_the_section_and_the_page(
     """The bucket is listed once."""
     for section, month in ((1, 2), (1, 11), (2, 2), (2, 3), (30, 11), (30, 1)):
         bucket.put(f"section/{section}/video/2024-{month:02}-05T00-00-00Z_1.jsonl", video(month))
+    # What is sent first is done first, whatever its month: else one message that SQS does not take
+    # could undo the progress of all others.
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=3)
+        answer = invoke(REQUEST)
+    failed = "section/30/video/2024-01-05T00-00-00Z_1.jsonl"
+    assert (answer["files_sent"], answer["failures"][0]["key"]) == (4, failed)
+    assert invoke({"continuation_token": answer["continuation_token"]})["files_sent"] == 2
+    bodies(backfill)
     answer = invoke(REQUEST)
     assert (answer["messages"], answer["list_calls"]) == (4, 1)
     sent = [[key.split("/")[1] for key in keys_in(body)] for body in bodies(backfill)]
@@ -286,13 +295,13 @@ def test_a_queue_that_takes_nothing_is_named_with_the_reason(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pauses")
 def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
     bucket: Bucket,
     invoke: Invoke,
     clickhouse: ClickHouseServer,
     backfill: SimulatedQueue,
     monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
 ) -> None:
     monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
     bucket.put_each(*map(key, range(6)))

@@ -89,7 +89,7 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
 
 @pytest.mark.slow
 def test_the_first_delivery_of_a_forced_message_loads_what_another_one_has_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue
+    bucket: Bucket, ask: Ask, backfill: SimulatedQueue
 ) -> None:
     """Two messages about one object in one batch, as dead letters that were moved back."""
     ask("SYSTEM STOP MERGES video_events")

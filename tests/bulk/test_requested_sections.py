@@ -7,16 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.covered import found
 from tests.support.samples import notification, video
 
 STORED = "SELECT section_id, section FROM video_statements"
-
-
-def found(invoke: Invoke, **request: Any) -> list[str]:
-    """The keys that a request covers."""
-    answer = invoke({**request, "dry_run": True})
-    assert answer.status == 200, answer.body
-    return list(answer["files"])
 
 
 @pytest.mark.slow
@@ -80,11 +74,9 @@ def test_what_cannot_be_a_section_is_answered_with_400(invoke: Invoke) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("logged_to_standard_output")
 def test_an_events_answer_and_log_name_a_section_of_text(
-    bucket: Bucket,
-    invoke: Invoke,
-    capfd: pytest.CaptureFixture[str],
-    logged_to_standard_output: None,
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
     bucket.put_each("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
     keys = ("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")

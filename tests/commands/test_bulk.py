@@ -35,7 +35,7 @@ from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.queues import messages
 
-pytestmark = pytest.mark.usefixtures("own_stream")
+pytestmark = pytest.mark.usefixtures("own_stream", "settings")
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
@@ -58,13 +58,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_resume_goes_on_where_ctrl_c_has_ended_it(
-    bundles: Bucket,
-    ask: Ask,
-    console: Console,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    ask: Ask, console: Console, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = read_request({"mode": "bulk", "section_id": 1}, settings).token_after("section/1/")
     for options in ["--dry-run"], ["--token", token], ["--start", "2024-01-01"], []:
@@ -100,12 +96,9 @@ def test_what_failed_before_ctrl_c_is_still_a_failure_after_resume(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remote_", [False, pytest.param(True, marks=pytest.mark.ci)])
+@pytest.mark.usefixtures("bundles")
 def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
-    bundles: Bucket,
-    console: Console,
-    backfill: SimulatedQueue,
-    monkeypatch: pytest.MonkeyPatch,
-    remote_: bool,
+    console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch, remote_: bool
 ) -> None:
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         with redirect_stdout(sys.stderr):
@@ -128,8 +121,9 @@ def test_what_stopped_a_backfill_is_no_failure_once_resume_has_sent_the_rest(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_without_resume_it_begins_anew_and_says_so(
-    bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_after(monkeypatch, 3)
     assert main(["bulk", "--dry-run"]) == 1
@@ -148,8 +142,8 @@ def test_without_resume_it_begins_anew_and_says_so(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_the_function_is_asked_until_all_is_done(
-    bundles: Bucket,
     ask: Ask,
     clickhouse: ClickHouseServer,
     console: Console,
@@ -191,7 +185,7 @@ def test_the_function_is_asked_until_all_is_done(
 
 @pytest.mark.slow
 def test_at_a_terminal_any_key_is_shown_as_it_is(
-    bucket: Bucket, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rich takes brackets for markup, and a terminal the character ESC for a command."""
     at_a_terminal(monkeypatch)
@@ -202,7 +196,7 @@ def test_at_a_terminal_any_key_is_shown_as_it_is(
 
 
 def test_the_function_has_settings_of_its_own_and_needs_none_here(
-    settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+    console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {
         "s3_bucket": "older",
@@ -229,9 +223,7 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         assert "CLICKHOUSE_HOST is not set" in console.errors()
 
 
-def test_a_request_that_cannot_be_has_exit_code_2(
-    settings: Settings, console: Console, tmp_path: Path
-) -> None:
+def test_a_request_that_cannot_be_has_exit_code_2(console: Console, tmp_path: Path) -> None:
     for arguments, error in (
         (["--wait"], "--wait needs --engine queue"),
         (["--engine", "queue", "--wait", "--dry-run"], "--wait needs --engine queue"),
@@ -250,8 +242,9 @@ def test_a_request_that_cannot_be_has_exit_code_2(
     assert kept(tmp_path) == []
 
 
+@pytest.mark.usefixtures("bundles")
 def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+    console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = {"success": True, "complete": False, "stopped": "time ran out"}
     pause |= {"stop_reason": "out_of_time", "continuation_token": "t", "failures": []}
@@ -274,8 +267,9 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_a_progress_that_cannot_be_kept_is_told_once_and_harms_nothing(
-    bundles: Bucket, ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ask: Ask, console: Console, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def no_home() -> Path:
         """As in a container whose user has no name."""

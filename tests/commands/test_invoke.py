@@ -10,10 +10,9 @@ import pytest
 
 from tests.conftest import Bucket
 from tests.support.samples import notification, sqs, video
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 
-pytestmark = pytest.mark.usefixtures("own_stream")
+pytestmark = pytest.mark.usefixtures("own_stream", "settings")
 
 Printed = pytest.CaptureFixture[str]
 KEY = "section/1/video/a.jsonl"
@@ -29,7 +28,7 @@ def answer(capsys: Printed) -> dict[str, Any]:
 
 
 def test_an_answer_is_shown_with_its_status_and_its_body_as_json(
-    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
     assert invoke({"bucket": bucket.name, "key": KEY}) == 0
@@ -44,7 +43,7 @@ def test_an_answer_is_shown_with_its_status_and_its_body_as_json(
 
 
 def test_what_fails_has_exit_code_1(
-    bucket: Bucket, settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put(KEY, video(1))
     good, bad = (notification(bucket.name, key) for key in (KEY, "section/1/gone.jsonl"))
@@ -66,9 +65,7 @@ def test_what_fails_has_exit_code_1(
     assert answer(capsys)["statusCode"] == 503
 
 
-def test_what_is_answered_with_400_or_is_no_json_has_exit_code_2(
-    settings: Settings, capsys: Printed
-) -> None:
+def test_what_is_answered_with_400_or_is_no_json_has_exit_code_2(capsys: Printed) -> None:
     payloads: list[Any] = [{"mode": "blk"}, {"bucket": "another", "key": "k"}, [], 7]
     for payload in payloads:
         assert invoke(payload) == 2, payload

@@ -56,8 +56,9 @@ def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
         assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
 
 
+@pytest.mark.usefixtures("pauses")
 def test_a_wrong_request_and_a_clickhouse_that_is_away_are_told_in_one_line(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     for code, options, said in (

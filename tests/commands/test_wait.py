@@ -30,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_a_backfill_is_waited_for_and_verified(
-    bundles: Bucket, ask: Ask, console: Console, backfill: SimulatedQueue, tmp_path: Path
+    ask: Ask, console: Console, backfill: SimulatedQueue, tmp_path: Path
 ) -> None:
     assert main(["bulk", "--engine", "queue", "--start", "2024-01-01", "--wait"]) == 0
     answer = console.answer()
@@ -44,8 +45,9 @@ def test_a_backfill_is_waited_for_and_verified(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_what_the_queue_has_lost_is_found_by_waiting(
-    bundles: Bucket, console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+    console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose(_: float) -> None:
         backfill.sqs.purge_queue(QueueUrl=backfill.url)
@@ -57,8 +59,8 @@ def test_what_the_queue_has_lost_is_found_by_waiting(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_resume_waits_on_without_sending_again(
-    bundles: Bucket,
     ask: Ask,
     console: Console,
     backfill: SimulatedQueue,
@@ -84,12 +86,9 @@ def test_resume_waits_on_without_sending_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.ci)])
+@pytest.mark.usefixtures("bundles")
 def test_waiting_goes_on_while_clickhouse_is_away(
-    bundles: Bucket,
-    console: Console,
-    backfill: SimulatedQueue,
-    monkeypatch: pytest.MonkeyPatch,
-    terminal: bool,
+    console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     if terminal:
         at_a_terminal(monkeypatch)
@@ -145,12 +144,9 @@ def test_what_was_uploaded_before_a_backfill_began_is_not_recent(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_waiting_ends_if_it_can_never_see_anything(
-    bundles: Bucket,
-    console: Console,
-    backfill: SimulatedQueue,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    console: Console, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def refused(*_: Any) -> Any:
         raise ClickHouseRefused("ClickHouse does not take the password")

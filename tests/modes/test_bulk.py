@@ -14,6 +14,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.covered import found
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.errors import NothingDone, S3Error
 from xapi_etl_processor.s3 import listing
@@ -52,14 +53,6 @@ def _token(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode()
 
 
-def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
-    """The keys that a request covers."""
-    answer = invoke({**request, "dry_run": True})
-    assert answer.status == 200, answer.body
-    assert answer["files_found"] == len(answer["files"])
-    return list(answer["files"])
-
-
 @pytest.mark.slow
 def test_a_section_is_loaded_and_the_answer_reports_it(
     bucket: Bucket, invoke: Invoke, ask: Ask
@@ -83,20 +76,20 @@ def test_a_section_or_prefix_covers_whole_folders_alone(
     first, second = "section/1/video/a.jsonl", "section/1/page_viewed/d.jsonl"
     tenth = "section/10/video/b.jsonl"
     bucket.put_each(first, second, tenth, "section/100/video/c.jsonl")
-    assert found(bucket, invoke, section_id=1) == [second, first]
-    assert found(bucket, invoke, section_id="10") == [tenth]
+    assert found(invoke, section_id=1) == [second, first]
+    assert found(invoke, section_id="10") == [tenth]
     for prefix in ("section/1", "section/1/", "/section/1"):
-        assert found(bucket, invoke, s3_prefix=prefix) == [second, first]
-    assert found(bucket, invoke, s3_prefix="section/1/video") == [first]
+        assert found(invoke, s3_prefix=prefix) == [second, first]
+    assert found(invoke, s3_prefix="section/1/video") == [first]
     # A section is looked for in folders named section alone, wherever they are.
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
     below = "subsection/section/1/video/b.jsonl"
     bucket.put_each(*archived, "subsection/1/video/a.jsonl", below)
-    assert found(bucket, invoke, s3_prefix="archive") == archived
-    assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
-    assert found(bucket, invoke, s3_prefix="subsection", section_id=1) == [below]
-    assert len(found(bucket, invoke, s3_prefix="")) == 8
+    assert found(invoke, s3_prefix="archive") == archived
+    assert found(invoke, s3_prefix="archive/", section_id=2) == archived[1:]
+    assert found(invoke, s3_prefix="subsection", section_id=1) == [below]
+    assert len(found(invoke, s3_prefix="")) == 8
 
 
 @pytest.mark.fault(46, caught_by="file extension")
@@ -112,7 +105,7 @@ def test_only_bundles_are_covered_and_others_are_counted_where_the_request_would
     # The folder of the bundles is configurable.
     monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
     covered = sorted(f"exports/section/1/video/{name}" for name in bundles)
-    assert found(bucket, invoke, mode="bulk") == found(bucket, invoke, section_id=1) == covered
+    assert found(invoke, mode="bulk") == found(invoke, section_id=1) == covered
     for dry_run in (True, False):
         answer = invoke({"section_id": 1, "dry_run": dry_run})
         assert (answer["files_found"], answer["files_ignored"]) == (4, 4)
@@ -142,13 +135,13 @@ def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
         ("2024-03-02", "2024-03-31", ""),
         (None, None, "01234"),
     ):
-        keys = found(bucket, invoke, mode="bulk", start_date=start, end_date=end)
+        keys = found(invoke, mode="bulk", start_date=start, end_date=end)
         assert sorted(key[-len("0.jsonl")] for key in keys) == list(expected), (start, end)
     # A key without a timestamp is dated by its last modification.
     bucket.put_each("section/1/video/merged.jsonl")
     today = datetime.now(UTC)
     start, end = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
-    keys = found(bucket, invoke, start_date=start, end_date=end)
+    keys = found(invoke, start_date=start, end_date=end)
     assert keys == ["section/1/video/merged.jsonl"]
     # Finding nothing is no failure.
     answer = invoke({"section_id": 404})
@@ -256,8 +249,9 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request(
 
 
 @pytest.mark.fault(23, caught_by="the handler raises")
+@pytest.mark.usefixtures("pauses")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put_each("section/1/video/a.jsonl")
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")

@@ -16,6 +16,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, Ask, Bucket, forget_connections
 from tests.faults.http_proxy import Answer, S3Proxy
+from tests.support.backfills import key
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, video
@@ -52,10 +53,6 @@ def no_clickhouse(
     monkeypatch.setenv("CLICKHOUSE_PORT", str(closed_port))
 
 
-def key(number: int) -> str:
-    return f"section/1/video/2024-01-01T12-00-{number:02}Z_{number}.jsonl"
-
-
 def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
     """The messages that wait, as if they had been delivered four times before."""
     records = queue.receive()
@@ -66,12 +63,12 @@ def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
+@pytest.mark.usefixtures("no_clickhouse")
 def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
     bucket: Bucket,
     queue: SimulatedQueue,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    no_clickhouse: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # It waits for the object that can be stored later.
@@ -112,11 +109,11 @@ def test_the_pause_doubles_up_to_ten_minutes() -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
+@pytest.mark.usefixtures("logged_to_standard_output")
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
     bucket: Bucket,
     queue: SimulatedQueue,
     monkeypatch: pytest.MonkeyPatch,
-    logged_to_standard_output: None,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_OBJECT_BYTES", MIB)
@@ -169,13 +166,9 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
 @pytest.mark.slow
 @pytest.mark.fault(18, 19, 36, caught_by="only faulty messages or objects are poison")
+@pytest.mark.usefixtures("pauses")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
-    bucket: Bucket,
-    queue: SimulatedQueue,
-    store: S3Proxy,
-    ask: Ask,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, queue: SimulatedQueue, store: S3Proxy, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ATTEMPTS", 2)
     answers = {key(0): Answer("AccessDenied", 403), key(1): Answer("SlowDown", 503)}
@@ -199,12 +192,12 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
 
 @pytest.mark.slow
 @pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
+@pytest.mark.usefixtures("no_clickhouse")
 def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
     bucket: Bucket,
     queue: SimulatedQueue,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    no_clickhouse: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:no-such-key-abcdef"
@@ -334,8 +327,9 @@ def test_poison_that_sqs_does_not_take_stays_and_is_sent_later(queue: SimulatedQ
 
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="the queue's visibility timeout")
+@pytest.mark.usefixtures("logged_to_standard_output")
 def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeout(
-    queue: SimulatedQueue, logged_to_standard_output: None, capfd: pytest.CaptureFixture[str]
+    queue: SimulatedQueue, capfd: pytest.CaptureFixture[str]
 ) -> None:
     queue.send("no event 0")
     queue.send("no event 1")
@@ -354,8 +348,9 @@ def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeo
 
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="short timeouts; the queue's visibility timeout")
+@pytest.mark.usefixtures("pauses")
 def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
-    queue: SimulatedQueue, closed_port: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+    queue: SimulatedQueue, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(25):
         queue.send(f"no event {number}")

@@ -115,8 +115,9 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 
 
 @pytest.mark.fault(34, 74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.usefixtures("pauses")
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     busy = "Code: 252. DB::Exception: Too many parts (3000)."
     forgotten_at(clickhouse, ask, "insert", then=busy)
@@ -130,13 +131,9 @@ def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotte
 
 
 @pytest.mark.fault(13, 74, caught_by="the next attempt looks for rows that should not be there")
+@pytest.mark.usefixtures("pauses")
 def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    forget: Forget,
-    pauses: list[float],
+    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
     """ClickHouse answers nothing from the insert on, so that nobody can note anything."""
     ends: list[str] = []

@@ -152,6 +152,7 @@ BODIES = {
 @pytest.mark.fault(29, 36, caught_by="error texts that may quote values are left out")
 @pytest.mark.check("S10", "S4")
 @pytest.mark.parametrize("shift", [0, *(pytest.param(n, marks=pytest.mark.ci) for n in (1, 2))])
+@pytest.mark.usefixtures("pauses")
 def test_no_fault_reveals_personal_data_or_secrets(
     bucket: Bucket,
     store: S3Proxy,
@@ -159,7 +160,6 @@ def test_no_fault_reveals_personal_data_or_secrets(
     ask: Ask,
     clickhouse: ClickHouseServer,
     capfd: pytest.CaptureFixture[str],
-    pauses: list[float],
     monkeypatch: pytest.MonkeyPatch,
     shift: int,
 ) -> None:

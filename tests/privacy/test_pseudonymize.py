@@ -201,7 +201,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
 
 
 def test_who_was_forgotten_before_pseudonyms_stays_forgotten(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run, set_variables: Set
+    bucket: Bucket, invoke: Invoke, run: Run, set_variables: Set
 ) -> None:
     load(bucket, invoke, by(1))
     run("forget", "--yes", "--user", NAME)

@@ -59,8 +59,8 @@ def exported(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason(
-    on_dirty: Dirty, capsys: Printed
+def test_each_rejected_line_that_counts_is_listed_once_page_by_page_as_it_was_chosen(
+    on_dirty: Dirty, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
@@ -68,11 +68,6 @@ def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason
     assert shown.count("UTC  not JSON: invalid character\n") == 3
     assert shown.endswith("\n4 rejected lines\n")
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
-
-
-def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
-    on_dirty: Dirty, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
     first, second = (on_dirty.uri(ALL), 24), (on_dirty.uri(VERSIONS), 3)
     others = [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
     assert listed(capsys, "--section", "02001") == [first, second, *others]

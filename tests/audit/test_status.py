@@ -53,6 +53,15 @@ def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> Non
         "backfill": "BACKFILL_QUEUE_URL",
         "dead_letters": "SQS_DEAD_LETTER_QUEUE_URL",
     }
+    months = found["months"]
+    rows = [("197001", 2), ("201905", 1), ("202401", 2), ("202403", 45)]
+    assert [(one["month"], one["rows"]) for one in months] == rows
+    # March has a part of each of its seven loads.
+    assert [one["parts"] for one in months] == [2, 1, 2, 7]
+    assert [[one["bytes"]] for one in months] == on_dirty.ask(
+        "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
+        " AND table = 'video_events' GROUP BY partition ORDER BY partition"
+    )
 
 
 def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: Printed) -> None:
@@ -82,22 +91,6 @@ def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
     assert (late["newest"]["key"], late["newest_loaded"]["key"]) == (newest, FIRST)
     assert late["not_loaded"] == 1
     assert 0 <= late["lag_seconds"] < 60
-
-
-def test_parts_and_bytes_are_shown_by_month(on_dirty: Dirty, capsys: Printed) -> None:
-    months = status(capsys)["months"]
-    assert [(one["month"], one["rows"]) for one in months] == [
-        ("197001", 2),
-        ("201905", 1),
-        ("202401", 2),
-        ("202403", 45),
-    ]
-    # March has a part of each of its seven loads.
-    assert [one["parts"] for one in months] == [2, 1, 2, 7]
-    assert [[one["bytes"]] for one in months] == on_dirty.ask(
-        "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
-        " AND table = 'video_events' GROUP BY partition ORDER BY partition"
-    )
 
 
 def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_shown(

@@ -274,19 +274,13 @@ def test_if_the_rest_cannot_be_listed_the_token_continues_there(
     assert ask(IDS) == ids(range(3))
 
 
-def denied(operation: str, url: str, part: list[dict[str, Any]]) -> Any:
-    from botocore.exceptions import ClientError
-
-    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
-
-
 def test_a_queue_that_takes_nothing_is_named_with_the_reason(
     bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put_each(key(1))
     said = r"1 of 1 messages, .*{}.*sqs:SendMessage"
     with monkeypatch.context() as patch:
-        patch.setattr(sqs_calls, "_call", denied)
+        refusing(patch, refused=0, code="AccessDenied")
         with pytest.raises(NothingDone, match=said.format("AccessDenied")):
             invoke(REQUEST)
     monkeypatch.setenv("BACKFILL_QUEUE_URL", f"{backfill.url}-gone")

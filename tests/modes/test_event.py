@@ -70,7 +70,7 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
 
 @pytest.mark.slow
 @pytest.mark.fault(55, caught_by="gzip recognized by content")
-def test_a_gzip_bundle_that_is_named_by_hand_is_read_whatever_its_name(
+def test_a_gzip_bundle_that_is_named_by_hand_is_read_whatever_its_name_but_no_folder(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
@@ -79,14 +79,11 @@ def test_a_gzip_bundle_that_is_named_by_hand_is_read_whatever_its_name(
         bucket.put(key, body=members)
         assert invoke({"bucket": bucket.name, "key": key})["video_events_processed"] == 50
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
-
-
-def test_a_folder_that_is_named_by_hand_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    # A folder is refused; a notification names one whenever somebody makes a folder.
     bucket.put("section/1/", body=b"")
     answer = invoke({"bucket": bucket.name, "key": "section/1/"})
     assert answer.status == 400
     assert "section/1/ is a folder: name an object in it" in answer["error"]
-    # A notification names one whenever somebody makes a folder.
     assert invoke(notification(bucket.name, "section/1/"))["files_ignored"] == 1
 
 

@@ -19,10 +19,8 @@ from tests.privacy.conftest import (
     PAGE,
     REJECTED,
     Forget,
-    be_quick,
+    Load,
     by_account,
-    check_before_each_insert,
-    load,
     users,
 )
 from tests.support.refusals import refuse
@@ -33,21 +31,14 @@ from xapi_etl_processor.privacy import learner
 from xapi_etl_processor.storage import learners
 from xapi_etl_processor.xapi.learners import name_hash
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-    check_before_each_insert(monkeypatch)
-
-
 CHANGES = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
 
 
 def test_rows_and_rejected_lines_are_removed_and_others_stay(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, bucket: Bucket, ask: Ask, forget: Forget
 ) -> None:
-    load(bucket, invoke, by_account(1), by_account(2), by_account(3, "learner-10"), REJECTED)
-    load(bucket, invoke, REJECTED.replace(b"learner-1", b"learner-10"), video(5), key=LATER)
+    load(by_account(1), by_account(2), by_account(3, "learner-10"), REJECTED)
+    load(REJECTED.replace(b"learner-1", b"learner-10"), video(5), key=LATER)
     answer = forget("--user", "learner-1")
     assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (2, 1)
     assert users(ask) == ["learner-10", "viewer-5"]
@@ -64,26 +55,24 @@ def test_rows_and_rejected_lines_are_removed_and_others_stay(
 
 
 def test_a_warm_container_learns_who_is_forgotten_next_on_which_home_page_and_who_is_no_more(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, ask: Ask, forget: Forget
 ) -> None:
     lines = by_account(1), by_account(2, "learner-2"), by_account(3, page=OTHER_PAGE), video(4)
-    load(bucket, invoke, *lines)
+    load(*lines)
     for number, options in enumerate((["learner-1", "--home-page", PAGE], ["learner-2"]), 1):
         assert forget("--user", *options)["rows_removed"] == 1
-        answer = load(bucket, invoke, *lines, force_reprocess=True)
+        answer = load(*lines, force_reprocess=True)
         assert answer["forgotten_events"] == number
     assert ask("SELECT DISTINCT source_line FROM video_events ORDER BY 1") == [[3], [4]]
     ask("TRUNCATE TABLE forgotten_learners")
-    assert load(bucket, invoke, *lines, force_reprocess=True)["forgotten_events"] == 0
+    assert load(*lines, force_reprocess=True)["forgotten_events"] == 0
     assert users(ask) == ["learner-1", "learner-1", "learner-2", "viewer-4"]
 
 
 def test_many_learners_of_a_file_are_forgotten_at_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, tmp_path: Path
+    load: Load, ask: Ask, forget: Forget, tmp_path: Path
 ) -> None:
     load(
-        bucket,
-        invoke,
         by_account(1, "Ana, B."),
         by_account(2, "ana", OTHER_PAGE),
         by_account(3, "ana"),
@@ -103,10 +92,10 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_no_kind_of_reload_brings_a_learner_back(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:
     lines: list[Any] = [by_account(1), by_account(2), video(3), other(4), b"", REJECTED]
-    load(bucket, invoke, *lines)
+    load(*lines)
     forget("--user", "learner-1")
     bucket.put(LATER, *lines)
     event = {"bucket": bucket.name, "key": KEY, "force_reprocess": True}
@@ -151,7 +140,7 @@ def test_thousands_are_forgotten_in_changes_that_keeper_takes(
 
 
 def test_nobody_is_compared_with_the_list_twice(
-    bucket: Bucket, invoke: Invoke, forget: Forget, monkeypatch: pytest.MonkeyPatch
+    load: Load, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a hash for each statement, a load would take half as long again."""
     hashed: list[str] = []
@@ -162,22 +151,22 @@ def test_nobody_is_compared_with_the_list_twice(
 
     forget("--user", "learner-1")
     monkeypatch.setattr(learners, "name_hash", counted)
-    load(bucket, invoke, *(by_account(n, f"learner-{n % 3}") for n in range(600)))
-    load(bucket, invoke, *(by_account(n, f"learner-{n % 3}") for n in range(9)), key=LATER)
+    load(*(by_account(n, f"learner-{n % 3}") for n in range(600)))
+    load(*(by_account(n, f"learner-{n % 3}") for n in range(9)), key=LATER)
     assert sorted(hashed) == ["learner-0", "learner-1", "learner-2"]
 
 
 def test_an_object_with_forgotten_statements_is_a_success_and_the_others_are_right(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, ask: Ask, forget: Forget
 ) -> None:
     forget("--user", "learner-1")
-    answer = load(bucket, invoke, by_account(1), BAD_LINE)
+    answer = load(by_account(1), BAD_LINE)
     assert (answer.status, answer["success"], answer["files_processed"]) == (200, True, 1)
     assert (answer["events_processed"], answer["forgotten_events"]) == (0, 1)
     assert users(ask) == []
     # A neighbour that is left out does not shift what follows it.
     lines = [by_account(1), video(8), by_account(3), video(20, result=None), by_account(5)]
-    load(bucket, invoke, *lines, key=LATER)
+    load(*lines, key=LATER)
     assert ask(
         "SELECT user_id, video_time, source_line FROM video_events ORDER BY source_line"
     ) == [
@@ -187,18 +176,13 @@ def test_an_object_with_forgotten_statements_is_a_success_and_the_others_are_rig
 
 
 def test_a_dry_run_counts_each_statement_and_line_once_and_removes_nothing(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    forget: Forget,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    load: Load, ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Loaded twice, and asked about one learner at a time; and one is in the table of version 0.1,
     too."""
     lines = by_account(1), by_account(2, page=OTHER_PAGE), by_account(3, "learner-2"), REJECTED
-    load(bucket, invoke, *lines)
-    load(bucket, invoke, *lines, force_reprocess=True)
+    load(*lines)
+    load(*lines, force_reprocess=True)
     ask("CREATE TABLE video_events_old AS video_events")
     ask("INSERT INTO video_events_old SELECT * FROM video_events WHERE source_line = 1")
     file = tmp_path / "learners.csv"
@@ -217,17 +201,12 @@ def test_a_dry_run_counts_each_statement_and_line_once_and_removes_nothing(
 
 
 def test_lines_of_hundreds_of_learners_are_found_and_blanked_in_slices(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    forget: Forget,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    load: Load, ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(forgetting, "_KEYS", 1)
     names = [f"learner-{number}" for number in range(100, 250)]
     bad = [REJECTED.replace(b"learner-1", names[number].encode()) for number in (0, 149)]
-    load(bucket, invoke, *bad, REJECTED, video(1))
+    load(*bad, REJECTED, video(1))
     file = tmp_path / "learners.csv"
     file.write_text("\n".join(["user", *names]))
     assert forget("--file", str(file))["rejected_lines_removed"] == 2
@@ -239,10 +218,10 @@ def test_lines_of_hundreds_of_learners_are_found_and_blanked_in_slices(
 
 
 def test_a_sweep_counts_and_then_removes_what_a_backup_brought_back(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, ask: Ask, forget: Forget
 ) -> None:
     """And only a sweep that removes it removes the notes that ask for it, also a second one."""
-    load(bucket, invoke, by_account(1), by_account(3, "learner-3"), video(2), REJECTED)
+    load(by_account(1), by_account(3, "learner-3"), video(2), REJECTED)
     for table in ("video_events", "video_events_old"):
         ask(f"CREATE TABLE backup_of_{table} AS video_events")
         ask(f"INSERT INTO backup_of_{table} SELECT * FROM video_events")
@@ -329,15 +308,15 @@ def test_a_wrong_request_or_a_file_that_names_nobody_is_refused_before_anything_
 
 
 def test_without_the_right_to_delete_the_learner_is_remembered_all_the_same(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
-    load(bucket, invoke, by_account(1))
+    load(by_account(1))
 
     refuse(clickhouse, 497, "^ALTER")
     forget("--user", "learner-1", code=1)
     assert "ALTER TABLE video_events was refused" in forget.said.err
     clickhouse.hook = lambda *_: None
-    assert load(bucket, invoke, by_account(2), key=LATER)["forgotten_events"] == 1
+    assert load(by_account(2), key=LATER)["forgotten_events"] == 1
     assert forget("--user", "learner-1")["rows_removed"] == 1
     assert users(ask) == []
 
@@ -356,13 +335,9 @@ def test_an_error_that_repeats_the_query_names_no_learner(
 
 
 def test_forgetting_needs_a_yes_or_at_a_terminal_an_answer_to_what_is_shown(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    load: Load, ask: Ask, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load(bucket, invoke, by_account(1))
+    load(by_account(1))
     assert main(["forget", "--user", "learner-1"]) == 2
     assert "add --yes" in capsys.readouterr().err
     for typed, left in (("n\n", ["learner-1"]), ("", ["learner-1"]), ("y\n", [])):

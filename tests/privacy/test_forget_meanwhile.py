@@ -7,16 +7,14 @@ import time
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Invoke
 from tests.privacy.conftest import (
     LATER,
     Forget,
+    Load,
     at_the_second_look,
-    be_quick,
     by_account,
-    check_before_each_insert,
     hashes,
-    load,
     users,
 )
 from tests.support.samples import video
@@ -26,12 +24,6 @@ from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.privacy.learner import Learner
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-    check_before_each_insert(monkeypatch)
 
 
 def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = "") -> None:
@@ -49,15 +41,15 @@ def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = ""
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_has_read_its_object_already_stores_nothing(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+    load: Load, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The learner is forgotten between the first and the second look at the list."""
     looks = at_the_second_look(clickhouse, lambda: forget_quietly(settings))
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert len(looks) == 2
     assert users(ask) == []
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
 
 
@@ -69,14 +61,14 @@ def forget_quietly(settings: Settings) -> None:
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
     """The insert reaches the server only after everything of the learner was removed."""
 
-    load(bucket, invoke, video(3), key=LATER)
+    load(video(3), key=LATER)
     forgotten_at(clickhouse, ask, "block")
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
     health = invoke({"health_check": True})["clickhouse"]
     assert "forget --sweep" in health["warning"]
@@ -88,7 +80,7 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
 
 @pytest.mark.fault(26, 74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_whose_replies_are_lost_says_so_too(
-    bucket: Bucket,
+    load: Load,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
@@ -105,7 +97,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 
     clickhouse.hook = meanwhile
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     clickhouse.hook = lambda *_: None
     # Whether to try again is asked first.
     assert len(pauses) == 1 < ATTEMPTS
@@ -117,23 +109,23 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 @pytest.mark.fault(34, 74, caught_by="forgotten learners are checked before and after each insert")
 @pytest.mark.usefixtures("pauses")
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
+    load: Load, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
     busy = "Code: 252. DB::Exception: Too many parts (3000)."
     forgotten_at(clickhouse, ask, "insert", then=busy)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert users(ask) == []
     # The server stored nothing, so that nothing is to be put right.
     assert ask("SELECT count() FROM load_notes") == [[0]]
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
 
 
 @pytest.mark.fault(13, 74, caught_by="the next attempt looks for rows that should not be there")
 @pytest.mark.usefixtures("pauses")
 def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
     """ClickHouse answers nothing from the insert on, so that nobody can note anything."""
     ends: list[str] = []
@@ -150,14 +142,14 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
 
     clickhouse.hook = meanwhile
     with pytest.raises(EventFailed):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     clickhouse.hook = lambda *_: None
     assert ends
     assert users(ask) == ["learner-1", "viewer-2"]
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
     assert forget("--sweep")["rows_removed"] == 1
-    assert load(bucket, invoke, by_account(1), video(2))["success"]
+    assert load(by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
 

@@ -14,13 +14,11 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.conftest import Ask, Invoke, forget_connections
 from tests.privacy.conftest import (
     LATER,
+    Load,
     at_the_second_look,
-    be_quick,
-    check_before_each_insert,
-    load,
 )
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
@@ -54,12 +52,6 @@ def by(number: int, name: str = NAME, **more: Any) -> dict[str, Any]:
 
 
 BAD = json.dumps({k: v for k, v in by(9).items() if k != "verb"}).encode()
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-    check_before_each_insert(monkeypatch)
 
 
 @pytest.fixture
@@ -109,12 +101,12 @@ def holding(name: str, ask: Ask) -> set[str]:
 
 @pytest.mark.usefixtures("pseudonyms")
 def test_with_pseudonyms_no_table_has_a_name_and_viewers_can_be_counted(
-    bucket: Bucket, invoke: Invoke, ask: Ask
+    load: Load, ask: Ask
 ) -> None:
     lines = by(1), BAD, video(2, actor={"mbox": f"mailto:{NAME}@x.org"}), by(3), by(4, "another")
-    answer = load(bucket, invoke, *lines)
+    answer = load(*lines)
     assert (answer["video_events_processed"], answer["rejected_lines"]) == (4, 1)
-    load(bucket, invoke, by(5), video(6, actor={"name": "nobody knows"}), key=LATER)
+    load(by(5), video(6, actor={"name": "nobody knows"}), key=LATER)
     assert holding(NAME, ask) == set()
     assert ask("SELECT source_line, line FROM rejected_statements") == [[2, ""]]
     assert ask(f"SELECT count() FROM video_events WHERE user_id = '{PSEUDONYM}'") == [[3]]
@@ -124,15 +116,15 @@ def test_with_pseudonyms_no_table_has_a_name_and_viewers_can_be_counted(
 
 @pytest.mark.usefixtures("pseudonyms")
 def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten_also_by_a_sweep(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run
+    load: Load, ask: Ask, run: Run
 ) -> None:
-    load(bucket, invoke, by(1), by(2, "another"))
+    load(by(1), by(2, "another"))
     ask("CREATE TABLE backup AS video_events")
     ask("INSERT INTO backup SELECT * FROM video_events")
     held = run("access", "--user", NAME)["stored"]["video_events"]
     assert [row["user_id"] for row in held] == [PSEUDONYM]
     assert run("forget", "--yes", "--user", NAME)["rows_removed"] == 1
-    answer = load(bucket, invoke, by(1), by(2, "another"), force_reprocess=True)
+    answer = load(by(1), by(2, "another"), force_reprocess=True)
     assert answer["forgotten_events"] == 1
     ids = f"SELECT countIf(user_id = '{PSEUDONYM}'), uniqExact(user_id) FROM video_events"
     assert ask(ids) == [[0, 1]]
@@ -144,7 +136,7 @@ def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten_also_by_a_sw
 
 @pytest.mark.usefixtures("pseudonyms")
 def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+    load: Load, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The batch has pseudonyms only when the list is read the second time."""
 
@@ -156,15 +148,14 @@ def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym
 
     looks = at_the_second_look(clickhouse, forget_with_the_key)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by(1), by(2, "another"))
+        load(by(1), by(2, "another"))
     assert len(looks) == 2
-    assert load(bucket, invoke, by(1), by(2, "another"))["forgotten_events"] == 1
+    assert load(by(1), by(2, "another"))["forgotten_events"] == 1
     assert ask(f"SELECT countIf(user_id = '{PSEUDONYM}'), count() FROM video_events") == [[0, 1]]
 
 
 def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_same_row(
-    bucket: Bucket,
-    invoke: Invoke,
+    load: Load,
     ask: Ask,
     run: Run,
     capsys: pytest.CaptureFixture[str],
@@ -175,7 +166,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     monkeypatch.setattr(command, "AT_ONCE", 1)
     tricky = "it's \\ tricky"
     lines = by(1), by(2, tricky), video(3, actor={"name": "nobody knows"}), BAD
-    load(bucket, invoke, *lines)
+    load(*lines)
     ask("CREATE TABLE video_events_old AS video_events")
     ask(f"INSERT INTO video_events_old SELECT * FROM video_events WHERE user_id = '{NAME}'")
     ask("INSERT INTO load_notes (kind, subject) VALUES ('overtaken', 'pseudonymize')")
@@ -194,23 +185,23 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     assert ask(notes) == [["learner_ids"]]
     assert holding(NAME, ask) == holding("tricky", ask) == set()
     assert NAME not in str(ask(COMMANDS))
-    load(bucket, invoke, *lines, force_reprocess=True)
+    load(*lines, force_reprocess=True)
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert (rows[0], rows[2], len(rows)) == ([PSEUDONYM], [""], 3)
     assert run("pseudonymize") == {"user_ids": 0, "rejected_lines": 0, "dry_run": False}
 
 
 def test_who_was_forgotten_before_pseudonyms_stays_forgotten(
-    bucket: Bucket, invoke: Invoke, run: Run, set_variables: Set
+    load: Load, run: Run, set_variables: Set
 ) -> None:
-    load(bucket, invoke, by(1))
+    load(by(1))
     run("forget", "--yes", "--user", NAME)
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
-    assert load(bucket, invoke, by(1), key=LATER)["forgotten_events"] == 1
+    assert load(by(1), key=LATER)["forgotten_events"] == 1
 
 
 def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_anything(
-    bucket: Bucket,
+    load: Load,
     invoke: Invoke,
     ask: Ask,
     run: Run,
@@ -222,7 +213,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     for key in ("", "f" * 32):
         set_variables(LEARNER_KEY=key)
         with pytest.raises((ConfigurationError, EventFailed), match="set that key again"):
-            load(bucket, invoke, by(1))
+            load(by(1))
         assert "LEARNER_KEY" in invoke({"health_check": True})["clickhouse"]["error"]
     set_variables(LEARNER_IDS="pseudonyms")
     capsys.readouterr()
@@ -232,7 +223,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
     assert ask("SELECT count() FROM video_events") == [[0]]
     set_variables(LEARNER_KEY=LEARNER_KEY)
-    assert load(bucket, invoke, by(1))["success"]
+    assert load(by(1))["success"]
     # Without any key, no request seems to find nothing.
     set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
     ask("TRUNCATE TABLE forgotten_learners")
@@ -245,7 +236,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
 
 
 def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
-    bucket: Bucket, invoke: Invoke, ask: Ask, set_variables: Set
+    load: Load, invoke: Invoke, ask: Ask, set_variables: Set
 ) -> None:
     set_variables(LEARNER_IDS="pseudonyms")
     for variables, said in (
@@ -254,17 +245,15 @@ def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
     ):
         set_variables(**variables)
         with pytest.raises((ConfigurationError, EventFailed), match=said):
-            load(bucket, invoke, by(1))
+            load(by(1))
         assert said in invoke({"health_check": True})["clickhouse"]["error"]
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-def test_the_key_comes_from_a_secret(
-    bucket: Bucket, invoke: Invoke, ask: Ask, set_variables: Set
-) -> None:
+def test_the_key_comes_from_a_secret(load: Load, ask: Ask, set_variables: Set) -> None:
     client = boto3.client("secretsmanager")
     for number, text in enumerate((LEARNER_KEY, json.dumps({"key": LEARNER_KEY}))):
         arn = client.create_secret(Name=f"key-{time.monotonic_ns()}", SecretString=text)["ARN"]
         set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY_SECRET_ARN=arn)
-        load(bucket, invoke, by(number), key=f"section/1/video/{number}.jsonl")
+        load(by(number), key=f"section/1/video/{number}.jsonl")
     assert ask("SELECT user_id, count() FROM video_events GROUP BY 1") == [[PSEUDONYM, 2]]

@@ -190,6 +190,7 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
     assert queue.is_empty
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
 @pytest.mark.usefixtures("no_clickhouse")

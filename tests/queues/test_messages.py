@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.samples import sqs
@@ -45,6 +45,7 @@ OBJECTS = st.builds(
 WISHES = st.builds(Backfill, st.booleans(), st.booleans())
 
 
+@settings(max_examples=30)
 @given(st.lists(OBJECTS, max_size=30), WISHES)
 def test_the_parser_reads_every_object_once_and_in_order(
     objects: list[S3Object], wish: Backfill
@@ -56,6 +57,7 @@ def test_the_parser_reads_every_object_once_and_in_order(
         assert (read.objects, read.backfill, read.error) == (message.objects, wish, "")
 
 
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 400 * MIB), st.booleans()), max_size=60),
     st.integers(1, 5),

@@ -20,6 +20,8 @@ from xapi_etl_processor.commands import rejects as command
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
+Printed = pytest.CaptureFixture[str]
+
 pytestmark = pytest.mark.usefixtures("own_stream")
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -28,7 +30,7 @@ LONG = b"x" * 10_000
 
 
 @pytest.fixture
-def loaded(bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]) -> Bucket:
+def loaded(bucket: Bucket, invoke: Invoke, capsys: Printed) -> Bucket:
     """Three rejected lines: 2 and 3 of the first object, 1 of the second."""
     bucket.put(FIRST, video(1), BAD_LINE, LONG)
     bucket.put(SECOND, b'{"verb": 1}', video(2))
@@ -46,7 +48,7 @@ def accept(monkeypatch: pytest.MonkeyPatch, accepted: bytes) -> None:
     )
 
 
-def listed(capsys: pytest.CaptureFixture[str], *options: str) -> list[tuple[str, int]]:
+def listed(capsys: Printed, *options: str) -> list[tuple[str, int]]:
     assert main(["rejects", "--json", *options]) == 0
     body = json.loads(capsys.readouterr().out)
     assert body["rejected_lines"] == len(body["lines"]) == sum(body["reasons"].values())
@@ -57,8 +59,8 @@ def exported(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+def test_each_rejected_line_that_counts_is_listed_once_page_by_page_as_it_was_chosen(
+    on_dirty: Dirty, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["rejects"]) == 0
     shown = capsys.readouterr().out
@@ -66,11 +68,6 @@ def test_each_rejected_line_that_counts_is_listed_once_with_its_place_and_reason
     assert shown.count("UTC  not JSON: invalid character\n") == 3
     assert shown.endswith("\n4 rejected lines\n")
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
-
-
-def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     first, second = (on_dirty.uri(ALL), 24), (on_dirty.uri(VERSIONS), 3)
     others = [(on_dirty.uri(NO_BUNDLE), n) for n in (1, 2)]
     assert listed(capsys, "--section", "02001") == [first, second, *others]
@@ -87,29 +84,46 @@ def test_they_are_chosen_by_section_reason_and_source_and_read_page_by_page(
 
 
 @pytest.mark.slow
-def test_a_line_that_is_accepted_now_does_not_count_after_reloading(
-    loaded: Bucket,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    ask: Ask,
+def test_lines_that_are_accepted_now_or_were_replaced_do_not_count_and_those_of_a_failure_do(
+    loaded: Bucket, capsys: Printed, monkeypatch: pytest.MonkeyPatch, ask: Ask, invoke: Invoke
 ) -> None:
-    accept(monkeypatch, BAD_LINE)
-    assert main(["rejects", "--reload"]) == 0
+    with monkeypatch.context() as patch:
+        accept(patch, BAD_LINE)
+        assert main(["rejects", "--reload"]) == 0
     said = capsys.readouterr().out
     assert "2 of 2 objects loaded again: 3 lines were rejected, 2 are now" in said
-    assert listed(capsys) == [(loaded.uri(FIRST), 3), (loaded.uri(SECOND), 1)]
+    second = (loaded.uri(SECOND), 1)
+    assert listed(capsys) == [(loaded.uri(FIRST), 3), second]
     assert ask("SELECT count() FROM video_statements") == [[3]]
     # The row is still there: only reading tells that it no longer counts.
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[3]]
+    # No line is a statement, so that the ledger does not know this version.
+    loaded.put(FIRST, BAD_LINE)
+    loaded.put("section/1/new.jsonl", BAD_LINE)
+    assert not invoke({"mode": "bulk"})["success"]
+    capsys.readouterr()
+    # Those of the first version count too: it is what is stored of the object.
+    of_first = [(loaded.uri(FIRST), line) for line in (1, 3)]
+    assert sorted(listed(capsys)) == [(loaded.uri("section/1/new.jsonl"), 1), *of_first, second]
+    loaded.put(FIRST, video(1), video(3))
+    loaded.put("section/1/new.jsonl", video(4))
+    assert invoke({"mode": "bulk"})["success"]
+    capsys.readouterr()
+    assert listed(capsys) == [second]
+    # An object that cannot be loaded again is named.
+    loaded.client.delete_object(Bucket=loaded.name, Key=SECOND)
+    assert main(["rejects", "--reload"]) == 1
+    out, err = capsys.readouterr()
+    assert "0 of 1 objects loaded again" in out
+    assert f"{loaded.uri(SECOND)} does not exist" in err
 
 
 @pytest.mark.slow
 def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
-    settings: Settings,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert main(["rejects"]) == 0
+    assert capsys.readouterr().out == "no rejected lines\n"
     bundle = tmp_path / "bundle.jsonl"
     bundle.write_bytes(json.dumps(video(1)).encode() + b"\n" + BAD_LINE + b"\n" + LONG + b"\n")
     assert main(["event", str(bundle)]) == 0
@@ -123,39 +137,35 @@ def test_lines_of_a_file_on_this_machine_are_listed_exported_and_loaded_again(
 
 
 @pytest.mark.slow
-def test_lines_of_a_version_that_was_replaced_do_not_count(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
+def test_an_export_has_the_whole_line_or_what_the_table_keeps_and_says_so(
+    loaded: Bucket, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded.put(FIRST, video(1), video(3))
-    assert invoke({"mode": "bulk"})["success"]
-    capsys.readouterr()
-    assert listed(capsys) == [(loaded.uri(SECOND), 1)]
-
-
-@pytest.mark.slow
-def test_lines_of_an_object_that_failed_count(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str], invoke: Invoke
-) -> None:
-    # No line is a statement, so that the ledger does not know this version.
-    loaded.put(FIRST, BAD_LINE)
-    loaded.put("section/1/new.jsonl", BAD_LINE)
-    assert not invoke({"mode": "bulk"})["success"]
-    capsys.readouterr()
-    # Those of the first version count too: it is what is stored of the object.
-    assert sorted(listed(capsys)) == [
-        (loaded.uri("section/1/new.jsonl"), 1),
-        *((loaded.uri(FIRST), line) for line in (1, 2, 3)),
-        (loaded.uri(SECOND), 1),
-    ]
-
-
-@pytest.mark.slow
-def test_an_export_has_the_whole_line(loaded: Bucket, tmp_path: Path) -> None:
     path = tmp_path / "rejected.jsonl"
     assert main(["rejects", "--export", str(path)]) == 0
     lines = exported(path)
     assert [one["line"] for one in lines] == [BAD_LINE.decode(), LONG.decode(), '{"verb": 1}']
     assert all(one["whole"] and not one["why"] for one in lines)
+    export = ["rejects", "--section", "2001", "--export", str(path)]
+    # A line that must not be kept is not exported.
+    with monkeypatch.context() as patch:
+        learners = "xapi_etl_processor.storage.learners.Learners"
+        patch.setattr(f"{learners}.may_keep", lambda _, line: line != BAD_LINE)
+        assert main(export) == 0
+    withheld, other = exported(path)
+    assert (withheld["line"], withheld["whole"]) == (None, False)
+    assert other["line"] == LONG.decode()
+    loaded.put(FIRST, b"another", b"version", b"of it")
+    for said in ("uploaded again", "does not exist"):
+        capsys.readouterr()
+        assert main(export) == 0
+        short, long = exported(path)
+        assert (short["line"], short["whole"]) == (BAD_LINE.decode(), True)
+        assert (long["line"], long["whole"]) == ("x" * 4096, False)
+        assert said in long["why"]
+        assert "1 of them not whole" in capsys.readouterr().err
+        loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
+    assert main(["rejects", "--export", str(tmp_path / "no" / "folder")]) == 1
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_an_export_that_exists_is_written_anew_for_its_owner_alone_and_bytes_in_base64(
@@ -170,64 +180,6 @@ def test_an_export_that_exists_is_written_anew_for_its_owner_alone_and_bytes_in_
     assert base64.b64decode(first["line_base64"]) == NAMING
     assert [one["line"] for one in others] == [BAD_LINE.decode()] * 3
     assert all(one["whole"] for one in (first, *others))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gone", [False, True])
-def test_of_an_object_that_changed_the_export_has_what_the_table_keeps_and_says_so(
-    loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: bool
-) -> None:
-    if gone:
-        loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
-    else:
-        loaded.put(FIRST, b"another", b"version", b"of it")
-    path = tmp_path / "rejected.jsonl"
-    assert main(["rejects", "--section", "2001", "--export", str(path)]) == 0
-    short, long = exported(path)
-    assert (short["line"], short["whole"]) == (BAD_LINE.decode(), True)
-    assert (long["line"], long["whole"]) == ("x" * 4096, False)
-    assert ("does not exist" if gone else "uploaded again") in long["why"]
-    assert "1 of them not whole" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_line_that_must_not_be_kept_is_not_exported(
-    loaded: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "xapi_etl_processor.storage.learners.Learners.may_keep", lambda _, line: line != BAD_LINE
-    )
-    path = tmp_path / "rejected.jsonl"
-    assert main(["rejects", "--section", "2001", "--export", str(path)]) == 0
-    withheld, other = exported(path)
-    assert (withheld["line"], withheld["whole"]) == (None, False)
-    assert other["line"] == LONG.decode()
-
-
-@pytest.mark.slow
-def test_an_object_that_cannot_be_loaded_again_is_named(
-    loaded: Bucket, capsys: pytest.CaptureFixture[str]
-) -> None:
-    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
-    assert main(["rejects", "--reload"]) == 1
-    out, err = capsys.readouterr()
-    assert "1 of 2 objects loaded again" in out
-    assert f"{loaded.uri(FIRST)} does not exist" in err
-
-
-@pytest.mark.slow
-def test_an_export_that_cannot_be_written_says_so(
-    loaded: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["rejects", "--export", str(tmp_path / "no" / "folder")]) == 1
-    assert "cannot write" in capsys.readouterr().err
-
-
-def test_without_rejected_lines_it_says_so(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["rejects"]) == 0
-    assert capsys.readouterr().out == "no rejected lines\n"
 
 
 def test_the_page_has_the_query_that_tells_which_lines_count() -> None:

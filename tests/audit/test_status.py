@@ -13,10 +13,13 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Bucket, Invoke, forget_connections
 from tests.support.dirty import ALL, NO_BUNDLE, Dirty
+from tests.support.refusals import refuse
 from tests.support.samples import video
 from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
+
+Printed = pytest.CaptureFixture[str]
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
@@ -24,15 +27,13 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-def status(capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> dict[str, Any]:
+def status(capsys: Printed, *options: str, code: int = 0) -> dict[str, Any]:
     assert main(["status", "--json", *options]) == code
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
-def test_what_is_loaded_is_counted_once(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> None:
     found = status(capsys)
     [today, long_ago] = found["days"]
     assert today["day"] > long_ago["day"]
@@ -52,9 +53,18 @@ def test_what_is_loaded_is_counted_once(
         "backfill": "BACKFILL_QUEUE_URL",
         "dead_letters": "SQS_DEAD_LETTER_QUEUE_URL",
     }
+    months = found["months"]
+    rows = [("197001", 2), ("201905", 1), ("202401", 2), ("202403", 45)]
+    assert [(one["month"], one["rows"]) for one in months] == rows
+    # March has a part of each of its seven loads.
+    assert [one["parts"] for one in months] == [2, 1, 2, 7]
+    assert [[one["bytes"]] for one in months] == on_dirty.ask(
+        "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
+        " AND table = 'video_events' GROUP BY partition ORDER BY partition"
+    )
 
 
-def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: Printed) -> None:
     found = status(capsys, "--section", "01")
     assert [(day["objects"], day["video"]) for day in found["days"]] == [(1, 1), (1, 1)]
     assert (found["rejected"], found["timestamps"]) == ([], {"key": 1})
@@ -67,8 +77,10 @@ def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: pytest.CaptureFix
 
 @pytest.mark.slow
 def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
-    bucket: Bucket, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, invoke: Invoke, capsys: Printed
 ) -> None:
+    assert main(["status"]) == 0
+    assert "no bundles in S3" in capsys.readouterr().out
     bucket.put(FIRST, video(1))
     invoke({"mode": "bulk"})
     capsys.readouterr()
@@ -81,64 +93,28 @@ def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
     assert 0 <= late["lag_seconds"] < 60
 
 
-def test_parts_and_bytes_are_shown_by_month(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
-) -> None:
-    months = status(capsys)["months"]
-    assert [(one["month"], one["rows"]) for one in months] == [
-        ("197001", 2),
-        ("201905", 1),
-        ("202401", 2),
-        ("202403", 45),
-    ]
-    # March has a part of each of its seven loads.
-    assert [one["parts"] for one in months] == [2, 1, 2, 7]
-    assert [[one["bytes"]] for one in months] == on_dirty.ask(
-        "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
-        " AND table = 'video_events' GROUP BY partition ORDER BY partition"
-    )
-
-
-def test_what_cannot_be_asked_is_named_with_the_grant_and_the_rest_is_shown(
-    on_dirty: Dirty,
-    capsys: pytest.CaptureFixture[str],
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(_: str, sql: str) -> None:
-        if "system.parts" in sql:
-            raise RuntimeError("Code: 497. DB::Exception: Not enough privileges")
-
-    monkeypatch.setattr(clickhouse, "hook", refuse)
-    found = status(capsys, code=1)
-    assert "GRANT SELECT ON system.parts TO loader" in found["failed"]["months"]
-    assert found["repeats"]["rows"] == 50
-
-
-def test_without_a_bucket_that_is_said_and_the_tables_are_shown(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
-    found = status(capsys, code=1)
-    assert "S3_XAPI_BUCKET_NAME is not set" in found["failed"]["freshness"]
-    assert found["days"]
-
-
-def test_queues_are_asked_if_they_are_set(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_shown(
+    on_dirty: Dirty, capsys: Printed, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = boto3.client("sqs").create_queue(QueueName=f"q{time.monotonic_ns()}")["QueueUrl"]
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody="no event")
     monkeypatch.setenv("SQS_DEAD_LETTER_QUEUE_URL", url)
     monkeypatch.setenv("BACKFILL_QUEUE_URL", url)
     monkeypatch.setenv("SQS_QUEUE_URL", url + "-that-is-not-there")
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    # So that it is taken back: the database is not this test's own.
+    monkeypatch.setattr(clickhouse, "hook", clickhouse.hook)
+    refuse(clickhouse, 497, r"system\.parts")
     found = status(capsys, code=1)
-    assert found["dead_letters"] == found["backfill"] == {"waiting": 1, "in_progress": 0}
+    assert "GRANT SELECT ON system.parts TO loader" in found["failed"]["months"]
+    assert "S3_XAPI_BUCKET_NAME is not set" in found["failed"]["freshness"]
     assert "NonExistentQueue" in found["failed"]["queue"]
+    assert found["dead_letters"] == found["backfill"] == {"waiting": 1, "in_progress": 0}
+    assert found["repeats"]["rows"] == 50
 
 
 def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
     assert main(["status"]) == 0
     shown = capsys.readouterr().out
@@ -149,18 +125,11 @@ def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
     assert shown.count("\n\n") == 9
 
 
-def test_an_empty_database_has_a_status(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["status"]) == 0
-    assert "no bundles in S3" in capsys.readouterr().out
-
-
 @pytest.mark.slow
 def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     bucket: Bucket,
     settings: Settings,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Printed,
     monkeypatch: pytest.MonkeyPatch,
     pauses: list[float],
 ) -> None:

@@ -1,4 +1,4 @@
-"""How long a backfill takes, worked out by hand, and what the answer says of it."""
+"""How long a backfill takes, worked out by hand."""
 
 from __future__ import annotations
 
@@ -28,15 +28,4 @@ def test_minutes_are_those_of_as_many_invocations_as_run_at_once() -> None:
     # The longest message is not divided.
     assert sent(100, message(11.9), message(1.9)).minutes == pytest.approx(0.2)
     assert sent(5).minutes == 0
-
-
-def test_the_answer_says_what_is_sent_rounded() -> None:
-    made = sent(5, *[message(9.9)] * 2000)
-    made.objects, made.size = 1_000_000, 12_000_000_000
-    assert made.body() == {
-        "engine": "queue",
-        "files_sent": 1_000_000,
-        "bytes_sent": 12_000_000_000,
-        "messages": 2000,
-        "estimated_minutes": 66.7,
-    }
+    assert sent(5, *[message(9.9)] * 2000).body()["estimated_minutes"] == 66.7

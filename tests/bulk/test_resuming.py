@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, until_complete
+from tests.conftest import Answer, Ask, Bucket, Invoke, before_ledger_lookups, until_complete
 from tests.support.clocks import Clock, run_out_of_time_after
 from tests.support.refusals import refuse
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
+from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import bundle, listing
 from xapi_etl_processor.xapi.parse import parse
@@ -25,45 +26,37 @@ COUNT = "SELECT count() FROM video_events"
 
 @pytest.mark.slow
 @pytest.mark.fault(49, caught_by="continuation token")
-@pytest.mark.parametrize("dry_run", [False, True])
 def test_when_time_runs_out_a_token_resumes_where_it_stopped(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
-    dry_run: bool,
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 7)
-    bucket.put_each(*(f"section/1/video/{number:03}.jsonl" for number in range(60)))
-    request: dict[str, Any] = {"section_id": "1", "dry_run": dry_run}
-    seen, rounds = 0, 0
+    bucket.put_each(*(f"section/1/video/{number:03}.jsonl" for number in range(30)))
     clock = Clock()
 
     def time_passes() -> None:
         # Not while an insert runs, which would have no time left.
         clock.now += 10
 
-    before_ledger_lookups(clickhouse, time_passes)
-    while True:
-        answer = invoke(request, seconds_left=40, clock=clock)
-        seen += answer["files_found"]
-        rounds += 1
-        assert answer["success"] is True
-        assert answer["complete"] is (answer["continuation_token"] is None)
-        if answer["complete"]:
-            break
-        request = {"continuation_token": answer["continuation_token"]}
-    assert rounds > 1
-    assert seen == 60
-    if not dry_run:
-        assert ask(COUNT) == [[60]]
-        assert ask("SELECT count() FROM processed_files") == [[60]]
+    for dry_run in (True, False):
+        before_ledger_lookups(clickhouse, time_passes)
+        request = {"section_id": "1", "dry_run": dry_run}
+        answers = list(until_complete(invoke, request, seconds_left=40, clock=clock))
+        clickhouse.hook = lambda *_: None
+        assert len(answers) > 1
+        assert sum(answer["files_found"] for answer in answers) == 30
+        assert all(answer["success"] for answer in answers)
+        assert [a["complete"] for a in answers] == [False] * (len(answers) - 1) + [True]
+        stored = [[0 if dry_run else 30]]
+        assert ask(COUNT) == ask("SELECT count() FROM processed_files") == stored
 
 
 @pytest.mark.slow
 @pytest.mark.fault(12, 49, caught_by="continuation token")
-def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
+def test_a_pause_in_the_middle_of_an_object_is_a_failure_only_if_no_invocation_can_finish_it(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
@@ -79,7 +72,11 @@ def test_a_pause_in_the_middle_of_an_object_is_not_a_failure(
     assert (answer["success"], answer["complete"]) == (True, False)
     assert answer["stop_reason"] == "out_of_time"
     assert (answer["files_processed"], answer["files_failed"], answer["failures"]) == (1, 0, [])
-    answer = invoke({"continuation_token": answer["continuation_token"]})
+    rest = {"continuation_token": answer["continuation_token"]}
+    clock = run_out_of_time_after(clickhouse, inserts=1)
+    with pytest.raises(NothingDone, match=r"b\.jsonl: time ran out at line \d+.*command line"):
+        invoke(rest, clock=clock)
+    answer = invoke(rest)
     assert (answer["complete"], answer["files_processed"]) == (True, 1)
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
@@ -117,51 +114,30 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
 
 
 @pytest.mark.slow
-def test_an_object_that_no_invocation_can_finish_raises_and_says_so(
-    bucket: Bucket,
-    invoke: Invoke,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("BATCH_ROWS", "500")
-    bucket.put("section/1/video/b.jsonl", *(video(n, padding="x" * 1000) for n in range(3000)))
-    clock = run_out_of_time_after(clickhouse, inserts=1)
-    with pytest.raises(NothingDone, match=r"b\.jsonl: time ran out at line \d+.*command line"):
-        invoke({"section_id": 1}, clock=clock)
-
-
-@pytest.mark.slow
-def test_a_token_with_a_different_request_is_refused(bucket: Bucket, invoke: Invoke) -> None:
-    token = base64.urlsafe_b64encode(b'{"section_id": 1, "after": "section/1/video/a"}').decode()
-    bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
-    for other_request in ({"section_id": 2}, {"dry_run": True}, {"start_date": "2024-01-01"}):
-        assert invoke({"continuation_token": token, **other_request}).status == 400
-    for same_request in ({"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}):
-        assert invoke({"continuation_token": token, **same_request})["files_found"] == 2
-
-
 @pytest.mark.check("S14")
-@pytest.mark.parametrize(
-    ("token", "beside"),
-    [
-        ({"after": ""}, {"section_id": 0}),  # A missing section is not section 0.
-        ({"after": "zzzz"}, {}),
-        ({"after": "section/10/x", "section_id": 1}, {}),
-        ({"after": "", "dryrun": True}, {}),
-    ],
-)
-def test_a_token_that_would_skip_objects_is_refused(
-    bucket: Bucket, invoke: Invoke, token: dict[str, Any], beside: dict[str, Any]
+def test_a_token_with_a_different_request_or_that_would_skip_objects_is_refused(
+    bucket: Bucket, invoke: Invoke
 ) -> None:
-    bucket.put_each("section/1/video/a.jsonl")
-    text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
-    assert invoke({"continuation_token": text, **beside}).status == 400
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
 
+    def sent(token: dict[str, Any], **beside: Any) -> Answer:
+        text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+        return invoke({"continuation_token": text, **beside})
 
-def test_the_token_of_a_dry_run_cannot_start_a_real_run(invoke: Invoke) -> None:
-    token = base64.urlsafe_b64encode(b'{"dry_run": true, "after": ""}').decode()
-    assert invoke({"continuation_token": token})["dry_run"] is True
-    assert invoke({"continuation_token": token, "dry_run": False}).status == 400
+    of_one = {"section_id": 1, "after": "section/1/video/a"}
+    others: list[dict[str, Any]] = [{"section_id": 2}, {"dry_run": True}]
+    for other_request in (*others, {"start_date": "2024-01-01"}):
+        assert sent(of_one, **other_request).status == 400
+    assert sent({"after": ""}, section_id=0).status == 400  # A missing section is not section 0.
+    skipping = {"after": "zzzz"}, {"after": "section/10/x", "section_id": 1}
+    for token in (*skipping, {"after": "", "dryrun": True}):
+        assert sent(token).status == 400, token
+    of_a_dry_run = {"dry_run": True, "after": ""}
+    assert sent(of_a_dry_run)["dry_run"] is True
+    assert sent(of_a_dry_run, dry_run=False).status == 400
+    same: list[dict[str, Any]] = [{"section_id": "1"}, {"mode": "bulk"}, {"dry_run": False}]
+    for same_request in same:
+        assert sent(of_one, **same_request)["files_found"] == 2
 
 
 def list_slowly(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -196,7 +172,13 @@ def test_a_sparse_backfill_reaches_its_objects_in_the_end(
 
 
 @pytest.mark.fault(11, 14, caught_by="the handler raises")
-def test_bulk_mode_without_time_for_a_single_object_raises(bucket: Bucket, invoke: Invoke) -> None:
-    bucket.put_each("section/1/video/a.jsonl")
+def test_bulk_mode_without_time_for_a_single_object_raises(
+    bucket: Bucket, invoke: Invoke, settings: Settings
+) -> None:
+    bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)
+    # Or whoever sends token after token would never end.
+    token = read_request({"section_id": 1}, settings).token_after("section/1/video/a.jsonl")
+    with pytest.raises(NothingDone, match="time ran out"):
+        invoke({"continuation_token": token}, seconds_left=0)

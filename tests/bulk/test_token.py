@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bucket, Invoke
-from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.errors import BadRequest, NothingDone
+from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.bulk.request import read_request
 
 SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
@@ -44,21 +42,6 @@ def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[s
     assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
 
 
-def test_a_request_is_read_as_it_was_sent() -> None:
-    asked = read_request(EVERYTHING, SETTINGS)
-    # 2024-01-01 is 19,723 days after 1970, and 2024-01-31 thirty days later.
-    day = 86_400_000
-    assert (asked.first_day, asked.last_day) == (19_723 * day, 19_753 * day)
-    assert (asked.bucket, asked.prefix) == ("older", "section/7/video/")
-    assert (asked.section_id, asked.dry_run, asked.force_reprocess) == (7, True, True)
-
-
-@pytest.mark.parametrize("name", ["dry_run", "force_reprocess"])
-def test_a_flag_that_is_absent_is_false_also_beside_a_token(name: str) -> None:
-    token = read_request({"mode": "bulk"}, SETTINGS).token_after(KEY)
-    assert read_request({"continuation_token": token, name: False}, SETTINGS).after == KEY
-
-
 @pytest.mark.parametrize(
     "carried", [{"section_id": "x/y"}, {"dry_run": "true"}, {"start_date": "May"}, {"s3_prefix": 5}]
 )
@@ -68,17 +51,6 @@ def test_a_token_that_carries_what_a_request_may_not_is_refused(carried: dict[st
     token = base64.urlsafe_b64encode(text.encode()).decode()
     with pytest.raises(BadRequest, match=next(iter(carried))):
         read_request({"continuation_token": token}, SETTINGS)
-
-
-def test_a_continued_request_that_gets_no_further_raises(
-    bucket: Bucket, invoke: Invoke, settings: Settings
-) -> None:
-    """Or whoever sends token after token would never end."""
-    for name in "ab":
-        bucket.put(f"section/7/{name}.jsonl", video(1))
-    token = read_request({"section_id": 7}, settings).token_after("section/7/a.jsonl")
-    with pytest.raises(NothingDone, match="time ran out"):
-        invoke({"continuation_token": token}, seconds_left=0)
 
 
 def test_a_token_can_be_sent_in_any_text() -> None:
@@ -97,7 +69,11 @@ def test_all_sections_beside_a_token_of_one_is_another_request() -> None:
 
 @pytest.mark.parametrize(
     "default",
-    [{"s3_bucket": "bundles"}, {"engine": "function"}, {"repair": False}, {"allow_empty": False}],
+    [
+        {"s3_bucket": "bundles"},
+        {"engine": "function"},
+        *({name: False} for name in ("repair", "allow_empty", "dry_run", "force_reprocess")),
+    ],
 )
 def test_a_default_that_is_spelled_out_beside_a_token_is_the_same_request(
     default: dict[str, Any],

@@ -29,7 +29,7 @@ from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.queues import messages
 
-pytestmark = pytest.mark.usefixtures("own_stream")
+pytestmark = pytest.mark.usefixtures("own_stream", "settings")
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
@@ -92,7 +92,7 @@ def test_what_failed_before_ctrl_c_is_tried_again_behind_the_token(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remote_", [False, True])
+@pytest.mark.parametrize("remote_", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
     bundles: Bucket,
     console: Console,
@@ -119,8 +119,8 @@ def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("bundles")
 def test_the_function_is_asked_until_all_is_done(
-    bundles: Bucket,
     ask: Ask,
     clickhouse: ClickHouseServer,
     console: Console,
@@ -162,9 +162,8 @@ def test_the_function_is_asked_until_all_is_done(
     assert asked[3]["continuation_token"] == asked[2]["continuation_token"]
 
 
-@pytest.mark.parametrize("here", ["", "another"])
 def test_the_function_has_settings_of_its_own_and_needs_none_here(
-    here: str, settings: Settings, console: Console, monkeypatch: pytest.MonkeyPatch
+    console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {
         "s3_bucket": "older",
@@ -174,28 +173,20 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
 
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         assert payload == {"mode": "bulk", **asked}
-        settled: dict[str, Any] = {
-            "success": True,
-            "complete": True,
-            "stopped": None,
-            "stop_reason": None,
-            "failures": [],
-        }
-        return {**settled, "continuation_token": None, "files_found": 3, "files_failed": 0}
+        settled = {"success": True, "complete": True, "failures": [], "files_found": 3}
+        nothing = dict.fromkeys(("stopped", "stop_reason", "continuation_token"))
+        return {**settled, **nothing, "files_failed": 0}
 
     monkeypatch.setattr(command, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
-    monkeypatch.setenv("S3_XAPI_BUCKET_NAME", here)
-    monkeypatch.setenv("S3_XAPI_PREFIX", here)
     run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
     run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
     assert main(run) == 0
     assert console.answer()["files_found"] == 3
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error"),
-    [
+def test_a_request_that_cannot_be_has_exit_code_2(console: Console, settings: Settings) -> None:
+    for arguments, error in (
         (["--engine", "queue"], "BACKFILL_QUEUE_URL is not set"),
         (["--section", "x/y"], "section_id is 'x/y'"),
         (["--start", "2024-02-01", "--end", "2024-01-31"], "start_date is after end_date"),
@@ -204,17 +195,14 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         (["--inventory", ""], "inventory names no object"),
         (["--token", "x"], "was not issued by this function"),
         (["--inventory", "missing/manifest.json"], "does not exist"),
-    ],
-)
-def test_a_request_that_cannot_be_has_exit_code_2(
-    settings: Settings, console: Console, arguments: list[str], error: str
-) -> None:
-    assert main(["bulk", *arguments]) == 2
-    assert error in console.errors()
+    ):
+        assert main(["bulk", *arguments]) == 2, arguments
+        assert error in console.errors()
 
 
+@pytest.mark.usefixtures("bundles")
 def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+    console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = {"success": True, "complete": False, "stopped": "time ran out"}
     pause |= {"stop_reason": "out_of_time", "continuation_token": "t", "failures": []}
@@ -226,6 +214,8 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
         found: dict[str, Any] = answer
         return found
 
+    assert main(["bulk", "--function", "no-such-function"]) == 1
+    assert "the function no-such-function cannot be invoked" in console.errors()
     monkeypatch.setattr(command, "invoke", invoke)
     assert main(["bulk", "--function", "f"]) == 1
     assert console.errors() == "xapi_etl_processor: f failed\n"

@@ -23,43 +23,40 @@ from xapi_etl_processor.commands import output
 from xapi_etl_processor.commands.output import print_json
 from xapi_etl_processor.migrations import migrate
 
+Printed = pytest.CaptureFixture[str]
+
 pytestmark = pytest.mark.usefixtures("own_stream")
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
-def answer(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def answer(capsys: Printed) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
 @pytest.mark.slow
-def test_migrate_says_what_it_did(unmigrated: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_migrate_says_what_it_did_and_refuses_a_schema_whose_applied_files_were_edited(
+    unmigrated: Settings,
+    aws_environment: dict[str, str],
+    capsys: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """It takes the password from the secret."""
+    arn = boto3.client("secretsmanager").create_secret(
+        Name=f"password-{time.monotonic_ns()}", SecretString=PASSWORD
+    )["ARN"]
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
+    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "wrong")
+    (tmp_path / "no_views.sql").write_text("")
+    monkeypatch.setattr(migrate, "VIEWS", tmp_path / "no_views.sql")
     assert main(["migrate"]) == 0
     found = answer(capsys)
     assert found["applied"][0] == "0001_tables.sql"
     assert (found["database"], found["host"]) == (unmigrated.clickhouse_database, "127.0.0.1")
     assert main(["migrate"]) == 0
     assert answer(capsys) == found | {"applied": []}
-
-
-def test_migrate_without_a_server_fails_in_one_line(
-    unmigrated: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    assert main(["migrate"]) == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    assert "not migrated" in said[-1]
-    assert "Traceback" not in said[-1]
-
-
-def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
-    unmigrated: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    migrate.migrate(unmigrated)
     edited = tmp_path / "schema"
     shutil.copytree(migrate.SCHEMA, edited)
     first = edited / "0001_tables.sql"
@@ -68,23 +65,16 @@ def test_migrate_refuses_a_schema_whose_applied_files_were_edited(
     assert main(["migrate"]) == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert f"{unmigrated.clickhouse_database} on 127.0.0.1 not migrated: " in said[-1]
-
-
-@pytest.mark.slow
-def test_migrate_takes_the_password_from_the_secret(
-    unmigrated: Settings, aws_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arn = boto3.client("secretsmanager").create_secret(
-        Name=f"password-{time.monotonic_ns()}", SecretString=PASSWORD
-    )["ARN"]
-    monkeypatch.setenv("CLICKHOUSE_PASSWORD_SECRET_ARN", arn)
-    monkeypatch.setenv("CLICKHOUSE_PASSWORD", "wrong")
-    assert main(["migrate"]) == 0
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    assert main(["migrate"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "not migrated" in said[-1]
+    assert "Traceback" not in said[-1]
 
 
 @pytest.mark.slow
 def test_event_processes_the_named_objects(
-    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: Printed
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE)
     assert main(["event", bucket.uri(KEY), "--dry-run"]) == 0
@@ -97,11 +87,7 @@ def test_event_processes_the_named_objects(
     assert main(["event", bucket.uri(KEY), "--force"]) == 0
     assert answer(capsys)["files_processed"] == 1
     assert ask("SELECT count() FROM video_events FINAL") == [[1]]
-
-
-def test_event_reads_an_object_whatever_its_name_and_names_one_that_is_missing(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+    # An object may have any name, and one that is missing is named.
     odd = bucket.uri(bucket.put("section/1/restored.jsonl.old", video(1)))
     assert main(["event", odd, bucket.uri("section/1/gone.jsonl")]) == 1
     found = answer(capsys)
@@ -113,7 +99,7 @@ def test_bulk_tells_now_and_then_how_far_it_is(
     bucket: Bucket,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: Printed,
 ) -> None:
     monkeypatch.setattr(output, "TOLD_SECONDS", 0)
     bucket.put("section/1/video/a.jsonl", video(1), other(1))
@@ -121,33 +107,26 @@ def test_bulk_tells_now_and_then_how_far_it_is(
     assert "1 objects, 2 statements so far" in capsys.readouterr().err
     assert main(["verify"]) == 0
     assert "1 objects so far" in capsys.readouterr().err
+    bucket.put("section/7/video/a.json", video(1))
+    assert main(["bulk", "--section", "7"]) == 0
+    ignored = "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz"
+    assert ignored in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            ["--section", "2001", "--category", "none"],
-            "nothing found under 'section/2001/': the ledger has days from 2024-03-01 to"
-            " 2024-03-03\n",
-        ),
-        (
-            ["--section", "201"],
-            "the ledger has no section 201; nearest: 2001, 1 (2 in all), and days from 2019-05-06"
-            " to 2024-03-03\n",
-        ),
-    ],
-)
 def test_bulk_that_finds_nothing_says_where_it_looked_and_what_there_is(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
-    assert main(["bulk", "--dry-run", *options]) == 0
-    assert capsys.readouterr().err.endswith(said)
+    assert main(["bulk", "--dry-run", "--section", "2001", "--category", "none"]) == 0
+    said = "the ledger has days from 2024-03-01 to 2024-03-03\n"
+    assert capsys.readouterr().err.endswith(f"nothing found under 'section/2001/': {said}")
+    assert main(["bulk", "--dry-run", "--section", "201"]) == 0
+    assert capsys.readouterr().err.endswith(
+        "the ledger has no section 201; nearest: 2001, 1 (2 in all), and days from 2019-05-06"
+        " to 2024-03-03\n"
+    )
 
 
-def test_characters_that_steer_a_terminal_are_printed_as_escapes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_characters_that_steer_a_terminal_are_printed_as_escapes(capsys: Printed) -> None:
     """DEL, the C1 controls, and those that turn the direction of writing (Unicode TR 36)."""
     steering = [0x7F, 0x80, 0x9F, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
     print_json(["".join(map(chr, steering)) + "é章"])
@@ -155,11 +134,9 @@ def test_characters_that_steer_a_terminal_are_printed_as_escapes(
     assert capsys.readouterr().out == f'[\n  "{shown}é章"\n]\n'
 
 
-def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
+@pytest.mark.usefixtures("pauses")
+def test_without_a_server_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
+    settings: Settings, bucket: Bucket, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stdout)
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
@@ -167,146 +144,71 @@ def test_logs_go_to_standard_error_and_only_the_answer_to_standard_output(
     out, err = capsys.readouterr()
     assert json.loads(out)["healthy"] is False
     assert "trying again" in err
-
-
-def test_stopping_by_hand_has_exit_code_1_and_says_how_to_go_on(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def press_ctrl_c(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("xapi_etl_processor.commands.bulk.run_bulk", press_ctrl_c)
-    assert main(["bulk"]) == 1
-    assert "run the same command again" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments", [["event", "s3://another-bucket/section/1/a.jsonl"], ["bulk", "--bucket", "x-y"]]
-)
-def test_a_bucket_that_is_not_allowed_has_exit_code_2(
-    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    assert main(arguments) == 2
-    assert "is not a bucket of bundles" in "".join(capsys.readouterr())
-
-
-@pytest.mark.parametrize(
-    "arguments", [["event", "s3://my-bundles/section/1/a.jsonl"], ["bulk"], ["health"]]
-)
-def test_without_a_bucket_the_exit_code_is_2_and_the_variable_is_named(
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-) -> None:
-    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
-    assert main(arguments) == 2
-    assert "S3_XAPI_BUCKET_NAME is not set" in "".join(capsys.readouterr())
-
-
-def test_bulk_that_finds_only_other_objects_says_so(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bucket.put("section/7/video/a.json", video(1))
-    assert main(["bulk", "--section", "7"]) == 0
-    out, err = capsys.readouterr()
-    assert "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz" in err
-    assert json.loads(out)["files_ignored"] == 1
-
-
-def test_bulk_without_a_server_has_exit_code_1(
-    bucket: Bucket,
-    settings: Settings,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     bucket.put_each("section/1/video/a.jsonl")
     assert main(["bulk"]) == 1
     assert "no object could be processed: ClickHouse at 127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_health_has_exit_code_0_when_healthy_and_1_when_not(
-    settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
+def test_a_bucket_that_is_not_allowed_or_not_set_has_exit_code_2(
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["health"]) == 0
-    assert answer(capsys)["healthy"] is True
-    ask("DROP TABLE video_events")
-    assert main(["health"]) == 1
-    assert answer(capsys)["clickhouse"]["schema"] == "missing"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["event", "https://bucket/file.jsonl"], "use s3://bucket/key"),
-        (["event", "s3:///file.jsonl"], "use s3://bucket/key"),
-        (["event", "folder/file.jsonl"], "cannot be read (No such file or directory)"),
-        (["event", "s3://bucket-only"], "use s3://bucket/key"),
-        (["event", "s3://bucket/section/2001/"], "bulk for a folder"),
-        (["event", "."], "is a folder"),
-    ],
-)
-def test_an_invalid_request_has_exit_code_2_and_a_message(
-    settings: Settings, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
-    assert main(arguments) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_a_missing_host_has_exit_code_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
+    event = ["event", "s3://another-bucket/section/1/a.jsonl"]
+    for arguments in event, ["bulk", "--bucket", "x-y"]:
+        assert main(arguments) == 2
+        assert "is not a bucket of bundles" in "".join(capsys.readouterr()), arguments
+    monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
+    for arguments in event, ["bulk"], ["health"]:
+        assert main(arguments) == 2
+        assert "S3_XAPI_BUCKET_NAME is not set" in "".join(capsys.readouterr()), arguments
+    monkeypatch.delenv("CLICKHOUSE_HOST")
     assert main(["health"]) == 2
     assert "CLICKHOUSE_HOST is not set" in capsys.readouterr().err
 
 
-def test_help_shows_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    for word in (
-        "migrate",
-        "event",
-        "bulk",
-        "health",
-        "exit codes:",
-        "CLICKHOUSE_HOST",
-    ):
-        assert word in shown
-
-
-@pytest.mark.parametrize("command", ["migrate", "event", "bulk", "explain", "report", "health"])
-def test_the_help_of_each_command_has_an_example(
-    capsys: pytest.CaptureFixture[str], command: str
+@pytest.mark.slow
+def test_health_has_exit_code_0_when_healthy_and_1_when_not_and_logs_at_the_level_that_is_set(
+    settings: Settings, ask: Ask, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    assert f"python -m xapi_etl_processor {command}" in shown.partition("\nExample")[2]
-
-
-@pytest.mark.parametrize(
-    ("given", "level"), [("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"), (None, "WARNING")]
-)
-def test_the_log_level_is_the_one_set_and_warning_by_default(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, given: str | None, level: str
-) -> None:
-    if given is None:
-        monkeypatch.delenv("LOG_LEVEL", raising=False)
-    else:
-        monkeypatch.setenv("LOG_LEVEL", given)
-    assert main(["health"]) == 0
-    assert logger.log_level == getattr(logging, level)
-
-
-def test_an_unknown_log_level_is_refused(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    for given, level in (None, "WARNING"), ("debug", "DEBUG"), ("ERROR", "ERROR"), ("", "WARNING"):
+        if given is not None:
+            monkeypatch.setenv("LOG_LEVEL", given)
+        assert main(["health"]) == 0
+        assert logger.log_level == getattr(logging, level)
+        assert answer(capsys)["healthy"] is True
+    ask("DROP TABLE video_events")
+    assert main(["health"]) == 1
+    assert answer(capsys)["clickhouse"]["schema"] == "missing"
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     assert main(["health"]) == 2
     assert "LOG_LEVEL is 'LOUD'" in capsys.readouterr().err
+
+
+def test_an_invalid_request_has_exit_code_2_and_a_message(
+    settings: Settings, capsys: Printed
+) -> None:
+    for source, said in (
+        ("https://bucket/file.jsonl", "use s3://bucket/key"),
+        ("s3:///file.jsonl", "use s3://bucket/key"),
+        ("folder/file.jsonl", "cannot be read (No such file or directory)"),
+        ("s3://bucket-only", "use s3://bucket/key"),
+        ("s3://bucket/section/2001/", "bulk for a folder"),
+        (".", "is a folder"),
+    ):
+        assert main(["event", source]) == 2, source
+        assert said in capsys.readouterr().err
+
+
+def test_help_has_commands_exit_codes_and_an_example_of_each_command(capsys: Printed) -> None:
+    commands = ["migrate", "event", "bulk", "explain", "report", "health", "invoke"]
+    for arguments in ([], *([name] for name in commands)):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        if arguments:
+            example = shown.partition("\nExample")[2]
+            assert f"python -m xapi_etl_processor {arguments[0]}" in example
+        else:
+            for word in (*commands, "examples:", "exit codes:", "CLICKHOUSE_HOST"):
+                assert word in shown

@@ -36,33 +36,20 @@ def test_only_time_that_ran_out_has_the_next_answer_asked_for(last: str | None) 
 
 
 def test_answers_are_added_up() -> None:
-    first = {
-        "success": False,
-        "files_found": 3,
-        "estimated_minutes": 0.5,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(15)],
-        "complete": False,
-        "continuation_token": "a",
-    }
-    second = {
-        "success": True,
-        "files_found": 4,
-        "estimated_minutes": 0.25,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(15, 30)],
-        "complete": True,
-        "continuation_token": None,
-    }
-    assert added(first, second) == {
-        "success": False,
-        "files_found": 7,
-        "estimated_minutes": 0.75,
-        "section_id": 1,
-        "failures": [{"key": str(n)} for n in range(20)],
-        "complete": True,
-        "continuation_token": None,
-    }
+    def answer(success: bool, files: int, minutes: float, failed: range, token: str | None) -> Any:
+        return {
+            "success": success,
+            "files_found": files,
+            "estimated_minutes": minutes,
+            "section_id": 1,
+            "failures": [{"key": str(n)} for n in failed],
+            "complete": token is None,
+            "continuation_token": token,
+        }
+
+    first = answer(False, 3, 0.5, range(15), "a")
+    second = answer(True, 4, 0.25, range(15, 30), None)
+    assert added(first, second) == answer(False, 7, 0.75, range(20), None)
     assert added({}, first) == first
 
 
@@ -84,33 +71,23 @@ class Function:
         return self.reply
 
 
-@pytest.mark.parametrize(
-    ("function", "error", "text"),
-    [
-        (
-            Function({"errorMessage": "bulk: time ran out"}, FunctionError="Unhandled"),
-            RemoteFailed,
-            "the function f failed: bulk: time ran out",
-        ),
+def test_a_function_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = Function({"errorMessage": "bulk: time ran out"}, FunctionError="Unhandled")
+    refused = {"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}
+    told: list[tuple[Function, type[Exception], str]] = [
+        (raised, RemoteFailed, "the function f failed: bulk: time ran out"),
         (Function(None, FunctionError="Unhandled"), RemoteFailed, "see its log"),
         (Function({"batchItemFailures": []}), RemoteFailed, "see its log"),
         (Function(None), RemoteFailed, "see its log"),
         (Function([]), RemoteFailed, "see its log"),
         (Function({"statusCode": 200, "body": "hello"}), RemoteFailed, "another function"),
         (Function({"statusCode": 200, "body": '{"success": true}'}), RemoteFailed, "another"),
-        (
-            Function({"statusCode": 400, "body": json.dumps({"error": "engine is 7"})}),
-            BadRequest,
-            "the function f refuses this: engine is 7",
-        ),
-    ],
-)
-def test_a_function_that_fails_is_told(
-    monkeypatch: pytest.MonkeyPatch, function: Function, error: type[Exception], text: str
-) -> None:
-    monkeypatch.setattr(aws, "client", lambda *_, **__: function)
-    with pytest.raises(error, match=text):
-        remote.invoke("f", {"mode": "bulk"})
+        (Function(refused), BadRequest, "the function f refuses this: engine is 7"),
+    ]
+    for function, error, text in told:
+        monkeypatch.setattr(aws, "client", lambda *_, function=function, **__: function)
+        with pytest.raises(error, match=text):
+            remote.invoke("f", {"mode": "bulk"})
 
 
 def test_a_functions_answer_is_its_body_asked_for_once_and_waited_for_until_it_ends(

@@ -87,14 +87,16 @@ def test_a_summary_is_a_check_list(
         assert row in shown
 
 
-@pytest.mark.parametrize(("lines", "fails"), [((BAD_LINE, b""), True), ((b"",), False)])
 def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
-    settings: Settings, tmp_path: Path, capsys: Printed, lines: tuple[bytes, ...], fails: bool
+    settings: Settings, tmp_path: Path, capsys: Printed
 ) -> None:
-    (tmp_path / "b").write_bytes(content(*lines))
-    assert main(["explain", str(tmp_path / "b")]) == 0
-    assert ("Loading it fails" in capsys.readouterr().out) is fails
-    assert main(["event", str(tmp_path / "b")]) == int(fails)
+    for name, lines, fails in (("a", (BAD_LINE, b""), True), ("b", (b"",), False)):
+        path = tmp_path / name
+        path.write_bytes(content(*lines))
+        assert main(["explain", str(path)]) == 0
+        assert ("Loading it fails" in capsys.readouterr().out) is fails
+        assert main(["event", str(path)]) == int(fails)
+        capsys.readouterr()
 
 
 def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Printed) -> None:
@@ -117,73 +119,62 @@ def test_one_line_shows_each_column_with_its_origin(bundle: Path, capsys: Printe
     assert not any(row.startswith("quality ") for row in shown)
 
 
-@pytest.mark.parametrize("number", [3, 4, 5])
-def test_a_line_without_a_row_has_its_fate_and_reason(
-    bundle: Path, capsys: Printed, number: int
-) -> None:
-    assert main(["explain", str(bundle), "--line", str(number)]) == 0
-    shown = capsys.readouterr().out
-    fate = {3: "other", 4: "blank", 5: "rejected"}[number]
-    assert shown.startswith(f"Line {number}: {fate}\nWhy: ")
-    assert "Its row" not in shown
+def test_a_line_without_a_row_shows_what_it_is_and_why(bundle: Path, capsys: Printed) -> None:
+    for number, fate in (3, "other"), (4, "blank"), (5, "rejected"):
+        assert main(["explain", str(bundle), "--line", str(number)]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"Line {number}: {fate}\nWhy: ")
+        assert "Its row" not in shown
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [event_id(2), event_id(2).upper(), f"{{{event_id(2)}}}", f"urn:uuid:{event_id(2)}"],
-)
-def test_an_id_is_found_in_any_spelling(bundle: Path, capsys: Printed, spelling: str) -> None:
-    assert main(["explain", str(bundle), "--id", spelling.replace("-", "")]) == 0
-    assert lines_shown(capsys) == [(2, "video")]
-
-
-def test_every_line_of_an_id_is_shown_and_one_without_id_by_that_of_its_row(
-    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+def test_an_id_is_found_in_any_spelling_on_every_line_and_also_if_it_was_made(
+    bundle: Path, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+
+    def lines_of(path: Path, spelling: str) -> list[tuple[int, str]]:
+        assert main(["explain", str(path), "--id", spelling]) == 0
+        return lines_shown(capsys)
+
+    plain = event_id(2).replace("-", "")
+    for spelling in (plain, event_id(2).upper(), f"{{{event_id(2)}}}", f"urn:uuid:{plain}"):
+        assert lines_of(bundle, spelling) == [(2, "video")], spelling
     without = video(9)
     del without["id"]
-    (tmp_path / "b").write_bytes(content(video(1), without, video(1)))
-    assert main(["explain", str(tmp_path / "b"), "--id", event_id(1)]) == 0
-    assert lines_shown(capsys) == [(1, "video"), (3, "video")]
-    assert main(["explain", str(tmp_path / "b"), "--line", "2"]) == 0
+    path = tmp_path / "b"
+    path.write_bytes(content(video(1), without, video(1)))
+    assert lines_of(path, event_id(1)) == [(1, "video"), (3, "video")]
+    assert main(["explain", str(path), "--line", "2"]) == 0
     made = re.search(r"event_id\s+(\S+)", capsys.readouterr().out)
     assert made
-    assert main(["explain", str(tmp_path / "b"), "--id", made[1]]) == 0
-    assert lines_shown(capsys) == [(2, "video")]
+    assert lines_of(path, made[1]) == [(2, "video")]
 
 
-@pytest.mark.parametrize("choice", [("--line", "6"), ("--id", event_id(9))])
-def test_what_is_not_there_has_exit_code_1_and_a_word(
-    bundle: Path, capsys: Printed, choice: tuple[str, str]
+def test_what_is_not_there_has_exit_code_1_and_a_word(bundle: Path, capsys: Printed) -> None:
+    for kind, option, value in (("line", "--line", "6"), ("statement", "--id", event_id(9))):
+        assert main(["explain", str(bundle), option, value]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"has no {kind} {value}: " in err
+        assert "it has 5 lines" in err
+
+
+def test_a_number_that_no_line_has_and_a_source_that_is_none_are_refused(
+    bundle: Path, capsys: Printed
 ) -> None:
-    assert main(["explain", str(bundle), *choice]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert f"has no {'line' if choice[0] == '--line' else 'statement'} {choice[1]}: " in err
-    assert "it has 5 lines" in err
-
-
-@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", "٣", ""])
-def test_a_number_that_no_line_has_is_refused(bundle: Path, capsys: Printed, number: str) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["explain", str(bundle), f"--line={number}"])
-    assert ended.value.code == 2
-    assert "lines count from 1" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
+    for number in ("0", "-1", "x", "1.5", "٣", ""):
+        with pytest.raises(SystemExit) as ended:
+            main(["explain", str(bundle), f"--line={number}"])
+        assert ended.value.code == 2
+        assert "lines count from 1" in capsys.readouterr().err
+    for source, said in (
         ("gone.jsonl", "cannot be read (No such file or directory)"),
         (".", "is a folder"),
         ("s3://bucket-only", "is not an object"),
         ("https://x/y.jsonl", "is not an object"),
-    ],
-)
-def test_a_source_that_is_none_is_refused(capsys: Printed, source: str, said: str) -> None:
-    assert main(["explain", source]) == 2
-    assert said in capsys.readouterr().err
+    ):
+        assert main(["explain", source]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_gzip_and_standard_input_are_read_as_loading_reads_them(

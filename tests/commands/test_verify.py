@@ -16,27 +16,37 @@ from xapi_etl_processor.commands import verify as command
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 
+Printed = pytest.CaptureFixture[str]
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
 def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+    bucket: Bucket, settings: Settings, ask: Ask, capsys: Printed
 ) -> None:
-    bucket.put(KEY, video(1))
+    bucket.put(KEY, video(1), video(2))
     assert main(["verify"]) == 1
     shown = capsys.readouterr().out
     assert "1 objects compared, 1 not all stored" in shown
     assert f"missing    {KEY}" in shown
     assert "the same command with --repair" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
+    # JSON is the function's answer.
+    assert main(["verify", "--json", "--section", "2001", "--min-age-minutes", "60"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert (body["verify"], body["recent"], body["section_id"]) == (True, 1, 2001)
     assert main(["verify", "--repair", "--content"]) == 0
     assert "1 were not all stored, and are now" in capsys.readouterr().out
     assert main(["verify"]) == 0
     assert "nothing missing" in capsys.readouterr().out
+    ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
+    assert main(["verify"]) == 0
+    assert "1 unproven" in capsys.readouterr().out
+    assert main(["verify", "--content"]) == 1
+    assert "; lines 2\n" in capsys.readouterr().out
 
 
 def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
-    on_dirty: Dirty, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, capsys: Printed
 ) -> None:
     for options in ([], ["--content"]):
         assert main(["verify", "--json", *options]) == 1
@@ -46,111 +56,53 @@ def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
         assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
 
 
-def test_json_is_the_functions_answer(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("pauses")
+def test_a_wrong_request_and_a_clickhouse_that_is_away_are_told_in_one_line(
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put(KEY, video(1))
-    assert main(["verify", "--json", "--section", "2001", "--min-age-minutes", "60"]) == 0
-    body = json.loads(capsys.readouterr().out)
-    assert (body["verify"], body["recent"], body["section_id"]) == (True, 1, 2001)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--start", "yesterday"], "start_date is 'yesterday'"),
-        (["--replace"], "replace with verify needs"),
-        (["--min-age-minutes", "-1"], "min_age_minutes is -1"),
-    ],
-)
-def test_a_wrong_request_has_exit_code_2_and_one_line(
-    settings: Settings, capsys: pytest.CaptureFixture[str], options: list[str], said: str
-) -> None:
-    assert main(["verify", *options]) == 2
-    out, err = capsys.readouterr()
-    assert (out, len(err.splitlines())) == ("", 1)
-    assert said in err
-
-
-def test_findings_say_which_lines_are_missing_and_what_cannot_be_told(
-    bucket: Bucket, settings: Settings, ask: Ask, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bucket.put(KEY, video(1), video(2))
-    assert main(["bulk"]) == 0
-    ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
-    assert main(["verify"]) == 0
-    assert "1 unproven" in capsys.readouterr().out
-    assert main(["verify", "--content"]) == 1
-    assert "; lines 2\n" in capsys.readouterr().out
-
-
-def test_if_clickhouse_is_away_it_fails_and_says_so(
-    bucket: Bucket,
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
-) -> None:
-    bucket.put(KEY, video(1))
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    assert main(["verify"]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "ClickHouse at 127.0.0.1:1: no connection" in err
+    for code, options, said in (
+        (2, ["--start", "yesterday"], "start_date is 'yesterday'"),
+        (2, ["--replace"], "replace with verify needs"),
+        (2, ["--min-age-minutes", "-1"], "min_age_minutes is -1"),
+        (1, [], "ClickHouse at 127.0.0.1:1: no connection"),
+    ):
+        assert main(["verify", *options]) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert said in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (
-            ["--section", "bio101"],
-            "no section bio101; nearest: BIO101 (2 in all), and days from 2024-01-01",
-        ),
-        (["--section", "2001", "--start", "2042-01-01"], "days from 2024-01-01 to 2024-03-02"),
-        (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
-    ],
-)
-def test_a_comparison_of_nothing_fails_and_says_what_there_is(
-    bucket: Bucket,
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    said: str,
-) -> None:
-    for key in (KEY, "section/2001/video/2024-03-02T08-00-00Z_2.jsonl"):
-        bucket.put(key, video(1))
-    bucket.put("section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl", video(3))
-    assert main(["bulk"]) == 0
-    capsys.readouterr()
-    assert main(["verify", *options]) == 1
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "0 objects compared, nothing" in shown
-    assert "nothing missing" not in shown
-    assert said in shown
-    assert main(["verify", *options, "--allow-empty"]) == 0
-
-
-def test_of_a_database_without_objects_that_is_said(
-    bucket: Bucket, settings: Settings, capsys: pytest.CaptureFixture[str]
+def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_do(
+    bucket: Bucket, settings: Settings, capsys: Printed
 ) -> None:
     assert main(["verify", "--json"]) == 1
     body = json.loads(capsys.readouterr().out)
     assert (body["success"], body["objects_checked"]) == (False, 0)
     assert "the ledger has no objects yet" in body["failures"][0]["error"]
-
-
-@pytest.mark.parametrize("command", ["bulk", "rejects", "status"])
-def test_other_commands_warn_of_a_section_that_nothing_was_loaded_of(
-    bucket: Bucket,
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
-) -> None:
-    bucket.put("section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl", video(3))
+    bucket.put_each(
+        KEY,
+        "section/2001/video/2024-03-02T08-00-00Z_2.jsonl",
+        "section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl",
+    )
     assert main(["bulk"]) == 0
     capsys.readouterr()
-    main([command, "--section", "bio101"])
-    assert "no section bio101; nearest: BIO101 (1 in all)" in capsys.readouterr().err
+    no_section = "no section bio101; nearest: BIO101 (2 in all)"
+    for options, said in (
+        (["--section", "bio101"], f"{no_section}, and days from 2024-01-01"),
+        (["--section", "2001", "--start", "2042-01-01"], "days from 2024-01-01 to 2024-03-02"),
+        (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
+    ):
+        assert main(["verify", *options]) == 1
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "0 objects compared, nothing" in shown
+        assert "nothing missing" not in shown
+        assert said in shown
+        assert main(["verify", *options, "--allow-empty"]) == 0
+    for command_ in ("bulk", "rejects", "status"):
+        capsys.readouterr()
+        main([command_, "--section", "bio101"])
+        assert no_section in capsys.readouterr().err, command_
 
 
 NOTHING: dict[str, Any] = {
@@ -164,9 +116,10 @@ NOTHING: dict[str, Any] = {
 FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "said"),
-    [
+def test_what_was_found_is_said_with_what_to_do(
+    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases: list[tuple[dict[str, Any], int, str]] = [
         ({"recent": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
         ({"unproven": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
         ({"objects_missing": 3, "success": False}, 1, "3 more findings are not shown"),
@@ -174,18 +127,10 @@ FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
         ({"complete": False, "continuation_token": "t"}, 1, "To go on: --token t"),
         ({"complete": False, "continue": True}, 1, "To go on: the same command"),
         ({"objects_checked": 4, "content": True}, 0, "4 objects compared with their content"),
-    ],
-)
-def test_what_was_found_is_said_with_what_to_do(
-    body: dict[str, Any],
-    code: int,
-    said: str,
-    settings: Settings,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(command, "run_verify", lambda *_: NOTHING | body)
-    assert main(["verify"]) == code
-    shown = " ".join(capsys.readouterr().out.split())
-    assert said in shown
-    assert shown.count("more findings") == said.count("more findings")
+    ]
+    for body, code, said in cases:
+        monkeypatch.setattr(command, "run_verify", lambda *_, body=body: NOTHING | body)
+        assert main(["verify"]) == code
+        shown = " ".join(capsys.readouterr().out.split())
+        assert said in shown
+        assert shown.count("more findings") == said.count("more findings")

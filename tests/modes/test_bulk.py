@@ -14,6 +14,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.covered import found
 from tests.support.samples import BAD_LINE, other, video
 from xapi_etl_processor.base.errors import NothingDone, S3Error
 from xapi_etl_processor.s3 import listing
@@ -52,14 +53,6 @@ def _token(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode()
 
 
-def found(bucket: Bucket, invoke: Invoke, **request: Any) -> list[str]:
-    """The keys that a request covers."""
-    answer = invoke({**request, "dry_run": True})
-    assert answer.status == 200, answer.body
-    assert answer["files_found"] == len(answer["files"])
-    return list(answer["files"])
-
-
 @pytest.mark.slow
 def test_a_section_is_loaded_and_the_answer_reports_it(
     bucket: Bucket, invoke: Invoke, ask: Ask
@@ -75,78 +68,57 @@ def test_a_section_is_loaded_and_the_answer_reports_it(
     assert ask("SELECT DISTINCT mode FROM processed_files") == [["bulk"]]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(46, caught_by="prefixes match whole folders")
-def test_section_1_does_not_cover_section_10(bucket: Bucket, invoke: Invoke) -> None:
-    bucket.put_each(
-        "section/1/video/a.jsonl", "section/10/video/b.jsonl", "section/100/video/c.jsonl"
-    )
-    assert found(bucket, invoke, section_id=1) == ["section/1/video/a.jsonl"]
-    assert found(bucket, invoke, section_id="10") == ["section/10/video/b.jsonl"]
-    assert found(bucket, invoke, s3_prefix="section/1") == ["section/1/video/a.jsonl"]
-    assert found(bucket, invoke, s3_prefix="section/1/") == ["section/1/video/a.jsonl"]
-    assert found(bucket, invoke, s3_prefix="/section/1") == ["section/1/video/a.jsonl"]
-
-
-def test_a_prefix_narrows_and_a_section_filters(
+def test_a_section_or_prefix_covers_whole_folders_alone(
     bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first, second = "section/1/video/a.jsonl", "section/1/page_viewed/d.jsonl"
+    tenth = "section/10/video/b.jsonl"
+    bucket.put_each(first, second, tenth, "section/100/video/c.jsonl")
+    assert found(invoke, section_id=1) == [second, first]
+    assert found(invoke, section_id="10") == [tenth]
+    for prefix in ("section/1", "section/1/", "/section/1"):
+        assert found(invoke, s3_prefix=prefix) == [second, first]
+    assert found(invoke, s3_prefix="section/1/video") == [first]
+    # A section is looked for in folders named section alone, wherever they are.
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
-    bucket.put_each(*archived, "section/1/video/c.jsonl", "section/1/page_viewed/d.jsonl")
-    assert found(bucket, invoke, s3_prefix="archive") == archived
-    assert found(bucket, invoke, s3_prefix="archive/", section_id=2) == archived[1:]
-    assert found(bucket, invoke, s3_prefix="section/1/video") == ["section/1/video/c.jsonl"]
-    assert len(found(bucket, invoke, s3_prefix="")) == 4
-
-
-def test_a_section_is_looked_for_in_folders_named_section_alone(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
-    bucket.put_each("subsection/1/video/a.jsonl", "subsection/section/1/video/b.jsonl")
-    expected = ["subsection/section/1/video/b.jsonl"]
-    assert found(bucket, invoke, s3_prefix="subsection", section_id=1) == expected
-
-
-def test_the_folder_of_the_bundles_is_configurable(
-    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    moved = ["exports/section/1/video/a.jsonl", "exports/section/2/video/b.jsonl"]
-    bucket.put_each(*moved, "exports/section/10/video/c.jsonl", "section/1/video/d.jsonl")
-    monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
-    assert len(found(bucket, invoke, mode="bulk")) == 3
-    assert found(bucket, invoke, section_id=1) == moved[:1]
-    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
-    assert len(found(bucket, invoke, mode="bulk")) == 4
+    below = "subsection/section/1/video/b.jsonl"
+    bucket.put_each(*archived, "subsection/1/video/a.jsonl", below)
+    assert found(invoke, s3_prefix="archive") == archived
+    assert found(invoke, s3_prefix="archive/", section_id=2) == archived[1:]
+    assert found(invoke, s3_prefix="subsection", section_id=1) == [below]
+    assert len(found(invoke, s3_prefix="")) == 8
 
 
 @pytest.mark.fault(46, caught_by="file extension")
-def test_only_bundles_are_covered(bucket: Bucket, invoke: Invoke) -> None:
-    bucket.put_each(
-        "section/1/video/a.jsonl", "section/1/video/b.jsonl.gz", "section/1/video/C.JSONL"
-    )
-    bucket.put_each("section/1/video/d.tmp", "section/1/video/", "section/1/video/e.jsonl.part")
-    assert found(bucket, invoke, mode="bulk") == [
-        "section/1/video/C.JSONL",
-        "section/1/video/a.jsonl",
-        "section/1/video/b.jsonl.gz",
-    ]
+def test_only_bundles_are_covered_and_others_are_counted_where_the_request_would_cover_them(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = ["C.JSONL", "a.jsonl", "b.jsonl.gz", "2024-01-05T12-00-00Z_2.jsonl"]
+    others = ["a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "e.jsonl.part", "folder/"]
+    for name in (*bundles, *others):
+        bucket.put(f"exports/section/1/video/{name}", body=b"")
+    bucket.put("exports/section/2/video/c.json", body=b"")
+    bucket.put("section/1/video/d.jsonl", body=b"")
+    # The folder of the bundles is configurable.
+    monkeypatch.setenv("S3_XAPI_PREFIX", "exports/section/")
+    covered = sorted(f"exports/section/1/video/{name}" for name in bundles)
+    assert found(invoke, mode="bulk") == found(invoke, section_id=1) == covered
+    for dry_run in (True, False):
+        answer = invoke({"section_id": 1, "dry_run": dry_run})
+        assert (answer["files_found"], answer["files_ignored"]) == (4, 4)
+    assert invoke({"mode": "bulk"})["files_ignored"] == 5
+    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
+    assert invoke(on_the_day)["files_ignored"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.fault(47, caught_by="inclusive UTC days")
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        ("2024-02-29", "2024-02-29", ["1", "2", "3"]),
-        ("2024-02-29", None, ["1", "2", "3", "4"]),
-        (None, "2024-02-28", ["0"]),
-        ("2024-03-01", "2024-03-01", ["4"]),
-        ("2024-03-02", "2024-03-31", []),
-        (None, None, ["0", "1", "2", "3", "4"]),
-    ],
-)
+@pytest.mark.fault(47, caught_by="`files_found` of 0")
 def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
-    bucket: Bucket, invoke: Invoke, start: str | None, end: str | None, expected: list[str]
+    bucket: Bucket, invoke: Invoke
 ) -> None:
     bucket.put_each(
         "section/1/video/2024-02-28T23-59-59.999999Z_0.jsonl",
@@ -155,24 +127,30 @@ def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
         "section/1/video/2024-02-29T23-59-59.999999Z_3.jsonl",
         "section/1/video/2024-03-01T00-00-00.000Z_4.jsonl",
     )
-    keys = found(bucket, invoke, mode="bulk", start_date=start, end_date=end)
-    assert sorted(key.rpartition("_")[2].removesuffix(".jsonl") for key in keys) == expected
-
-
-def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
-    bucket: Bucket, invoke: Invoke
-) -> None:
+    for start, end, expected in (
+        ("2024-02-29", "2024-02-29", "123"),
+        ("2024-02-29", None, "1234"),
+        (None, "2024-02-28", "0"),
+        ("2024-03-01", "2024-03-01", "4"),
+        ("2024-03-02", "2024-03-31", ""),
+        (None, None, "01234"),
+    ):
+        keys = found(invoke, mode="bulk", start_date=start, end_date=end)
+        assert sorted(key[-len("0.jsonl")] for key in keys) == list(expected), (start, end)
+    # A key without a timestamp is dated by its last modification.
     bucket.put_each("section/1/video/merged.jsonl")
     today = datetime.now(UTC)
-    around = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
-    assert found(bucket, invoke, start_date=around[0], end_date=around[1])
-    assert not found(bucket, invoke, start_date="2024-01-01", end_date="2024-01-31")
+    start, end = [(today + timedelta(days=days)).date().isoformat() for days in (-1, 1)]
+    keys = found(invoke, start_date=start, end_date=end)
+    assert keys == ["section/1/video/merged.jsonl"]
+    # Finding nothing is no failure.
+    answer = invoke({"section_id": 404})
+    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
 @pytest.mark.check("S14")
-@pytest.mark.parametrize(
-    ("request_", "named"),
-    [
+def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(invoke: Invoke) -> None:
+    requests: list[tuple[dict[str, Any], str]] = [
         ({"start_date": "2024-02-30"}, "start_date"),
         ({"end_date": "31.1.2024"}, "end_date"),
         ({"start_date": 20240101}, "start_date"),
@@ -189,21 +167,11 @@ def test_a_key_without_a_timestamp_is_dated_by_its_last_modification(
         ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "not a bucket of bundles"),
         ({"s3_prefix": "archive/"}, "not in the folder of the bundles, section/"),
         ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
-    ],
-)
-def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(
-    invoke: Invoke, request_: dict[str, Any], named: str
-) -> None:
-    answer = invoke(request_)
-    assert answer.status == 400
-    assert answer["success"] is False
-    assert named in answer["error"]
-
-
-@pytest.mark.fault(47, caught_by="`files_found` of 0")
-def test_finding_nothing_is_reported_and_is_not_a_failure(invoke: Invoke) -> None:
-    answer = invoke({"section_id": 404})
-    assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
+    ]
+    for request, named in requests:
+        answer = invoke(request)
+        assert (answer.status, answer["success"]) == (400, False), request
+        assert named in answer["error"]
 
 
 @pytest.mark.slow
@@ -227,52 +195,26 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
     assert ask(COUNT) == [[1]]
 
 
-def test_objects_that_are_not_bundles_are_counted_where_the_request_would_cover_them(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    other_names = ("a.json", "b.ndjson", "2024-01-05T12-00-00Z_1.csv", "folder/")
-    for name in (*other_names, "2024-01-05T12-00-00Z_2.jsonl"):
-        bucket.put(f"section/1/video/{name}", body=b"")
-    bucket.put("section/2/video/c.json", body=b"")
-    for dry_run in (True, False):
-        answer = invoke({"section_id": 1, "dry_run": dry_run})
-        assert (answer["files_found"], answer["files_ignored"]) == (1, 3)
-    assert invoke({"mode": "bulk"})["files_ignored"] == 4
-    on_the_day = {"section_id": 1, "start_date": "2024-01-05", "end_date": "2024-01-05"}
-    assert invoke(on_the_day)["files_ignored"] == 1
-
-
-def test_a_bad_object_is_named_and_the_others_are_processed(
+@pytest.mark.slow
+@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
+def test_bad_objects_are_named_up_to_a_limit_and_the_others_are_processed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    bucket.put_each("section/1/video/a.jsonl", "section/1/video/c.jsonl")
-    bucket.put("section/1/video/b.jsonl.gz", body=b"\x1f\x8b broken")
+    bucket.put("section/1/video/a.jsonl", video(1), other(1))
+    # Of an object that fails half-way, no line is counted.
+    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(500))
+    bad = [bucket.put("section/1/video/b.jsonl.gz", body=gzip.compress(lines)[:-8])]
     answer = invoke({"section_id": 1})
     assert answer.status == 200
     assert (answer["success"], answer["complete"], answer["files_failed"]) == (False, True, 1)
-    assert [failure["key"] for failure in answer["failures"]] == ["section/1/video/b.jsonl.gz"]
-    assert "damaged" in answer["failures"][0]["error"]
-    assert ask(COUNT) == [[2]]
-
-
-def test_lines_of_an_object_that_fails_half_way_are_not_counted(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    bucket.put("section/1/video/a.jsonl", video(1), other(1))
-    lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(500))
-    bucket.put("section/1/video/b.jsonl.gz", body=gzip.compress(lines)[:-8])
-    answer = invoke({"mode": "bulk"})
-    assert (answer["files_processed"], answer["files_failed"]) == (1, 1)
-    assert (answer["events_processed"], answer["video_events_processed"]) == (2, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
-def test_failures_in_an_answer_are_capped_and_counted(bucket: Bucket, invoke: Invoke) -> None:
+    assert (answer["files_processed"], answer["events_processed"]) == (1, 2)
+    assert [failure["key"] for failure in answer["failures"]] == bad
+    assert "cut short" in answer["failures"][0]["error"]
+    assert ask("SELECT key FROM processed_files") == [["section/1/video/a.jsonl"]]
     for number in range(25):
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
     answer = invoke({"section_id": 1})
-    assert (answer["files_failed"], len(answer["failures"])) == (25, 20)
+    assert (answer["files_failed"], len(answer["failures"])) == (26, 20)
 
 
 @pytest.mark.slow
@@ -307,15 +249,12 @@ def test_a_bucket_that_does_not_exist_is_a_bad_request(
 
 
 @pytest.mark.fault(23, caught_by="the handler raises")
-@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.usefixtures("pauses")
 def test_bulk_mode_without_clickhouse_raises_and_names_the_server(
-    bucket: Bucket,
-    invoke: Invoke,
-    monkeypatch: pytest.MonkeyPatch,
-    pauses: list[float],
-    dry_run: bool,
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put_each("section/1/video/a.jsonl")
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
-    with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
-        invoke({"section_id": 1, "dry_run": dry_run})
+    for dry_run in (False, True):
+        with pytest.raises(NothingDone, match=r"127\.0\.0\.1:1: no connection"):
+            invoke({"section_id": 1, "dry_run": dry_run})

@@ -70,46 +70,37 @@ def test_an_uploaded_bundle_is_stored_with_every_line_accounted_for(
 
 @pytest.mark.slow
 @pytest.mark.fault(55, caught_by="gzip recognized by content")
-def test_a_gzip_bundle_is_read_whatever_its_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
+def test_a_gzip_bundle_that_is_named_by_hand_is_read_whatever_its_name_but_no_folder(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(50))
     members = gzip.compress(lines[:5000]) + gzip.compress(lines[5000:])
-    for key in ("section/1/video/a.jsonl.gz", "section/1/video/b.jsonl"):
+    for key in ("section/1/a.jsonl.gz", "section/1/b.jsonl", "section/1/restored.jsonl.old"):
         bucket.put(key, body=members)
         assert invoke({"bucket": bucket.name, "key": key})["video_events_processed"] == 50
     assert ask("SELECT count() FROM video_events FINAL") == [[50]]
-
-
-def test_a_folder_that_is_named_by_hand_is_refused(bucket: Bucket, invoke: Invoke) -> None:
+    # A folder is refused; a notification names one whenever somebody makes a folder.
     bucket.put("section/1/", body=b"")
     answer = invoke({"bucket": bucket.name, "key": "section/1/"})
     assert answer.status == 400
     assert "section/1/ is a folder: name an object in it" in answer["error"]
-    # A notification names one whenever somebody makes a folder.
     assert invoke(notification(bucket.name, "section/1/"))["files_ignored"] == 1
 
 
-@pytest.mark.parametrize(
-    ("payload", "said"),
-    [
+def test_a_slip_in_a_payload_is_named(invoke: Invoke) -> None:
+    slips: list[tuple[Any, str]] = [
         ({"mode": "blk"}, "not an S3 event: it has no Records, no bucket and key"),
         ({"bucket": "b", "key": "k", "dryrun": True}, "unknown parameters 'dryrun'"),
         ({"bucket": "b", "key": "k", "mode": "blk"}, "mode is 'blk': with a bucket and a key"),
         ([], "not an S3 event: a JSON object is needed"),
-    ],
-)
-def test_a_slip_in_a_payload_is_named(invoke: Invoke, payload: Any, said: str) -> None:
-    answer = invoke(payload)
-    assert answer.status == 400
-    assert answer["error"].startswith(said)
-    assert "Accepted: " in answer["error"]
-
-
-def test_an_object_that_is_named_by_hand_is_read_whatever_its_name(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    key = bucket.put("section/1/restored.jsonl.old", video(1))
-    assert invoke({"bucket": bucket.name, "key": key})["files_processed"] == 1
-    assert ask("SELECT source_file FROM video_events") == [[bucket.uri(key)]]
+        (None, "not an S3 event: a JSON object is needed"),
+    ]
+    for payload, said in slips:
+        answer = invoke(payload)
+        assert (answer.status, answer["error"].startswith(said)) == (400, True), payload
+        accepted = answer["error"].partition("Accepted: ")[2]
+        assert '"health_check": true' in accepted
+        assert '"key"' in accepted
 
 
 def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
@@ -129,20 +120,16 @@ def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: S
     assert body["failures"] == [{"key": "k", "error": "e" * 2000}]
 
 
-@pytest.mark.fault(11, 17, caught_by="the handler raises")
-def test_a_missing_object_raises_with_a_clear_message(bucket: Bucket, invoke: Invoke) -> None:
-    gone = "section/1/gone.jsonl"
-    with pytest.raises(EventFailed, match=f"{bucket.uri(gone)} does not exist.*restore it"):
-        invoke(notification(bucket.name, gone))
-
-
 @pytest.mark.slow
-def test_one_failed_object_does_not_hold_back_the_others(
+@pytest.mark.fault(11, 17, caught_by="the handler raises")
+def test_a_missing_object_raises_with_a_clear_message_and_does_not_hold_back_the_others(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     first, third = (bucket.put(f"section/1/video/{n}.jsonl", video(n)) for n in (1, 3))
-    with pytest.raises(EventFailed, match="1 of 3 objects failed"):
-        invoke(notification(bucket.name, first, "section/1/video/2.jsonl", third))
+    gone = "section/1/video/2.jsonl"
+    said = f"1 of 3 objects failed.*{bucket.uri(gone)} does not exist.*restore it"
+    with pytest.raises(EventFailed, match=said):
+        invoke(notification(bucket.name, first, gone, third))
     assert ask("SELECT key FROM processed_files ORDER BY key") == [[first], [third]]
     assert ask("SELECT count() FROM video_events") == [[2]]
 
@@ -167,9 +154,8 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
     assert ask("SELECT count() FROM video_events") == [[3]]
 
 
-@pytest.mark.parametrize(
-    ("payload", "mode"),
-    [
+def test_the_mode_is_the_first_that_the_payload_fits() -> None:
+    payloads: list[tuple[dict[str, Any], str]] = [
         ({"health_check": True, "mode": "bulk", "key": "k"}, "health_check"),
         ({"mode": "bulk", "key": "k"}, "bulk"),
         ({"bucket": "b", "dry_run": True}, "bulk"),
@@ -178,64 +164,38 @@ def test_an_sqs_batch_fails_message_by_message(bucket: Bucket, invoke: Invoke, a
         ({"source": "aws.s3", "detail": {}, "dry_run": True}, "event"),
         ({"health_check": 1}, "event"),
         ({"bucket": "b"}, "event"),
-    ],
-)
-def test_the_mode_is_the_first_that_the_payload_fits(payload: dict[str, Any], mode: str) -> None:
-    assert mode_of(payload) == mode
-
-
-@pytest.mark.parametrize("payload", [{"hello": "world"}, {"health_check": "false"}, None])
-def test_an_unknown_payload_is_answered_with_the_accepted_ones(
-    invoke: Invoke, payload: object
-) -> None:
-    answer = invoke(payload)
-    assert answer.status == 400
-    assert '"health_check": true' in answer["error"]
-    assert '"key"' in answer["error"]
+    ]
+    for payload, mode in payloads:
+        assert mode_of(payload) == mode, payload
 
 
 @pytest.mark.check("S14")
-@pytest.mark.parametrize("more", [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}])
-def test_a_misspelled_parameter_is_refused_and_nothing_is_written(
-    bucket: Bucket, invoke: Invoke, ask: Ask, more: dict[str, object]
+def test_a_misspelled_parameter_and_a_flag_inside_a_message_are_refused_and_not_ignored(
+    bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    bucket.put(KEY, video(1))
-    assert invoke({"bucket": bucket.name, "key": KEY, **more}).status == 400
+    direct = {"bucket": bucket.name, "key": bucket.put(KEY, video(1))}
+    slips: list[dict[str, Any]] = [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}]
+    for more in slips:
+        assert invoke({**direct, **more}).status == 400, more
+    for flag in ("dry_run", "force_reprocess", "replace"):
+        answer = invoke(sqs(one={**direct, flag: True}))
+        assert answer.body == {"batchItemFailures": [{"itemIdentifier": "one"}]}, flag
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-@pytest.mark.check("S14")
-@pytest.mark.parametrize("flag", ["dry_run", "force_reprocess", "replace"])
-def test_a_flag_inside_a_message_is_refused_and_not_ignored(
-    bucket: Bucket, invoke: Invoke, ask: Ask, flag: str
-) -> None:
-    bucket.put(KEY, video(1))
-    answer = invoke(sqs(one={"bucket": bucket.name, "key": KEY, flag: True}))
-    assert answer.body == {"batchItemFailures": [{"itemIdentifier": "one"}]}
-    assert ask("SELECT count() FROM video_events") == [[0]]
-
-
-def test_a_bundle_of_other_statements_and_rejected_lines_is_a_normal_result(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    bucket.put(KEY, other(1), BAD_LINE)
-    answer = invoke(notification(bucket.name, KEY))
-    assert (answer["files_processed"], answer["rejected_lines"]) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("no-such-bucket-here", "does not exist"), ("No Such Name!", "not a valid S3 name")],
-)
 def test_a_bucket_that_does_not_exist_is_a_bad_request_when_named_by_hand(
-    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str, said: str
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("S3_XAPI_OTHER_BUCKETS", f"another-one, {name}")
-    answer = invoke({"bucket": name, "key": "section/x.jsonl"})
-    assert answer.status == 400
-    assert said in answer["error"]
-    with pytest.raises(EventFailed, match=said):
-        invoke(notification(name, "section/x.jsonl"))
+    for name, said in (
+        ("no-such-bucket-here", "does not exist"),
+        ("No Such Name!", "not a valid S3 name"),
+    ):
+        monkeypatch.setenv("S3_XAPI_OTHER_BUCKETS", f"another-one, {name}")
+        answer = invoke({"bucket": name, "key": "section/x.jsonl"})
+        assert answer.status == 400
+        assert said in answer["error"]
+        with pytest.raises(EventFailed, match=said):
+            invoke(notification(name, "section/x.jsonl"))
 
 
 @pytest.mark.slow

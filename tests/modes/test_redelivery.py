@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, Ask, Bucket
+from tests.conftest import PASSWORD, Ask, Bucket, forget_connections
 from tests.faults.http_proxy import Answer, S3Proxy
+from tests.support.backfills import key
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, video
@@ -24,7 +25,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.queues import sqs as sqs_calls
 from xapi_etl_processor.queues.sqs import pause_seconds
-from xapi_etl_processor.s3 import bundle
+from xapi_etl_processor.s3 import bundle, client
 from xapi_etl_processor.xapi.lines import MIB
 from xapi_etl_processor.xapi.parse import parse
 
@@ -52,10 +53,6 @@ def no_clickhouse(
     monkeypatch.setenv("CLICKHOUSE_PORT", str(closed_port))
 
 
-def key(number: int) -> str:
-    return f"section/1/video/2024-01-01T12-00-{number:02}Z_{number}.jsonl"
-
-
 def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
     """The messages that wait, as if they had been delivered four times before."""
     records = queue.receive()
@@ -66,63 +63,58 @@ def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
-def test_after_twelve_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
+@pytest.mark.usefixtures("no_clickhouse")
+def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
     bucket: Bucket,
     queue: SimulatedQueue,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    no_clickhouse: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # It waits for the object that can be stored later.
+    queue.send(notification(bucket.name, GONE, bucket.put(key(5), video(5))))
     queue.notify_of(bucket.name)
-    bucket.put_each(*map(key, range(6)))
+    bucket.put_each(*map(key, range(3)))
     bucket.put(key(50), video(50))
     bucket.client.delete_object(Bucket=bucket.name, Key=key(50))
     bucket.put(key(51), body=gzip.compress(json.dumps(video(51)).encode())[:-5])
-    queue.run_until(1 * HOUR)
+    queue.run_until(46 * MINUTE)
+    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
+    assert queue.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
     assert sorted(queue.reasons()) == [
         f"{bucket.uri(key(50))} does not exist: check the key; if it was deleted, restore it, or"
         " drop the message (NoSuchKey: The specified key does not exist.)",
         f"{bucket.uri(key(51))}: gzip stream is cut short: upload it again",
     ]
-    queue.run_until(5 * HOUR)
     queue.send("no event")
-    bucket.put(key(6), video(6))
-    queue.run_until(6 * HOUR)
+    bucket.put(key(3), video(3))
+    queue.run_until(2 * HOUR - MINUTE)
     assert "no event" in [letter["Body"] for letter in queue.dead_letters()]
-    queue.run_until(12 * HOUR - MINUTE)
-    bucket.put(key(7), video(7))
-    queue.run_until(12 * HOUR)
+    bucket.put(key(4), video(4))
+    queue.run_until(2 * HOUR)
     assert ask(ROWS) == [[0]]
 
     monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    queue.run_until(12 * HOUR + 10 * MINUTE)
-    assert ask(IDS) == ids(range(8))
-    assert ask(ROWS) == [[8]]
+    queue.run_until(2 * HOUR + 10 * MINUTE)
+    assert ask(IDS) == ids(range(6))
+    assert ask(ROWS) == [[6]]
     assert queue.is_empty
-    assert len(queue.dead_letters()) == 3
+    assert [GONE in reason for reason in queue.reasons()].count(True) == 1
+    assert len(queue.dead_letters()) == 4
 
 
-@pytest.mark.slow
-@pytest.mark.fault(23, caught_by="growing pauses")
-def test_a_failed_message_comes_again_after_one_two_four_eight_and_then_every_ten_minutes(
-    bucket: Bucket, queue: SimulatedQueue, no_clickhouse: None
-) -> None:
-    queue.send(notification(bucket.name, bucket.put(key(1), video(1))))
-    queue.run_until(46 * MINUTE)
-    minutes = [0, 1, 3, 7, 15, 25, 35, 45]
-    assert queue.deliveries == pytest.approx([m * MINUTE for m in minutes], abs=1)
-
-
-@pytest.mark.parametrize(("receives", "minutes"), [(0, 1), (4, 8), (5, 10), (999, 10)])
-def test_the_pause_doubles_up_to_ten_minutes(receives: int, minutes: int) -> None:
-    assert pause_seconds(receives) == minutes * 60
+def test_the_pause_doubles_up_to_ten_minutes() -> None:
+    assert [pause_seconds(n) / MINUTE for n in (0, 1, 4, 5, 999)] == [1, 1, 8, 10, 10]
 
 
 @pytest.mark.slow
 @pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
+@pytest.mark.usefixtures("logged_to_standard_output")
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
-    bucket: Bucket, queue: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    queue: SimulatedQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_OBJECT_BYTES", MIB)
     defect = bucket.put(key(9), video(9))
@@ -151,6 +143,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
     queue.run_until(14 * MINUTE)
     assert queue.dead_letters() == []
+    capfd.readouterr()
     queue.run_until(16 * MINUTE)
 
     assert queue.is_empty
@@ -160,78 +153,67 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
         assert why in dead[body]["reason"]["StringValue"]
     assert len(queue.deliveries) == 5
 
+    # The log, its summary and the metrics name them too.
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    (named,) = (line for line in lines if line.get("message") == "sent to the dead-letter queue")
+    assert {one["reason"] for one in named["dead_letters"]} == set(queue.reasons())
+    assert len({one["message"] for one in named["dead_letters"]}) == len(expected)
+    (ended,) = (line["summary"] for line in lines if line.get("message") == "event ended")
+    assert (ended["dead_letters"], ended["success"]) == (len(expected), False)
+    (metrics,) = (line for line in lines if "_aws" in line)
+    assert (metrics["dead_letters"], metrics["success"]) == ([len(expected)], [0])
+
 
 @pytest.mark.slow
 @pytest.mark.fault(18, 19, 36, caught_by="only faulty messages or objects are poison")
+@pytest.mark.usefixtures("pauses")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
-    bucket: Bucket,
-    queue: SimulatedQueue,
-    store: S3Proxy,
-    ask: Ask,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, queue: SimulatedQueue, store: S3Proxy, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client, "ATTEMPTS", 2)
     answers = {key(0): Answer("AccessDenied", 403), key(1): Answer("SlowDown", 503)}
     store.rule = lambda request: answers.get(request.path.partition(f"/{bucket.name}/")[2])
     for number in range(2):
         queue.send(notification(bucket.name, bucket.put(key(number), video(number))))
-    queue.run_until(HOUR)
+    queue.run_until(20 * MINUTE)
     assert ask(ROWS) == [[0]]
     store.rule = lambda _: None
-    queue.run_until(HOUR + 10 * MINUTE)
+    queue.run_until(35 * MINUTE)
     assert ask(IDS) == ids(range(2))
     monkeypatch.setenv("CLICKHOUSE_PASSWORD", "wrong")
     queue.send(notification(bucket.name, bucket.put(key(2), video(2))))
-    queue.run_until(2 * HOUR)
+    queue.run_until(60 * MINUTE)
     assert queue.dead_letters() == []
     monkeypatch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
-    queue.run_until(2 * HOUR + 10 * MINUTE)
+    queue.run_until(70 * MINUTE)
     assert ask(IDS) == ids(range(3))
     assert queue.is_empty
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
+@pytest.mark.usefixtures("no_clickhouse")
 def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
     bucket: Bucket,
     queue: SimulatedQueue,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    no_clickhouse: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:no-such-key-abcdef"
     monkeypatch.setenv("LEARNER_IDS", "pseudonyms")
     monkeypatch.setenv("LEARNER_KEY_SECRET_ARN", arn)
     queue.send(notification(bucket.name, bucket.put(key(1), video(1))))
-    queue.run_until(HOUR)
+    queue.run_until(20 * MINUTE)
     # ClickHouse is back before the key is.
     monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    queue.run_until(2 * HOUR)
+    queue.run_until(60 * MINUTE)
     assert queue.dead_letters() == []
     monkeypatch.delenv("LEARNER_KEY_SECRET_ARN")
     monkeypatch.setenv("LEARNER_KEY", "k" * 32)
-    queue.run_until(2 * HOUR + 10 * MINUTE)
+    queue.run_until(70 * MINUTE)
     assert ask(ROWS) == [[1]]
-    assert queue.is_empty
-
-
-@pytest.mark.slow
-def test_a_message_with_poison_and_an_object_that_can_be_stored_later_waits_for_the_latter(
-    bucket: Bucket,
-    queue: SimulatedQueue,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    no_clickhouse: None,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    queue.send(notification(bucket.name, GONE, bucket.put(key(1), video(1))))
-    queue.run_until(HOUR)
-    assert queue.dead_letters() == []
-    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    queue.run_until(HOUR + 10 * MINUTE)
-    assert ask(IDS) == ids(range(1, 2))
-    assert [GONE in reason for reason in queue.reasons()] == [True]
     assert queue.is_empty
 
 
@@ -270,29 +252,6 @@ def test_an_object_that_was_stored_and_then_deleted_is_no_poison(
     (record,) = fifth_delivery(queue)
     assert queue.invoke([record]) == {"batchItemFailures": []}
     assert queue.dead_letters() == []
-
-
-@pytest.mark.slow
-def test_a_dead_letter_names_itself_in_the_log_the_answer_and_the_metrics(
-    bucket: Bucket,
-    queue: SimulatedQueue,
-    logged_to_standard_output: None,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    queue.send(notification(bucket.name, GONE))
-    queue.send("no event")
-    queue.run_until(14 * MINUTE)
-    capfd.readouterr()
-    queue.run_until(16 * MINUTE)
-    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    (named,) = (line for line in lines if line.get("message") == "sent to the dead-letter queue")
-    reasons = {one["reason"] for one in named["dead_letters"]}
-    assert reasons == set(queue.reasons())
-    assert len({one["message"] for one in named["dead_letters"]}) == 2
-    (ended,) = (line["summary"] for line in lines if line.get("message") == "event ended")
-    assert (ended["dead_letters"], ended["success"]) == (2, False)
-    (metrics,) = (line for line in lines if "_aws" in line)
-    assert (metrics["dead_letters"], metrics["success"]) == ([2], [0])
 
 
 @pytest.mark.slow
@@ -341,7 +300,12 @@ def test_a_large_batch_is_given_back_and_sent_in_calls_that_sqs_takes(
 
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="a dead letter counts once SQS has acknowledged it")
-def test_poison_that_cannot_be_sent_stays_and_is_sent_later(queue: SimulatedQueue) -> None:
+def test_poison_that_sqs_does_not_take_stays_and_is_sent_later(queue: SimulatedQueue) -> None:
+    def refuse_the_first(parsed: dict[str, Any], **_: Any) -> None:
+        first, *rest = parsed["Successful"]
+        refused = {"Id": first["Id"], "Code": "InternalError", "SenderFault": False}
+        parsed.update(Successful=rest, Failed=[refused])
+
     queue.sqs.delete_queue(QueueUrl=queue.dead_url)
     queue.send("no event")
     queue.run_until(20 * MINUTE)
@@ -352,21 +316,11 @@ def test_poison_that_cannot_be_sent_stays_and_is_sent_later(queue: SimulatedQueu
     assert queue.deliveries[-1] == pytest.approx(25 * MINUTE, abs=1)
     assert len(queue.reasons()) == 1
     assert queue.is_empty
-
-
-@pytest.mark.slow
-@pytest.mark.fault(60, caught_by="a dead letter counts once SQS has acknowledged it")
-def test_of_several_letters_only_those_that_sqs_takes_are_dead(queue: SimulatedQueue) -> None:
-    def refuse_the_first(parsed: dict[str, Any], **_: Any) -> None:
-        first, *rest = parsed["Successful"]
-        refused = {"Id": first["Id"], "Code": "InternalError", "SenderFault": False}
-        parsed.update(Successful=rest, Failed=[refused])
-
     # moto takes or refuses a call as a whole.
     sqs_calls.client().meta.events.register("after-call.sqs.SendMessageBatch", refuse_the_first)
     for number in range(3):
         queue.send(f"no event {number}")
-    queue.run_until(14 * MINUTE)
+    queue.run_until(44 * MINUTE)
     queue.now = queue.next_visible()
     (left,) = queue.deliver()
     assert left == "no event 0"
@@ -374,8 +328,9 @@ def test_of_several_letters_only_those_that_sqs_takes_are_dead(queue: SimulatedQ
 
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="the queue's visibility timeout")
+@pytest.mark.usefixtures("logged_to_standard_output")
 def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeout(
-    queue: SimulatedQueue, logged_to_standard_output: None, capfd: pytest.CaptureFixture[str]
+    queue: SimulatedQueue, capfd: pytest.CaptureFixture[str]
 ) -> None:
     queue.send("no event 0")
     queue.send("no event 1")
@@ -394,38 +349,33 @@ def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeo
 
 @pytest.mark.slow
 @pytest.mark.fault(60, caught_by="short timeouts; the queue's visibility timeout")
-@pytest.mark.parametrize("silent", [False, True], ids=["out of reach", "silent"])
+@pytest.mark.usefixtures("pauses")
 def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
-    queue: SimulatedQueue,
-    closed_port: int,
-    pauses: list[float],
-    monkeypatch: pytest.MonkeyPatch,
-    silent: bool,
+    queue: SimulatedQueue, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(25):
         queue.send(f"no event {number}")
     records = fifth_delivery(queue)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        port = listening.getsockname()[1] if silent else closed_port
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(sqs_calls, "READ_SECONDS", 0.1)
-        attempts: list[str] = []
-        sqs_calls.client().meta.events.register(
-            "before-send.sqs", lambda request, **_: attempts.append(request.url)
-        )
-        answer = queue.invoke(records)
-    assert len(answer["batchItemFailures"]) == 25
-    # Two attempts to send and two to give back. After that it gives up: more would fail too.
-    assert len(attempts) == 4
+    monkeypatch.setattr(sqs_calls, "READ_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (closed_port, silent.getsockname()[1]):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://127.0.0.1:{port}")
+            forget_connections()
+            attempts: list[str] = []
+            sqs_calls.client().meta.events.register(
+                "before-send.sqs", lambda request, seen=attempts, **_: seen.append(request.url)
+            )
+            assert len(queue.invoke(records)["batchItemFailures"]) == 25
+            # Two attempts to send and two to give back. Then it gives up: more would fail too.
+            assert len(attempts) == 4
     queue.now = 36 * MINUTE
     assert len(queue.receive()) == 25
 
 
+@pytest.mark.slow
 @pytest.mark.fault(45, caught_by="no call to SQS")
-def test_a_dry_run_and_a_message_of_another_queue_leave_sqs_alone(
-    queue: SimulatedQueue, bucket: Bucket
+def test_a_dry_run_a_message_of_another_queue_and_a_missing_url_leave_sqs_alone(
+    queue: SimulatedQueue, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.send(notification(bucket.name, GONE))
     (record,) = fifth_delivery(queue)
@@ -433,19 +383,10 @@ def test_a_dry_run_and_a_message_of_another_queue_leave_sqs_alone(
     failed = {"batchItemFailures": [{"itemIdentifier": record["messageId"]}]}
     assert handler({"Records": [record], "dry_run": True}, context()) == failed
     assert handler({"Records": [other]}, context()) == failed
-    assert queue.dead_letters() == []
-    queue.now = 34 * MINUTE
-    assert queue.receive() == []
-
-
-@pytest.mark.parametrize("missing", ["SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"])
-def test_without_both_urls_failed_messages_are_left_to_sqs(
-    queue: SimulatedQueue, monkeypatch: pytest.MonkeyPatch, missing: str
-) -> None:
-    monkeypatch.delenv(missing)
-    queue.send("no event")
-    (record,) = fifth_delivery(queue)
-    assert len(queue.invoke([record])["batchItemFailures"]) == 1
+    for missing in ("SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"):
+        with monkeypatch.context() as patch:
+            patch.delenv(missing)
+            assert queue.invoke([record]) == failed
     assert queue.dead_letters() == []
     queue.now = 34 * MINUTE
     assert queue.receive() == []

@@ -54,68 +54,63 @@ def remove_rows(ask: Ask, condition: str) -> None:
     ask(f"ALTER TABLE video_events DELETE WHERE {condition} SETTINGS mutations_sync = 2")
 
 
-@pytest.mark.parametrize("content", [False, True])
-def test_if_all_is_stored_nothing_is_found(loaded: Bucket, invoke: Invoke, content: bool) -> None:
-    answer = verified(invoke, content=content)
-    assert answer["success"]
-    assert answer["complete"]
-    assert (answer["objects_checked"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
-
-
-def test_an_object_that_was_never_loaded_is_missing(loaded: Bucket, invoke: Invoke) -> None:
+@pytest.mark.slow
+def test_an_object_is_stored_missing_changed_recent_or_gone(loaded: Bucket, invoke: Invoke) -> None:
+    for content in (False, True):
+        answer = verified(invoke, content=content)
+        assert answer["success"]
+        assert answer["complete"]
+        counts = answer["objects_checked"], answer["objects_missing"], answer["findings"]
+        assert counts == (2, 0, [])
     loaded.put(THIRD, video(5))
     answer = verified(invoke)
-    assert not answer["success"]
-    assert found(answer) == {THIRD: "missing"}
+    assert (answer["success"], found(answer)) == (False, {THIRD: "missing"})
     assert (answer["objects_missing"], answer["missing"]) == (1, 1)
-
-
-def test_an_object_of_which_the_ledger_knows_another_version_has_changed(
-    loaded: Bucket, invoke: Invoke
-) -> None:
-    loaded.put(FIRST, video(1))
-    answer = verified(invoke)
-    assert not answer["success"]
-    assert found(answer) == {FIRST: "changed"}
-
-
-def test_a_young_object_may_still_be_on_its_way(loaded: Bucket, invoke: Invoke) -> None:
-    loaded.put(THIRD, video(5))
+    # It may still be on its way.
     answer = verified(invoke, min_age_minutes=60)
-    assert answer["success"]
-    assert found(answer) == {THIRD: "recent"}
-
-
-def test_objects_that_left_s3_are_only_mentioned(loaded: Bucket, invoke: Invoke) -> None:
+    assert (answer["success"], found(answer)) == (True, {THIRD: "recent"})
+    loaded.put(FIRST, video(1))
+    answer = verified(invoke, section_id=2001)
+    assert (answer["success"], found(answer)) == (False, {FIRST: "changed"})
     for key in (FIRST, SECOND):
         loaded.client.delete_object(Bucket=loaded.name, Key=key)
-    answer = verified(invoke, allow_empty=True)
+    # What left S3 is only mentioned, if the request covers it.
+    answer = verified(invoke, section_id=2001, allow_empty=True)
     assert answer["success"]
     assert (answer["gone"], answer["gone_keys"]) == (2, [FIRST, SECOND])
-
-
-def test_gone_objects_that_the_request_does_not_cover_are_not_counted(
-    loaded: Bucket, invoke: Invoke
-) -> None:
-    loaded.client.delete_object(Bucket=loaded.name, Key=FIRST)
-    assert verified(invoke, start_date="2024-01-02")["gone"] == 0
+    assert verified(invoke, start_date="2024-01-02")["gone"] == 1
     assert verified(invoke, section_id=2002)["gone"] == 0
 
 
-def test_lost_rows_are_unproven_by_counts_and_proven_by_content(
+@pytest.mark.slow
+def test_lost_rows_are_unproven_by_counts_proven_by_content_and_repaired(
     loaded: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     remove_rows(ask, f"event_id = '{video(4)['id']}'")
     by_counts = verified(invoke)
-    assert by_counts["success"]
-    assert found(by_counts) == {SECOND: "unproven"}
+    assert (by_counts["success"], found(by_counts)) == (True, {SECOND: "unproven"})
     by_content = verified(invoke, content=True)
     assert not by_content["success"]
     [finding] = by_content["findings"]
-    assert (finding["key"], finding["finding"]) == (SECOND, "differing")
     # The last of the five lines.
-    assert finding["lines"] == [5]
+    lost = finding["key"], finding["finding"], finding["lines"]
+    assert lost == (SECOND, "differing", [5])
     assert by_content["lines_missing"] == 1
+    loaded.put(THIRD, video(5))
+    assert not verified(invoke, content=True)["success"]
+    ledger = "SELECT count() FROM processed_files"
+    assert ask(ledger) == [[2]], "nothing is written without repair"
+    answer = verified(invoke, content=True, repair=True)
+    assert answer["success"]
+    assert (answer["repaired"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
+    assert ask("SELECT count() FROM video_statements") == [[5]]
+    assert verified(invoke, content=True)["success"]
+    # What cannot be repaired stays a finding and says why.
+    loaded.put(THIRD, BAD_LINE)
+    answer = verified(invoke, repair=True)
+    assert (answer["success"], answer["repaired"], answer["missing"]) == (False, 0, 0)
+    assert found(answer) == {THIRD: "changed"}
+    assert "none of its lines is a statement" in answer["failures"][0]["error"]
 
 
 def test_an_object_of_which_no_row_is_left_is_read_and_found_and_can_be_repaired(
@@ -137,30 +132,27 @@ def test_an_object_of_which_no_row_is_left_is_read_and_found_and_can_be_repaired
     assert verified(invoke)["findings"] == []
 
 
-def test_an_object_all_of_whose_statements_another_one_has_too_is_right(
+@pytest.mark.slow
+def test_statements_that_also_came_in_another_object_are_no_false_alarm(
     loaded: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     again = loaded.put(FIRST.replace("_1", "_4"), video(1), video(2))
-    assert invoke({"mode": "bulk"})["success"]
-    ask("OPTIMIZE TABLE video_events FINAL")
-    rows = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(FIRST)}'"
-    moved = f"SELECT count() FROM video_events WHERE source_file = '{loaded.uri(again)}'"
-    assert sorted([*ask(rows), *ask(moved)]) == [[0], [2]]
-    answer = verified(invoke)
-    assert (answer["success"], answer["findings"]) == (True, [])
-
-
-@pytest.mark.parametrize("merged", [False, True])
-def test_statements_that_also_came_in_another_object_are_no_false_alarm(
-    loaded: Bucket, invoke: Invoke, ask: Ask, merged: bool
-) -> None:
-    loaded.put(THIRD, video(1), video(1), video(3, timestamp="2024-01-01T13:00:00+01:00"))
-    assert invoke({"mode": "bulk"})["success"]
-    if merged:
-        ask("OPTIMIZE TABLE video_events FINAL")
-    assert verified(invoke)["success"]
-    assert verified(invoke, content=True)["objects_missing"] == 0
-    assert found(verified(invoke, content=True)) == {}
+    for more in (), (video(1), video(1), video(3, timestamp="2024-01-01T13:00:00+01:00")):
+        if more:
+            loaded.put(THIRD, *more)
+        assert invoke({"mode": "bulk"})["success"]
+        for merged in (False, True):
+            if merged:
+                ask("OPTIMIZE TABLE video_events FINAL")
+            assert verified(invoke)["findings"] == []
+            assert verified(invoke, content=True)["findings"] == []
+        if not more:
+            rows = "SELECT countIf(source_file = '{}') FROM video_events"
+            counts = [*ask(rows.format(loaded.uri(FIRST))), *ask(rows.format(loaded.uri(again)))]
+            assert sorted(counts) == [[0], [2]]
+    # Nor are rows that were stored twice.
+    ask("INSERT INTO video_events SELECT * EXCEPT played_stretches FROM video_events")
+    assert found(verified(invoke)) == {}
 
 
 def test_the_statements_of_small_objects_are_looked_up_together_and_those_of_large_ones_in_parts(
@@ -211,38 +203,6 @@ def test_rows_of_earlier_versions_are_not_more_than_the_ledger_counts(
     assert found(verified(invoke)) == {}
 
 
-def test_a_row_that_was_stored_twice_is_not_more_than_the_ledger_counts(
-    loaded: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    ask("INSERT INTO video_events SELECT * EXCEPT played_stretches FROM video_events")
-    assert found(verified(invoke)) == {}
-
-
-def test_repair_loads_what_is_missing_and_compares_again(
-    loaded: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    loaded.put(THIRD, video(5))
-    remove_rows(ask, f"event_id = '{video(4)['id']}'")
-    ledger = "SELECT count() FROM processed_files"
-    assert not verified(invoke, content=True)["success"]
-    assert ask(ledger) == [[2]], "nothing is written without repair"
-    answer = verified(invoke, content=True, repair=True)
-    assert answer["success"]
-    assert (answer["repaired"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
-    assert ask("SELECT count() FROM video_statements") == [[5]]
-    assert verified(invoke, content=True)["success"]
-
-
-def test_what_cannot_be_repaired_stays_a_finding_and_says_why(
-    loaded: Bucket, invoke: Invoke
-) -> None:
-    loaded.put(THIRD, BAD_LINE)
-    answer = verified(invoke, repair=True)
-    assert not answer["success"]
-    assert (answer["repaired"], found(answer)) == (0, {THIRD: "missing"})
-    assert "none of its lines is a statement" in answer["failures"][0]["error"]
-
-
 def test_an_object_that_cannot_be_read_is_a_failure(
     loaded: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,27 +215,28 @@ def test_an_object_that_cannot_be_read_is_a_failure(
     assert answer["failures"][0]["key"] == THIRD
 
 
-@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.slow
 def test_when_time_runs_out_it_pauses_and_the_token_continues(
-    loaded: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, content: bool
+    loaded: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded.put(THIRD, video(5))
     monkeypatch.setattr(verify, "PAGE_OBJECTS", 1)
-    # Reading ends at 45 s.
-    times = iter([0.0] * 40 + [50.0] * 1000)
-    clock = times.__next__
-    first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
-    assert first.status == 200
-    assert not first["complete"]
-    assert (first["stopped"], first["stop_reason"]) == ("time ran out", "out_of_time")
-    assert 0 < first["objects_checked"] < 3
-    rest = invoke({"continuation_token": first["continuation_token"]})
-    assert (rest["complete"], rest["stopped"], rest["stop_reason"]) == (True, None, None)
-    assert rest["list_calls"] == 1
-    assert rest["objects_checked"] == 3 - first["objects_checked"]
-    assert found(rest) == {THIRD: "missing"}
+    for content in (False, True):
+        # Reading ends at 45 s.
+        clock = iter([0.0] * 40 + [50.0] * 1000).__next__
+        first = invoke({"mode": "bulk", "verify": True, "content": content}, 60, clock)
+        assert first.status == 200
+        assert not first["complete"]
+        assert (first["stopped"], first["stop_reason"]) == ("time ran out", "out_of_time")
+        assert 0 < first["objects_checked"] < 3
+        rest = invoke({"continuation_token": first["continuation_token"]})
+        assert (rest["complete"], rest["stopped"], rest["stop_reason"]) == (True, None, None)
+        assert rest["list_calls"] == 1
+        assert rest["objects_checked"] == 3 - first["objects_checked"]
+        assert found(rest) == {THIRD: "missing"}
 
 
+@pytest.mark.slow
 def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
     loaded: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,22 +268,31 @@ def test_a_verification_that_is_scheduled_goes_on_where_the_last_one_ended(
     assert ask("SELECT uniq(subject) FROM load_notes WHERE kind = 'verified'") == [[2]]
 
 
-def test_what_could_not_be_read_in_one_night_is_not_forgotten_in_the_next(
-    loaded: Bucket, invoke: Invoke, settings: Settings
+@pytest.mark.slow
+def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
+    loaded: Bucket,
+    invoke: Invoke,
+    settings: Settings,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = {"mode": "bulk", "verify": True, "continue": True}
-    identity = read_request(asked, settings).identity
-    reached = notes.Verified(FIRST, 0, 1)
-    notes.note_verified(connections(settings).clickhouse, identity, reached, FOREVER)
-    answer = invoke(asked)
+
+    def continued_after_first(unread: int = 0) -> Answer:
+        reached, identity = notes.Verified(FIRST, 0, unread), read_request(asked, settings).identity
+        notes.note_verified(connections(settings).clickhouse, identity, reached, FOREVER)
+        return invoke(asked)
+
+    answer = continued_after_first(unread=1)
     assert (answer["complete"], answer["success"]) == (True, False)
     assert "1 objects could not be compared before" in answer["failures"][0]["error"]
     assert invoke(asked)["success"]
-
-
-def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
-    loaded: Bucket, invoke: Invoke, clickhouse: ClickHouseServer
-) -> None:
+    answer = continued_after_first()
+    assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
+    monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
+    answer = continued_after_first()
+    assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
+    # A finding is said also if its position cannot be noted.
     loaded.put(THIRD, video(5))
     refuse(clickhouse, 497, "load_notes", at="insert")
     answer = verified(invoke, **{"continue": True})
@@ -330,25 +300,8 @@ def test_a_finding_is_said_also_if_its_position_cannot_be_noted(
     assert "the position was not noted" in answer["failures"][0]["error"]
 
 
-def test_an_old_position_is_not_continued(
-    loaded: Bucket, invoke: Invoke, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = {"mode": "bulk", "verify": True, "continue": True}
-    clickhouse = connections(settings).clickhouse
-    reached = notes.Verified(FIRST, 0, 0)
-    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
-    monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
-    answer = invoke(asked)
-    assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
-    notes.note_verified(clickhouse, read_request(asked, settings).identity, reached, FOREVER)
-    monkeypatch.setattr(notes, "VERIFIED_DAYS", 7)
-    answer = invoke(asked)
-    assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
+def test_what_does_not_go_together_is_refused(invoke: Invoke) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"content": True}, "content needs"),
         ({"repair": True}, "repair needs"),
         ({"min_age_minutes": 5}, "min_age_minutes needs"),
@@ -359,14 +312,10 @@ def test_an_old_position_is_not_continued(
         ({"verify": True, "min_age_minutes": "5"}, "min_age_minutes is '5'"),
         ({"verify": True, "min_age_minutes": -1}, "min_age_minutes is -1"),
         ({"verify": "yes"}, "verify is 'yes'"),
-    ],
-)
-def test_what_does_not_go_together_is_refused(
-    invoke: Invoke, wrong: dict[str, Any], said: str
-) -> None:
-    answer = invoke({"mode": "bulk", **wrong})
-    assert answer.status == 400
-    assert said in answer["error"]
+    ]
+    for request, said in wrong:
+        answer = invoke({"mode": "bulk", **request})
+        assert (answer.status, said in answer["error"]) == (400, True), request
 
 
 def test_forgotten_learners_are_not_missed(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.conftest import Answer, Ask, Bucket, Invoke, forget_connections
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
@@ -59,8 +59,24 @@ def users(ask: Ask) -> list[str]:
     return [user for (user,) in ask("SELECT user_id FROM video_events FINAL ORDER BY ALL")]
 
 
-def load(bucket: Bucket, invoke: Invoke, *lines: Any, key: str = KEY, **more: bool) -> Any:
-    return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
+Load = Callable[..., Answer]
+
+
+@pytest.fixture
+def load(bucket: Bucket, invoke: Invoke) -> Load:
+    """Upload these lines and load them; gives the answer."""
+
+    def load(*lines: Any, key: str = KEY, **more: bool) -> Answer:
+        return invoke({"bucket": bucket.name, "key": bucket.put(key, *lines), **more})
+
+    return load
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits, and loads read the list again just before they store a batch."""
+    be_quick(monkeypatch)
+    monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 0.0)
 
 
 def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +84,6 @@ def be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (learners, forgetting):
         monkeypatch.setattr(module, "FRESH_SECONDS", 0.01)
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
-
-
-def check_before_each_insert(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let loads read the list again just before they store a batch, however fresh it is."""
-    monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 0.0)
 
 
 def at_the_second_look(clickhouse: ClickHouseServer, act: Callable[[], None]) -> list[str]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Invoke
 from tests.privacy.conftest import (
     LATER,
     Forget,
+    Load,
     at_the_second_look,
-    be_quick,
     by_account,
-    check_before_each_insert,
     hashes,
-    load,
     users,
 )
 from tests.support.samples import video
@@ -27,56 +22,35 @@ from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.common import process
-from xapi_etl_processor.outcome import Status
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.privacy.learner import Learner
-from xapi_etl_processor.run import Connections, Run, Wanted
-from xapi_etl_processor.s3.client import Stores
-from xapi_etl_processor.s3.objects import S3Object
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-    check_before_each_insert(monkeypatch)
+def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = "") -> None:
+    """The learner is forgotten once an insert of statements gets there, and it then fails so."""
 
+    def meanwhile(point: str, sql: str) -> None:
+        if point == at and ".video_events " in sql:
+            clickhouse.hook = lambda *_: None
+            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
+            if then:
+                raise RuntimeError(then)
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+    clickhouse.hook = meanwhile
 
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_has_read_its_object_already_stores_nothing(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+    load: Load, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The learner is forgotten between the first and the second look at the list."""
     looks = at_the_second_look(clickhouse, lambda: forget_quietly(settings))
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert len(looks) == 2
     assert users(ask) == []
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
-
-
-def test_loads_that_read_the_list_just_before_are_waited_for(
-    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[object] = []
-
-    def look(_: str, sql: str) -> None:
-        if "system.processes" in sql:
-            steps.append("looked at what runs")
-
-    clickhouse.hook = look
-    monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
-    monkeypatch.setattr(time, "sleep", steps.append)
-    forget_quietly(settings)
-    assert steps == [3, "looked at what runs"]
 
 
 def forget_quietly(settings: Settings) -> None:
@@ -87,19 +61,14 @@ def forget_quietly(settings: Settings) -> None:
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
     """The insert reaches the server only after everything of the learner was removed."""
 
-    def meanwhile(point: str, sql: str) -> None:
-        if point == "block" and ".video_events " in sql:
-            clickhouse.hook = lambda *_: None
-            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
-
-    load(bucket, invoke, video(3), key=LATER)
-    clickhouse.hook = meanwhile
+    load(video(3), key=LATER)
+    forgotten_at(clickhouse, ask, "block")
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
     health = invoke({"health_check": True})["clickhouse"]
     assert "forget --sweep" in health["warning"]
@@ -111,7 +80,7 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
 
 @pytest.mark.fault(26, 74, caught_by="forgotten learners are checked before and after each insert")
 def test_a_load_whose_replies_are_lost_says_so_too(
-    bucket: Bucket,
+    load: Load,
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
@@ -128,7 +97,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 
     clickhouse.hook = meanwhile
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     clickhouse.hook = lambda *_: None
     # Whether to try again is asked first.
     assert len(pauses) == 1 < ATTEMPTS
@@ -138,33 +107,25 @@ def test_a_load_whose_replies_are_lost_says_so_too(
 
 
 @pytest.mark.fault(34, 74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.usefixtures("pauses")
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, pauses: list[float]
+    load: Load, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:
-    def meanwhile(point: str, sql: str) -> None:
-        if point == "insert" and ".video_events " in sql:
-            clickhouse.hook = lambda *_: None
-            ask(f"INSERT INTO forgotten_learners (learner, name, salt) VALUES {hashes()}")
-            raise RuntimeError("Code: 252. DB::Exception: Too many parts (3000).")
-
-    clickhouse.hook = meanwhile
+    busy = "Code: 252. DB::Exception: Too many parts (3000)."
+    forgotten_at(clickhouse, ask, "insert", then=busy)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     assert users(ask) == []
     # The server stored nothing, so that nothing is to be put right.
     assert ask("SELECT count() FROM load_notes") == [[0]]
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
 
 
 @pytest.mark.fault(13, 74, caught_by="the next attempt looks for rows that should not be there")
+@pytest.mark.usefixtures("pauses")
 def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    forget: Forget,
-    pauses: list[float],
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
     """ClickHouse answers nothing from the insert on, so that nobody can note anything."""
     ends: list[str] = []
@@ -181,47 +142,29 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
 
     clickhouse.hook = meanwhile
     with pytest.raises(EventFailed):
-        load(bucket, invoke, by_account(1), video(2))
+        load(by_account(1), video(2))
     clickhouse.hook = lambda *_: None
     assert ends
     assert users(ask) == ["learner-1", "viewer-2"]
-    assert load(bucket, invoke, by_account(1), video(2))["forgotten_events"] == 1
+    assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
     assert forget("--sweep")["rows_removed"] == 1
-    assert load(bucket, invoke, by_account(1), video(2))["success"]
+    assert load(by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
 
-@pytest.mark.slow
 @pytest.mark.fault(74, caught_by="`forget` waits for running loads")
-def test_loads_that_run_all_the_time_leave_nothing_of_a_learner_who_is_forgotten(
-    bucket: Bucket, settings: Settings, ask: Ask
+def test_loads_that_read_the_list_just_before_are_waited_for(
+    clickhouse: ClickHouseServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = [bucket.put(f"section/1/video/{n}.jsonl", by_account(n), video(n)) for n in range(6)]
-    enough, loads = Event(), [0, 0, 0]
+    steps: list[object] = []
 
-    def reload(worker: int) -> None:
-        connections = Connections(Stores(), ClickHouse(settings))
-        while not enough.is_set():
-            run = Run(settings, connections, "event", Wanted(force=True))
-            statuses = {o.status for o in process([S3Object(bucket.name, k) for k in keys], run)}
-            assert statuses <= {Status.PROCESSED, Status.UNSTORED}
-            loads[worker] += 1
-        connections.clickhouse.disconnect()
+    def look(_: str, sql: str) -> None:
+        if "system.processes" in sql:
+            steps.append("looked at what runs")
 
-    with ThreadPoolExecutor(len(loads)) as pool:
-        running = [pool.submit(reload, worker) for worker in range(len(loads))]
-        wait_until(lambda: min(loads) >= 2)
-        try:
-            forget_quietly(settings)
-            wait_until(lambda: min(loads) >= 4)
-        finally:
-            enough.set()
-        for worker in running:
-            worker.result()
-    if ask("SELECT countIf(again) FROM forgotten_learners") != [[0]]:
-        clickhouse = ClickHouse(settings)
-        forgetting.sweep(clickhouse)
-        clickhouse.disconnect()
-    assert ask("SELECT count() FROM video_events WHERE user_id = 'learner-1'") == [[0]]
-    assert ask("SELECT uniqExact(user_id) FROM video_events") == [[6]]
+    clickhouse.hook = look
+    monkeypatch.setattr(forgetting, "FRESH_SECONDS", 3)
+    monkeypatch.setattr(time, "sleep", steps.append)
+    forget_quietly(settings)
+    assert steps == [3, "looked at what runs"]

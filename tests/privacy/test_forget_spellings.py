@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket, Invoke
+from tests.conftest import Ask, Bucket
 from tests.privacy.conftest import (
     KEY,
     LATER,
@@ -16,9 +16,8 @@ from tests.privacy.conftest import (
     PAGE,
     REJECTED,
     Forget,
-    be_quick,
+    Load,
     by_account,
-    load,
     users,
 )
 from tests.support.samples import BAD_LINE, other, video
@@ -27,47 +26,39 @@ from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-
-
-@pytest.mark.parametrize("name", ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"])
-def test_a_rejected_line_is_found_however_it_spells_the_name(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, name: str
+def test_rejected_lines_are_found_however_they_spell_the_name(
+    load: Load, ask: Ask, forget: Forget
 ) -> None:
     """The first name is a number, as some platforms write it."""
-    written = json.loads(REJECTED)
-    written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
-    compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
-    lines = json.dumps(written).encode(), compact.encode()
-    load(bucket, invoke, *lines, BAD_LINE, video(2))
-    assert forget("--user", name)["rejected_lines_removed"] == 2
-    load(bucket, invoke, *lines, video(2), key=LATER)
+    names = ["12345", 'a "b" \\', "it's 100%", "Ana\tO'Neill, \u0160", " 1"]
+    lines = []
+    for name in names:
+        written = json.loads(REJECTED)
+        written["actor"]["account"]["name"] = int(name) if name.isdigit() else name
+        compact = json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+        lines += [json.dumps(written).encode(), compact.encode()]
+    load(*lines, BAD_LINE, video(2))
+    for name in names:
+        assert forget("--user", name)["rejected_lines_removed"] == 2, name
+    load(*lines, video(2), key=LATER)
     texts = ask("SELECT line FROM rejected_statements ORDER BY source_file, source_line")
-    assert texts == [[""], [""], [BAD_LINE.decode()], [""], [""]]
+    assert texts == [[""]] * 10 + [[BAD_LINE.decode()]] + [[""]] * 10
 
 
 def test_a_name_that_is_cut_off_at_the_longest_line_is_not_kept_in_part(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
+    load: Load, ask: Ask, forget: Forget
 ) -> None:
     forget("--user", "learner-1")
     before = b'{"actor": {"account": {"name": "'
     line = (
         b" " * (MAX_REJECTED_BYTES - len(before) - 5) + before + b'learner-1", "homePage": "x"}}}'
     )
-    load(bucket, invoke, b'"' + line, video(2))
+    load(b'"' + line, video(2))
     assert ask("SELECT line FROM rejected_statements") == [[""]]
 
 
-@pytest.mark.parametrize("given", [MAIL, "Learner@Example.org"])
 def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    forget: Forget,
-    monkeypatch: pytest.MonkeyPatch,
-    given: str,
+    load: Load, bucket: Bucket, ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S3_XAPI_BUCKET_NAME", bucket.name)
     # xAPI 1.0.3, part 2, section 2.4.2.3
@@ -79,12 +70,13 @@ def test_capitals_make_no_difference_in_mail_addresses_and_hashes(
         REJECTED.replace(b"learner-1", b"mailto:Learner@example.org"),
         by_account(4, "LEARNER-1"),
     ]
-    load(bucket, invoke, *lines)
-    assert forget("--mbox", given, "--list-objects") == [bucket.uri(KEY)]
-    answer = forget("--mbox", given)
-    assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (3, 1)
+    load(*lines)
+    for given, *options in (MAIL, "--dry-run"), ("Learner@Example.org",):
+        assert forget("--mbox", given, "--list-objects") == [bucket.uri(KEY)]
+        answer = forget("--mbox", given, *options)
+        assert (answer["rows_removed"], answer["rejected_lines_removed"]) == (3, 1), given
     forget("--user", "learner-1")
-    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 3
+    assert load(*lines, key=LATER)["forgotten_events"] == 3
     assert users(ask) == ["LEARNER-1"]
     assert ask("SELECT DISTINCT line FROM rejected_statements") == [[""]]
 
@@ -112,10 +104,7 @@ def test_objects_are_listed_in_which_the_learner_is_a_member_or_has_an_account_t
     assert forget("--user", "learner-1", *elsewhere) == []
 
 
-@pytest.mark.parametrize("given", [MAIL, f"mailto:{MAIL}", "LEARNER@example.org"])
-def test_an_address_is_found_wherever_it_stands(
-    bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget, given: str
-) -> None:
+def test_an_address_is_found_wherever_it_stands(load: Load, ask: Ask, forget: Forget) -> None:
     """Without `mailto:`, as the name of an account, and hashed in two ways."""
     lines = [
         video(1, actor={"mbox": MAIL}),
@@ -125,13 +114,14 @@ def test_an_address_is_found_wherever_it_stands(
         video(5, actor={"mbox": f"mailto:{MAIL}"}),
         video(6),
     ]
-    load(bucket, invoke, *lines)
+    load(*lines)
     # Again, so that there are repeats: each statement counts once.
-    load(bucket, invoke, *lines, force_reprocess=True)
-    counted = forget("--mbox", given, "--dry-run")
-    assert counted["rows_removed"] == 5
-    assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
-    assert len(counted["user_ids"]) == 4
-    assert forget("--mbox", given)["rows_removed"] == 5
-    assert load(bucket, invoke, *lines, key=LATER)["forgotten_events"] == 5
+    load(*lines, force_reprocess=True)
+    for given in (MAIL, f"mailto:{MAIL}", "LEARNER@example.org"):
+        counted = forget("--mbox", given, "--dry-run")
+        assert counted["rows_removed"] == 5
+        assert {MAIL, "Learner@Example.org", f"mailto:{MAIL}"} < set(counted["user_ids"])
+        assert len(counted["user_ids"]) == 4
+    assert forget("--mbox", MAIL)["rows_removed"] == 5
+    assert load(*lines, key=LATER)["forgotten_events"] == 5
     assert users(ask) == ["viewer-6"]

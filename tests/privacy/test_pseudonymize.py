@@ -14,13 +14,11 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, forget_connections
+from tests.conftest import Ask, Invoke, forget_connections
 from tests.privacy.conftest import (
     LATER,
+    Load,
     at_the_second_look,
-    be_quick,
-    check_before_each_insert,
-    load,
 )
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
@@ -56,12 +54,6 @@ def by(number: int, name: str = NAME, **more: Any) -> dict[str, Any]:
 BAD = json.dumps({k: v for k, v in by(9).items() if k != "verb"}).encode()
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-    check_before_each_insert(monkeypatch)
-
-
 @pytest.fixture
 def set_variables(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Set]:
     def set_variables(**variables: str) -> None:
@@ -93,69 +85,58 @@ COMMANDS = "SELECT command FROM system.mutations WHERE database = currentDatabas
 
 def holding(name: str, ask: Ask) -> set[str]:
     """Each table.column that has the name somewhere, of all that are there."""
-    columns = ask(
-        "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
+    tables = ask(
+        "SELECT table, groupArray(name) FROM system.columns WHERE database = currentDatabase()"
         " AND table IN (SELECT name FROM system.tables WHERE database = currentDatabase()"
-        " AND engine NOT LIKE '%View')"
+        " AND engine NOT LIKE '%View') GROUP BY table"
     )
-    assert len({table for table, _ in columns}) >= 5
+    assert len(tables) >= 5
     found = set()
-    for table, column in columns:
-        where = f"position(ifNull(toString({column}), ''), '{name}') > 0"
-        if ask(f"SELECT count() FROM {table} WHERE {where}") != [[0]]:
-            found.add(f"{table}.{column}")
+    for table, columns in tables:
+        counts = (f"countIf(position(ifNull(toString({c}), ''), '{name}') > 0)" for c in columns)
+        (row,) = ask(f"SELECT {', '.join(counts)} FROM {table}")
+        found |= {f"{table}.{column}" for column, count in zip(columns, row, strict=True) if count}
     return found
 
 
-def test_without_pseudonyms_a_name_stands_in_these_columns_and_no_others(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    load(bucket, invoke, by(1), BAD)
-    assert holding(NAME, ask) == {"video_events.user_id", "rejected_statements.line"}
-
-
 @pytest.mark.usefixtures("pseudonyms")
-def test_with_pseudonyms_no_table_has_a_name(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
-    answer = load(bucket, invoke, by(1), BAD, video(2, actor={"mbox": f"mailto:{NAME}@x.org"}))
-    assert (answer["video_events_processed"], answer["rejected_lines"]) == (2, 1)
+def test_with_pseudonyms_no_table_has_a_name_and_viewers_can_be_counted(
+    load: Load, ask: Ask
+) -> None:
+    lines = by(1), BAD, video(2, actor={"mbox": f"mailto:{NAME}@x.org"}), by(3), by(4, "another")
+    answer = load(*lines)
+    assert (answer["video_events_processed"], answer["rejected_lines"]) == (4, 1)
+    load(by(5), video(6, actor={"name": "nobody knows"}), key=LATER)
     assert holding(NAME, ask) == set()
     assert ask("SELECT source_line, line FROM rejected_statements") == [[2, ""]]
-
-
-@pytest.mark.usefixtures("pseudonyms")
-def test_a_pseudonym_is_the_hmac_of_the_user_id_so_that_viewers_can_be_counted(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    load(bucket, invoke, by(1), by(2), by(3, "another"))
-    load(bucket, invoke, by(4), video(5, actor={"name": "nobody knows"}), key=LATER)
-    assert ask(
-        "SELECT user_id, count() FROM video_events GROUP BY 1 ORDER BY user_id = %s, 2".replace(
-            "%s", f"'{PSEUDONYM}'"
-        )
-    )[-1] == [PSEUDONYM, 3]
+    assert ask(f"SELECT count() FROM video_events WHERE user_id = '{PSEUDONYM}'") == [[3]]
     # Who has no identifier gets no pseudonym either: all of them would seem to be one viewer.
-    assert ask("SELECT uniqExact(user_id), countIf(user_id = '') FROM video_events") == [[3, 1]]
+    assert ask("SELECT uniqExact(user_id), countIf(user_id = '') FROM video_events") == [[4, 1]]
 
 
 @pytest.mark.usefixtures("pseudonyms")
-def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run
+def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten_also_by_a_sweep(
+    load: Load, ask: Ask, run: Run
 ) -> None:
-    load(bucket, invoke, by(1), by(2, "another"))
+    load(by(1), by(2, "another"))
+    ask("CREATE TABLE backup AS video_events")
+    ask("INSERT INTO backup SELECT * FROM video_events")
     held = run("access", "--user", NAME)["stored"]["video_events"]
     assert [row["user_id"] for row in held] == [PSEUDONYM]
     assert run("forget", "--yes", "--user", NAME)["rows_removed"] == 1
-    answer = load(bucket, invoke, by(1), by(2, "another"), force_reprocess=True)
+    answer = load(by(1), by(2, "another"), force_reprocess=True)
     assert answer["forgotten_events"] == 1
-    assert ask(
-        f"SELECT countIf(user_id = '{PSEUDONYM}'), uniqExact(user_id) FROM video_events"
-    ) == [[0, 1]]
+    ids = f"SELECT countIf(user_id = '{PSEUDONYM}'), uniqExact(user_id) FROM video_events"
+    assert ask(ids) == [[0, 1]]
     assert holding(NAME, ask) == set()
+    ask("INSERT INTO video_events SELECT * FROM backup")
+    assert run("forget", "--sweep")["rows_removed"] == 1
+    assert ask(ids) == [[0, 1]]
 
 
 @pytest.mark.usefixtures("pseudonyms")
 def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym(
-    bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
+    load: Load, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
     """The batch has pseudonyms only when the list is read the second time."""
 
@@ -167,17 +148,17 @@ def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym
 
     looks = at_the_second_look(clickhouse, forget_with_the_key)
     with pytest.raises(EventFailed, match="a learner was forgotten"):
-        load(bucket, invoke, by(1), by(2, "another"))
+        load(by(1), by(2, "another"))
     assert len(looks) == 2
-    assert load(bucket, invoke, by(1), by(2, "another"))["forgotten_events"] == 1
+    assert load(by(1), by(2, "another"))["forgotten_events"] == 1
     assert ask(f"SELECT countIf(user_id = '{PSEUDONYM}'), count() FROM video_events") == [[0, 1]]
 
 
 def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_same_row(
-    bucket: Bucket,
-    invoke: Invoke,
+    load: Load,
     ask: Ask,
     run: Run,
+    capsys: pytest.CaptureFixture[str],
     set_variables: Set,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -185,137 +166,94 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     monkeypatch.setattr(command, "AT_ONCE", 1)
     tricky = "it's \\ tricky"
     lines = by(1), by(2, tricky), video(3, actor={"name": "nobody knows"}), BAD
-    load(bucket, invoke, *lines)
+    load(*lines)
     ask("CREATE TABLE video_events_old AS video_events")
     ask(f"INSERT INTO video_events_old SELECT * FROM video_events WHERE user_id = '{NAME}'")
     ask("INSERT INTO load_notes (kind, subject) VALUES ('overtaken', 'pseudonymize')")
+    plain = {"video_events.user_id", "video_events_old.user_id", "rejected_statements.line"}
+    assert holding(NAME, ask) == plain
+    assert main(["pseudonymize"]) == 2
+    assert "LEARNER_IDS is not pseudonyms" in capsys.readouterr().err
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
     counted = {"user_ids": 3, "rejected_lines": 1}
     notes = "SELECT kind FROM load_notes ORDER BY kind"
     for _ in range(2):
         assert run("pseudonymize", "--dry-run") == {**counted, "dry_run": True}
         assert ask(notes) == [["overtaken"]]
-    assert holding(NAME, ask) == {
-        "video_events.user_id", "video_events_old.user_id", "rejected_statements.line"
-    }  # fmt: skip
+    assert holding(NAME, ask) == plain
     assert run("pseudonymize") == {**counted, "dry_run": False}
     assert ask(notes) == [["learner_ids"]]
     assert holding(NAME, ask) == holding("tricky", ask) == set()
     assert NAME not in str(ask(COMMANDS))
-    load(bucket, invoke, *lines, force_reprocess=True)
+    load(*lines, force_reprocess=True)
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert (rows[0], rows[2], len(rows)) == ([PSEUDONYM], [""], 3)
     assert run("pseudonymize") == {"user_ids": 0, "rejected_lines": 0, "dry_run": False}
 
 
 def test_who_was_forgotten_before_pseudonyms_stays_forgotten(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run, set_variables: Set
+    load: Load, run: Run, set_variables: Set
 ) -> None:
-    load(bucket, invoke, by(1))
+    load(by(1))
     run("forget", "--yes", "--user", NAME)
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
-    assert load(bucket, invoke, by(1), key=LATER)["forgotten_events"] == 1
+    assert load(by(1), key=LATER)["forgotten_events"] == 1
 
 
-@pytest.mark.usefixtures("pseudonyms")
-def test_a_sweep_finds_forgotten_learners_by_their_pseudonym(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run
-) -> None:
-    load(bucket, invoke, by(1), by(2, "another"))
-    ask("CREATE TABLE backup AS video_events")
-    ask("INSERT INTO backup SELECT * FROM video_events")
-    run("forget", "--yes", "--user", NAME)
-    ask("INSERT INTO video_events SELECT * FROM backup")
-    assert run("forget", "--sweep")["rows_removed"] == 1
-
-
-def test_without_the_key_that_was_used_nothing_is_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask, run: Run, set_variables: Set
+def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_anything(
+    load: Load,
+    invoke: Invoke,
+    ask: Ask,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    set_variables: Set,
 ) -> None:
     set_variables(LEARNER_KEY=LEARNER_KEY)
     run("forget", "--yes", "--user", "someone")
     for key in ("", "f" * 32):
         set_variables(LEARNER_KEY=key)
         with pytest.raises((ConfigurationError, EventFailed), match="set that key again"):
-            load(bucket, invoke, by(1))
+            load(by(1))
         assert "LEARNER_KEY" in invoke({"health_check": True})["clickhouse"]["error"]
+    set_variables(LEARNER_IDS="pseudonyms")
+    capsys.readouterr()
+    for arguments in ["forget", "--yes", "--user", "another"], ["pseudonymize"]:
+        assert main(arguments) == 2
+        assert "set that key again" in capsys.readouterr().err
+    assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
     assert ask("SELECT count() FROM video_events") == [[0]]
     set_variables(LEARNER_KEY=LEARNER_KEY)
-    assert load(bucket, invoke, by(1))["success"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["forget", "--yes", "--user", NAME],
-        ["forget", "--user", NAME, "--dry-run"],
-        ["access", "--user", NAME],
-    ],
-)
-def test_without_the_key_of_pseudonyms_no_request_seems_to_find_nothing(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    capsys: pytest.CaptureFixture[str],
-    set_variables: Set,
-    command: list[str],
-) -> None:
-    set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
-    load(bucket, invoke, by(1))
+    assert load(by(1))["success"]
+    # Without any key, no request seems to find nothing.
     set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
-    assert main(command) == 2
-    assert "LEARNER_KEY_SECRET_ARN is not set, and video_events has" in capsys.readouterr().err
+    ask("TRUNCATE TABLE forgotten_learners")
+    capsys.readouterr()
+    for arguments in ["forget", "--yes"], ["forget", "--dry-run"], ["access"]:
+        assert main([*arguments, "--user", NAME]) == 2
+        said = capsys.readouterr().err
+        assert "LEARNER_KEY_SECRET_ARN is not set, and video_events has" in said, arguments
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 
 
-@pytest.mark.usefixtures("pseudonyms")
-@pytest.mark.parametrize("command", [["forget", "--yes", "--user", "another"], ["pseudonymize"]])
-def test_a_key_that_is_not_the_functions_changes_nothing(
-    ask: Ask, run: Run, capsys: pytest.CaptureFixture[str], set_variables: Set, command: list[str]
+def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
+    load: Load, invoke: Invoke, ask: Ask, set_variables: Set
 ) -> None:
-    """The function would refuse to load after it."""
-    run("forget", "--yes", "--user", NAME)
-    set_variables(LEARNER_KEY="f" * 32)
-    assert main(command) == 2
-    assert "set that key again" in capsys.readouterr().err
-    assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
-
-
-@pytest.mark.parametrize(
-    ("variables", "said"),
-    [
+    set_variables(LEARNER_IDS="pseudonyms")
+    for variables, said in (
         ({}, "set LEARNER_KEY_SECRET_ARN"),
         ({"LEARNER_KEY": "short"}, "LEARNER_KEY: the key has 5 characters"),
-    ],
-)
-def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    set_variables: Set,
-    variables: dict[str, str],
-    said: str,
-) -> None:
-    set_variables(LEARNER_IDS="pseudonyms", **variables)
-    with pytest.raises((ConfigurationError, EventFailed), match=said):
-        load(bucket, invoke, by(1))
-    assert said in invoke({"health_check": True})["clickhouse"]["error"]
+    ):
+        set_variables(**variables)
+        with pytest.raises((ConfigurationError, EventFailed), match=said):
+            load(by(1))
+        assert said in invoke({"health_check": True})["clickhouse"]["error"]
     assert ask("SELECT count() FROM video_events") == [[0]]
 
 
-def test_pseudonymize_refuses_while_the_function_would_store_plain_ids(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["pseudonymize"]) == 2
-    assert "LEARNER_IDS is not pseudonyms" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", [LEARNER_KEY, json.dumps({"key": LEARNER_KEY})])
-def test_the_key_comes_from_a_secret(
-    bucket: Bucket, invoke: Invoke, ask: Ask, set_variables: Set, text: str
-) -> None:
+def test_the_key_comes_from_a_secret(load: Load, ask: Ask, set_variables: Set) -> None:
     client = boto3.client("secretsmanager")
-    arn = client.create_secret(Name=f"key-{time.monotonic_ns()}", SecretString=text)["ARN"]
-    set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY_SECRET_ARN=arn)
-    load(bucket, invoke, by(1))
-    assert ask("SELECT user_id FROM video_events") == [[PSEUDONYM]]
+    for number, text in enumerate((LEARNER_KEY, json.dumps({"key": LEARNER_KEY}))):
+        arn = client.create_secret(Name=f"key-{time.monotonic_ns()}", SecretString=text)["ARN"]
+        set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY_SECRET_ARN=arn)
+        load(by(number), key=f"section/1/video/{number}.jsonl")
+    assert ask("SELECT user_id, count() FROM video_events GROUP BY 1") == [[PSEUDONYM, 2]]

@@ -14,9 +14,11 @@ from tests.conftest import Ask, Bucket, Invoke
 from tests.support.dirty import ALL, NAMING, NO_BUNDLE, VERSIONS, Dirty
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.audit import rejected
+from xapi_etl_processor.audit.rejected import Chosen, by_reason
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import rejects as command
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.xapi import parse
 from xapi_etl_processor.xapi.decode import decode
 
@@ -180,6 +182,19 @@ def test_an_export_that_exists_is_written_anew_for_its_owner_alone_and_bytes_in_
     assert base64.b64decode(first["line_base64"]) == NAMING
     assert [one["line"] for one in others] == [BAD_LINE.decode()] * 3
     assert all(one["whole"] for one in (first, *others))
+
+
+def test_the_example_of_a_reason_is_its_newest_line(settings: Settings, ask: Ask) -> None:
+    # Of each reason 0 to 3, in four files, the newest line is in another file.
+    ask(
+        "INSERT INTO rejected_statements (source_file, source_line, reason, rejected_at)"
+        " SELECT 's3://b/' || toString(number % 4), number, toString(intDiv(number, 4)),"
+        " now64(3) - toIntervalMinute((number % 4 + intDiv(number, 4)) % 4) FROM numbers(16)"
+    )
+    clickhouse = connections(settings).clickhouse
+    found = [(reason, file, line) for reason, _, file, line in by_reason(clickhouse, Chosen())]
+    newest = [("0", 0), ("1", 3), ("2", 2), ("3", 1)]
+    assert found == [(why, f"s3://b/{file}", 4 * int(why) + file) for why, file in newest]
 
 
 def test_the_page_has_the_query_that_tells_which_lines_count() -> None:

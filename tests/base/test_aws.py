@@ -124,7 +124,7 @@ def test_an_answer_is_asked_for_again_wherever_it_ended(
             if not aws.fired:
                 break
             # In the status line, and now and then behind it.
-            after += 7 if after < 20 else 71
+            after += 9 if after < 18 else 151
         assert after > 100, what
 
 

@@ -54,19 +54,12 @@ def test_every_variable_reaches_its_field() -> None:
     assert {item.name: getattr(read, item.name) for item in dataclasses.fields(Settings)} == wanted
 
 
-@pytest.mark.parametrize(
-    ("text", "prefix"),
-    [("exports", "exports/"), ("/exports/a", "exports/a/"), ("exports/", "exports/")]
-    + [("/", ""), ("", "section/")],
-)
-def test_a_prefix_is_a_folder(text: str, prefix: str) -> None:
-    assert Settings.from_env({**HOST, "S3_XAPI_PREFIX": text}).prefix == prefix
-
-
-@pytest.mark.parametrize("environ", [{}, {"CLICKHOUSE_HOST": ""}, {"CLICKHOUSE_HOST": "  "}])
-def test_a_missing_host_is_a_configuration_error_that_says_so(environ: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="^CLICKHOUSE_HOST is not set"):
-        Settings.from_env(environ)
+def test_a_prefix_is_a_folder() -> None:
+    for text, prefix in (
+        *(("exports", "exports/"), ("/exports/a", "exports/a/"), ("exports/", "exports/")),
+        *(("/", ""), ("", "section/")),
+    ):
+        assert Settings.from_env({**HOST, "S3_XAPI_PREFIX": text}).prefix == prefix, text
 
 
 @pytest.mark.check("S8")
@@ -112,18 +105,15 @@ def test_the_highest_value_is_accepted_and_the_next_is_not(variable: str, highes
         Settings.from_env({**HOST, variable: str(highest + 1)})
 
 
-@pytest.mark.parametrize(
-    ("text", "secure"),
-    [("1", True), ("TRUE", True), ("yes", True), ("on", True)]
-    + [("0", False), ("False", False), ("no", False), ("off", False), ("", False)],
-)
-def test_secure_accepts_the_usual_words_for_true_and_false(text: str, secure: bool) -> None:
-    settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
-    assert settings.clickhouse_secure is secure
-    assert settings.clickhouse_port == (9440 if secure else 9000)
-
-
-def test_tls_does_not_change_a_port_that_is_set_and_a_log_level_may_be_in_any_case() -> None:
+def test_secure_accepts_the_usual_words_and_changes_the_port_unless_that_is_set() -> None:
+    for secure, texts in (
+        (True, ("1", "TRUE", "yes", "on")),
+        (False, ("0", "False", "no", "off", "")),
+    ):
+        for text in texts:
+            settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": text})
+            assert settings.clickhouse_secure is secure, text
+            assert settings.clickhouse_port == (9440 if secure else 9000), text
     settings = Settings.from_env({**HOST, "CLICKHOUSE_SECURE": "true", "CLICKHOUSE_PORT": "9000"})
     assert settings.clickhouse_port == 9000
     assert Settings.from_env({**HOST, "LOG_LEVEL": "Debug"}).log_level == "DEBUG"
@@ -159,22 +149,19 @@ def test_blanks_around_a_value_are_dropped_but_for_those_of_a_password() -> None
     assert settings.other_buckets == ("older", "oldest")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_host_is_a_name_or_an_address_and_anything_more_is_refused_with_the_right_spelling() -> (
+    None
+):
+    for text in ("ch", "ch.example.org", "10.0.0.7", "::1", "2001:db8::7"):
+        assert Settings.from_env({"CLICKHOUSE_HOST": text}).clickhouse_host == text
+    for text, said in (
         ("ch.example.org:9440", "CLICKHOUSE_HOST=ch.example.org and CLICKHOUSE_PORT=9440"),
         ("https://ch.example.org:8443/", "use the name alone, CLICKHOUSE_HOST=ch.example.org"),
         ("clickhouse://loader@ch.example.org", "CLICKHOUSE_HOST=ch.example.org"),
         ("ch.example.org/xapi", "CLICKHOUSE_HOST=ch.example.org"),
-    ],
-)
-def test_a_host_that_is_more_than_a_name_is_refused_with_the_right_spelling(
-    text: str, said: str
-) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(said)):
-        Settings.from_env({"CLICKHOUSE_HOST": text})
-
-
-@pytest.mark.parametrize("text", ["ch", "ch.example.org", "10.0.0.7", "::1", "2001:db8::7"])
-def test_names_and_addresses_are_hosts(text: str) -> None:
-    assert Settings.from_env({"CLICKHOUSE_HOST": text}).clickhouse_host == text
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(said)):
+            Settings.from_env({"CLICKHOUSE_HOST": text})
+    for environ in ({}, {"CLICKHOUSE_HOST": ""}, {"CLICKHOUSE_HOST": "  "}):
+        with pytest.raises(ConfigurationError, match="^CLICKHOUSE_HOST is not set"):
+            Settings.from_env(environ)

@@ -23,29 +23,24 @@ from xapi_etl_processor.base.errors import DeadlinePassed
 from xapi_etl_processor.run import Run, connections
 
 
-@pytest.mark.parametrize(
-    ("now", "left", "passed"), [(0, 10, False), (9.5, 0.5, False), (10, 0, True), (12, 0, True)]
-)
-def test_a_deadline_has_passed_from_its_moment_on(now: float, left: float, passed: bool) -> None:
-    deadline = Deadline(10, Clock(now))
-    assert (deadline.seconds_left, deadline.timeout, deadline.has_passed) == (left, left, passed)
-
-
-def test_without_a_deadline_there_is_no_limit() -> None:
-    found = (FOREVER.timeout, FOREVER.seconds_left, FOREVER.has_passed)
-    assert found == (None, float("inf"), False)
+def test_a_deadline_has_passed_from_its_moment_on_and_without_one_there_is_no_limit() -> None:
+    for now, left, passed in ((0, 10, False), (9.5, 0.5, False), (10, 0, True), (12, 0, True)):
+        found = Deadline(10, Clock(now))
+        assert (found.seconds_left, found.timeout, found.has_passed) == (left, left, passed), now
+    endless = (FOREVER.timeout, FOREVER.seconds_left, FOREVER.has_passed)
+    assert endless == (None, float("inf"), False)
     assert FOREVER.earlier(15, share=1 / 3) is FOREVER
 
 
-@pytest.mark.parametrize(("now", "at"), [(0, 85), (55, 85), (70, 90), (100, 100), (130, 100)])
-def test_an_earlier_deadline_keeps_seconds_or_a_share_of_what_is_left(now: int, at: int) -> None:
+def test_an_earlier_deadline_keeps_seconds_or_a_share_and_one_within_seconds_is_never_later() -> (
+    None
+):
     """15 of 100 and of 45 seconds; a third of 30 seconds; nothing of what has passed."""
-    assert Deadline(100, Clock(now)).earlier(15, share=1 / 3).at == pytest.approx(at)
-
-
-@pytest.mark.parametrize(("now", "at"), [(0, 8), (95, 100), (130, 100)])
-def test_a_deadline_within_seconds_is_never_later_than_the_whole(now: int, at: int) -> None:
-    assert Deadline(100, Clock(now)).within(8).at == at
+    for now, at in ((0, 85), (55, 85), (70, 90), (100, 100), (130, 100)):
+        found = Deadline(100, Clock(now)).earlier(15, share=1 / 3)
+        assert found.at == pytest.approx(at), now
+    for now, at in ((0, 8), (95, 100), (130, 100)):
+        assert Deadline(100, Clock(now)).within(8).at == at, now
 
 
 @pytest.mark.parametrize(("seconds", "reading"), [(900, 885), (45, 30), (30, 20), (3, 2)])

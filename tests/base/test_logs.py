@@ -57,36 +57,26 @@ def test_the_log_and_the_metrics_say_which_request_it_was_and_what_it_counted(
     }
 
 
-def test_a_failure_is_measured_and_logged_as_a_failure(
+@pytest.mark.slow
+@pytest.mark.fault(8, caught_by="a metric with an alarm")
+def test_a_failure_of_an_object_is_measured_and_logged_as_a_failure_in_every_mode(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Where Lambda counts no error, only this metric can raise the alarm."""
+    gone = "section/1/video/gone.jsonl"
     with pytest.raises(EventFailed):
-        invoke(notification(bucket.name, "section/1/video/gone.jsonl"))
+        invoke(notification(bucket.name, gone))
     lines = printed(capfd)
     assert metrics(lines)["success"] == [0]
     (error,) = (line for line in lines if line.get("level") == "ERROR")
-    assert error["summary"]["failures"][0]["key"] == "section/1/video/gone.jsonl"
-
-
-@pytest.mark.slow
-def test_a_bulk_run_in_which_an_object_failed_is_measured_as_a_failure(
-    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """It answers, so Lambda counts no error: only this metric can raise the alarm."""
+    assert error["summary"]["failures"][0]["key"] == gone
+    # A bulk run answers.
     for body, success in ((b"\n", 1), (b"\x1f\x8b no gzip", 0)):
         bucket.put(KEY, body=body)
         assert invoke({"mode": "bulk"})["success"] is bool(success)
         assert metrics(printed(capfd))["success"] == [success]
-
-
-@pytest.mark.slow
-@pytest.mark.fault(8, caught_by="a metric with an alarm")
-def test_an_sqs_batch_that_failed_in_part_is_measured_and_logged_as_a_failure(
-    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """To Lambda it is a success, so only this metric can raise the alarm."""
+    # To Lambda, an SQS batch that failed in part is a success.
     there = [bucket.put(f"section/1/video/{name}.jsonl", video(1)) for name in ("one", "two")]
-    gone = "section/1/video/gone.jsonl"
     for keys, success in ((there, 1), ([there[0], gone], 0), ([gone, gone], 0)):
         invoke(sqs(**{f"m{n}": notification(bucket.name, key) for n, key in enumerate(keys)}))
         lines = printed(capfd)
@@ -151,18 +141,19 @@ def test_a_failed_connection_is_logged_once_and_without_a_traceback(
     assert [r.name for r in caplog.records if r.name.startswith("clickhouse_driver")] == []
 
 
-def test_objects_that_are_not_bundles_are_named_in_a_warning_and_no_list_has_all_objects(
+def test_an_answer_names_a_hundred_objects_and_a_warning_twenty_that_are_no_bundles(
     bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """At most twenty of them, whatever else a bucket's notifications name."""
-    names = [f"section/1/report-{n:02}.csv" for n in range(25)]
+    """Whatever else a bucket's notifications name. All are counted, and the log lists none."""
+    names = [f"section/{n % 2}/report-{n:03}.csv" for n in range(103)]
     answer = invoke(notification(bucket.name, *names))
-    assert (answer["files_ignored"], len(answer["files"])) == (25, 25)
+    assert [found["s3_key"] for found in answer["files"]] == names[:100]
+    assert (answer["files_found"], answer["files_ignored"]) == (0, 103)
     lines = printed(capfd)
     (warning,) = (line for line in lines if line.get("level") == "WARNING")
     assert warning["objects"] == [bucket.uri(name) for name in names[:20]]
     (ended,) = (line for line in lines if "summary" in line)
-    assert ended["summary"]["files_ignored"] == 25
+    assert ended["summary"]["files_ignored"] == 103
     assert "files" not in ended["summary"]
 
 

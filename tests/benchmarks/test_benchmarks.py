@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 
 import pytest
@@ -51,18 +50,6 @@ def test_an_aim_is_missed_if_the_figure_or_the_ratio_is_above_it() -> None:
     assert Result(row(most=5, most_ratio=0.5), 5, 10, 0.5).meets_its_aim is True
     assert Result(row(most=4), 5, 10, 0.5).meets_its_aim is False
     assert Result(row(most=5, most_ratio=0.4), 5, 10, 0.5).meets_its_aim is False
-
-
-def test_trials_take_turns_in_being_first() -> None:
-    order: list[str] = []
-
-    def trial(name: str) -> dict[str, float]:
-        order.append(name)
-        return {"cpu": 1.0}
-
-    trials = {"ours": partial(trial, "o"), "theirs": partial(trial, "t")}
-    measured(Group("group", trials, (row(),), 2))
-    assert "".join(order) == "ottoot"
 
 
 def test_a_ratio_that_is_a_third_worse_is_slower_and_one_that_is_a_quarter_worse_is_not() -> None:

@@ -124,12 +124,6 @@ def test_a_busy_clickhouse_slows_everything() -> None:
     assert simulate(setup, known).history_hours == pytest.approx(100 / 3600, rel=0.03)
 
 
-def test_the_same_seed_gives_the_same_day() -> None:
-    days = [simulate(Setup(1e6, hours=1.0, seed=seed), coefficients()) for seed in (1, 1, 2)]
-    assert days[0].delays == days[1].delays
-    assert days[0].delays != days[2].delays
-
-
 def test_the_peak_is_so_much_busier_than_the_mean() -> None:
     """36,000 bundles an hour on average; one in each invocation, whose insert has a ledger row."""
     setup = Setup(36_000 * 24, each=1, step=60.0, batch_size=1, window=0.0, concurrency=1000)

@@ -316,17 +316,6 @@ def test_without_the_ledger_nothing_is_sent_and_the_token_continues(
 
 
 @pytest.mark.slow
-def test_messages_are_filled_across_pages_of_the_ledger(
-    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
-    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
-    bucket.put_each(*map(key, range(10)))
-    assert invoke(REQUEST)["messages"] == 3
-    assert sorted(len(body["Records"]) for body in bodies(backfill)) == [2, 4, 4]
-
-
-@pytest.mark.slow
 def test_no_more_objects_are_held_than_the_limit_however_few_are_new(
     bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,12 +34,12 @@ def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_
     bucket: Bucket, invoke: Invoke, ask: Ask, backfill: SimulatedQueue, force: bool
 ) -> None:
     ask("SYSTEM STOP MERGES video_events")
-    bucket.put_each(*map(key, range(20)))
+    bucket.put_each(*map(key, range(8)))
     invoke({**REQUEST, "force_reprocess": force})
     bucket.client.delete_object(Bucket=bucket.name, Key=key(5))
     backfill.run_until(30 * MINUTE)
     assert backfill.is_empty
-    assert ask(ROWS) == [[19]]
+    assert ask(ROWS) == [[7]]
     (letter,) = backfill.dead_letters()
     body = json.loads(letter["Body"])
     assert keys_in(body) == [key(5)]
@@ -50,7 +50,7 @@ def test_one_object_that_is_gone_is_a_dead_letter_of_its_own_and_the_others_are_
     bucket.put(key(5), video(5))
     backfill.send(letter["Body"])
     backfill.run_until(31 * MINUTE)
-    assert ask(IDS) == ids(range(20))
+    assert ask(IDS) == ids(range(8))
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
 ) -> None:
     """It stays in the queue: Lambda stops a chain of about 16 messages that the function sends."""
     monkeypatch.setenv("BATCH_ROWS", "1")
-    bucket.put_each(*map(key, range(16)))
+    bucket.put_each(*map(key, range(9)))
     invoke({**REQUEST, "force_reprocess": True})
     monkeypatch.setattr(sqs, "send", None)
     clock = Clock()
@@ -78,12 +78,12 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
     while not backfill.is_empty:
         backfill.deliver(seconds_left=36, clock=clock)
         backfill.now = backfill.next_visible()
-        assert len(backfill.deliveries) <= 16
+        assert len(backfill.deliveries) <= 9
     clickhouse.hook = lambda *_: None
-    assert len(backfill.deliveries) > 3
+    assert len(backfill.deliveries) > 2
     assert max(map(sub, backfill.deliveries[1:], backfill.deliveries)) < 2 * MINUTE
-    assert ask(IDS) == ids(range(16))
-    assert ask(ROWS) == [[16]]
+    assert ask(IDS) == ids(range(9))
+    assert ask(ROWS) == [[9]]
     assert backfill.dead_count() == 0
 
 

@@ -224,8 +224,3 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
     assert console.answer()["files_found"] == 2
     assert console.err.endswith("f failed\n")
     assert told_token(console) == ["--token", "t"]
-
-
-def test_a_function_that_is_not_there_is_told(settings: Settings, console: Console) -> None:
-    assert main(["bulk", "--function", "no-such-function"]) == 1
-    assert "the function no-such-function cannot be invoked" in console.errors()

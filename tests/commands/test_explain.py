@@ -60,21 +60,18 @@ def lines_shown(capsys: Printed) -> list[tuple[int, str]]:
     return [(int(number), fate) for number, fate in found]
 
 
-def test_a_summary_counts_lines_and_says_how_to_see_one(bundle: Path, capsys: Printed) -> None:
+def test_a_summary_is_a_check_list_and_says_how_to_see_one_line(
+    bundle: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["explain", str(bundle)]) == 0
     shown = capsys.readouterr().out
     assert "5 lines: 2 video, 1 other, 1 blank, 1 rejected" in shown
     assert f"To see one line: python -m xapi_etl_processor explain {bundle} --line 2" in shown
     tables = [line for line in shown.splitlines() if not line.startswith("To see one line")]
     assert max(map(len, tables)) <= 80
-
-
-def test_a_summary_is_a_check_list(
-    bundle: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     assert main(["explain", str(bundle)]) == 0
-    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for row in (
         "https://w3id.org/xapi/video/verbs/played 2",
         "none 2",
@@ -84,7 +81,7 @@ def test_a_summary_is_a_check_list(
         "quality result.video:quality it is not a number of lines, such as 720 or 720p hd 1 2",
         "result.extensions.urn:mood no column reads it good 1 2",
     ):
-        assert row in shown
+        assert row in rows
 
 
 def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
@@ -99,27 +96,23 @@ def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
         capsys.readouterr()
 
 
-def test_one_line_shows_its_row_and_what_is_left_over(bundle: Path, capsys: Printed) -> None:
+def test_one_line_shows_each_column_with_its_origin_and_what_is_left_over_or_why_it_has_no_row(
+    bundle: Path, capsys: Printed
+) -> None:
     assert main(["explain", str(bundle), "--line", "2"]) == 0
     shown = capsys.readouterr().out
     for text in ("Line 2: video", "viewer-2", "result.video:quality", "urn:mood", "hd"):
         assert text in shown
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_one_line_shows_each_column_with_its_origin(bundle: Path, capsys: Printed) -> None:
     assert main(["explain", str(bundle), "--line", "1"]) == 0
-    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for row in (
         "section_id 2001 the column section",
         "section 2001 the object's key",
         "user_id viewer-1 actor.account.name",
     ):
-        assert row in shown
-    assert not any(row.startswith("quality ") for row in shown)
-
-
-def test_a_line_without_a_row_shows_what_it_is_and_why(bundle: Path, capsys: Printed) -> None:
+        assert row in rows
+    assert not any(row.startswith("quality ") for row in rows)
     for number, fate in (3, "other"), (4, "blank"), (5, "rejected"):
         assert main(["explain", str(bundle), "--line", str(number)]) == 0
         shown = capsys.readouterr().out
@@ -150,18 +143,15 @@ def test_an_id_is_found_in_any_spelling_on_every_line_and_also_if_it_was_made(
     assert lines_of(path, made[1]) == [(2, "video")]
 
 
-def test_what_is_not_there_has_exit_code_1_and_a_word(bundle: Path, capsys: Printed) -> None:
+def test_what_is_not_there_and_what_cannot_be_has_an_exit_code_and_a_word(
+    bundle: Path, capsys: Printed
+) -> None:
     for kind, option, value in (("line", "--line", "6"), ("statement", "--id", event_id(9))):
         assert main(["explain", str(bundle), option, value]) == 1
         out, err = capsys.readouterr()
         assert out == ""
         assert f"has no {kind} {value}: " in err
         assert "it has 5 lines" in err
-
-
-def test_a_number_that_no_line_has_and_a_source_that_is_none_are_refused(
-    bundle: Path, capsys: Printed
-) -> None:
     for number in ("0", "-1", "x", "1.5", "٣", ""):
         with pytest.raises(SystemExit) as ended:
             main(["explain", str(bundle), f"--line={number}"])

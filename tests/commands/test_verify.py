@@ -82,15 +82,17 @@ def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_
     assert "the ledger has no objects yet" in body["failures"][0]["error"]
     bucket.put_each(
         KEY,
-        "section/2001/video/2024-03-02T08-00-00Z_2.jsonl",
+        # The last day is neither in the last key nor in the last section.
+        "section/2001/quiz/2024-03-02T08-00-00Z_2.jsonl",
         "section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl",
     )
     assert main(["bulk"]) == 0
     capsys.readouterr()
+    days = "days from 2024-01-01 to 2024-03-02"
     no_section = "no section bio101; nearest: BIO101 (2 in all)"
     for options, said in (
-        (["--section", "bio101"], f"{no_section}, and days from 2024-01-01"),
-        (["--section", "2001", "--start", "2042-01-01"], "days from 2024-01-01 to 2024-03-02"),
+        (["--section", "bio101"], f"{no_section}, and {days}"),
+        (["--section", "2001", "--start", "2042-01-01"], days),
         (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
     ):
         assert main(["verify", *options]) == 1

@@ -94,6 +94,10 @@ def test_a_full_statement_has_nothing_of_a_column_in_what_is_unused() -> None:
     session = with_values(minimal(), ((*CONTEXT, "https://p.example/session-id"), "s-1"))
     assert explained(session).cells["session_id"].value == "s-1"
     assert unused(session) == {}
+    # What decides whether it is a video.
+    category = {"contextActivities": {"category": [{"id": PROFILE}]}}
+    thing = {"id": "v", "objectType": "Activity", "definition": {"type": VIDEO_TYPE}}
+    assert unused(minimal(context=category, object=thing)) == {}
 
 
 def test_each_value_says_where_it_comes_from() -> None:
@@ -125,16 +129,13 @@ def test_each_value_says_where_it_comes_from() -> None:
         assert origins(statement)[column] == origin, (statement, column)
 
 
-def test_a_step_that_gave_a_column_its_value_is_its_origin() -> None:
+def test_a_step_is_the_origin_of_a_column_or_unused() -> None:
     start = (*CONTEXT, TINCAN + "starting-point")
     skipped = with_values(minimal(verb={"id": "http://x/skipped"}), (start, "PT2M"))
     skipped["object"] = {"id": "v", "definition": {"type": VIDEO_TYPE}}
     found = explained(skipped)
     assert found.cells["video_seek_from"] == (120.0, ".".join(start))
     assert found.unused == []
-
-
-def test_a_step_that_gave_no_column_its_value_is_unused() -> None:
     member = {"account": {"name": "a-1", "homePage": "https://lms"}}
     host = (*CONTEXT, OLI + "host_name")
     statement = with_values(minimal(actor={"member": [member]}), (host, "proton.oli.cmu.edu"))
@@ -152,16 +153,14 @@ def test_the_member_of_a_group_is_used_only_if_the_group_has_no_id() -> None:
     assert unused(with_id) == {"member": "only the one member of a group without an id is read"}
 
 
+PROGRESS = "it is not a share from 0 to 1, or from 0 to 100 percent"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason", "column"),
     [
         ("quality", "hd", "it is not a number of lines, such as 720 or 720p", "quality"),
-        (
-            "progress",
-            101,
-            "it is not a share from 0 to 1, or from 0 to 100 percent",
-            "video_progress",
-        ),
+        ("progress", 101, PROGRESS, "video_progress"),
         ("length", 0, "it is not a length above 0 seconds", "video_length"),
         ("time", {"s": 1}, "an object cannot stand here", "video_time"),
         ("time", [1], "an array cannot stand here", "video_time"),
@@ -198,12 +197,6 @@ def test_every_conversion_says_what_it_wants() -> None:
     assert {
         column.name for column in SENT if column.fallback and not column.fallback.origin
     } == set()
-
-
-def test_what_decides_whether_it_is_a_video_is_not_unused() -> None:
-    category = {"contextActivities": {"category": [{"id": PROFILE}]}}
-    thing = {"id": "v", "objectType": "Activity", "definition": {"type": VIDEO_TYPE}}
-    assert unused(minimal(context=category, object=thing)) == {}
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,11 @@ def inside_make_local(
     server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside_make_local")
-def test_an_answer_is_a_table(asked: Ask) -> None:
+def test_an_answer_is_a_table_or_a_field_a_line_cut_if_it_is_long_and_an_error_has_its_reason(
+    asked: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, shown, _ = asked("SELECT number AS n, NULL AS nothing, '[b]' AS text FROM numbers(2)")
     assert code == 0
     header, *rows = (
@@ -111,31 +114,16 @@ def test_an_answer_is_a_table(asked: Ask) -> None:
     )
     assert header == ["n", "nothing", "text"]
     assert rows == [["0", "NULL", "[b]"], ["1", "NULL", "[b]"]]
-
-
-@pytest.mark.usefixtures("inside_make_local")
-def test_rows_wider_than_the_screen_are_shown_one_field_a_line(
-    asked: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    code, shown, _ = asked("SELECT number FROM numbers(1000000)")
+    assert code == 0
+    assert "Only the first 1,000 rows are shown" in shown
+    assert len(shown.splitlines()) < 1010
     monkeypatch.setenv("COLUMNS", "100")
     code, shown, _ = asked("SELECT number AS section_id, repeat('x', 90) AS title FROM numbers(2)")
     assert code == 0
     lines = shown.splitlines()
     assert [line for line in lines if line.startswith("Row ")] == ["Row 1", "Row 2"]
     assert sum(line.split()[:1] == ["section_id"] for line in lines) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("inside_make_local")
-def test_a_long_answer_is_cut_and_says_so(asked: Ask) -> None:
-    code, shown, _ = asked("SELECT number FROM numbers(1000000)")
-    assert code == 0
-    assert "Only the first 1,000 rows are shown" in shown
-    assert len(shown.splitlines()) < 1010
-
-
-@pytest.mark.usefixtures("inside_make_local")
-def test_a_query_that_is_wrong_or_empty_is_answered_with_the_reason(asked: Ask) -> None:
     code, _, reason = asked("SELECT nope")
     assert code == 1
     assert "nope" in reason

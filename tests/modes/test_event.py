@@ -103,15 +103,6 @@ def test_a_slip_in_a_payload_is_named(invoke: Invoke) -> None:
         assert '"key"' in accepted
 
 
-def test_an_answer_names_at_most_a_hundred_objects_and_counts_all(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    names = [f"section/{n % 2}/{n}.csv" for n in range(103)]
-    answer = invoke(notification(bucket.name, *names))
-    assert [found["s3_key"] for found in answer["files"]] == names[:100]
-    assert (answer["files_found"], answer["files_ignored"]) == (0, 103)
-
-
 def test_an_answer_has_its_duration_in_milliseconds_and_short_errors(settings: Settings) -> None:
     summary = Summary(started=time.monotonic() - 2)
     summary.fail("k", "e" * 3000)

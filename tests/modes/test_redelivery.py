@@ -71,6 +71,7 @@ def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon
     clickhouse: ClickHouseServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert [pause_seconds(n) / MINUTE for n in (0, 1, 4, 5, 999)] == [1, 1, 8, 10, 10]
     # It waits for the object that can be stored later.
     queue.send(notification(bucket.name, GONE, bucket.put(key(5), video(5))))
     queue.notify_of(bucket.name)
@@ -101,10 +102,6 @@ def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon
     assert queue.is_empty
     assert [GONE in reason for reason in queue.reasons()].count(True) == 1
     assert len(queue.dead_letters()) == 4
-
-
-def test_the_pause_doubles_up_to_ten_minutes() -> None:
-    assert [pause_seconds(n) / MINUTE for n in (0, 1, 4, 5, 999)] == [1, 1, 8, 10, 10]
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_rows_and_their_folders_are_on_the_disk_before_the_ledger_is_sent(
 
 
 STEPS = [
-    pytest.param(4, id="every fourth"),
+    pytest.param(7, id="every seventh"),
     pytest.param(1, id="every", marks=pytest.mark.ci),
 ]
 """Which of the exchanges between loader and server are tried."""

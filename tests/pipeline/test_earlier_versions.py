@@ -55,26 +55,18 @@ def test_rows_that_the_current_version_does_not_hold_are_removed_by_event_and_bu
     twice.put(KEY, video(1), video(2), video(3))
     assert load(invoke, twice)["files_processed"] == 1
     assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
-    # Rows are removed of an object that is loaded already, too.
-    twice.put(KEY, video(2))
+    # Rows are removed of an object that is loaded already, too. With another time, a statement is
+    # another row.
+    twice.put(KEY, video(2, timestamp="2024-02-01T12:00:00Z"))
     assert load(invoke, twice)["success"]
+    assert stored(ask).count(event_id(2)) == 2
     ask("OPTIMIZE TABLE video_events FINAL")
     capsys.readouterr()
     assert main(["bulk", "--replace"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["files_skipped"], answer["rows_removed"]) == (1, 2)
-    assert stored(ask) == [event_id(2)]
-
-
-def test_a_statement_with_another_time_is_another_row_and_the_earlier_one_is_removed(
-    twice: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    twice.put(KEY, video(1, timestamp="2024-02-01T12:00:00Z"))
-    assert load(invoke, twice)["success"]
-    assert stored(ask).count(event_id(1)) == 2
-    assert load(invoke, twice, replace=True)["success"]
+    assert (answer["files_skipped"], answer["rows_removed"]) == (1, 3)
     assert ask("SELECT event_id, toString(timestamp) FROM video_statements") == [
-        [event_id(1), "2024-02-01 12:00:00.000"]
+        [event_id(2), "2024-02-01 12:00:00.000"]
     ]
 
 
@@ -138,17 +130,6 @@ def test_nothing_is_removed_if_the_new_version_cannot_be_stored_or_changes_or_wi
     assert len(stored(ask)) == 3
 
 
-@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.ci)])
-def test_many_rows_are_removed_part_by_part(
-    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
-    """The third row is looked at after the others, or removed after the second."""
-    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", rows)
-    monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
-    assert load(invoke, twice, replace=True)["rows_removed"] == 2
-    assert stored(ask) == [event_id(1)]
-
-
 def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
     odd = {"id": "https://example.org/it's \\ a %s \U0001f600 \t video\u0000"}
     load(invoke, bucket, bucket.put(KEY, video(1, object=odd), video(2, object=odd)))
@@ -158,7 +139,13 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
     assert stored(ask) == [event_id(1)]
 
 
-def test_repair_can_replace(twice: Bucket, invoke: Invoke, ask: Ask) -> None:
+@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.ci)])
+def test_repair_can_replace_also_many_rows_part_by_part(
+    twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """The third row is looked at after the others, or removed after the second."""
+    monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", rows)
+    monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
     load(invoke, twice, twice.put(OTHER, video(4), video(5)))
     twice.put(OTHER, video(4))
     answer = invoke({"mode": "bulk", "verify": True, "repair": True, "replace": True})
@@ -209,34 +196,6 @@ def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_objec
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
-@pytest.mark.parametrize(
-    ("settled_ms", "questions"), [(0, 1), pytest.param(600_000, 3, marks=pytest.mark.ci)]
-)
-def test_the_whole_table_is_read_once_if_all_was_loaded_before(
-    bucket: Bucket,
-    invoke: Invoke,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-    settled_ms: int,
-    questions: int,
-) -> None:
-    keys = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
-    for n, key in enumerate(keys):
-        bucket.put(key, video(n), video(10 + n))
-    assert invoke({"mode": "bulk"})["success"]
-    for n, key in enumerate(keys):
-        bucket.put(key, video(n))
-    assert invoke({"mode": "bulk"})["success"]
-    asked = []
-    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
-    monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
-    monkeypatch.setattr(earlier_versions, "SETTLED_MS", settled_ms)
-    assert invoke({"mode": "bulk", "replace": True})["rows_removed"] == 3
-    assert stored(ask) == sorted(map(event_id, range(3)))
-    assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
-
-
 def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,10 +227,27 @@ def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
     assert stored(ask) == [event_id(0), event_id(2), event_id(7)]
 
 
-def test_each_object_that_may_hold_an_earlier_row_is_read_once(
-    bucket: Bucket, invoke: Invoke, ask: Ask, store: S3Proxy
+@pytest.mark.parametrize(
+    ("page", "settled_ms", "questions"),
+    [
+        (1000, 0, 1),
+        # Each page has its own objects to read; the table is read again unless all is settled.
+        pytest.param(1, 0, 1, marks=pytest.mark.ci),
+        pytest.param(1, 600_000, 2, marks=pytest.mark.ci),
+    ],
+)
+def test_the_table_and_each_object_that_may_hold_an_earlier_row_are_read_once(
+    bucket: Bucket,
+    invoke: Invoke,
+    ask: Ask,
+    store: S3Proxy,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+    page: int,
+    settled_ms: int,
+    questions: int,
 ) -> None:
-    """Not once for each object that is replaced."""
+    """Not once for each object that is replaced, if all was loaded before."""
     replaced = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(2)]
     overlapping = [f"section/2001/video/2024-01-02T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
     for n, key in enumerate(replaced):
@@ -284,9 +260,15 @@ def test_each_object_that_may_hold_an_earlier_row_is_read_once(
         bucket.put(key, video(n))
     assert invoke({"mode": "bulk"})["success"]
     store.requests.clear()
+    asked = []
+    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    monkeypatch.setattr(earlier_versions, "SETTLED_MS", settled_ms)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", page)
     answer = invoke({"mode": "bulk", "replace": True})
     assert (answer["success"], answer["rows_removed"]) == (True, 2)
     assert stored(ask) == sorted(map(event_id, (0, 1, 200, 300)))
+    assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
     gets = [request.path for request in store.requests if ".jsonl" in request.path]
-    assert len(gets) <= len(replaced) + len(overlapping)
-    assert len(gets) == len(set(gets))
+    if page > 1:
+        assert len(gets) <= len(replaced) + len(overlapping)
+        assert len(gets) == len(set(gets))

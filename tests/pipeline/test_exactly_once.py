@@ -102,8 +102,8 @@ def test_the_ledger_and_the_list_of_learners_are_queried_once_for_many_objects(
 
 
 @pytest.mark.slow
-def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
-    bucket: Bucket, settings: Settings
+def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys_and_what_is_done_lately(
+    bucket: Bucket, settings: Settings, ask: Ask
 ) -> None:
     """S3 allows keys of 1,024 bytes, and a server by itself only queries of 256 KiB."""
     folder = "section/1/" + "x" * 1000
@@ -111,7 +111,11 @@ def test_the_ledger_can_be_asked_about_a_whole_page_of_the_longest_keys(
     known = connections(settings).clickhouse
     assert ledger.already_processed(known, page, FOREVER) == set()
     ledger.record_files(known, [(page[7], Counts())], "bulk", "run", FOREVER)
-    assert ledger.already_processed(known, page, FOREVER) == {ledger.identity(page[7])}
+    done = {ledger.identity(page[7])}
+    assert ledger.already_processed(known, page, FOREVER) == done
+    ((at,),) = ask("SELECT toString(toUnixTimestamp64Milli(processed_at)) FROM processed_files")
+    assert ledger.already_processed(known, page, FOREVER, since=int(at)) == done
+    assert ledger.already_processed(known, page, FOREVER, since=int(at) + 1) == set()
 
 
 @pytest.mark.slow

@@ -126,10 +126,10 @@ def pair(held: str, other: str) -> Any:
 
 
 TELLING = [
-    pytest.param("load", other, 4, id=f"load, {other}, at some messages")
+    pytest.param("load", other, 6, id=f"load, {other}, at some messages")
     for other in ("replace", "forget")
 ]
-"""The pairs of `make test`, in which one is held before every fourth message."""
+"""The pairs of `make test`, in which one is held before every sixth message."""
 
 
 @pytest.mark.fault(2, 74, caught_by="notes that a load reads after its insert")

@@ -164,6 +164,8 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
 ) -> None:
     """One id in each change, also of the table of version 0.1; a row without an id stays so."""
     monkeypatch.setattr(command, "AT_ONCE", 1)
+    # Who was forgotten before stays forgotten.
+    run("forget", "--yes", "--user", "somebody")
     tricky = "it's \\ tricky"
     lines = by(1), by(2, tricky), video(3, actor={"name": "nobody knows"}), BAD
     load(*lines)
@@ -189,15 +191,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert (rows[0], rows[2], len(rows)) == ([PSEUDONYM], [""], 3)
     assert run("pseudonymize") == {"user_ids": 0, "rejected_lines": 0, "dry_run": False}
-
-
-def test_who_was_forgotten_before_pseudonyms_stays_forgotten(
-    load: Load, run: Run, set_variables: Set
-) -> None:
-    load(by(1))
-    run("forget", "--yes", "--user", NAME)
-    set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
-    assert load(by(1), key=LATER)["forgotten_events"] == 1
+    assert load(by(7, "somebody"), key=LATER)["forgotten_events"] == 1
 
 
 def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_anything(
@@ -235,7 +229,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 
 
-def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
+def test_the_key_comes_from_a_secret_and_without_a_good_one_nothing_is_stored(
     load: Load, invoke: Invoke, ask: Ask, set_variables: Set
 ) -> None:
     set_variables(LEARNER_IDS="pseudonyms")
@@ -248,12 +242,9 @@ def test_pseudonyms_without_a_good_key_store_nothing_and_are_unhealthy(
             load(by(1))
         assert said in invoke({"health_check": True})["clickhouse"]["error"]
     assert ask("SELECT count() FROM video_events") == [[0]]
-
-
-def test_the_key_comes_from_a_secret(load: Load, ask: Ask, set_variables: Set) -> None:
     client = boto3.client("secretsmanager")
     for number, text in enumerate((LEARNER_KEY, json.dumps({"key": LEARNER_KEY}))):
         arn = client.create_secret(Name=f"key-{time.monotonic_ns()}", SecretString=text)["ARN"]
-        set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY_SECRET_ARN=arn)
+        set_variables(LEARNER_KEY="", LEARNER_KEY_SECRET_ARN=arn)
         load(by(number), key=f"section/1/video/{number}.jsonl")
     assert ask("SELECT user_id, count() FROM video_events GROUP BY 1") == [[PSEUDONYM, 2]]

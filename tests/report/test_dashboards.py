@@ -166,21 +166,8 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
     assert shown("Migrations")[1][1].startswith("Learners who were forgotten")
 
 
-def test_only_lines_of_which_nothing_became_are_missing(
-    clickhouse: ClickHouseServer, watching: Settings
-) -> None:
-    here = Loaded(clickhouse, watching.clickhouse_database)
-    for key, forgotten in (("a", 3), ("b", 2)):
-        clickhouse.engine.query(
-            f"INSERT INTO {here.database}.processed_files (bucket, key, etag, lines, video, other,"
-            " blank, rejected, forgotten, processed_at)"
-            f" VALUES ('bundles', '{key}', 'e', 13, 1, 2, 3, 4, {forgotten}, now())"
-        )
-    assert here.show(OPERATORS, "Loaded", TODAY) == [[2, 26, 2, 4, 6, 8, 5, 1]]
-
-
 @pytest.mark.slow
-def test_the_time_from_upload_to_load_is_from_last_modified_to_the_ledger(
+def test_the_time_to_load_is_from_last_modified_to_the_ledger_and_only_lost_lines_are_missing(
     clickhouse: ClickHouseServer, watching: Settings
 ) -> None:
     here = Loaded(clickhouse, watching.clickhouse_database)
@@ -205,6 +192,13 @@ def test_the_time_from_upload_to_load_is_from_last_modified_to_the_ledger(
             f" VALUES ('bundles', '{key}', 'e', 'event', {midnight + 10})"
         )
     assert here.show(OPERATORS, "From upload to load") == [["2024-03-05 00:00:00", 60, 91, 91]]
+    for key, forgotten in (("e", 3), ("f", 2)):
+        clickhouse.engine.query(
+            f"INSERT INTO {ledger} (bucket, key, etag, lines, video, other,"
+            " blank, rejected, forgotten, processed_at)"
+            f" VALUES ('bundles', '{key}', 'e', 13, 1, 2, 3, 4, {forgotten}, now())"
+        )
+    assert here.show(OPERATORS, "Loaded", TODAY) == [[2, 26, 2, 4, 6, 8, 5, 1]]
 
 
 def test_the_time_range_is_for_the_panels_that_say_so(loaded: Loaded) -> None:

@@ -72,7 +72,3 @@ def test_a_bundle_is_recognized_by_its_extension() -> None:
     bundles = ["a.jsonl", "a.jsonl.gz", "a b+c é.jsonl", "A.JSONL"]
     others = ["a.json", "a.gz", "a.jsonl.bak", "a.jsonl/", "jsonl", "a.jsonl.gz.tmp"]
     assert [key for key in bundles + others if S3Object("b", key).is_bundle] == bundles
-
-
-def test_the_uri_contains_the_key_unchanged() -> None:
-    assert S3Object("bucket", "a b+c%20é.jsonl").uri == "s3://bucket/a b+c%20é.jsonl"

@@ -146,15 +146,9 @@ print(json.dumps({"above": peak() - idle, "body": body}))
 """
 
 
+@pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "video",
-        pytest.param("rejected", marks=pytest.mark.ci),
-        pytest.param("gzip bomb of blank lines", marks=pytest.mark.ci),
-    ],
-)
+@pytest.mark.parametrize("kind", ["video", "rejected", "gzip bomb of blank lines"])
 def test_memory_does_not_grow_with_the_object(
     settings: Settings, aws_environment: dict[str, str], tmp_path: Path, kind: str
 ) -> None:

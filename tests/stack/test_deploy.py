@@ -205,9 +205,7 @@ def test_other_notifications_stay_and_disconnecting_undoes_connecting() -> None:
     assert connected(once, "prod", QUEUE, "section/") == once
     assert disconnected(once, "prod") == original
     assert disconnected(original, "prod") == original
-
-
-def test_each_stack_has_its_own_notifications_and_a_moved_prefix_replaces_the_old_one() -> None:
+    # Each stack has its own, and a moved prefix replaces the old one.
     both = connected(connected({}, "a", QUEUE, "a/"), "b", QUEUE, "b/")
     assert len(both["QueueConfigurations"]) == 4
     assert disconnected(both, "a") == connected({}, "b", QUEUE, "b/")

@@ -215,6 +215,7 @@ OLD, OLDER = package_of("old = 1", LARGE), package_of("older = 1", LARGE)
 PLACEHOLDER = package_of("raise RuntimeError")
 
 
+@pytest.mark.ci
 @pytest.mark.check("S17")
 def test_code_is_updated_kept_as_a_version_and_checked_each_when_aws_is_ready(
     account: Account, package: Path
@@ -260,11 +261,13 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
     assert (account.running, account.versions, account.invoked) == (hash_of(OLD), [], [])
 
 
+@pytest.mark.check("S17")
 @pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     account: Account, package: Path, again: bool
 ) -> None:
     account.create(OLD)
+    account.update_takes_reads = 1
     new = hash_of(package.read_bytes())
     account.unhealthy = {new, hash_of(OLD)} if again else {new}
     done = deploy_sh("--deploy", NAME, "--zip", package, "--auto-rollback", code=1)
@@ -297,14 +300,20 @@ def test_the_first_code_and_code_that_deploy_sh_did_not_deploy_promise_no_rollba
         boto3.client("lambda").update_function_code(FunctionName=NAME, ZipFile=package.read_bytes())
 
 
-def test_a_package_for_another_python_or_architecture_is_not_deployed(account: Account) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [("--arch", "arm64"), pytest.param(("--python", "3.12"), marks=pytest.mark.ci)],
+    ids=["architecture", "python"],
+)
+def test_a_package_for_another_python_or_architecture_is_not_deployed(
+    account: Account, other: tuple[str, str]
+) -> None:
     account.create(OLD)
-    for arguments in (("--python", "3.12"), ("--arch", "arm64")):
-        done = deploy_sh("--deploy", NAME, *arguments, code=1)
-        assert done.stderr == (
-            f"deploy.sh: {NAME} runs Python 3.13 on x86_64:"
-            " change the stack's PythonVersion or Architecture first\n"
-        )
+    done = deploy_sh("--deploy", NAME, *other, code=1)
+    assert done.stderr == (
+        f"deploy.sh: {NAME} runs Python 3.13 on x86_64:"
+        " change the stack's PythonVersion or Architecture first\n"
+    )
     assert account.running == hash_of(OLD)
 
 

@@ -160,6 +160,7 @@ def test_messages_that_arrive_before_the_code_wait_for_it(
     assert stored(1) == [event_id(1)]
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.fault(7, 8, caught_by="partial batch response; dead letter at the fifth delivery")
 def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
@@ -210,23 +211,6 @@ def test_history_goes_through_a_queue_of_its_own(deployed: Outputs, stored: Stor
     deliveries = EventSourceMapping(deployed["BackfillSourceId"]).run()
     assert [len(delivery.deleted) for delivery in deliveries] == [1, 1, 1]
     assert stored(3) == [event_id(number) for number in range(3)]
-
-
-@pytest.mark.ci
-@pytest.mark.fault(61, caught_by="a dead letter is the original message")
-def test_a_dead_letter_that_is_moved_back_is_loaded(deployed: Outputs, stored: Stored) -> None:
-    key = "section/4/video/late.jsonl"
-    put(deployed["BucketName"], key, video(1))
-    boto3.client("s3").delete_object(Bucket=deployed["BucketName"], Key=key)
-    mapping = EventSourceMapping(deployed["EventSourceMappingId"])
-    mapping.run()
-    ((letter, _),) = messages(deployed["DeadLetterQueueUrl"])
-    # Does what aws sqs start-message-move-task does, which moto lacks.
-    put(deployed["BucketName"], key, video(1))
-    sqs: Any = boto3.client("sqs")
-    sqs.send_message(QueueUrl=deployed["QueueUrl"], MessageBody=json.dumps(letter))
-    mapping.run()
-    assert stored(4) == [event_id(1)]
 
 
 @pytest.mark.ci
@@ -367,6 +351,7 @@ def small_stack(name: str, bucket: str) -> None:
     boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
 
 
+@pytest.mark.ci
 def test_a_bucket_that_notifies_somebody_else_of_bundles_is_not_connected() -> None:
     boto3.client("s3").create_bucket(Bucket="taken")
     audit = {"Id": "audit", "TopicArn": topic("all"), "Events": ["s3:ObjectCreated:*"]}

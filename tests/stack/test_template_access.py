@@ -167,19 +167,16 @@ def test_what_fails_goes_to_the_dead_letter_queue_and_never_back_to_the_queue() 
     for source in ("EventSource", "BackfillSource"):
         assert stack[source]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert stack[source]["FunctionName"] == "Function"
+    # An asynchronous event is tried three times within six hours.
+    asynchronous = stack["AsynchronousInvocation"]
+    assert (asynchronous["FunctionName"], asynchronous["Qualifier"]) == ("Function", "$LATEST")
+    assert asynchronous["MaximumRetryAttempts"] == 2
+    assert asynchronous["MaximumEventAgeInSeconds"] == 6 * 60 * 60
     # A dead letter stays until somebody looks at it.
     assert not stack["DeadLetterQueue"].keys() & {"RedrivePolicy", "VisibilityTimeout"}
     # The function's own destination, if it gets one, is a second path to the same queue.
     destinations = stack["AsynchronousInvocation"].get("DestinationConfig", {})
     assert all(one == {"Destination": letters} for one in destinations.values())
-
-
-def test_an_asynchronous_event_is_tried_three_times_within_six_hours() -> None:
-    asynchronous = MADE["AsynchronousInvocation"]
-    assert asynchronous["FunctionName"] == MADE["EventSource"]["FunctionName"] == "Function"
-    assert asynchronous["Qualifier"] == "$LATEST"
-    assert asynchronous["MaximumRetryAttempts"] == 2
-    assert asynchronous["MaximumEventAgeInSeconds"] == 6 * 60 * 60
 
 
 @pytest.mark.check("S12")

@@ -102,6 +102,7 @@ def test_what_one_replica_stores_the_other_has_and_repeats_through_either_count_
     assert replicas.counts(tables.REJECTED) == [1, 1]
 
 
+@pytest.mark.ci
 @pytest.mark.long
 def test_who_is_forgotten_is_known_to_all_replicas_before_anything_is_removed(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
@@ -166,6 +167,7 @@ def test_a_read_only_user_is_refused_even_an_insert_without_rows(replicas: Repli
     writer.disconnect()
 
 
+@pytest.mark.ci
 @pytest.mark.fault(68, caught_by="health check")
 def test_tables_that_are_not_replicated_are_an_error_on_a_server_of_a_cluster(
     replicas: Replicas,

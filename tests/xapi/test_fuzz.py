@@ -32,7 +32,7 @@ from xapi_etl_processor.xapi.columns import SENT
 _repeatable = settings(
     derandomize=True,
     deadline=None,
-    max_examples=100,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

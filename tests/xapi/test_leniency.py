@@ -81,6 +81,9 @@ def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
         (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
         (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
         (("verb", "id"), VERBS + "played/", "verb", "played"),
+        # Blanks around it are trimmed.
+        (("verb", "id"), f" \t{VERBS}played\r\n", "verb", "played"),
+        (("verb", "id"), f"{VERBS}played ", "verb_id", VERBS + "played"),
     ],
 )
 def test_a_value_of_another_type_is_converted_or_absent(
@@ -204,26 +207,18 @@ def test_a_line_that_is_not_a_statement_is_rejected_with_a_reason_that_reveals_n
     assert rows_of(parsed) == []
 
 
-@pytest.mark.parametrize("start", [b"", MINIMAL], ids=["nothing", "a statement"])
-def test_a_line_cut_at_the_limit_is_rejected_whatever_is_left_of_it(start: bytes) -> None:
-    # The rest is gone, so the line may be neither blank nor complete.
-    parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
-    assert [reason for _, reason, _ in parsed.rejected] == ["line is longer than 16777216 bytes"]
-
-
-def test_a_line_of_exactly_the_limit_is_read() -> None:
+def test_a_line_is_read_up_to_the_limit_and_rejected_beyond_it_whatever_is_left_of_it() -> None:
     padding = MAX_LINE_BYTES - len(with_more(b'"x":""'))
     line = with_more(b'"x":"' + b"x" * padding + b'"')
     assert len(line) == MAX_LINE_BYTES
     assert row_of(line + b"\r")["verb"] == "played"
+    # The rest is gone, so the line may be neither blank nor complete.
+    for start in (b"", MINIMAL):
+        parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
+        reasons = [reason for _, reason, _ in parsed.rejected]
+        assert reasons == ["line is longer than 16777216 bytes"], start
 
 
 def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
     statement = minimal(verb={"id": ADL + "completed"}, object={})
     assert parse([encoded(statement)], 1, SOURCE).counts.other == 1
-
-
-@pytest.mark.parametrize("blanks", ["{} ", " {}", "\t{}\r\n"])
-def test_blanks_around_a_verbs_id_are_trimmed(blanks: str) -> None:
-    row = row_of(minimal(verb={"id": blanks.format(VERBS + "played")}))
-    assert (row["verb"], row["verb_id"]) == ("played", VERBS + "played")

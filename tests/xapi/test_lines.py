@@ -134,34 +134,28 @@ _WHOLE = gzip.compress(b'{"id":1}\n' * 50, mtime=0)
 
 
 @pytest.mark.fault(55, caught_by="gzip trailer")
-@pytest.mark.parametrize("before", [b"", _WHOLE])
-def test_gzip_that_was_cut_short_is_broken(before: bytes) -> None:
-    for kept in range(2, len(_WHOLE)):
-        with pytest.raises(BrokenGzip, match="cut short: upload it again"):
-            unzipped(before + _WHOLE[:kept])
+def test_gzip_that_was_cut_short_is_broken() -> None:
+    for before in (b"", _WHOLE):
+        for kept in range(2, len(_WHOLE)):
+            with pytest.raises(BrokenGzip, match="cut short: upload it again"):
+                unzipped(before + _WHOLE[:kept])
 
 
-@pytest.mark.fault(55, caught_by="zero padding allowed, as in gzip itself")
+@pytest.mark.fault(55, caught_by="trailing bytes must be a member or zeros, as in gzip; checksum")
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
-def test_zero_padding_after_the_last_member_is_ignored(chunk_bytes: int) -> None:
+def test_gzip_may_be_followed_by_zeros_and_is_broken_by_junk_or_a_damaged_byte(
+    chunk_bytes: int,
+) -> None:
     assert unzipped(*in_pieces(_WHOLE + b"\0" * 700, chunk_bytes)) == b'{"id":1}\n' * 50
-
-
-@pytest.mark.fault(55, caught_by="trailing bytes must be a member")
-@pytest.mark.parametrize("junk", [b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk"])
-@pytest.mark.parametrize("chunk_bytes", [1, 10_000])
-def test_gzip_followed_by_junk_is_broken(junk: bytes, chunk_bytes: int) -> None:
-    with pytest.raises(BrokenGzip):
-        unzipped(*in_pieces(_WHOLE + junk, chunk_bytes))
-
-
-@pytest.mark.fault(55, caught_by="gzip checksum")
-@pytest.mark.parametrize("at", [len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1])
-def test_gzip_with_a_damaged_byte_is_broken(at: int) -> None:
+    junk = (b"j", b"\x1f", b"\x1f\x8b", b"junk after the end", b"\0\0junk")
     # The last eight bytes are the checksum and the length: a wrong one is damage too.
-    damaged = _WHOLE[:at] + bytes([_WHOLE[at] ^ 0xFF]) + _WHOLE[at + 1 :]
-    with pytest.raises(BrokenGzip):
-        unzipped(damaged)
+    damaged = [
+        _WHOLE[:at] + bytes([_WHOLE[at] ^ 0xFF]) + _WHOLE[at + 1 :]
+        for at in (len(_WHOLE) // 2, len(_WHOLE) - 8, len(_WHOLE) - 1)
+    ]
+    for broken in (*(_WHOLE + one for one in junk), *damaged):
+        with pytest.raises(BrokenGzip):
+            unzipped(*in_pieces(broken, chunk_bytes))
 
 
 def test_highly_compressed_gzip_is_unpacked_in_bounded_memory() -> None:

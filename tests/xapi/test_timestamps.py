@@ -141,14 +141,11 @@ def test_the_timestamp_falls_back_visibly_to_stored_then_to_the_key(unreadable: 
     assert (row["timestamp"], row["timestamp_source"]) == (SOURCE.key_timestamp_ms, "key")
 
 
-def test_without_any_time_it_is_1970_and_never_when_the_object_was_modified() -> None:
+def test_without_any_time_it_is_1970_which_may_also_be_sent_and_never_the_modification() -> None:
     source = Source("s3://bucket/key", "etag", "", None, 1_700_000_000_123)
     row = row_of(minimal(), source)
     assert (row["timestamp"], row["timestamp_source"]) == (0, "none")
     assert row["row_version"] == 1_700_000_000_123
-
-
-def test_the_first_millisecond_of_1970_is_a_time_like_any_other() -> None:
     assert read("1970-01-01T00:00:00Z") == (0, "statement")
     row = row_of(minimal(), SOURCE._replace(key_timestamp_ms=0))
     assert (row["timestamp"], row["timestamp_source"]) == (0, "key")

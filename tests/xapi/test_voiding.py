@@ -32,32 +32,20 @@ def test_a_voiding_statement_is_another_statement_and_says_what_it_voids() -> No
     assert (found.counts.video, found.counts.other, found.counts.add_up) == (1, 1, True)
 
 
-@pytest.mark.parametrize(
-    "spelling",
-    [VOIDED_ID.upper(), "{" + VOIDED_ID + "}", "urn:uuid:" + VOIDED_ID, VOIDED_ID.replace("-", "")],
-)
-def test_the_ids_are_compared_as_those_of_rows_are(spelling: str) -> None:
-    statement = voiding(object={"objectType": "statementRef", "id": f" {spelling}"}, id=spelling)
-    assert parsed(statement).voided == [Voided(1, VOIDED_ID, VOIDED_ID, NOON)]
-
-
-def test_without_an_id_it_has_that_of_its_line() -> None:
+def test_its_ids_and_its_time_are_made_as_those_of_rows_are() -> None:
+    bare, upper = VOIDED_ID.replace("-", ""), VOIDED_ID.upper()
+    for spelling in (upper, "{" + VOIDED_ID + "}", "urn:uuid:" + VOIDED_ID, bare):
+        thing = {"objectType": "statementRef", "id": f" {spelling}"}
+        found = parsed(voiding(object=thing, id=spelling)).voided
+        assert found == [Voided(1, VOIDED_ID, VOIDED_ID, NOON)], spelling
     statement = voiding(id=None)
-    (found,) = parsed(statement).voided
-    assert found.event_id == str(UUID(bytes=sha256(encoded(statement)).digest()[:16]))
-
-
-def test_its_time_falls_back_as_that_of_rows_does() -> None:
-    times = [
-        parsed(statement).voided[0].timestamp_ms
-        for statement in (
-            voiding(timestamp="yesterday", stored="2024-01-01T12:00:00Z"),
-            voiding(timestamp=None),
-        )
-    ]
+    (found_one,) = parsed(statement).voided
+    assert found_one.event_id == str(UUID(bytes=sha256(encoded(statement)).digest()[:16]))
+    late, untimed = voiding(timestamp="x", stored="2024-01-01T12:00:00Z"), voiding(timestamp=None)
+    times = [one.timestamp_ms for one in parsed(late, untimed).voided]
     assert times == [NOON, SOURCE.key_timestamp_ms]
     nowhere = SOURCE._replace(key_timestamp_ms=None)
-    assert parse([encoded(voiding(timestamp=None))], 1, nowhere).voided[0].timestamp_ms == 0
+    assert parse([encoded(untimed)], 1, nowhere).voided[0].timestamp_ms == 0
 
 
 @pytest.mark.parametrize(

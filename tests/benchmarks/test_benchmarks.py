@@ -68,10 +68,6 @@ def test_what_seems_slower_is_measured_again_up_to_twice() -> None:
     assert result.ratio == 2.0
 
 
-def test_the_committed_ratios_are_above_zero() -> None:
-    assert all(ratio > 0 for ratio in rounds.committed().values())
-
-
 def test_a_million_statements_cost_what_lambda_charges() -> None:
     """10 s of processor: at 512 MB 10 * 1769 / 512 = 34.55 s, which are 17.28 GB-seconds."""
     busy = Way("busy", processor=10, alongside=12)

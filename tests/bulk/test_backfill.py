@@ -242,6 +242,17 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
     backfill.run_until(MINUTE)
     assert ask(IDS) == ids(range(9))
     assert ask(ROWS) == [[9]]
+    # A queue that takes nothing is named with the reason.
+    bucket.put_each("section/77/video/a.jsonl")
+    request = REQUEST | {"section_id": 77}
+    said = r"1 of 1 messages, .*{}.*sqs:SendMessage"
+    with monkeypatch.context() as patch:
+        refusing(patch, refused=0, code="AccessDenied")
+        with pytest.raises(NothingDone, match=said.format("AccessDenied")):
+            invoke(request)
+    monkeypatch.setenv("BACKFILL_QUEUE_URL", f"{backfill.url}-gone")
+    with pytest.raises(NothingDone, match=said.format("NonExistentQueue")):
+        invoke(request)
 
 
 @pytest.mark.slow
@@ -273,20 +284,6 @@ def test_if_the_rest_cannot_be_listed_the_token_continues_there(
     assert (rest["files_sent"], rest["complete"]) == (2, True)
     backfill.run_until(MINUTE)
     assert ask(IDS) == ids(range(3))
-
-
-def test_a_queue_that_takes_nothing_is_named_with_the_reason(
-    bucket: Bucket, invoke: Invoke, backfill: SimulatedQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.put_each(key(1))
-    said = r"1 of 1 messages, .*{}.*sqs:SendMessage"
-    with monkeypatch.context() as patch:
-        refusing(patch, refused=0, code="AccessDenied")
-        with pytest.raises(NothingDone, match=said.format("AccessDenied")):
-            invoke(REQUEST)
-    monkeypatch.setenv("BACKFILL_QUEUE_URL", f"{backfill.url}-gone")
-    with pytest.raises(NothingDone, match=said.format("NonExistentQueue")):
-        invoke(REQUEST)
 
 
 @pytest.mark.slow
@@ -377,3 +374,20 @@ def test_another_engine_and_a_queue_that_is_not_set_are_answered_with_400(
     for request, error in requests:
         answer = invoke({"mode": "bulk", **request})
         assert (answer.status, answer["error"].startswith(error)) == (400, True), request
+
+
+def test_minutes_are_those_of_as_many_invocations_as_run_at_once() -> None:
+    def sent(concurrency: int, *seconds: float) -> Sent:
+        made = Sent(concurrency)
+        for one in seconds:
+            made.add(messages.Outgoing((S3Object("b", "1.jsonl"),), "{}", one))
+        return made
+
+    # 1,200 messages of 9.9 seconds, and 0.1 for each invocation: 12,000 seconds.
+    many = [9.9] * 1200
+    assert sent(5, *many).minutes == pytest.approx(40)
+    assert sent(100, *many).minutes == pytest.approx(2)
+    # The longest message is not divided.
+    assert sent(100, 11.9, 1.9).minutes == pytest.approx(0.2)
+    assert sent(5).minutes == 0
+    assert sent(5, *[9.9] * 2000).body()["estimated_minutes"] == 66.7

@@ -65,7 +65,7 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
 ) -> None:
     """It stays in the queue: Lambda stops a chain of about 16 messages that the function sends."""
     monkeypatch.setenv("BATCH_ROWS", "1")
-    bucket.put_each(*map(key, range(9)))
+    bucket.put_each(*map(key, range(13)))
     invoke({**REQUEST, "force_reprocess": True})
     monkeypatch.setattr(sqs, "send", None)
     clock = Clock()
@@ -78,12 +78,12 @@ def test_a_message_that_takes_too_long_gets_on_with_every_delivery_even_with_for
     while not backfill.is_empty:
         backfill.deliver(seconds_left=36, clock=clock)
         backfill.now = backfill.next_visible()
-        assert len(backfill.deliveries) <= 9
+        assert len(backfill.deliveries) <= 13
     clickhouse.hook = lambda *_: None
     assert len(backfill.deliveries) > 2
     assert max(map(sub, backfill.deliveries[1:], backfill.deliveries)) < 2 * MINUTE
-    assert ask(IDS) == ids(range(9))
-    assert ask(ROWS) == [[9]]
+    assert ask(IDS) == ids(range(13))
+    assert ask(ROWS) == [[13]]
     assert backfill.dead_count() == 0
 
 

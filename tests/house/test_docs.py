@@ -92,7 +92,8 @@ def test_every_bulk_parameter_is_in_the_readme_and_in_the_command_line(
         assert f"--{word.replace('_', '-')}" in shown
 
 
-def test_the_readme_shows_a_payload_of_every_mode_and_the_promised_ones() -> None:
+def test_the_readme_is_short_and_shows_a_payload_of_every_mode_and_the_promised_ones() -> None:
+    assert len(README.splitlines()) <= 260
     shown = [json.loads(block) for block in blocks("json", README)]
     assert json.loads(BULK) in shown
     assert json.loads(HEALTH_CHECK) in shown
@@ -201,7 +202,7 @@ def anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_link_points_to_something_that_exists(name: str) -> None:
+def test_every_link_and_path_of_a_page_is_to_something_that_exists(name: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(PAGES[name])):
         if target.startswith("https://"):
             continue
@@ -211,17 +212,13 @@ def test_every_link_points_to_something_that_exists(name: str) -> None:
         assert path.is_relative_to(ROOT), target
         if anchor:
             assert anchor in anchors(path.read_text()), target
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_path_in_a_page_exists(name: str) -> None:
     text = PAGES[name]
     # In full anywhere, or in backquotes from the root or inside the package.
     paths = re.findall(rf"(?<![\w/.-])((?:{'|'.join(PLACES)})/[\w./-]*)", text)
     paths += re.findall(r"`([\w./-]+\.(?:py|sql|md|sh|toml|txt|yaml))`", text)
-    for path in paths:
-        file = path.rstrip(".")
-        assert (ROOT / file).exists() or (ROOT / "xapi_etl_processor" / file).exists(), path
+    for named in paths:
+        file = named.rstrip(".")
+        assert (ROOT / file).exists() or (ROOT / "xapi_etl_processor" / file).exists(), named
 
 
 def test_every_module_that_the_pages_run_exists() -> None:
@@ -245,10 +242,6 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     )
     # The code's own highest: tests/base/test_config.py.
     assert (variable, text) == ("BATCH_ROWS", "1,000,000")
-
-
-def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) <= 260
 
 
 @pytest.mark.slow

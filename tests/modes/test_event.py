@@ -87,6 +87,25 @@ def test_a_gzip_bundle_that_is_named_by_hand_is_read_whatever_its_name_but_no_fo
     assert invoke(notification(bucket.name, "section/1/"))["files_ignored"] == 1
 
 
+@pytest.mark.slow
+def test_without_a_timestamp_a_statement_gets_the_time_when_it_was_stored_or_its_keys(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    noon, no_time = "section/1/video/2024-05-06T12-00-00Z_1.jsonl", "section/1/video/merged.jsonl"
+    stored = "2024-01-02T00:00:00Z"
+    bucket.put(noon, video(1, timestamp=None), video(2, timestamp="noon", stored=stored), video(3))
+    # Not LastModified, which changes when an object is written anew.
+    bucket.put(no_time, video(4, timestamp=None))
+    for key, replaced in ((noon, 2), (no_time, 1)):
+        assert invoke(notification(bucket.name, key))["timestamps_replaced"] == replaced
+    assert ask("SELECT timestamp, timestamp_source FROM video_statements ORDER BY event_id") == [
+        ["2024-05-06 12:00:00.000", "key"],
+        ["2024-01-02 00:00:00.000", "stored"],
+        ["2024-01-01 12:00:00.000", "statement"],
+        ["1970-01-01 00:00:00.000", "none"],
+    ]
+
+
 def test_a_slip_in_a_payload_is_named(invoke: Invoke) -> None:
     slips: list[tuple[Any, str]] = [
         ({"mode": "blk"}, "not an S3 event: it has no Records, no bucket and key"),
@@ -166,9 +185,13 @@ def test_a_misspelled_parameter_and_a_flag_inside_a_message_are_refused_and_not_
 ) -> None:
     direct = {"bucket": bucket.name, "key": bucket.put(KEY, video(1))}
     slips: list[dict[str, Any]] = [{"dryrun": True}, {"mode": "dry_run"}, {"section": 1}]
+    flags = ("dry_run", "force_reprocess", "replace")
+    odd: list[Any] = ["false", "true", 0, 1, "", [], "no"]
+    slips += [{flag: value} for flag in flags for value in odd]
     for more in slips:
-        assert invoke({**direct, **more}).status == 400, more
-    for flag in ("dry_run", "force_reprocess", "replace"):
+        answer = invoke({**direct, **more})
+        assert (answer.status, next(iter(more)) in answer["error"]) == (400, True), more
+    for flag in flags:
         answer = invoke(sqs(one={**direct, flag: True}))
         assert answer.body == {"batchItemFailures": [{"itemIdentifier": "one"}]}, flag
     assert ask("SELECT count() FROM video_events") == [[0]]

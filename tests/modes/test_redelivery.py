@@ -162,7 +162,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
 
 @pytest.mark.slow
-@pytest.mark.fault(18, 19, 36, caught_by="only faulty messages or objects are poison")
+@pytest.mark.fault(18, 19, 36, 63, caught_by="only faulty messages or objects are poison")
 @pytest.mark.usefixtures("pauses")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
     bucket: Bucket, queue: SimulatedQueue, store: S3Proxy, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -184,33 +184,17 @@ def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is
     monkeypatch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
     queue.run_until(70 * MINUTE)
     assert ask(IDS) == ids(range(3))
-    assert queue.is_empty
-
-
-@pytest.mark.ci
-@pytest.mark.slow
-@pytest.mark.fault(63, 70, caught_by="only faulty messages or objects are poison")
-@pytest.mark.usefixtures("no_clickhouse")
-def test_a_bundle_is_no_poison_while_the_key_of_pseudonyms_cannot_be_read(
-    bucket: Bucket,
-    queue: SimulatedQueue,
-    ask: Ask,
-    clickhouse: ClickHouseServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    # The key of pseudonyms cannot be read.
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:no-such-key-abcdef"
     monkeypatch.setenv("LEARNER_IDS", "pseudonyms")
     monkeypatch.setenv("LEARNER_KEY_SECRET_ARN", arn)
-    queue.send(notification(bucket.name, bucket.put(key(1), video(1))))
-    queue.run_until(20 * MINUTE)
-    # ClickHouse is back before the key is.
-    monkeypatch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-    queue.run_until(60 * MINUTE)
+    queue.send(notification(bucket.name, bucket.put(key(3), video(3))))
+    queue.run_until(100 * MINUTE)
     assert queue.dead_letters() == []
     monkeypatch.delenv("LEARNER_KEY_SECRET_ARN")
     monkeypatch.setenv("LEARNER_KEY", "k" * 32)
-    queue.run_until(70 * MINUTE)
-    assert ask(ROWS) == [[1]]
+    queue.run_until(115 * MINUTE)
+    assert ask(IDS) == ids(range(4))
     assert queue.is_empty
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -97,19 +98,17 @@ def test_a_message_has_five_hundred_small_bundles_or_as_many_as_fit() -> None:
     assert max(len(message.body) for message in made) <= MESSAGE_BYTES
 
 
-@pytest.mark.parametrize(
-    ("key", "size", "seconds"),
-    [
+def test_expected_seconds_follow_the_measurements() -> None:
+    for key, size, seconds in (
         # 1 ms, and 25 us for each 1,200 bytes, on 1024/1769 of a processor.
         ("a.jsonl", 0, 0.001_727_5),
         ("a.jsonl", 12_000, 0.002_159_4),
         ("a.jsonl", 120_000_000, 4.3206),
         # 8 MB of gzip hold 120 MB.
         ("a.jsonl.GZ", 8_000_000, 4.3206),
-    ],
-)
-def test_expected_seconds_follow_the_measurements(key: str, size: int, seconds: float) -> None:
-    assert expected_seconds(S3Object("b", key, "", size)) == pytest.approx(seconds, rel=1e-4)
+    ):
+        found = expected_seconds(S3Object("b", key, "", size))
+        assert found == pytest.approx(seconds, rel=1e-4), (key, size)
 
 
 def test_a_month_ends_a_message() -> None:
@@ -157,21 +156,14 @@ WISH = "a message's backfill may hold only force_reprocess and replace, true or 
 ONLY_SQS = "backfill is allowed only in a message from SQS, beside Records"
 
 
-@pytest.mark.parametrize(
-    "wish", [{"dry_run": True}, {"force_reprocess": "yes"}, {"replace": 1}, None, [], True]
-)
-def test_a_message_that_wants_what_no_backfill_wants_fails_and_names_no_object(
-    wish: object,
-) -> None:
-    (made,) = messages([bundle(1)], NOTHING)
-    body = {**json.loads(made.body), "backfill": wish}
-    (read,) = parse_payload(sqs(a=body)).messages
-    assert (read.objects, read.backfill, read.error) == ((), None, WISH)
-
-
-def test_what_is_wanted_is_read_only_in_the_message_itself() -> None:
+def test_what_is_wanted_is_read_in_the_message_itself_and_nothing_else_may_be_wanted() -> None:
     """A topic's publishers are others than those who may send to the queue."""
     (made,) = messages([bundle(1)], Backfill(force_reprocess=True))
-    wrapped = {"Type": "Notification", "Message": made.body}
-    (read,) = parse_payload(sqs(a=wrapped)).messages
-    assert (read.objects, read.backfill, read.error) == ((), None, ONLY_SQS)
+    wishes: list[Any] = [{"dry_run": True}, {"force_reprocess": "yes"}, {"replace": 1}]
+    wishes += [None, [], True]
+    for body, error in (
+        *(({**json.loads(made.body), "backfill": wish}, WISH) for wish in wishes),
+        ({"Type": "Notification", "Message": made.body}, ONLY_SQS),
+    ):
+        (read,) = parse_payload(sqs(a=body)).messages
+        assert (read.objects, read.backfill, read.error) == ((), None, error), body

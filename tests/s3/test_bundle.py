@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from itertools import product
 from typing import Any
 
 import pytest
@@ -180,16 +179,3 @@ def test_an_object_without_video_statements_succeeds_with_its_counts(
         assert inserted == ["processed_files"], name
         assert ask(f"{LEDGER} WHERE key = '{key}'") == [counts], name
         assert invoke(notification(bucket.name, key))["files_skipped"] == 1, name
-
-
-@pytest.mark.slow
-@pytest.mark.check("S14")
-def test_a_flag_must_be_true_or_false_and_nothing_similar(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    values: list[Any] = ["false", "true", 0, 1, "", [], "no"]
-    payloads = ({"mode": "bulk"}, {"bucket": bucket.name, "key": bucket.put(KEY, video(1))})
-    for payload, name, value in product(payloads, ("dry_run", "force_reprocess"), values):
-        answer = invoke({**payload, name: value})
-        assert (answer.status, name in answer["error"]) == (400, True), (payload, value)
-    assert ask("SELECT count() FROM video_events") == [[0]]

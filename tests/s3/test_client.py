@@ -12,7 +12,7 @@ from subprocess import run
 import pytest
 
 from tests.conftest import Bucket
-from tests.faults.http_proxy import Answer, Request, Rule, S3Proxy
+from tests.faults.http_proxy import Answer, Rule, S3Proxy
 from tests.support.samples import video
 from xapi_etl_processor.base.errors import S3Error, S3Missing
 from xapi_etl_processor.s3 import client, listing
@@ -61,6 +61,10 @@ def test_an_object_is_read_whatever_its_key(
     ]
     with pytest.raises(S3Error, match="no//such does not exist"):
         read(own, S3Object(bucket.name, "no//such"))
+    # One that looks like an answer of S3.
+    for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
+        with pytest.raises(S3Missing, match="NoSuchKey"):
+            read(own, S3Object(bucket.name, f"a{text}.jsonl"))
 
 
 BOTH = ("a.jsonl", "a//b.jsonl")
@@ -154,10 +158,20 @@ def with_profile(folder: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> 
     monkeypatch.setenv("AWS_PROFILE", "own")
 
 
-def test_a_profile_is_followed_as_boto3_follows_it(
+def test_the_configuration_file_is_followed_as_boto3_follows_it(
     bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("a.jsonl", body=b"body")
+    # Its endpoint counts also where the credentials come from elsewhere.
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
+    with monkeypatch.context() as patch:
+        for name in ("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"):
+            patch.delenv(name)
+        patch.setenv("HOME", str(tmp_path))
+        assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    assert store.requests
+    store.requests.clear()
     keys = "aws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
     with_profile(tmp_path, monkeypatch, PROFILE.format(store.url) + keys)
     assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
@@ -254,14 +268,6 @@ def test_an_endpoint_that_is_no_url_is_named_and_one_may_be_spelled_in_other_way
         assert found == [b"body"], endpoint
 
 
-def test_a_key_that_looks_like_an_answer_of_s3_is_none(
-    bucket: Bucket, aws_environment: dict[str, str]
-) -> None:
-    for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
-        with pytest.raises(S3Missing, match="NoSuchKey"):
-            read(Stores(), S3Object(bucket.name, f"a{text}.jsonl"))
-
-
 def test_variables_that_boto3_does_not_read_change_nothing(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,29 +289,15 @@ def test_variables_that_boto3_does_not_read_change_nothing(
         assert not any("x-amz-security-token" in one for one in sent), name
 
 
-def test_the_endpoint_of_the_configuration_file_is_asked_whatever_the_credentials(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    bucket.put("a.jsonl", body=b"body")
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    (tmp_path / ".aws").mkdir()
-    (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
-    monkeypatch.delenv("AWS_CONFIG_FILE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
-    assert store.requests
-
-
-def same(answer: Answer, _: Request) -> Answer:
-    """One answer to every request."""
-    return answer
+def always(answer: Answer) -> Rule:
+    return lambda _: answer
 
 
 def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.put("a.jsonl", body=b"body")
-    store.rule = partial(same, Answer(headers={"x-amz-bucket-region": None}))
+    store.rule = always(Answer(headers={"x-amz-bucket-region": None}))
     own = Stores(owner="123456789012")
     assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
@@ -316,8 +308,7 @@ def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
         ("us-east-1", "true", "https://s3-fips.us-east-1.amazonaws.com"),
     ):
         own = Stores(owner="123456789012")
-        named = Answer(headers={"x-amz-bucket-region": region})
-        store.rule = partial(same, named)
+        store.rule = always(Answer(headers={"x-amz-bucket-region": region}))
         with monkeypatch.context() as patch:
             assert own.boto3  # of the proxy
             patch.delenv("AWS_ENDPOINT_URL")

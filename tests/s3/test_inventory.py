@@ -76,13 +76,14 @@ def put_bundles(bucket: Bucket) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_an_inventory_names_is_loaded_without_a_request_to_list(
+def test_what_an_inventory_names_is_loaded_without_a_request_to_list_and_what_is_gone_is_a_failure(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
-    rows = put_bundles(bucket)
-    put_inventory(bucket, rows[:3], rows[3:])
+    rows, gone = put_bundles(bucket), "section/1/video/gone.jsonl"
+    put_inventory(bucket, [row(bucket.name, gone), *rows[:3]], rows[3:])
     answer = invoke({"mode": "bulk", "inventory": MANIFEST})
     assert (answer["files_processed"], answer["list_calls"]) == (4, 0)
+    assert [failure["key"] for failure in answer["failures"]] == [gone]
     assert ask(LOADED) == [[key] for key in KEYS]
     assert invoke({"inventory": f"s3://{bucket.name}/{MANIFEST}"})["files_skipped"] == 4
 
@@ -111,16 +112,6 @@ def test_a_request_narrows_an_inventory_to_current_versions(bucket: Bucket, invo
     # A date without a zone is in UTC.
     put_inventory(bucket, [one.replace("00:00.000Z", "00:00") for one in rows])
     assert invoke({"inventory": MANIFEST, "dry_run": True, **modified})["files"] == [KEYS[2]]
-
-
-def test_an_object_that_is_gone_since_the_inventory_is_a_failure_and_the_rest_is_loaded(
-    bucket: Bucket, invoke: Invoke, ask: Ask
-) -> None:
-    gone = "section/1/video/gone.jsonl"
-    put_inventory(bucket, [row(bucket.name, gone), *put_bundles(bucket)])
-    answer = invoke({"inventory": MANIFEST})
-    assert [failure["key"] for failure in answer["failures"]] == [gone]
-    assert ask(LOADED) == [[key] for key in KEYS]
 
 
 @pytest.mark.slow

@@ -91,7 +91,12 @@ def test_a_single_dead_letter_or_one_that_was_lost_raises_an_alarm_within_a_minu
     assert raised(from_lambda(MINUTE + 1, "DeadLetterErrors")) == set()
 
 
-def test_a_bundle_that_waits_longer_than_an_hour_raises_an_alarm() -> None:
+def test_a_bundle_that_waits_longer_than_an_hour_and_throttling_raise_an_alarm() -> None:
+    # Throttling for fifteen minutes.
+    every = [from_lambda(ago, "Throttles") for ago in (1, 301, 900)]
+    assert raised(*every) == {"throttles"}
+    assert raised(*every[:2]) == raised(*every[1:]) == set()
+    assert raised(*(from_lambda(ago, "Throttles", 0) for ago in (1, 301, 900))) == set()
     age = "ApproximateAgeOfOldestMessage"
     assert raised(*(sqs(ago, age, QUEUE, 3601) for ago in (1, 300))) == {"oldest-message"}
     assert raised(sqs(300, age, QUEUE, 3601), sqs(1, age, QUEUE, 0)) == {"oldest-message"}
@@ -114,13 +119,6 @@ def test_a_backfill_of_which_nothing_is_done_for_an_hour_raises_an_alarm() -> No
     assert raised(*(sqs(ago, visible, BACKFILL, 0) for ago in quarters)) == set()
     assert raised(*waiting, sqs(1, deleted, QUEUE, 9)) == {"backfill-stalled"}
     assert raised(*(sqs(ago, visible, QUEUE, 2000) for ago in quarters)) == set()
-
-
-def test_throttling_for_fifteen_minutes_raises_an_alarm() -> None:
-    every = [from_lambda(ago, "Throttles") for ago in (1, 301, 900)]
-    assert raised(*every) == {"throttles"}
-    assert raised(*every[:2]) == raised(*every[1:]) == set()
-    assert raised(*(from_lambda(ago, "Throttles", 0) for ago in (1, 301, 900))) == set()
 
 
 @pytest.mark.check("S19")

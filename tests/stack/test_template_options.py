@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from deployment.package import ARCHITECTURES, DEFAULT_PYTHON, PYTHONS
 from tests.support.template import END, PARAMETERS, REQUIRED, TEMPLATE, Stack
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.secrets import MIN_KEY_CHARACTERS
@@ -117,7 +118,7 @@ LIMITS = {
 }
 
 
-def test_numbers_stay_within_the_limits_of_aws_and_of_the_function() -> None:
+def test_numbers_and_choices_are_those_of_aws_and_of_the_function() -> None:
     for name, (lowest, highest) in LIMITS.items():
         assert lowest <= PARAMETERS[name]["MinValue"], name
         assert PARAMETERS[name]["MaxValue"] == highest, name
@@ -126,11 +127,7 @@ def test_numbers_stay_within_the_limits_of_aws_and_of_the_function() -> None:
     for value in (concurrency["MinValue"], concurrency["MaxValue"]):
         host = {"CLICKHOUSE_HOST": "ch.example.org"}
         assert Settings.from_env({**host, "BACKFILL_CONCURRENCY": str(value)})
-
-
-def test_choices_are_what_lambda_and_the_code_know() -> None:
-    from deployment.package import ARCHITECTURES, DEFAULT_PYTHON, PYTHONS
-
+    # Choices are what Lambda and the code know.
     assert PARAMETERS["Architecture"]["AllowedValues"] == list(ARCHITECTURES)
     assert PARAMETERS["PythonVersion"]["AllowedValues"] == [f"python{v}" for v in PYTHONS]
     assert PARAMETERS["PythonVersion"]["Default"] == f"python{DEFAULT_PYTHON}"

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import partial
 from threading import Event, Thread, current_thread
 from typing import Any
 
@@ -22,7 +21,7 @@ from clickhouse_driver.connection import Connection
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.faults.http_proxy import Answer, Request, S3Proxy
+from tests.faults.http_proxy import Answer, Rule, S3Proxy
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, sqs, video
@@ -293,14 +292,14 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     assert "S3 did not answer in time" in body["s3"]["error"]
 
 
-def refused_method(method: str, request: Request) -> Answer | None:
-    return Answer("AccessDenied", 403) if request.method == method else None
+def refusing(method: str) -> Rule:
+    return lambda r: Answer("AccessDenied", 403) if r.method == method else None
 
 
 @pytest.mark.fault(66, caught_by="health check")
 def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy) -> None:
     for denied in ("GET", "HEAD"):
-        store.rule = partial(refused_method, denied)
+        store.rule = refusing(denied)
         answer = handler({"health_check": True}, context())
         said = json.loads(answer["body"])["s3"]["error"]
         assert answer["statusCode"] == 503, denied

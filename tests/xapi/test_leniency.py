@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.support.rows import (
-    ADL,
     FOREIGN_SESSION,
     MINIMAL,
     OLI,
@@ -95,11 +94,12 @@ def test_a_value_of_another_type_is_converted_or_absent(
 
 
 @pytest.mark.fault(29, 30, caught_by="converted by the column's rule, or absent")
-@pytest.mark.parametrize("number", [b"1e999", b"1" + b"0" * 5000], ids=["1e999", "5001 digits"])
-def test_a_number_out_of_range_loses_only_its_field(number: bytes) -> None:
-    line = MINIMAL.replace(b'"actor": {}', b'"actor":{"account":{"name":%b},"mbox":"m"}' % number)
-    assert b"account" in line
-    assert outcome(line) == row_of(line) | {"user_id": "m"}
+def test_a_number_out_of_range_loses_only_its_field() -> None:
+    for number in (b"1e999", b"1" + b"0" * 5000):
+        actor = b'"actor":{"account":{"name":%b},"mbox":"m"}' % number
+        line = MINIMAL.replace(b'"actor": {}', actor)
+        assert b"account" in line
+        assert outcome(line) == row_of(line) | {"user_id": "m"}
 
 
 @pytest.mark.fault(52, 53, caught_by="the character is replaced")
@@ -130,13 +130,9 @@ def test_a_lone_surrogate_costs_that_character(sent: bytes, stored: str, beside:
     }
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [b'"x \\ud800":"\\udc00"', b'"x":1e999', b'"x":1' + b"0" * 5000],
-    ids=["lone surrogates", "1e999", "5001 digits"],
-)
-def test_an_odd_value_in_a_field_that_nobody_reads_does_no_harm(odd: bytes) -> None:
-    assert row_of(with_more(odd + b"," + FOREIGN_SESSION))["session_id"] == "s"
+def test_an_odd_value_in_a_field_that_nobody_reads_does_no_harm() -> None:
+    for odd in (b'"x \\ud800":"\\udc00"', b'"x":1e999', b'"x":1' + b"0" * 5000):
+        assert row_of(with_more(odd + b"," + FOREIGN_SESSION))["session_id"] == "s", odd
 
 
 @pytest.mark.fault(53, caught_by="nesting limit")
@@ -217,8 +213,3 @@ def test_a_line_is_read_up_to_the_limit_and_rejected_beyond_it_whatever_is_left_
         parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
         reasons = [reason for _, reason, _ in parsed.rejected]
         assert reasons == ["line is longer than 16777216 bytes"], start
-
-
-def test_a_statement_that_is_not_about_a_video_needs_no_id_of_its_object() -> None:
-    statement = minimal(verb={"id": ADL + "completed"}, object={})
-    assert parse([encoded(statement)], 1, SOURCE).counts.other == 1

@@ -111,10 +111,10 @@ def test_nine_digits_are_seconds_as_a_number_and_no_time_as_text() -> None:
         assert read(text)[1] != "statement"
 
 
-@pytest.mark.parametrize("blanks", [" {}", "{} ", "\t{}\n", "\r\n  {} ", "\u00a0{}"])
-def test_blanks_around_a_timestamp_do_no_harm(blanks: str) -> None:
-    for timestamp in ("2024-01-01T12:00:00Z", "2024-01-01t13:00:00+01:00"):
-        assert read(blanks.format(timestamp)) == (NOON, "statement")
+def test_blanks_around_a_timestamp_do_no_harm() -> None:
+    for blanks in (" {}", "{} ", "\t{}\n", "\r\n  {} ", "\u00a0{}"):
+        for timestamp in ("2024-01-01T12:00:00Z", "2024-01-01t13:00:00+01:00"):
+            assert read(blanks.format(timestamp)) == (NOON, "statement"), blanks
 
 
 _UNREADABLE: list[Any] = [

@@ -150,6 +150,8 @@ def test_an_extension_that_is_absent_or_with_another_verb_makes_no_video_stateme
         assert not is_video(about(ADL + "experienced", None, None, {VIDEO + "time": value})), value
     assert not is_video(about(ADL + "experienced", None, None, {OLI + "page_id": 7}))
     assert not is_video(about(ADL + "completed", None, None, {VIDEO + "time": 3}))
+    # What is not about a video needs no id of its object.
+    assert not is_video(minimal(verb={"id": ADL + "completed"}, object={}))
 
 
 @pytest.mark.parametrize(

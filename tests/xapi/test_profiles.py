@@ -53,11 +53,12 @@ def read(command: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     return found
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "profile",
     [
         {"prefer_column_name_to_alias": "1", "aggregate_functions_null_for_empty": "1"},
-        pytest.param({"readonly": "1"}, marks=pytest.mark.ci),
+        {"readonly": "1"},
     ],
 )
 def test_commands_reports_and_views_say_the_same_under_any_profile(

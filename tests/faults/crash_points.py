@@ -106,10 +106,10 @@ class CrashPoints:
     made: str = ""
     """The name of the database, once there is one."""
 
-    def of_kind(self, calls: str, step: int = 1, tables: Sequence[str] = TABLES) -> int:
+    def of_kind(self, calls: str, step: int = 1) -> int:
         """Kill it at each of these calls of each insert; returns how many there were."""
         before = len(self.points)
-        for table in tables:
+        for table in TABLES:
             for nth in count(1, step):
                 with self.database() as database:
                     if not self._killed(f"INSERT INTO {database}.{table} ".encode(), calls, nth):

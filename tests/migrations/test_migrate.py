@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -202,22 +202,16 @@ class Steps:
             self.act(next((step for step in STEPS if step in sql), ""))
 
 
-TELLING = [step for step in STEPS if "EXCHANGE" in step or step.endswith("video_events\n")]
-
-
-@pytest.mark.parametrize(
-    "kills", [TELLING, pytest.param(STEPS, marks=pytest.mark.ci)], ids=["telling", "all"]
-)
+@pytest.mark.ci
 def test_a_migration_that_is_killed_at_steps_loses_no_rows_that_are_inserted_meanwhile(
     old: Settings,
     insert: Any,
     ask: Ask,
     clickhouse: ClickHouseServer,
     template: Template,
-    kills: Sequence[str],
 ) -> None:
     insert(row(0), row(1, event_id=event_id(1).upper()))
-    numbers, left = count(2), list(kills)
+    numbers, left = count(2), list(STEPS)
 
     def insert_and_kill(step: str) -> None:
         if step:
@@ -227,7 +221,7 @@ def test_a_migration_that_is_killed_at_steps_loses_no_rows_that_are_inserted_mea
             raise ConnectionAbortedError
 
     Steps(clickhouse, insert_and_kill)
-    for _ in kills:
+    for _ in STEPS:
         with pytest.raises(EOFError):
             migrate(old)
     migrate(old)

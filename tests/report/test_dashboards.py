@@ -284,6 +284,7 @@ def test_each_panel_has_the_columns_it_names_and_their_definitions(loaded: Loade
                     assert definitions[DEFINITIONS[column]] in panel["description"], (title, column)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_saved_queries_give_the_same_numbers(loaded: Loaded) -> None:
     def answer(name: str, section: str = "'2001'") -> list[list[Any]]:

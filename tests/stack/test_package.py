@@ -132,6 +132,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
 
 
+@pytest.mark.ci
 @pytest.mark.check("S16", "S17")
 def test_the_same_sources_give_the_same_bytes_and_a_package_that_is_too_large_is_not_written(
     quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

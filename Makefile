@@ -11,7 +11,7 @@ CMD :=
 override CMD := $(value CMD)
 export SQL CMD
 # More processes than two cores: many tests wait for a time to pass.
-WORKERS ?= 4
+WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200

@@ -114,6 +114,8 @@ def until(found: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_command_has_only_local_services_with_which_a_bundle_goes_from_upload_to_query(
     tmp_path: Path,
 ) -> None:

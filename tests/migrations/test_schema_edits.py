@@ -59,7 +59,8 @@ LEARNER_STEPS = (
 """What migrating does to a list of forgotten learners that has no key."""
 
 
-@pytest.mark.parametrize("killed", [(3,), pytest.param((0, 1, 2, 3, 4), marks=pytest.mark.ci)])
+@pytest.mark.ci
+@pytest.mark.parametrize("killed", [(3,), (0, 1, 2, 3, 4)])
 def test_a_database_of_before_the_edits_becomes_like_a_new_one_and_keeps_its_learners(
     unmigrated: Settings,
     ask: Ask,

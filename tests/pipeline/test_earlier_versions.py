@@ -139,7 +139,8 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
     assert stored(ask) == [event_id(1)]
 
 
-@pytest.mark.parametrize("rows", [2, pytest.param(3, marks=pytest.mark.ci)])
+@pytest.mark.ci
+@pytest.mark.parametrize("rows", [2, 3])
 def test_repair_can_replace_also_many_rows_part_by_part(
     twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:

@@ -116,7 +116,7 @@ def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
 
 
 @hypothesis_settings(
-    max_examples=int(os.environ.get("WATCHING_EXAMPLES", "8")),
+    max_examples=int(os.environ.get("WATCHING_EXAMPLES", "5")),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

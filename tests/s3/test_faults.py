@@ -123,7 +123,7 @@ def test_threads_that_wait_for_a_silent_s3_end_by_its_timeouts(
         impatient.setattr(client, "READ_SECONDS", 0.2)
         for _ in range(2):
             with pytest.raises(EventFailed, match="time ran out|could not be read to its end"):
-                invoke(notification(bucket.name, *names), seconds_left=1)
+                invoke(notification(bucket.name, *names), seconds_left=2)
     wait_for(lambda: threads() <= before, 30)
     store.rule = lambda _: None
     # On a busy machine, a good answer may take longer than that.

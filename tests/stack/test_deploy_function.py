@@ -262,7 +262,8 @@ def test_a_function_that_is_not_this_projects_is_left_alone(
 
 
 @pytest.mark.check("S17")
-@pytest.mark.parametrize("again", [False, pytest.param(True, marks=pytest.mark.ci)])
+@pytest.mark.ci
+@pytest.mark.parametrize("again", [False, True])
 def test_code_that_is_not_healthy_goes_back_by_itself_if_that_is_asked_for(
     account: Account, package: Path, again: bool
 ) -> None:

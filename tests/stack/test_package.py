@@ -235,9 +235,8 @@ def test_the_package_has_the_versions_that_the_tests_ran_with() -> None:
     assert "boto3" not in shipped
 
 
-@pytest.mark.parametrize(
-    "python", [PYTHON, *(pytest.param(one, marks=pytest.mark.ci) for one in OTHERS)]
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("python", [PYTHON, *OTHERS])
 def test_it_answers_a_health_check_loads_a_bundle_and_reports_failures(
     python: str, start: Start, bucket: Bucket, ask: Ask
 ) -> None:

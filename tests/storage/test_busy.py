@@ -98,6 +98,7 @@ def test_an_event_waits_until_merges_have_caught_up_or_time_runs_out(
 @pytest.mark.fault(
     34, caught_by="redelivery after a longer pause; only poison becomes a dead letter"
 )
+@pytest.mark.ci
 def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead_letter(
     bucket: Bucket,
     too_many_parts: None,

@@ -49,7 +49,7 @@ def test_a_change_that_cannot_be_made_or_is_not_done_by_its_deadline_is_named(
     ask("SYSTEM STOP MERGES video_events")
     try:
         with pytest.raises(ClickHouseUnavailable, match="not all changed yet"):
-            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(1))
+            remove(stored, "video_events", IS_USER, {"user": "viewer-2"}, FOREVER.within(3))
     finally:
         ask("SYSTEM START MERGES video_events")
     with pytest.raises(ClickHouseRefused, match=r"CANNOT_PARSE|KILL MUTATION") as failure:

@@ -85,6 +85,7 @@ def test_each_rejected_line_that_counts_is_listed_once_page_by_page_as_it_was_ch
     assert capsys.readouterr().out.endswith(said)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_lines_that_are_accepted_now_or_were_replaced_do_not_count_and_those_of_a_failure_do(
     loaded: Bucket, capsys: Printed, monkeypatch: pytest.MonkeyPatch, ask: Ask, invoke: Invoke

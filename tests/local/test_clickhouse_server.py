@@ -154,6 +154,7 @@ def test_one_that_drops_rows_answers_inserts_and_stores_nothing(
 # --- As a process ---
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -> None:
     create = "CREATE TABLE default.t (a UInt8) ENGINE = MergeTree ORDER BY a"

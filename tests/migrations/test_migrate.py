@@ -253,6 +253,7 @@ class SlowInsert:
         self.connection.close()
 
 
+@pytest.mark.ci
 def test_an_insert_that_began_before_the_exchange_is_waited_for_and_then_named(
     old: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

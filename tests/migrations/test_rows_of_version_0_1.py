@@ -59,6 +59,7 @@ def load(payload: Any) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.ci
 def test_replays_overlaps_and_forced_reloads_after_the_migration_double_nothing(
     old: Old, ask: Ask
 ) -> None:

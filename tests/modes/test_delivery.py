@@ -261,6 +261,7 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     assert ask(LEDGER) == [[key, 20, 20, 0] for key in names]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.fault(16, caught_by="caps on the lists in an answer")
 @pytest.mark.check("S13")

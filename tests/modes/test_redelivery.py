@@ -104,6 +104,7 @@ def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon
     assert len(queue.dead_letters()) == 4
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
 @pytest.mark.usefixtures("logged_to_standard_output")

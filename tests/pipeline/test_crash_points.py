@@ -69,6 +69,7 @@ SYNC = "fsync,fdatasync"
 RECEIVE = "recvfrom,read,recvmsg"
 
 
+@pytest.mark.ci
 @pytest.mark.long
 @pytest.mark.parametrize("crashing", ["current"], indirect=True)
 @pytest.mark.fault(13, caught_by="parts are synced before the ledger is written")

@@ -197,6 +197,7 @@ def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_objec
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
+@pytest.mark.ci
 def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

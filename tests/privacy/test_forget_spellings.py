@@ -26,6 +26,7 @@ from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.ci
 def test_rejected_lines_are_found_however_they_spell_the_name(
     load: Load, ask: Ask, forget: Forget
 ) -> None:

@@ -194,6 +194,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     assert load(by(7, "somebody"), key=LATER)["forgotten_events"] == 1
 
 
+@pytest.mark.ci
 def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_anything(
     load: Load,
     invoke: Invoke,

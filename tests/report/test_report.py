@@ -137,6 +137,7 @@ def test_each_place_shows_first_watch_and_rewatch(page: Path) -> None:
     assert video["retention"] == ("24 viewers played the beginning, 16 the middle and 16 the end.")
 
 
+@pytest.mark.ci
 def test_stops_seeks_and_days_are_drawn(page: Path) -> None:
     (video,) = drawn(page)["videos"]
     # 8 stopped at 10 seconds. Those who played a part again stopped at 50, and had completed the
@@ -149,6 +150,7 @@ def test_stops_seeks_and_days_are_drawn(page: Path) -> None:
     assert video["periods"] == [["2024-03-01", 12, 12], ["2024-03-02", 12, 12]]
 
 
+@pytest.mark.ci
 def test_days_become_weeks_where_there_are_many_and_small_groups_are_hidden_if_asked(
     lesson: Watched, report: Report
 ) -> None:
@@ -160,6 +162,7 @@ def test_days_become_weeks_where_there_are_many_and_small_groups_are_hidden_if_a
     assert "(8 of 24) stop" not in text(page)
 
 
+@pytest.mark.ci
 def test_a_wrong_clock_does_not_stretch_the_axis_and_is_told(
     lesson: Watched, report: Report
 ) -> None:

@@ -126,6 +126,7 @@ def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead
     assert ask(IDS) == [*ids(range(2)), *ids(range(7, 8))]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_stream")
 def test_bulk_waits_then_stops_with_a_token_that_continues_where_nothing_is_stored_yet(

@@ -83,6 +83,7 @@ def test_commands_reports_and_views_say_the_same_under_any_profile(
     assert everything() == expected
 
 
+@pytest.mark.ci
 def test_a_profile_that_cuts_results_is_refused_by_whoever_reads_and_named_by_the_health_check(
     clickhouse: ClickHouseServer,
     tmp_path: Path,

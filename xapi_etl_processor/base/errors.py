@@ -17,12 +17,6 @@ class XapiEtlError(Exception):
     """Whether the fault lies in the message or its object, or is a bug: then the message becomes a
     dead letter soon. Where a service or the configuration is at fault, it waits."""
 
-    def __init_subclass__(cls, **differing: bool) -> None:
-        """A class names in its first line what differs from its base."""
-        super().__init_subclass__()
-        for name, value in differing.items():
-            setattr(cls, name, value)
-
 
 class ConfigurationError(XapiEtlError):
     """An environment variable, or the secret it names, is missing or invalid; the text names it."""
@@ -32,36 +26,47 @@ class BadRequest(XapiEtlError):
     """The request itself is wrong. It is answered with status 400, since no retry can help."""
 
 
-class UnknownPayload(BadRequest, poison=True):
+class UnknownPayload(BadRequest):
     """The payload, or the message, names no S3 object in any known form."""
 
+    poison = True
 
-class EventFailed(XapiEtlError, retryable=True):
+
+class EventFailed(XapiEtlError):
     """Parts of an event failed. Raised so that Lambda retries it and then dead-letters it."""
 
+    retryable = True
 
-class NothingDone(XapiEtlError, retryable=True):
+
+class NothingDone(XapiEtlError):
     """A bulk request found objects and could process none of them."""
+
+    retryable = True
 
 
 class RemoteFailed(XapiEtlError):
     """The stack's function or queue could not be reached, or the function has failed."""
 
 
-class Defect(XapiEtlError, poison=True):
+class Defect(XapiEtlError):
     """A bug: the text gives the exception's type and the lines of code, and nothing of the data."""
 
+    poison = True
 
-class DeadlinePassed(XapiEtlError, retryable=True):
+
+class DeadlinePassed(XapiEtlError):
     """A call did not finish before its deadline."""
 
+    retryable = True
 
-class S3Error(XapiEtlError, retryable=True):
+
+class S3Error(XapiEtlError):
     """S3 could not be reached, or failed while it answered.
 
     `code` is S3's own name of the error, '' if there is none.
     """
 
+    retryable = True
     code = ""
 
 
@@ -69,52 +74,76 @@ class S3Late(S3Error):
     """S3 did not answer before the deadline."""
 
 
-class S3Missing(S3Error, retryable=False, poison=True):
+class S3Missing(S3Error):
     """There is no such object."""
 
+    retryable = False
+    poison = True
 
-class S3Denied(S3Error, retryable=False):
+
+class S3Denied(S3Error):
     """The function's role may not read the object."""
 
+    retryable = False
 
-class S3Unusable(S3Error, retryable=False, poison=True):
+
+class S3Unusable(S3Error):
     """The object cannot be processed as it is: archived, or larger than the limit."""
 
+    retryable = False
+    poison = True
 
-class S3NotAllowed(S3Error, BadRequest, retryable=False, poison=True):
+
+class S3NotAllowed(S3Error, BadRequest):
     """The settings do not allow this bucket or folder to be read, or it is a directory bucket,
     which cannot be listed in order.
     """
 
+    retryable = False
+    poison = True
 
-class S3BadInventory(S3Error, BadRequest, retryable=False):
+
+class S3BadInventory(S3Error, BadRequest):
     """What a request names is not the manifest of an S3 Inventory, or the inventory is damaged."""
 
+    retryable = False
 
-class S3Unordered(S3Error, BadRequest, retryable=False):
+
+class S3Unordered(S3Error, BadRequest):
     """The store does not list keys in order, so that a listing would miss some of them."""
 
+    retryable = False
 
-class S3NoSuchBucket(S3Error, BadRequest, retryable=False):
+
+class S3NoSuchBucket(S3Error, BadRequest):
     """There is no such bucket."""
 
+    retryable = False
 
-class S3InvalidName(S3Error, BadRequest, retryable=False, poison=True):
+
+class S3InvalidName(S3Error, BadRequest):
     """No S3 bucket or key can have this name."""
 
+    retryable = False
+    poison = True
 
-class LoadOvertaken(XapiEtlError, retryable=True):
+
+class LoadOvertaken(XapiEtlError):
     """Something was forbidden between reading statements and storing them: a learner was forgotten,
     an object was replaced, ids became pseudonyms.
     """
+
+    retryable = True
 
 
 class ClickHouseError(XapiEtlError):
     """ClickHouse did not do what it was asked to do; the text names the server."""
 
 
-class ClickHouseUnavailable(ClickHouseError, retryable=True):
+class ClickHouseUnavailable(ClickHouseError):
     """No connection, overload, or a timeout before anything was done."""
+
+    retryable = True
 
 
 class ClickHouseBusy(ClickHouseUnavailable):

@@ -87,8 +87,8 @@ def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome
     while not stop and (held := list(islice(found, HELD_OBJECTS))):
         waiting = [one.obj for one in held if one.status is Status.WAITING and not one.stop]
         # The month of the first object comes first, so that what is sent first is done first.
-        months = list(dict.fromkeys(obj.month for obj in waiting))
-        waiting.sort(key=lambda obj: months.index(obj.month))
+        months = {month: n for n, month in enumerate(dict.fromkeys(obj.month for obj in waiting))}
+        waiting.sort(key=lambda obj: months[obj.month])
         made = list(messages(waiting, Backfill(run.wanted.force, run.wanted.replace)))
         taken, stop = (made, None) if run.wanted.dry_run else _deliver(made, run)
         for message in taken:

@@ -231,7 +231,7 @@ def watched(clickhouse: ClickHouseServer, watched_database: str) -> Watched:
 
 @pytest.fixture(scope="session")
 def dirty(clickhouse: ClickHouseServer, platform: S3Client, template: Template) -> Dirty:
-    """Repeats, versions, voided and late statements, for the tests of all that read: they may not
+    """Repeats, versions, voided and late statements. The tests of all readers share it, so none may
     change it.
     """
     database, bucket = f"dirty_{uuid4().hex[:12]}", f"bundles-{uuid4().hex[:12]}"
@@ -251,7 +251,7 @@ def dirty(clickhouse: ClickHouseServer, platform: S3Client, template: Template) 
 
 @pytest.fixture
 def on_dirty(dirty: Dirty, platform: S3Client, monkeypatch: pytest.MonkeyPatch) -> Dirty:
-    """`dirty`, which the environment names, so that commands read it."""
+    """`dirty`, with the environment set so that commands read it."""
     dirty.restore(platform)
     set_variables(monkeypatch, dirty.environment)
     return dirty

@@ -100,12 +100,12 @@ def test_lines_that_are_accepted_now_or_were_replaced_do_not_count_and_those_of_
     assert ask("SELECT count() FROM video_statements") == [[3]]
     # The row is still there: only reading tells that it no longer counts.
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[3]]
-    # No line is a statement, so that the ledger does not know this version.
+    # No line is a statement, so this version does not get into the ledger.
     loaded.put(FIRST, BAD_LINE)
     loaded.put("section/1/new.jsonl", BAD_LINE)
     assert not invoke({"mode": "bulk"})["success"]
     capsys.readouterr()
-    # Those of the first version count too: it is what is stored of the object.
+    # The lines of the first version count too: that version is the one that is stored.
     of_first = [(loaded.uri(FIRST), line) for line in (1, 3)]
     assert sorted(listed(capsys)) == [(loaded.uri("section/1/new.jsonl"), 1), *of_first, second]
     loaded.put(FIRST, video(1), video(3))
@@ -186,7 +186,7 @@ def test_an_export_that_exists_is_written_anew_for_its_owner_alone_and_bytes_in_
 
 
 def test_the_example_of_a_reason_is_its_newest_line(settings: Settings, ask: Ask) -> None:
-    # Of each reason 0 to 3, in four files, the newest line is in another file.
+    # There are four reasons, 0 to 3. For each, the newest line is in a different file.
     ask(
         "INSERT INTO rejected_statements (source_file, source_line, reason, rejected_at)"
         " SELECT 's3://b/' || toString(number % 4), number, toString(intDiv(number, 4)),"

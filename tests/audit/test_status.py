@@ -56,7 +56,7 @@ def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> Non
     months = found["months"]
     rows = [("197001", 2), ("201905", 1), ("202401", 2), ("202403", 45)]
     assert [(one["month"], one["rows"]) for one in months] == rows
-    # March has a part of each of its seven loads.
+    # Each of the seven loads made a part in March.
     assert [one["parts"] for one in months] == [2, 1, 2, 7]
     assert [[one["bytes"]] for one in months] == on_dirty.ask(
         "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active"
@@ -102,7 +102,7 @@ def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_
     monkeypatch.setenv("BACKFILL_QUEUE_URL", url)
     monkeypatch.setenv("SQS_QUEUE_URL", url + "-that-is-not-there")
     monkeypatch.delenv("S3_XAPI_BUCKET_NAME")
-    # So that it is taken back: the database is not this test's own.
+    # monkeypatch undoes it at the end: other tests share this database.
     monkeypatch.setattr(clickhouse, "hook", clickhouse.hook)
     refuse(clickhouse, 497, r"system\.parts")
     found = status(capsys, code=1)

@@ -123,7 +123,7 @@ def test_an_answer_is_asked_for_again_wherever_it_ended(
             assert found == whole or (what == "read an object" and found is None), (what, after)
             if not aws.fired:
                 break
-            # In the status line, and now and then behind it.
+            # Cut at a few places in the status line, and at some after it.
             after += 9 if after < 18 else 151
         assert after > 100, what
 

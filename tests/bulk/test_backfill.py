@@ -98,7 +98,7 @@ def test_what_is_sent_twice_is_stored_once_and_again_only_with_force_or_another_
     backfill.run_until(2 * MINUTE)
     assert ask(ROWS) == [[11]]
     assert ask(IDS) == [*ids(range(5)), *ids(range(100, 101))]
-    # What an earlier version left behind is removed if that is wanted.
+    # With `replace`, what an earlier version left behind is removed.
     backfill.run_until(600 * MINUTE)
     ask("SYSTEM START MERGES video_events")
     bucket.put(key(3), video(3))
@@ -115,8 +115,8 @@ def test_a_message_has_objects_of_one_month_whatever_the_section_and_the_page(
     """The bucket is listed once."""
     for section, month in ((1, 2), (1, 11), (2, 2), (2, 3), (30, 11), (30, 1)):
         bucket.put(f"section/{section}/video/2024-{month:02}-05T00-00-00Z_1.jsonl", video(month))
-    # What is sent first is done first, whatever its month: else one message that SQS does not take
-    # could undo the progress of all others.
+    # The first object is in the first message, whatever its month. Otherwise the progress could not
+    # get past a single message that SQS refused.
     with monkeypatch.context() as patch:
         refusing(patch, refused=3)
         answer = invoke(REQUEST)
@@ -128,7 +128,7 @@ def test_a_message_has_objects_of_one_month_whatever_the_section_and_the_page(
     assert (answer["messages"], answer["list_calls"]) == (4, 1)
     sent = [[key.split("/")[1] for key in keys_in(body)] for body in bodies(backfill)]
     assert sent == [["1", "2"], ["1", "30"], ["2"], ["30"]]
-    # It is filled across pages of the ledger.
+    # A message can hold objects of several pages of the ledger.
     monkeypatch.setattr(sending, "PAGE_OBJECTS", 3)
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 4)
     bucket.put_each(*(f"section/7/video/{number}.jsonl" for number in range(10)))

@@ -26,7 +26,7 @@ def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
         assert (answer["section_id"], answer["s3_prefix"]) == (section, f"section/{section}/")
         assert answer["files_processed"] == 1
     assert sorted(ask(STORED)) == sorted([0, section] for section in sections)
-    # It filters below other folders too.
+    # Sections are also found below other folders.
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     keys = ["archive/section/BIO/a.jsonl", "archive/section/MAT/b.jsonl", "archive/BIO/c.jsonl"]
     bucket.put_each(*keys)

@@ -178,7 +178,7 @@ def test_bulk_mode_without_time_for_a_single_object_raises(
     bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"section_id": 1}, seconds_left=0)
-    # Or whoever sends token after token would never end.
+    # Otherwise a script that sends token after token would never end.
     token = read_request({"section_id": 1}, settings).token_after("section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"continuation_token": token}, seconds_left=0)

@@ -240,7 +240,7 @@ def test_the_fixed_limits_are_those_of_the_code() -> None:
     ((variable, text),) = re.findall(
         r"largest `([A-Z0-9_]+)` \| ([\d,]+)(?: MiB)? \|", PAGES["docs/configuration.md"]
     )
-    # The code's own highest: tests/base/test_config.py.
+    # tests/base/test_config.py checks the highest values of the code.
     assert (variable, text) == ("BATCH_ROWS", "1,000,000")
 
 

@@ -76,7 +76,7 @@ def test_a_select_is_answered_whole_however_it_begins_and_ends_with_its_own_sett
         "WITH 42 AS x SELECT x AS a",
     ):
         assert connected.execute(sql, with_column_types=True)[0] == [(42,)], sql
-    # Of many blocks, and of none.
+    # Answers of many blocks, and of none.
     rows = connected.execute("SELECT number FROM numbers(300000)")
     assert [row[0] for row in rows] == list(range(300_000))
     found = connected.execute("SELECT 1 AS a WHERE 0", with_column_types=True)
@@ -168,7 +168,7 @@ def test_it_serves_what_an_earlier_one_stored_and_ends_quietly(tmp_path: Path) -
         assert connected.execute("SHOW TABLES FROM default") == [("t",)]
         with pytest.raises(errors.ServerException, match="This ClickHouse is read-only"):
             connected.execute(create)
-        # As if another program served it.
+        # Without this file, it looks as if another program served the folder.
         (tmp_path / "served_on_port").unlink()
         command = [sys.executable, "-m", "local.query", "--data", str(tmp_path), "SELECT 1"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
@@ -229,7 +229,7 @@ def test_a_read_only_server_refuses_everything_else(read_only: Client) -> None:
         assert "`make local`" in refused.value.message
         assert "`make run` rebuilds the demo each time" in refused.value.message
         assert read_only.execute("SELECT a FROM t") == [(1,)], sql
-    # Before rows are sent, and where the client asks to write.
+    # Inserts are refused before rows are sent; so are clients that ask for the right to write.
     for sql, rows, settings in (
         ("INSERT INTO t VALUES", [(2,)], {}),
         ("SELECT 1", None, {"readonly": 0}),
@@ -237,7 +237,7 @@ def test_a_read_only_server_refuses_everything_else(read_only: Client) -> None:
         with pytest.raises(errors.ServerException) as refused:
             read_only.execute(sql, rows, settings=settings)
         assert refused.value.code == 164, sql
-    # What begins like a question.
+    # These begin like queries and would write.
     for sql in (
         "WITH n AS (SELECT 2 AS a) INSERT INTO t SELECT a FROM n",
         "SELECT 1; DROP TABLE t",

@@ -119,7 +119,7 @@ def until(found: Path) -> None:
 def test_a_command_has_only_local_services_with_which_a_bundle_goes_from_upload_to_query(
     tmp_path: Path,
 ) -> None:
-    # The greeting's own commands, from a folder other than the checkout's, and a last one.
+    # The commands that the greeting names, run in another folder; then the shell is killed.
     steps = f"""
         set -e
         cd {tmp_path}
@@ -204,7 +204,7 @@ def test_services_and_command_end_with_a_signal(
         services = services_of(running.pid)
         assert len(services) == 2 or (services and moment == "starting")
         running.send_signal(number)
-        # Whoever is killed cannot choose a code.
+        # A process that is killed cannot choose its exit code.
         assert running.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
     assert ready.exists() is (moment == "running")
     assert_ended(services)

@@ -146,7 +146,7 @@ def random_rows(ask: Ask, count: int) -> list[str]:
 
 
 def version_0_1_still_inserts_but_no_speeds(old: Settings, ask: Ask) -> None:
-    """Its inserts of speeds are refused as a whole, so that their messages are delivered again."""
+    """An insert with speeds is refused whole, so its message is delivered again."""
     version_0_1_writes = ClickHouse(old)
 
     def send(number: int, **more: Any) -> None:

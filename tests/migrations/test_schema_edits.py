@@ -69,11 +69,11 @@ def test_a_database_of_before_the_edits_becomes_like_a_new_one_and_keeps_its_lea
     monkeypatch: pytest.MonkeyPatch,
     killed: tuple[int, ...],
 ) -> None:
-    """Though migrating is killed at some steps, once, and somebody is forgotten at each."""
+    """Also if migrating is killed once at some steps while a learner is being forgotten."""
     former = former_schema.create(unmigrated, upto=5)
     for number in (1, 2, 3, 5):
         assert former[number] == migrations.FORMER_MD5[number]
-    # Their fourth had more views.
+    # The fourth file had more views then.
     monkeypatch.setitem(migrations.FORMER_MD5, 4, former[4])
     ask("INSERT INTO forgotten_learners (learner, name) VALUES ('a', 'A'), ('a', 'A'), ('b', 'B')")
     ask("INSERT INTO forgotten_learners (again) VALUES (true)")

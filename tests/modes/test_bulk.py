@@ -81,7 +81,7 @@ def test_a_section_or_prefix_covers_whole_folders_alone(
     for prefix in ("section/1", "section/1/", "/section/1"):
         assert found(invoke, s3_prefix=prefix) == [second, first]
     assert found(invoke, s3_prefix="section/1/video") == [first]
-    # A section is looked for in folders named section alone, wherever they are.
+    # Sections are looked for only in folders named `section`, wherever those are.
     monkeypatch.setenv("S3_XAPI_PREFIX", "/")
     archived = ["archive/section/1/video/a.jsonl", "archive/section/2/video/b.jsonl"]
     below = "subsection/section/1/video/b.jsonl"
@@ -201,7 +201,7 @@ def test_bad_objects_are_named_up_to_a_limit_and_the_others_are_processed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     bucket.put("section/1/video/a.jsonl", video(1), other(1))
-    # Of an object that fails half-way, no line is counted.
+    # No line of an object that fails half-way is counted.
     lines = b"".join(json.dumps(video(n)).encode() + b"\n" for n in range(500))
     bad = [bucket.put("section/1/video/b.jsonl.gz", body=gzip.compress(lines)[:-8])]
     answer = invoke({"section_id": 1})

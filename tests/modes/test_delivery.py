@@ -186,7 +186,9 @@ def line(number: int) -> bytes:
 def test_a_loader_of_several_objects_that_is_killed_loses_and_doubles_nothing(
     bucket: Bucket, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the ledger is stored. test_crash_points.py kills it at its messages, with one."""
+    """It is killed when all but the ledger is stored. test_crash_points.py kills a loader of one
+    object at every message.
+    """
     names = keys(2)
     for n, key in enumerate(names):
         lines = b"".join(line(1000 * n + m) for m in range(250))
@@ -249,7 +251,7 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
     for n, key in enumerate(names):
         bucket.put(key, *(video(100 * n + m) for m in range(20)))
     asked = threading.Barrier(2)
-    # Both query the ledger, which is empty, before either may go on.
+    # Each waits until the other has asked the ledger, which is empty.
     before_ledger_lookups(clickhouse, lambda: asked.wait(60))
     backfill = child.start({"section_id": 1}, BATCH_ROWS="90")
     # Their batches end at different rows.

@@ -66,14 +66,14 @@ def test_a_healthy_system_is_answered_with_200_and_its_details_and_nothing_is_ch
             "ok": True,
             "schema": "current",
             "error": None,
-            # The only user here has nearly every right.
+            # The only user of this server has nearly every right.
             "warning": "the user has rights it does not need: ALTER, DROP, TRUNCATE;"
             " GRANT SELECT, INSERT is enough",
         },
         "s3": {"ok": True, "bucket": bucket.name, "warning": None, "error": None},
     }
     assert set(asked) == {"SELECT", "INSERT", "SHOW"}
-    # Each is a round trip: with 80 ms each, a healthy ClickHouse must not look too slow.
+    # Each query is a round trip. At 80 ms each, a healthy ClickHouse must not look too slow.
     assert len(asked) <= 15 + len(VIEWS), asked
     assert "block" not in points
     for table in ("video_events", "processed_files", "rejected_statements", "voided_statements"):
@@ -212,7 +212,7 @@ def test_a_view_that_the_server_does_not_read_is_named_with_its_version(
     assert said in found["warning"]
     # Loading works.
     assert status == 200
-    # One that the user may not read is no warning.
+    # A view that the user may not read causes no warning.
     refuse(clickhouse, 497, r"FROM \w+\.(video_seeks|viewer_progress) ")
     assert "view" not in check()[1]["clickhouse"]["warning"]
 
@@ -343,10 +343,10 @@ def test_each_cause_has_its_own_message(bucket: Bucket, monkeypatch: pytest.Monk
         assert body["environment"] == "test"
         assert said in found["error"]
         assert "wrong-4242" not in json.dumps(body)
-        # A secret that cannot be read says nothing against S3.
+        # S3 is healthy even if the secret cannot be read.
         if value == arn:
             s3 = {"ok": True, "bucket": bucket.name, "warning": None, "error": None}
             assert body["s3"] == s3
-    # A service that there is no time to ask is not healthy.
+    # A service is not called healthy if there was no time to ask it.
     late = json.loads(handler(CHECK, context(seconds_left=0))["body"])
     assert (late["healthy"], late["clickhouse"]["ok"], late["s3"]["ok"]) == (False, False, False)

@@ -72,7 +72,7 @@ def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert [pause_seconds(n) / MINUTE for n in (0, 1, 4, 5, 999)] == [1, 1, 8, 10, 10]
-    # It waits for the object that can be stored later.
+    # This message waits: one of its two objects can be stored later.
     queue.send(notification(bucket.name, GONE, bucket.put(key(5), video(5))))
     queue.notify_of(bucket.name)
     bucket.put_each(*map(key, range(3)))
@@ -151,7 +151,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
         assert why in dead[body]["reason"]["StringValue"]
     assert len(queue.deliveries) == 5
 
-    # The log, its summary and the metrics name them too.
+    # The log and the metrics name these dead letters too.
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     (named,) = (line for line in lines if line.get("message") == "sent to the dead-letter queue")
     assert {one["reason"] for one in named["dead_letters"]} == set(queue.reasons())

@@ -74,7 +74,7 @@ def test_an_object_is_stored_missing_changed_recent_or_gone(loaded: Bucket, invo
     assert (answer["success"], found(answer)) == (False, {FIRST: "changed"})
     for key in (FIRST, SECOND):
         loaded.client.delete_object(Bucket=loaded.name, Key=key)
-    # What left S3 is only mentioned, if the request covers it.
+    # Objects that are gone from S3 are counted, if the request covers them, and are no failure.
     answer = verified(invoke, section_id=2001, allow_empty=True)
     assert answer["success"]
     assert (answer["gone"], answer["gone_keys"]) == (2, [FIRST, SECOND])
@@ -105,7 +105,7 @@ def test_lost_rows_are_unproven_by_counts_proven_by_content_and_repaired(
     assert (answer["repaired"], answer["objects_missing"], answer["findings"]) == (2, 0, [])
     assert ask("SELECT count() FROM video_statements") == [[5]]
     assert verified(invoke, content=True)["success"]
-    # What cannot be repaired stays a finding and says why.
+    # An object that cannot be repaired stays a finding, with the reason.
     loaded.put(THIRD, BAD_LINE)
     answer = verified(invoke, repair=True)
     assert (answer["success"], answer["repaired"], answer["missing"]) == (False, 0, 0)
@@ -149,7 +149,7 @@ def test_statements_that_also_came_in_another_object_are_no_false_alarm(
             rows = "SELECT countIf(source_file = '{}') FROM video_events"
             counts = [*ask(rows.format(loaded.uri(FIRST))), *ask(rows.format(loaded.uri(again)))]
             assert sorted(counts) == [[0], [2]]
-    # Nor are rows that were stored twice.
+    # Rows that were stored twice are no false alarm either.
     ask("INSERT INTO video_events SELECT * EXCEPT played_stretches FROM video_events")
     assert found(verified(invoke)) == {}
 
@@ -292,7 +292,7 @@ def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
     monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
     answer = continued_after_first()
     assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
-    # A finding is said also if its position cannot be noted.
+    # The finding is in the answer even if the position cannot be noted.
     loaded.put(THIRD, video(5))
     refuse(clickhouse, 497, "load_notes", at="insert")
     answer = verified(invoke, **{"continue": True})
@@ -319,7 +319,7 @@ def test_what_does_not_go_together_is_refused(invoke: Invoke) -> None:
 
 
 def test_a_page_is_full_of_objects_whatever_is_passed_over() -> None:
-    """Each page takes a look at a table that is not sorted by object."""
+    """Each page costs a query of a table that is not sorted by object, so pages must be full."""
     objects = [S3Object("b", f"{n}.jsonl") if n % 3 == 0 else None for n in range(10)]
     steps = iter([Step(str(n), obj) for n, obj in enumerate(objects)])
     pages = [[step.position for step in selection.page(steps, 3)] for _ in range(3)]

@@ -78,7 +78,7 @@ def test_objects_without_lines_do_not_pile_up(
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     listed = [S3Object(bucket.name, bucket.put(f"section/1/{n}.jsonl")) for n in range(6)]
     run = Run(settings, connections(settings), "bulk")
-    # They are empty; then the ledger has them.
+    # The objects are empty: the first pass puts them into the ledger, the second skips them.
     for status in ("processed", "skipped"):
         coming = iter(listed)
         outcomes = common.process(coming, run)
@@ -106,12 +106,12 @@ def test_nothing_more_is_listed_after_a_failed_insert(
 def test_the_same_line_is_a_row_in_each_section_and_wherever_it_is_in_an_object(
     bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An equal token would lose the others."""
+    """Equal lines are equal inserts, which ClickHouse must not take for repeats."""
     monkeypatch.setenv("BATCH_ROWS", "1")
     ask("SYSTEM STOP MERGES video_events")
     for section in (1, 2):
         key = KEY.replace("section/1", f"section/{section}")
-        # So long that each is a chunk, and so a batch, of its own.
+        # Long enough that each line is a chunk, and so a batch, of its own.
         bucket.put(key, *[video(1, padding="x" * 150_000)] * 2)
         assert invoke(notification(bucket.name, key))["video_events_processed"] == 2
     found = ask("SELECT section_id, source_line FROM video_events ORDER BY ALL")

@@ -55,8 +55,8 @@ def test_rows_that_the_current_version_does_not_hold_are_removed_by_event_and_bu
     twice.put(KEY, video(1), video(2), video(3))
     assert load(invoke, twice)["files_processed"] == 1
     assert stored(ask) == [event_id(1), event_id(2), event_id(3)]
-    # Rows are removed of an object that is loaded already, too. With another time, a statement is
-    # another row.
+    # Rows are also removed if the object is loaded already. A statement with another time is a
+    # row of its own.
     twice.put(KEY, video(2, timestamp="2024-02-01T12:00:00Z"))
     assert load(invoke, twice)["success"]
     assert stored(ask).count(event_id(2)) == 2
@@ -92,7 +92,7 @@ def test_a_line_that_has_two_rows_does_not_hide_that_another_one_lost_its_own(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
     load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
-    # An earlier release took another time for it, and so another row.
+    # An earlier release stored this statement with another time, so it has a second row.
     ask(
         "INSERT INTO video_events SELECT * REPLACE (timestamp - toIntervalDay(9) AS timestamp)"
         f" FROM video_events WHERE event_id = '{event_id(4)}'"
@@ -144,7 +144,7 @@ def test_hostile_names_are_compared_as_they_are(bucket: Bucket, invoke: Invoke, 
 def test_repair_can_replace_also_many_rows_part_by_part(
     twice: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    """The third row is looked at after the others, or removed after the second."""
+    """With `rows` at a time, the third row is read with the others or in a part of its own."""
     monkeypatch.setattr(earlier_versions, "EARLIER_ROWS", rows)
     monkeypatch.setattr(contents, "LOOKUP_ROWS", 1)
     load(invoke, twice, twice.put(OTHER, video(4), video(5)))
@@ -233,7 +233,7 @@ def test_an_object_that_an_earlier_page_loaded_loses_nothing_to_an_earlier_row(
     ("page", "settled_ms", "questions"),
     [
         (1000, 0, 1),
-        # Each page has its own objects to read; the table is read again unless all is settled.
+        # The next page reads the whole table again, unless all rows are older than `settled_ms`.
         pytest.param(1, 0, 1, marks=pytest.mark.ci),
         pytest.param(1, 600_000, 2, marks=pytest.mark.ci),
     ],
@@ -249,7 +249,7 @@ def test_the_table_and_each_object_that_may_hold_an_earlier_row_are_read_once(
     settled_ms: int,
     questions: int,
 ) -> None:
-    """Not once for each object that is replaced, if all was loaded before."""
+    """It is not read again for each object that is replaced, if all was loaded before."""
     replaced = [f"section/2001/video/2024-01-01T12-00-0{n}Z_{n}.jsonl" for n in range(2)]
     overlapping = [f"section/2001/video/2024-01-02T12-00-0{n}Z_{n}.jsonl" for n in range(3)]
     for n, key in enumerate(replaced):

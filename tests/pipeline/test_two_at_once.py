@@ -120,13 +120,13 @@ IN_CI = {("load", "replace"), ("load", "forget"), ("load", "pseudonymize"), ("re
 
 
 def pair(held: str, other: str) -> Any:
-    """A parameter: who is held, before every message, and who overtakes."""
+    """A test parameter: `held` is stopped before each of its messages, and `other` overtakes it."""
     mark = pytest.mark.ci if (held, other) in IN_CI else pytest.mark.drill
     return pytest.param(held, other, 1, id=f"{held}, {other}", marks=mark)
 
 
 TELLING = [pytest.param("load", "replace", 6, id="load, replace, at some messages")]
-"""The pair of `make test`, in which one is held before every sixth message."""
+"""The pair that `make test` runs. The load is stopped before every sixth message only."""
 
 
 @pytest.mark.fault(2, 74, caught_by="notes that a load reads after its insert")

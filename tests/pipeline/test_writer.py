@@ -55,8 +55,8 @@ def _fill(writer: Writer, first: int, *statements: dict[str, Any]) -> None:
 def test_nothing_is_stored_after_a_failed_insert_which_is_what_is_said_of_the_object(
     writer: Writer, ask: Ask, status: Status
 ) -> None:
-    """If the rest of an object were, the ledger would say that all of it is. Time may have run out
-    in the middle of it: its rows so far are in the batch too.
+    """If the rest of the object were stored, the ledger would say that all of it is. The object may
+    also be one that time cut off: its rows so far are in the batch too.
     """
     ask("RENAME TABLE video_events TO away")
     _fill(writer, 1, video(1))
@@ -77,7 +77,7 @@ def test_nothing_is_stored_after_a_failed_insert_which_is_what_is_said_of_the_ob
 def test_the_limit_of_partitions_is_lifted_only_if_needed(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user may not be allowed to change it."""
+    """Some users are not allowed to change this setting."""
     settings_sent: list[dict[str, Any]] = []
     original = ClickHouse.insert
 
@@ -146,7 +146,7 @@ def test_whoever_stops_waits_for_the_rows_that_are_on_their_way(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    """Else the connection would be used by two at a time."""
+    """Otherwise two threads would use the connection at the same time."""
     found, run = objects(bucket, settings, 3)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
     begun, ended = [], []

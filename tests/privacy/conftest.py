@@ -74,7 +74,7 @@ def load(bucket: Bucket, invoke: Invoke) -> Load:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits, and loads read the list again just before they store a batch."""
+    """No test waits for a time to pass, and loads read the list again before each batch."""
     be_quick(monkeypatch)
     monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 0.0)
 

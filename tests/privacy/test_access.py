@@ -40,14 +40,14 @@ def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_c
     [rejected] = found["stored"]["rejected_statements"]
     assert (rejected["source_file"], rejected["source_line"]) == (on_dirty.uri(ALL), 24)
     assert '"name": "viewer-0"' in rejected["line"]
-    # One home page alone, if it is named.
+    # With --home-page, only that home page.
     for options, pages in (
         ((), [HOME_PAGE] * 3 + [OTHER_PAGE] * 2),
         (("--home-page", OTHER_PAGE), [OTHER_PAGE] * 2),
     ):
         found = access(capsys, "--user", "viewer-3", *options)
         assert [row["home_page"] for row in found["stored"]["video_events"]] == pages
-    # If nothing is there, that is said.
+    # The command says so if there is nothing.
     nothing = "nothing is stored of this learner"
     assert main(["access", "--user", "nobody"]) == 0
     said = capsys.readouterr()

@@ -164,7 +164,7 @@ def test_an_object_with_forgotten_statements_is_a_success_and_the_others_are_rig
     assert (answer.status, answer["success"], answer["files_processed"]) == (200, True, 1)
     assert (answer["events_processed"], answer["forgotten_events"]) == (0, 1)
     assert users(ask) == []
-    # A neighbour that is left out does not shift what follows it.
+    # Leaving out a line does not shift the values of those after it.
     lines = [by_account(1), video(8), by_account(3), video(20, result=None), by_account(5)]
     load(*lines, key=LATER)
     assert ask(
@@ -178,8 +178,9 @@ def test_an_object_with_forgotten_statements_is_a_success_and_the_others_are_rig
 def test_a_dry_run_counts_each_statement_and_line_once_and_removes_nothing(
     load: Load, ask: Ask, forget: Forget, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Loaded twice, and asked about one learner at a time; and one is in the table of version 0.1,
-    too."""
+    """The lines were loaded twice, and the learners are looked up one at a time. One of them is in
+    the table of version 0.1 too.
+    """
     lines = by_account(1), by_account(2, page=OTHER_PAGE), by_account(3, "learner-2"), REJECTED
     load(*lines)
     load(*lines, force_reprocess=True)
@@ -220,7 +221,7 @@ def test_lines_of_hundreds_of_learners_are_found_and_blanked_in_slices(
 def test_a_sweep_counts_and_then_removes_what_a_backup_brought_back(
     load: Load, ask: Ask, forget: Forget
 ) -> None:
-    """And only a sweep that removes it removes the notes that ask for it, also a second one."""
+    """The notes that ask for a sweep stay after a dry run, and go after each sweep."""
     load(by_account(1), by_account(3, "learner-3"), video(2), REJECTED)
     for table in ("video_events", "video_events_old"):
         ask(f"CREATE TABLE backup_of_{table} AS video_events")
@@ -272,7 +273,7 @@ def test_objects_that_hold_more_are_listed_also_those_without_a_video(
     everywhere = forget("--user", "learner-1", "--list-objects")
     assert everywhere == [*found, bucket.uri("section/2/video/e.jsonl")]
     assert forget("--user", "nobody", "--list-objects") == []
-    # One that cannot be read is named, and fails the listing.
+    # An object that cannot be read is named, and the command fails.
     bucket.put("section/2/video/a.jsonl", body=b"\x1f\x8b is no gzip")
     listing = forget("--user", "learner-1", "--list-objects", code=1)
     assert listing == everywhere

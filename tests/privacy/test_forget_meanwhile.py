@@ -27,7 +27,9 @@ from xapi_etl_processor.privacy.learner import Learner
 
 
 def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = "") -> None:
-    """The learner is forgotten once an insert of statements gets there, and it then fails so."""
+    """Forget the learner when an insert of statements gets to the point `at`; the insert then fails
+    with `then`, if that is given.
+    """
 
     def meanwhile(point: str, sql: str) -> None:
         if point == at and ".video_events " in sql:

@@ -139,7 +139,7 @@ FAULTS: dict[str, Injected] = {
     "gzip cut": lambda _: None,
     "no statement at all": lambda _: None,
     "time ran out": lambda _: None,
-    # The last one, as it changes the table.
+    # It must be the last one, since it changes the table.
     "a value that the driver cannot convert": title_is_a_number,
 }
 BODIES = {

@@ -162,7 +162,9 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     set_variables: Set,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One id in each change, also of the table of version 0.1; a row without an id stays so."""
+    """Each mutation changes one id, and the table of version 0.1 changes too. A row without an id
+    stays without one.
+    """
     monkeypatch.setattr(command, "AT_ONCE", 1)
     # Who was forgotten before stays forgotten.
     run("forget", "--yes", "--user", "somebody")
@@ -219,7 +221,7 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     assert ask("SELECT count() FROM video_events") == [[0]]
     set_variables(LEARNER_KEY=LEARNER_KEY)
     assert load(by(1))["success"]
-    # Without any key, no request seems to find nothing.
+    # Without a key, every command fails. None may report that nothing was found.
     set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
     ask("TRUNCATE TABLE forgotten_learners")
     capsys.readouterr()

@@ -121,7 +121,7 @@ def test_a_month_ends_a_message() -> None:
     objects = [
         *(written("2023-01-31T12-00-00"), written("2023-01-01T12-00-00")),
         *(written("2024-01-01T12-00-00"), modified(2024, 1)),
-        # A day without a time is no timestamp, and yet says its month: `objects.day_of`.
+        # A day without a full time is no timestamp, but tells the month: see `objects.day_of`.
         *(modified(2024, 2), written("2024-02-29T120000")),
         written("2024-03-31T120000"),
         bundle(1),

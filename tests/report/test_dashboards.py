@@ -94,8 +94,9 @@ MINUTES = pytest.approx
 
 @pytest.mark.slow
 def test_instructors_see_the_numbers_of_their_section(loaded: Loaded) -> None:
-    """Those of the table in tests/support/dirty.py: 140 seconds of the examples, 10 and 60 are
-    watched of the first video, 60 and 30 of the second; 20 are played again."""
+    """By the table in tests/support/dirty.py, 140 (the examples), 10 and 60 seconds of the first
+    video are watched, and 60 and 30 of the second. 20 seconds are played again.
+    """
 
     def shown(title: str, chosen: grafana.Range = MARCH) -> list[list[Any]]:
         return loaded.show(INSTRUCTORS, title, chosen)
@@ -186,7 +187,7 @@ def test_the_time_to_load_is_from_last_modified_to_the_ledger_and_only_lost_line
             f" VALUES ('{key}', 's3://bundles/{key}', 'e', {midnight * 1000}, {midnight + seconds})"
         )
     for key in "bc":
-        # An earlier load of it, which no merge has joined yet.
+        # A row of an earlier load of the same object, not merged yet.
         clickhouse.engine.query(
             f"INSERT INTO {ledger} (bucket, key, etag, mode, processed_at)"
             f" VALUES ('bundles', '{key}', 'e', 'event', {midnight + 10})"

@@ -61,13 +61,13 @@ def test_nothing_stands_out_where_viewers_do_alike_everywhere() -> None:
     ("places", "seconds", "said"),
     [
         ([(70, 15)], 100.0, "A quarter of viewers (15 of 60) stop for good between 1:10 and 1:11."),
-        # Near each other, they are one finding.
+        # Stops that are near each other are one finding.
         (
             [(70, 4), (72, 3), (74, 5)],
             100.0,
             "A fifth of viewers (12 of 60) stop for good between 1:10 and 1:15.",
         ),
-        # In the beginning, they are counted from the first second.
+        # Stops near the beginning are counted from the first second.
         (
             [(0, 1), (5, 19)],
             600.0,

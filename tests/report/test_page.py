@@ -91,7 +91,7 @@ def test_completions_are_hidden_if_they_or_the_others_are_few(
 
 
 def test_stops_seeks_and_days_of_few_are_hidden() -> None:
-    """Of 8 and of those who had completed it, of 6 viewers, and of 12."""
+    """Stops of 8 viewers, some of whom had completed the video; seeks of 6; days of 12."""
     assert hide(section(VIDEO), 8).videos[0].stops == VIDEO.stops
     assert hide(section(VIDEO), 9).videos[0].stops == VIDEO.stops[1:]
     mixed = replace(VIDEO, stops=(Stop(10, 20, 3),))

@@ -215,7 +215,7 @@ def test_the_examples_of_the_page_and_a_namesake_are_counted_as_it_says(dirty: D
 
 
 def test_repeats_voided_and_replaced_statements_do_not_count(dirty: Dirty) -> None:
-    """What Fay watched, and the older title, would show."""
+    """What the voided Fay watched, or the older title, would change these numbers."""
     columns = "title, viewers, sessions, completions, first_day, last_day"
     assert dirty.ask(
         f"SELECT {columns} FROM video_engagement WHERE section_id = 2001 ORDER BY viewers"
@@ -298,7 +298,7 @@ def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Wa
 def test_a_viewer_stopped_for_good_at_the_last_position_of_the_session_that_ended_last(
     watched: Watched,
 ) -> None:
-    """Of two that overlap, that is not the one that began last, nor the one that came farthest."""
+    """Here two sessions overlap. The one that ends last neither began last nor got farthest."""
     watched.insert(row(0, "played", video_time=50), row(9, "interacted", user_id="bob"))
     shorter = row(3_000, "paused", video_time=58, session_id="u")
     watched.insert(shorter, row(5_000, "paused", video_time=6), row(5_001, "said"))
@@ -312,7 +312,7 @@ def test_a_viewer_stopped_for_good_at_the_last_position_of_the_session_that_ende
 
 
 def test_a_video_is_called_by_the_last_title_that_was_sent(watched: Watched) -> None:
-    """In a session, of a viewer and of a video; a statement without a title changes nothing."""
+    """Within a session, over a viewer's sessions, and over viewers. No title changes nothing."""
     watched.insert(row(0, "played", video_title="first"), row(9, "paused", video_title="second"))
     assert watched.view("video_engagement", "title") == [["second"]]
     watched.insert(row(3, "played", session_id="a", video_title="meanwhile"))
@@ -352,7 +352,7 @@ def test_players_whose_stretches_and_statements_disagree_are_shown(watched: Watc
     told = {"video_played_segments": "5[.]20", "platform": "LMS"}
     watched.insert(row(10, "paused", video_time=10, **told))
     watched.insert(row(20, "paused", video_time=10, session_id="without"))
-    # This one played nothing, and said so.
+    # In this session nothing was played between the statements.
     nothing = {"session_id": "nothing", "video_time": 7}
     watched.insert(row(30, "played", **nothing), row(30, "paused", **nothing))
     watched.insert(row(31, "paused", video_played_segments="7[.]9", **nothing))

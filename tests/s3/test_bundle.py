@@ -144,7 +144,7 @@ def test_an_object_without_a_single_statement_fails(
     for name, body in bodies.items():
         key = bucket.put(f"section/1/{name}.jsonl", body=body)
         kept = []
-        # However often it is delivered, what is kept of it stays the same.
+        # A second delivery keeps the same lines, and no more.
         for _ in range(2):
             with pytest.raises(EventFailed, match="none of its lines is a statement.*it is not a"):
                 invoke(notification(bucket.name, key))

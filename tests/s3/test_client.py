@@ -61,7 +61,7 @@ def test_an_object_is_read_whatever_its_key(
     ]
     with pytest.raises(S3Error, match="no//such does not exist"):
         read(own, S3Object(bucket.name, "no//such"))
-    # One that looks like an answer of S3.
+    # Keys that look like parts of S3's answers.
     for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
         with pytest.raises(S3Missing, match="NoSuchKey"):
             read(own, S3Object(bucket.name, f"a{text}.jsonl"))
@@ -84,7 +84,7 @@ def test_an_object_of_another_size_than_was_listed_is_read_as_it_is_now(
 
 
 def to_later_parts(answer: Answer) -> Rule:
-    """This answer to requests for any part of an object but the first."""
+    """A rule that gives this answer to requests for all parts of an object but the first."""
     return lambda r: answer if r.range and not r.range.startswith("bytes=0-") else None
 
 
@@ -212,7 +212,7 @@ def test_credentials_are_renewed_before_they_end_and_named_if_they_cannot_be(
     assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
     for key in BOTH:
         bucket.put(key, body=b"body")
-        # The first keys are still given.
+        # The helper gives one more key; then the login has ended.
         (tmp_path / "given").write_text("8")
         with pytest.raises(S3Error, match=f"{key} cannot be requested: .*log in again"):
             read(Stores(), S3Object(bucket.name, key))
@@ -310,7 +310,7 @@ def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
         own = Stores(owner="123456789012")
         store.rule = always(Answer(headers={"x-amz-bucket-region": region}))
         with monkeypatch.context() as patch:
-            assert own.boto3  # of the proxy
+            assert own.boto3  # made now, while it is that of the proxy
             patch.delenv("AWS_ENDPOINT_URL")
             patch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
             made = own.store(bucket.name).config

@@ -61,7 +61,7 @@ class Once:
     ("body", "cut", "times"),
     [
         (lambda: bundle(200), 10_000, 3),
-        # Any number of times, if each brings so much.
+        # More attempts than usual are made as long as each one brings this much.
         (lambda: bundle(200, LARGE), 600_000, client.ATTEMPTS + 1),
         (lambda: gzip.compress(bundle(200) * 40), 10_000, 3),
     ],

@@ -170,7 +170,7 @@ def test_one_object_that_a_verification_misses_raises_an_alarm_until_the_next_on
     missing = {"objects-missing"}
     assert raised(*verification(measured, HOUR, objects_missing=1)) == missing
     assert raised(*verification(measured, 1)) == set()
-    # One that did not compare all raises it too.
+    # A verification that did not compare everything raises the alarm too.
     failed = {"failures": [{"key": "k", "error": "e"}]}
     assert raised(*verification(measured, 20 * HOUR, complete=False)) == missing
     assert raised(*verification(measured, 20 * HOUR, **failed)) == missing
@@ -178,7 +178,7 @@ def test_one_object_that_a_verification_misses_raises_an_alarm_until_the_next_on
     right = verification(measured, 2 * MINUTE)
     assert raised(*found, *right) == set()
     assert raised(*right, *verification(measured, 1, objects_missing=1)) == missing
-    # Loading the objects in the meantime proves nothing, and neither does a part of the whole.
+    # Neither loading the objects nor verifying only some of them ends the alarm.
     assert raised(*found, *measured(1, "bulk", events_processed=9)) == missing
     part = measured(1, "bulk", objects_missing=0, complete=True, failures=[])
     assert raised(*found, *part) == missing

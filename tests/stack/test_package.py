@@ -48,7 +48,7 @@ ELF_MACHINES = {"x86_64": 0x3E, "arm64": 0xB7}  # e_machine of the ELF specifica
     [
         (PYTHON, HERE),
         *(pytest.param(python, "x86_64", marks=pytest.mark.ci) for python in OTHERS),
-        # For arm64, the others would say no more.
+        # One Python is enough for arm64.
         pytest.param(PYTHONS[-1], "arm64", marks=pytest.mark.ci),
     ],
 )
@@ -127,7 +127,7 @@ def test_it_contains_only_what_runs_in_lambda_readable_by_all(packages: Packages
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are no dependencies."""
+    """Build packages without dependencies, which takes no time."""
     (tmp_path / "requirements.txt").write_text("# none, to be quick\n")
     monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
 
@@ -287,7 +287,7 @@ def handler(event, context):
 
 @pytest.mark.ci
 def test_the_runtime_fails_as_lambdas_does(start: Start, tmp_path: Path) -> None:
-    """Else the tests of the package would find less than Lambda."""
+    """Otherwise the tests of the package would miss faults that show in Lambda."""
 
     @contextmanager
     def running(code: str) -> Iterator[LambdaRuntime]:

@@ -162,10 +162,10 @@ def test_a_message_stays_invisible_while_in_progress_and_is_a_dead_letter_before
         # AWS recommends six times the function's timeout plus the batching window.
         assert visibility >= 6 * int(timeout) + PARAMETERS["BatchingWindow"]["MaxValue"], timeout
         assert visibility <= 12 * 60 * MINUTE  # SQS's limit
-        # If it ends the function each time.
+        # Also if the function times out at each delivery.
         assert deliveries * visibility < 8 * 24 * HOUR, timeout
     assert queue["MessageRetentionPeriod"] == 10 * 24 * HOUR
-    # SQS moves a message with its age.
+    # A message keeps its age when SQS moves it.
     assert dead["MessageRetentionPeriod"] == 14 * 24 * HOUR
 
 

@@ -89,7 +89,7 @@ def test_an_event_waits_until_merges_have_caught_up_or_time_runs_out(
     pauses.clear()
     assert invoke(event, 300, clock)["files_processed"] == 1
     assert ask(IDS) == [*ids(range(2)), *ids(range(7, 8))]
-    # Each is at most twice the one before, and at least half of its own longest.
+    # Each pause is at most its longest, which doubles, and at least half of that.
     longest = [1, 2, 4, 8, 16, 30, 30]
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, longest, strict=True))
 
@@ -113,7 +113,7 @@ def test_messages_come_back_after_ten_to_fifteen_minutes_and_none_becomes_a_dead
     monkeypatch.setattr(attempts, "BUSY_SECONDS", 2)
     queue = simulated_queue(settings, monkeypatch)
     queue.send(notification(bucket.name, bucket.put(key(7), video(7))))
-    # The dead letters of poison would be there after the fifth delivery.
+    # Poison would be a dead letter after the fifth delivery.
     queue.run_until(1.5 * HOUR)
     between = [b - a for a, b in pairwise(queue.deliveries)]
     assert len(between) >= 5

@@ -174,7 +174,7 @@ def test_a_server_that_never_greets_is_given_up_after_the_time_to_wake_or_at_the
         assert time.monotonic() - started < 10
         assert len(pauses) == attempts.ATTEMPTS - 1
         monkeypatch.setattr(clickhouse_client, "WAKE_SECONDS", 60)
-        # Nothing was sent, so the outcome is not unknown. Ports for HTTP wait like that too.
+        # Nothing was sent, so nothing can be stored. A port for HTTP is silent like this too.
         with pytest.raises(ClickHouseWaking, match="check that this is its native port"):
             ClickHouse(quiet).insert("t", {}, deadline=FOREVER.within(0.5))
 
@@ -251,7 +251,7 @@ def test_a_rotated_secret_is_read_again_by_a_warm_container_however_the_login_is
         boto3.client("secretsmanager").put_secret_value(
             SecretId=there.clickhouse_password_secret_arn, SecretString="rotated-1"
         )
-        # It is read once, until a login is refused.
+        # The secret is read again only after a login is refused.
         assert secrets.password(there) == PASSWORD
         warm.disconnect()
         assert warm.query("SELECT 2") == [(2,)]

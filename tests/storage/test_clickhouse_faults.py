@@ -57,7 +57,7 @@ def test_rows_count_once_when_the_acknowledgement_is_lost(
     assert answer["video_events_processed"] == 150
     assert wire.fault.fired == 1
     assert ask(IDS) == ids(range(150))
-    ask(FORGET)  # As if nothing had been acknowledged, and much later.
+    ask(FORGET)  # As if the ledger had not been written, and a long time had passed.
     invoke(notification(bucket.name, KEY))
     assert ask(ROWS) == [[450]]
     assert ask(IDS) == ids(range(150))

@@ -281,7 +281,7 @@ def test_a_silent_secrets_manager_is_given_up_without_any_deadline_and_an_error_
 def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is shorter: the time left, or (the command line's test) that of a service."""
+    """By the time left, if that is shorter than SERVICE_SECONDS."""
     monkeypatch.setattr(health, "SERVICE_SECONDS", 60)
     store.rule = lambda _: Answer(stall=0)
     started = time.monotonic()

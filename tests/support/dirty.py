@@ -96,7 +96,7 @@ class Dirty:
 
     @property
     def settings(self) -> Settings:
-        """What the environment says."""
+        """The settings by these variables."""
         return Settings.from_env(self.environment)
 
     def ask(self, sql: str) -> list[list[Any]]:
@@ -135,7 +135,7 @@ def eve(title: str) -> dict[str, Any]:
 
 
 def examples() -> Iterator[dict[str, Any]]:
-    """The four examples of docs/watching.md, each by a viewer of its own."""
+    """The four examples of docs/watching.md, each with its own viewer."""
     for example, title in enumerate(EXAMPLES):
         for number, statement in enumerate(statements_of(title)):
             actor = {"account": {"name": f"viewer-{example}", "homePage": HOME_PAGE}}

@@ -80,7 +80,7 @@ def test_a_wrong_shape_loses_only_that_field(path: tuple[str, ...]) -> None:
         (("context", "extensions", VIDEO + "full-screen"), 0, "full_screen", False),
         (("context", "extensions", VIDEO + "full-screen"), "perhaps", "full_screen", None),
         (("verb", "id"), VERBS + "played/", "verb", "played"),
-        # Blanks around it are trimmed.
+        # Blanks around the id are trimmed.
         (("verb", "id"), f" \t{VERBS}played\r\n", "verb", "played"),
         (("verb", "id"), f"{VERBS}played ", "verb_id", VERBS + "played"),
     ],
@@ -208,7 +208,7 @@ def test_a_line_is_read_up_to_the_limit_and_rejected_beyond_it_whatever_is_left_
     line = with_more(b'"x":"' + b"x" * padding + b'"')
     assert len(line) == MAX_LINE_BYTES
     assert row_of(line + b"\r")["verb"] == "played"
-    # The rest is gone, so the line may be neither blank nor complete.
+    # The rest of the line is not read, so it cannot be known to be blank or complete.
     for start in (b"", MINIMAL):
         parsed = parse([start.ljust(MAX_LINE_BYTES + 1)], 1, SOURCE)
         reasons = [reason for _, reason, _ in parsed.rejected]

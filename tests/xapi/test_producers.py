@@ -289,7 +289,7 @@ _MEMBER = {"account": _HOME | {"name": "u-1"}, "mbox": "mailto:m@e.org"}
         ({"member": ["M", _MEMBER]}, "u-1", "https://lms.example"),
         ({"member": "M"}, "", "host"),
         ({"name": "M"}, "", "host"),
-        # Who it is about is taken whole from one place.
+        # Name and home page come from the same place.
         ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),
         ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", "host"),
         ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),

@@ -23,7 +23,7 @@ from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import listing
 
 _FORGET = """\
-Remove all that is stored of learners, and remember them as hashes, so that no load brings them
+Remove all that is stored about learners, and keep hashes of them, so that no load brings them
 back. docs/privacy.md says which rights it needs, and what remains.
 
 Example: python -m xapi_etl_processor forget --user learner-17 --home-page https://lms.example.org

@@ -36,11 +36,11 @@ except ImportError as error:
 BUCKET = "xapi-bundles"
 
 _LANDED = """
-SELECT section, statements, viewers, videos, completed, rejected
+SELECT section, statements, opened, videos, completed, rejected
 FROM
 (
     -- The name of an account is unique within its home page.
-    SELECT section, count() AS statements, uniqExact(home_page, user_id) AS viewers,
+    SELECT section, count() AS statements, uniqExact(home_page, user_id) AS opened,
         uniqExact(video_url) AS videos,
         uniqExactIf((home_page, user_id, video_url), verb = 'completed') AS completed
     FROM xapi_analytics.video_statements
@@ -120,7 +120,7 @@ class Demo:
 
     def landed(self, clickhouse: ClickHouse) -> None:
         """Show what is in ClickHouse, and compare it with the generated bundles."""
-        table = Table("section", "statements", "viewers", "videos", "completed", "rejected")
+        table = Table("section", "statements", "opened", "videos", "completed", "rejected")
         for column in table.columns:
             column.justify = "right"
         rows = clickhouse.query(_LANDED)

@@ -1,6 +1,6 @@
--- Viewers, sessions and minutes of a section by day (UTC); a session counts on the day it began.
+-- Who opened and who played a video, sessions and minutes of a section by day (UTC); a session counts on the day it began.
 -- Show it as: bars by day.
-SELECT day, viewers, sessions, minutes_watched, minutes_played
+SELECT day, opened, played, sessions, minutes_watched, minutes_played
 FROM section_daily
 WHERE section_id = toUInt64OrZero({{section}})
     AND section = {{section}}

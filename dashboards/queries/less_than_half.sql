@@ -1,4 +1,4 @@
--- Who watched less than half of a video, of those who began. It names people: share it with care.
+-- Who watched less than half of a video, of those who played it. It names people: share it with care.
 -- Show it as: a table.
 SELECT
     home_page,
@@ -9,5 +9,6 @@ SELECT
 FROM viewer_progress
 WHERE section_id = toUInt64OrZero({{section}})
     AND section = {{section}}
+    AND played
     AND share_watched < 0.5
 ORDER BY title, share_watched, home_page, user_id

@@ -2,7 +2,8 @@
 -- Show it as: a table, or bars of minutes_watched by title.
 SELECT
     if(title = '', video_url, title) AS title,
-    viewers,
+    opened,
+    played,
     sessions,
     completions,
     minutes_watched,

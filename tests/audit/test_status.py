@@ -122,7 +122,7 @@ def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
     assert f"    {NO_BUNDLE}\n" in shown
     assert "not asked: set SQS_QUEUE_URL" in shown
     assert "8 bundles in S3" in shown
-    assert shown.count("\n\n") == 9
+    assert shown.count("\n\n") == 10
 
 
 @pytest.mark.slow
@@ -141,5 +141,5 @@ def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     assert main(["status"]) == 1
     shown = capsys.readouterr().out
     assert " ".join(shown.split()).count("no connection") == 1
-    assert shown.count("see above") == 5
+    assert shown.count("see above") == 6
     assert len(pauses) == ATTEMPTS - 1

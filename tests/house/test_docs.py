@@ -161,7 +161,7 @@ def test_the_sample_query_counts_each_viewer_once_and_no_voided_statement(
     invoke({"mode": "bulk"})
     sql = blocks("sql", PAGES["docs/tables.md"])[0].strip().rstrip(";")
     sql = sql.replace("xapi_analytics", watching.clickhouse_database)
-    assert ask(f"SELECT viewers, completions FROM ({sql})") == [[2, 1]]
+    assert ask(f"SELECT played, completions FROM ({sql})") == [[2, 1]]
 
 
 def test_no_page_reads_events_without_the_view_or_final() -> None:

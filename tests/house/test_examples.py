@@ -45,7 +45,7 @@ def test_the_examples_are_loaded_once_and_show_what_was_watched(
         assert main(["event", *map(str, BUNDLES)]) == 0
         assert json.loads(capsys.readouterr().out)["files_skipped"] == skipped
     found = ask(
-        "SELECT section, viewers, completions, round(minutes_watched, 2) FROM video_engagement"
+        "SELECT section, played, completions, round(minutes_watched, 2) FROM video_engagement"
         " ORDER BY section"
     )
     assert [[str(value) for value in row] for row in found] == table(EXAMPLES / "README.md")

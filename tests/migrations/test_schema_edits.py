@@ -31,7 +31,7 @@ def test_an_applied_file_that_was_edited_otherwise_is_refused(
 
 
 def test_the_views_that_are_made_are_those_that_the_health_check_asks() -> None:
-    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", migrations.VIEWS.read_text(), re.M)
+    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", migrations.views(), re.M)
     assert made == list(tables.VIEWS)
 
 

@@ -164,7 +164,7 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     page = shown.page
     video = page.locator("#v0")
     figures = video.locator(".figures dd:not(.meaning)").all_inner_texts()
-    assert figures == ["24", "30", "16", "28", "29", "70%", "1:40"]
+    assert figures == ["hidden", "24", "30", "16", "28", "29", "70%", "1:40"]
     charts = video.locator("svg")
     expect(charts).to_have_count(4)
     retention = video.locator('[data-chart="retention"]')
@@ -256,15 +256,17 @@ def test_videos_are_sorted_and_opened_by_keyboard(show: Callable[..., Opened]) -
     page.keyboard.press("Enter")
     assert titles.first.inner_text().startswith("<img")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="viewers")).to_be_focused()
+    expect(page.get_by_role("button", name="opened")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="played", exact=True)).to_be_focused()
     page.keyboard.press("Space")
-    heading = page.locator("#videos thead th", has_text="viewers")
+    heading = page.locator("#videos thead th").nth(3)
     assert heading.get_attribute("aria-sort") == "descending"
-    values = page.locator("#videos tbody td:nth-child(3)").all_inner_texts()
+    values = page.locator("#videos tbody td:nth-child(4)").all_inner_texts()
     assert values == ["24"] * 5 + ["3", "2", "hidden"]
     page.keyboard.press("Space")
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert page.locator("#videos tbody td:nth-child(3)").first.inner_text() == "hidden"
+    assert page.locator("#videos tbody td:nth-child(4)").first.inner_text() == "hidden"
     page.get_by_role("link", name="Ten hours").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#v1 > summary")).to_be_focused()

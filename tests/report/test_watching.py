@@ -159,7 +159,7 @@ def test_each_view_agrees_with_sets_of_seconds(
     ]
     assert here.view(
         "video_engagement",
-        "viewers, sessions, completions, minutes_watched * 60, minutes_played * 60",
+        "opened, sessions, completions, minutes_watched * 60, minutes_played * 60",
     ) == [
         [
             len(users),
@@ -216,9 +216,9 @@ def test_the_examples_of_the_page_and_a_namesake_are_counted_as_it_says(dirty: D
 
 def test_repeats_voided_and_replaced_statements_do_not_count(dirty: Dirty) -> None:
     """What the voided Fay watched, or the older title, would change these numbers."""
-    columns = "title, viewers, sessions, completions, first_day, last_day"
+    columns = "title, opened, sessions, completions, first_day, last_day"
     assert dirty.ask(
-        f"SELECT {columns} FROM video_engagement WHERE section_id = 2001 ORDER BY viewers"
+        f"SELECT {columns} FROM video_engagement WHERE section_id = 2001 ORDER BY opened"
     ) == [
         [TITLE, 2, 2, 1, "2024-03-01", "2024-03-02"],
         ["", 6, 6, 0, "2024-03-01", "2024-03-02"],
@@ -227,7 +227,7 @@ def test_repeats_voided_and_replaced_statements_do_not_count(dirty: Dirty) -> No
         [10, 70, 2, 2]
     ]
     assert dirty.ask(
-        "SELECT day, viewers, sessions, statements FROM section_daily WHERE section_id = 2001"
+        "SELECT day, opened, sessions, statements FROM section_daily WHERE section_id = 2001"
         " ORDER BY day"
     ) == [["2024-03-01", 7, 7, 23], ["2024-03-02", 1, 1, 1]]
 
@@ -292,7 +292,7 @@ def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Wa
     assert watched.view("viewer_progress", "minutes_watched, reached") == [[0, 30]]
     unknown = {"timestamp_source": "none", "user_id": "bob"}
     watched.insert(row(-MIDNIGHT, "played", video_time=0, **unknown))
-    assert watched.view("section_daily", "toString(day), viewers") == [["2024-03-01", 1]]
+    assert watched.view("section_daily", "toString(day), opened") == [["2024-03-01", 1]]
 
 
 def test_a_viewer_stopped_for_good_at_the_last_position_of_the_session_that_ended_last(
@@ -371,7 +371,7 @@ def test_actors_without_an_identifier_are_one_viewer(watched: Watched) -> None:
         row(9, "paused", video_played_segments="0[.]30"),
     )
     # 0 to 20 and 10 to 30 are 30 seconds; with those of the known viewer, a minute.
-    engagement = "viewers, sessions, minutes_watched"
+    engagement = "opened, sessions, minutes_watched"
     assert watched.view("video_engagement", engagement) == [[2, 3, 1.0]]
     assert watched.view("viewer_progress", "user_id, minutes_watched * 60") == [
         ["", 30.0],
@@ -386,7 +386,7 @@ def test_a_section_is_read_by_the_tables_key(watched: Watched, template: Templat
         view = sql.split(" (")[0].rpartition(".")[2]
         plan = str(
             watched.server.engine.query(
-                f"EXPLAIN indexes = 1 SELECT * FROM {watched.database}.{view}"
+                f"EXPLAIN indexes = 1, pretty = 0 SELECT * FROM {watched.database}.{view}"
                 f" WHERE section_id = {watched.section}"
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,7 @@ MIDNIGHT = 1_709_251_200  # 2024-03-01T00:00:00Z
 LENGTH = 60
 URL = "https://videos.example.edu/1"
 
-FIGURES = Video(URL, "The lesson", 100.0, 24, 30, 16, 28.0, 29.0, 0.7)
+FIGURES = Video(URL, "The lesson", 100.0, 24, 30, 16, 28.0, 29.0, 0.7, opened=26)
 """A video of a report, without its places, stops, seeks and periods."""
 
 Row = dict[str, Any]
@@ -30,6 +30,13 @@ EXAMPLES = (
     "A seek while playing",
 )
 """The examples of that page."""
+
+EXAMPLES_OF_RULES = (
+    "Statements of one second, from two objects",
+    "A jump that is not reported",
+    "An open last stretch",
+)
+"""Those that follow, of players that do not send all."""
 
 
 def statements_of(example: str) -> Iterator[dict[str, Any]]:
@@ -74,6 +81,29 @@ def row(at: int, verb: str, **more: Any) -> Row:
     }
 
 
+def rows_of(example: str) -> tuple[list[Row], float]:
+    """The rows in the example of that title in docs/watching.md, each from an object of its own,
+    and the seconds that it says were watched.
+    """
+    rows = []
+    for number, statement in enumerate(statements_of(example)):
+        sent = {key.removeprefix(VIDEO): value for key, value in
+                statement["result"]["extensions"].items()}  # fmt: skip
+        clock = statement["timestamp"][14:19]
+        rows.append(row(
+            int(clock[:2]) * 60 + int(clock[3:]),
+            statement["verb"]["id"].rpartition("/")[2],
+            video_length=sent["length"],
+            video_time=sent.get("time"),
+            video_seek_from=sent.get("time-from"),
+            video_seek_to=sent.get("time-to"),
+            video_played_segments=sent.get("played-segments", ""),
+            source_file=f"s3://bundles/{number}",
+        ))  # fmt: skip
+    said = PAGE.split(f"### {example}\n")[1].split("Watched: ")[1].split(" ")[0]
+    return rows, float(said)
+
+
 @dataclass
 class Watched:
     """A section of its own in a database that tests share, and the views of it."""
@@ -90,11 +120,23 @@ class Watched:
             f"INSERT INTO {self.database}.video_events FORMAT JSONEachRow {lines}"
         )
 
+    def void(self, *event_ids: str) -> None:
+        """Void these statements."""
+        for event_id in event_ids:
+            self.server.engine.query(
+                f"INSERT INTO {self.database}.voided_statements (voided_id, voided_by)"
+                f" VALUES ('{event_id}', 'another')"
+            )
+
     def view(self, name: str, columns: str) -> list[list[Any]]:
         """The section's rows in a view, sorted."""
+        return self.of_sections([self.section], name, columns)
+
+    def of_sections(self, sections: Iterable[int], name: str, columns: str) -> list[list[Any]]:
+        """Rows of several sections in a view, sorted."""
         answer = self.server.engine.query(
-            f"SELECT {columns} FROM {self.database}.{name} WHERE section_id = {self.section}"
-            " ORDER BY ALL",
+            f"SELECT {columns} FROM {self.database}.{name}"
+            f" WHERE section_id IN ({', '.join(map(str, sections))}) ORDER BY ALL",
             "JSONCompactEachRow",
         )
         return [json.loads(line) for line in answer.bytes().decode().splitlines()]

@@ -85,6 +85,7 @@ def status(settings: Settings, connections: Connections, section: str = "") -> S
     found.ask_clickhouse("rejected", lambda: _rejected(clickhouse, named))
     found.ask_clickhouse("timestamps", lambda: _timestamps(clickhouse, named))
     found.ask_clickhouse("repeats", lambda: _repeats(clickhouse, named))
+    found.ask_clickhouse("restamped", lambda: _restamped(clickhouse, named))
     found.ask_clickhouse("months", lambda: _months(clickhouse))
     for name, variable, url in (
         ("queue", "SQS_QUEUE_URL", settings.queue_url),
@@ -185,6 +186,20 @@ def _repeats(clickhouse: ClickHouse, section: str) -> dict[str, int]:
         {"section": section},
     )
     return {"rows": rows, "statements": statements, "collapsed": rows - statements}
+
+
+def _restamped(clickhouse: ClickHouse, section: str) -> dict[str, Any]:
+    """Ids that a video has with several timestamps, and one of them: `video_statements` has each
+    with every timestamp.
+    """
+    [(ids, example)] = clickhouse.query(
+        "SELECT count(), min(id) FROM ("
+        f"SELECT min(event_id) AS id FROM {clickhouse.database}.{EVENTS} WHERE {_OF_SECTION}"
+        " GROUP BY section_id, section, cityHash64(video_url), cityHash64(event_id)"
+        " HAVING min(timestamp) < max(timestamp))",
+        {"section": section},
+    )
+    return {"ids": ids, "example": example} if ids else {}
 
 
 def _months(clickhouse: ClickHouse) -> list[dict[str, Any]]:

@@ -118,12 +118,18 @@ def _rejected(rows: list[dict[str, Any]], console: Console) -> None:
         console.print(f"    {row['example']}", soft_wrap=True)
 
 
+def _restamped(facts: dict[str, Any], console: Console) -> None:
+    console.print(f"  {facts['ids']:>14,}  such as")
+    console.print(f"    {facts['example']}", soft_wrap=True)
+
+
 _PARTS: dict[str, tuple[str, Callable[[Any, Console], None]]] = {
     "freshness": ("Freshness", _freshness),
     "days": ("Loaded, by day (UTC)", _table("day", "objects", "video", "other", "rejected")),
     "rejected": ("Rejected lines that still count", _rejected),
     "timestamps": ("Statements without a timestamp of their own, and what they have", _counts),
     "repeats": ("Repeats", _counts),
+    "restamped": ("Ids with several timestamps, each of them a statement", _restamped),
     "months": ("video_events, by month", _table("month", "parts", "rows", "bytes")),
     "queue": ("Queue", _counts),
     "backfill": ("Backfill queue", _counts),

@@ -10,10 +10,14 @@ from xapi_etl_processor.explain.used import Unused, dotted, taken
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.columns import ABSENT, SENT
 from xapi_etl_processor.xapi.decode import Rejected, decode
+from xapi_etl_processor.xapi.derived import SKIPS
 from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.parse import WHITESPACE, parse
+from xapi_etl_processor.xapi.segments import unread
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
+
+SEGMENTS_COLUMN = "video_played_segments"
 
 NOT_SENT = "nothing in the statement"
 """Where a value comes from that stands for "absent"."""
@@ -80,7 +84,18 @@ def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
         path = found.paths.get(column.name)
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
-    return cells, found.unused
+    segments = cells[SEGMENTS_COLUMN].value
+    reasons = unread(
+        segments,
+        cells["video_seek_from" if cells["verb"].value in SKIPS else "video_time"].value,
+        cells["video_length"].value,
+        completed=cells["verb"].value == "completed",
+    )
+    path = found.paths.get(SEGMENTS_COLUMN, ())
+    return cells, found.unused + [
+        Unused(path, segments, f"stretches that the views cannot read: {reason}", SEGMENTS_COLUMN)
+        for reason in reasons
+    ]
 
 
 def has_id(raw: bytes, wanted: str) -> bool:

@@ -132,6 +132,13 @@ def _applied(server: ClickhouseCluster, database: str) -> set[int]:
     return {row.version for row in server.status(database, SCHEMA) if row.state == "applied"}
 
 
+def views() -> str:
+    """The statements that make the views, in the order in which they need each other."""
+    from jinja2 import Template
+
+    return str(Template(VIEWS.read_text()).render())
+
+
 def _make_views(server: ClickhouseCluster, database: str) -> None:
     """Make the views anew, and ask each for no rows: some versions take a view and then refuse to
     read it.
@@ -139,7 +146,7 @@ def _make_views(server: ClickhouseCluster, database: str) -> None:
     from clickhouse_driver.errors import ServerException
     from clickhouse_migrations.migrator import Migrator
 
-    script = VIEWS.read_text()
+    script = views()
     with server.connection(database) as connection:
         for statement in Migrator.script_to_statements(script, multi_statement=True):
             connection.command(statement)

@@ -7,10 +7,14 @@
 -- no alias has the name of a column that it is made of: version 23.10 and the old analyzer take it
 --   for the alias itself (code 179);
 -- no function is younger than version 23.10;
+-- no alias of this SELECT is used inside a lambda: it would be worked out for each element;
 -- days are Date32: toDate and toMonday of a clock in 1904 or 2203 give another day of this century;
+-- no SELECT with lambdas reads from one, unless that groups or has an ARRAY JOIN: the old analyzer mixes
+--   up their lambdas (code 352);
 -- a view that aggregates pins the settings that would change it, since a reader's profile may have them.
 
--- Each statement once, without those that were voided.
+-- Each statement once, without those that were voided. One whose id came with two timestamps is two
+-- here: the timestamp is part of the table's key.
 CREATE OR REPLACE VIEW video_statements AS
 SELECT *, played_stretches FROM video_events FINAL
 WHERE event_id NOT IN (SELECT voided_id FROM voided_statements);
@@ -21,65 +25,438 @@ WHERE event_id NOT IN (SELECT voided_id FROM voided_statements);
 -- A filter on section_id, section or video_url reaches the table's key through all of them, since
 -- they are built by grouping, without joins.
 
--- A session of a viewer at a video, and what was played in it.
-CREATE OR REPLACE VIEW video_sessions AS
+-- Statements with the stretches that each sends, and why others that it sends cannot be read.
+--
+-- A stretch is one number here, since that sorts several times as fast as a pair: the millisecond at
+-- which it begins, times 2^32, plus the one at which it ends.
+CREATE OR REPLACE VIEW statement_stretches AS
 WITH
-    -- In the order of their time: where play that went on up to this statement came to, where it
-    -- goes on from, and whether it does (1), does not (0), or as before (2).
-    arraySort(groupArrayIf(
-        (timestamp, event_id, up_to, on_from, goes_on),
-        timestamp_source NOT IN ('key', 'none') AND (up_to >= 0 OR goes_on != 2)
-    )) AS steps,
-    arrayFill(step -> step.5 != 2, steps).5 AS playing,
-    maxMap(played_stretches.1, played_stretches.2) AS longest,
-    sumMapIf([assumeNotNull(video_length)], [1], video_length > 0) AS counted_lengths
+    '\\s*(?:(?:[0-9]+:)?[0-9]+:[0-5]?[0-9]|[0-9]+)(?:[.,][0-9]*)?\\s*' AS point,
+    '\\s*(?:(?:[0-9]+:)?[0-9]+:[0-5]?[0-9]|[0-9]+)(?:[.][0-9]*)?\\s*' AS plain,
+    -- `played_stretches` is right for the profile's notation, except for these.
+    ifNull(video_played_segments != '' AND (
+        empty(played_stretches)
+        OR length(played_stretches) != countSubstrings(video_played_segments, '[.]')
+        OR arrayMax(played_stretches.2) > if(video_length > 0, 2 * video_length, 4e6)
+    ), false) AS is_odd,
+    -- In the profile's notation, from[.]to[,]from[.]to: also 0-30, 0;30 and 0-30,40-50. Seconds may be
+    -- clocks, 1:02:05, and have a comma, 2,5, where it does not separate stretches.
+    multiIf(
+        NOT is_odd OR position(video_played_segments, '[.]') > 0,
+        video_played_segments,
+        match(video_played_segments, concat('^', point, '[-;]', point, '$')),
+        replaceRegexpOne(video_played_segments, '[-;]', '[.]'),
+        match(
+            video_played_segments,
+            concat('^', plain, '-', plain, '(?:(?:,|\\[,\\])', plain, '-', plain, ')*$')
+        ),
+        replaceAll(replaceRegexpAll(video_played_segments, '\\[,\\]|,', '[,]'), '-', '[.]'),
+        video_played_segments
+    ) AS notation,
+    -- The points of each stretch in seconds; -1 is no number, and -2 is not there.
+    arrayMap(
+        stretch -> arrayMap(
+            text -> multiIf(
+                text = '', -2.,
+                match(text, '^[0-9+.,eE][-0-9+.,eE]*$'),
+                ifNull(toFloat64OrNull(replaceOne(text, ',', '.')), -1.),
+                match(text, concat('^', point, '$')),
+                arraySum(
+                    (part, nth) -> ifNull(toFloat64OrNull(replaceOne(part, ',', '.')), 0.)
+                        * pow(60., nth - 1),
+                    arrayReverse(splitByChar(':', text)),
+                    arrayEnumerate(splitByChar(':', text))
+                ),
+                -1.
+            ),
+            arrayMap(text -> trimBoth(text), splitByString('[.]', stretch))
+        ),
+        if(is_odd, splitByString('[,]', notation), [])
+    ) AS points,
+    -- From and to. The last one may be open: it ends where the statement is or, at `completed`, at the
+    -- length.
+    ifNull(if(verb IN ('seeked', 'skipped'), video_seek_from, video_time), -1.) AS sent_at,
+    arrayMap(
+        (ends, from_last) -> (
+            if(length(ends) = 2, ends[1], -1.),
+            multiIf(
+                length(ends) != 2, -1.,
+                ends[2] != -2, ends[2],
+                from_last > 1 OR ends[1] < 0, -2.,
+                sent_at >= ends[1], sent_at,
+                verb = 'completed' AND ifNull(video_length, 0) > ends[1], assumeNotNull(video_length),
+                -2.
+            )
+        ),
+        points, arrayReverse(arrayEnumerate(points))
+    ) AS pairs,
+    -- What ends past a hundred lengths can only be in thousandths of a second.
+    if(
+        ifNull(
+            video_length > 0
+            AND arrayMax(pairs.2) BETWEEN 100 * video_length AND 1000 * video_length,
+            false
+        ),
+        1000., 1.
+    ) AS parts,
+    arrayMap(
+        (pair, unit) -> (
+            pair.1 / unit,
+            pair.2 / unit,
+            multiIf(
+                pair.1 < 0 OR pair.2 = -1 OR NOT isFinite(pair.2), 'not understood',
+                pair.2 < 0, 'open',
+                pair.2 < pair.1, 'reversed',
+                ifNull(video_length > 0 AND pair.2 / unit > 2 * video_length, false),
+                'past the length',
+                ''
+            )
+        ),
+        pairs, arrayWithConstant(length(pairs), parts)
+    ) AS judged
 SELECT
-    section_id, section, video_url, home_page, user_id, session,
-    argMaxIf(video_title, (timestamp, event_id), video_title != '') AS title,
-    max(platform) AS platform,
-    count() AS statements,
-    minIf(timestamp, timestamp_source != 'none') AS first_at,
-    maxIf(timestamp, timestamp_source != 'none') AS last_at,
-    arrayZip(longest.1, longest.2) AS sent_stretches,
-    arrayFilter(
-        stretch -> stretch.2 > stretch.1,
-        arrayMap(
-            (this, next, on) -> if(on = 1 AND this.4 >= 0, (this.4, next.3), (0., 0.)),
-            arrayPopBack(steps), arrayPopFront(steps), arrayPopBack(playing)
+    section_id, section, video_url, home_page, user_id, platform, session_id, registration,
+    attempt_guid, event_id, timestamp, timestamp_source, row_version, source_file, source_line, verb,
+    video_title, video_time, video_length, video_seek_from, video_seek_to, speed, speed_from,
+    completion, completion_threshold, video_played_segments,
+    arrayMap(
+        pair -> bitShiftLeft(toUInt64(pair.1 * 1000 + 0.5), 32) + toUInt64(pair.2 * 1000 + 0.5),
+        if(
+            is_odd,
+            arrayMap(
+                pair -> (least(pair.1, 4294967.), least(pair.2, 4294967.)),
+                arrayFilter(pair -> pair.3 = '' AND pair.2 > pair.1, judged)
+            ),
+            played_stretches
         )
-    ) AS derived_stretches,
-    if(empty(sent_stretches), derived_stretches, sent_stretches) AS stretches,
-    groupArrayIf((up_to, on_from), is_seek AND up_to >= 0 AND on_from >= 0) AS seeks,
-    counted_lengths.1 AS length_values,
-    counted_lengths.2 AS length_counts,
-    max(verb = 'completed' OR ifNull(completion, false)) AS is_completed,
-    ifNull(max(completion_threshold), 0) AS threshold,
-    argMaxOrNullIf(position, (timestamp, event_id), position >= 0) AS stopped_at,
-    greatest(max(up_to), max(on_from), max(arrayMax(played_stretches.2)), 0) AS furthest
-FROM (
-    SELECT
-        *,
-        if(session_id != '', session_id, registration) AS session,
-        verb IN ('seeked', 'skipped') AS is_seek,
-        multiIf(
-            verb IN ('played', 'play', 'resumed'), 1,
-            verb IN ('paused', 'pause', 'stopped', 'suspended', 'terminated', 'initialized'), 0,
-            2
-        ) AS goes_on,
-        round(ifNull(if(is_seek, video_seek_from, video_time), -1), 3) AS up_to,
-        round(ifNull(if(is_seek, video_seek_to, video_time), -1), 3) AS on_from,
-        multiIf(
-            on_from >= 0, on_from,
-            notEmpty(played_stretches), played_stretches[-1].2,
-            -1
-        ) AS position
-    FROM video_statements
-)
-GROUP BY section_id, section, video_url, home_page, user_id, session
+    ) AS stretches_sent,
+    arrayDistinct(arrayFilter(reason -> reason != '', judged.3)) AS stretches_unread
+FROM video_statements
+SETTINGS prefer_column_name_to_alias = 0;
+
+{# The stretches that were sent, `sent_stretches`, and those that follow from positions and the clock,
+`derived`, worked out of `statements`. #}
+{% macro stretches_of(statements) %}
+    arraySort(arrayDistinct(arrayFlatten(in_order.8))) AS sent,
+    -- Of stretches with the same start, the longest.
+    arrayMap(
+        stretch -> (bitShiftRight(stretch, 32) / 1000, bitAnd(stretch, 4294967295) / 1000),
+        arrayFilter(
+            (stretch, next) -> bitShiftRight(stretch, 32) != bitShiftRight(next, 32),
+            sent, arrayPopFront(arrayPushBack(sent, toUInt64(18446744073709551615)))
+        )
+    ) AS sent_stretches,
+    -- Statements that say something of where it was or whether it played.
+    arrayFilter(
+        s -> bitTest(s.6, 0) AND (s.3 >= 0 OR s.4 >= 0 OR s.5 != 2 OR bitTest(s.6, 1)),
+        {{ statements }}
+    ) AS steps,
+    arrayFill(on -> on != 2, steps.5) AS states,
+    arrayMap(on -> on = 1, arrayPopBack(states)) AS plays,
+    -- Who does not play stays where the last position was.
+    arrayPopBack(arrayFill(
+        at -> at != -7,
+        arrayMap(
+            (at, kind, was) -> if(at >= 0 OR bitTest(kind, 1) OR was = 1, at, -7.),
+            steps.4, steps.6, arrayPopBack(arrayPushFront(states, 1))
+        )
+    )) AS starts,
+    arrayPopFront(steps.3) AS ends,
+    arrayMap(
+        (this, next) -> toFloat64(bitShiftRight(next, 80) - bitShiftRight(this, 80)) / 1000,
+        arrayPopBack(steps.1), arrayPopFront(steps.1)
+    ) AS gaps,
+    arrayMap(
+        (this, next) -> greatest(this, next),
+        arrayPopBack(arrayFill(pace -> pace > 0, steps.7)), arrayPopFront(steps.7)
+    ) AS speeds,
+    arrayMap(kind -> bitTest(kind, 3), arrayPopFront(steps.6)) AS begins,
+    -- Where one of the two does not say where it was, the clock does, for an hour.
+    arrayFilter(move -> move.2 > move.1, arrayMap(
+        (on, start, end, took, speed, anew) -> (
+            if(
+                on AND start < 0 AND end >= 0 AND took <= 3600,
+                greatest(end - took * if(speed > 0, speed, 1.), 0.), start
+            ),
+            multiIf(
+                NOT on, -1.,
+                end < 0 AND start >= 0 AND took <= 3600 AND NOT anew,
+                round(start + took * if(speed > 0, speed, 1.), 3),
+                start < 0 AND took > 3600, -1.,
+                end
+            ),
+            took, speed, anew
+        ),
+        plays, starts, ends, gaps, speeds, begins
+    )) AS moves,
+    -- As much of it as the clock allows. The usual speed is that of most, from 1 to 2.
+    arraySort(arrayMap(
+        move -> (move.2 - move.1) / move.3,
+        arrayFilter(
+            move -> move.3 >= 5 AND NOT move.5 AND move.2 - move.1 <= move.3 * 2.2 + 2, moves
+        )
+    )) AS rates,
+    greatest(1., least(2., if(empty(rates), 1., rates[intDiv(length(rates) + 1, 2)]))) AS usual,
+    arrayFilter(stretch -> stretch.2 > stretch.1, arrayMap(
+        (move, usually) -> (
+            move.1,
+            multiIf(
+                move.5 AND move.3 > (move.2 - move.1) * 2 + 10, move.1,
+                move.3 > move.2 - move.1 + 43200, move.1,
+                move.2 - move.1 <= 2 + move.3 * 1.1 * multiIf(
+                    move.4 > 0, move.4,
+                    move.5 OR NOT reports_seeks, usually,
+                    2
+                ), move.2,
+                move.5 AND reports_seeks, move.1,
+                round(move.1 + move.3 * if(move.4 > 0, move.4, usually), 3)
+            )
+        ),
+        moves, arrayWithConstant(length(moves), usual)
+    )) AS derived
+{% endmacro %}
+-- A session of a viewer at a video, with its statements in order. `session` is a hash of its id.
+--
+-- Statements are tuples here:
+--   1 place in the order of all: milliseconds, then the object, then its line; 2 hash of its id;
+--   3 where play that went on up to it came to, in seconds, -1 if unknown; 4 where it goes on from;
+--   5 whether it goes on: 1 yes, 0 no, 2 as before; 6 its kind; 7 its speed, 0 if unknown;
+--   8 its stretches.
+-- Its kind has these bits: 0 it has a time of its own, 1 it is a seek, 2 it has no time at all, 3 it
+-- begins a new playback, 4 it names the player's session.
+CREATE OR REPLACE VIEW video_visits AS
+WITH
+    numbered AS (
+        SELECT
+            section_id, section, video_url, home_page, user_id, event_id, video_title, platform,
+            video_length, completion, completion_threshold, verb, stretches_sent, session_id,
+            multiIf(
+                session_id != '', cityHash64(session_id),
+                registration != '', cityHash64(registration),
+                0
+            ) AS named,
+            -- The registration's hash in the upper half, the attempt's in the lower.
+            bitOr(
+                bitShiftLeft(if(registration != '', cityHash64(registration), 0), 32),
+                bitShiftRight(if(attempt_guid != '', cityHash64(attempt_guid), 0), 32)
+            ) AS keys,
+            -- 2^43 ms before 1970 are 0. Objects in the order in which they were uploaded; those of
+            -- one second in any.
+            bitShiftLeft(toUInt128(toUnixTimestamp64Milli(timestamp) + 8796093022208), 80)
+                + bitShiftLeft(toUInt128(intDiv(row_version, 1000) % 4294967296), 48)
+                + bitShiftLeft(toUInt128(cityHash64(source_file) % 1048576), 28)
+                + source_line % 268435456 AS place,
+            verb IN ('seeked', 'skipped') AS is_seek,
+            multiIf(
+                verb IN ('played', 'play', 'resumed'), 1,
+                verb IN ('paused', 'pause', 'stopped', 'suspended', 'terminated', 'initialized'), 0,
+                2
+            ) AS goes_on,
+            toUInt8(
+                (timestamp_source NOT IN ('key', 'none')) + 2 * is_seek
+                + 4 * (timestamp_source = 'none') + 8 * (goes_on = 1 OR verb = 'initialized')
+                + 16 * (session_id != '')
+            ) AS kind,
+            toFloat32(greatest(ifNull(speed, 0), ifNull(speed_from, 0), 0)) AS pace,
+            round(ifNull(if(is_seek, video_seek_from, video_time), -1), 3) AS up_to,
+            round(ifNull(
+                if(
+                    is_seek,
+                    coalesce(video_seek_to, if(video_seek_from IS NULL, video_time, NULL)),
+                    video_time
+                ),
+                -1
+            ), 3) AS on_from
+        FROM statement_stretches
+    ),
+    -- All statements of an account about a video. `told`, `names` and `all_keys` have the same order.
+    grouped AS (
+        SELECT
+            section_id, section, video_url, home_page, user_id,
+            argMaxIf(video_title, place, video_title != '') AS title,
+            max(platform) AS of_platform,
+            sumMapIf([assumeNotNull(video_length)], [1], video_length > 0) AS lengths,
+            max(verb = 'completed' OR ifNull(completion, false)) AS says_completed,
+            ifNull(max(completion_threshold), 0) AS threshold,
+            max(is_seek) AS reports_seeks,
+            max(session_id != '') AS by_player,
+            if(by_player, countIf(session_id != ''), countIf(named != 0)) AS of_sessions,
+            of_sessions BETWEEN 1 AND count() - 1 AND count() <= 5000 AS is_mixed,
+            groupArray(named) AS names,
+            groupArray(keys) AS all_keys,
+            arrayZip(
+                groupArray(place), groupArray(cityHash64(event_id)), groupArray(up_to),
+                groupArray(on_from), groupArray(goes_on), groupArray(kind), groupArray(pace),
+                groupArray(stretches_sent)
+            ) AS told
+        FROM numbered
+        GROUP BY section_id, section, video_url, home_page, user_id
+    ),
+    -- Statements that name no session, of an account some of whose statements do, join that of the one
+    -- before or the one behind.
+    lined AS (
+        SELECT
+            section_id, section, video_url, home_page, user_id, title, of_platform, lengths,
+            says_completed, threshold, reports_seeks,
+            -- Place, session, keys, and whether it names a session.
+            arraySort(arrayResize(
+                arrayZip(
+                    told.1, names, all_keys,
+                    arrayMap(
+                        (kind, name) -> if(by_player, bitTest(kind, 4), toUInt8(name != 0)),
+                        told.6, names
+                    )
+                ),
+                if(is_mixed, length(told), 0)
+            )) AS marks,
+            -- How well each of the two fits: 0 by a key that both have, 1 by the time, 2 not at all; how
+            -- many milliseconds it is away; and its session.
+            arrayMap(
+                others -> arrayMap(
+                    (mark, other) -> (
+                        multiIf(
+                            NOT other.4, 2,
+                            bitShiftRight(mark.3, 32) != 0
+                                AND bitShiftRight(mark.3, 32) = bitShiftRight(other.3, 32)
+                            OR bitAnd(mark.3, 4294967295) != 0
+                                AND bitAnd(mark.3, 4294967295) = bitAnd(other.3, 4294967295), 0,
+                            bitShiftRight(mark.3, 32) != 0 AND bitShiftRight(other.3, 32) != 0
+                            OR bitAnd(mark.3, 4294967295) != 0 AND bitAnd(other.3, 4294967295) != 0, 2,
+                            abs(toInt64(bitShiftRight(mark.1, 80)) - toInt64(bitShiftRight(other.1, 80)))
+                                <= 3600000, 1,
+                            2
+                        ),
+                        abs(toInt64(bitShiftRight(mark.1, 80)) - toInt64(bitShiftRight(other.1, 80))),
+                        other.2
+                    ),
+                    marks, others
+                ),
+                [arrayFill(mark -> mark.4, marks), arrayReverseFill(mark -> mark.4, marks)]
+            ) AS offers,
+            arrayMap(
+                (mark, before, behind) -> multiIf(
+                    mark.4 OR before.1 = 2 AND behind.1 = 2, mark.2,
+                    (before.1, before.2) <= (behind.1, behind.2), before.3,
+                    behind.3
+                ),
+                marks, offers[1], offers[2]
+            ) AS joined,
+            -- By session and time. An id counts once, with its first timestamp.
+            arraySort(arrayZip(
+                if(is_mixed, joined, names), if(is_mixed, arraySort(s -> s.1, told), told)
+            )) AS in_line,
+            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq((in_line.2).2)) AS once,
+            arraySplit(
+                (s, is_first) -> is_first,
+                once,
+                arrayMap(
+                    (name, last) -> name != last,
+                    once.1, arrayPopBack(arrayPushFront(once.1, toUInt64(0)))
+                )
+            ) AS visits,
+            -- Statements of one millisecond that come from several objects are put in the order that
+            -- needs the fewest jumps. So far: those that are in line, where the viewer was then,
+            -- whether it plays, and what is left. Next is, of the first ones of each object, the one
+            -- nearest to where the viewer is by then; a seek after others.
+            arrayMap(
+                visit -> length(visit) <= 1000 AND arrayExists(
+                    (a, b) -> bitShiftRight(a, 80) = bitShiftRight(b, 80)
+                        AND bitShiftRight(a, 28) != bitShiftRight(b, 28),
+                    arrayPopBack((visit.2).1), arrayPopFront((visit.2).1)
+                ),
+                visits
+            ) AS have_ties,
+            arrayMap(
+                (visit, tied) -> if(empty(tied), visit.2, arrayFold(
+                    (so_far, step) -> arrayMap(
+                        next -> (
+                            arrayPushBack(so_far.1, next),
+                            multiIf(
+                                next.4 >= 0 OR bitTest(next.6, 1), next.4,
+                                next.3 >= 0, next.3,
+                                so_far.2
+                            ),
+                            if(next.5 != 2, next.5, so_far.3),
+                            arrayFilter(s -> s.1 != next.1, so_far.4)
+                        ),
+                        [arraySort(
+                            s -> (
+                                if(
+                                    so_far.2 < 0 OR s.3 < 0, 2.,
+                                    greatest(2., abs(s.3 - so_far.2 - if(
+                                        so_far.3 = 1,
+                                        toFloat64(
+                                            bitShiftRight(s.1, 80) - bitShiftRight(so_far.1[-1].1, 80)
+                                        ) / 1000 * if(s.7 > 0, s.7, 1.),
+                                        0.
+                                    )))
+                                ),
+                                bitTest(s.6, 1),
+                                s.5 = so_far.3,
+                                s.1
+                            ),
+                            arrayFilter(
+                                (s, last) -> bitShiftRight(s.1, 28) != bitShiftRight(last, 28)
+                                    AND bitShiftRight(s.1, 80) = bitShiftRight(so_far.4[1].1, 80),
+                                so_far.4, arrayPopBack(arrayPushFront(so_far.4.1, toUInt128(0)))
+                            )
+                        )[1]]
+                    )[1],
+                    tied,
+                    (arrayResize(tied, 0), toFloat64(-1), toUInt8(0), tied)
+                ).1),
+                visits,
+                arrayMap(
+                    (visit, has_ties) -> arrayResize(visit.2, if(has_ties, length(visit), 0)),
+                    visits, have_ties
+                )
+            ) AS in_orders
+        FROM grouped
+    )
+SELECT
+    section_id, section, video_url, home_page, user_id, title, of_platform AS platform,
+    lengths.1 AS length_values, lengths.2 AS length_counts, says_completed, threshold, reports_seeks,
+    visit[1].1 AS session,
+    in_order
+FROM lined
+ARRAY JOIN visits AS visit, in_orders AS in_order
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
--- A viewer of a video, with each session: its day, its statements, and the stretches played. The
--- views below are made of it.
+-- A session of a viewer at a video, and what was played in it: by the stretches that were sent or, if
+-- none were, by its statements.
+CREATE OR REPLACE VIEW video_sessions AS
+WITH
+    {{- stretches_of("if(empty(sent_stretches), in_order, [])") }},
+    -- Where each was, else the end of the last stretch that it sent.
+    arrayFilter(at -> at >= 0, arrayMap(
+        s -> multiIf(s.4 >= 0, s.4, notEmpty(s.8), bitAnd(s.8[-1], 4294967295) / 1000, -1.),
+        in_order
+    )) AS positions,
+    arrayMap(
+        s -> toInt64(bitShiftRight(s.1, 80)) - 8796093022208,
+        arrayFilter(s -> NOT bitTest(s.6, 2), in_order)
+    ) AS times
+SELECT
+    section_id, section, video_url, home_page, user_id, title, platform,
+    length_values, length_counts, says_completed, threshold, session,
+    fromUnixTimestamp64Milli(if(empty(times), 0, arrayMin(times)), 'UTC') AS first_at,
+    fromUnixTimestamp64Milli(if(empty(times), 0, arrayMax(times)), 'UTC') AS last_at,
+    length(in_order) AS statements,
+    sent_stretches,
+    if(empty(sent_stretches), derived, sent_stretches) AS stretches,
+    arrayMap(
+        s -> (s.3, s.4),
+        arrayFilter(s -> bitTest(s.6, 1) AND s.3 >= 0 AND s.4 >= 0, in_order)
+    ) AS seeks,
+    if(empty(positions), NULL, positions[-1]) AS stopped_at,
+    greatest(arrayMax(in_order.3), arrayMax(in_order.4), arrayMax(sent_stretches.2), 0.)
+        AS furthest,
+    has(in_order.5, 1) OR notEmpty(sent_stretches) AS has_played
+FROM video_visits
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
+
+-- A viewer of a video, with each session: its day, its statements, the stretches played, and whether
+-- it was played then. The views below are made of it.
 CREATE OR REPLACE VIEW video_viewers AS
 SELECT
     section_id, section, video_url, title, video_length, length_is_known,
@@ -94,7 +471,8 @@ SELECT
             arrayMap(
                 stretch -> (stretch.1, least(stretch.2, video_length)),
                 arrayFilter(stretch -> stretch.1 < video_length, session.3)
-            )
+            ),
+            session.4
         ),
         viewer.5
     ) AS sessions,
@@ -106,7 +484,8 @@ SELECT
     -- In some versions of ClickHouse, least(NULL, x) is x.
     if(isNull(viewer.8), NULL, least(viewer.8, video_length)) AS stopped_at,
     least(viewer.9, video_length) AS reached,
-    viewer.10 AS seeks
+    viewer.10 AS seeks,
+    has(sessions.4, 1) AS has_played
 FROM (
     WITH
         sumMap(one.values_of_viewer, one.counts_of_viewer) AS of_video,
@@ -122,20 +501,19 @@ FROM (
             if(one.threshold > 0, one.threshold, 1), one.stopped_at, one.furthest, one.seeks
         )) AS viewers
     FROM (
-        WITH sumMap(s.length_values, s.length_counts) AS of_viewer
         SELECT
             section_id, section, video_url, home_page, user_id,
-            argMaxIf(s.title, (s.last_at, session), s.title != '') AS title,
+            any(s.title) AS title,
+            any(s.length_values) AS values_of_viewer,
+            any(s.length_counts) AS counts_of_viewer,
+            any(s.says_completed) AS is_completed,
+            any(s.threshold) AS threshold,
             min(s.first_at) AS first_at,
             max(s.last_at) AS last_at,
-            groupArray((toDate32(s.first_at), s.statements, s.stretches)) AS sessions,
-            max(s.is_completed) AS is_completed,
-            max(s.threshold) AS threshold,
-            argMax(s.stopped_at, (s.last_at, session)) AS stopped_at,
+            groupArray((toDate32(s.first_at), s.statements, s.stretches, s.has_played)) AS sessions,
+            argMax(s.stopped_at, (s.last_at, s.session)) AS stopped_at,
             max(s.furthest) AS furthest,
-            groupArrayArray(s.seeks) AS seeks,
-            of_viewer.1 AS values_of_viewer,
-            of_viewer.2 AS counts_of_viewer
+            groupArrayArray(s.seeks) AS seeks
         FROM video_sessions AS s
         GROUP BY section_id, section, video_url, home_page, user_id
     ) AS one
@@ -150,7 +528,7 @@ SELECT
     length(v.sessions) AS sessions,
     v.seconds_watched / 60 AS minutes_watched,
     v.seconds_played / 60 AS minutes_played,
-    share_watched, reached, is_completed, stopped_at, first_seen, last_seen
+    v.has_played AS played, share_watched, reached, is_completed, stopped_at, first_seen, last_seen
 FROM video_viewers AS v
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
@@ -159,12 +537,13 @@ SELECT
     section_id, section, video_url,
     any(v.title) AS title,
     any(v.video_length) AS video_length,
-    count() AS viewers,
+    count() AS opened,
+    countIf(v.has_played) AS played,
     sum(length(v.sessions)) AS sessions,
     countIf(v.is_completed) AS completions,
     round(sum(v.seconds_watched), 3) / 60 AS minutes_watched,
     round(sum(v.seconds_played), 3) / 60 AS minutes_played,
-    avg(v.share_watched) AS average_share,
+    avgIf(v.share_watched, v.has_played) AS average_share,
     toDate32(min(v.first_seen)) AS first_day,
     toDate32(max(v.last_seen)) AS last_day
 FROM video_viewers AS v
@@ -216,7 +595,7 @@ SELECT
     count() AS viewers,
     countIf(is_completed) AS completed
 FROM video_viewers
-WHERE video_length > 0 AND stopped_at IS NOT NULL
+WHERE video_length > 0 AND stopped_at IS NOT NULL AND has_played
 GROUP BY section_id, section, video_url, video_length, bucket
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
@@ -239,7 +618,8 @@ SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0
 CREATE OR REPLACE VIEW section_daily AS
 SELECT
     section_id, section, day,
-    uniqExact(home_page, user_id) AS viewers,
+    uniqExact(home_page, user_id) AS opened,
+    uniqExactIf((home_page, user_id), one.has_played) AS played,
     sum(one.sessions) AS sessions,
     sum(one.statements) AS statements,
     round(sum(arrayReduce('intervalLengthSum', one.stretches.1, one.stretches.2)), 3) / 60
@@ -252,7 +632,8 @@ FROM (
         session.1 AS day,
         count() AS sessions,
         sum(session.2) AS statements,
-        groupArrayArray(session.3) AS stretches
+        groupArrayArray(session.3) AS stretches,
+        max(session.4) AS has_played
     FROM video_viewers AS v
     ARRAY JOIN v.sessions AS session
     GROUP BY section_id, section, video_url, home_page, user_id, day
@@ -266,20 +647,35 @@ SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0
 CREATE OR REPLACE VIEW stretch_disagreement AS
 SELECT
     section_id, section, home_page, platform,
-    count() AS sessions,
-    round(sum(s.sent), 3) AS seconds_sent,
-    round(sum(s.derived), 3) AS seconds_derived,
-    round(sum(2 * s.either - s.sent - s.derived), 3) AS seconds_in_one_only,
-    seconds_in_one_only / round(sum(s.either), 3) AS disagreement
+    countIf(s.has_both) AS sessions,
+    round(sumIf(s.of_sent, s.has_both), 3) AS seconds_sent,
+    round(sumIf(s.of_derived, s.has_both), 3) AS seconds_derived,
+    round(sumIf(2 * s.of_either - s.of_sent - s.of_derived, s.has_both), 3) AS seconds_in_one_only,
+    seconds_in_one_only / round(sumIf(s.of_either, s.has_both), 3) AS disagreement
 FROM (
+    WITH
+        {{- stretches_of("in_order") | indent }}
     SELECT
         section_id, section, home_page, platform,
-        arrayReduce('intervalLengthSum', sent_stretches.1, sent_stretches.2) AS sent,
-        arrayReduce('intervalLengthSum', derived_stretches.1, derived_stretches.2) AS derived,
-        arrayConcat(sent_stretches, derived_stretches) AS both,
-        arrayReduce('intervalLengthSum', both.1, both.2) AS either
-    FROM video_sessions
-    WHERE notEmpty(sent_stretches) AND notEmpty(derived_stretches)
+        arrayReduce('intervalLengthSum', sent_stretches.1, sent_stretches.2) AS of_sent,
+        arrayReduce('intervalLengthSum', derived.1, derived.2) AS of_derived,
+        arrayConcat(sent_stretches, derived) AS both,
+        arrayReduce('intervalLengthSum', both.1, both.2) AS of_either,
+        notEmpty(sent_stretches) AND notEmpty(derived) AS has_both
+    FROM video_visits
 ) AS s
 GROUP BY section_id, section, home_page, platform
+HAVING sessions > 0
+SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
+
+-- Stretches that cannot be read, by producer and reason.
+CREATE OR REPLACE VIEW unread_stretches AS
+SELECT
+    section_id, section, home_page, platform, reason,
+    count() AS statements,
+    min(s.event_id) AS example,
+    argMin(s.video_played_segments, s.event_id) AS sent
+FROM statement_stretches AS s
+ARRAY JOIN s.stretches_unread AS reason
+GROUP BY section_id, section, home_page, platform, reason
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 DEFINITIONS = {
-    "viewers": "An account that sent a statement about a video.",
+    "opened": "An account that sent a statement about a video.",
+    "viewers": "An account that played some of it, or began to.",
     "sessions": "One viewing of a video, as its player reports it.",
     "watched": "Each second of a video that a viewer played, counted once, over all sessions.",
-    "played": "The same with repeats.",
+    "played": "The seconds played, counted each time.",
     "share": "Watched, as a part of the video's length.",
     "completed": "A statement says so, or the share watched is at least the completion threshold.",
     "first watch": "A viewer's first play of a place.",

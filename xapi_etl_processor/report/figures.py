@@ -69,7 +69,10 @@ class Learner:
 
 @dataclass(frozen=True)
 class Video:
-    """A video of the section. Minutes and shares are None if hidden or, a share, not known."""
+    """A video of the section. Minutes and shares are None if hidden or, a share, not known.
+
+    Viewers are those who played it; `opened` counts all who sent a statement about it.
+    """
 
     url: str
     title: str
@@ -85,6 +88,7 @@ class Video:
     seeks: tuple[Seek, ...] = ()
     periods: tuple[Period, ...] = ()
     not_watched_by: tuple[Learner, ...] = ()
+    opened: Count = None
 
     @property
     def name(self) -> str:
@@ -121,6 +125,7 @@ class Section:
     periods: tuple[Period, ...] = ()
     producers: tuple[Producer, ...] = ()
     learners: tuple[Learner, ...] = field(default=(), repr=False)
+    opened: Count = None
 
 
 def sections(clickhouse: ClickHouse, since: date | None = None) -> list[str]:
@@ -142,12 +147,12 @@ def read_section(
     statements, without_time, until, days, first, last = ask(_STATEMENTS)[0]
     weekly = days > MOST_DAYS
     periods: dict[str | None, list[Period]] = defaultdict(list)
-    viewers = 0
-    for kind, url, day, people, count in ask(
+    viewers = opened = 0
+    for kind, url, day, people, all_people, count in ask(
         _PERIODS, to_period=_MONDAY if weekly else "session.1"
     ):
         if kind == _TOTAL:
-            viewers = people
+            viewers, opened = people, all_people
         elif day != _EPOCH and first <= day <= last:  # else a session without a usable time
             periods[url if kind == _OF_VIDEO else None].append(Period(day, people, count))
     places = _by_video(ask(_PLACES), Place)
@@ -156,7 +161,8 @@ def read_section(
     learners, watched = _learners(ask) if with_learners else ((), {})
     videos = tuple(
         replace(
-            Video(*figures),
+            Video(*figures[:-1]),
+            opened=figures[-1],
             places=tuple(places[figures[0]]),
             stops=tuple(stops[figures[0]]),
             seeks=tuple(seeks[figures[0]]),
@@ -177,6 +183,7 @@ def read_section(
         tuple(periods[None]),
         tuple(Producer(*row) for row in ask(_PRODUCERS)),
         learners,
+        opened,
     )
 
 
@@ -212,10 +219,10 @@ FROM (
 _MONDAY = "session.1 - (toDayOfWeek(session.1) - 1)"
 
 _VIDEOS = f"""
-SELECT video_url, title, video_length, viewers, sessions, completions, minutes_watched,
-    minutes_played, average_share
+SELECT video_url, title, video_length, played, sessions, completions, minutes_watched,
+    minutes_played, average_share, opened
 FROM {{db}}.video_engagement {_HERE}
-ORDER BY minutes_watched DESC, viewers DESC, video_url
+ORDER BY minutes_watched DESC, played DESC, opened DESC, video_url
 """
 
 _PLACES = f"""
@@ -237,7 +244,7 @@ ORDER BY video_url, seeks DESC, from_second, to_second
 _TOTAL, _OF_SECTION, _OF_VIDEO = 3, 2, 0
 _PERIODS = f"""
 SELECT grouping(video_url, day) AS kind, video_url, {{to_period}} AS day,
-    uniqExact(home_page, user_id), count()
+    uniqExactIf((home_page, user_id), session.4), uniqExact(home_page, user_id), count()
 FROM {{db}}.video_viewers AS v ARRAY JOIN v.sessions AS session {_HERE}
 GROUP BY GROUPING SETS ((), (day), (video_url, day))
 ORDER BY day

@@ -124,6 +124,7 @@ def _data(section: Section, findings: Findings) -> dict[str, Any]:
             {
                 "seconds": video.seconds,
                 "figures": {
+                    "opened": _number(video.opened),
                     "viewers": _number(video.viewers),
                     "sessions": _number(video.sessions),
                     "completed": _number(video.completions),

@@ -17,6 +17,7 @@ def hide(section: Section, below: int) -> Section:
         section = replace(
             section,
             viewers=None,
+            opened=None,
             until=None,
             statements=None,
             without_time=None,
@@ -25,6 +26,7 @@ def hide(section: Section, below: int) -> Section:
         )
     return replace(
         section,
+        opened=None if _is_small(section.opened, below) else section.opened,
         videos=tuple(_video(video, below) for video in section.videos),
         periods=_periods(section.periods, below),
         # How many viewers a producer has is not read: at most as many as sessions.
@@ -41,6 +43,7 @@ def _video(video: Video, below: int) -> Video:
         completions = None
     return replace(
         video,
+        opened=None if _is_small(video.opened, below) else video.opened,
         completions=completions,
         places=tuple(_place(place, below) for place in video.places),
         stops=tuple(

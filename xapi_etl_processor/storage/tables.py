@@ -74,7 +74,16 @@ TYPES: dict[str, dict[str, str]] = {
 
 VIEWS = (
     STATEMENTS,
-    *("video_sessions", "video_viewers", "viewer_progress", "video_engagement", "video_retention"),
+    *(
+        "statement_stretches",
+        "video_visits",
+        "video_sessions",
+        "video_viewers",
+        "viewer_progress",
+        "video_engagement",
+        "video_retention",
+    ),
     *("video_dropoff", "video_seeks", "section_daily", "stretch_disagreement"),
+    "unread_stretches",
 )
 """The views of `views.sql`."""

@@ -41,18 +41,21 @@ WITH
     ), false) AS is_odd,
     -- In the profile's notation, from[.]to[,]from[.]to: also 0-30, 0;30 and 0-30,40-50. Seconds may be
     -- clocks, 1:02:05, and have a comma, 2,5, where it does not separate stretches.
-    multiIf(
-        NOT is_odd OR position(video_played_segments, '[.]') > 0,
-        video_played_segments,
-        match(video_played_segments, concat('^', point, '[-;]', point, '$')),
-        replaceRegexpOne(video_played_segments, '[-;]', '[.]'),
-        match(
-            video_played_segments,
-            concat('^', plain, '-', plain, '(?:(?:,|\\[,\\])', plain, '-', plain, ')*$')
+    arrayMap(
+        sent -> multiIf(
+            position(sent, '[.]') > 0, sent,
+            match(sent, concat('^', point, '[-;]', point, '$')),
+            replaceRegexpOne(sent, '[-;]', '[.]'),
+            match(
+                sent,
+                concat('^', plain, '-', plain, '(?:(?:,|\\[,\\])', plain, '-', plain, ')*$')
+            ),
+            replaceAll(replaceRegexpAll(sent, '\\[,\\]|,', '[,]'), '-', '[.]'),
+            sent
         ),
-        replaceAll(replaceRegexpAll(video_played_segments, '\\[,\\]|,', '[,]'), '-', '[.]'),
-        video_played_segments
-    ) AS notation,
+        -- What is in an array that is mostly empty costs nothing where it is.
+        if(is_odd, [video_played_segments], [])
+    ) AS notations,
     -- The points of each stretch in seconds; -1 is no number, and -2 is not there.
     arrayMap(
         stretch -> arrayMap(
@@ -71,7 +74,7 @@ WITH
             ),
             arrayMap(text -> trimBoth(text), splitByString('[.]', stretch))
         ),
-        if(is_odd, splitByString('[,]', notation), [])
+        arrayFlatten(arrayMap(sent -> splitByString('[,]', sent), notations))
     ) AS points,
     -- From and to. The last one may be open: it ends where the statement is or, at `completed`, at the
     -- length.
@@ -119,15 +122,15 @@ SELECT
     attempt_guid, event_id, timestamp, timestamp_source, row_version, source_file, source_line, verb,
     video_title, video_time, video_length, video_seek_from, video_seek_to, speed, speed_from,
     completion, completion_threshold, video_played_segments,
-    arrayMap(
-        pair -> bitShiftLeft(toUInt64(pair.1 * 1000 + 0.5), 32) + toUInt64(pair.2 * 1000 + 0.5),
-        if(
-            is_odd,
-            arrayMap(
-                pair -> (least(pair.1, 4294967.), least(pair.2, 4294967.)),
-                arrayFilter(pair -> pair.3 = '' AND pair.2 > pair.1, judged)
-            ),
+    arrayConcat(
+        if(is_odd, [], arrayMap(
+            pair -> bitShiftLeft(toUInt64(pair.1 * 1000 + 0.5), 32) + toUInt64(pair.2 * 1000 + 0.5),
             played_stretches
+        )),
+        arrayMap(
+            pair -> bitShiftLeft(toUInt64(least(pair.1, 4294967.) * 1000 + 0.5), 32)
+                + toUInt64(least(pair.2, 4294967.) * 1000 + 0.5),
+            arrayFilter(pair -> pair.3 = '' AND pair.2 > pair.1, judged)
         )
     ) AS stretches_sent,
     arrayDistinct(arrayFilter(reason -> reason != '', judged.3)) AS stretches_unread
@@ -137,7 +140,7 @@ SETTINGS prefer_column_name_to_alias = 0;
 {# The stretches that were sent, `sent_stretches`, and those that follow from positions and the clock,
 `derived`, worked out of `statements`. #}
 {% macro stretches_of(statements) %}
-    arraySort(arrayDistinct(arrayFlatten(in_order.8))) AS sent,
+    arraySort(arrayDistinct(arrayFlatten(in_order.2))) AS sent,
     -- Of stretches with the same start, the longest.
     arrayMap(
         stretch -> (bitShiftRight(stretch, 32) / 1000, bitAnd(stretch, 4294967295) / 1000),
@@ -218,10 +221,9 @@ SETTINGS prefer_column_name_to_alias = 0;
 -- A session of a viewer at a video, with its statements in order. `session` is a hash of its id.
 --
 -- Statements are tuples here:
---   1 place in the order of all: milliseconds, then the object, then its line; 2 hash of its id;
+--   1 place in the order of all: milliseconds, then the object, then its line; 2 its stretches;
 --   3 where play that went on up to it came to, in seconds, -1 if unknown; 4 where it goes on from;
---   5 whether it goes on: 1 yes, 0 no, 2 as before; 6 its kind; 7 its speed, 0 if unknown;
---   8 its stretches.
+--   5 whether it goes on: 1 yes, 0 no, 2 as before; 6 its kind; 7 its speed, 0 if unknown.
 -- Its kind has these bits: 0 it has a time of its own, 1 it is a seek, 2 it has no time at all, 3 it
 -- begins a new playback, 4 it names the player's session.
 CREATE OR REPLACE VIEW video_visits AS
@@ -269,7 +271,7 @@ WITH
             ), 3) AS on_from
         FROM statement_stretches
     ),
-    -- All statements of an account about a video. `told`, `names` and `all_keys` have the same order.
+    -- All statements of an account about a video. `told`, `ids`, `names` and `all_keys` have one order.
     grouped AS (
         SELECT
             section_id, section, video_url, home_page, user_id,
@@ -285,10 +287,10 @@ WITH
             groupArray(named) AS names,
             groupArray(keys) AS all_keys,
             arrayZip(
-                groupArray(place), groupArray(cityHash64(event_id)), groupArray(up_to),
-                groupArray(on_from), groupArray(goes_on), groupArray(kind), groupArray(pace),
-                groupArray(stretches_sent)
-            ) AS told
+                groupArray(place), groupArray(stretches_sent), groupArray(up_to),
+                groupArray(on_from), groupArray(goes_on), groupArray(kind), groupArray(pace)
+            ) AS told,
+            groupArray(cityHash64(event_id)) AS ids
         FROM numbered
         GROUP BY section_id, section, video_url, home_page, user_id
     ),
@@ -298,14 +300,15 @@ WITH
         SELECT
             section_id, section, video_url, home_page, user_id, title, of_platform, lengths,
             says_completed, threshold, reports_seeks,
-            -- Place, session, keys, and whether it names a session.
+            -- Place, session, keys, whether it names a session, and its number in `told`.
             arraySort(arrayResize(
                 arrayZip(
                     told.1, names, all_keys,
                     arrayMap(
                         (kind, name) -> if(by_player, bitTest(kind, 4), toUInt8(name != 0)),
                         told.6, names
-                    )
+                    ),
+                    arrayEnumerate(names)
                 ),
                 if(is_mixed, length(told), 0)
             )) AS marks,
@@ -333,22 +336,21 @@ WITH
                 ),
                 [arrayFill(mark -> mark.4, marks), arrayReverseFill(mark -> mark.4, marks)]
             ) AS offers,
-            arrayMap(
+            arraySort((name, mark) -> mark.5, arrayMap(
                 (mark, before, behind) -> multiIf(
                     mark.4 OR before.1 = 2 AND behind.1 = 2, mark.2,
                     (before.1, before.2) <= (behind.1, behind.2), before.3,
                     behind.3
                 ),
                 marks, offers[1], offers[2]
-            ) AS joined,
+            ), marks) AS joined,
             -- By session and time. An id counts once, with its first timestamp.
-            arraySort(arrayZip(
-                if(is_mixed, joined, names), if(is_mixed, arraySort(s -> s.1, told), told)
-            )) AS in_line,
-            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq((in_line.2).2)) AS once,
+            arraySort(arrayZip(if(is_mixed, joined, names), told, ids)) AS in_line,
+            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq(in_line.3)) AS once,
+            arrayDistinct(once.1) AS sessions,
             arraySplit(
                 (s, is_first) -> is_first,
-                once,
+                once.2,
                 arrayMap(
                     (name, last) -> name != last,
                     once.1, arrayPopBack(arrayPushFront(once.1, toUInt64(0)))
@@ -358,16 +360,13 @@ WITH
             -- needs the fewest jumps. So far: those that are in line, where the viewer was then,
             -- whether it plays, and what is left. Next is, of the first ones of each object, the one
             -- nearest to where the viewer is by then; a seek after others.
-            arrayMap(
-                visit -> length(visit) <= 1000 AND arrayExists(
-                    (a, b) -> bitShiftRight(a, 80) = bitShiftRight(b, 80)
-                        AND bitShiftRight(a, 28) != bitShiftRight(b, 28),
-                    arrayPopBack((visit.2).1), arrayPopFront((visit.2).1)
-                ),
-                visits
-            ) AS have_ties,
-            arrayMap(
-                (visit, tied) -> if(empty(tied), visit.2, arrayFold(
+            length(once) <= 1000 AND arrayExists(
+                (this, next) -> bitShiftRight(this, 80) = bitShiftRight(next, 80)
+                    AND bitShiftRight(this, 28) != bitShiftRight(next, 28),
+                arrayPopBack((once.2).1), arrayPopFront((once.2).1)
+            ) AS has_ties,
+            if(NOT has_ties, visits, arrayMap(
+                tied -> arrayFold(
                     (so_far, step) -> arrayMap(
                         next -> (
                             arrayPushBack(so_far.1, next),
@@ -404,22 +403,17 @@ WITH
                     )[1],
                     tied,
                     (arrayResize(tied, 0), toFloat64(-1), toUInt8(0), tied)
-                ).1),
-                visits,
-                arrayMap(
-                    (visit, has_ties) -> arrayResize(visit.2, if(has_ties, length(visit), 0)),
-                    visits, have_ties
-                )
-            ) AS in_orders
+                ).1,
+                if(has_ties, visits, [])
+            )) AS in_orders
         FROM grouped
     )
 SELECT
     section_id, section, video_url, home_page, user_id, title, of_platform AS platform,
     lengths.1 AS length_values, lengths.2 AS length_counts, says_completed, threshold, reports_seeks,
-    visit[1].1 AS session,
-    in_order
+    session, in_order
 FROM lined
-ARRAY JOIN visits AS visit, in_orders AS in_order
+ARRAY JOIN sessions AS session, in_orders AS in_order
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- A session of a viewer at a video, and what was played in it: by the stretches that were sent or, if
@@ -429,12 +423,12 @@ WITH
     {{- stretches_of("if(empty(sent_stretches), in_order, [])") }},
     -- Where each was, else the end of the last stretch that it sent.
     arrayFilter(at -> at >= 0, arrayMap(
-        s -> multiIf(s.4 >= 0, s.4, notEmpty(s.8), bitAnd(s.8[-1], 4294967295) / 1000, -1.),
+        s -> multiIf(s.4 >= 0, s.4, notEmpty(s.2), bitAnd(s.2[-1], 4294967295) / 1000, -1.),
         in_order
     )) AS positions,
     arrayMap(
-        s -> toInt64(bitShiftRight(s.1, 80)) - 8796093022208,
-        arrayFilter(s -> NOT bitTest(s.6, 2), in_order)
+        place -> toInt64(bitShiftRight(place, 80)) - 8796093022208,
+        arrayFilter((place, kind) -> NOT bitTest(kind, 2), in_order.1, in_order.6)
     ) AS times
 SELECT
     section_id, section, video_url, home_page, user_id, title, platform,

@@ -137,18 +137,8 @@ SELECT
 FROM video_statements
 SETTINGS prefer_column_name_to_alias = 0;
 
-{# The stretches that were sent, `sent_stretches`, and those that follow from positions and the clock,
-`derived`, worked out of `statements`. #}
+{# The stretches that follow from positions and the clock, `derived`, worked out of `statements`. #}
 {% macro stretches_of(statements) %}
-    arraySort(arrayDistinct(arrayFlatten(in_order.2))) AS sent,
-    -- Of stretches with the same start, the longest.
-    arrayMap(
-        stretch -> (bitShiftRight(stretch, 32) / 1000, bitAnd(stretch, 4294967295) / 1000),
-        arrayFilter(
-            (stretch, next) -> bitShiftRight(stretch, 32) != bitShiftRight(next, 32),
-            sent, arrayPopFront(arrayPushBack(sent, toUInt64(18446744073709551615)))
-        )
-    ) AS sent_stretches,
     -- Statements that say something of where it was or whether it played.
     arrayFilter(
         s -> bitTest(s.6, 0) AND (s.3 >= 0 OR s.4 >= 0 OR s.5 != 2 OR bitTest(s.6, 1)),
@@ -346,7 +336,13 @@ WITH
             ), marks) AS joined,
             -- By session and time. An id counts once, with its first timestamp.
             arraySort(arrayZip(if(is_mixed, joined, names), told, ids)) AS in_line,
-            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq(in_line.3)) AS once,
+            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq(in_line.3)) AS once
+        FROM grouped
+    ),
+    ordered AS (
+        SELECT
+            section_id, section, video_url, home_page, user_id, title, of_platform, lengths,
+            says_completed, threshold, reports_seeks,
             arrayDistinct(once.1) AS sessions,
             arraySplit(
                 (s, is_first) -> is_first,
@@ -360,6 +356,17 @@ WITH
             -- needs the fewest jumps. So far: those that are in line, where the viewer was then,
             -- whether it plays, and what is left. Next is, of the first ones of each object, the one
             -- nearest to where the viewer is by then; a seek after others.
+            -- Of stretches with the same start, the longest.
+            arrayMap(
+                sent -> arrayMap(
+                    stretch -> (bitShiftRight(stretch, 32) / 1000, bitAnd(stretch, 4294967295) / 1000),
+                    arrayFilter(
+                        (stretch, next) -> bitShiftRight(stretch, 32) != bitShiftRight(next, 32),
+                        sent, arrayPopFront(arrayPushBack(sent, toUInt64(18446744073709551615)))
+                    )
+                ),
+                arrayMap(visit -> arraySort(arrayDistinct(arrayFlatten(visit.2))), visits)
+            ) AS all_sent,
             length(once) <= 1000 AND arrayExists(
                 (this, next) -> bitShiftRight(this, 80) = bitShiftRight(next, 80)
                     AND bitShiftRight(this, 28) != bitShiftRight(next, 28),
@@ -406,14 +413,14 @@ WITH
                 ).1,
                 if(has_ties, visits, [])
             )) AS in_orders
-        FROM grouped
+        FROM lined
     )
 SELECT
     section_id, section, video_url, home_page, user_id, title, of_platform AS platform,
     lengths.1 AS length_values, lengths.2 AS length_counts, says_completed, threshold, reports_seeks,
-    session, in_order
-FROM lined
-ARRAY JOIN sessions AS session, in_orders AS in_order
+    session, in_order, sent_stretches
+FROM ordered
+ARRAY JOIN sessions AS session, in_orders AS in_order, all_sent AS sent_stretches
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
 -- A session of a viewer at a video, and what was played in it: by the stretches that were sent or, if

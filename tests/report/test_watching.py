@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Template
@@ -21,12 +19,18 @@ from tests.support.watched import LENGTH, MIDNIGHT, Row, Watched, row
 
 @dataclass
 class Player:
-    """Plays a video in one session, and remembers what it played and sent."""
+    """Plays a video in one session, and remembers what it played and sent.
+
+    `instant`: several statements have one timestamp. `keyless`: what it says meanwhile names no
+    session.
+    """
 
     kind: str
     session: str
     user: str
     at: int
+    instant: bool = False
+    keyless: bool = False
     rows: list[Row] = field(default_factory=list)
     pieces: list[tuple[int, int]] = field(default_factory=list)
     position: int = 0
@@ -35,13 +39,14 @@ class Player:
     seeks: list[tuple[int, int]] = field(default_factory=list)
     """Seeks that were sent."""
 
-    def send(self, verb: str, **more: Any) -> None:
+    def send(self, verb: str, session: str | None = None, **more: Any) -> None:
         pairs = [*self.pieces, *([(self.begun, self.position)] if self.playing else [])]
         told = {"all": pairs, "last": pairs[-1:], "none": []}[self.kind]
         if told:
             more["video_played_segments"] = "[,]".join(f"{a}[.]{b}" for a, b in told)
-        self.rows.append(row(self.at, verb, session_id=self.session, user_id=self.user, **more))
-        self.at += 1
+        session = self.session if session is None else session
+        self.rows.append(row(self.at, verb, session_id=session, user_id=self.user, **more))
+        self.at += not self.instant
 
     def play(self, seconds: int) -> None:
         if not self.playing:
@@ -58,7 +63,8 @@ class Player:
 
     def say(self, verb: str) -> None:
         """A statement that does not end playing."""
-        self.send(verb, video_time=self.position)
+        keyless = self.keyless and self.rows
+        self.send(verb, "" if keyless else None, video_time=self.position)
         if self.kind == "none" and self.playing and self.position > self.begun:
             # Proved up to here, whatever follows; it is played in two pieces, next to each other.
             self.pieces.append((self.begun, self.position))
@@ -86,24 +92,29 @@ class Player:
         return list(longest.items())
 
 
-STEPS = st.one_of(
-    st.tuples(st.just("play"), st.integers(1, 30)),
-    st.tuples(st.just("pause"), st.none()),
-    st.tuples(st.just("seek"), st.integers(0, LENGTH - 1)),
-    st.tuples(st.just("say"), st.sampled_from(["interacted", "completed"])),
-)
+def step(player: Player, draw: random.Random) -> None:
+    """Something that a viewer does."""
+    match draw.choice(["play", "pause", "seek", "say"]):
+        case "play":
+            player.play(draw.randint(1, 30))
+        case "pause":
+            player.pause()
+        case "seek":
+            player.seek(draw.randrange(LENGTH))
+        case "say":
+            player.say(draw.choice(["interacted", "completed"]))
 
 
-@st.composite
-def sessions(draw: st.DrawFn) -> list[Player]:
+def sessions(draw: random.Random) -> list[Player]:
     """Sessions of two viewers, one after another, each with its kind of player."""
     made = []
-    for number in range(draw(st.integers(1, 5))):
-        kind, user = draw(st.sampled_from(["all", "last", "none"])), draw(st.sampled_from("ab"))
-        player = Player(kind, f"s{number}", user, number * 40_000)
-        for name, value in draw(st.lists(STEPS, min_size=1, max_size=8)):
-            getattr(player, name)(*([] if value is None else [value]))
-        if draw(st.booleans()) or kind != "none":
+    for number in range(draw.randint(1, 5)):
+        kind, user = draw.choice(["all", "last", "none"]), draw.choice("ab")
+        instant, keyless = draw.random() < 0.5, draw.random() < 0.5
+        player = Player(kind, f"s{number}", user, number * 40_000, instant, keyless)
+        for _ in range(draw.randint(1, 8)):
+            step(player, draw)
+        if draw.random() < 0.5 or kind != "none":
             player.pause()
         # Else the tab is closed: what played since the last statement is proved by nothing.
         if player.rows:
@@ -115,29 +126,19 @@ def seconds(pieces: Iterator[tuple[int, int]]) -> set[int]:
     return {second for start, end in pieces for second in range(start, end)}
 
 
-@hypothesis_settings(
-    max_examples=int(os.environ.get("WATCHING_EXAMPLES", "5")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@pytest.mark.long
-@given(data=st.data(), made=sessions())
-@pytest.mark.slow
-def test_each_view_agrees_with_sets_of_seconds(
-    clickhouse: ClickHouseServer, watched_database: str, data: st.DataObject, made: list[Player]
-) -> None:
-    here = Watched(clickhouse, watched_database)
-    rows = data.draw(st.permutations([row for player in made for row in player.rows]))
-    again = data.draw(st.lists(st.sampled_from(rows), max_size=4)) if rows else []
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
-    for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
-        if start < end:
-            here.insert(*rows[start:end])
-    for one in again:
-        here.insert({**one, "row_version": 1})
-    if data.draw(st.booleans()):
-        clickhouse.engine.query(f"OPTIMIZE TABLE {watched_database}.video_events FINAL")
+ASKED = {
+    "viewer_progress": "user_id, minutes_watched * 60, minutes_played * 60, share_watched,"
+    " is_completed",
+    "video_engagement": "opened, sessions, completions, minutes_watched * 60, minutes_played * 60",
+    "video_retention": "bucket, viewers, rewatchers, plays",
+    "video_seeks": "from_bucket, to_bucket, seeks",
+    "section_daily": "toUInt32(day), sessions, statements",
+}
+"""Views, and what is compared."""
 
+
+def expected(made: list[Player]) -> dict[str, list[list[Any]]]:
+    """What ASKED must give of a section, by sets of seconds."""
     users = sorted({player.user for player in made})
     pieces = {
         user: [piece for player in made if player.user == user for piece in player.played()]
@@ -150,54 +151,86 @@ def test_each_view_agrees_with_sets_of_seconds(
         or any(r["verb"] == "completed" for p in made if p.user == user for r in p.rows)
         for user in users
     }
-    assert here.view(
-        "viewer_progress",
-        "user_id, minutes_watched * 60, minutes_played * 60, share_watched, is_completed",
-    ) == [
-        [u, pytest.approx(len(seen[u])), pytest.approx(played[u]), len(seen[u]) / LENGTH, c]
-        for u, c in completed.items()
-    ]
-    assert here.view(
-        "video_engagement",
-        "opened, sessions, completions, minutes_watched * 60, minutes_played * 60",
-    ) == [
-        [
-            len(users),
-            len(made),
-            sum(completed.values()),
-            pytest.approx(sum(map(len, seen.values()))),
-            pytest.approx(sum(played.values())),
-        ]
-    ]
     middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
     plays = [
         [sum(start <= middle < end for start, end in pieces[user]) for user in users]
         for middle in middles
-    ]
-    assert here.view("video_retention", "bucket, viewers, rewatchers, plays") == [
-        [
-            bucket,
-            sum(int(middle) in seen[user] for user in users),
-            sum(times > 1 for times in plays[bucket]),
-            sum(plays[bucket]),
-        ]
-        for bucket, middle in enumerate(middles)
     ]
     seeks = Counter(
         (min(start * 100 // LENGTH, 99), to * 100 // LENGTH)
         for player in made
         for start, to in player.seeks
     )
-    found = here.view("video_seeks", "from_bucket, to_bucket, seeks")
-    assert found == [[*ends, number] for ends, number in sorted(seeks.items())]
     days = Counter(player.rows[0]["timestamp"] // 86_400 for player in made)
     statements = {
         day: sum(len(p.rows) for p in made if p.rows[0]["timestamp"] // 86_400 == day)
         for day in days
     }
-    assert here.view("section_daily", "toUInt32(day), sessions, statements") == [
-        [day, number, statements[day]] for day, number in sorted(days.items())
-    ]
+    watched, repeated = sum(map(len, seen.values())), sum(played.values())
+    return {
+        "viewer_progress": [
+            [u, pytest.approx(len(seen[u])), pytest.approx(played[u]), len(seen[u]) / LENGTH, c]
+            for u, c in completed.items()
+        ],
+        "video_engagement": [
+            [len(users), len(made), sum(completed.values())]
+            + [pytest.approx(watched), pytest.approx(repeated)]
+        ]
+        if made
+        else [],
+        "video_retention": [
+            [
+                bucket,
+                sum(int(middle) in seen[user] for user in users),
+                sum(times > 1 for times in plays[bucket]),
+                sum(plays[bucket]),
+            ]
+            for bucket, middle in enumerate(middles)
+        ]
+        if made
+        else [],
+        "video_seeks": [[*ends, number] for ends, number in sorted(seeks.items())],
+        "section_daily": [[day, number, statements[day]] for day, number in sorted(days.items())],
+    }
+
+
+@pytest.mark.slow
+def test_each_view_agrees_with_sets_of_seconds(
+    clickhouse: ClickHouseServer, watched_database: str
+) -> None:
+    """However statements are cut into objects and inserted; those of a second keep their lines."""
+    draw = random.Random(1)
+    should: dict[str, list[list[Any]]] = {name: [] for name in ASKED}
+    sections = []
+    for _ in range(int(os.environ.get("WATCHING_EXAMPLES", "50"))):
+        here, made = Watched(clickhouse, watched_database), sessions(draw)
+        sections.append(here.section)
+        for name, answer in expected(made).items():
+            should[name] += ([here.section, *values] for values in answer)
+        for player in made:
+            put_into_objects(player, set(draw.sample(range(300), draw.randint(0, 3))))
+        rows = [row for player in made for row in player.rows]
+        draw.shuffle(rows)
+        again = [{**row, "row_version": 1} for row in draw.sample(rows, min(len(rows), 4))]
+        cuts = sorted(draw.choices(range(len(rows) + 1), k=draw.randint(0, 3)))
+        for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+            if start < end:
+                here.insert(*rows[start:end])
+        if again:
+            here.insert(*again)
+    for name, columns in ASKED.items():
+        found = Watched(clickhouse, watched_database).of_sections(
+            sections, name, f"section_id, {columns}"
+        )
+        assert (name, found) == (name, should[name])
+
+
+def put_into_objects(player: Player, cuts: set[int]) -> None:
+    """Begin another object for what is sent after so many seconds."""
+    begun = player.rows[0]["timestamp"]
+    for number, sent in enumerate(player.rows):
+        of = sum(sent["timestamp"] - begun > second for second in cuts)
+        sent |= {"source_file": f"s3://{player.session}/{of}", "source_line": number + 1}
 
 
 def test_the_examples_of_the_page_and_a_namesake_are_counted_as_it_says(dirty: Dirty) -> None:
@@ -265,9 +298,8 @@ def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(watche
     assert watched.view("video_retention", "count(), sum(viewers)") == [[100, 100]]
 
 
-@pytest.mark.parametrize(
-    ("more", "completed"),
-    [
+def test_completed_is_what_a_statement_says_else_the_share_needed(watched: Watched) -> None:
+    cases: list[tuple[Row, bool]] = [
         ({"video_played_segments": "0[.]59"}, False),
         ({"video_played_segments": "0[.]30[,]30[.]60"}, True),
         ({"video_played_segments": "0[.]30", "completion_threshold": 0.5}, True),
@@ -275,13 +307,12 @@ def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(watche
         ({"verb": "completed"}, True),
         ({"completion": True}, True),
         ({"completion": False}, False),
-    ],
-)
-def test_completed_is_what_a_statement_says_else_the_share_needed(
-    watched: Watched, more: Row, completed: bool
-) -> None:
-    watched.insert({**row(0, "paused"), **more})
-    assert watched.view("viewer_progress", "is_completed") == [[completed]]
+    ]
+    for number, (more, _) in enumerate(cases):
+        watched.insert({**row(0, "paused", user_id=str(number)), **more})
+    assert watched.view("viewer_progress", "user_id, is_completed") == [
+        [str(number), completed] for number, (_, completed) in enumerate(cases)
+    ]
 
 
 def test_statements_without_a_time_of_their_own_are_not_put_in_order(watched: Watched) -> None:

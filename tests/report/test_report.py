@@ -137,6 +137,24 @@ def test_each_place_shows_first_watch_and_rewatch(page: Path) -> None:
     assert video["retention"] == ("24 viewers played the beginning, 16 the middle and 16 the end.")
 
 
+def test_viewers_are_worked_out_once_or_by_each_view_where_no_table_may_be_made(
+    lesson: Watched,
+    report: Report,
+    clickhouse: ClickHouseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(clickhouse, "hook", lambda point, sql: asked.append(sql))
+    held = drawn(report("--learners"))
+    views = rf"{lesson.database}\.(video_(viewers|engagement|retention|dropoff|seeks)|viewer_prog)"
+    assert sum(bool(re.search(views, sql)) for sql in asked) == 1
+    assert "DROP TEMPORARY TABLE" in asked[-1]
+    asked.clear()
+    monkeypatch.setattr(clickhouse, "read_only", True)
+    assert drawn(report("--learners")) == held
+    assert sum(bool(re.search(views, sql)) for sql in asked) == 6
+
+
 @pytest.mark.ci
 def test_stops_seeks_and_days_are_drawn(page: Path) -> None:
     (video,) = drawn(page)["videos"]

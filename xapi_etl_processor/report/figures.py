@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 from typing import Any
 
+from xapi_etl_processor.base.errors import ClickHouseRefused
 from xapi_etl_processor.clickhouse_client import ClickHouse
 
 BUCKETS = 100
@@ -143,7 +147,11 @@ def read_section(
     Learners, and who of them has not watched a video, are read only if asked for, since they name
     people. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
     """
-    ask = _asking(clickhouse, name, since)
+    with _viewers_read_once(clickhouse, _asking(clickhouse, name, since)) as ask:
+        return _read(ask, name, since, with_learners)
+
+
+def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Section:
     statements, without_time, until, days, first, last = ask(_STATEMENTS)[0]
     weekly = days > MOST_DAYS
     periods: dict[str | None, list[Period]] = defaultdict(list)
@@ -216,27 +224,39 @@ FROM (
 )
 """
 
+_VIEWERS = "video_viewers"
+_OF_VIEWERS = (
+    "video_engagement",
+    "video_retention",
+    "video_dropoff",
+    "video_seeks",
+    "viewer_progress",
+)
+"""Views that are made of `video_viewers` alone."""
+
+_HELD = "viewers_of_report"
+
 _MONDAY = "session.1 - (toDayOfWeek(session.1) - 1)"
 
 _VIDEOS = f"""
 SELECT video_url, title, video_length, played, sessions, completions, minutes_watched,
     minutes_played, average_share, opened
-FROM {{db}}.video_engagement {_HERE}
+FROM {{video_engagement}} {_HERE}
 ORDER BY minutes_watched DESC, played DESC, opened DESC, video_url
 """
 
 _PLACES = f"""
-SELECT video_url, viewers, rewatchers, plays FROM {{db}}.video_retention {_HERE}
+SELECT video_url, viewers, rewatchers, plays FROM {{video_retention}} {_HERE}
 ORDER BY video_url, bucket
 """
 
 _STOPS = f"""
-SELECT video_url, bucket, viewers, completed FROM {{db}}.video_dropoff {_HERE}
+SELECT video_url, bucket, viewers, completed FROM {{video_dropoff}} {_HERE}
 ORDER BY video_url, bucket
 """
 
 _SEEKS = f"""
-SELECT video_url, from_second, to_second, seeks, viewers FROM {{db}}.video_seeks {_HERE}
+SELECT video_url, from_second, to_second, seeks, viewers FROM {{video_seeks}} {_HERE}
 ORDER BY video_url, seeks DESC, from_second, to_second
 """
 
@@ -245,7 +265,7 @@ _TOTAL, _OF_SECTION, _OF_VIDEO = 3, 2, 0
 _PERIODS = f"""
 SELECT grouping(video_url, day) AS kind, video_url, {{to_period}} AS day,
     uniqExactIf((home_page, user_id), session.4), uniqExact(home_page, user_id), count()
-FROM {{db}}.video_viewers AS v ARRAY JOIN v.sessions AS session {_HERE}
+FROM {{video_viewers}} AS v ARRAY JOIN v.sessions AS session {_HERE}
 GROUP BY GROUPING SETS ((), (day), (video_url, day))
 ORDER BY day
 """
@@ -257,7 +277,7 @@ ORDER BY sessions DESC, home_page, platform
 
 _LEARNERS = f"""
 SELECT home_page, user_id, groupArrayIf(video_url, minutes_watched > 0)
-FROM {{db}}.viewer_progress {_HERE}
+FROM {{viewer_progress}} {_HERE}
 GROUP BY home_page, user_id
 ORDER BY home_page, user_id
 """
@@ -277,6 +297,32 @@ def _asking(clickhouse: ClickHouse, section: str, since: date | None) -> _Ask:
         return clickhouse.query(text + only, {"section": section})
 
     return ask
+
+
+@contextmanager
+def _viewers_read_once(clickhouse: ClickHouse, ask: _Ask) -> Iterator[_Ask]:
+    """Ask with the section's viewers in a temporary table: to work them out takes nearly all of the
+    time. Whoever may not have such a table asks the views.
+    """
+    db = clickhouse.database
+    sources = {view: f"{db}.{view}" for view in (_VIEWERS, *_OF_VIEWERS)}
+    try:
+        ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
+        ask(f"CREATE TEMPORARY TABLE {_HELD} AS SELECT * FROM {db}.{_VIEWERS} {_HERE}")
+        selects = ask(
+            f"SELECT name, as_select FROM system.tables WHERE database = '{db}'"
+            f" AND name IN {_OF_VIEWERS}"
+        )
+    except ClickHouseRefused:
+        yield partial(ask, **sources)
+        return
+    for view, select in selects:
+        held = re.sub(rf"FROM `?{re.escape(db)}`?\.{_VIEWERS}\b", f"FROM {_HELD}", select)
+        sources[view] = f"({held.replace('%', '%%')})"
+    try:
+        yield partial(ask, **{**sources, _VIEWERS: _HELD})
+    finally:
+        ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
 
 
 def _by_video(rows: Iterable[tuple[Any, ...]], kind: type) -> dict[str, list[Any]]:

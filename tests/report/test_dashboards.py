@@ -26,6 +26,7 @@ from tests.support.dirty import (
     Dirty,
 )
 from tests.support.grafana import DASHBOARDS, FOLDER, INSTRUCTORS, OPERATORS, panels
+from tests.support.watched import Watched, row
 from xapi_etl_processor.base.config import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +162,9 @@ def test_operators_see_what_was_loaded_and_what_was_not(loaded: Loaded) -> None:
         ["none", "https://example.org", 1],
     ]
     # The first two examples have both kinds of stretches: 40 and 30 seconds, by either.
-    title = next(title for title in queries(OPERATORS) if title.startswith("Stretches"))
+    title = next(
+        title for title in queries(OPERATORS) if title.startswith("Stretches that players")
+    )
     assert shown(title) == [[HOME_PAGE, "", 2, 70, 70, 0]]
     assert [row[0] for row in shown("Migrations")] == [6, 5, 4, 3, 2, 1]
     assert shown("Migrations")[1][1].startswith("Learners who were forgotten")
@@ -285,6 +288,37 @@ def test_each_panel_has_the_columns_it_names_and_their_definitions(loaded: Loade
             if name == INSTRUCTORS:
                 for column in columns.keys() - WITHOUT:
                     assert definitions[DEFINITIONS[column]] in panel["description"], (title, column)
+
+
+@pytest.mark.slow
+def test_who_only_opened_a_video_and_what_cannot_be_read_is_shown_apart(
+    clickhouse: ClickHouseServer, watched: Watched
+) -> None:
+    watched.insert(
+        row(0, "initialized", user_id="bob"),
+        row(0, "paused", video_time=15, video_played_segments="0[.]15"),
+        row(1, "interacted", event_id="an id", video_played_segments="15[.]9"),
+    )
+    here, section = Loaded(clickhouse, watched.database), str(watched.section)
+
+    def panel(name: str, title: str) -> list[list[Any]]:
+        return here.show(name, title, section=section, video=row(0, "")["video_url"])
+
+    def saved(name: str) -> list[list[Any]]:
+        return here.run(jinja2.Template(SAVED[name]).render(section=f"'{section}'"))
+
+    assert panel(INSTRUCTORS, "This section")[0][:3] == [2, 1, 1]
+    assert panel(INSTRUCTORS, "Videos, the most watched first")[0][1:3] == [2, 1]
+    assert panel(INSTRUCTORS, "This video")[0][:2] == [2, 1]
+    assert panel(INSTRUCTORS, "Viewers by day")[0][1:3] == [2, 1]
+    assert saved("section.sql")[0][:3] == [2, 1, 1]
+    assert saved("videos.sql")[0][1:3] == [2, 1]
+    assert saved("by_day.sql")[0][1:3] == [2, 1]
+    assert saved("by_week.sql")[0][1:3] == [2, 1]
+    assert [who for _, who, *_ in saved("less_than_half.sql")] == ["ada"]
+    unread = [["https://lms.example.edu", "", "reversed", 1, "an id", "15[.]9"]]
+    assert panel(OPERATORS, "Stretches that cannot be read: section ${section}") == unread
+    assert saved("unread.sql") == unread
 
 
 @pytest.mark.ci

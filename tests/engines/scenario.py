@@ -180,7 +180,9 @@ class Scenario:
             (ROOT / "xapi_etl_processor/migrations/views.sql").read_text(),
             re.MULTILINE,
         ):
-            yield f"{view}", partial(self.ask, f"SELECT * FROM {view}")
+            # A statement's place holds when its object was uploaded: now.
+            columns = "* EXCEPT in_order" if view == "video_visits" else "*"
+            yield f"{view}", partial(self.ask, f"SELECT {columns} FROM {view}")
         named = {"section": str(SECTION), "video": self._video()}
         for name in grafana.DASHBOARDS:
             for title, sql in queries(name).items():

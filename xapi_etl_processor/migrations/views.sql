@@ -9,8 +9,10 @@
 -- no function is younger than version 23.10;
 -- no alias of this SELECT is used inside a lambda: it would be worked out for each element;
 -- days are Date32: toDate and toMonday of a clock in 1904 or 2203 give another day of this century;
--- no SELECT with lambdas reads from one, unless that groups or has an ARRAY JOIN: the old analyzer mixes
---   up their lambdas (code 352);
+-- a SELECT with lambdas that reads from another may fail, unless the other groups or has an ARRAY JOIN:
+--   the old analyzer mixes up their lambdas (code 352);
+-- what many expressions are made of is a column of a subquery: the time to plan a query grows with each
+--   place in which an alias stands;
 -- a view that aggregates pins the settings that would change it, since a reader's profile may have them.
 
 -- Each statement once, without those that were voided. One whose id came with two timestamps is two
@@ -339,6 +341,7 @@ WITH
             arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq(in_line.3)) AS once
         FROM grouped
     ),
+    -- The sessions of an account, with their statements in order and the stretches that they sent.
     ordered AS (
         SELECT
             section_id, section, video_url, home_page, user_id, title, of_platform, lengths,

@@ -100,8 +100,9 @@ def _ask(engine: Connection, sql: str) -> dict[str, float]:
 def _compared(found: Mapping[str, float], told: Told) -> str:
     """The bias, and the worst errors."""
     errors = [found.get(viewer, 0) - told.seconds(viewer) for viewer in told.watched]
-    bias = sum(errors) / sum(map(told.seconds, told.watched))
-    return f"{bias:+.1%} | {max(*errors, 0):.0f} s | {-min(*errors, 0):.0f} s"
+    bias = f"{sum(errors) / sum(map(told.seconds, told.watched)):+.1%}"
+    bias = bias if float(bias[:-1]) else "0.0%"
+    return f"{bias} | {max(*errors, 0):.0f} s | {-min(*errors, 0):.0f} s"
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ def test_five_hundred_videos_fit_in_three_megabytes(
     seeks = tuple(Seek(at * 5.0, at * 3.0, 300 - at, 100) for at in range(100))
     weeks = tuple(Period(FRIDAY + timedelta(7 * at), 700 + at, 900 + at) for at in range(20))
     lecture = Video(
-        *("", "", 600.0, 10_000, 12_345, 6789, 45_678.9, 56_789.1, 0.756),
+        *("", "", 600.0, 10_000, 12_345, 6789, 45_678.9, 56_789.1, 0.756, 10_500),
         *(places, stops, seeks, weeks),
     )
     videos = tuple(

@@ -117,6 +117,17 @@ def test_a_section_with_few_viewers_shows_nothing_of_them() -> None:
     assert totals(hidden)["minutes_watched"] is None
 
 
+def test_who_only_opened_a_video_is_hidden_as_viewers_are() -> None:
+    """Nobody played it: without the rule, their sessions would show when one person came."""
+    day = Period(date(2024, 3, 1), 0, 1, opened=1)
+    opened = replace(VIDEO, viewers=0, opened=1, sessions=1, periods=(day,))
+    hidden = hide(replace(section(opened), viewers=0, opened=1, periods=(day,)), 2)
+    assert (hidden.viewers, hidden.opened, hidden.statements, hidden.periods) == (None,) * 3 + ((),)
+    assert hidden.videos == (Video(opened.url, opened.title, 100.0, *(None,) * 6),)
+    many = replace(section(VIDEO), periods=(day, replace(day, opened=2)))
+    assert hide(many, 2).periods == (Period(day.day, None, None), replace(day, opened=2))
+
+
 def test_a_producer_with_few_sessions_is_hidden() -> None:
     few, many = (Producer("https://lms.example.edu", "LMS", sessions, 0.5) for sessions in (3, 4))
     of_both = replace(section(VIDEO), producers=(few, many))

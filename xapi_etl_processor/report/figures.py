@@ -61,6 +61,7 @@ class Period:
     day: date
     viewers: Count
     sessions: Count
+    opened: Count = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ class Video:
     minutes_watched: float | None
     minutes_played: float | None
     average_share: float | None
+    opened: Count = None
     places: tuple[Place, ...] = ()
     stops: tuple[Stop, ...] = ()
     seeks: tuple[Seek, ...] = ()
     periods: tuple[Period, ...] = ()
     not_watched_by: tuple[Learner, ...] = ()
-    opened: Count = None
 
     @property
     def name(self) -> str:
@@ -162,15 +163,16 @@ def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Sect
         if kind == _TOTAL:
             viewers, opened = people, all_people
         elif day != _EPOCH and first <= day <= last:  # else a session without a usable time
-            periods[url if kind == _OF_VIDEO else None].append(Period(day, people, count))
+            periods[url if kind == _OF_VIDEO else None].append(
+                Period(day, people, count, all_people)
+            )
     places = _by_video(ask(_PLACES), Place)
     stops = _by_video(ask(_STOPS), Stop)
     seeks = _by_video(ask(_SEEKS), Seek)
     learners, watched = _learners(ask) if with_learners else ((), {})
     videos = tuple(
         replace(
-            Video(*figures[:-1]),
-            opened=figures[-1],
+            Video(*figures),
             places=tuple(places[figures[0]]),
             stops=tuple(stops[figures[0]]),
             seeks=tuple(seeks[figures[0]]),
@@ -232,7 +234,7 @@ _OF_VIEWERS = (
     "video_seeks",
     "viewer_progress",
 )
-"""Views that are made of `video_viewers` alone."""
+"""What the report reads of views that are made of `video_viewers` alone."""
 
 _HELD = "viewers_of_report"
 

@@ -10,10 +10,10 @@ from xapi_etl_processor.report.figures import Count, Period, Place, Section, Vid
 def hide(section: Section, below: int) -> Section:
     """The section without numbers of fewer than `below` viewers; 0 and 1 hide nothing.
 
-    Those of places, stops, seeks and periods go, all of a video or a section with few viewers, and
-    producers with few sessions. That nobody did something is shown.
+    Those of places, stops, seeks and periods go, all of a video or a section that few opened or
+    played, and producers with few sessions. That nobody did something is shown.
     """
-    if _is_small(section.viewers, below):
+    if _is_small(section.viewers, below) or _is_small(section.opened, below):
         section = replace(
             section,
             viewers=None,
@@ -26,7 +26,6 @@ def hide(section: Section, below: int) -> Section:
         )
     return replace(
         section,
-        opened=None if _is_small(section.opened, below) else section.opened,
         videos=tuple(_video(video, below) for video in section.videos),
         periods=_periods(section.periods, below),
         # How many viewers a producer has is not read: at most as many as sessions.
@@ -35,7 +34,7 @@ def hide(section: Section, below: int) -> Section:
 
 
 def _video(video: Video, below: int) -> Video:
-    if _is_small(video.viewers, below):
+    if _is_small(video.viewers, below) or _is_small(video.opened, below):
         return Video(video.url, video.title, video.seconds, *(None,) * 6)
     completions = video.completions
     others = video.viewers - completions if video.viewers and completions is not None else 0
@@ -43,7 +42,6 @@ def _video(video: Video, below: int) -> Video:
         completions = None
     return replace(
         video,
-        opened=None if _is_small(video.opened, below) else video.opened,
         completions=completions,
         places=tuple(_place(place, below) for place in video.places),
         stops=tuple(
@@ -67,7 +65,9 @@ def _place(place: Place, below: int) -> Place:
 
 def _periods(periods: tuple[Period, ...], below: int) -> tuple[Period, ...]:
     return tuple(
-        Period(period.day, None, None) if _is_small(period.viewers, below) else period
+        Period(period.day, None, None)
+        if _is_small(period.viewers, below) or _is_small(period.opened, below)
+        else period
         for period in periods
     )
 

@@ -1,4 +1,5 @@
--- Who opened and who played a video, sessions and minutes of a section by day (UTC); a session counts on the day it began.
+-- Who opened and who played a video, sessions and minutes of a section by day (UTC). A session
+-- counts on the day it began.
 -- Show it as: bars by day.
 SELECT day, opened, played, sessions, minutes_watched, minutes_played
 FROM section_daily

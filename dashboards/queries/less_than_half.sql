@@ -1,4 +1,5 @@
--- Who watched less than half of a video, of those who played it. It names people: share it with care.
+-- Who watched less than half of a video, of those who played it. It names people: share it with
+-- care.
 -- Show it as: a table.
 SELECT
     home_page,

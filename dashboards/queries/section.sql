@@ -1,4 +1,5 @@
--- A section in numbers: who opened and who played a video, videos, minutes and completions, since the beginning.
+-- A section in numbers: who opened and who played a video, videos, minutes and completions, since
+-- the beginning.
 -- Show it as: a table, or one number for each column.
 SELECT
     uniqExact(home_page, user_id) AS opened,

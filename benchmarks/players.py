@@ -85,10 +85,7 @@ def _tell(
     here = Watched(server, database, section)
     for rows in in_objects(told.rows, random.Random(1)):  # noqa: S311  # no secrets
         here.insert(*rows)
-    for event_id in told.voided:
-        server.engine.query(
-            f"INSERT INTO voided_statements (voided_id, voided_by) VALUES ('{event_id}', 'x')"
-        )
+    here.void(*told.voided)
     return told
 
 

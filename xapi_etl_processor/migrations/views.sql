@@ -234,7 +234,7 @@ WITH
                 bitShiftLeft(if(registration != '', cityHash64(registration), 0), 32),
                 bitShiftRight(if(attempt_guid != '', cityHash64(attempt_guid), 0), 32)
             ) AS keys,
-            -- 2^43 ms before 1970 are 0. Objects in the order in which they were uploaded; those of
+            -- 2^43 ms before 1970 is 0. Objects in the order in which they were uploaded; those of
             -- one second in any.
             bitShiftLeft(toUInt128(toUnixTimestamp64Milli(timestamp) + 8796093022208), 80)
                 + bitShiftLeft(toUInt128(intDiv(row_version, 1000) % 4294967296), 48)
@@ -355,10 +355,6 @@ WITH
                     once.1, arrayPopBack(arrayPushFront(once.1, toUInt64(0)))
                 )
             ) AS visits,
-            -- Statements of one millisecond that come from several objects are put in the order that
-            -- needs the fewest jumps. So far: those that are in line, where the viewer was then,
-            -- whether it plays, and what is left. Next is, of the first ones of each object, the one
-            -- nearest to where the viewer is by then; a seek after others.
             -- Of stretches with the same start, the longest.
             arrayMap(
                 sent -> arrayMap(
@@ -375,6 +371,10 @@ WITH
                     AND bitShiftRight(this, 28) != bitShiftRight(next, 28),
                 arrayPopBack((once.2).1), arrayPopFront((once.2).1)
             ) AS has_ties,
+            -- Statements of one millisecond that come from several objects are put in the order that
+            -- needs the fewest jumps. `so_far`: those that are in line, where the viewer was then,
+            -- whether it plays, and what is left. Next is, of the first ones of each object, the one
+            -- nearest to where the viewer is by then; a seek after others.
             if(NOT has_ties, visits, arrayMap(
                 tied -> arrayFold(
                     (so_far, step) -> arrayMap(
@@ -441,12 +441,11 @@ WITH
         arrayFilter((place, kind) -> NOT bitTest(kind, 2), in_order.1, in_order.6)
     ) AS times
 SELECT
-    section_id, section, video_url, home_page, user_id, title, platform,
+    section_id, section, video_url, home_page, user_id, title,
     length_values, length_counts, says_completed, threshold, session,
     fromUnixTimestamp64Milli(if(empty(times), 0, arrayMin(times)), 'UTC') AS first_at,
     fromUnixTimestamp64Milli(if(empty(times), 0, arrayMax(times)), 'UTC') AS last_at,
     length(in_order) AS statements,
-    sent_stretches,
     if(empty(sent_stretches), derived, sent_stretches) AS stretches,
     arrayMap(
         s -> (s.3, s.4),

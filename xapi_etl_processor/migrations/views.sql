@@ -74,7 +74,10 @@ WITH
                 ),
                 -1.
             ),
-            arrayMap(text -> trimBoth(text), splitByString('[.]', stretch))
+            arrayMap(
+                text -> replaceRegexpAll(text, '^\\s+|\\s+$', ''),
+                splitByString('[.]', stretch)
+            )
         ),
         arrayFlatten(arrayMap(sent -> splitByString('[,]', sent), notations))
     ) AS points,
@@ -99,7 +102,8 @@ WITH
     if(
         ifNull(
             video_length > 0
-            AND arrayMax(pairs.2) BETWEEN 100 * video_length AND 1000 * video_length,
+            AND arrayMax(pair -> if(pair.1 >= 0 AND isFinite(pair.2), pair.2, 0.), pairs)
+                BETWEEN 100 * video_length AND 1000 * video_length,
             false
         ),
         1000., 1.

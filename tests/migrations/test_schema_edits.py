@@ -30,9 +30,12 @@ def test_an_applied_file_that_was_edited_otherwise_is_refused(
         migrate(unmigrated)
 
 
-def test_the_views_that_are_made_are_those_that_the_health_check_asks() -> None:
-    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", migrations.views(), re.M)
+def test_the_health_check_asks_the_views_that_no_other_is_made_of() -> None:
+    script = migrations.views()
+    made = re.findall(r"^CREATE OR REPLACE VIEW (\w+)", script, re.M)
     assert made == list(tables.VIEWS)
+    inner = set(re.findall(r"FROM (\w+)", script))
+    assert [view for view in made if view not in inner] == list(tables.OUTER_VIEWS)
 
 
 def test_a_view_that_the_server_refuses_to_read_is_named_with_its_version(

@@ -200,6 +200,21 @@ def test_only_rights_on_our_tables_that_can_destroy_them_are_named() -> None:
         assert (f"does not need: {named};" in warning) == bool(warning) == bool(named), grant
 
 
+def test_a_view_that_is_not_planned_in_time_is_a_warning(
+    ask: Ask, clickhouse: ClickHouseServer
+) -> None:
+    ask("CREATE VIEW video_seeks AS SELECT 1 AS one")
+
+    def lose(_: str, sql: str) -> None:
+        if ".video_seeks" in sql:
+            raise ConnectionAbortedError
+
+    clickhouse.hook = lose
+    status, body = check()
+    assert (status, body["clickhouse"]["error"]) == (200, None)
+    assert "whether the view video_seeks can be read is not known" in body["clickhouse"]["warning"]
+
+
 def test_a_view_that_the_server_does_not_read_is_named_with_its_version(
     ask: Ask, clickhouse: ClickHouseServer
 ) -> None:

@@ -164,7 +164,7 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     page = shown.page
     video = page.locator("#v0")
     figures = video.locator(".figures dd:not(.meaning)").all_inner_texts()
-    assert figures == ["hidden", "24", "30", "16", "28", "29", "70%", "1:40"]
+    assert figures == ["26", "24", "30", "16", "28", "29", "70%", "1:40"]
     charts = video.locator("svg")
     expect(charts).to_have_count(4)
     retention = video.locator('[data-chart="retention"]')

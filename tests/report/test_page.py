@@ -117,6 +117,16 @@ def test_a_section_with_few_viewers_shows_nothing_of_them() -> None:
     assert totals(hidden)["minutes_watched"] is None
 
 
+def test_a_few_who_only_opened_a_video_are_not_shown_by_a_difference() -> None:
+    video = replace(VIDEO, viewers=20, opened=22)
+    few = replace(section(video), viewers=20, opened=22)
+    for below, opened in ((2, 22), (3, None)):
+        hidden = hide(few, below)
+        assert [hidden.opened, hidden.videos[0].opened] == [opened, opened]
+    every = replace(VIDEO, viewers=20, opened=20)
+    assert hide(section(every), 3).videos[0].opened == 20
+
+
 def test_who_only_opened_a_video_is_hidden_as_viewers_are() -> None:
     """Nobody played it: without the rule, their sessions would show when one person came."""
     day = Period(date(2024, 3, 1), 0, 1, opened=1)

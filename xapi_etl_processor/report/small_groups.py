@@ -26,6 +26,7 @@ def hide(section: Section, below: int) -> Section:
         )
     return replace(
         section,
+        opened=_opened(section, below),
         videos=tuple(_video(video, below) for video in section.videos),
         periods=_periods(section.periods, below),
         # How many viewers a producer has is not read: at most as many as sessions.
@@ -42,6 +43,7 @@ def _video(video: Video, below: int) -> Video:
         completions = None
     return replace(
         video,
+        opened=_opened(video, below),
         completions=completions,
         places=tuple(_place(place, below) for place in video.places),
         stops=tuple(
@@ -53,6 +55,12 @@ def _video(video: Video, below: int) -> Video:
         seeks=tuple(seek for seek in video.seeks if not _is_small(seek.viewers, below)),
         periods=_periods(video.periods, below),
     )
+
+
+def _opened(of: Section | Video, below: int) -> Count:
+    """How many opened it, unless few of them did not play it."""
+    others = of.opened - of.viewers if of.opened is not None and of.viewers is not None else 0
+    return None if _is_small(others, below) else of.opened
 
 
 def _place(place: Place, below: int) -> Place:

@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xapi_etl_processor.base.clickhouse_errors import MIGRATE
-from xapi_etl_processor.base.errors import ClickHouseDenied, ClickHouseRefused
+from xapi_etl_processor.base.errors import (
+    ClickHouseDenied,
+    ClickHouseRefused,
+    ClickHouseUnavailable,
+)
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.storage.tables import EVENTS, STATEMENTS, TYPES, VIEWS
+from xapi_etl_processor.storage.tables import EVENTS, OUTER_VIEWS, STATEMENTS, TYPES, VIEWS
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -106,10 +110,10 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
 
 
 def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> str | None:
-    """A warning about the first view that the server made and refuses to read, as some versions do;
-    None if there is none. No rows are read.
+    """A warning about the first view that the server made and refuses to read, as some versions do,
+    or did not plan in time; None if there is none. No rows are read.
     """
-    for view in VIEWS:
+    for view in OUTER_VIEWS:
         try:
             if view in found:
                 ask(f"SELECT * FROM {database}.{view} LIMIT 0")
@@ -117,6 +121,9 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
             continue
         except ClickHouseRefused as error:
             return f"ClickHouse {version} does not read the view {view}: {MIGRATE} ({error})"
+        except ClickHouseUnavailable as error:
+            # A busy server takes seconds to plan them. Loading needs none of them.
+            return f"whether the view {view} can be read is not known: {error}"
     return None
 
 

@@ -72,18 +72,15 @@ TYPES: dict[str, dict[str, str]] = {
 }
 """Table -> column -> ClickHouse type; the tables that the function writes."""
 
+OUTER_VIEWS = (
+    *("viewer_progress", "video_engagement", "video_retention", "video_dropoff", "video_seeks"),
+    *("section_daily", "stretch_disagreement", "unread_stretches"),
+)
+"""The views of `views.sql` that no other is made of. Who can read them can read all."""
+
 VIEWS = (
     STATEMENTS,
-    *(
-        "statement_stretches",
-        "video_visits",
-        "video_sessions",
-        "video_viewers",
-        "viewer_progress",
-        "video_engagement",
-        "video_retention",
-    ),
-    *("video_dropoff", "video_seeks", "section_daily", "stretch_disagreement"),
-    "unread_stretches",
+    *("statement_stretches", "video_visits", "video_sessions", "video_viewers"),
+    *OUTER_VIEWS,
 )
-"""The views of `views.sql`."""
+"""All views of `views.sql`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from typing import Any
@@ -11,10 +12,12 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Bucket, Invoke, forget_connections
+from tests.conftest import Bucket, Invoke, forget_connections, set_variables, variables_for
 from tests.support.dirty import ALL, NO_BUNDLE, Dirty
 from tests.support.refusals import refuse
 from tests.support.samples import video
+from tests.support.watched import Watched, row
+from xapi_etl_processor.audit import status as audit
 from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
@@ -31,6 +34,30 @@ def status(capsys: Printed, *options: str, code: int = 0) -> dict[str, Any]:
     assert main(["status", "--json", *options]) == code
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+def test_ids_with_several_timestamps_are_counted_with_an_example_or_of_a_sample(
+    watched: Watched,
+    clickhouse: ClickHouseServer,
+    capsys: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stamped anew by 40 ms. A repeat of the same row, or another video, is none."""
+    rows = [row(at, "played", event_id=f"id {at}") for at in range(5)]
+    again = [one | {"timestamp": one["timestamp"] + 0.04} for one in rows[:3]]
+    watched.insert(*rows, *again)
+    watched.insert(rows[4], rows[4] | {"video_url": "https://videos.example.edu/2"})
+    set_variables(monkeypatch, variables_for(clickhouse, watched.database))
+    section = ("--section", str(watched.section))
+    asked = {"ids": 3, "example": "id 0", "of_each": 1}
+    assert status(capsys, *section, code=1)["restamped"] == asked
+    main(["status", *section])
+    assert re.search(r"each of them a statement\n +3 +such as\n +id 0\n", capsys.readouterr().out)
+    monkeypatch.setattr(audit, "SAMPLE_ROWS", 5)
+    found = status(capsys, *section, code=1)["restamped"]
+    assert (found["of_each"], found["ids"] < 3) == (3, True)
+    main(["status", *section])
+    assert "of one in 3 ids, such as" in capsys.readouterr().out
 
 
 def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> None:

@@ -29,6 +29,9 @@ from xapi_etl_processor.storage.tables import EVENTS, FILES
 SHOWN_DAYS = 14
 """Days with loads that are shown. Our choice."""
 
+SAMPLE_ROWS = 2_000_000
+"""Of more rows, only a sample of the ids is compared. Our limit: half a gigabyte of memory."""
+
 NEWEST_OBJECTS = 1_000
 """The newest objects of S3 that are looked up in the ledger. Our choice."""
 
@@ -190,16 +193,22 @@ def _repeats(clickhouse: ClickHouse, section: str) -> dict[str, int]:
 
 def _restamped(clickhouse: ClickHouse, section: str) -> dict[str, Any]:
     """Ids that a video has with several timestamps, and one of them: `video_statements` has each
-    with every timestamp.
+    with every timestamp. Of more than SAMPLE_ROWS rows, one in `of_each` ids is asked.
     """
+    table = f"{clickhouse.database}.{EVENTS}"
+    [(rows,)] = clickhouse.query(
+        f"SELECT count() FROM {table} WHERE {_OF_SECTION}", {"section": section}
+    )
+    of_each = rows // SAMPLE_ROWS + 1
     [(ids, example)] = clickhouse.query(
         "SELECT count(), min(id) FROM ("
-        f"SELECT min(event_id) AS id FROM {clickhouse.database}.{EVENTS} WHERE {_OF_SECTION}"
+        f"SELECT min(event_id) AS id FROM {table}"
+        f" WHERE {_OF_SECTION} AND cityHash64(event_id) %% %(of_each)s = 0"
         " GROUP BY section_id, section, cityHash64(video_url), cityHash64(event_id)"
         " HAVING min(timestamp) < max(timestamp))",
-        {"section": section},
+        {"section": section, "of_each": of_each},
     )
-    return {"ids": ids, "example": example} if ids else {}
+    return {"ids": ids, "example": example, "of_each": of_each} if ids else {}
 
 
 def _months(clickhouse: ClickHouse) -> list[dict[str, Any]]:

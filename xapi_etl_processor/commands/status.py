@@ -119,7 +119,8 @@ def _rejected(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def _restamped(facts: dict[str, Any], console: Console) -> None:
-    console.print(f"  {facts['ids']:>14,}  such as")
+    of = f"of one in {facts['of_each']:,} ids, " if facts["of_each"] > 1 else ""
+    console.print(f"  {facts['ids']:>14,}  {of}such as")
     console.print(f"    {facts['example']}", soft_wrap=True)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
 from typing import Any
 
-from xapi_etl_processor.base.errors import ClickHouseRefused
+from xapi_etl_processor.base.errors import ClickHouseError, ClickHouseRefused
 from xapi_etl_processor.clickhouse_client import ClickHouse
 
 BUCKETS = 100
@@ -148,7 +148,14 @@ def read_section(
     Learners, and who of them has not watched a video, are read only if asked for, since they name
     people. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
     """
-    with _viewers_read_once(clickhouse, _asking(clickhouse, name, since)) as ask:
+    db = clickhouse.database
+    views = {view: f"{db}.{view}" for view in (_VIEWERS, *_OF_VIEWERS)}
+    ask = partial(_asking(clickhouse, name, since), **views)
+    try:
+        with _viewers_held(ask, db) as held:
+            return _read(held, name, since, with_learners)
+    except ClickHouseRefused:
+        # The user may not have such a table, or it went with its connection.
         return _read(ask, name, since, with_learners)
 
 
@@ -302,30 +309,22 @@ def _asking(clickhouse: ClickHouse, section: str, since: date | None) -> _Ask:
 
 
 @contextmanager
-def _viewers_read_once(clickhouse: ClickHouse, ask: _Ask) -> Iterator[_Ask]:
+def _viewers_held(ask: _Ask, db: str) -> Iterator[_Ask]:
     """Ask with the section's viewers in a temporary table: to work them out takes nearly all of the
-    time. Whoever may not have such a table asks the views.
+    time. Raises ClickHouseRefused if there can be no such table.
     """
-    db = clickhouse.database
-    sources = {view: f"{db}.{view}" for view in (_VIEWERS, *_OF_VIEWERS)}
-    try:
-        ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
-        ask(f"CREATE TEMPORARY TABLE {_HELD} AS SELECT * FROM {db}.{_VIEWERS} {_HERE}")
-        # Behind a proxy that has another server answer each query, the table may not be there.
-        selects = ask(
-            f"SELECT name, as_select FROM system.tables WHERE database = '{db}'"
-            f" AND name IN {_OF_VIEWERS} AND (SELECT count() FROM {_HELD}) >= 0"
-        )
-    except ClickHouseRefused:
-        yield partial(ask, **sources)
-        return
-    for view, select in selects:
+    ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
+    ask(f"CREATE TEMPORARY TABLE {_HELD} AS SELECT * FROM {db}.{_VIEWERS} {_HERE}")
+    sources = {_VIEWERS: _HELD}
+    selects = f"SELECT name, as_select FROM system.tables WHERE database = '{db}'"
+    for view, select in ask(f"{selects} AND name IN {_OF_VIEWERS}"):
         held = re.sub(rf"FROM `?{re.escape(db)}`?\.{_VIEWERS}\b", f"FROM {_HELD}", select)
         sources[view] = f"({held.replace('%', '%%')})"
     try:
-        yield partial(ask, **{**sources, _VIEWERS: _HELD})
+        yield partial(ask, **sources)
     finally:
-        ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
+        with suppress(ClickHouseError):  # else it goes with the connection
+            ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")
 
 
 def _by_video(rows: Iterable[tuple[Any, ...]], kind: type) -> dict[str, list[Any]]:

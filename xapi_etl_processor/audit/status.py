@@ -29,7 +29,7 @@ from xapi_etl_processor.storage.tables import EVENTS, FILES
 SHOWN_DAYS = 14
 """Days with loads that are shown. Our choice."""
 
-SAMPLE_ROWS = 2_000_000
+SAMPLE_ROWS = 1_000_000
 """Of more rows, only a sample of the ids is compared. Our limit: half a gigabyte of memory."""
 
 NEWEST_OBJECTS = 1_000

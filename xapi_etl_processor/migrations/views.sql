@@ -405,7 +405,7 @@ WITH
                                     )))
                                 ),
                                 bitTest(s.6, 1),
-                                s.5 = so_far.3,
+                                s.5 IN (2, so_far.3),
                                 s.1
                             ),
                             arrayFilter(
@@ -617,7 +617,7 @@ SELECT
     uniqExact(home_page, user_id) AS viewers
 FROM video_viewers AS v
 ARRAY JOIN v.seeks AS seek
-WHERE video_length > 0
+WHERE video_length > 0 AND v.has_played
 GROUP BY section_id, section, video_url, video_length, from_bucket, to_bucket
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 

@@ -48,6 +48,11 @@ class Player:
         self.rows.append(row(self.at, verb, session_id=session, user_id=self.user, **more))
         self.at += not self.instant
 
+    @property
+    def verbs(self) -> set[str]:
+        """What it has sent."""
+        return {sent["verb"] for sent in self.rows}
+
     def play(self, seconds: int) -> None:
         if not self.playing:
             self.playing, self.begun = True, self.position
@@ -159,6 +164,7 @@ def expected(made: list[Player]) -> dict[str, list[list[Any]]]:
     seeks = Counter(
         (min(start * 100 // LENGTH, 99), to * 100 // LENGTH)
         for player in made
+        if any("played" in p.verbs for p in made if p.user == player.user)
         for start, to in player.seeks
     )
     days = Counter(player.rows[0]["timestamp"] // 86_400 for player in made)

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from tests.support.watched import EXAMPLES_OF_RULES, Row, Watched, row, rows_of
+from tests.support.watched import EXAMPLES_OF_RULES, MIDNIGHT, Row, Watched, row, rows_of
 
 SECONDS = "round(minutes_watched * 60, 3)"
 
@@ -180,3 +180,37 @@ def test_who_opened_a_video_and_who_played_it_are_apart(watched: Watched) -> Non
         ["began", 1], ["looked", 0], ["sent", 1], ["teacher", 0]
     ]  # fmt: skip
     assert watched.view("video_dropoff", "sum(viewers)") == [[2]]
+
+
+def test_a_position_below_0_is_none(watched: Watched) -> None:
+    """Players of live videos send such. Who is paused there plays nothing meanwhile."""
+    watched.insert(
+        row(0, "paused", video_time=-60, user_id="0"),
+        row(60, "said", video_time=9, user_id="0"),
+        row(0, "seeked", video_seek_from=10, video_seek_to=-60, user_id="1"),
+        row(60, "said", video_time=9, user_id="1"),
+        row(0, "played", video_time=-30, user_id="2"),
+        row(30, "paused", video_time=-0.5, user_id="2"),
+        # The clock says where it paused: at 30.
+        row(0, "played", video_time=0, user_id="3"),
+        row(30, "paused", video_time=-7, user_id="3"),
+    )
+    assert seconds_of_each(watched) == [0, 0, 0, 30]
+    assert watched.view("viewer_progress", "user_id, stopped_at") == [
+        ["0", 9], ["1", 9], ["2", None], ["3", 0]
+    ]  # fmt: skip
+    assert watched.view("video_retention", "count(), sum(plays)") == [[100, 50]]
+
+
+def test_statements_whose_places_are_equal_are_all_kept(watched: Watched) -> None:
+    """As those of two objects are whose hashes have the same end."""
+    watched.insert(
+        row(0, "played", video_time=0, source_file="a"),
+        row(30, "said", video_time=30, source_file="b"),
+        row(30, "paused", video_time=30, source_file="b"),
+        row(30, "said", video_time=30, source_file="c"),
+    )
+    assert seconds(watched) == [[30]]
+    columns = f"stopped_at, toUnixTimestamp(first_seen) - {MIDNIGHT}"
+    assert watched.view("viewer_progress", columns) == [[30, 0]]
+    assert watched.view("section_daily", "toString(day), statements") == [["2024-03-01", 4]]

@@ -30,6 +30,8 @@ READ = [
     ("10\t[.]20", 10),
     ("0-30\n", 30),
     ("0[.]\n", 40),
+    ("0[.]0:30\t", 30),
+    ("0[.]20[,]\r\n20[.]30\r\n", 30),
 ]
 UNREAD = [
     ("30[.]10", 0, ["reversed"]),
@@ -87,6 +89,14 @@ def test_an_open_last_stretch_ends_where_its_statement_is_or_completed_at_the_le
         assert unread(sent, position, LENGTH, completed=verb == "completed") == is_open
     found = watched.view("viewer_progress", "user_id, round(minutes_watched * 60)")
     assert found == [[f"{number}", seconds] for number, (_, _, seconds) in enumerate(cases)]
+
+
+def test_a_stretch_beyond_2_to_the_32_milliseconds_does_not_wrap(watched: Watched) -> None:
+    """A producer that sends lengths, too, in milliseconds. Of 60 to 70, what is below the limit."""
+    sent = {"video_length": 1e7, "video_played_segments": "4294960[.]4294970"}
+    watched.insert(row(0, "paused", **sent))
+    found = watched.view("viewer_progress", "minutes_watched * 60, minutes_played * 60")
+    assert found == [[pytest.approx(7), pytest.approx(7)]]
 
 
 def test_a_seek_closes_the_open_stretch_where_it_began(watched: Watched) -> None:

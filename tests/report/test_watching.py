@@ -295,6 +295,16 @@ def test_the_length_is_the_one_that_most_statements_send(watched: Watched) -> No
     assert watched.view("viewer_progress", "user_id, video_length") == [["ada", 61], ["bob", 61]]
 
 
+@pytest.mark.parametrize("length", [596.5232, 30.526667])
+def test_all_of_a_video_is_watched_whatever_decimals_its_length_has(
+    watched: Watched, length: float
+) -> None:
+    """Browsers give a length in microseconds; stretches have three decimals."""
+    sent = {"video_length": length, "video_played_segments": f"0[.]{length}"}
+    watched.insert(row(0, "paused", **sent))
+    assert watched.view("viewer_progress", "share_watched, is_completed") == [[1, True]]
+
+
 def test_without_a_length_there_is_no_share_and_nothing_is_complete_by_it(watched: Watched) -> None:
     sent = {"video_length": None, "video_played_segments": "0[.]10"}
     watched.insert(row(0, "paused", **sent))

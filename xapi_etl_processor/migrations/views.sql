@@ -39,7 +39,7 @@ WITH
     ifNull(video_played_segments != '' AND (
         empty(played_stretches)
         OR length(played_stretches) != countSubstrings(video_played_segments, '[.]')
-        OR arrayMax(played_stretches.2) > if(video_length > 0, 2 * video_length, 4e6)
+        OR arrayMax(played_stretches.2) > if(video_length > 0, least(2 * video_length, 4e6), 4e6)
     ), false) AS is_odd,
     -- In the profile's notation, from[.]to[,]from[.]to: also 0-30, 0;30 and 0-30,40-50. Seconds may be
     -- clocks, 1:02:05, and have a comma, 2,5, where it does not separate stretches.
@@ -74,10 +74,7 @@ WITH
                 ),
                 -1.
             ),
-            arrayMap(
-                text -> replaceRegexpAll(text, '^\\s+|\\s+$', ''),
-                splitByString('[.]', stretch)
-            )
+            arrayMap(text -> trim(BOTH ' \t\r\n' FROM text), splitByString('[.]', stretch))
         ),
         arrayFlatten(arrayMap(sent -> splitByString('[,]', sent), notations))
     ) AS points,
@@ -256,7 +253,7 @@ WITH
                 + 16 * (session_id != '')
             ) AS kind,
             toFloat32(greatest(ifNull(speed, 0), ifNull(speed_from, 0), 0)) AS pace,
-            round(ifNull(if(is_seek, video_seek_from, video_time), -1), 3) AS up_to,
+            round(ifNull(if(is_seek, video_seek_from, video_time), -1), 3) AS sent_up_to,
             round(ifNull(
                 if(
                     is_seek,
@@ -264,7 +261,10 @@ WITH
                     video_time
                 ),
                 -1
-            ), 3) AS on_from
+            ), 3) AS sent_on_from,
+            -- Players of live videos count back from now: a position below 0 is none.
+            if(sent_up_to >= 0, sent_up_to, -1.) AS up_to,
+            if(sent_on_from >= 0, sent_on_from, -1.) AS on_from
         FROM statement_stretches
     ),
     -- All statements of an account about a video. `told`, `ids`, `names` and `all_keys` have one order.
@@ -273,7 +273,8 @@ WITH
             section_id, section, video_url, home_page, user_id,
             argMaxIf(video_title, place, video_title != '') AS title,
             max(platform) AS of_platform,
-            sumMapIf([assumeNotNull(video_length)], [1], video_length > 0) AS lengths,
+            sumMapIf([round(assumeNotNull(video_length), 3)], [1], round(video_length, 3) > 0)
+                AS lengths,
             max(verb = 'completed' OR ifNull(completion, false)) AS says_completed,
             ifNull(max(completion_threshold), 0) AS threshold,
             max(is_seek) AS reports_seeks,
@@ -390,7 +391,11 @@ WITH
                                 so_far.2
                             ),
                             if(next.5 != 2, next.5, so_far.3),
-                            arrayFilter(s -> s.1 != next.1, so_far.4)
+                            -- Two may have one place, since only a part of the hash fits: the first.
+                            arrayFilter(
+                                (s, last) -> s.1 != next.1 OR last = next.1,
+                                so_far.4, arrayPopBack(arrayPushFront(so_far.4.1, toUInt128(0)))
+                            )
                         ),
                         [arraySort(
                             s -> (

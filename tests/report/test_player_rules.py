@@ -167,6 +167,52 @@ def test_an_id_counts_once_with_its_first_timestamp(watched: Watched) -> None:
     assert watched.view("video_statements", "count()") == [[6]]
 
 
+def test_of_an_id_in_two_sessions_the_first_in_time_counts(watched: Watched) -> None:
+    """Repeated two hours later, a statement without a session would begin one of its own."""
+    paused = row(30, "paused", video_time=30, session_id="")
+    watched.insert(row(0, "played", video_time=0), paused)
+    watched.insert({**paused, "timestamp": paused["timestamp"] + 7200})
+    for number, sessions in enumerate(("ab", "ba")):
+        begun = row(0, "played", user_id=f"bob {number}", video_time=0, session_id=sessions[0])
+        watched.insert(begun, {**begun, **row(30, "paused", video_time=30), **{
+            key: begun[key] for key in ("user_id", "session_id")
+        }})  # fmt: skip
+        watched.insert({**begun, "timestamp": begun["timestamp"] + 9, "session_id": sessions[1]})
+    assert watched.view("viewer_progress", "user_id, round(minutes_watched * 60), sessions") == [
+        ["ada", 30, 1], ["bob 0", 30, 1], ["bob 1", 30, 1]
+    ]  # fmt: skip
+    assert watched.view("section_daily", "statements") == [[6]]
+
+
+def test_what_has_no_time_or_came_twice_is_no_first_day_and_no_second_example(
+    watched: Watched,
+) -> None:
+    odd = row(0, "said", video_played_segments="30[.]10")
+    watched.insert(odd, {**odd, "timestamp": odd["timestamp"] + 1})
+    watched.insert({
+        **row(0, "said", session_id="x"), "timestamp": 0, "timestamp_source": "none"
+    })  # fmt: skip
+    assert watched.view("unread_stretches", "reason, statements") == [["reversed", 1]]
+    assert watched.view("video_engagement", "toString(first_day)") == [["2024-03-01"]]
+
+
+def test_a_position_that_only_the_clock_tells_counts_without_a_length(watched: Watched) -> None:
+    unknown: Row = {"video_length": None}
+    watched.insert(
+        row(0, "played", video_time=0, **unknown | {"video_url": "another"}),
+        row(30, "paused", **unknown | {"video_url": "another"}),
+        # Who plays anew after a while may have closed the tab.
+        row(0, "played", user_id="bob", **unknown),
+        row(500, "played", user_id="bob", video_time=550, **unknown),
+        # A speed of 150 is in percent.
+        row(0, "played", user_id="eve", video_time=0, speed=150, **unknown),
+        row(4, "paused", user_id="eve", video_time=600, **unknown),
+    )
+    assert watched.view("viewer_progress", "user_id, round(minutes_watched * 60)") == [
+        ["ada", 30], ["bob", 0], ["eve", 4]
+    ]  # fmt: skip
+
+
 def test_who_opened_a_video_and_who_played_it_are_apart(watched: Watched) -> None:
     watched.insert(
         row(0, "uploaded", user_id="teacher"),

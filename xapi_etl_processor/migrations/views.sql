@@ -171,14 +171,14 @@ SETTINGS prefer_column_name_to_alias = 0;
     arrayFilter(move -> move.2 > move.1, arrayMap(
         (on, start, end, took, speed, anew) -> (
             if(
-                on AND start < 0 AND end >= 0 AND took <= 3600,
+                on AND start < 0 AND end >= 0 AND took <= 3600 AND NOT anew,
                 greatest(end - took * if(speed > 0, speed, 1.), 0.), start
             ),
             multiIf(
                 NOT on, -1.,
                 end < 0 AND start >= 0 AND took <= 3600 AND NOT anew,
                 round(start + took * if(speed > 0, speed, 1.), 3),
-                start < 0 AND took > 3600, -1.,
+                start < 0 AND (took > 3600 OR anew), -1.,
                 end
             ),
             took, speed, anew
@@ -252,7 +252,8 @@ WITH
                 + 4 * (timestamp_source = 'none') + 8 * (goes_on = 1 OR verb = 'initialized')
                 + 16 * (session_id != '')
             ) AS kind,
-            toFloat32(greatest(ifNull(speed, 0), ifNull(speed_from, 0), 0)) AS pace,
+            greatest(ifNull(speed, 0), ifNull(speed_from, 0), 0) AS fastest,
+            toFloat32(if(fastest > 16, 0, fastest)) AS pace,
             round(ifNull(if(is_seek, video_seek_from, video_time), -1), 3) AS sent_up_to,
             round(ifNull(
                 if(
@@ -341,9 +342,12 @@ WITH
                 ),
                 marks, offers[1], offers[2]
             ), marks) AS joined,
-            -- By session and time. An id counts once, with its first timestamp.
-            arraySort(arrayZip(if(is_mixed, joined, names), told, ids)) AS in_line,
-            arrayFilter((s, nth) -> nth = 1, in_line, arrayEnumerateUniq(in_line.3)) AS once
+            -- An id counts once, with its first timestamp. Then by session and time.
+            arraySort(arrayZip(told, ids, if(is_mixed, joined, names))) AS in_time,
+            arraySort(
+                s -> (s.3, s.1.1),
+                arrayFilter((s, nth) -> nth = 1, in_time, arrayEnumerateUniq(in_time.2))
+            ) AS in_line
         FROM grouped
     ),
     -- The sessions of an account, with their statements in order and the stretches that they sent.
@@ -351,13 +355,13 @@ WITH
         SELECT
             section_id, section, video_url, home_page, user_id, title, of_platform, lengths,
             says_completed, threshold, reports_seeks,
-            arrayDistinct(once.1) AS sessions,
+            arrayDistinct(in_line.3) AS sessions,
             arraySplit(
                 (s, is_first) -> is_first,
-                once.2,
+                in_line.1,
                 arrayMap(
                     (name, last) -> name != last,
-                    once.1, arrayPopBack(arrayPushFront(once.1, toUInt64(0)))
+                    in_line.3, arrayPopBack(arrayPushFront(in_line.3, toUInt64(0)))
                 )
             ) AS visits,
             -- Of stretches with the same start, the longest.
@@ -371,10 +375,10 @@ WITH
                 ),
                 arrayMap(visit -> arraySort(arrayDistinct(arrayFlatten(visit.2))), visits)
             ) AS all_sent,
-            length(once) <= 1000 AND arrayExists(
+            length(in_line) <= 1000 AND arrayExists(
                 (this, next) -> bitShiftRight(this, 80) = bitShiftRight(next, 80)
                     AND bitShiftRight(this, 28) != bitShiftRight(next, 28),
-                arrayPopBack((once.2).1), arrayPopFront((once.2).1)
+                arrayPopBack((in_line.1).1), arrayPopFront((in_line.1).1)
             ) AS has_ties,
             -- Statements of one millisecond that come from several objects are put in the order that
             -- needs the fewest jumps. `so_far`: those that are in line, where the viewer was then,
@@ -461,8 +465,7 @@ SELECT
         arrayFilter(s -> bitTest(s.6, 1) AND s.3 >= 0 AND s.4 >= 0, in_order)
     ) AS seeks,
     if(empty(positions), NULL, positions[-1]) AS stopped_at,
-    greatest(arrayMax(in_order.3), arrayMax(in_order.4), arrayMax(sent_stretches.2), 0.)
-        AS furthest,
+    greatest(arrayMax(in_order.3), arrayMax(in_order.4), arrayMax(stretches.2), 0.) AS furthest,
     has(in_order.5, 1) OR notEmpty(sent_stretches) AS has_played
 FROM video_visits
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
@@ -520,7 +523,7 @@ FROM (
             any(s.length_counts) AS counts_of_viewer,
             any(s.says_completed) AS is_completed,
             any(s.threshold) AS threshold,
-            min(s.first_at) AS first_at,
+            minIf(s.first_at, s.first_at != toDateTime64(0, 3)) AS first_at,
             max(s.last_at) AS last_at,
             groupArray((toDate32(s.first_at), s.statements, s.stretches, s.has_played)) AS sessions,
             argMax(s.stopped_at, (s.last_at, s.session)) AS stopped_at,
@@ -556,7 +559,7 @@ SELECT
     round(sum(v.seconds_watched), 3) / 60 AS minutes_watched,
     round(sum(v.seconds_played), 3) / 60 AS minutes_played,
     avgIf(v.share_watched, v.has_played) AS average_share,
-    toDate32(min(v.first_seen)) AS first_day,
+    toDate32(minIf(v.first_seen, v.first_seen != toDateTime64(0, 3))) AS first_day,
     toDate32(max(v.last_seen)) AS last_day
 FROM video_viewers AS v
 GROUP BY section_id, section, video_url
@@ -684,7 +687,7 @@ SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0
 CREATE OR REPLACE VIEW unread_stretches AS
 SELECT
     section_id, section, home_page, platform, reason,
-    count() AS statements,
+    uniqExact(s.event_id) AS statements,
     min(s.event_id) AS example,
     argMin(s.video_played_segments, s.event_id) AS sent
 FROM statement_stretches AS s

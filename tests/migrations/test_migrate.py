@@ -339,6 +339,42 @@ def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
 
 
 @pytest.mark.fault(68, caught_by="replicated tables")
+def test_columns_are_compressed_and_quiet_months_merged_also_of_older_databases(
+    unmigrated: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a version did that set neither, while rows are there."""
+    migrate(unmigrated)
+    ask("ALTER TABLE video_events MODIFY COLUMN verb REMOVE CODEC")
+    ask("ALTER TABLE video_events MODIFY COLUMN row_version CODEC(NONE)")
+    ask("ALTER TABLE video_events RESET SETTING min_age_to_force_merge_seconds")
+    ask(
+        "INSERT INTO video_events (event_id, timestamp, verb, video_url)"
+        " VALUES ('a', '2024-03-01', 'played', 'u')"
+    )
+    changes: list[str] = []
+    monkeypatch.setattr(clickhouse, "hook", lambda _, sql: changes.append(sql))
+    assert migrate(unmigrated) == []
+    assert [sql.split("\n")[1] for sql in changes if sql.startswith("ALTER")] == [
+        "MODIFY COLUMN `verb` CODEC(ZSTD(1))",
+        "MODIFY SETTING min_age_to_force_merge_seconds = 604800,"
+        " min_age_to_force_merge_on_partition_only = 1",
+    ]
+    # Somebody's own choice stays.
+    assert ask(
+        "SELECT name, compression_codec FROM system.columns WHERE database = currentDatabase()"
+        " AND table = 'video_events' AND name IN ('verb', 'row_version', 'timestamp')"
+        " ORDER BY name"
+    ) == [
+        ["row_version", "CODEC(NONE)"],
+        ["timestamp", "CODEC(Delta(8), ZSTD(1))"],
+        ["verb", "CODEC(ZSTD(1))"],
+    ]
+    assert ask("SELECT event_id, verb FROM video_statements") == [["a", "played"]]
+    changes.clear()
+    migrate(unmigrated)
+    assert not [sql for sql in changes if sql.startswith("ALTER")]
+
+
 def test_tables_that_are_not_replicated_are_not_taken_for_those_of_a_cluster(
     settings: Settings,
 ) -> None:

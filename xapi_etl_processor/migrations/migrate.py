@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,13 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, WAKE_SECONDS
 from xapi_etl_processor.migrations.replication import on_cluster
-from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
+from xapi_etl_processor.storage.tables import (
+    EVENTS,
+    FORGOTTEN,
+    OLD_EVENTS,
+    REJECTED,
+    TYPES,
+)
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
@@ -42,6 +49,11 @@ windows, and made the views. `_drop_windows`, BEFORE and VIEWS bring such databa
 INSERT_SECONDS = 2 * REPLY_SECONDS
 """How long inserts that run during an exchange are waited for. Our limit: the loader gives an
 insert up after REPLY_SECONDS of silence."""
+
+QUIET_SECONDS = 7 * 86400
+"""How old all parts of a month must be to be merged into one. Our limit: a late row has its month
+written anew, so at most once a week.
+"""
 
 _POLL_SECONDS = 0.5
 
@@ -78,6 +90,8 @@ def migrate(settings: Settings) -> list[str]:
         if applied:
             _drop_if_empty(connection, database)
         _bound_rejected(connection, database, settings.rejected_days)
+        _compress(connection, database)
+        _merge_months(connection, database)
     _make_views(server, database)
     return [names[version] for version in applied]
 
@@ -267,6 +281,38 @@ def _bound_rejected(connection: Connection, database: str, days: int) -> None:
     )
     if not is_so:
         connection.command(f"ALTER TABLE {database}.{REJECTED}\nMODIFY TTL {life}")
+
+
+def _compress(connection: Connection, database: str) -> None:
+    """Give each column that has no codec one, for parts that are written from now on: servers of
+    your own would compress with LZ4.
+    """
+    without: dict[str, list[str]] = defaultdict(list)
+    for row in connection.query(
+        "SELECT table, name, type LIKE 'DateTime%' OR name = 'row_version' AS rises"
+        f" FROM system.columns WHERE database = '{database}' AND table IN {(*TYPES,)}"
+        " AND compression_codec = '' ORDER BY table, position"
+    ):
+        codec = "Delta, ZSTD(1)" if row["rises"] else "ZSTD(1)"
+        without[row["table"]].append(f"MODIFY COLUMN `{row['name']}` CODEC({codec})")
+    for table, changes in without.items():
+        connection.command(f"ALTER TABLE {database}.{table}\n" + ", ".join(changes))
+
+
+def _merge_months(connection: Connection, database: str) -> None:
+    """Have the server merge a month that got no rows for QUIET_SECONDS into one part, if it can
+    (from 22.11 on): until repeats are merged, every query with FINAL sorts them out.
+    """
+    ages = {"min_age_to_force_merge_seconds": QUIET_SECONDS}
+    ages |= {"min_age_to_force_merge_on_partition_only": 1}
+    known = connection.query(f"SELECT 1 FROM system.merge_tree_settings WHERE name IN {(*ages,)}")
+    has = connection.query(
+        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{EVENTS}'"
+        f" AND position(engine_full, 'min_age_to_force_merge_seconds = ') > 0"
+    )
+    if len(known) == len(ages) and not has:
+        settings = ", ".join(f"{name} = {value}" for name, value in ages.items())
+        connection.command(f"ALTER TABLE {database}.{EVENTS}\nMODIFY SETTING {settings}")
 
 
 def _drop_if_empty(connection: Connection, database: str) -> None:

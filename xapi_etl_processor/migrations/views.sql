@@ -414,7 +414,7 @@ WITH
                                     )))
                                 ),
                                 bitTest(s.6, 1),
-                                s.5 IN (2, so_far.3),
+                                s.5 = 2 OR s.5 = so_far.3,
                                 s.1
                             ),
                             arrayFilter(

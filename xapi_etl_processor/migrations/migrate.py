@@ -300,19 +300,19 @@ def _compress(connection: Connection, database: str) -> None:
 
 
 def _merge_months(connection: Connection, database: str) -> None:
-    """Have the server merge a month that got no rows for QUIET_SECONDS into one part, if it can
-    (from 22.11 on): until repeats are merged, every query with FINAL sorts them out.
+    """Have the server merge a month that got no rows for QUIET_SECONDS into one part: until repeats
+    are merged, every query with FINAL sorts them out.
     """
-    ages = {"min_age_to_force_merge_seconds": QUIET_SECONDS}
-    ages |= {"min_age_to_force_merge_on_partition_only": 1}
-    known = connection.query(f"SELECT 1 FROM system.merge_tree_settings WHERE name IN {(*ages,)}")
-    has = connection.query(
+    age = "min_age_to_force_merge_seconds"
+    is_so = connection.query(
         f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{EVENTS}'"
-        f" AND position(engine_full, 'min_age_to_force_merge_seconds = ') > 0"
+        f" AND position(engine_full, '{age} = ') > 0"
     )
-    if len(known) == len(ages) and not has:
-        settings = ", ".join(f"{name} = {value}" for name, value in ages.items())
-        connection.command(f"ALTER TABLE {database}.{EVENTS}\nMODIFY SETTING {settings}")
+    if not is_so:
+        connection.command(
+            f"ALTER TABLE {database}.{EVENTS}\nMODIFY SETTING {age} = {QUIET_SECONDS},"
+            " min_age_to_force_merge_on_partition_only = 1"
+        )
 
 
 def _drop_if_empty(connection: Connection, database: str) -> None:

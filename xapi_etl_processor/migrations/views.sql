@@ -99,8 +99,9 @@ WITH
     if(
         ifNull(
             video_length > 0
-            AND arrayMax(pair -> if(pair.1 >= 0 AND isFinite(pair.2), pair.2, 0.), pairs)
-                BETWEEN 100 * video_length AND 1000 * video_length,
+            AND arrayMax(
+                arrayMap(pair -> if(pair.1 >= 0 AND isFinite(pair.2), pair.2, 0.), pairs)
+            ) BETWEEN 100 * video_length AND 1000 * video_length,
             false
         ),
         1000., 1.

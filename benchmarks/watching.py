@@ -87,7 +87,7 @@ def main() -> None:
             took = [{name: _seconds(server.engine, asked[name]) for name in asked} for _ in "123"]
             for name, sql in asked.items():
                 seconds = median(one[name] for one in took)
-                # The plan that is pretty spells out what each column is made of.
+                # A pretty plan spells out what each column is made of.
                 plan = str(query(f"EXPLAIN indexes = 1, pretty = 0 {sql}", "TSVRaw"))
                 granules = re.findall(r"Granules: (\d+/\d+)", plan)[-1]
                 print(f"{name:<32}{seconds:>8.2f}{_enough(server.engine, sql):>7}  {granules}")

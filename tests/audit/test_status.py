@@ -42,7 +42,7 @@ def test_ids_with_several_timestamps_are_counted_with_an_example_or_of_a_sample(
     capsys: Printed,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stamped anew by 40 ms. A repeat of the same row, or another video, is none."""
+    """Stamped 40 ms later. A repeat of the same row, or another video, does not count."""
     rows = [row(at, "played", event_id=f"id {at}") for at in range(5)]
     again = [one | {"timestamp": one["timestamp"] + 0.04} for one in rows[:3]]
     watched.insert(*rows, *again)

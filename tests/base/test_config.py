@@ -142,7 +142,7 @@ def test_blanks_around_a_value_are_dropped_but_for_those_of_a_password() -> None
     padded = {"CLICKHOUSE_HOST": " ch.example.org ", "CLICKHOUSE_PORT": " 19000\n"}
     settings = Settings.from_env({**padded, "S3_XAPI_BUCKET_NAME": "\tbundles"})
     assert settings == Settings("ch.example.org", clickhouse_port=19_000, bucket="bundles")
-    # Nothing between two commas is no name.
+    # An empty text between two commas is not a name.
     settings = Settings.from_env({**HOST, "S3_XAPI_OTHER_BUCKETS": " older,, oldest ,"})
     assert settings.other_buckets == ("older", "oldest")
 

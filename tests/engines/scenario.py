@@ -180,7 +180,7 @@ class Scenario:
             (ROOT / "xapi_etl_processor/migrations/views.sql").read_text(),
             re.MULTILINE,
         ):
-            # A statement's place holds when its object was uploaded: now.
+            # A statement's place includes when its object was uploaded, which is now.
             columns = "* EXCEPT in_order" if view == "video_visits" else "*"
             yield f"{view}", partial(self.ask, f"SELECT {columns} FROM {view}")
         named = {"section": str(SECTION), "video": self._video()}

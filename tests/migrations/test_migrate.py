@@ -342,7 +342,7 @@ def in_sql(clickhouse: ClickHouseServer, what: str, **columns: str) -> Any:
 def test_columns_are_compressed_and_quiet_months_merged_also_of_older_databases(
     unmigrated: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a version did that set neither, while rows are there."""
+    """As an earlier version left it, which set neither. The table has rows."""
     migrate(unmigrated)
     ask("ALTER TABLE video_events MODIFY COLUMN verb REMOVE CODEC")
     ask("ALTER TABLE video_events MODIFY COLUMN row_version CODEC(NONE)")
@@ -359,7 +359,7 @@ def test_columns_are_compressed_and_quiet_months_merged_also_of_older_databases(
         "MODIFY SETTING min_age_to_force_merge_seconds = 604800,"
         " min_age_to_force_merge_on_partition_only = 1",
     ]
-    # Somebody's own choice stays.
+    # A codec that somebody chose stays.
     assert ask(
         "SELECT name, compression_codec FROM system.columns WHERE database = currentDatabase()"
         " AND table = 'video_events' AND name IN ('verb', 'row_version', 'timestamp')"

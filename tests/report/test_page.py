@@ -128,7 +128,7 @@ def test_a_few_who_only_opened_a_video_are_not_shown_by_a_difference() -> None:
 
 
 def test_who_only_opened_a_video_is_hidden_as_viewers_are() -> None:
-    """Nobody played it: without the rule, their sessions would show when one person came."""
+    """Nobody played it. Without the rule, the sessions would show when one person came."""
     day = Period(date(2024, 3, 1), 0, 1, opened=1)
     opened = replace(VIDEO, viewers=0, opened=1, sessions=1, periods=(day,))
     hidden = hide(replace(section(opened), viewers=0, opened=1, periods=(day,)), 2)

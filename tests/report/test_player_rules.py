@@ -201,7 +201,7 @@ def test_a_position_that_only_the_clock_tells_counts_without_a_length(watched: W
     watched.insert(
         row(0, "played", video_time=0, **unknown | {"video_url": "another"}),
         row(30, "paused", **unknown | {"video_url": "another"}),
-        # Who plays anew after a while may have closed the tab.
+        # Somebody who plays again after a while may have closed the tab.
         row(0, "played", user_id="bob", **unknown),
         row(500, "played", user_id="bob", video_time=550, **unknown),
         # A speed of 150 is in percent.
@@ -229,7 +229,7 @@ def test_who_opened_a_video_and_who_played_it_are_apart(watched: Watched) -> Non
 
 
 def test_a_position_below_0_is_none(watched: Watched) -> None:
-    """Players of live videos send such. Who is paused there plays nothing meanwhile."""
+    """Players of live videos send such positions. Somebody who paused plays nothing."""
     watched.insert(
         row(0, "paused", video_time=-60, user_id="0"),
         row(60, "said", video_time=9, user_id="0"),
@@ -249,7 +249,7 @@ def test_a_position_below_0_is_none(watched: Watched) -> None:
 
 
 def test_statements_whose_places_are_equal_are_all_kept(watched: Watched) -> None:
-    """As those of two objects are whose hashes have the same end."""
+    """As those of two objects whose hashes end alike."""
     watched.insert(
         row(0, "played", video_time=0, source_file="a"),
         row(30, "said", video_time=30, source_file="b"),

@@ -33,7 +33,7 @@ class Answers:
 
 @pytest.fixture(scope="module")
 def answers(clickhouse: ClickHouseServer, watched_database: str) -> Answers:
-    """Of all players: asked once, since that takes longer than to answer."""
+    """All players in one query, since planning it takes longer than running it."""
     told, sections = {}, {}
     for player in PLAYERS:
         watched = Watched(clickhouse, watched_database)
@@ -53,7 +53,7 @@ def answers(clickhouse: ClickHouseServer, watched_database: str) -> Answers:
 @pytest.mark.slow
 @pytest.mark.parametrize("player", PLAYERS, ids=lambda player: player.name)
 def test_no_more_is_watched_than_was_watched(answers: Answers, player: Player) -> None:
-    """By no viewer, by more than 2% and 2 s, if jumps are reported; else in sum, by 5%."""
+    """For each viewer by at most 2% and 2 s, if jumps are reported; else 5% in sum."""
     told, seconds = answers.told[player.name], answers.seconds[player.name]
     if player.reports_jumps:
         too_high = {

@@ -92,7 +92,7 @@ def test_an_open_last_stretch_ends_where_its_statement_is_or_completed_at_the_le
 
 
 def test_a_stretch_beyond_2_to_the_32_milliseconds_does_not_wrap(watched: Watched) -> None:
-    """A producer that sends lengths, too, in milliseconds. Of 60 to 70, what is below the limit."""
+    """The length is in milliseconds too. Of the seconds 60 to 70, those below the limit count."""
     sent = {"video_length": 1e7, "video_played_segments": "4294960[.]4294970"}
     watched.insert(row(0, "paused", **sent))
     found = watched.view("viewer_progress", "minutes_watched * 60, minutes_played * 60")

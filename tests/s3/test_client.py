@@ -61,7 +61,7 @@ def test_an_object_is_read_whatever_its_key(
     ]
     with pytest.raises(S3Error, match="no//such does not exist"):
         read(own, S3Object(bucket.name, "no//such"))
-    # Keys that look like parts of S3's answers.
+    # Keys that contain pieces of S3's error messages.
     for text in ("<Code>NoSuchBucket</Code>", "Debug source:", "kind: Connect"):
         with pytest.raises(S3Missing, match="NoSuchKey"):
             read(own, S3Object(bucket.name, f"a{text}.jsonl"))

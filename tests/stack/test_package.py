@@ -127,7 +127,7 @@ def test_it_contains_only_what_runs_in_lambda_readable_by_all(packages: Packages
 
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Build packages without dependencies, which takes no time."""
+    """Build packages without dependencies, so that it is quick."""
     (tmp_path / "requirements.txt").write_text("# none, to be quick\n")
     monkeypatch.setattr(packaging, "_PINS", tmp_path / "requirements.txt")
 

@@ -83,14 +83,14 @@ class Told:
     voided: list[str] = field(default_factory=list)
     watched: dict[str, list[Piece]] = field(default_factory=dict)
     shown: dict[str, list[Piece]] = field(default_factory=dict)
-    """What was watched before the last statement of a session: nothing shows the rest."""
+    """What was watched up to the last statement of a session. Nothing shows the rest."""
 
     def seconds(self, viewer: str) -> float:
         """Seconds that a viewer watched, each once."""
         return covered(self.watched[viewer])
 
     def seconds_shown(self, viewer: str) -> float:
-        """The same, of what some statement can show."""
+        """The same for what the statements can show."""
         return covered(self.shown[viewer])
 
 
@@ -156,7 +156,7 @@ class _Visit:
         self.unshown = []
 
     def play(self, seconds: float) -> None:
-        """Let so many seconds of the clock pass."""
+        """Let this many seconds pass."""
         if not self.playing:
             self.playing, self.begun = True, self.position
             self.send("played", video_time=round(self.position, 3))
@@ -228,7 +228,7 @@ class _Visit:
 
 
 def simulate(player: Player, viewers: int, seed: int = 0) -> Told:
-    """What so many viewers watched, and what the player sent of it, in the order of time."""
+    """What this many viewers watched, and what the player sent about it, in order of time."""
     dice = random.Random(f"{player.name} {seed}")
     told = Told()
     for number in range(viewers):

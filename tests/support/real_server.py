@@ -125,8 +125,8 @@ class RealServer:
     def start(self) -> None:
         """Start it, and wait until it answers.
 
-        Some machines give connections any port, so one may have the server's: it starts again
-        until that connection has ended.
+        On some machines, an outgoing connection may get the server's port. The server then starts
+        again until that connection has ended.
         """
         end = time.monotonic() + 60
         self._run()

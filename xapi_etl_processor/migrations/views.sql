@@ -11,8 +11,7 @@
 -- days are Date32: toDate and toMonday of a clock in 1904 or 2203 give another day of this century;
 -- a SELECT with lambdas that reads from another may fail, unless the other groups or has an ARRAY JOIN:
 --   the old analyzer mixes up their lambdas (code 352);
--- what many expressions are made of is a column of a subquery: the time to plan a query grows with each
---   place in which an alias stands;
+-- what many expressions use is a column of a subquery: each use of an alias makes planning slower;
 -- a view that aggregates pins the settings that would change it, since a reader's profile may have them.
 
 -- Each statement once, without those that were voided. One whose id came with two timestamps is two
@@ -55,7 +54,7 @@ WITH
             replaceAll(replaceRegexpAll(sent, '\\[,\\]|,', '[,]'), '-', '[.]'),
             sent
         ),
-        -- What is in an array that is mostly empty costs nothing where it is.
+        -- Work on the elements of an array costs nothing where it is empty, as here in most rows.
         if(is_odd, [video_played_segments], [])
     ) AS notations,
     -- The points of each stretch in seconds; -1 is no number, and -2 is not there.
@@ -383,8 +382,8 @@ WITH
             ) AS has_ties,
             -- Statements of one millisecond that come from several objects are put in the order that
             -- needs the fewest jumps. `so_far`: those that are in line, where the viewer was then,
-            -- whether it plays, and what is left. Next is, of the first ones of each object, the one
-            -- nearest to where the viewer is by then; a seek after others.
+            -- whether it plays, and what is left. Of the first one that is left of each object, the one
+            -- nearest to where the viewer is by then goes next; a seek after others.
             if(NOT has_ties, visits, arrayMap(
                 tied -> arrayFold(
                     (so_far, step) -> arrayMap(
@@ -396,7 +395,7 @@ WITH
                                 so_far.2
                             ),
                             if(next.5 != 2, next.5, so_far.3),
-                            -- Two may have one place, since only a part of the hash fits: the first.
+                            -- Two may have the same place, since only a part of the hash fits. One goes.
                             arrayFilter(
                                 (s, last) -> s.1 != next.1 OR last = next.1,
                                 so_far.4, arrayPopBack(arrayPushFront(so_far.4.1, toUInt128(0)))

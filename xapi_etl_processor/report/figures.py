@@ -155,7 +155,7 @@ def read_section(
         with _viewers_held(ask, db) as held:
             return _read(held, name, since, with_learners)
     except ClickHouseRefused:
-        # The user may not have such a table, or it went with its connection.
+        # The user may not make such a table, or it was lost with its connection.
         return _read(ask, name, since, with_learners)
 
 
@@ -310,7 +310,7 @@ def _asking(clickhouse: ClickHouse, section: str, since: date | None) -> _Ask:
 
 @contextmanager
 def _viewers_held(ask: _Ask, db: str) -> Iterator[_Ask]:
-    """Ask with the section's viewers in a temporary table: to work them out takes nearly all of the
+    """Ask with the section's viewers in a temporary table: working them out takes nearly all of the
     time. Raises ClickHouseRefused if there can be no such table.
     """
     ask(f"DROP TEMPORARY TABLE IF EXISTS {_HELD}")

@@ -10,7 +10,7 @@ from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.values import Kind, number, text
 
 MOST_LENGTHS = 2
-"""A stretch that ends past so many lengths of the video is none of it. Our limit."""
+"""A stretch that ends after this many lengths of the video does not count. Our limit."""
 
 _INFINITE = float("inf")
 

@@ -10,7 +10,6 @@ of aspects-dbt): each `played` with the first statement behind it that ends play
 
 import argparse
 import json
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from chdb.state.sqlitelike import Connection
 
 from benchmarks.former import make_former
 from local.clickhouse_server import ClickHouseServer
-from tests.support.players import PLAYERS, Player, Told, in_objects, simulate
+from tests.support.players import PLAYERS, Told, tell
 from tests.support.watched import Watched
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
@@ -68,25 +67,13 @@ def main() -> None:
         print("| player |" + "".join(f" {way}: bias | too high | too low |" for way in ways))
         print("|---|" + "---:|" * 3 * len(ways))
         for section, player in enumerate(PLAYERS, 1):
-            told = _tell(server, here, section, player, options.viewers)
+            told = tell(Watched(server, here, section), player, options.viewers)
             cells = [
                 _compared(_ask(server.engine, sql.format(section=section)), told)
                 for sql in ways.values()
             ]
             print(f"| {player.name} | {' | '.join(cells)} |", flush=True)
         server.stop()
-
-
-def _tell(
-    server: ClickHouseServer, database: str, section: int, player: Player, viewers: int
-) -> Told:
-    """Insert what a player sends of so many viewers into a section."""
-    told = simulate(player, viewers)
-    here = Watched(server, database, section)
-    for rows in in_objects(told.rows, random.Random(1)):  # noqa: S311  # no secrets
-        here.insert(*rows)
-    here.void(*told.voided)
-    return told
 
 
 def _ask(engine: Connection, sql: str) -> dict[str, float]:

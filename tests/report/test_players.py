@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.support.players import LENGTH, PLAYERS, Player, Told, covered, in_objects, simulate
+from tests.support.players import LENGTH, PLAYERS, Player, Told, covered, in_objects, simulate, tell
 from tests.support.watched import Watched
 
 VIEWERS = 12
@@ -37,11 +37,8 @@ def answers(clickhouse: ClickHouseServer, watched_database: str) -> Answers:
     told, sections = {}, {}
     for player in PLAYERS:
         watched = Watched(clickhouse, watched_database)
-        made = told[player.name] = simulate(player, VIEWERS)
+        told[player.name] = tell(watched, player, VIEWERS)
         sections[watched.section] = player.name
-        for rows in in_objects(made.rows, random.Random(1)):
-            watched.insert(*rows)
-        watched.void(*made.voided)
     seconds: dict[str, dict[str, float]] = {name: {} for name in told}
     for section, viewer, found in watched.of_sections(
         sections, "viewer_progress", "section_id, user_id, minutes_watched * 60"

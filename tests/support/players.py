@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.watched import MIDNIGHT, URL, Row
+from tests.support.watched import MIDNIGHT, URL, Row, Watched
 
 LENGTH = 600
 """Seconds that the video lasts."""
@@ -259,6 +259,15 @@ def simulate(player: Player, viewers: int, seed: int = 0) -> Told:
             wrong = {**row, "event_id": str(dice.getrandbits(128)), "video_time": LENGTH - 1}
             told.rows.insert(told.rows.index(row) + 1, wrong)
             told.voided.append(wrong["event_id"])
+    return told
+
+
+def tell(here: Watched, player: Player, viewers: int) -> Told:
+    """Put what a player sent of this many viewers into a section, cut into objects."""
+    told = simulate(player, viewers)
+    for rows in in_objects(told.rows, random.Random(1)):
+        here.insert(*rows)
+    here.void(*told.voided)
     return told
 
 

@@ -21,13 +21,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, WAKE_SECONDS
 from xapi_etl_processor.migrations.replication import on_cluster
-from xapi_etl_processor.storage.tables import (
-    EVENTS,
-    FORGOTTEN,
-    OLD_EVENTS,
-    REJECTED,
-    TYPES,
-)
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
@@ -275,12 +269,19 @@ def _key_forgotten(connection: Connection, database: str) -> None:
 def _bound_rejected(connection: Connection, database: str, days: int) -> None:
     """Let rejected lines be removed after so many days."""
     life = f"toDateTime(rejected_at) + toIntervalDay({days})"
+    _set_unless(connection, database, REJECTED, life, f"MODIFY TTL {life}")
+
+
+def _set_unless(
+    connection: Connection, database: str, table: str, engine_has: str, change: str
+) -> None:
+    """Alter a table, unless its engine has this text already."""
     is_so = connection.query(
-        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{REJECTED}'"
-        f" AND position(engine_full, '{life}') > 0"
+        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{table}'"
+        f" AND position(engine_full, '{engine_has}') > 0"
     )
     if not is_so:
-        connection.command(f"ALTER TABLE {database}.{REJECTED}\nMODIFY TTL {life}")
+        connection.command(f"ALTER TABLE {database}.{table}\n{change}")
 
 
 def _compress(connection: Connection, database: str) -> None:
@@ -304,15 +305,8 @@ def _merge_months(connection: Connection, database: str) -> None:
     are merged, every query with FINAL sorts them out.
     """
     age = "min_age_to_force_merge_seconds"
-    is_so = connection.query(
-        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{EVENTS}'"
-        f" AND position(engine_full, '{age} = ') > 0"
-    )
-    if not is_so:
-        connection.command(
-            f"ALTER TABLE {database}.{EVENTS}\nMODIFY SETTING {age} = {QUIET_SECONDS},"
-            " min_age_to_force_merge_on_partition_only = 1"
-        )
+    change = f"MODIFY SETTING {age} = {QUIET_SECONDS}, min_age_to_force_merge_on_partition_only = 1"
+    _set_unless(connection, database, EVENTS, f"{age} = ", change)
 
 
 def _drop_if_empty(connection: Connection, database: str) -> None:

@@ -17,7 +17,7 @@ from xapi_etl_processor.xapi.segments import unread
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
 
-SEGMENTS_COLUMN = "video_played_segments"
+_SEGMENTS = "video_played_segments"
 
 NOT_SENT = "nothing in the statement"
 """Where a value comes from that stands for "absent"."""
@@ -84,16 +84,16 @@ def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
         path = found.paths.get(column.name)
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
-    segments = cells[SEGMENTS_COLUMN].value
+    segments = cells[_SEGMENTS].value
     reasons = unread(
         segments,
         cells["video_seek_from" if cells["verb"].value in SKIPS else "video_time"].value,
         cells["video_length"].value,
         completed=cells["verb"].value == "completed",
     )
-    path = found.paths.get(SEGMENTS_COLUMN, ())
+    path = found.paths.get(_SEGMENTS, ())
     return cells, found.unused + [
-        Unused(path, segments, f"stretches that the views cannot read: {reason}", SEGMENTS_COLUMN)
+        Unused(path, segments, f"stretches that the views cannot read: {reason}", _SEGMENTS)
         for reason in reasons
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.values import Kind, number, text
 
-MOST_LENGTHS = 2
+_MOST_LENGTHS = 2
 """A stretch that ends after this many lengths of the video does not count. Our limit."""
 
 _INFINITE = float("inf")
@@ -134,7 +134,7 @@ def _judged(start: float, stop: float | None, parts: int, length: float) -> str:
         return "open"
     if stop < start:
         return "reversed"
-    return "past the length" if length and stop / parts > MOST_LENGTHS * length else ""
+    return "past the length" if length and stop / parts > _MOST_LENGTHS * length else ""
 
 
 _CLOCK = r"(?:[0-9]+:)?[0-9]+:[0-5]?[0-9](?:[.,][0-9]*)?"

@@ -20,6 +20,7 @@ from xapi_etl_processor.commands import (
     rejects,
     report,
     status,
+    summarize,
     verify,
 )
 from xapi_etl_processor.commands.output import FAILED, USAGE, say
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, explain),
-        *(status, verify, rejects, report, privacy, health),
+        *(status, verify, rejects, report, summarize, privacy, health),
     ):
         module.add_to(commands)
     return parser

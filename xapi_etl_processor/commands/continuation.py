@@ -1,4 +1,4 @@
-"""Answers of a bulk request, one after the other, until it is complete."""
+"""Answers of a request, one after the other, until it is complete."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _COUNTERS = {
     *("blank_lines", "forgotten_events", "timestamps_replaced", "rows_removed"),
     *("files_found", "files_processed", "files_skipped", "files_ignored", "files_failed"),
     *("files_sent", "bytes_sent", "messages", "bytes_found", "list_calls"),
-    *("duration_ms", "estimated_minutes"),
+    *("duration_ms", "estimated_minutes", "sections", "rows_read"),
 }
-_LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
+_LISTS = {"failures": SHOWN_FAILURES, "warnings": SHOWN_FAILURES, "files": SHOWN_FILES}
 
 
 def sums(
@@ -34,7 +34,7 @@ def sums(
         yield total
         if answer["stop_reason"] != StopReason.OUT_OF_TIME:
             return
-        payload = {"mode": "bulk", "continuation_token": answer["continuation_token"]}
+        payload = {"mode": payload["mode"], "continuation_token": answer["continuation_token"]}
 
 
 def added(total: Answer, answer: Answer) -> Answer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from secrets import token_hex
 from typing import Any
 
@@ -24,7 +25,7 @@ from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.storage.ledger import as_bytes
 from xapi_etl_processor.storage.mutations import remove, remove_notes, rewrite
-from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED, SUMMARIES
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
 LOAD_SECONDS = 2 * REPLY_SECONDS
@@ -42,6 +43,7 @@ LEFT_TO_DO = (
     " or their lines; loading them again stores nothing of the learner",
     "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
     " them there too; after restoring a backup, run forget --sweep",
+    "section_videos leaves out the sections in which they were until `summarize` runs again",
     "ClickHouse's query log, if it is kept for long, and the platform that writes the statements",
 )
 """What this command cannot do."""
@@ -133,6 +135,10 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
     ClickHouseUnavailable after LOAD_SECONDS.
     """
     time.sleep(FRESH_SECONDS)
+    _wait_for_inserts(clickhouse, EVENTS)
+
+
+def _wait_for_inserts(clickhouse: ClickHouse, table: str) -> None:
     began = time.monotonic()
     where = clickhouse.everywhere("system.processes")
     while True:
@@ -140,13 +146,13 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
         running = clickhouse.query(
             f"SELECT count() FROM {where} WHERE elapsed >= %(waited)s"
             " AND query ILIKE 'INSERT INTO%%' AND position(query, %(table)s) > 0",
-            {"waited": waited, "table": f"{clickhouse.database}.{EVENTS} "},
+            {"waited": waited, "table": f"{clickhouse.database}.{table} "},
         )
         if not running[0][0]:
             return
         if waited > LOAD_SECONDS:
             raise ClickHouseUnavailable(
-                f"inserts into {clickhouse.database}.{EVENTS} have not ended for {LOAD_SECONDS}"
+                f"inserts into {clickhouse.database}.{table} have not ended for {LOAD_SECONDS}"
                 " seconds: see system.processes, then run this again"
             )
         time.sleep(_POLL_SECONDS)
@@ -155,11 +161,39 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
     """Remove what is stored; returns the number of statements, each counted once, and of lines."""
     rows = sum(statements(learners, clickhouse).values())
-    for table in tables_with_learners(clickhouse):
-        for where, params in conditions(learners, clickhouse):
-            remove(clickhouse, table, where, params)
+    with _summaries_removed(learners, clickhouse):
+        for table in tables_with_learners(clickhouse):
+            for where, params in conditions(learners, clickhouse):
+                remove(clickhouse, table, where, params)
     lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
+
+
+@contextmanager
+def _summaries_removed(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[None]:
+    """Remove rows of learners in this block: their sections' summaries are removed before, since
+    nobody knows these sections if it is interrupted, and after, since one may be made meanwhile.
+    """
+    database = clickhouse.database
+    there = clickhouse.query(
+        "SELECT 1 FROM system.tables WHERE database = %(database)s AND name = %(table)s",
+        {"database": database, "table": SUMMARIES},
+    )
+    sections = {
+        section
+        for where, params in (conditions(learners, clickhouse) if there else ())
+        for section in clickhouse.query(
+            f"SELECT DISTINCT section_id, toString(section) FROM {database}.{EVENTS} WHERE {where}",
+            params,
+        )
+    }
+    in_them, params = "(section_id, section) IN %(sections)s", {"sections": tuple(sections)}
+    if sections:
+        remove(clickhouse, SUMMARIES, in_them, params)
+    yield
+    if sections:
+        _wait_for_inserts(clickhouse, SUMMARIES)
+        remove(clickhouse, SUMMARIES, in_them, params)
 
 
 def _blank_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
@@ -191,14 +225,16 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
             f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
         )
         found = [Learner(*person) for person in sorted(known.forgotten(people))]
-        for where, params in conditions(found, clickhouse):
-            if dry_run:
+        if dry_run:
+            for where, params in conditions(found, clickhouse):
                 [(more,)] = clickhouse.query(
                     f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
                 )
-            else:
-                more = remove(clickhouse, table, where, params)
-            rows += more
+                rows += more
+            continue
+        with _summaries_removed(found, clickhouse):
+            for where, params in conditions(found, clickhouse):
+                rows += remove(clickhouse, table, where, params)
     lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
     if not dry_run:
         remove_notes(clickhouse, notes.SWEEP, noted)

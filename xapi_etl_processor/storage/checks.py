@@ -15,7 +15,14 @@ from xapi_etl_processor.base.errors import (
     ClickHouseUnavailable,
 )
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.storage.tables import EVENTS, OUTER_VIEWS, STATEMENTS, TYPES, VIEWS
+from xapi_etl_processor.storage.tables import (
+    EVENTS,
+    OUTER_VIEWS,
+    STATEMENTS,
+    SUMMARIES,
+    TYPES,
+    VIEWS,
+)
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -32,6 +39,10 @@ _GRANT = "GRANT SELECT ON system.clusters; GRANT SELECT ON system.replicas"
 
 _EXAMPLES = r"test\_%"
 """The names of the clusters in ClickHouse's own example configuration."""
+
+MANY_ROWS = 10_000_000
+"""Rows from which on a question over all sections may need more memory than ClickHouse has: 5 GB
+(docs/scaling.md). Our choice."""
 
 Engines = dict[str, str]
 """Table or view -> its engine, as `system.tables` shows it."""
@@ -125,6 +136,26 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
             # A busy server takes seconds to plan them. Loading needs none of them.
             return f"whether the view {view} can be read is not known: {error}"
     return None
+
+
+def unsummarized(ask: Ask, database: str) -> str | None:
+    """A warning if the views of what was watched are asked for more than ClickHouse's memory may
+    hold when they are asked for all sections, and nothing else answers that; None if not.
+    """
+    sizes: dict[str, Any] = dict(
+        ask(
+            "SELECT name, total_rows FROM system.tables"
+            " WHERE database = %(database)s AND name IN %(names)s",
+            {"database": database, "names": (EVENTS, SUMMARIES)},
+        )
+    )
+    rows = sizes.get(EVENTS) or 0
+    if rows < MANY_ROWS or sizes.get(SUMMARIES) or SUMMARIES not in sizes:
+        return None
+    return (
+        f"{EVENTS} has {rows:,} rows: a view of what was watched is for one section, and may need"
+        " more memory than there is for all: run `summarize` every night, and ask section_videos"
+    )
 
 
 def cut_results(ask: Ask) -> str | None:

@@ -31,6 +31,8 @@ from xapi_etl_processor.run import Connections, Run, connections
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.storage import checks
 
+pytestmark = pytest.mark.usefixtures("own_stream")
+
 COLUMNS = (
     "section_id, section, video_url, title, video_length, opened, played, sessions, completions,"
     " minutes_watched, minutes_played, average_share, first_day, last_day"

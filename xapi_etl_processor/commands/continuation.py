@@ -45,6 +45,8 @@ def added(total: Answer, answer: Answer) -> Answer:
             found[name] = total[name] + answer[name]
         elif name in _LISTS:
             found[name] = (total[name] + answer[name])[: _LISTS[name]]
+        elif name == "dropped_months":
+            found[name] = sorted({*total[name], *answer[name]})
         elif name == "success":
             found[name] = total[name] and answer[name]
     return found

@@ -26,6 +26,9 @@ SWEEP = "forget --sweep"
 PSEUDONYMIZE = "pseudonymize"
 """Commands that put right what a load could not undo; a third is that of `replace_command`."""
 
+DROPPED = "dropped"
+"""The kind of note that a month was dropped (retention.py)."""
+
 CLOCK_SECONDS = 60
 """How far the clocks of replicas may differ. Our limit."""
 

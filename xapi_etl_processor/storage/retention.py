@@ -1,0 +1,79 @@
+"""Months of statements that were dropped on purpose: which ones are there, dropping them, and the
+notes that say which were.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.storage import notes
+from xapi_etl_processor.storage.tables import EVENTS
+
+WITHOUT_TIME = "1970-01"
+"""The month of rows that have no time at all. It is never dropped: they may be of any age."""
+
+
+class Month(NamedTuple):
+    """A month such as 2022-12: its rows (repeats included), sections, and bytes on disk."""
+
+    month: str
+    rows: int
+    sections: int
+    bytes: int
+
+
+def months_before(clickhouse: ClickHouse, before: str) -> list[Month]:
+    """The months that have rows and are earlier than `before`, in order."""
+    params = {
+        "database": clickhouse.database,
+        "table": EVENTS,
+        "before": before,
+        "never": WITHOUT_TIME,
+    }
+    month = "concat(substring(partition, 1, 4), '-', substring(partition, 5, 2))"
+    found = clickhouse.query(
+        f"SELECT {month} AS month, sum(rows), sum(bytes_on_disk) FROM system.parts"
+        " WHERE database = %(database)s AND table = %(table)s AND active AND rows > 0"
+        " AND month < %(before)s AND month != %(never)s GROUP BY month ORDER BY month",
+        params,
+    )
+    if not found:
+        return []
+    sections = dict(
+        clickhouse.query(
+            "SELECT formatDateTime(timestamp, '%%Y-%%m') AS month, uniqExact(section_id, section)"
+            f" FROM {clickhouse.database}.{EVENTS} WHERE month < %(before)s GROUP BY month",
+            params,
+        )
+    )
+    return [Month(month, rows, sections.get(month, 0), size) for month, rows, size in found]
+
+
+def drop(clickhouse: ClickHouse, months: list[Month]) -> None:
+    """Drop the statements of these months, and note it: a verification does not miss them then.
+
+    Safe to repeat. Raises ClickHouseRefused without the right (ALTER DELETE), or if a month is
+    larger than the server allows to drop.
+    """
+    names = [one.month for one in months]
+    clickhouse.insert(
+        notes.TABLE,
+        {"kind": [notes.DROPPED] * len(names), "subject": names},
+        settings=notes.on_all_replicas(clickhouse, notes.TABLE),
+    )
+    for name in names:
+        clickhouse.alter(EVENTS, f"DROP PARTITION ID '{name.replace('-', '')}'", {})
+
+
+def dropped(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> dict[str, datetime]:
+    """The months that were dropped, and when last. Rows may have been loaded into them since."""
+    rows = clickhouse.query(
+        f"SELECT subject, max(noted_at) FROM {clickhouse.database}.{notes.TABLE}"
+        " WHERE kind = %(kind)s GROUP BY subject",
+        {"kind": notes.DROPPED},
+        deadline,
+    )
+    return dict(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -29,56 +28,42 @@ class _Walk:
     """Hands out what a request covers, and takes the outcomes in the same order.
 
     Everything up to the position `after` is done; `stop` says why no more is, and `stopped_at` at
-    which key. `ignored` counts what would be covered if it were a bundle.
+    which key.
     """
 
     def __init__(self, request: BulkRequest, steps: Iterable[Step]) -> None:
         self.after = request.after
         self.stop: Stop | None = None
         self.stopped_at = request.prefix
-        self.ignored = 0
         self._steps = steps
-        self._open = deque[Step]()
-        self._keys: set[str] = set()
+        self._last: Step | None = None
+        self._open: dict[str, Step] = {}
 
     def objects(self) -> Iterator[S3Object]:
         """The covered objects."""
         for step in self._steps:
-            self.ignored += step.ignored
-            obj = step.obj
+            if step.obj is None:
+                self._last = step
             # An inventory may name an object twice.
-            if obj is None or obj.key in self._keys:
-                self._pass_over(step._replace(obj=None))
-            else:
-                self._open.append(step)
-                self._keys.add(obj.key)
-                yield obj
-
-    def _pass_over(self, step: Step) -> None:
-        # Of millions that are passed over, one after the other, only the last position counts.
-        if self._open and self._open[-1].obj is None:
-            self._open.pop()
-        self._open.append(step)
+            elif step.obj.key not in self._open:
+                self._open[step.obj.key] = step
+                yield step.obj
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of the next object; after a stop, nothing more is done."""
-        while (step := self._open.popleft()).obj is None:
-            self._pass(step)
-        self._keys.remove(outcome.obj.key)
-        if outcome.stop and not self.stop:
+        step = self._open.pop(outcome.obj.key)
+        if self.stop:
+            return
+        self.after = step.before if outcome.stop else step.position
+        if outcome.stop:
             self.stop, self.stopped_at = outcome.stop, outcome.obj.key
-        self._pass(step)
 
     def finish(self) -> None:
         """Pass over what follows the last object; raises Defect if an object has no outcome."""
-        for step in self._open:
-            if step.obj:
-                raise Defect(f"bulk: no outcome for {step.obj.key}: report this as a defect")
-            self._pass(step)
-
-    def _pass(self, step: Step) -> None:
-        if not self.stop:
-            self.after, self.stop = step.position, step.stop
+        for key in self._open:
+            raise Defect(f"bulk: no outcome for {key}: report this as a defect")
+        if self._last and not self.stop:
+            self.after, self.stop = self._last.position, self._last.stop
 
 
 @dataclass
@@ -129,7 +114,7 @@ def run_bulk(
     walk.finish()
     if walk.stop:
         _check_progress(request, walk.stop, walk, sums.summary)
-    sums.summary.ignored = walk.ignored
+    sums.summary.ignored = listed.ignored
     body = sums.summary.body(request.section_id, run)
     body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
     body |= ending(walk.stop, request.token_after(walk.after))

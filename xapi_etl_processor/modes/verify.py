@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
@@ -108,7 +109,7 @@ def _compared(
     listed = Progress()
     steps = selection.select(request, run, listed)
     after = request.after
-    while not found.stop and (page := selection.page(steps, PAGE_OBJECTS)):
+    while not found.stop and (page := list(islice(steps, PAGE_OBJECTS))):
         objects = [step.obj for step in page if step.obj]
         checks = _checked(objects, request, run, found, on_object)
         if request.repair:

@@ -60,10 +60,13 @@ class Scope:
 
 @dataclass
 class Progress:
-    """How many requests a listing has taken. All keys up to `reached` were given."""
+    """How many requests a listing has taken. All keys up to `reached` were given; of them, the
+    caller counts those that are `ignored`.
+    """
 
     calls: int = 0
     reached: str = ""
+    ignored: int = 0
     _lock: Lock = field(default_factory=Lock)
 
     def count(self) -> None:

@@ -16,7 +16,6 @@ from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.queues import messages, sqs
 from xapi_etl_processor.queues.payloads import Message, Receipt
-from xapi_etl_processor.queues.sqs import Letter
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -97,7 +96,7 @@ def _pause_seconds(one: _Received) -> int:
 
 def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
     """Send dead letters; returns the ids of the messages that SQS has acknowledged."""
-    letters = [Letter(_letter_body(one), one.failure.reason) for one in poison]
+    letters = [(_letter_body(one), one.failure.reason) for one in poison]
     sent = sqs.send_letters(run.settings.dead_letter_queue_url, letters, until)
     dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
     if dead:

@@ -30,9 +30,8 @@ CONNECT_SECONDS = 5
 
 
 class Attempts:
-    """The attempts at one call. `uncertain` says that one of them may have done it.
-
-    If patient, a busy server is waited for, up to BUSY_SECONDS; other failures are counted apart.
+    """The attempts at one call; if `uncertain`, one may have done it. If patient, a busy server is
+    waited for, up to BUSY_SECONDS.
     """
 
     def __init__(self, deadline: Deadline, *, patient: bool) -> None:

@@ -52,10 +52,7 @@ class DeadlinePassed(XapiEtlError):
 
 
 class S3Error(XapiEtlError):
-    """S3 could not be reached, or failed while it answered.
-
-    `code` is S3's own name of the error, '' if there is none.
-    """
+    """S3 could not be reached, or failed while it answered; `code` is its own name of the error."""
 
     code = ""
 
@@ -70,10 +67,6 @@ class S3Missing(S3Error):
     poison = True
 
 
-class S3Denied(S3Error):
-    """The function's role may not read the object."""
-
-
 class S3Unusable(S3Error):
     """The object cannot be processed as it is: archived, or larger than the limit."""
 
@@ -81,9 +74,7 @@ class S3Unusable(S3Error):
 
 
 class S3NotAllowed(S3Error, BadRequest):
-    """The settings do not allow this bucket or folder to be read, or it is a directory bucket,
-    which cannot be listed in order.
-    """
+    """The settings do not allow it to be read, or it is a directory bucket, which has no order."""
 
     poison = True
 
@@ -107,9 +98,7 @@ class S3InvalidName(S3Error, BadRequest):
 
 
 class LoadOvertaken(XapiEtlError):
-    """Something was forbidden between reading statements and storing them: a learner was forgotten,
-    an object was replaced, ids became pseudonyms.
-    """
+    """Something was forbidden between reading statements and storing them."""
 
 
 class ClickHouseError(XapiEtlError):
@@ -121,9 +110,8 @@ class ClickHouseUnavailable(ClickHouseError):
 
 
 class ClickHouseBusy(ClickHouseUnavailable):
-    """The server is up and has too much to do: too many parts or queries, or no memory left.
-
-    Nothing was done. Waiting helps, and more writers make it worse.
+    """The server has too much to do: too many parts or queries, or no memory left. Nothing was
+    done, and waiting helps.
     """
 
 
@@ -132,10 +120,7 @@ class ClickHouseWaking(ClickHouseUnavailable):
 
 
 class OutcomeUnknown(ClickHouseUnavailable):
-    """The reply is missing or ambiguous: it may or may not have been done.
-
-    Doing it again is safe.
-    """
+    """It may or may not have been done, and doing it again is safe."""
 
 
 class ClickHouseRefused(ClickHouseError):

@@ -24,22 +24,15 @@ LEDGER_ROWS = 20_000
 """Rows of the ledger that one query reads. Our choice."""
 
 Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent", "unreadable"]
-"""What became of an object's comparison.
-
-right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
-ledger knows only other versions of it. differing: rows are missing, or there are more than the
-ledger counts. unproven: it has some rows of its own, but fewer than the ledger counts. Either rows
-are missing, or statements also came in another object or twice in this one; only its content can
-tell. recent: the ledger does not know it yet. unreadable: its content could not be read.
-"""
+"""What an object's comparison found: docs/operations.md, "Verify"."""
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
 """The kinds that loading the object again puts right."""
 
 
 class Check(NamedTuple):
-    """What was found about an object: why it is not right, and which of its lines have statements
-    that are not stored (the first SHOWN_LINES, and how many there are).
+    """What was found about an object, why, and its lines with statements that are not stored: the
+    first SHOWN_LINES, and how many there are.
     """
 
     obj: S3Object
@@ -92,10 +85,8 @@ def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
 
 @dataclass
 class _Looking:
-    """An object whose statements are being looked up, and the lines whose statement was not found.
-
-    `check` is the result of its counts, or why its content could not be compared. `is_over` says
-    that all its rows were read.
+    """An object whose statements are looked up: the result of its counts, or why its content could
+    not be compared; whether all its rows were read; and the lines that were not found.
     """
 
     check: Check
@@ -104,7 +95,6 @@ class _Looking:
     missing: int = 0
 
     def note(self, line: int) -> None:
-        """Note a line whose statement was not found."""
         self.missing += 1
         if len(self.shown) < SHOWN_LINES:
             self.shown.append(line)
@@ -120,10 +110,7 @@ class _Looking:
 
 
 def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) -> Iterator[Check]:
-    """The checks, in order, with the content of the objects to read.
-
-    The statements of many small objects are looked up together.
-    """
+    # The statements of many small objects are looked up together.
     waiting: deque[_Looking] = deque()
     wanted = {obj.uri for obj in to_read}
     rows = _rows(checks, wanted, expected_rows(to_read, run), waiting)
@@ -196,9 +183,7 @@ def _stored_lines(
 def ledger_keys(
     clickhouse: ClickHouse, bucket: str, prefix: str, between: tuple[str, str], deadline: Deadline
 ) -> Iterator[str]:
-    """The keys that the ledger knows under the prefix, after one key and up to another ('' for the
-    end), in order.
-    """
+    """The keys that the ledger knows after one key and up to another ('' for the end), in order."""
     after, upto = between
     wanted = {"bucket": bucket, "prefix": prefix, "upto": upto, "limit": LEDGER_ROWS}
     while True:

@@ -41,9 +41,8 @@ class Cell(NamedTuple):
 
 @dataclass
 class Explanation:
-    """What one line becomes, and the rule that decided; for a video statement its row, and what
-    is in the statement and not in the row. `statement` is the decoded one, None if there is none;
-    `voids` is the id of the statement that it voids, or ''.
+    """What one line becomes, and the rule that decided; for a video statement its row, and what is
+    in the statement and not in the row. `voids` is the id of the statement that it voids, or ''.
     """
 
     number: int
@@ -73,28 +72,24 @@ def explain_line(raw: bytes, number: int, source: Source, max_line_bytes: int) -
 
 
 def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
-    """The columns of a chunk of one statement, in the table's order, and what they leave."""
     columns = to_columns(chunk)
-    found = taken(chunk, columns)
+    paths, unused = taken(chunk, columns)
     cells = {}
     for column in SENT:
         if column.name not in columns:
             cells[column.name] = Cell(ABSENT[column.name], NOT_SENT)
             continue
-        path = found.paths.get(column.name)
+        path = paths.get(column.name)
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
     segments = cells[_SEGMENTS].value
     if segments and not follows_profile(segments):
-        path = found.paths[_SEGMENTS]
-        found.unused.append(Unused(path, segments, _OTHER_FORM, _SEGMENTS))
-    return cells, found.unused
+        unused.append(Unused(paths[_SEGMENTS], segments, _OTHER_FORM, _SEGMENTS))
+    return cells, unused
 
 
 def has_id(raw: bytes, wanted: str) -> bool:
-    """Whether a line is a statement with this id, or without one and known by it: an id as the
-    column `event_id` holds it.
-    """
+    """Whether a line is the statement with this `event_id`."""
     line = raw.strip(WHITESPACE)
     try:
         own = statement_id(decode(line).id) if line else ""

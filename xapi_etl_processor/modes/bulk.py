@@ -93,14 +93,11 @@ def run_bulk(
     run: Run,
     on_outcome: Callable[[Outcome, str], None] = lambda *_: None,
 ) -> Answer:
-    """Process, send to the queue, or in a dry run count, what the request covers; returns the
-    answer's body.
+    """Process, send to the queue, or only count what the request covers; returns the answer's body.
 
-    Calls `on_outcome` with each outcome before the first that is to be tried again, and with the
-    position up to which all is done.
-
+    Calls `on_outcome` with each outcome up to a stop, and the position up to which all is done.
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
-    if there was no time, no ClickHouse, or no answer of the queue, for a single object.
+    if not a single object could be processed.
     """
     listed = Progress()
     walk = _Walk(request, select(request, run, listed))
@@ -118,7 +115,7 @@ def run_bulk(
     body = sums.summary.body(request.section_id, run)
     body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
     body |= ending(walk.stop, request.token_after(walk.after))
-    if request.dry_run:
+    if request.wanted.dry_run:
         body |= {"files": sums.files, "bytes_found": sums.bytes_found}
     if request.engine == QUEUE:
         body |= sums.sent.body()
@@ -131,15 +128,13 @@ def _begin(
     if request.engine == QUEUE:
         check_queue(run.settings)
         return send(objects, run, sent)
-    if request.dry_run:
+    if request.wanted.dry_run:
         return looked_up(objects, run, Status.FOUND)
     return load(objects, run)
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:
-    """Name what stopped the work, unless it is only the time; raises NothingDone if nothing was
-    done before.
-    """
+    """Name what stopped the work, unless it is the time; raises NothingDone if nothing was done."""
     busy = stop.reason is StopReason.BUSY
     if walk.after == request.after:
         later = "; send the same request again in some minutes" if busy else ""

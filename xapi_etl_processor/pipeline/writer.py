@@ -30,10 +30,8 @@ partitions for one insert (max_partitions_per_insert_block)."""
 
 
 class Writer:
-    """The batch that fills, and the one before it, whose rows may be on their way.
-
-    `stop` is set when nothing more is to be read. While rows are on their way, in `thread`,
-    ClickHouse is not to be asked anything: call `settle` first.
+    """The batch that fills, and the one before it, whose rows may be on their way: call `settle`
+    before ClickHouse is asked anything. `stop` is set when nothing more is to be read.
     """
 
     def __init__(self, run: Run, thread: DaemonThreads) -> None:
@@ -64,7 +62,7 @@ class Writer:
         return self.batch.is_full or bool(failed)
 
     def flush(self) -> Iterator[Outcome]:
-        """Send the batch's rows, once those before it are stored; gives the outcomes of these."""
+        """Send the batch once the one before it is stored; gives the outcomes of that."""
         yield from self.settle()
         self._sent, self.batch = self.batch, Batch(self.run)
         with self._failure_noted():

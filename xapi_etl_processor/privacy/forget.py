@@ -48,9 +48,7 @@ LEFT_TO_DO = (
 
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """How many statements and rejected lines forgetting would remove, and under which user ids and
-    home pages they are stored; changes nothing. Raises as `check_key` does.
-    """
+    """How much forgetting would remove, stored under which ids. Raises as `check_key` does."""
     check_key(clickhouse)
     found = statements(learners, clickhouse)
     return {
@@ -65,10 +63,9 @@ def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]
 def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
     """Forget learners; returns what was removed, and what is left for a person to do.
 
-    First they are remembered as hashes, so that no load that begins from now on stores anything of
-    them. Then loads that have begun are waited for, and what is stored is removed. Safe to repeat.
-    Raises ConfigurationError as `check_key` does, ClickHouseRefused without the rights
-    (docs/privacy.md), ClickHouseUnavailable if loads do not end.
+    First their hashes are kept, so that no load that begins from now on stores anything of them.
+    Then loads that have begun are waited for, and what is stored is removed. Safe to repeat. Raises
+    as `check_key` does, and ClickHouseUnavailable if loads do not end.
     """
     check_key(clickhouse)
     noted = notes.overtaken(clickhouse).get(notes.SWEEP)
@@ -98,9 +95,7 @@ def _home_pages(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
-    """Put learners on the list; returns when all replicas of CLICKHOUSE_CLUSTER have it, since a
-    load may ask any of them. Raises ClickHouseUnavailable if one is away.
-    """
+    """Put learners on the list, on all replicas: a load may ask any of them."""
     secret = secrets.learner_key(clickhouse.settings)
     salt = _salt(clickhouse)
     key = hash_key(salt, secret)
@@ -127,10 +122,8 @@ def _salt(clickhouse: ClickHouse) -> str:
 
 
 def wait_for_loads(clickhouse: ClickHouse) -> None:
-    """Wait for inserts whose batch may have been checked before now.
-
-    A load that stores a batch later finds the learner in the list, and says so. Raises
-    ClickHouseUnavailable after LOAD_SECONDS.
+    """Wait for inserts whose batch may have been checked before now; raises ClickHouseUnavailable
+    after LOAD_SECONDS.
     """
     time.sleep(FRESH_SECONDS)
     began = time.monotonic()
@@ -153,7 +146,6 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    """Remove what is stored; returns the number of statements, each counted once, and of lines."""
     rows = sum(statements(learners, clickhouse).values())
     for table in tables_with_learners(clickhouse):
         for where, params in conditions(learners, clickhouse):

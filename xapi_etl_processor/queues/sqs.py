@@ -1,7 +1,5 @@
-"""The calls to SQS: send messages and dead letters, give failed messages back, and ask for depth.
-
-A message that was received is safe without them: if a call fails, the queue's own visibility
-timeout and redrive policy apply to it.
+"""The calls to SQS. If one fails, the queue's own visibility timeout and redrive policy apply to
+the messages that were received.
 """
 
 from __future__ import annotations
@@ -49,8 +47,8 @@ Taken = tuple[set[int], str]
 
 
 def pause_seconds(receives: int, *, busy: bool = False) -> int:
-    """Seconds until a message that has been delivered `receives` times is delivered again; `busy`
-    if ClickHouse was too busy for it.
+    """Seconds until a message that was delivered so often, and for which ClickHouse may have been
+    too busy, is delivered again.
     """
     if busy:
         return int(60 * BUSY_MINUTES * random.uniform(1, 1.5))  # noqa: S311  # spread, no secret
@@ -82,10 +80,7 @@ def send(url: str, bodies: Sequence[str], deadline: Deadline) -> Taken:
 
 
 def depth(url: str) -> dict[str, int]:
-    """How many messages a queue has, about: waiting, and in progress.
-
-    Raises botocore's errors.
-    """
+    """How many messages a queue has, about: waiting, and in progress. Raises botocore's errors."""
     names = {
         "waiting": "ApproximateNumberOfMessages",
         # Messages that are tried again are invisible.
@@ -153,8 +148,5 @@ def _call(operation: str, url: str, part: list[_Entry]) -> Any:
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The process's client for SQS, made at the first call.
-
-    boto3 takes 0.3 s to import, and most invocations have nothing to say to SQS.
-    """
+    """The process's client for SQS, made at the first call, which takes 0.3 s."""
     return aws.client("sqs", CONNECT_SECONDS, READ_SECONDS, ATTEMPTS)

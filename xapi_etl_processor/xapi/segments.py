@@ -14,8 +14,7 @@ _INFINITE = float("inf")
 def segments(value: object) -> str | None:
     """`from[.]to[,]from[.]to...` in seconds (ADL Video Profile, `played-segments`).
 
-    A JSON array of pairs, or a text that holds one, is written in the same form: pairs that are no
-    numbers are left out, and one without an end stays open.
+    A JSON array, or a text that holds one, is written in this form, but for pairs without numbers.
     """
     if isinstance(value, str) and value.startswith("["):
         try:
@@ -35,12 +34,7 @@ def _pair(value: Any) -> str | None:
     begin, end = [*value, None][:2]
     if number(begin) is None or (end is not None and number(end) is None):
         return None
-    return f"{_written(begin)}[.]{'' if end is None else _written(end)}"
-
-
-def _written(value: object) -> str:
-    """A number as it was sent; trimmed, if that was as text."""
-    return str(value).strip()
+    return "[.]".join("" if found is None else str(found).strip() for found in (begin, end))
 
 
 def _all_in_notation(values: Sequence[str]) -> bool:
@@ -49,10 +43,8 @@ def _all_in_notation(values: Sequence[str]) -> bool:
 
 
 def seconds_covered(played: str) -> float | None:
-    """Seconds covered by `from[.]to[,]from[.]to...`, counting each second once (ADL Video Profile,
-    `played-segments`).
-
-    Pairs without an end and pairs that run backwards are left out; None if no pair remains.
+    """Seconds covered by `from[.]to[,]from[.]to...`, counting each second once. Pairs without an
+    end and pairs that run backwards are left out; None if no pair remains.
     """
     if not played:
         return None

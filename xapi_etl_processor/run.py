@@ -52,10 +52,6 @@ class Wanted(NamedTuple):
     forced_since: int = 0
 
 
-LOAD_NEW = Wanted()
-"""Load what the ledger does not know: what an upload wants."""
-
-
 @dataclass
 class Run:
     """One invocation: its settings, connections, mode and deadline, and what is wanted of it.
@@ -67,7 +63,7 @@ class Run:
     settings: Settings
     connections: Connections
     mode: str
-    wanted: Wanted = LOAD_NEW
+    wanted: Wanted = field(default_factory=Wanted)
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     notes_seen: State | None = None

@@ -35,7 +35,7 @@ def check(batch: Batch, *, stored: bool) -> None:
     raise LoadOvertaken(f"while objects were loaded, {reasons}: load the objects again")
 
 
-def look_again(batch: Batch, *, stored: bool = True) -> None:
+def look_again(batch: Batch, stored: bool = True) -> None:
     """`check`, with the notes as they are now."""
     if batch.rows or batch.rejected or any(o.counts.video for o in batch.outcomes):
         batch.run.connections.learners.refresh(batch.run.deadline)

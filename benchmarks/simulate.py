@@ -57,7 +57,6 @@ DAYS: dict[str, Ways] = {
     },
 }
 BACKFILLS: dict[str, Ways] = {
-    "1 million statements": {"the defaults": Setup(history=1e6, step=1)},
     "100 million statements": {
         "the defaults": Setup(history=1e8, step=5),
         "recommended": Setup(history=1e8, step=5, history_concurrency=10, memory=1769),
@@ -72,11 +71,10 @@ BACKFILLS: dict[str, Ways] = {
 
 
 class Limit(NamedTuple):
-    """A limit, the share of it that the busiest moment needs, and what moves it."""
+    """A limit, and the share of it that the busiest moment needs."""
 
     name: str
     share: float
-    setting: str
 
 
 def limits(setup: Setup, known: Coefficients) -> list[Limit]:
@@ -86,25 +84,13 @@ def limits(setup: Setup, known: Coefficients) -> list[Limit]:
     usual, full = invocation(setup, batch, known), invocation(setup, setup.batch_size, known)
     functions = rate / setup.batch_size * (full.seconds + setup.batch_size * known.receive_ms / 1e4)
     merging = rate / batch * usual.merging
-    larger = "larger batches (`BatchingWindow`, `BatchSize`)"
+    server = rate / batch * usual.server + merging
     found = [
-        Limit("functions", functions / setup.concurrency, "`MaximumConcurrency`"),
-        Limit(
-            "ClickHouse's processors",
-            (rate / batch * usual.server + merging) / setup.processors,
-            f"more of them; {larger}",
-        ),
-        Limit(
-            "merges",
-            merging / (setup.processors * scenario.MERGE_SHARE),
-            f"more processors; {larger}",
-        ),
-        Limit("GETs of one S3 prefix", rate / S3_GETS, "larger bundles; several sections at once"),
-        Limit(
-            "concurrent invocations of the account",
-            functions / ACCOUNT_CONCURRENCY,
-            "a quota of AWS",
-        ),
+        Limit("functions", functions / setup.concurrency),
+        Limit("ClickHouse's processors", server / setup.processors),
+        Limit("merges", merging / (setup.processors * scenario.MERGE_SHARE)),
+        Limit("GETs of one S3 prefix", rate / S3_GETS),
+        Limit("concurrent invocations of the account", functions / ACCOUNT_CONCURRENCY),
     ]
     return sorted(found, key=lambda limit: -limit.share)
 
@@ -139,7 +125,6 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         **_rates(quiet),
         "upload to row: half of the bundles within": _duration(quiet.delay(0.5)),
         "99% within": _duration(quiet.delay(0.99)),
-        "all within": _duration(quiet.delay(1)),
         "ClickHouse away for 12 hours: messages waiting, at most": _n(away.deepest),
         "of them in flight, of 120,000": _n(away.in_flight),
         "until all is stored, after it is back": (
@@ -149,7 +134,6 @@ def day_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
         ),
         "cost a day": _costs({name: cost / days for name, cost in dollars(quiet).items()}),
         "breaks first": f"{first.name}, at {_millions(setup.statements / first.share)} a day",
-        "what moves it": first.setting,
     }
 
 
@@ -161,7 +145,6 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
     return {
         "settings": f"`BackfillConcurrency` {setup.history_concurrency},"
         f" `MemorySize` {setup.memory}",
-        "bundles in a message": _n(scenario.history_bundles(setup, known)),
         "time": _duration((result.history_hours or 0) * HOUR),
         **_rates(result),
         "ClickHouse's processors, and how busy at most": (

@@ -39,10 +39,7 @@ _Result = TypeVar("_Result")
 
 
 class ClickHouse:
-    """A connection that is made when it is first needed, and again when it was lost.
-
-    Not for use by several threads at once.
-    """
+    """A connection for one thread at a time, made when it is first needed and when it was lost."""
 
     def __init__(self, settings: Settings) -> None:
         self.database = settings.clickhouse_database
@@ -57,9 +54,8 @@ class ClickHouse:
         *,
         patient: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused.
-
-        A patient question waits for a busy server as `insert` does.
+        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused. If patient, it
+        waits for a busy server.
         """
         # A user with `readonly = 1` may send no setting. Escaping doubles a text at most.
         long = len(sql) + 2 * len(ascii(params)) > DEFAULT_QUERY_BYTES
@@ -74,10 +70,7 @@ class ClickHouse:
     def alter(
         self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER
     ) -> None:
-        """Begin to change a table's rows; its replicas follow.
-
-        Raises as `query` does. `change` must be safe to repeat.
-        """
+        """Begin to change a table's rows; its replicas follow. `change` must be safe to repeat."""
         sql = f"ALTER TABLE {self.database}.{table} {change}"
 
         def send(client: Client) -> None:
@@ -113,10 +106,8 @@ class ClickHouse:
         self._attempt(send, f"insert into {table}", deadline, before_again, patient=True)
 
     def check_insert(self, table: str, columns: Iterable[str], deadline: Deadline) -> None:
-        """Raises what an insert into these columns would raise if a right or a column is missing.
-
-        Sends an insert without rows: the server checks it, and its settings, like any other, and
-        stores nothing.
+        """Raises what an insert into these columns would: sends one without rows, which the server
+        checks like any other.
         """
         self._attempt(self._inserting(table, columns, []), f"insert into {table}", deadline)
 
@@ -147,10 +138,6 @@ class ClickHouse:
         *,
         patient: bool = False,
     ) -> _Result:
-        """Try a few times; if patient, also wait up to BUSY_SECONDS for a busy server.
-
-        Every attempt ends before the deadline.
-        """
         attempts = Attempts(deadline, patient=patient)
         password_was_reread = False
         while True:

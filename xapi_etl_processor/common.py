@@ -1,7 +1,5 @@
-"""The heart of every mode: objects become inserts, and each object an outcome.
-
-A batch fills across objects, while the one before it is stored. An object counts as processed once
-all its inserts have been acknowledged, that of its ledger row last.
+"""The heart of every mode: objects become inserts, and each an outcome. An object is processed
+once all its inserts have been acknowledged, that of its ledger row last.
 """
 
 from __future__ import annotations
@@ -42,10 +40,8 @@ PAGE_OBJECTS = 500
 
 
 def load(objects: Iterable[S3Object], run: Run) -> Generator[Outcome, None, None]:
-    """Process the objects; with `replace`, also remove what earlier versions of them left behind.
-
-    Gives and raises what `process` does. An object whose earlier rows cannot all be removed has
-    failed, though its current version is stored.
+    """As `process`; with `replace`, what earlier versions of the objects left is removed too. An
+    object of which that fails has failed, though it is stored.
     """
     if not run.wanted.replace or run.wanted.dry_run:
         yield from process(objects, run)
@@ -95,9 +91,7 @@ def _thread() -> Iterator[DaemonThreads]:
 
 
 def _process_page(page: list[S3Object], writer: Writer) -> Iterator[Outcome]:
-    """Look the page up in the ledger, and read what is not in it, until there is a reason to stop;
-    gives the outcomes that are known by then.
-    """
+    """Read what the ledger does not know; gives the outcomes that are known by then."""
     run = writer.run
     yield from writer.settle()
     if writer.should_stop:
@@ -131,7 +125,6 @@ def _left(objects: Iterable[S3Object], writer: Writer) -> Iterator[Outcome]:
 
 
 def _not_looked_up(page: list[S3Object], error: Exception, writer: Writer) -> Iterator[Outcome]:
-    """Store what was read, and leave the page, since the ledger cannot be read."""
     # This comes first: after a stop for a busy ClickHouse, nothing more is stored.
     yield from writer.finish()
     writer.stop = stop = writer.stop or stop_after(error, StopReason.LEDGER_FAILED)
@@ -162,8 +155,8 @@ def _to_skip(page: list[S3Object], run: Run) -> set[ledger.Identity]:
 
 
 def looked_up(objects: Iterable[S3Object], run: Run, new: Status) -> Generator[Outcome, None, None]:
-    """An outcome for each object: SKIPPED if it is in the ledger, else `new`. Ends with those for
-    which the ledger could not be asked: WAITING, with the reason.
+    """An outcome for each object: SKIPPED if it is in the ledger, else `new`. If that cannot be
+    asked, the last ones are WAITING, with the reason.
     """
     source = iter(objects)
     while page := list(islice(source, PAGE_OBJECTS)):
@@ -178,7 +171,7 @@ def looked_up(objects: Iterable[S3Object], run: Run, new: Status) -> Generator[O
 
 
 def _process_one(obj: S3Object, body: Iterator[bytes], writer: Writer) -> Iterator[Outcome]:
-    """Read one object into batches; gives the outcomes of those that are stored meanwhile."""
+    """Read one object into batches; gives the outcomes of others that are stored meanwhile."""
     outcome = Outcome(obj)
     with _failures_noted(outcome):
         for parsed in parsed_parts(obj, body, writer.run.read_until):
@@ -193,9 +186,7 @@ def _process_one(obj: S3Object, body: Iterator[bytes], writer: Writer) -> Iterat
 
 
 def examine(objects: Sequence[S3Object], run: Run) -> Generator[Outcome, None, None]:
-    """Read each object to its end, as far as time allows, and store nothing: the outcome says
-    whether it can be read. ClickHouse is asked nothing.
-    """
+    """Read each object, as far as time allows, and ask ClickHouse nothing; an outcome for each."""
     stores = run.connections.s3
     described = read.describe(stores, objects, run.read_until)
     with closing(read.bodies(stores, described, run.read_until)) as bodies:
@@ -226,7 +217,6 @@ def _failures_noted(outcome: Outcome) -> Iterator[None]:
 
 
 def _out_of_time_in(outcome: Outcome) -> Stop:
-    """The stop in the middle of an object, which a longer time may finish."""
     if not outcome.counts.lines:
         return TIME_RAN_OUT
     return Stop(

@@ -40,11 +40,9 @@ gc.freeze()
 
 
 def handler(event: Any, context: Any = None) -> dict[str, Any]:
-    """Answer a health check, a bulk request or an S3 event.
-
-    Answers {"statusCode", "body"}, or {"batchItemFailures"} for an SQS batch; the status is 400
-    for a request that can never work. Raises an XapiEtlError if delivering the same event again
-    can help, or if it must end in the dead-letter queue.
+    """Answer a health check, a bulk request or an S3 event: {"statusCode", "body"}, or
+    {"batchItemFailures"} for an SQS batch; the status is 400 for a request that can never work.
+    Raises an XapiEtlError if the same event should be delivered again, or become a dead letter.
     """
     mode = mode_of(event)
     environment = os.environ.get("ENVIRONMENT") or Settings.environment
@@ -140,15 +138,13 @@ def _event(event: Any, context: Any) -> _Reply:
         wanted = Wanted(
             flag(event, "dry_run"), flag(event, "force_reprocess"), flag(event, "replace")
         )
-        if wanted.replace and wanted.dry_run:
-            raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
+        settings = Settings.from_env(os.environ)
+        end = deadline = _deadline(context)
+        if delivery.from_sqs:
+            deadline = end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6)
+        run = Run(settings, connections(settings), "event", wanted, deadline)
     except BadRequest as error:
         return _bad_request("event", f"{error}. Accepted: {ACCEPTED}")
-    settings = Settings.from_env(os.environ)
-    end = deadline = _deadline(context)
-    if delivery.from_sqs:
-        deadline = end.earlier(redelivery.RESERVE_SECONDS, share=1 / 6)
-    run = Run(settings, connections(settings), "event", wanted, deadline)
     body, failed, bad_request = run_event(delivery, run, end)
     if delivery.from_sqs:
         items = [{"itemIdentifier": name} for name in failed]

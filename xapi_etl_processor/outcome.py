@@ -52,11 +52,11 @@ TIME_RAN_OUT = Stop(StopReason.OUT_OF_TIME, "time ran out")
 
 @dataclass
 class Outcome:
-    """What became of one object: its status, why it failed, what its lines became.
+    """What became of one object and of its lines.
 
-    `timestamps_replaced` counts the video statements whose timestamp is not their own, and
-    `rows_removed` the rows of earlier versions. `stop` says why an object is WAITING or UNSTORED,
-    `bad_request` that the failure lies in the request, and `poison` that it lies in the object.
+    `timestamps_replaced` counts the video statements whose timestamp is not their own. `stop` says
+    why an object is WAITING or UNSTORED, `bad_request` that the failure lies in the request, and
+    `poison` that it lies in the object.
     """
 
     obj: S3Object

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline
+from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.storage.learners import Learners
@@ -20,16 +21,14 @@ RESERVE_SECONDS = 15
 
 @dataclass
 class Connections:
-    """The two services, and the list of forgotten learners, as the process keeps them between
-    invocations.
-    """
+    """The two services, and the list of forgotten learners, kept between invocations."""
 
     s3: Stores
     clickhouse: ClickHouse
     learners: Learners = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the list of forgotten learners, which is read from this ClickHouse."""
+        """Make the list, which is read from this ClickHouse."""
         self.learners = Learners(self.clickhouse)
 
 
@@ -42,19 +41,15 @@ def connections(settings: Settings) -> Connections:
 class Wanted(NamedTuple):
     """What is to be done with the objects.
 
-    `dry_run` stores nothing. `force` loads what the ledger knows already, except what was processed
-    at `forced_since` (milliseconds since 1970) or later, unless that is 0. `replace` removes what
-    earlier versions of the objects left behind.
+    `force` loads what the ledger knows already, except what was processed at `forced_since`
+    (milliseconds since 1970) or later, unless that is 0. `replace` removes what earlier versions of
+    the objects left behind.
     """
 
     dry_run: bool = False
     force: bool = False
     replace: bool = False
     forced_since: int = 0
-
-
-LOAD_NEW = Wanted()
-"""Load what the ledger does not know: what an upload wants."""
 
 
 @dataclass
@@ -68,14 +63,16 @@ class Run:
     settings: Settings
     connections: Connections
     mode: str
-    wanted: Wanted = LOAD_NEW
+    wanted: Wanted = field(default_factory=Wanted)
     deadline: Deadline = FOREVER
     run_id: str = field(default_factory=lambda: str(uuid4()))
     notes_seen: State | None = None
     read_until: Deadline = field(init=False)
 
     def __post_init__(self) -> None:
-        """Keep RESERVE_SECONDS, or a third of a shorter time, for storing."""
+        """Keep time for storing. Raises BadRequest for wishes that contradict each other."""
+        if self.wanted.replace and self.wanted.dry_run:
+            raise BadRequest("replace does not go with dry_run, which writes nothing: send one")
         self.read_until = self.deadline.earlier(RESERVE_SECONDS, share=1 / 3)
 
     @property

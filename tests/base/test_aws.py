@@ -103,7 +103,7 @@ def asked(
 WHOLE = {
     "list objects": [KEY],
     "describe an object": True,
-    "send messages": queue.Sent({0, 1}, ""),
+    "send messages": ({0, 1}, ""),
     "ask how many messages wait": 1,
     "read a secret": SECRET,
 }

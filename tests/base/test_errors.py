@@ -1,4 +1,4 @@
-"""Which errors a retry can help, which are the request's own fault, and which are poison."""
+"""Which errors are the request's own fault, and which are poison."""
 
 from __future__ import annotations
 
@@ -10,18 +10,6 @@ from xapi_etl_processor.base import errors
 from xapi_etl_processor.base.clickhouse_errors import meaning, name_in
 from xapi_etl_processor.base.errors import BadRequest, S3Error, XapiEtlError
 
-RETRY_CAN_HELP = {
-    "EventFailed",
-    "NothingDone",
-    "DeadlinePassed",
-    "S3Error",
-    "S3Late",
-    "ClickHouseUnavailable",
-    "ClickHouseBusy",
-    "ClickHouseWaking",
-    "OutcomeUnknown",
-    "LoadOvertaken",
-}
 POISON = {
     "UnknownPayload",
     "Defect",
@@ -52,15 +40,13 @@ def names(kinds: Iterable[type[XapiEtlError]]) -> set[str]:
     return {kind.__name__ for kind in kinds}
 
 
-def test_every_error_says_whether_a_retry_can_help_and_whose_fault_it_is() -> None:
+def test_every_error_says_whose_fault_it_is() -> None:
     every = set(below(XapiEtlError))
     assert {e for e in vars(errors).values() if isinstance(e, type)} == every
-    assert names(e for e in every if e.retryable) == RETRY_CAN_HELP
     # Only the faults of a message or its object are poison.
     assert names(e for e in every if e.poison) == POISON
-    # What is answered with 400 cannot be helped by a retry.
+    # These are answered with 400.
     assert names(below(BadRequest)) == BAD_REQUESTS
-    assert not BAD_REQUESTS & RETRY_CAN_HELP
     assert all(name.startswith("S3") for name in names(below(S3Error)))
 
 

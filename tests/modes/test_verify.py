@@ -319,14 +319,6 @@ def test_what_does_not_go_together_is_refused(invoke: Invoke) -> None:
         assert (answer.status, said in answer["error"]) == (400, True), request
 
 
-def test_a_page_is_full_of_objects_whatever_is_passed_over() -> None:
-    """Each page costs a query of a table that is not sorted by object, so pages must be full."""
-    objects = [S3Object("b", f"{n}.jsonl") if n % 3 == 0 else None for n in range(10)]
-    steps = iter([Step(str(n), obj) for n, obj in enumerate(objects)])
-    pages = [[step.position for step in selection.page(steps, 3)] for _ in range(3)]
-    assert pages == [["0", "2", "3", "5", "6"], ["8", "9"], []]
-
-
 def test_no_more_than_a_page_of_objects_is_held(
     loaded: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,7 +217,7 @@ def test_the_curve_is_as_high_as_the_plays_and_places_that_stand_out_are_marked(
     assert [round(height / one) for height in first] == [24] * 40 + [16] * 60
     assert [round(height / one) for height in again] == [0] * 40 + [6] * 10 + [0] * 50
     assert page.locator("#v0 > summary span").all_inner_texts() == [
-        "A third of viewers (8 of 24) stop for good in the first 11 seconds.",
+        "8 of 24 viewers stop for good before 0:11.",
         "6 of 16 viewers play 0:40 to 0:50 more than once."
         " On average over the video, fewer than one would.",
     ]

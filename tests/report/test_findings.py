@@ -60,20 +60,20 @@ def test_nothing_stands_out_where_viewers_do_alike_everywhere() -> None:
 @pytest.mark.parametrize(
     ("places", "seconds", "said"),
     [
-        ([(70, 15)], 100.0, "A quarter of viewers (15 of 60) stop for good between 1:10 and 1:11."),
+        ([(70, 15)], 100.0, "15 of 60 viewers stop for good between 1:10 and 1:11."),
         # Stops that are near each other are one finding.
         (
             [(70, 4), (72, 3), (74, 5)],
             100.0,
-            "A fifth of viewers (12 of 60) stop for good between 1:10 and 1:15.",
+            "12 of 60 viewers stop for good between 1:10 and 1:15.",
         ),
         # Stops near the beginning are counted from the first second.
         (
             [(0, 1), (5, 19)],
             600.0,
-            "A third of viewers (20 of 60) stop for good in the first 36 seconds.",
+            "20 of 60 viewers stop for good before 0:36.",
         ),
-        ([(9, 30)], 600.0, "Half of viewers (30 of 60) stop for good in the first minute."),
+        ([(9, 30)], 600.0, "30 of 60 viewers stop for good before 1:00."),
     ],
 )
 def test_a_place_where_many_leave_is_a_finding(

@@ -126,7 +126,7 @@ def text(page: Path) -> str:
 def test_a_videos_numbers_are_those_of_its_viewers(page: Path) -> None:
     # Watched: 8 viewers of 10 seconds and 16 of 100; played: 6 times 10 seconds more.
     assert "The lesson 24 24 28 29 70% 16 " in text(page)
-    assert "(8 of 24) stop" in text(page)
+    assert "8 of 24 viewers stop" in text(page)
     assert "learner 9" not in page.read_text(encoding="utf-8")
 
 
@@ -185,7 +185,7 @@ def test_days_become_weeks_where_there_are_many_and_small_groups_are_hidden_if_a
     # 1 March 2024 was a Friday, 1 May a Wednesday.
     assert drawn(page)["periods"] == [["2024-02-26", 24, 24], ["2024-04-29", None, None]]
     assert "by week (UTC)" in text(page)
-    assert "(8 of 24) stop" not in text(page)
+    assert "8 of 24 viewers stop" not in text(page)
 
 
 @pytest.mark.ci

@@ -16,9 +16,11 @@ from tests.conftest import Ask, Bucket, Invoke, until_complete
 from tests.support.clocks import Clock
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.base.errors import S3Late
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import Step, select
+from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import TIME_RAN_OUT
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3 import inventory as s3_inventory
@@ -184,9 +186,28 @@ def test_rows_of_other_folders_are_passed_over_for_good(
     monkeypatch.setattr(s3_inventory, "objects", late)
     request = read_request({"inventory": MANIFEST, "s3_prefix": "section/2/"}, settings)
     run = Run(settings, connections(settings), "bulk")
-    *_, last = steps = list(select(request, run, Progress()))
-    assert not any(step.obj for step in steps)
-    assert (last.stop, last.position) == (TIME_RAN_OUT, "000000:000000000")
+    steps = list(select(request, run, Progress()))
+    assert steps == [Step("000000:000000000", stop=TIME_RAN_OUT)]
+
+
+def test_rows_before_an_object_that_time_ran_out_for_are_passed_over_too(
+    bucket: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def rows(*_: Any) -> Iterator[tuple[str, S3Object]]:
+        for number, section in enumerate((1, 2, 2)):
+            now[0] += 30 * number
+            key = f"section/{section}/{number}.jsonl"
+            yield f"000000:{number:09}", S3Object(bucket.name, key, "etag", 1)
+
+    monkeypatch.setattr(s3_inventory, "read_manifest", lambda *_: None)
+    monkeypatch.setattr(s3_inventory, "objects", rows)
+    request = read_request({"inventory": MANIFEST, "s3_prefix": "section/2/"}, settings)
+    deadline = Deadline(60, lambda: now[0])
+    answer = run_bulk(request, Run(settings, connections(settings), "bulk", deadline=deadline))
+    assert (answer["files_processed"], answer["stopped"]) == (0, "time ran out")
+    assert answer["continuation_token"] == request.token_after("000000:000000000")
 
 
 def test_without_the_date_of_an_object_without_a_timestamp_days_cannot_be_wanted(

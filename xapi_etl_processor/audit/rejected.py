@@ -73,10 +73,8 @@ _IS_CHOSEN = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which rejected lines are meant; all if nothing is given.
-
-    `section` is that of the object's key, `reason` a part of the reason in any case, `source` an
-    object's URI or the beginning of several.
+    """Which rejected lines are meant: of objects whose key has this section and whose URI begins
+    with `source`, with a part of their reason in any case.
     """
 
     section: str = ""
@@ -85,7 +83,7 @@ class Chosen:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters of the condition in SQL."""
+        """The parameters of the SQL."""
         section = str(section_id(self.section)) if self.section else ""
         return {"section": section, "reason": self.reason, "source": self.source}
 

@@ -38,9 +38,7 @@ NEWEST_OBJECTS = 1_000
 
 @dataclass
 class Status:
-    """What could be asked, by name; `failed` says why a thing could not be asked, and `not_set`
-    which variable would have to be set for it.
-    """
+    """What could be asked, by name; why a thing could not, or which variable is not set for it."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -65,9 +63,8 @@ class Status:
 
 
 def status(settings: Settings, connections: Connections, section: str = "") -> Status:
-    """Ask everything, of one section or of all; one failure does not keep the rest from being
-    asked. Queues and months are always those of all sections. Raises ClickHouseRefused as
-    `check_whole_results` does.
+    """Ask everything, of one section or of all (queues and months always of all), as far as it can
+    be asked. Raises ClickHouseRefused as `check_whole_results` does.
     """
     clickhouse = connections.clickhouse
     named = str(section_id(section)) if section else ""
@@ -192,8 +189,8 @@ def _repeats(clickhouse: ClickHouse, section: str) -> dict[str, int]:
 
 
 def _restamped(clickhouse: ClickHouse, section: str) -> dict[str, Any]:
-    """Ids that a video has with several timestamps, and one of them: `video_statements` has each
-    with every timestamp. Of more than SAMPLE_ROWS rows, one in `of_each` ids is asked.
+    """Ids that a video has with several timestamps, and one of them. Of more than SAMPLE_ROWS rows,
+    one in `of_each` ids is asked.
     """
     table = f"{clickhouse.database}.{EVENTS}"
     [(rows,)] = clickhouse.query(

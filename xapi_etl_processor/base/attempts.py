@@ -7,7 +7,12 @@ import time
 from collections import Counter
 
 from xapi_etl_processor.base.deadlines import Deadline
-from xapi_etl_processor.base.errors import ClickHouseBusy, ClickHouseError, OutcomeUnknown
+from xapi_etl_processor.base.errors import (
+    ClickHouseBusy,
+    ClickHouseError,
+    ClickHouseUnavailable,
+    OutcomeUnknown,
+)
 from xapi_etl_processor.base.telemetry import logger
 
 ATTEMPTS = 4
@@ -25,9 +30,8 @@ CONNECT_SECONDS = 5
 
 
 class Attempts:
-    """The attempts at one call. `uncertain` says that one of them may have done it.
-
-    If patient, a busy server is waited for, up to BUSY_SECONDS; other failures are counted apart.
+    """The attempts at one call; if `uncertain`, one may have done it. If patient, a busy server is
+    waited for, up to BUSY_SECONDS.
     """
 
     def __init__(self, deadline: Deadline, *, patient: bool) -> None:
@@ -46,7 +50,7 @@ class Attempts:
         pause = random.uniform(0.5, 1) * longest  # noqa: S311  # jitter
         used_up = self._waited >= BUSY_SECONDS if busy else self._failures[busy] >= ATTEMPTS
         too_late = pause + CONNECT_SECONDS > self._deadline.seconds_left
-        if used_up or too_late or not failure.retryable:
+        if used_up or too_late or not isinstance(failure, ClickHouseUnavailable):
             raise failure from cause
         logger.warning("trying again", extra={"error": str(failure), "seconds": pause})
         time.sleep(pause)

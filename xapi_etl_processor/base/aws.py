@@ -1,7 +1,5 @@
-"""Clients of AWS's services, by boto3, whose answers are whole.
-
-boto3 takes an answer that is cut off in its headers, or right behind them, for an empty one: "no
-more objects", "nothing failed" or "no messages".
+"""Clients of AWS's services, by boto3, whose answers are whole: boto3 takes one that is cut off in
+its headers, or right behind them, for "no more objects" or "nothing failed".
 """
 
 from __future__ import annotations
@@ -30,12 +28,10 @@ def client(
     session: Session | None = None,
     connections: int = 10,
 ) -> Any:
-    """A client with these limits, of the session or the default one, which keeps so many
-    connections open.
+    """A client with these limits, which keeps so many connections open.
 
-    An answer is requested again, up to `attempts` times in all, if its headers say neither its
-    length nor that it comes in chunks, or if its body has another length; then botocore's
-    ConnectionClosedError is raised.
+    An answer whose headers do not say where it ends, or whose body has another length, is requested
+    again; after `attempts` times in all, ConnectionClosedError is raised.
     """
     import boto3
     from botocore.config import Config

@@ -23,9 +23,9 @@ QUERY = "query"
 """What is being done, where an error may show all of it."""
 
 Verdict = Literal["retry", "busy", "uncertain", "fatal"]
-"""retry: nothing was done, and it can work later. busy: the same, but the server needs time, and
-an insert waits for minutes. uncertain: it may have been done, and doing it again is safe. fatal:
-somebody must change something first. A code that we do not know counts as uncertain."""
+"""retry: nothing was done, and it can work later. busy: the same, but an insert waits for minutes.
+uncertain: it may have been done, and doing it again is safe. fatal: somebody must change something
+first."""
 
 
 class Meaning(NamedTuple):
@@ -147,8 +147,8 @@ def meaning(code: int, text: str) -> Meaning:
 
 
 def translated(error: Exception, doing: str, settings: Settings) -> ClickHouseError:
-    """One of our errors for one of the driver's: what was tried, where, and what to do. `doing` is
-    QUERY, or names an insert, whose values must not be shown.
+    """One of our errors for one of the driver's. `doing` is QUERY, or names an insert, whose values
+    must not be shown.
     """
     where = f"ClickHouse at {settings.clickhouse_host}:{settings.clickhouse_port}"
     if isinstance(error, errors.ServerException):
@@ -199,9 +199,7 @@ def _reason(error: Exception) -> str:
 
 
 def misdirected(port: int, error: Exception) -> str | None:
-    """What is wrong with the port or the certificate, and what to do, if the text of the driver's
-    error says so; else None.
-    """
+    """What is wrong with the port or the certificate, if the text of the driver's error says so."""
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return (

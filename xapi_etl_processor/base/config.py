@@ -76,9 +76,7 @@ def folder(text: str) -> str:
 
 
 def native_port(text: str) -> int:
-    """A port, but none of ClickHouse's for HTTP (its docs, "Network ports"): such a server may wait
-    for the rest of a request as long as one that is asleep.
-    """
+    """A port, but none of ClickHouse's for HTTP, which would seem to be asleep."""
     port: int = whole_number(65_535)(text)
     if port in (8123, 8443):
         raise ValueError(
@@ -114,9 +112,8 @@ def _variable(
 
 @dataclass(frozen=True)
 class Settings:
-    """The function's settings, one environment variable each; read with `from_env`.
-
-    The password is left out of repr(). The table in docs/configuration.md is made from this class.
+    """The function's settings, one environment variable each; read with `from_env`. The table in
+    docs/configuration.md is made from them.
     """
 
     # fmt: off
@@ -150,10 +147,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], *, needs_clickhouse: bool = True) -> Settings:
-        """Settings from environment variables; raises ConfigurationError naming the variable.
-
-        Who needs no ClickHouse needs no host: it is then ''.
-        """
+        """Settings from environment variables; raises ConfigurationError naming the variable."""
         values: dict[str, Any] = {}
         for item in fields(cls):
             text = environ.get(item.metadata["env"], "")

@@ -57,9 +57,7 @@ FOREVER = Deadline(_NEVER)
 
 
 class DaemonThreads:
-    """Threads for calls that may be abandoned: one that still waits for a service cannot keep the
-    process alive, as a thread of an Executor could.
-    """
+    """Threads for calls that may be abandoned: unlike an Executor's, they end with the process."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -87,9 +85,7 @@ class DaemonThreads:
             del item, future, call
 
     def close(self, seconds: float | None = 0) -> None:
-        """Begin no more calls, and wait up to `seconds` for those that have begun; without limit if
-        it is None.
-        """
+        """Begin no more calls, and wait up to `seconds`, or for ever, for those that have begun."""
         for future in list(self._unfinished):
             future.cancel()
         for _ in range(self._threads):
@@ -111,8 +107,7 @@ def call_with_deadline(
 ) -> _Result:
     """The call's result, or what it raises; raises DeadlinePassed if it takes too long.
 
-    A late call keeps running in its thread and its result is discarded; `when_abandoned` is called
-    once it ends. Socket timeouts are not enough: they restart with every packet and address.
+    A late call keeps running in its thread; `when_abandoned` is called once it ends.
     """
     if deadline.timeout is None:
         return call()

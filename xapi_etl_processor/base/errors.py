@@ -1,4 +1,4 @@
-"""Every error that this package raises on purpose, and whether trying again can help.
+"""Every error that this package raises on purpose, and whose fault it is.
 
 Their texts may be logged and answered: each says what failed, on which object, and what to do, and
 none holds a secret or a part of a statement.
@@ -9,9 +9,6 @@ from __future__ import annotations
 
 class XapiEtlError(Exception):
     """Base class of the errors below."""
-
-    retryable = False
-    """Whether the same call can succeed if it is simply made again later."""
 
     poison = False
     """Whether the fault lies in the message or its object, or is a bug: then the message becomes a
@@ -35,13 +32,9 @@ class UnknownPayload(BadRequest):
 class EventFailed(XapiEtlError):
     """Parts of an event failed. Raised so that Lambda retries it and then dead-letters it."""
 
-    retryable = True
-
 
 class NothingDone(XapiEtlError):
     """A bulk request found objects and could process none of them."""
-
-    retryable = True
 
 
 class RemoteFailed(XapiEtlError):
@@ -57,16 +50,10 @@ class Defect(XapiEtlError):
 class DeadlinePassed(XapiEtlError):
     """A call did not finish before its deadline."""
 
-    retryable = True
-
 
 class S3Error(XapiEtlError):
-    """S3 could not be reached, or failed while it answered.
+    """S3 could not be reached, or failed while it answered; `code` is its own name of the error."""
 
-    `code` is S3's own name of the error, '' if there is none.
-    """
-
-    retryable = True
     code = ""
 
 
@@ -77,63 +64,41 @@ class S3Late(S3Error):
 class S3Missing(S3Error):
     """There is no such object."""
 
-    retryable = False
     poison = True
-
-
-class S3Denied(S3Error):
-    """The function's role may not read the object."""
-
-    retryable = False
 
 
 class S3Unusable(S3Error):
     """The object cannot be processed as it is: archived, or larger than the limit."""
 
-    retryable = False
     poison = True
 
 
 class S3NotAllowed(S3Error, BadRequest):
-    """The settings do not allow this bucket or folder to be read, or it is a directory bucket,
-    which cannot be listed in order.
-    """
+    """The settings do not allow it to be read, or it is a directory bucket, which has no order."""
 
-    retryable = False
     poison = True
 
 
 class S3BadInventory(S3Error, BadRequest):
     """What a request names is not the manifest of an S3 Inventory, or the inventory is damaged."""
 
-    retryable = False
-
 
 class S3Unordered(S3Error, BadRequest):
     """The store does not list keys in order, so that a listing would miss some of them."""
-
-    retryable = False
 
 
 class S3NoSuchBucket(S3Error, BadRequest):
     """There is no such bucket."""
 
-    retryable = False
-
 
 class S3InvalidName(S3Error, BadRequest):
     """No S3 bucket or key can have this name."""
 
-    retryable = False
     poison = True
 
 
 class LoadOvertaken(XapiEtlError):
-    """Something was forbidden between reading statements and storing them: a learner was forgotten,
-    an object was replaced, ids became pseudonyms.
-    """
-
-    retryable = True
+    """Something was forbidden between reading statements and storing them."""
 
 
 class ClickHouseError(XapiEtlError):
@@ -143,13 +108,10 @@ class ClickHouseError(XapiEtlError):
 class ClickHouseUnavailable(ClickHouseError):
     """No connection, overload, or a timeout before anything was done."""
 
-    retryable = True
-
 
 class ClickHouseBusy(ClickHouseUnavailable):
-    """The server is up and has too much to do: too many parts or queries, or no memory left.
-
-    Nothing was done. Waiting helps, and more writers make it worse.
+    """The server has too much to do: too many parts or queries, or no memory left. Nothing was
+    done, and waiting helps.
     """
 
 
@@ -158,10 +120,7 @@ class ClickHouseWaking(ClickHouseUnavailable):
 
 
 class OutcomeUnknown(ClickHouseUnavailable):
-    """The reply is missing or ambiguous: it may or may not have been done.
-
-    Doing it again is safe.
-    """
+    """It may or may not have been done, and doing it again is safe."""
 
 
 class ClickHouseRefused(ClickHouseError):

@@ -23,10 +23,7 @@ MIN_KEY_CHARACTERS = 32
 
 
 def password(settings: Settings, deadline: Deadline = FOREVER) -> str:
-    """The password; read from Secrets Manager if an ARN is set. Raises ConfigurationError.
-
-    A secret is kept for the life of the process, the password until `forget_password` is called.
-    """
+    """The password; from Secrets Manager if an ARN is set. Raises ConfigurationError."""
     arn = settings.clickhouse_password_secret_arn
     if not arn:
         return settings.clickhouse_password
@@ -34,9 +31,8 @@ def password(settings: Settings, deadline: Deadline = FOREVER) -> str:
 
 
 def learner_key(settings: Settings, deadline: Deadline = FOREVER) -> bytes:
-    """The key for hashes of learners' ids, b"" if none is set; read as the password is.
-
-    Raises ConfigurationError, also for a short key.
+    """The key for hashes of learners' ids, b"" if none is set. Raises as `password` does, and for
+    a short key.
     """
     name, key = "LEARNER_KEY", settings.learner_key
     if arn := settings.learner_key_secret_arn:
@@ -70,18 +66,15 @@ def _unreadable(variable: str, arn: str, error: Exception) -> ConfigurationError
 
     answer = getattr(error, "response", None)
     reason = answer["Error"]["Code"] if answer else type(error).__name__
-    advice = "check the ARN, and that the function may call secretsmanager:GetSecretValue on it"
+    advice = "check the ARN, AWS's credentials and region, and secretsmanager:GetSecretValue on it"
     if isinstance(error, HTTPClientError | DeadlinePassed):
         reason = f"no whole answer, {reason}"
         advice = "check that the function's network reaches Secrets Manager; if so, try again"
-    elif not answer:
-        advice = "check the ARN, and the credentials and the region of AWS"
     return ConfigurationError(f"{variable}: {arn} cannot be read ({reason}): {advice}")
 
 
 def _read_secret(variable: str, arn: str, field: str) -> str:
     """The text of a secret, or the text of a field of it if it is a JSON object."""
-    # Imported here, because it takes time and most local runs and tests have no secret.
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

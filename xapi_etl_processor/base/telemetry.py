@@ -45,10 +45,8 @@ logging.getLogger("clickhouse_driver").setLevel(logging.ERROR)
 
 
 def set_log_level(environ: Mapping[str, str], default: str) -> None:
-    """Log at the level that LOG_LEVEL names, or at the default if it names none.
-
-    An invalid LOG_LEVEL is refused later, by Settings, and that error must be logged too.
-    """
+    """Log at the level that LOG_LEVEL names, or at the default if it names none."""
+    # Settings refuses an invalid one later, and that error must be logged too.
     level = environ.get("LOG_LEVEL", "").strip().upper()
     logger.setLevel(level if level in LOG_LEVELS else default)
 

@@ -43,8 +43,8 @@ WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
 
 
 class Check(NamedTuple):
-    """What was found about an object: why it is not right, and which of its lines have statements
-    that are not stored (the first SHOWN_LINES, and how many there are).
+    """What was found about an object, why, and its lines with statements that are not stored: the
+    first SHOWN_LINES, and how many there are.
     """
 
     obj: S3Object
@@ -240,9 +240,7 @@ def _stored_lines(
 def ledger_keys(
     clickhouse: ClickHouse, bucket: str, prefix: str, between: tuple[str, str], deadline: Deadline
 ) -> Iterator[str]:
-    """The keys that the ledger knows under the prefix, after one key and up to another ('' for the
-    end), in order.
-    """
+    """The keys that the ledger knows after one key and up to another ('' for the end), in order."""
     after, upto = between
     wanted = {"bucket": bucket, "prefix": prefix, "upto": upto, "limit": LEDGER_ROWS}
     while True:

@@ -31,9 +31,7 @@ single small bundle, if S3 takes 30 ms to answer."""
 
 @dataclass
 class Sent:
-    """What was sent, or in a dry run would be, and how long `concurrency` invocations at a time
-    will take for it.
-    """
+    """What was sent, or would be, and how long `concurrency` invocations at a time take for it."""
 
     concurrency: int
     objects: int = 0
@@ -76,11 +74,10 @@ def check_queue(settings: Settings) -> None:
 
 
 def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome, None, None]:
-    """Send what the ledger does not know to the backfill queue; gives an outcome for each object,
-    in order, and counts in `sent`. A dry run sends nothing, and counts what would be sent.
+    """Send what the ledger does not know, or in a dry run only count it; gives outcomes in order.
 
-    An object is SENT once SQS has acknowledged its message. From the first object on for which it
-    did not, all outcomes are WAITING, and the rest of `objects` has not been looked at.
+    An object is SENT once SQS has acknowledged its message. From the first on for which it did not,
+    all are WAITING, and the rest of `objects` has not been looked at.
     """
     found = looked_up(objects, run, Status.WAITING)
     stop: Stop | None = None

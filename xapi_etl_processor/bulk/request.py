@@ -19,31 +19,28 @@ from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
 _LOAD_FLAGS = ("dry_run", "force_reprocess", "replace")
-VERIFY_PARAMETERS = ("verify", "content", "repair", "min_age_minutes", "allow_empty", "continue")
-"""What a bulk request to compare has, instead of to load."""
+_VERIFY_FLAGS = ("verify", "content", "repair", "allow_empty")
+
+FLAGS = (*_LOAD_FLAGS, *_VERIFY_FLAGS, "continue")
+"""The parameters that are true or false."""
 
 PARAMETERS = (
     *("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix", "inventory"),
-    *(*_LOAD_FLAGS, "engine", *VERIFY_PARAMETERS, "continuation_token"),
+    *(*FLAGS, "engine", "min_age_minutes", "continuation_token"),
 )
 """What makes a payload a bulk request, beside `mode`."""
 
-FLAGS = (*_LOAD_FLAGS, *(name for name in VERIFY_PARAMETERS if name != "min_age_minutes"))
-"""The parameters that are true or false."""
-
 FUNCTION, QUEUE = "function", "queue"
-"""The values of `engine`: this invocation loads the objects, or those that the backfill queue
-invokes do."""
+"""The values of `engine`: this invocation loads the objects, or those of the backfill queue do."""
 
 MAX_AGE_MINUTES = 7 * 24 * 60
 """The largest `min_age_minutes`, a week. Our limit."""
 
 ALL = "all"
-"""The `section_id` that stands for all sections, as leaving it out does. A folder with this name
-can be reached by `s3_prefix`."""
+"""The `section_id` of all sections. A folder with this name can be reached by `s3_prefix`."""
 
 _OTHER_SPELLING = "bucket"
-"""Another spelling of `s3_bucket`; on its own it does not make a payload a bulk request."""
+"""Of `s3_bucket`; on its own it does not make a payload a bulk request."""
 
 _KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
 
@@ -56,8 +53,8 @@ class BulkRequest:
     """A checked bulk payload.
 
     Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
-    `categories` means all of them. `scope` holds the requested parameters, for a token. The request
-    begins behind the position `after`; with `continues`, where the last such request ended.
+    `categories` means all of them. `scope` holds the parameters, for a token. The request begins
+    behind the position `after`; with `continues`, where the last such request ended.
     """
 
     bucket: str
@@ -67,9 +64,7 @@ class BulkRequest:
     inventory: S3Object | None
     first_day: int | None
     last_day: int | None
-    dry_run: bool
-    force_reprocess: bool
-    replace: bool
+    wanted: Wanted
     engine: str
     verify: bool
     content: bool
@@ -79,11 +74,6 @@ class BulkRequest:
     continues: bool
     after: str
     scope: dict[str, Any]
-
-    @property
-    def wanted(self) -> Wanted:
-        """What is to be done with the objects."""
-        return Wanted(self.dry_run, self.force_reprocess, self.replace)
 
     @property
     def section_id(self) -> int | str | list[int | str] | None:
@@ -124,9 +114,8 @@ class BulkRequest:
 
 
 def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
-    """The request in a payload; raises BadRequest naming the parameter.
-
-    A continuation token carries the request that it continues; parameters beside it must agree.
+    """The request in a payload, or in its continuation token, with which other parameters must
+    agree. Raises BadRequest naming the parameter.
     """
     unknown = sorted(map(repr, payload.keys() - _KNOWN))
     if unknown:
@@ -181,12 +170,13 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         inventory=inventory,
         first_day=milliseconds(requested.get("start_date")),
         last_day=milliseconds(requested.get("end_date")),
+        wanted=Wanted(*(requested.get(name, False) for name in _LOAD_FLAGS)),
         engine=requested.get("engine", FUNCTION),
         min_age_minutes=requested.get("min_age_minutes", 0),
         continues=continues,
         after=after,
         scope=requested,
-        **{name: requested.get(name, False) for name in FLAGS if name != "continue"},
+        **{name: requested.get(name, False) for name in _VERIFY_FLAGS},
     )
 
 
@@ -236,8 +226,6 @@ def _check_together(requested: Mapping[str, Any]) -> None:
         raise BadRequest(
             'engine "queue" does not go with verify, which compares in this invocation'
         )
-    if requested.get("replace") and requested.get("dry_run"):
-        raise BadRequest("replace does not go with dry_run, which writes nothing: send one of them")
     if requested.get("inventory") and verify:
         raise BadRequest("inventory does not go with verify, which compares what S3 has now")
     if requested.get("replace") and verify and not repair:

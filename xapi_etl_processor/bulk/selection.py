@@ -16,67 +16,51 @@ from xapi_etl_processor.s3.objects import S3Object, holds_sections
 
 
 class Step(NamedTuple):
-    """One step through what S3 has. A request continues behind its `position`: a key or, of an
-    inventory, its file and row.
+    """An object that a request covers, and its `position`, behind which a request can continue: a
+    key or, of an inventory, its file and row. What is up to `before` need not be looked at again.
 
-    `obj` is None if the step passes over something that is not covered; `ignored` says that it
-    would be, if it were a bundle. The last step has a `stop` if the listing ended early.
+    The last step has no object: up to its position, all others are passed over. It has a `stop` if
+    the listing ended early.
     """
 
     position: str
     obj: S3Object | None = None
-    ignored: bool = False
+    before: str = ""
     stop: Stop | None = None
 
 
 def select(request: BulkRequest, run: Run, progress: Progress) -> Iterator[Step]:
-    """A step for each object that is found, in the order of positions, as far as time and S3 allow.
+    """The steps of a request, in the order of positions, as far as time and S3 allow.
 
-    `progress` counts the requests to S3. Raises S3Error if the listing cannot even begin, and
-    S3Unordered at any time.
+    `progress` counts the requests to S3, and what would be covered if it were a bundle. Raises
+    S3Error if the listing cannot even begin, and S3Unordered at any time.
     """
-    reached = request.after
+    reached, stop = request.after, None
     try:
         for position, obj in _found(request, run, progress):
             if run.out_of_time:
-                yield Step(reached, stop=TIME_RAN_OUT)
-                return
-            reached = position
-            yield _step(request, position, obj)
+                stop = TIME_RAN_OUT
+                break
+            before, reached = reached, position
+            # An inventory names the objects of other folders too.
+            if obj.key.startswith(request.prefix):
+                if request.covers(obj):
+                    yield Step(position, obj, before)
+                else:
+                    progress.ignored += request.passes_over(obj)
     except S3Unordered:
         # Keys that the store has not named yet may come before `reached`: there is no going on.
         raise
-    except S3Late:
-        yield Step(max(reached, progress.reached), stop=TIME_RAN_OUT)
     except S3Error as error:
         # Folders in which the listing found nothing are done too.
         reached = max(reached, progress.reached)
-        if reached == request.after:
+        if isinstance(error, S3Late):
+            stop = TIME_RAN_OUT
+        elif reached == request.after:
             raise
-        yield Step(reached, stop=Stop(StopReason.LISTING_FAILED, str(error)))
-
-
-def page(steps: Iterator[Step], objects: int) -> list[Step]:
-    """The next steps, with up to so many objects; of those that pass over, one after the other, the
-    last one.
-    """
-    taken: list[Step] = []
-    for step in steps:
-        if taken and taken[-1].obj is None and step.obj is None:
-            taken.pop()
-        taken.append(step)
-        objects -= step.obj is not None
-        if not objects:
-            break
-    return taken
-
-
-def _step(request: BulkRequest, position: str, obj: S3Object) -> Step:
-    # An inventory names the objects of other folders too.
-    inside = obj.key.startswith(request.prefix)
-    if inside and request.covers(obj):
-        return Step(position, obj)
-    return Step(position, ignored=inside and request.passes_over(obj))
+        else:
+            stop = Stop(StopReason.LISTING_FAILED, str(error))
+    yield Step(reached, stop=stop)
 
 
 def _found(request: BulkRequest, run: Run, progress: Progress) -> Iterator[tuple[str, S3Object]]:

@@ -111,9 +111,7 @@ def _ignored(answer: Answer) -> str:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    """The settings of this process. If the function does the work, none are needed here: it has its
-    own, and judges by them what may be read.
-    """
+    """The settings of this process; the function has its own, and judges by them."""
     if not options.function:
         return Settings.from_env(os.environ)
     anything_asked_for = {

@@ -23,9 +23,7 @@ def sums(
     payload: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], Answer]
 ) -> Iterator[Answer]:
     """Send the payload, and then the token of each answer; gives the sum of all answers until then.
-
-    Ends early, with a token, if something other than time stopped an answer: trying again at once
-    would fail again.
+    Ends early if something other than time stopped an answer: it would fail again at once.
     """
     total: Answer = {}
     while True:

@@ -35,8 +35,6 @@ def _event(options: argparse.Namespace) -> int:
     settings = Settings.from_env(os.environ)
     objects = tuple(object_of(uri) for uri in options.uri)
     wanted = Wanted(options.dry_run, options.force_reprocess, options.replace)
-    if wanted.replace and wanted.dry_run:
-        raise BadRequest("--replace does not go with --dry-run, which writes nothing")
     run = Run(settings, connections(settings), "event", wanted)
     result = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(result.body)

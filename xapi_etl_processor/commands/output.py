@@ -22,9 +22,7 @@ _STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def print_json(body: Any) -> None:
-    """Print an answer on standard output, indented, times as text, without characters that steer a
-    terminal.
-    """
+    """Print an answer on standard output, without characters that steer a terminal."""
     text = json.dumps(body, indent=2, ensure_ascii=False, default=str)
     print(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
@@ -46,9 +44,7 @@ def agreed(found: Any, question: str) -> bool:
 
 
 def counting() -> Callable[[int], None]:
-    """A function to call with the statements of each object, which tells now and then how many
-    there were.
-    """
+    """A function to call with the statements of each object; it tells how many there were."""
     objects = statements = 0
     told = time.monotonic()
 

@@ -17,9 +17,7 @@ _ANSWER_SECONDS = 930
 
 
 def invoke(name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The body that the function answers; raises BadRequest for status 400, and RemoteFailed if the
-    function cannot be invoked or has failed.
-    """
+    """The body that the function answers; raises BadRequest for status 400, else RemoteFailed."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

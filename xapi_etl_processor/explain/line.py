@@ -10,14 +10,14 @@ from xapi_etl_processor.explain.used import Unused, dotted, taken
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.columns import ABSENT, SENT
 from xapi_etl_processor.xapi.decode import Rejected, decode
-from xapi_etl_processor.xapi.derived import SKIPS
 from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.parse import WHITESPACE, parse
-from xapi_etl_processor.xapi.segments import unread
+from xapi_etl_processor.xapi.segments import follows_profile
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
 
 _SEGMENTS = "video_played_segments"
+_OTHER_FORM = "a stretch is not from[.]to, or runs backwards: see the view unread_stretches"
 
 NOT_SENT = "nothing in the statement"
 """Where a value comes from that stands for "absent"."""
@@ -41,9 +41,8 @@ class Cell(NamedTuple):
 
 @dataclass
 class Explanation:
-    """What one line becomes, and the rule that decided; for a video statement its row, and what
-    is in the statement and not in the row. `statement` is the decoded one, None if there is none;
-    `voids` is the id of the statement that it voids, or ''.
+    """What one line becomes, and the rule that decided; for a video statement its row, and what is
+    in the statement and not in the row. `voids` is the id of the statement that it voids, or ''.
     """
 
     number: int
@@ -73,35 +72,24 @@ def explain_line(raw: bytes, number: int, source: Source, max_line_bytes: int) -
 
 
 def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
-    """The columns of a chunk of one statement, in the table's order, and what they leave."""
     columns = to_columns(chunk)
-    found = taken(chunk, columns)
+    paths, unused = taken(chunk, columns)
     cells = {}
     for column in SENT:
         if column.name not in columns:
             cells[column.name] = Cell(ABSENT[column.name], NOT_SENT)
             continue
-        path = found.paths.get(column.name)
+        path = paths.get(column.name)
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
     segments = cells[_SEGMENTS].value
-    reasons = unread(
-        segments,
-        cells["video_seek_from" if cells["verb"].value in SKIPS else "video_time"].value,
-        cells["video_length"].value,
-        completed=cells["verb"].value == "completed",
-    )
-    path = found.paths.get(_SEGMENTS, ())
-    return cells, found.unused + [
-        Unused(path, segments, f"stretches that the views cannot read: {reason}", _SEGMENTS)
-        for reason in reasons
-    ]
+    if segments and not follows_profile(segments):
+        unused.append(Unused(paths[_SEGMENTS], segments, _OTHER_FORM, _SEGMENTS))
+    return cells, unused
 
 
 def has_id(raw: bytes, wanted: str) -> bool:
-    """Whether a line is a statement with this id, or without one and known by it: an id as the
-    column `event_id` holds it.
-    """
+    """Whether a line is the statement with this `event_id`."""
     line = raw.strip(WHITESPACE)
     try:
         own = statement_id(decode(line).id) if line else ""

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xapi_etl_processor.explain.line import NOT_SENT, Cell, Explanation, Fate
-from xapi_etl_processor.explain.summary import Group, Summary, by_frequency
+from xapi_etl_processor.explain.summary import Group, Summary
 from xapi_etl_processor.explain.used import dotted
 from xapi_etl_processor.xapi.paths import OLI, OPENEDX, TINCAN, VIDEO
 from xapi_etl_processor.xapi.timestamps import instant
@@ -81,7 +81,7 @@ def _groups(
 ) -> None:
     """The groups, the largest first; the last name is that of the first value, if there is one."""
     rows = []
-    for key, group in by_frequency(groups):
+    for key, group in sorted(groups.items(), key=lambda item: -item[1].lines):
         values = () if group.value is None else (_value(group.value),)
         rows.append((*key, *values, f"{group.lines:,}", str(group.first_line)))
     _table(console, title, (*names, "lines", "first"), rows)
@@ -90,7 +90,6 @@ def _groups(
 def _table(
     console: Console, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    """A table of plain texts; nothing if it has no rows."""
     if not rows:
         return
     table = Table(

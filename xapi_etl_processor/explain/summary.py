@@ -21,10 +21,8 @@ class Group:
 
 @dataclass
 class Summary:
-    """Counts over the lines of one object.
-
-    `other` counts by the rule that decided, `rejected` by reason, `unused_extensions` by path and
-    reason, and `refused`, values that a column could not use, by column, path and reason.
+    """Counts over the lines of one object: `other` by the rule that decided, `rejected` by reason,
+    `unused_extensions` by path and reason, values that were `refused` by column, path and reason.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
@@ -70,8 +68,3 @@ def _count(
         groups[name].lines += 1
     else:
         groups[name] = Group(1, one.number, value)
-
-
-def by_frequency(groups: dict[tuple[str, ...], Group]) -> list[tuple[tuple[str, ...], Group]]:
-    """The groups, the largest first."""
-    return sorted(groups.items(), key=lambda item: -item[1].lines)

@@ -36,10 +36,7 @@ _STEPS = {step.name for step in STEPS}
 
 
 class Unused(NamedTuple):
-    """A value that is in the statement and in no column: where, why, and what it is.
-
-    `column` is the one that refused it, '' if none did.
-    """
+    """A value that is in the statement and in no column, and the column that refused it, if any."""
 
     path: Path
     value: Any
@@ -52,15 +49,10 @@ class Unused(NamedTuple):
         return self.path[:-1] in PLACES
 
 
-class Taken(NamedTuple):
-    """The path that each column's value came from, and the values that no column took."""
-
-    paths: dict[str, Path]
-    unused: list[Unused]
-
-
-def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> Taken:
-    """Where the values came from, in a chunk of one statement whose columns are these."""
+def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> tuple[dict[str, Path], list[Unused]]:
+    """The path that each column's value came from, in a chunk of one statement whose columns are
+    these, and the values that no column took.
+    """
     choice = _choice(values_by_path(chunk))
     for column in SENT:
         if column.name in columns and column.name not in choice.paths and column.fallback:
@@ -69,7 +61,7 @@ def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> Taken:
     try:
         found = any_json(with_dots(chunk.lines[0]))
     except (ValueError, RecursionError):
-        return Taken(paths, [Unused((), None, _UNREADABLE)])
+        return paths, [Unused((), None, _UNREADABLE)]
     used = {*paths.values(), *_BY_THE_RULE}
     unused = []
     for path, value, is_read in _leaves(found, ()):
@@ -79,12 +71,12 @@ def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> Taken:
             unused.append(Unused(path, value, _EMPTY if is_read else _NO_COLUMN))
         else:
             unused.append(_why(path, value, choice, paths))
-    return Taken(paths, unused)
+    return paths, unused
 
 
 class _Choice(NamedTuple):
-    """By column, the path whose value it takes and that value, steps included; by path, the column
-    that refuses its value; and the paths whose values have a shape that can be read.
+    """By column, the path whose value it takes and that value; by path, the column that refuses its
+    value; and the paths whose values have a shape that can be read.
     """
 
     paths: dict[str, Path]

@@ -32,9 +32,7 @@ class Summary:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, outcome: Outcome) -> None:
-        """Count one object; its lines count only if it was processed, and it is not found if it is
-        no bundle.
-        """
+        """Count one object, and its lines if it was processed."""
         if outcome.status is Status.IGNORED:
             self.ignored += 1
             return
@@ -81,9 +79,7 @@ class Summary:
 
 
 def ending(stop: Stop | None, token: str) -> dict[str, Any]:
-    """What a bulk request's answer says of its end: complete, or why it stopped, and the token that
-    continues it.
-    """
+    """What a bulk request's answer says of its end."""
     if not stop:
         return {"complete": True, "stopped": None, "stop_reason": None, "continuation_token": None}
     return {

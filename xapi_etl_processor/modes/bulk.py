@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,56 +29,42 @@ class _Walk:
     """Hands out what a request covers, and takes the outcomes in the same order.
 
     Everything up to the position `after` is done; `stop` says why no more is, and `stopped_at` at
-    which key. `ignored` counts what would be covered if it were a bundle.
+    which key.
     """
 
     def __init__(self, request: BulkRequest, steps: Iterable[Step]) -> None:
         self.after = request.after
         self.stop: Stop | None = None
         self.stopped_at = request.prefix
-        self.ignored = 0
         self._steps = steps
-        self._open = deque[Step]()
-        self._keys: set[str] = set()
+        self._last: Step | None = None
+        self._open: dict[str, Step] = {}
 
     def objects(self) -> Iterator[S3Object]:
         """The covered objects."""
         for step in self._steps:
-            self.ignored += step.ignored
-            obj = step.obj
+            if step.obj is None:
+                self._last = step
             # An inventory may name an object twice.
-            if obj is None or obj.key in self._keys:
-                self._pass_over(step._replace(obj=None))
-            else:
-                self._open.append(step)
-                self._keys.add(obj.key)
-                yield obj
-
-    def _pass_over(self, step: Step) -> None:
-        # Of millions that are passed over, one after the other, only the last position counts.
-        if self._open and self._open[-1].obj is None:
-            self._open.pop()
-        self._open.append(step)
+            elif step.obj.key not in self._open:
+                self._open[step.obj.key] = step
+                yield step.obj
 
     def settle(self, outcome: Outcome) -> None:
         """Take the outcome of the next object; after a stop, nothing more is done."""
-        while (step := self._open.popleft()).obj is None:
-            self._pass(step)
-        self._keys.remove(outcome.obj.key)
-        if outcome.stop and not self.stop:
+        step = self._open.pop(outcome.obj.key)
+        if self.stop:
+            return
+        self.after = step.before if outcome.stop else step.position
+        if outcome.stop:
             self.stop, self.stopped_at = outcome.stop, outcome.obj.key
-        self._pass(step)
 
     def finish(self) -> None:
         """Pass over what follows the last object; raises Defect if an object has no outcome."""
-        for step in self._open:
-            if step.obj:
-                raise Defect(f"bulk: no outcome for {step.obj.key}: report this as a defect")
-            self._pass(step)
-
-    def _pass(self, step: Step) -> None:
-        if not self.stop:
-            self.after, self.stop = step.position, step.stop
+        for key in self._open:
+            raise Defect(f"bulk: no outcome for {key}: report this as a defect")
+        if self._last and not self.stop:
+            self.after, self.stop = self._last.position, self._last.stop
 
 
 @dataclass
@@ -112,14 +97,11 @@ def run_bulk(
     run: Run,
     on_outcome: Callable[[Outcome, str], None] = lambda *_: None,
 ) -> Answer:
-    """Process, send to the queue, or in a dry run count, what the request covers; returns the
-    answer's body.
+    """Process, send to the queue, or only count what the request covers; returns the answer's body.
 
-    Calls `on_outcome` with each outcome before the first that is to be tried again, and with the
-    position up to which all is done.
-
+    Calls `on_outcome` with each outcome up to a stop, and the position up to which all is done.
     Raises S3Error if the bucket cannot be listed, BadRequest if there is no queue, and NothingDone
-    if there was no time, no ClickHouse, or no answer of the queue, for a single object.
+    if not a single object could be processed.
     """
     listed = Progress()
     walk = _Walk(request, select(request, run, listed))
@@ -133,13 +115,13 @@ def run_bulk(
     walk.finish()
     if walk.stop:
         _check_progress(request, walk.stop, walk, sums.summary)
-    sums.summary.ignored = walk.ignored
+    sums.summary.ignored = listed.ignored
     body = sums.summary.body(request.section_id, run)
     body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
     body |= ending(walk.stop, request.token_after(walk.after))
     if again := _dropped_before(sums.months, run):
         body["dropped_months"] = again
-    if request.dry_run:
+    if request.wanted.dry_run:
         body |= {"files": sums.files, "bytes_found": sums.bytes_found}
     if request.engine == QUEUE:
         body |= sums.sent.body()
@@ -152,7 +134,7 @@ def _begin(
     if request.engine == QUEUE:
         check_queue(run.settings)
         return send(objects, run, sent)
-    if request.dry_run:
+    if request.wanted.dry_run:
         return looked_up(objects, run, Status.FOUND)
     return load(objects, run)
 
@@ -169,9 +151,7 @@ def _dropped_before(months: set[str], run: Run) -> list[str]:
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:
-    """Name what stopped the work, unless it is only the time; raises NothingDone if nothing was
-    done before.
-    """
+    """Name what stopped the work, unless it is the time; raises NothingDone if nothing was done."""
     busy = stop.reason is StopReason.BUSY
     if walk.after == request.after:
         later = "; send the same request again in some minutes" if busy else ""

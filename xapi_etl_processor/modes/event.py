@@ -25,8 +25,8 @@ SHOWN_OBJECTS = 100
 
 
 class EventResult(NamedTuple):
-    """The answer's body, the ids of the messages that must be delivered again (dead letters are
-    not among them), and whether an object is named that can never be read.
+    """The answer's body, the ids of the messages that must be delivered again, and whether an
+    object is named that can never be read.
     """
 
     body: dict[str, Any]
@@ -36,10 +36,7 @@ class EventResult(NamedTuple):
 
 def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventResult:
     """Process every object that the delivery names, each once; then, by `end`, tell SQS what is to
-    become of the messages that failed.
-
-    An object that a notification names and that is no bundle is ignored: a notification's filter
-    may be wider than ours. One that a person names is read whatever its key ends in.
+    become of the messages that failed. What a notification names and is no bundle is ignored.
     """
     summary = Summary()
     outcomes = _outcomes(delivery, run)
@@ -90,9 +87,7 @@ def _body(
 def _by_wishes(
     objects: list[S3Object], delivery: Delivery, run: Run
 ) -> list[tuple[list[S3Object], Run]]:
-    """The objects in groups that are processed alike, each with its run. An object that several
-    messages name gets what any of them wants.
-    """
+    """The objects that are processed alike, with their run; each gets what any message wants."""
     wishes = [(m, m.backfill, set(m.objects)) for m in delivery.messages if m.backfill]
     parts: dict[Wanted, list[S3Object]] = {}
     for obj in objects:
@@ -121,17 +116,14 @@ def _forced_since(message: Message) -> int:
 
 
 def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
-    """Process the objects; gives the outcome of each, under the object as it was named."""
     with closing(load(objects, run)) as outcomes:
         # Outcomes come in the order of the objects, but hold them as they were when read.
         return dict(zip(objects, outcomes, strict=False))
 
 
 def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
-    """Those of the objects that no retry can help, found without ClickHouse.
-
-    It may be away, and waiting for it may take all the time: a missing object would then never be
-    found missing. Half of the time is left for processing.
+    """Those of the objects that no retry can help, found in half of the time, and without
+    ClickHouse, which may be away.
     """
     half = run.deadline.earlier(run.deadline.seconds_left, share=1 / 2)
     with closing(examine(objects, replace(run, deadline=half))) as outcomes:
@@ -139,7 +131,6 @@ def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
 
 
 def _failure(message: Message, outcomes: Mapping[S3Object, Outcome]) -> redelivery.Failure | None:
-    """What failed of a message; it is poison if waiting can help no part of it."""
     left = tuple(o for o in message.objects if outcomes[o].failed)
     if not message.error and not left:
         return None
@@ -166,6 +157,5 @@ def _expected(obj: S3Object, direct: bool, run: Run) -> Outcome:
 
 
 def _section(objects: list[S3Object]) -> int | str | None:
-    """The section of all the objects, if they have one in common."""
     sections = {o.section_id for o in objects}
     return sections.pop() if len(sections) == 1 else None

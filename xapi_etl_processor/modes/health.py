@@ -59,7 +59,7 @@ def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
 
 
 def _service_deadline(deadline: Deadline) -> Deadline:
-    """The deadline of the next service; a third of the time is kept for the rest."""
+    # A third of the time is kept for the rest.
     return deadline.within(min(SERVICE_SECONDS, deadline.seconds_left * 2 / 3))
 
 
@@ -100,7 +100,6 @@ def _check_clickhouse(
 
 
 def _to_put_right(commands: Mapping[str, Any]) -> str | None:
-    """A warning about what loads stored while it was being forbidden."""
     if not commands:
         return None
     first, *others = commands
@@ -112,8 +111,8 @@ def _to_put_right(commands: Mapping[str, Any]) -> str | None:
 
 
 def _wake(clickhouse: ClickHouse, deadline: Deadline) -> Deadline:
-    """Connect; returns the deadline for all further questions. A server that accepts the connection
-    and does not greet is asleep, and has WAKE_SECONDS; any other has SERVICE_SECONDS.
+    """Connect; returns the deadline for all further questions. A server that sleeps gets
+    WAKE_SECONDS, any other SERVICE_SECONDS.
     """
     try:
         clickhouse.query("SELECT 1", deadline=_service_deadline(deadline))

@@ -1,8 +1,7 @@
 """What becomes of the messages of an SQS batch that failed: tried again, or dead letters.
 
-SQS counts every delivery, also those during an outage, so its count alone cannot tell poison from
-an outage: the queue allows many deliveries, and poison becomes a dead letter here. A message of a
-backfill that is done in part is delivered again as it is, and the ledger says what is done.
+SQS's count of deliveries cannot tell poison from an outage: the queue allows many, and poison
+becomes a dead letter here.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES
 from xapi_etl_processor.queues import messages, sqs
 from xapi_etl_processor.queues.payloads import Message, Receipt
-from xapi_etl_processor.queues.sqs import Letter
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -32,8 +30,8 @@ REPORT_SECONDS = 1
 
 
 class Failure(NamedTuple):
-    """A message that failed, why, whether it is poison (see errors.py), which of its objects are
-    not done, whether others of them were processed now, and whether ClickHouse was too busy for it.
+    """A message that failed, why, whether it is poison, which of its objects are not done, whether
+    others were processed now, and whether ClickHouse was too busy for it.
     """
 
     message: Message
@@ -45,7 +43,7 @@ class Failure(NamedTuple):
 
 
 class _Received(NamedTuple):
-    """A failed message that SQS is to be told about, and the URL of its queue."""
+    """A failed message that SQS is to be told about."""
 
     failure: Failure
     receipt: Receipt
@@ -57,10 +55,8 @@ class _Received(NamedTuple):
 
 
 def is_suspect(message: Message, run: Run) -> bool:
-    """Whether the message may be poison that is not found because ClickHouse is away.
-
-    At every fifth delivery only, since looking costs time that processing may need.
-    """
+    """Whether the message may be poison that is not found because ClickHouse is away."""
+    # At every fifth delivery only: looking costs time that processing may need.
     if message.receipt is None or not _queue_of(message.receipt, run):
         return False
     return message.receipt.receives % POISON_RECEIVES == 0
@@ -68,8 +64,7 @@ def is_suspect(message: Message, run: Run) -> bool:
 
 def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
     """Send poison to the dead-letter queue, and give the others back to their queues; returns the
-    ids of the messages that SQS has acknowledged as dead letters. What SQS does not take is
-    delivered again after the queue's own visibility timeout.
+    ids of the dead letters that SQS has acknowledged.
     """
     until = end.earlier(REPORT_SECONDS, share=1 / 2)
     ours = [
@@ -96,8 +91,7 @@ def _pause_seconds(one: _Received) -> int:
 
 
 def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
-    """Send dead letters; returns the ids of the messages that SQS has acknowledged."""
-    letters = [Letter(_letter_body(one), one.failure.reason) for one in poison]
+    letters = [(_letter_body(one), one.failure.reason) for one in poison]
     sent = sqs.send_letters(run.settings.dead_letter_queue_url, letters, until)
     dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
     if dead:
@@ -118,10 +112,7 @@ def _letter_body(one: _Received) -> str:
 
 
 def _queue_of(receipt: Receipt, run: Run) -> str:
-    """The URL of the message's queue, if SQS is to be told about the message, else '': not in a dry
-    run, not without the URLs of its queue and of the dead-letter queue, and not for a message of
-    another queue that invokes the function too.
-    """
+    """The URL of the message's queue, if SQS is to be told about the message; else ''."""
     settings = run.settings
     if run.wanted.dry_run or not settings.dead_letter_queue_url:
         return ""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
@@ -67,11 +68,10 @@ def run_verify(
 ) -> dict[str, Any]:
     """Compare what the request covers with what is stored; returns the answer's body.
 
-    With `repair`, objects that are missing, changed or differing are loaded and compared again.
-    With `continues` it goes on where the last such request ended, unless that compared all, and
-    `objects_missing` counts those of both. A request that covers no object fails, unless
-    `allow_empty` is set: otherwise a typo would pass every night. Raises S3Error if the bucket
-    cannot be listed, and NothingDone if no object could be compared.
+    With `repair`, wrong objects are loaded and compared again. With `continues` it goes on where
+    the last such request ended early, and `objects_missing` counts those of both. A request that
+    covers no object fails, unless `allow_empty` is set: a typo would pass every night. Raises
+    S3Error if the bucket cannot be listed, and NothingDone if no object could be compared.
     """
     clickhouse = run.connections.clickhouse
     check_whole_results(clickhouse)
@@ -104,11 +104,10 @@ def run_verify(
 def _compared(
     request: BulkRequest, run: Run, found: _Found, on_object: Callable[[S3Object], None]
 ) -> tuple[dict[str, Any], str]:
-    """The answer's body, and the key up to which all was compared."""
     listed = Progress()
     steps = selection.select(request, run, listed)
     after = request.after
-    while not found.stop and (page := selection.page(steps, PAGE_OBJECTS)):
+    while not found.stop and (page := list(islice(steps, PAGE_OBJECTS))):
         objects = [step.obj for step in page if step.obj]
         checks = _checked(objects, request, run, found, on_object)
         if request.repair:
@@ -132,7 +131,6 @@ def _compared(
 
 
 def _nothing(request: BulkRequest, run: Run) -> str:
-    """Why a request that covers nothing proves nothing."""
     there = instead(run.connections.clickhouse, request.sections, run.deadline)
     return (
         f"s3://{request.bucket}/{request.prefix} has no bundle that was asked for: {there};"
@@ -169,7 +167,7 @@ def _repaired(checks: list[Check], request: BulkRequest, run: Run, found: _Found
     positions = [at for at, one in enumerate(checks) if one.kind in WRONG]
     if not positions:
         return checks
-    loading = replace(run, wanted=Wanted(force=True, replace=request.replace))
+    loading = replace(run, wanted=Wanted(force=True, replace=request.wanted.replace))
     outcomes: list[Outcome] = []
     with closing(load([checks[at].obj for at in positions], loading)) as loaded:
         outcomes.extend(loaded)
@@ -233,6 +231,6 @@ def _body(
         "list_calls": list_calls,
         **ending(found.stop, request.token_after(after)),
     }
-    if request.replace:
+    if request.wanted.replace:
         body["rows_removed"] = found.rows_removed
     return body

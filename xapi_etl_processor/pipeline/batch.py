@@ -41,9 +41,8 @@ class Batch:
     """The rows of one insert while they are collected, and what else is stored with them.
 
     `outcomes` are those of the objects that are complete once it is stored, and `objects`, by URI,
-    those that rows are of. `learners_seen` is the state of the list of forgotten learners when it
-    was begun, and `left_out` says of their statements, by section and event id, when the learner
-    was forgotten.
+    those that rows are of. `left_out` says of the statements of forgotten learners, by section and
+    event id, when the learner was forgotten.
     """
 
     def __init__(self, run: Run) -> None:
@@ -76,11 +75,11 @@ class Batch:
         )
 
     def add(self, obj: S3Object, parsed: Parsed) -> int:
-        """Add what some lines of an object became; in a dry run, only look at it.
+        """Add what some lines of an object became, but for forgotten learners: their statements
+        count as `forgotten`. In a dry run, add nothing.
 
-        Statements of forgotten learners are moved from `video` to `forgotten` in the counts, and
-        left out. Returns how many of the other video statements have a timestamp that is not their
-        own. If it raises, no row of theirs is added.
+        Returns how many of the rows have a timestamp that is not their own. If it raises, none is
+        added.
         """
         chunk = parsed.chunk
         columns = self._without_forgotten(parsed, to_columns(chunk))
@@ -126,7 +125,6 @@ class Batch:
             self._noted_bytes += len(found.voided_id) + len(found.event_id)
 
     def _add_rows(self, chunk: Chunk, columns: Columns) -> None:
-        """Add rows: all of them or, if it raises, none."""
         if not chunk.statements:
             return
         before = self.rows

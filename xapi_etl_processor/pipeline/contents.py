@@ -23,8 +23,7 @@ LOOKUP_ROWS = 5_000
 """Rows that one query looks up. Our choice."""
 
 LOOKUP_BYTES = 2 * MIB
-"""Bytes of keys that one query looks up, so that its text stays below MAX_QUERY_BYTES. Our choice;
-a byte can take four as text."""
+"""Bytes of keys that one query looks up. Our choice: as text, they can take four times as many."""
 
 _Item = TypeVar("_Item")
 
@@ -53,9 +52,7 @@ class Row(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """An object as it is now, and its rows; iterating over them raises S3Error, and DeadlinePassed
-    when the time is up.
-    """
+    """An object as it is now, and its rows, which raise S3Error, or DeadlinePassed."""
 
     obj: S3Object
     rows: Iterator[Row]
@@ -97,10 +94,8 @@ def parts(items: Iterable[_Item], key: Callable[[_Item], Key]) -> Iterator[list[
 
 
 def stored(keys: Sequence[Key], clickhouse: ClickHouse, deadline: Deadline) -> set[Key]:
-    """The keys that are stored, in rows of any object, and maybe some that were not asked for.
-
-    It asks for each column by itself: a list of whole keys takes the server ten times as long.
-    """
+    """The keys that are stored, in rows of any object, and maybe some that were not asked for."""
+    # Asked is for each column by itself: a list of whole keys takes the server ten times as long.
     times = [key.timestamp for key in keys]
     rows = clickhouse.query(
         f"SELECT DISTINCT {SELECTED_KEY} FROM {clickhouse.database}.{EVENTS}"

@@ -1,9 +1,9 @@
 """Removes what earlier versions of an object left behind: rows that its current one does not hold.
 
-The current version is stored first, and its ledger row. Then the rows of earlier ones are read, and
-after them all that may hold their statements: the object itself, and every other object that has
-fewer rows than the ledger counts, since one of those rows may have replaced a row of theirs. (The
-other way round, a merge in between could do that unseen.) Only what none of them holds is removed.
+The current version is stored already. The rows of earlier ones are read, and after them (a merge in
+between must be seen) all that may hold their statements: the object itself, and every other that
+has fewer rows than the ledger counts, since one of those rows may have replaced a row of theirs.
+Only what none of them holds is removed.
 """
 
 from __future__ import annotations
@@ -45,18 +45,15 @@ replicas lag and their clocks differ. Our choice."""
 
 
 class EarlierVersions:
-    """Removes what earlier versions of objects left behind. A run needs one: it keeps an answer for
-    which the whole table was read.
-    """
+    """Removes what earlier versions left. One for a run: it keeps what took reading the table."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._incomplete = _Incomplete(run)
 
     def remove(self, page: Sequence[Outcome]) -> None:
-        """Remove what is left behind of the objects that are stored; counts it in their outcomes.
-
-        Objects of which not all could be removed are marked as failed.
+        """Remove what is left of the objects that are stored, and count it in their outcomes; those
+        of which not all could be removed are marked as failed.
         """
         stored = [o for o in page if o.status in (Status.PROCESSED, Status.SKIPPED) and o.obj.etag]
         if not stored:
@@ -113,10 +110,8 @@ def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
 
 
 class _Incomplete:
-    """The objects that have fewer rows than the ledger counts, or will when parts are merged.
-
-    The answer reads the whole table, so it is kept until it may not know the rows in question, or
-    objects were loaded since: an earlier row may have replaced one of theirs.
+    """The objects that have fewer rows than the ledger counts, or will when parts are merged. The
+    answer is kept until it may not know the rows in question, or objects were loaded since.
     """
 
     def __init__(self, run: Run) -> None:
@@ -163,7 +158,7 @@ def _remove_earlier(
     URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if one
     cannot be read, it removes nothing more.
     """
-    after = {obj: _Place("", 0) for obj in objects}
+    after: dict[S3Object, _Place] = dict.fromkeys(objects, ("", 0))
     while after:
         room = EARLIER_ROWS
         found: dict[S3Object, list[_Earlier]] = {}
@@ -185,9 +180,8 @@ def _remove_earlier(
             removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
 
 
-class _Place(NamedTuple):
-    etag: str
-    line: int
+_Place = tuple[str, int]
+"""An etag and a line."""
 
 
 class _Earlier(NamedTuple):
@@ -205,17 +199,15 @@ def _earlier_rows(obj: S3Object, after: _Place, limit: int, run: Run) -> list[_E
         f" FROM {run.settings.clickhouse_database}.{EVENTS} PREWHERE source_file = %(file)s"
         " WHERE source_etag != %(etag)s AND (source_etag, source_line) > %(after)s"
         " ORDER BY source_etag, source_line LIMIT %(limit)s",
-        {"file": obj.uri, "etag": obj.etag, "after": tuple(after), "limit": limit},
+        {"file": obj.uri, "etag": obj.etag, "after": after, "limit": limit},
         run.deadline,
     )
-    return [_Earlier(_Place(*row[:2]), row[2], Key(*row[3:])) for row in rows]
+    return [_Earlier(row[:2], row[2], Key(*row[3:])) for row in rows]
 
 
 def _keep_what_they_hold(holders: Sequence[S3Object], left: set[Key], run: Run) -> None:
-    """Take out of `left` the statements that the objects hold.
-
-    Raises S3Error if one is another version than the one that was loaded: the earlier rows may be
-    those of its current version.
+    """Take out of `left` the statements that the objects hold; raises S3Error if one is another
+    version than was loaded, whose rows the earlier ones may be.
     """
     etags = {obj.uri: obj.etag for obj in holders}
     for obj, rows in expected_rows(holders, run):
@@ -225,9 +217,7 @@ def _keep_what_they_hold(holders: Sequence[S3Object], left: set[Key], run: Run) 
 
 
 def _remove(obj: S3Object, rows: Sequence[_Earlier], run: Run) -> int:
-    """Remove these rows, and forget that the versions they came from were processed: if one of them
-    is uploaded again, it must be loaded again.
-    """
+    """Remove these rows, and forget that the versions they came from were processed."""
     if not rows:
         return 0
     clickhouse, deadline = run.connections.clickhouse, run.deadline

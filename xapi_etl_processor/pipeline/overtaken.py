@@ -1,5 +1,5 @@
-"""Checks, before and after an insert, that the batch may be stored: by the notes, nobody was
-forgotten, no object replaced and no id made a pseudonym since its objects were read.
+"""Checks, before and after an insert, that nothing in the batch was forbidden by a note since its
+objects were read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def check(batch: Batch, *, stored: bool) -> None:
     raise LoadOvertaken(f"while objects were loaded, {reasons}: load the objects again")
 
 
-def look_again(batch: Batch, *, stored: bool = True) -> None:
+def look_again(batch: Batch, stored: bool = True) -> None:
     """`check`, with the notes as they are now."""
     if batch.rows or batch.rejected or any(o.counts.video for o in batch.outcomes):
         batch.run.connections.learners.refresh(batch.run.deadline)
@@ -43,9 +43,8 @@ def look_again(batch: Batch, *, stored: bool = True) -> None:
 
 
 def look_for_left_out(batch: Batch) -> None:
-    """Note it if rows that this batch leaves out were stored after their learner was forgotten.
-
-    A load whose insert was held up ended before it could look again, and note it itself.
+    """Note it if rows that this batch leaves out were stored after their learner was forgotten, by
+    a load that ended before it could note it itself.
     """
     keys = tuple(batch.left_out)
     clickhouse, deadline = batch.run.connections.clickhouse, batch.run.deadline

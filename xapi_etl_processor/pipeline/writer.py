@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from xapi_etl_processor.base.deadlines import DaemonThreads
 from xapi_etl_processor.base.errors import ClickHouseError, ConfigurationError, XapiEtlError
@@ -30,10 +31,8 @@ partitions for one insert (max_partitions_per_insert_block)."""
 
 
 class Writer:
-    """The batch that fills, and the one before it, whose rows may be on their way.
-
-    `stop` is set when nothing more is to be read. While rows are on their way, in `thread`,
-    ClickHouse is not to be asked anything: call `settle` first.
+    """The batch that fills, and the one before it, whose rows may be on their way: call `settle`
+    before ClickHouse is asked anything. `stop` is set when nothing more is to be read.
     """
 
     def __init__(self, run: Run, thread: DaemonThreads) -> None:
@@ -64,7 +63,7 @@ class Writer:
         return self.batch.is_full or bool(failed)
 
     def flush(self) -> Iterator[Outcome]:
-        """Send the batch's rows, once those before it are stored; gives the outcomes of these."""
+        """Send the batch once the one before it is stored; gives the outcomes of that."""
         yield from self.settle()
         self._sent, self.batch = self.batch, Batch(self.run)
         with self._failure_noted():
@@ -117,7 +116,7 @@ class Writer:
                 batch.columns,
                 deadline,
                 _settings(batch),
-                _check_before_again(batch),
+                partial(overtaken.look_again, batch),
             )
 
     def _complete(self, batch: Batch) -> None:
@@ -129,7 +128,7 @@ class Writer:
             if self._reply:
                 self._reply.result()
             if batch.rejected:
-                again = _check_before_again(batch)
+                again = partial(overtaken.look_again, batch)
                 ledger.record_rejected(clickhouse, batch.rejected, deadline, again)
             if batch.voided:
                 ledger.record_voided(clickhouse, batch.voided, deadline)
@@ -150,11 +149,6 @@ def _settings(batch: Batch) -> dict[str, int]:
     # ClickHouse would refuse an archive of ten years, which makes a part for each month.
     many = max(timestamps) - min(timestamps) > MANY_MONTHS_MS
     return {"max_partitions_per_insert_block": 0} if many else {}
-
-
-def _check_before_again(batch: Batch) -> Callable[[bool], None]:
-    """What an insert calls before a further attempt."""
-    return lambda may_be_stored: overtaken.look_again(batch, stored=may_be_stored)
 
 
 def _mark_unstored(batch: Batch, failure: Stop) -> None:

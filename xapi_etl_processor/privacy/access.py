@@ -28,10 +28,7 @@ from xapi_etl_processor.xapi.transpose import to_columns
 
 
 def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """All that is stored about learners: for each table its rows, with the names of the columns.
-
-    Raises ConfigurationError as `check_key` does.
-    """
+    """All that is stored about learners, by table and column. Raises as `check_key` does."""
     known = check_key(clickhouse)
     stored: dict[str, list[dict[str, Any]]] = {}
     for table in tables_with_learners(clickhouse):
@@ -63,8 +60,8 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
 def objects_with(
     learners: Sequence[Learner], objects: Iterator[S3Object], client: Any
 ) -> Iterator[tuple[S3Object, str]]:
-    """The objects that hold a statement of one of the learners, about a video or not, or a line
-    that names one; and, for an object that cannot be read, why. Reads every object.
+    """The objects that hold a statement of one of the learners, or a line that names one; with the
+    reason, if an object cannot be read. Reads every object.
     """
     names = [learner.user_id.encode().lower() for learner in learners]
     with closing(fetch.bodies(client, objects)) as bodies:

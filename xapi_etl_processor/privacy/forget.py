@@ -50,9 +50,7 @@ LEFT_TO_DO = (
 
 
 def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
-    """How many statements and rejected lines forgetting would remove, and under which user ids and
-    home pages they are stored; changes nothing. Raises as `check_key` does.
-    """
+    """How much forgetting would remove, stored under which ids. Raises as `check_key` does."""
     check_key(clickhouse)
     found = statements(learners, clickhouse)
     return {
@@ -67,10 +65,9 @@ def count(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]
 def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
     """Forget learners; returns what was removed, and what is left for a person to do.
 
-    First they are remembered as hashes, so that no load that begins from now on stores anything of
-    them. Then loads that have begun are waited for, and what is stored is removed. Safe to repeat.
-    Raises ConfigurationError as `check_key` does, ClickHouseRefused without the rights
-    (docs/privacy.md), ClickHouseUnavailable if loads do not end.
+    First their hashes are kept, so that no load that begins from now on stores anything of them.
+    Then loads that have begun are waited for, and what is stored is removed. Safe to repeat. Raises
+    as `check_key` does, and ClickHouseUnavailable if loads do not end.
     """
     check_key(clickhouse)
     noted = notes.overtaken(clickhouse).get(notes.SWEEP)
@@ -100,9 +97,7 @@ def _home_pages(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def remember(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
-    """Put learners on the list; returns when all replicas of CLICKHOUSE_CLUSTER have it, since a
-    load may ask any of them. Raises ClickHouseUnavailable if one is away.
-    """
+    """Put learners on the list, on all replicas: a load may ask any of them."""
     secret = secrets.learner_key(clickhouse.settings)
     salt = _salt(clickhouse)
     key = hash_key(salt, secret)
@@ -129,10 +124,8 @@ def _salt(clickhouse: ClickHouse) -> str:
 
 
 def wait_for_loads(clickhouse: ClickHouse) -> None:
-    """Wait for inserts whose batch may have been checked before now.
-
-    A load that stores a batch later finds the learner in the list, and says so. Raises
-    ClickHouseUnavailable after LOAD_SECONDS.
+    """Wait for inserts whose batch may have been checked before now; raises ClickHouseUnavailable
+    after LOAD_SECONDS.
     """
     time.sleep(FRESH_SECONDS)
     _wait_for_inserts(clickhouse, EVENTS)
@@ -159,7 +152,6 @@ def _wait_for_inserts(clickhouse: ClickHouse, table: str) -> None:
 
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    """Remove what is stored; returns the number of statements, each counted once, and of lines."""
     rows = sum(statements(learners, clickhouse).values())
     with _summaries_removed(learners, clickhouse):
         for table in tables_with_learners(clickhouse):

@@ -52,9 +52,8 @@ def by_mail(mbox: str) -> list[Learner]:
 
 
 def read_file(path: Path) -> list[Learner]:
-    """The learners of a CSV file with a column `user` or `mbox`, and, if wanted, `home_page`.
-
-    Raises BadRequest for a file that cannot be read, or a line that names nobody.
+    """The learners of a CSV file with a column `user` or `mbox`, and perhaps `home_page`; raises
+    BadRequest if it cannot be read, or a line names nobody.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -140,9 +139,7 @@ def tables_with_learners(clickhouse: ClickHouse) -> list[str]:
 
 
 def statements(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[tuple[str, str], int]:
-    """How many statements the learners have, each counted once, by the user id and the home page
-    under which they are stored.
-    """
+    """How many statements the learners have, each counted once, by stored user id and home page."""
     found: Counter[tuple[str, str]] = Counter()
     for table in tables_with_learners(clickhouse):
         for where, params in conditions(learners, clickhouse):
@@ -156,11 +153,10 @@ def statements(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[tupl
 
 
 def check_key(clickhouse: ClickHouse) -> Learners:
-    """Check that the right key is set, for the stored rows and for the list; returns the list.
+    """The list of forgotten learners, if the right key is set for it and for the stored rows.
 
-    Raises ConfigurationError if somebody was forgotten under another key, or if rows have
-    pseudonyms and there is no key, and ClickHouseRefused as `check_whole_results` does: a learner's
-    rows would seem not to be there.
+    Raises ConfigurationError if it is not, and ClickHouseRefused as `check_whole_results` does: a
+    learner's rows would seem not to be there.
     """
     check_whole_results(clickhouse)
     known = Learners(clickhouse)
@@ -189,9 +185,7 @@ class RejectedLine(NamedTuple):
 
 
 def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[RejectedLine]:
-    """The rejected lines that name one of the learners, as a text in quotes or as a word; each line
-    once, however many rows it has.
-    """
+    """The rejected lines that name one of the learners, each once, however many rows it has."""
     names = {comparable(learner.user_id) for learner in learners}
     found = set()
     needles = sorted(names)

@@ -28,10 +28,9 @@ _PLAIN = f"user_id != '' AND NOT {IS_PSEUDONYM}"
 def pseudonymize(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     """Replace each user id that is stored by its pseudonym, and drop the lines of rejected lines.
 
-    First it is noted that all ids are pseudonyms, so that no load that begins from now on stores
-    others; then loads that have begun are waited for. Safe to repeat. Raises ConfigurationError
-    unless LEARNER_IDS is pseudonyms, with the key that was always used; ClickHouseRefused without
-    the right ALTER UPDATE; ClickHouseUnavailable if loads do not end.
+    First it is noted, so that no load that begins from now on stores other ids; then loads that
+    have begun are waited for. Safe to repeat. Raises ConfigurationError unless LEARNER_IDS is
+    pseudonyms, with the key that was always used, and ClickHouseUnavailable if loads do not end.
     """
     settings = clickhouse.settings
     if settings.learner_ids != "pseudonyms":

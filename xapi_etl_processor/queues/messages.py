@@ -23,8 +23,7 @@ stack's shortest Timeout, so that there is time even if it takes three times as 
 
 OBJECT_SECONDS, STATEMENT_SECONDS = 0.001, 0.000_025
 """Seconds of one processor for an object, and for each of its statements. Rounded up from
-docs/performance.md: 0.7 ms for a bundle of 10, 2.5 ms for one of 100, and 20 us for each statement
-of a large object."""
+docs/performance.md."""
 
 STATEMENT_BYTES = 1200
 """Bytes of a statement, as in the bundles of docs/performance.md."""
@@ -47,9 +46,8 @@ class Outgoing(NamedTuple):
 
 
 def messages(objects: Iterable[S3Object], backfill: Backfill) -> Iterator[Outgoing]:
-    """Each object in one message, in order, within the limits above.
-
-    A message has objects of one month only: an insert makes a part of the table for each month.
+    """Each object in one message, in order, within the limits above, and with others of its month:
+    an insert makes a part of the table for each.
     """
     part: list[S3Object] = []
     records: list[str] = []

@@ -51,9 +51,8 @@ class Backfill(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What is needed to tell SQS about a message: its queue's ARN, the handle of this delivery,
-    how often it has been delivered, its body, and when it was delivered first, in milliseconds
-    since 1970 (0 if that is not known).
+    """What is needed to tell SQS about a message: its queue's ARN, the handle of this delivery, how
+    often it was delivered, its body, and when first, in milliseconds since 1970 (0 if not known).
     """
 
     queue_arn: str
@@ -65,11 +64,7 @@ class Receipt(NamedTuple):
 
 @dataclass(frozen=True)
 class Message:
-    """What succeeds or fails as one: an SQS message, or the whole payload (id '').
-
-    Only a message from SQS has a receipt, and only if its record is one that SQS can have sent.
-    `backfill` is None unless it is a message of a backfill.
-    """
+    """What succeeds or fails as one: an SQS message, or the whole payload (id '', no receipt)."""
 
     id: str
     objects: tuple[S3Object, ...] = ()
@@ -80,10 +75,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a payload delivers.
-
-    from_sqs: its messages fail one by one; direct: a person or a script named the object.
-    """
+    """What a payload delivers; `direct` if a person or a script named the object."""
 
     messages: tuple[Message, ...]
     from_sqs: bool = False

@@ -1,7 +1,5 @@
-"""The calls to SQS: send messages and dead letters, give failed messages back, and ask for depth.
-
-A message that was received is safe without them: if a call fails, the queue's own visibility
-timeout and redrive policy apply to it.
+"""The calls to SQS. If one fails, the queue's own visibility timeout and redrive policy apply to
+the messages that were received.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from xapi_etl_processor.base import aws
 from xapi_etl_processor.base.deadlines import Deadline, call_with_deadline
@@ -44,24 +42,13 @@ _NOT_ALLOWED = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010fff
 
 _Entry = dict[str, Any]
 
-
-class Letter(NamedTuple):
-    """The body of a message that no retry can help, and why."""
-
-    body: str
-    reason: str
-
-
-class Sent(NamedTuple):
-    """The positions of the messages that SQS took, and why it did not take the others, or ''."""
-
-    taken: set[int]
-    problem: str
+Taken = tuple[set[int], str]
+"""The positions of the messages that SQS took, and why it did not take the others, or ''."""
 
 
 def pause_seconds(receives: int, *, busy: bool = False) -> int:
-    """Seconds until a message that has been delivered `receives` times is delivered again; `busy`
-    if ClickHouse was too busy for it.
+    """Seconds until a message that was delivered so often, and for which ClickHouse may have been
+    too busy, is delivered again.
     """
     if busy:
         return int(60 * BUSY_MINUTES * random.uniform(1, 1.5))  # noqa: S311  # spread, no secret
@@ -76,27 +63,24 @@ def give_back(url: str, pauses: Sequence[tuple[Receipt, int]], deadline: Deadlin
     _taken("change_message_visibility_batch", url, entries, deadline)
 
 
-def send_letters(url: str, letters: Sequence[Letter], deadline: Deadline) -> set[int]:
-    """Send the letters with the attribute `reason`; returns the positions of those SQS took."""
+def send_letters(url: str, letters: Sequence[tuple[str, str]], deadline: Deadline) -> set[int]:
+    """Send dead letters, each a body and the reason; returns the positions of those SQS took."""
     entries = []
-    for letter in letters:
-        reason = _NOT_ALLOWED.sub("?", letter.reason)[:REASON_CHARACTERS] or "unknown"
+    for body, why in letters:
+        reason = _NOT_ALLOWED.sub("?", why)[:REASON_CHARACTERS] or "unknown"
         attributes = {"reason": {"DataType": "String", "StringValue": reason}}
-        entries.append({"MessageBody": letter.body, "MessageAttributes": attributes})
+        entries.append({"MessageBody": body, "MessageAttributes": attributes})
     return _taken("send_message_batch", url, entries, deadline)
 
 
-def send(url: str, bodies: Sequence[str], deadline: Deadline) -> Sent:
+def send(url: str, bodies: Sequence[str], deadline: Deadline) -> Taken:
     """Send new messages."""
     entries = [{"MessageBody": body} for body in bodies]
     return _attempt("send_message_batch", url, entries, deadline)
 
 
 def depth(url: str) -> dict[str, int]:
-    """How many messages a queue has, about: waiting, and in progress.
-
-    Raises botocore's errors.
-    """
+    """How many messages a queue has, about: waiting, and in progress. Raises botocore's errors."""
     names = {
         "waiting": "ApproximateNumberOfMessages",
         # Messages that are tried again are invisible.
@@ -119,7 +103,7 @@ def _taken(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadli
     return taken
 
 
-def _attempt(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> Sent:
+def _attempt(operation: str, url: str, entries: Sequence[_Entry], deadline: Deadline) -> Taken:
     from botocore.exceptions import BotoCoreError, ClientError
 
     taken: set[int] = set()
@@ -139,7 +123,7 @@ def _attempt(operation: str, url: str, entries: Sequence[_Entry], deadline: Dead
             break
         taken.update(int(one["Id"]) for one in answer.get("Successful", ()))
         reasons.update(str(one.get("Code")) for one in answer.get("Failed", ()))
-    return Sent(taken, "; ".join(sorted(reasons)))
+    return taken, "; ".join(sorted(reasons))
 
 
 def _parts(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
@@ -164,8 +148,5 @@ def _call(operation: str, url: str, part: list[_Entry]) -> Any:
 
 @lru_cache(maxsize=1)
 def client() -> Any:
-    """The process's client for SQS, made at the first call.
-
-    boto3 takes 0.3 s to import, and most invocations have nothing to say to SQS.
-    """
+    """The process's client for SQS, made at the first call, which takes 0.3 s."""
     return aws.client("sqs", CONNECT_SECONDS, READ_SECONDS, ATTEMPTS)

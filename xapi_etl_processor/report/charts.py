@@ -36,10 +36,7 @@ def specifications() -> dict[str, dict[str, Any]]:
 
 @cache
 def script() -> str:
-    """The JavaScript that draws them, Vega, Vega-Lite and Vega-Embed in one: 0.9 MB.
-
-    Raises ValueError if the installed versions of the libraries do not fit each other.
-    """
+    """The JavaScript that draws them, 0.9 MB. Raises ValueError if the libraries do not fit."""
     version = ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])
     return vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # its stub lacks the default
 
@@ -124,7 +121,13 @@ def _in_two_layers(height: int, counted: str, *layers: tuple[str, str]) -> alt.C
         .mark_bar(binSpacing=0, aria=False)
         .transform_fold(names, as_=["layer", counted])
         .encode(
-            x=_position(),
+            x=alt.X(
+                "from_second:Q",
+                bin="binned",
+                title="place in the video",
+                scale=alt.Scale(domainMin=0, domainMax=alt.ExprRef("seconds"), nice=False),
+                axis=alt.Axis(values=alt.ExprRef("ticks"), labelExpr=_CLOCK, grid=False),
+            ),
             x2="to_second",
             color=alt.Color(
                 "layer:N",
@@ -132,16 +135,6 @@ def _in_two_layers(height: int, counted: str, *layers: tuple[str, str]) -> alt.C
                 legend=alt.Legend(title=None, orient="top"),
             ),
         )
-    )
-
-
-def _position() -> alt.X:
-    return alt.X(
-        "from_second:Q",
-        bin="binned",
-        title="place in the video",
-        scale=alt.Scale(domainMin=0, domainMax=alt.ExprRef("seconds"), nice=False),
-        axis=alt.Axis(values=alt.ExprRef("ticks"), labelExpr=_CLOCK, grid=False),
     )
 
 

@@ -43,16 +43,6 @@ RULE = (
     " one to look at. It does not say why viewers did this."
 )
 
-_IN_WORDS = {
-    1 / 10: "A tenth",
-    1 / 5: "A fifth",
-    1 / 4: "A quarter",
-    1 / 3: "A third",
-    1 / 2: "Half",
-    2 / 3: "Two thirds",
-    3 / 4: "Three quarters",
-}
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -131,9 +121,9 @@ def _stops(video: Video, least: int) -> list[Finding]:
         begin, end = video.second(with_stops[0]), video.second(with_stops[-1] + 1)
         people, where = in_window, f"between {clock(begin)} and {clock(end)}"
         if begin <= min(_FIRST_SECONDS, video.seconds / 10):
-            begin, where = 0.0, f"in the first {_length(end)}"
+            begin, where = 0.0, f"before {clock(end)}"
             people = sum(leaving[: with_stops[-1] + 1])
-        sentence = f"{_share(people, video.viewers or 0)} stop for good {where}."
+        sentence = f"{people} of {video.viewers} viewers stop for good {where}."
         found[first] = Finding("stop", begin, end, sentence)
     return list(found.values())
 
@@ -172,16 +162,3 @@ def _unlikely(
         runs[bucket - position].append(bucket)
     found = [(run[0], run[-1], max(run, key=lambda at: counts[at] or 0)) for run in runs.values()]
     return sorted(found, key=lambda run: -(counts[run[2]] or 0))
-
-
-def _share(people: int, of: int) -> str:
-    for part, words in _IN_WORDS.items():
-        if abs(people / of - part) <= 0.02:
-            return f"{words} of viewers ({people} of {of})"
-    return f"{people} of {of} viewers"
-
-
-def _length(seconds: float) -> str:
-    if round(seconds) == 60:
-        return "minute"
-    return f"{round(seconds)} seconds" if seconds < 90 else f"{clock(seconds)} minutes"

@@ -12,9 +12,8 @@ NO_BUCKET = "S3_XAPI_BUCKET_NAME is not set: name the bucket of the bundles"
 
 
 def check_object_allowed(settings: Settings, obj: S3Object) -> None:
-    """Raises S3NotAllowed unless the object may be read; a file may, since only the command line
-    names one.
-    """
+    """Raises S3NotAllowed unless the object may be read."""
+    # Only the command line names files.
     if not obj.is_file:
         check_allowed(settings, obj.bucket, obj.key)
 

@@ -17,10 +17,8 @@ have, and more than one invocation can load."""
 
 
 def parsed_parts(obj: S3Object, body: Iterator[bytes], until: Deadline) -> Iterator[Parsed]:
-    """What the object's lines became, some lines at a time, in order.
-
-    Raises S3Error if the body cannot be read to its end, S3Unusable if it is broken gzip or larger
-    than the limits, and DeadlinePassed when the time is up.
+    """What the object's lines became, some at a time, in order. Raises S3Error if they cannot be
+    read to the end, and DeadlinePassed when the time is up.
     """
     source = source_of(obj)
     first = 1
@@ -52,9 +50,7 @@ def line_parts(obj: S3Object, body: Iterator[bytes], until: Deadline) -> Iterato
 
 
 def unpacked(name: str, body: Iterable[bytes]) -> Iterator[bytes]:
-    """A body in chunks, unpacked if it is gzip; raises S3Unusable, with the name, if it is broken
-    or unpacks to more than the limits.
-    """
+    """A body in chunks, unpacked if it is gzip; raises S3Unusable if it is broken or too large."""
     try:
         yield from decompressed(body)
     except BrokenGzip as error:

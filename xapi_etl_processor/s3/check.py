@@ -27,10 +27,8 @@ _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 
 
 def check_bucket(stores: Stores, bucket: str, prefix: str, deadline: Deadline = FOREVER) -> None:
-    """Raises S3Error unless the bucket exists, and the prefix may be listed and read.
-
-    If there is a bundle among the first keys, one byte of it is read, as loading reads it: only
-    reading decrypts.
+    """Raises S3Error unless the bucket exists, and the prefix may be listed and read; of a bundle
+    among the first keys, one byte is read, since only reading decrypts.
     """
     uri = f"s3://{bucket}/{prefix}"
 
@@ -58,10 +56,8 @@ def check_bucket(stores: Stores, bucket: str, prefix: str, deadline: Deadline = 
 def missing_notification(
     stores: Stores, bucket: str, prefix: str, queue: str, deadline: Deadline = FOREVER
 ) -> str | None:
-    """A warning if the bucket does not notify the queue, given by its name, of every new bundle.
-
-    None if that cannot be known: the function may not read the bucket's notifications, S3 does not
-    answer, or a topic or EventBridge passes them on.
+    """A warning if the bucket does not notify the queue, given by its name, of every new bundle;
+    None if that cannot be known, or a topic or EventBridge passes notifications on.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 

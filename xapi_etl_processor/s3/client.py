@@ -1,5 +1,5 @@
-"""Connections to S3: obstore reads objects, in a tenth of boto3's processor time; boto3 does what
-obstore cannot: list keys of every kind, read a key that obstore would change, follow a profile.
+"""Connections to S3: obstore reads objects, in a tenth of boto3's processor time, and boto3 does
+what obstore cannot.
 """
 
 from __future__ import annotations
@@ -65,11 +65,10 @@ _OTHER_DOMAINS = ("cn-", "us-iso", "eu-iso")
 
 @dataclass
 class Stores:
-    """Connections to S3, made when they are first used and kept.
+    """Connections to S3, made when they are first used; all is found as boto3 finds it.
 
     With an `owner`, an AWS account, buckets of every other account are refused. `concurrency` is
-    how many small objects are fetched at the same time. Endpoint, region and credentials are found
-    as boto3 finds them.
+    how many small objects are fetched at the same time.
     """
 
     owner: str = ""
@@ -79,7 +78,7 @@ class Stores:
 
     @property
     def boto3(self) -> S3Client:
-        """boto3's client."""
+        """The client of boto3."""
         # Since Python 3.12 a cached_property has no lock, and boto3 cannot make clients in several
         # threads at once.
         with self._lock:
@@ -111,9 +110,8 @@ class Stores:
         return Session()
 
     def store(self, bucket: str, not_this: S3Store | None = None) -> S3Store:
-        """The store for a bucket; one for the region it is in, if S3 refused `not_this`.
-
-        Raises boto3's error if the bucket is not the owner's.
+        """The store for a bucket; one for its own region if S3 refused `not_this`. Raises boto3's
+        error if the bucket is not the owner's.
         """
         known = self._by_bucket.get(bucket)
         if known is not None and known is not not_this:
@@ -216,10 +214,8 @@ def from_environment(bucket: str) -> dict[str, Any] | None:
 
 
 def is_for_obstore(obj: S3Object) -> bool:
-    """Whether obstore would read this object and no other.
-
-    It drops slashes at both ends of a key, refuses empty and relative parts and control characters,
-    and breaks on names that no bucket can have.
+    """Whether obstore would read this object and no other: it drops slashes at the ends of a key,
+    and refuses empty and relative parts, control characters, and names that no bucket can have.
     """
     relative = any(part in ("", ".", "..") for part in obj.key.split("/"))
     return not relative and obj.key.isprintable() and bool(_BUCKET.fullmatch(obj.bucket))

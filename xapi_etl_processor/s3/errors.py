@@ -10,7 +10,6 @@ from html import unescape
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError
 
 from xapi_etl_processor.base.errors import (
-    S3Denied,
     S3Error,
     S3InvalidName,
     S3Missing,
@@ -29,8 +28,8 @@ _ERRORS: dict[str, tuple[type[S3Error], str]] = {
     "NoSuchKey": (S3Missing, _MISSING),
     "404": (S3Missing, _MISSING),
     "NoSuchBucket": (S3NoSuchBucket, _NO_BUCKET),
-    "AccessDenied": (S3Denied, _DENIED),
-    "403": (S3Denied, _DENIED),
+    "AccessDenied": (S3Error, _DENIED),
+    "403": (S3Error, _DENIED),
     "InvalidObjectState": (S3Unusable, "is archived: restore it from Glacier first"),
     "PreconditionFailed": (S3Error, _REPLACED),
 }
@@ -161,7 +160,7 @@ def _with_code(what: str, code: str, message: str) -> S3Error:
     # S3 answers AccessDenied for the key too; only the message says which of the two it was:
     # "User: ROLE is not authorized to perform: kms:Decrypt on resource: KEY because ..."
     # (awslabs/mountpoint-s3 has it in its tests against real S3).
-    if kind is S3Denied and "kms:" in message:
+    if text == _DENIED and "kms:" in message:
         text = _KMS_DENIED
     elif code.startswith("KMS."):
         text = _KMS

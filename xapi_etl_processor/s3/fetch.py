@@ -1,7 +1,4 @@
-"""Reads objects of S3: many small ones, or the parts of a large one, at the same time.
-
-No wait lasts beyond its deadline, whatever S3 does.
-"""
+"""Reads objects of S3 by a deadline: many small ones, or parts of a large one, at the same time."""
 
 from __future__ import annotations
 
@@ -40,10 +37,7 @@ _Result = TypeVar("_Result")
 def describe(
     stores: Stores, objects: Sequence[S3Object], deadline: Deadline = FOREVER
 ) -> list[S3Object]:
-    """The objects, each with its current etag and size if its source did not give an etag.
-
-    An object for which the request fails stays as it is: reading it will say why.
-    """
+    """The objects, each with an etag and a size, unless asking for them fails."""
     with _threads(stores.concurrency, deadline) as threads:
         asked = [(o, None if o.etag else threads.submit(_described, stores, o)) for o in objects]
         return [o if asking is None else _in_time(asking, deadline, o) for o, asking in asked]
@@ -71,9 +65,8 @@ def bodies(
 ) -> Generator[tuple[S3Object, Iterator[bytes]], None, None]:
     """Each object as it is now, with its body in chunks, in order.
 
-    Up to `stores.concurrency` small objects, of at most SMALL_BYTES each, are fetched at the same
-    time. A body is to be read before the next object is taken; it raises S3Error if the object
-    cannot be read to its end in time. Close the iterator to begin no more requests.
+    A body is to be read before the next object is taken; it raises S3Error if the object cannot be
+    read to its end in time. Close the iterator to begin no more requests.
     """
     waiting: deque[tuple[S3Object, Future[Part] | None]] = deque()
     source = iter(objects)

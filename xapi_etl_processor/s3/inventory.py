@@ -1,6 +1,5 @@
-"""An S3 Inventory in the place of a listing: its manifest, and its lists in CSV.
-
-See "Amazon S3 Inventory" in the user guide of S3. S3 writes an inventory daily or weekly.
+"""An S3 Inventory in the place of a listing: its manifest, and its lists in CSV ("Amazon S3
+Inventory" in the user guide of S3).
 """
 
 from __future__ import annotations
@@ -44,10 +43,8 @@ class Inventory:
 def read_manifest(
     stores: Stores, manifest: S3Object, bucket: str, deadline: Deadline = FOREVER
 ) -> Inventory:
-    """The inventory of a bucket that a manifest is about.
-
-    Raises S3BadInventory if it is missing, damaged, about another bucket or not in CSV; S3Error
-    if S3 does not give it.
+    """The inventory of a bucket that a manifest is about. Raises S3BadInventory unless it is whole,
+    about this bucket and in CSV, and S3Error if S3 does not give it.
     """
     try:
         found = json.loads(_content(stores, manifest, deadline))
@@ -75,10 +72,8 @@ def read_manifest(
 def objects(
     stores: Stores, inventory: Inventory, after: str = "", deadline: Deadline = FOREVER
 ) -> Iterator[tuple[str, S3Object]]:
-    """The current objects of an inventory in its order, each with its position: file and row.
-
-    Begins after the position `after`. Raises S3BadInventory if a list is damaged, mostly before
-    any of its rows is used; S3Error if S3 does not give it.
+    """The current objects after a position, each with its own: file and row. Raises S3BadInventory
+    if a list is damaged, and S3Error if S3 does not give it.
     """
     for number, (key, md5) in enumerate(inventory.files):
         last = _position(number, 10**9 - 1)

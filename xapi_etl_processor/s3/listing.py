@@ -43,12 +43,9 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True)
 class Scope:
-    """What of a bucket is wanted.
-
-    `sections` are prefixes below `prefix`, in order; None stands for all of it. `days` are the
-    first and the last, such as 2024-01-31; those of OPEN leave an end open. Keys of other
-    categories and days are left out where that saves requests, so that the caller must still look
-    at each.
+    """What of a bucket is wanted: `sections` are prefixes below `prefix`, in order, None for all of
+    it; `days` are the first and the last, such as 2024-01-31, or those of OPEN. Others are left out
+    only where that saves requests: the caller must still look at each key.
     """
 
     bucket: str
@@ -60,10 +57,13 @@ class Scope:
 
 @dataclass
 class Progress:
-    """How many requests a listing has taken. All keys up to `reached` were given."""
+    """How many requests a listing has taken. All keys up to `reached` were given; of them, the
+    caller counts those that are `ignored`.
+    """
 
     calls: int = 0
     reached: str = ""
+    ignored: int = 0
     _lock: Lock = field(default_factory=Lock)
 
     def count(self) -> None:
@@ -79,10 +79,7 @@ def listing(
     deadline: Deadline = FOREVER,
     progress: Progress | None = None,
 ) -> Iterator[S3Object]:
-    """The objects of the scope whose keys come after `after`, in key order.
-
-    Raises S3Error, S3Unordered among them, and S3NotAllowed for a directory bucket.
-    """
+    """The objects of the scope after a key, in order. Raises S3Error."""
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-express-differences.html
     if scope.bucket.endswith("--x-s3"):
         raise S3NotAllowed(
@@ -158,10 +155,7 @@ class _Requests:
     ended: Event = field(default_factory=Event)
 
     def folders(self, scope: Scope, after: str) -> Iterator[str]:
-        """The prefixes to list one by one, in order, but not those whose keys come before `after`.
-
-        A key that is in no folder is its own prefix.
-        """
+        """The prefixes to list that have keys after `after`, in order; a key may be its own."""
         sections: Iterable[str] = (scope.prefix,)
         if scope.sections is not None:
             sections = scope.sections

@@ -1,5 +1,5 @@
-"""Bundles on this machine's disk, as objects whose key is their absolute path, without links and
-`..`: the path says what a key says, and the etag is the MD5 of the bytes, as S3's usually is.
+"""Bundles on this machine's disk: the key is the absolute path, without links and `..`, and the
+etag the MD5 of the bytes, as S3's usually is.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def named(path: str) -> S3Object:
 
 
 def describe(file: S3Object) -> S3Object:
-    """The file with its current etag, size and time of modification.
-
-    One that cannot be read stays as it is: reading it will say why.
-    """
+    """The file with its etag, size and time of modification, unless it cannot be read."""
     path = Path(file.key)
     try:
         status = path.stat()

@@ -28,10 +28,9 @@ _TIMESTAMP = re.compile(
 
 @dataclass(frozen=True)
 class S3Object:
-    """An object as a notification or a listing names it; its key is not URL-encoded.
-
-    `etag` is '', and `size` (bytes) and `modified` are None, if the source does not say. With
-    `is_file` it is a file on this machine: its key is its absolute path, its bucket ''.
+    """An object as a notification or a listing names it; its key is not URL-encoded. `etag` is '',
+    and `size` (bytes) and `modified` are None, if the source does not say. With `is_file` it is a
+    file on this machine: its key is its absolute path, its bucket ''.
     """
 
     bucket: str
@@ -84,9 +83,7 @@ class S3Object:
 
     @property
     def written_ms(self) -> int | None:
-        """Milliseconds since 1970: the beginning of the key's day, see `day_of`, or, if it has
-        none, when the object was modified.
-        """
+        """Milliseconds since 1970: the key's day (`day_of`), else when the object was modified."""
         day = day_of(self.key)
         return self.modified_ms if day is None else day
 
@@ -121,9 +118,8 @@ def holds_sections(prefix: str) -> bool:
 
 
 def day_of(key: str) -> int | None:
-    """The UTC day that a key names, in milliseconds since 1970 at its beginning; None if it names
-    none. The first name below the section's, of a folder or of the file, that begins with a day and
-    a T counts, whatever follows: a listing does not see it.
+    """The UTC day that a key names, in milliseconds since 1970 at its beginning: that of the first
+    name below the section's that begins with a day and a T. None if there is none.
     """
     section = _SECTION.search(key)
     for found in _DAY.finditer(key, section.end() - 1 if section else 0):

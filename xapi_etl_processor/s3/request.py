@@ -40,10 +40,7 @@ def head(stores: Stores, obj: S3Object) -> Part:
 
 
 def first_part(stores: Stores, obj: S3Object, most: int) -> Part:
-    """The object as it is now, with its first `most` bytes, or all if it has no more.
-
-    Raises S3Error.
-    """
+    """The object as it is now, with its first `most` bytes. Raises S3Error."""
     if obj.size is not None and obj.size <= most:
         found = _get(stores, obj, {}, most)
         # Else it was replaced by a larger one.
@@ -59,10 +56,7 @@ def first_part(stores: Stores, obj: S3Object, most: int) -> Part:
 
 
 def next_part(stores: Stores, obj: S3Object, start: int, end: int) -> bytes:
-    """The bytes from `start` up to `end` of the version that has the object's etag.
-
-    Raises S3Error, also if that version was replaced.
-    """
+    """The bytes from `start` up to `end`. Raises S3Error, also if this version was replaced."""
     options: GetOptions = {"range": (start, end), "if_match": f'"{obj.etag}"'}
     found = _get(stores, obj, options, end - start)
     if len(found.data) != end - start:

@@ -1,6 +1,4 @@
-"""Questions about the tables: are they ours, are they replicated, and may the user do more than it
-should? Each function answers what it found, or what is wrong.
-"""
+"""Questions about the tables and the rights of the user; the answers say what is wrong."""
 
 from __future__ import annotations
 
@@ -86,10 +84,8 @@ def engines(ask: Ask, database: str) -> Engines:
 
 
 def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str | None]:
-    """What is wrong if the server belongs to a cluster of replicas; an error and a warning.
-
-    `wanted` is the cluster's name in the settings; without one, any cluster counts in which this
-    server has another replica beside it.
+    """An error and a warning, if the server belongs to a cluster of replicas: the `wanted` one of
+    the settings or, without one, any in which it is not alone.
     """
     try:
         rows = ask(
@@ -121,8 +117,8 @@ def replication(ask: Ask, found: Engines, wanted: str) -> tuple[str | None, str 
 
 
 def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> str | None:
-    """A warning about the first view that the server made and refuses to read, as some versions do,
-    or did not plan in time; None if there is none. No rows are read.
+    """A warning about the first view that the server refuses to read, as some versions do, or did
+    not plan in time. No rows are read.
     """
     for view in OUTER_VIEWS:
         try:
@@ -159,8 +155,8 @@ def unsummarized(ask: Ask, database: str) -> str | None:
 
 
 def cut_results(ask: Ask) -> str | None:
-    """What is wrong if the user's profile cuts results that exceed a limit, in silence: a list of
-    forgotten learners would lack some. None if it does not.
+    """What is wrong if the user's profile cuts results in silence: a list of forgotten learners
+    would lack some.
     """
     found = ask(
         "SELECT name, value FROM system.settings WHERE changed AND"

@@ -1,5 +1,5 @@
-"""What may be stored of learners: nothing of those who were forgotten, whose hashes are kept, and
-of others their ids or, with LEARNER_IDS=pseudonyms, pseudonyms (see docs/privacy.md).
+"""What may be stored of learners: nothing of those who were forgotten, and of others their ids or
+pseudonyms (see docs/privacy.md).
 """
 
 from __future__ import annotations
@@ -42,10 +42,9 @@ def people(columns: Mapping[str, Sequence[Any]], rows: int) -> list[Person]:
 
 @dataclass
 class Learners:
-    """The list of forgotten learners, as it was last read, and the key for pseudonyms.
+    """The list of forgotten learners, as it was last read, and the `state` of all notes then.
 
-    `state` is what all notes were then, and `changes` goes up when the list has changed. One thread
-    may ask who was forgotten while another reads the list again.
+    `changes` goes up when the list has changed. One thread may ask it while another reads it again.
     """
 
     clickhouse: ClickHouse
@@ -58,11 +57,9 @@ class Learners:
     _pseudonyms: dict[str, str] = field(default_factory=dict)
 
     def refresh(self, deadline: Deadline = FOREVER, max_age: float = 0) -> None:
-        """Read the notes, and the list if it has changed; unless they were read in the last
-        `max_age` seconds.
-
-        Raises ClickHouseError, and ConfigurationError if a learner was forgotten under a key that
-        is not set: nobody could tell whose statements must not be stored.
+        """Read the notes, and the list if it has changed, unless they are younger than `max_age`
+        seconds. Raises ClickHouseError, and ConfigurationError if a learner was forgotten under a
+        key that is not set: nobody could tell whose statements must not be stored.
         """
         if time.monotonic() - self._read_at < max_age:
             return
@@ -98,19 +95,15 @@ class Learners:
         self._read_at = began
 
     def check(self, deadline: Deadline = FOREVER) -> None:
-        """Read the notes and, for pseudonyms, the key.
-
-        Raises as `refresh` and `pseudonym_key`, and ConfigurationError if ids would be stored in
-        another way than those that are there.
+        """Read the notes and, for pseudonyms, the key. Raises as `refresh` and `pseudonym_key`, and
+        ConfigurationError if ids would be stored in another way than those that are there.
         """
         self.refresh(deadline)
         if problem := self.ids_problem(deadline):
             raise ConfigurationError(problem)
 
     def ids_problem(self, deadline: Deadline = FOREVER) -> str:
-        """Why ids must not be stored as LEARNER_IDS and the key say, '' if they may: the database
-        has pseudonyms, and under this key. Raises as `pseudonym_key`.
-        """
+        """Why ids must not be stored as LEARNER_IDS and the key say; '' if they may."""
         noted = self.state.learner_ids if self.state else ""
         own = self._own_key(deadline)
         if noted in ("", own):
@@ -166,9 +159,7 @@ class Learners:
         return known
 
     def may_keep(self, line: bytes) -> bool:
-        """Whether a rejected line may be kept: never with pseudonyms, and not if it names a
-        forgotten learner.
-        """
+        """Whether a rejected line may be kept: not with pseudonyms, nor of a forgotten learner."""
         return not self.pseudonymous and not self.names_forgotten(line)
 
     def names_forgotten(self, line: bytes) -> bool:

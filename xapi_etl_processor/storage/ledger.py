@@ -1,6 +1,4 @@
-"""What is recorded about objects: which are done, which of their lines were rejected, and which
-statements they void.
-"""
+"""What is recorded about objects: those that are done, rejected lines, voided statements."""
 
 from __future__ import annotations
 
@@ -31,8 +29,8 @@ def identity(obj: S3Object) -> Identity:
 def already_processed(
     clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline, since: int = 0
 ) -> set[Identity]:
-    """Which of the objects, as they are now, are in the ledger, processed at `since` (milliseconds
-    since 1970) or later; by one query.
+    """Which versions of the objects the ledger knows as processed at `since` (milliseconds since
+    1970) or later.
     """
     known = tuple(identity(o) for o in objects if o.etag)
     if not known:
@@ -72,10 +70,7 @@ def record_rejected(
     deadline: Deadline,
     before_again: Callable[[bool], None],
 ) -> None:
-    """Write a row for each rejected line: where it stands, why, and the line itself.
-
-    `before_again` is that of `ClickHouse.insert`.
-    """
+    """Write a row for each rejected line; `before_again` is that of `ClickHouse.insert`."""
     columns: dict[str, list[Any]] = {
         "source_file": [o.uri for o, _ in rejected],
         "source_etag": [o.etag for o, _ in rejected],

@@ -29,10 +29,10 @@ def remove(
     params: Mapping[str, Any],
     deadline: Deadline = FOREVER,
 ) -> int:
-    """Remove the rows for which a condition holds; returns how many there were, repeats included.
+    """Remove the rows for which a condition holds; returns how many there were, repeats included,
+    when no part on any replica of CLICKHOUSE_CLUSTER holds them.
 
-    Returns when no part holds them any more, on every replica of CLICKHOUSE_CLUSTER. Raises
-    ClickHouseRefused if the user may not (it needs ALTER DELETE) or the server gives up, and
+    Raises ClickHouseRefused if the user may not (it needs ALTER DELETE) or the server gives up, and
     ClickHouseUnavailable if it is not done by the deadline; then the server goes on with it.
     """
     where = f"{clickhouse.database}.{table}"
@@ -45,9 +45,7 @@ def remove(
 def remove_notes(
     clickhouse: ClickHouse, command: str, until: datetime | None, deadline: Deadline = FOREVER
 ) -> None:
-    """Remove what loads have noted up to then for this command, which has put it right; nothing if
-    `until` is None. Raises as `remove` does.
-    """
+    """Remove what loads had noted by then, if ever, for this command, which has put it right."""
     if until is None:
         return
     # As `notes.overtaken` gives it: the driver would send a time without its milliseconds.
@@ -62,10 +60,7 @@ def remove_notes(
 def rewrite(
     clickhouse: ClickHouse, table: str, assignment: str, condition: str, params: Mapping[str, Any]
 ) -> None:
-    """Set a column of the rows for which a condition holds; waits and raises as `remove` does.
-
-    It needs ALTER UPDATE.
-    """
+    """Set a column where a condition holds; as `remove`, but it needs ALTER UPDATE."""
     _mutate(clickhouse, table, f"UPDATE {assignment} WHERE {condition}", params, FOREVER)
 
 
@@ -119,22 +114,18 @@ def _newest_of_each(
 def _is_everywhere(
     clickhouse: ClickHouse, table: str, before: dict[str, str] | None, deadline: Deadline
 ) -> bool:
-    """Whether every replica lists a mutation newer than those of before; each learns of it from
-    Keeper. The ids of a replicated table have ten digits, and so compare as text.
-    """
+    """Whether every replica lists a mutation newer than those of before."""
     if before is None:
         return True
     newest = _newest_of_each(clickhouse, table, deadline) or {}
+    # The ids of a replicated table have ten digits, and so compare as text.
     last = max(before.values(), default="")
     replicas = notes.on_all_replicas(clickhouse, table).get("insert_quorum", 1)
     return sum(found > last for found in newest.values()) >= replicas
 
 
 def _unfinished(clickhouse: ClickHouse, table: str, deadline: Deadline) -> list[str]:
-    """Why each unfinished mutation failed last; '' for one that did not.
-
-    Only the error's name: its text may quote a value.
-    """
+    """Each unfinished mutation's last error, '' if none: its name, as its text may quote values."""
     rows = clickhouse.query(
         f"SELECT extract(latest_fail_reason, '\\\\(([A-Z_]+)\\\\)') FROM"
         f" {clickhouse.everywhere('system.mutations')}"

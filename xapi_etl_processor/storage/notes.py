@@ -1,8 +1,5 @@
-"""What loads and people's commands write down for one another, in the table `load_notes`.
-
-A command notes what must not be undone before it changes what is stored. A load looks after its
-insert whether it was overtaken. It may not remove rows: it notes the command that does, which the
-health check repeats, and fails, so that the objects are loaded again.
+"""What loads and people's commands write down for one another, in the table `load_notes`
+(docs/architecture.md, "Nothing comes back").
 """
 
 from __future__ import annotations
@@ -37,11 +34,10 @@ VERIFIED_DAYS = 7
 
 
 class State(NamedTuple):
-    """What loads must heed, summarized; a load compares it with what it read before.
+    """What loads must heed: how many notes there are of learners and objects, and the last one's
+    time; and the id of the key under which all ids are pseudonyms, '' if that was never noted.
 
-    `forgotten` and `replaced` are the number of notes and the time of the last one, and
-    `replaced_at` that time in seconds since 1970. `learner_ids` is the id of the key under which
-    all ids are pseudonyms, '' if that was never noted.
+    `replaced_at` is in seconds since 1970.
     """
 
     forgotten: tuple[int, datetime]

@@ -23,9 +23,7 @@ _Days = dict[str, tuple[str, str]]
 def instead(
     clickhouse: ClickHouse, wanted: Sequence[int | str] = (), deadline: Deadline = FOREVER
 ) -> str:
-    """What the ledger has, in words: the sections with the nearest names, and its first and last
-    day (of the wanted sections, if it has them).
-    """
+    """What the ledger has, in words: sections with the nearest names, and first and last day."""
     try:
         days = _days(clickhouse, deadline)
     except XapiEtlError:

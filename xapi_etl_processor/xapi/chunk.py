@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 class Source(NamedTuple):
     """The object that lines come from, and what it supplies where a statement is silent.
 
-    `section` is the text of `section/{text}/` in its key, URL-decoded, or ''. `key_timestamp_ms` is
-    the time in the key, and `modified_ms` the object's LastModified (0 if unknown), both in
-    milliseconds since 1970.
+    `section` is '' and `modified_ms` 0 if that is unknown; times are in milliseconds since 1970.
     """
 
     file: str
@@ -25,9 +23,8 @@ class Source(NamedTuple):
 
 @dataclass
 class Chunk:
-    """Some video statements of one object, in order.
-
-    The lists run in parallel: the decoded statement, its trimmed line, the line's number from 1.
+    """Some video statements of one object, in order; the lists run in parallel: the decoded
+    statement, its trimmed line, the line's number from 1.
     """
 
     source: Source

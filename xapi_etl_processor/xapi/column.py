@@ -12,10 +12,9 @@ from xapi_etl_processor.xapi.values import TEXT, Kind
 class Fallback(NamedTuple):
     """Supplies the rows for which no path has a value.
 
-    `supply(chunk, rows, **columns)` returns one value for each row; `origin` says what it is made
-    of. The columns that it `needs` are finished first, and passed by name with a value for each
-    statement of the chunk. Chunks in which the column `where` is empty skip the fallback. A
-    `complete` one has a value for every row.
+    `supply(chunk, rows, **columns)` returns one value for each row, made of `origin`. The columns
+    that it `needs` are finished first, with a value for each statement of the chunk. Chunks in
+    which the column `where` is empty skip it. A `complete` one has a value for every row.
     """
 
     supply: Callable[..., Sequence[Any]]

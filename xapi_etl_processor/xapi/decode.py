@@ -35,11 +35,7 @@ class Rejected(Exception):
 
 
 def decode(line: bytes) -> Any:
-    """The statement of one trimmed line; raises Rejected if it is no statement.
-
-    A field of the wrong shape is dropped, and the statement kept: the typed decode refuses such a
-    line, and the slower, forgiving one takes it.
-    """
+    """The statement of one trimmed line, without fields of the wrong shape. Raises Rejected."""
     statement = _decoded(with_dots(line))
     verb_id = statement.verb.id
     if not verb_id or verb_id[0] in BLANKS or verb_id[-1] in BLANKS:
@@ -76,11 +72,8 @@ def _decoded(line: bytes) -> Any:
 
 
 def _check_depth(line: bytes) -> None:
-    """Raises Rejected if the line is nested deeper than MAX_DEPTH.
-
-    Each round removes the innermost level, so that megabytes of brackets take no more time than
-    other megabytes.
-    """
+    """Raises Rejected if the line is nested deeper than MAX_DEPTH."""
+    # Each round removes the innermost level: megabytes of brackets take no more time than others.
     brackets = _STRING.sub(b"", line).translate(_ONE_KIND_OF_BRACKET, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         outer = brackets.replace(b"[]", b"")

@@ -80,10 +80,8 @@ def all_ids(actor: Any) -> Iterator[tuple[str, str]]:
 def timestamps(
     chunk: Chunk, _rows: Rows, stated_at: Sequence[int | None], stored_at: Sequence[int | None]
 ) -> Sequence[int | None]:
-    """When each statement happened, else was stored, else the time in the object's key, else 0.
-
-    Never LastModified, which changes when the object is written anew.
-    """
+    """When each statement happened, else was stored, else the time in the object's key, else 0."""
+    # Never LastModified, which changes when the object is written anew.
     if None not in stated_at:
         return stated_at
     otherwise = chunk.source.key_timestamp_ms or 0
@@ -125,9 +123,7 @@ def sessions_of_any_vocabulary(chunk: Chunk, rows: Rows) -> list[str | None]:
 
 
 def cmi5_progress(chunk: Chunk, rows: Rows) -> list[float | None]:
-    """The share that cmi5 sends as whole percent, in another extension than the Video Profile (cmi5
-    "Quartz", section 9.5.5.1).
-    """
+    """The share that cmi5 sends as whole percent (cmi5 "Quartz", section 9.5.5.1)."""
     return _of_lines_with(_CMI5_PROGRESS, _progress_in, chunk, rows)
 
 

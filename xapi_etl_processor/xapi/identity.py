@@ -18,9 +18,7 @@ _UUID = re.compile(
 
 def statement_id(value: object) -> str | None:
     """An id as it is compared: trimmed, A to Z in lower case, a UUID in its canonical form (RFC
-    9562) whether it came with capitals, in braces, as `urn:uuid:` or without hyphens.
-
-    docs/tables.md says the same in SQL, which knows no other letters without further libraries.
+    9562). docs/tables.md says the same in SQL.
     """
     found = text(value)
     if found is None:

@@ -1,6 +1,4 @@
-"""What stands for a learner: pseudonyms, and the hashes that recognize forgotten ones; both are
-HMAC-SHA-256 (RFC 2104, FIPS 198-1).
-"""
+"""What stands for a learner: pseudonyms and hashes, all HMAC-SHA-256 (RFC 2104, FIPS 198-1)."""
 
 from __future__ import annotations
 
@@ -69,9 +67,7 @@ def spellings(mbox: str) -> list[str]:
 
 def texts_in(line: bytes) -> set[str]:
     """What could be a user id in a line that is no statement: its texts in quotes, as JSON reads
-    them, its words, and a number that is a name.
-
-    The line may be cut anywhere, so what stands between two quotes counts wherever they begin.
+    them, its words, and a number that is a name. The line may be cut anywhere.
     """
     pieces = {
         *line.split(b'"'),

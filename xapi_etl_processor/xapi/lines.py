@@ -39,10 +39,9 @@ class BrokenGzip(Exception):
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes, unpacked if they start with gzip's magic number; in chunks of up to CHUNK_BYTES.
 
-    The content decides, not the object's name. All members of a multi-member file are read, and
-    zero padding after the last one is allowed (RFC 1952, and `gzip -d`). Raises BrokenGzip for a
-    short or damaged stream, and before it passes on more than the limits allow: a megabyte can
-    unpack to a gigabyte of zeros.
+    All members of a multi-member file are read, and zero padding after the last one is allowed (RFC
+    1952, and `gzip -d`). Raises BrokenGzip for a short or damaged stream, and before it passes on
+    more than the limits allow.
     """
     source = iter(chunks)
     head = _head(source, len(_GZIP_MAGIC))

@@ -36,10 +36,8 @@ def with_dots(line: bytes) -> bytes:
 
 
 def any_json(line: bytes) -> Any:
-    """JSON of any shape. A number too large for a float is infinity, and costs only its field; a
-    lone surrogate costs that character.
-
-    Raises ValueError for invalid JSON, and RecursionError for JSON that is nested too deeply.
+    """JSON of any shape; a number too large for a float is infinity. Raises ValueError for invalid
+    JSON, and RecursionError for JSON that is nested too deeply.
     """
     try:
         return _decode_any(line)
@@ -56,10 +54,8 @@ def any_json(line: bytes) -> Any:
 
 
 def without_lone_surrogates(line: bytes) -> bytes:
-    """The JSON text with U+FFFD in place of each escaped surrogate that has no partner.
-
-    A title cut inside an emoji ends in one, and no UTF-8 text can hold it. U+FFFD shows that a
-    character is missing (Unicode, section 3.9).
+    """The JSON text with U+FFFD in place of each escaped surrogate that has no partner, as a title
+    has that was cut inside an emoji: no UTF-8 text can hold it.
     """
     if b"\\ud" not in line and b"\\uD" not in line:
         return line

@@ -60,10 +60,7 @@ class Parsed:
 def parse(
     lines: list[bytes], first: int, source: Source, max_line_bytes: int = MAX_LINE_BYTES
 ) -> Parsed:
-    """The statements of consecutive lines, of which the first has the number `first`.
-
-    No line raises: one that cannot be used is in `rejected`.
-    """
+    """What consecutive lines became, of which the first has this number. No line raises."""
     chunk = Chunk(source)
     rejected: list[RejectedLine] = []
     voidings: list[Voided] = []

@@ -25,9 +25,8 @@ _LINES = re.compile(r"(?<![0-9.])([0-9]{2,5})\s*[pi](?![a-z])|hd\s*([0-9]{3,5})(
 
 
 def seconds(value: object) -> float | None:
-    """Seconds, from a number, decimal text, an ISO 8601 duration (PT3M15S) or a clock (3:15).
-
-    None for durations with years or months, whose length varies.
+    """Seconds, from a number, decimal text, an ISO 8601 duration (PT3M15S) without years or months,
+    whose length varies, or a clock (3:15).
     """
     found = number(value)
     if found is None and isinstance(value, str):
@@ -57,18 +56,13 @@ def _of_clock(trimmed: str) -> float | None:
 
 
 def length(value: object) -> float | None:
-    """Seconds that a video lasts. 0 is what players send before they know it, and counts as
-    unknown.
-    """
+    """Seconds that a video lasts. 0 is what players send before they know it."""
     found = seconds(value)
     return found if found and found > 0 else None
 
 
 def share(value: object) -> float | None:
-    """A share from 0 to 1, from a share (0.5), from percent (50, "50%"); None outside.
-
-    A number up to 1 is a share. Above, it is percent, but for what ROUNDED_SHARE explains.
-    """
+    """A share from 0 to 1: of a number up to ROUNDED_SHARE, or of percent (50, "50%")."""
     if isinstance(value, str) and (trimmed := value.strip()).endswith("%"):
         found = number(trimmed[:-1])
         return found / 100 if found is not None and 0 <= found <= 100 else None

@@ -63,7 +63,7 @@ def build_structs(paths: Iterable[Path]) -> Structs:
 def _struct(
     name: str, tree: dict[str, Any], path: Path, nodes: dict[Path, Node]
 ) -> type[msgspec.Struct]:
-    """The struct of one level; notes it, and the levels below it, in `nodes`."""
+    """The struct of one level, noted in `nodes` with those below it."""
     fields: list[Any] = []
     for key, below in tree.items():
         here = (*path, key)

@@ -67,9 +67,7 @@ def milliseconds(value: object) -> int | None:
 
 
 def all_milliseconds(values: Sequence[str]) -> list[int] | None:
-    """The milliseconds of texts that are all written as RFC 3339 says, such as
-    2024-01-01T12:00:00.5+01:00; None if one is not.
-    """
+    """The milliseconds of texts that are all written as RFC 3339 says; None if one is not."""
     if not set(map(_SEVENTH_DIGIT, values)).isdisjoint(_DIGITS):
         # Msgspec rounds what comes after six digits of a second.
         values = [
@@ -86,9 +84,7 @@ def all_milliseconds(values: Sequence[str]) -> list[int] | None:
 
 def _is_usual(value: str) -> bool:
     """Whether it can only be read as 2024-01-01T12:00:00, with 0, 3 or 6 digits of a second, and Z
-    or an offset such as +01:00.
-
-    What else Python reads differs between its versions, and some of it is no timestamp.
+    or an offset such as +01:00. What else Python reads differs between its versions.
     """
     size = len(value)
     if size in {20, 24, 27}:

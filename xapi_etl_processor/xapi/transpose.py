@@ -26,9 +26,8 @@ longer to find out than most conversions."""
 
 
 def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns in an order in which each comes after those that its fallback needs.
-
-    Raises KeyError if one needs a column that is not there, and CycleError if two need each other.
+    """The columns, each after those that its fallback needs; raises KeyError if one is not there,
+    and CycleError if two need each other.
     """
     by_name = {column.name: column for column in columns}
     needs = {column.name: column.fallback.needs if column.fallback else () for column in columns}
@@ -67,10 +66,8 @@ def to_columns(chunk: Chunk) -> dict[str, Values]:
 
 @lru_cache(maxsize=256)
 def _plan(present: tuple[Path, ...]) -> list[tuple[Column, list[Path]]]:
-    """The columns that can have values where just these paths have some, each with its paths.
-
-    The chunks of a producer have few different plans, so that hundreds of paths need not be looked
-    for in each chunk.
+    """The columns that can have values where just these paths have some, each with its paths. The
+    chunks of a producer have few different ones.
     """
     plan = []
     for column in _ORDERED:
@@ -97,11 +94,9 @@ def _from_paths(column: Column, paths: list[Path], by_path: dict[Path, Values]) 
 
 
 def values_by_path(chunk: Chunk) -> dict[Path, Values]:
-    """The values of every statement at each path, leaving out what no statement has.
-
-    All values of a level are taken and transposed at once, which costs a third of asking each
-    struct for each field.
-    """
+    """The values of every statement at each path, leaving out what no statement has."""
+    # All values of a level are transposed at once: asking each struct for each field costs three
+    # times as much.
     found: dict[Path, Values] = {(): chunk.statements}
     # Comparing ends at the first value, while counting would compare them all.
     nothing = (None,) * len(chunk.statements)
@@ -119,8 +114,7 @@ def values_by_path(chunk: Chunk) -> dict[Path, Values]:
 
 
 def converted(values: Values, column: Column) -> tuple[Values, bool]:
-    """Values as ClickHouse stores them, None for those that cannot be used; and whether there are
-    such.
+    """Values as ClickHouse stores them, None for those that cannot be used; and if there are such.
 
     An empty text counts as absent if there is something else to look at, or if the column stores
     NULL for "absent".

@@ -1,7 +1,4 @@
-"""JSON values to values of one ClickHouse type, leniently; None for what cannot be used.
-
-Quantities, timestamps, ids and played segments have modules of their own.
-"""
+"""JSON values to values of one ClickHouse type, leniently; None for what cannot be used."""
 
 from __future__ import annotations
 
@@ -27,12 +24,11 @@ _PLAIN_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?", re.ASCII)
 class Kind(NamedTuple):
     """How values are converted.
 
-    `convert` turns one JSON value other than null into what ClickHouse stores, or None. A column
-    whose values all have a type of `exact`, and pass `fits`, is stored without conversion, as most
-    columns are; `fits` gets the values that are not None. If values usually `repeat` within a
+    `convert` turns one JSON value other than null into what ClickHouse stores, or None; `at_once`
+    does so for a column of texts, if it can. A column whose values all have a type of `exact`, and
+    but for None pass `fits`, is stored without conversion. If values usually `repeat` within a
     bundle, each different one is converted once. `wanted` describes what can be converted.
 
-    `at_once` converts a column of texts as `convert` does, but quicker; it gives None if it cannot.
     If the exact type is str or float, `convert` must turn a whole number into one, unless `fits`
     refuses it.
     """
@@ -144,9 +140,8 @@ def first_id(activities: tuple[Activity, ...]) -> str | None:
 
 
 def section(value: object) -> str | None:
-    """A section as text: a whole number from 1 to 2^64 - 1 in decimal, any other text trimmed.
-
-    None for 0, other numbers, and what is longer than MAX_SECTION_CHARACTERS.
+    """A section as text: a whole number from 1 to 2^64 - 1 in decimal, or a name, trimmed; None for
+    other numbers, and for what is longer than MAX_SECTION_CHARACTERS.
     """
     whole = UINT64.convert(value)
     if whole:

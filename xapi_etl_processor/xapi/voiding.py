@@ -12,10 +12,8 @@ VOIDED = {"http://adlnet.gov/expapi/verbs/voided", "https://adlnet.gov/expapi/ve
 
 
 class Voided(NamedTuple):
-    """A statement that another one voids (xAPI 1.0.3, part 2, section 2.3.2).
-
-    `number` is the voiding statement's line, from 1, and `event_id` its own id; both ids are as
-    the column `event_id` holds them. `timestamp_ms` counts from 1970.
+    """A statement that another one voids (xAPI 1.0.3, part 2, section 2.3.2), and that one's line,
+    from 1, its `event_id` and its time in milliseconds since 1970.
     """
 
     number: int
@@ -25,9 +23,7 @@ class Voided(NamedTuple):
 
 
 def voided(statement: Any, line: bytes, number: int, source: Source) -> Voided | None:
-    """What a statement of a trimmed line voids; None unless its verb says so and its object is a
-    StatementRef.
-    """
+    """What a statement of a trimmed line voids, if its verb and its object say so."""
     kind = statement.object.objectType
     if statement.verb.id not in VOIDED or not isinstance(kind, str):
         return None

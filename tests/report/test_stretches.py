@@ -10,6 +10,7 @@ import pytest
 from tests.support.samples import VIDEO, video
 from tests.support.watched import LENGTH, Watched, row
 from xapi_etl_processor.cli import main
+from xapi_etl_processor.xapi.segments import unread
 
 READ = [
     ("0-30", 30),
@@ -65,6 +66,8 @@ def test_stretches_are_read_if_they_can_mean_one_thing_else_counted_with_a_reaso
     assert watched.view("unread_stretches", "home_page, reason, statements, sent") == sorted(
         [sent, reason, 1, sent] for sent, (_, reasons) in cases.items() for reason in reasons
     )
+    for sent, (_, reasons) in cases.items():
+        assert unread(sent, 40, LENGTH, completed=False) == reasons, sent
 
 
 def test_an_open_last_stretch_ends_where_its_statement_is_or_completed_at_the_length(
@@ -79,9 +82,11 @@ def test_an_open_last_stretch_ends_where_its_statement_is_or_completed_at_the_le
         ("paused", None, 20),
     ]
     sent = "0[.]20[,]20[.]"
-    for number, (verb, position, _) in enumerate(cases):
+    for number, (verb, position, seconds) in enumerate(cases):
         told = {"video_time": position, "video_played_segments": sent, "user_id": f"{number}"}
         watched.insert(row(0, verb, **told))
+        is_open = [] if seconds > 20 else ["open"]
+        assert unread(sent, position, LENGTH, completed=verb == "completed") == is_open
     found = watched.view("viewer_progress", "user_id, round(minutes_watched * 60)")
     assert found == [[f"{number}", seconds] for number, (_, _, seconds) in enumerate(cases)]
 
@@ -100,26 +105,17 @@ def test_a_seek_closes_the_open_stretch_where_it_began(watched: Watched) -> None
     assert watched.view("viewer_progress", "round(minutes_watched * 60)") == [[30]]
 
 
-def test_without_a_length_no_stretch_is_past_it(watched: Watched) -> None:
-    watched.insert(row(0, "paused", video_length=None, video_played_segments="0[.]1500"))
-    assert watched.view("unread_stretches", "reason") == []
+def test_without_a_length_no_stretch_is_past_it() -> None:
+    assert unread("0[.]1500", None, None, completed=False) == []
+    assert unread("", None, None, completed=True) == []
 
 
-def test_explain_says_whether_stretches_have_the_form_of_the_profile(
+def test_explain_names_stretches_that_count_for_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "bundle.jsonl"
-    for sent, is_said in (
-        ("0[.]10[,]20.5[.]30", False),
-        ("0[.]10[,]20[.]", False),
-        ("", False),
-        ("30[.]10", True),
-        ("0[.][,]10[.]20", True),
-        ("0-30", True),
-        ("0:05[.]0:30", True),
-    ):
-        statement = video(1, result={"extensions": {VIDEO + "played-segments": sent}})
-        file.write_text(json.dumps(statement) + "\n")
-        assert main(["explain", str(file), "--line", "1"]) == 0
-        shown = " ".join(capsys.readouterr().out.split())
-        assert ("see the view unread_stretches" in shown) == is_said, sent
+    sent = video(1, result={"extensions": {VIDEO + "played-segments": "30[.]10"}})
+    file.write_text(json.dumps(sent) + "\n")
+    assert main(["explain", str(file), "--line", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "stretches that the views cannot read: reversed" in shown

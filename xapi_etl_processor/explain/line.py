@@ -10,14 +10,14 @@ from xapi_etl_processor.explain.used import Unused, dotted, taken
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.columns import ABSENT, SENT
 from xapi_etl_processor.xapi.decode import Rejected, decode
+from xapi_etl_processor.xapi.derived import SKIPS
 from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.parse import WHITESPACE, parse
-from xapi_etl_processor.xapi.segments import follows_profile
+from xapi_etl_processor.xapi.segments import unread
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
 
 _SEGMENTS = "video_played_segments"
-_OTHER_FORM = "a stretch is not from[.]to, or runs backwards: see the view unread_stretches"
 
 NOT_SENT = "nothing in the statement"
 """Where a value comes from that stands for "absent"."""
@@ -83,9 +83,21 @@ def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
     segments = cells[_SEGMENTS].value
-    if segments and not follows_profile(segments):
-        unused.append(Unused(paths[_SEGMENTS], segments, _OTHER_FORM, _SEGMENTS))
-    return cells, unused
+    reasons = unread(
+        segments,
+        cells["video_seek_from" if cells["verb"].value in SKIPS else "video_time"].value,
+        cells["video_length"].value,
+        completed=cells["verb"].value == "completed",
+    )
+    return cells, unused + [
+        Unused(
+            paths.get(_SEGMENTS, ()),
+            segments,
+            f"stretches that the views cannot read: {reason}",
+            _SEGMENTS,
+        )
+        for reason in reasons
+    ]
 
 
 def has_id(raw: bytes, wanted: str) -> bool:

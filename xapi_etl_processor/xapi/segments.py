@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.values import Kind, number, text
+
+_MOST_LENGTHS = 2
+"""A stretch that ends after this many lengths of the video does not count. Our limit."""
 
 _INFINITE = float("inf")
 
@@ -85,11 +89,76 @@ def _union(pairs: list[tuple[float, float]]) -> float:
     return covered
 
 
-def follows_profile(played: str) -> bool:
-    """Whether each stretch is `from[.]to` in seconds, forwards; the last one may be open."""
-    *earlier, last = played.split("[,]")
-    pairs = earlier if last.endswith("[.]") else [*earlier, last]
-    return all(seconds_covered(pair) is not None for pair in pairs)
+def unread(
+    played: str, position: float | None, length: float | None, *, completed: bool
+) -> list[str]:
+    """Why stretches of a statement count for nothing in the views: each reason once, in order.
+
+    The view `statement_stretches` reads them by the same rules, which docs/watching.md lists.
+    """
+    pairs = [pair.split("[.]") for pair in _in_notation(played).split("[,]")] if played else []
+    ends = [[_seconds(end.strip()) for end in pair] for pair in pairs]
+    known = length or 0.0
+    reasons, furthest = [], 0.0
+    read: list[tuple[float, float | None]] = []
+    for nth, pair in enumerate(ends, 1):
+        start, stop = pair if len(pair) == 2 else (None, None)
+        is_open = len(pair) == 2 and not pairs[nth - 1][1].strip()
+        if is_open and start is not None and nth == len(ends):
+            if position is not None and position >= start:
+                stop = position
+            elif completed and known > start:
+                stop = known
+        if start is None or (stop is None and not is_open):
+            reasons.append("not understood")
+            continue
+        reasons.append("")
+        read.append((start, stop))
+        furthest = max(furthest, stop or 0.0)
+    parts = 1000 if 100 * known <= furthest <= 1000 * known and known else 1
+    judged = iter(read)
+    reasons = [reason or _judged(*next(judged), parts, known) for reason in reasons]
+    return [reason for reason in dict.fromkeys(reasons) if reason]
+
+
+def _judged(start: float, stop: float | None, parts: int, length: float) -> str:
+    if stop is None:
+        return "open"
+    if stop < start:
+        return "reversed"
+    return "past the length" if length and stop / parts > _MOST_LENGTHS * length else ""
+
+
+_CLOCK = r"(?:[0-9]+:)?[0-9]+:[0-5]?[0-9](?:[.,][0-9]*)?"
+_POINT = rf"(?:{_CLOCK}|[0-9]+(?:[.,][0-9]*)?)"
+_TWO = re.compile(rf"\s*{_POINT}\s*[-;]\s*{_POINT}\s*", re.ASCII)
+_PLAIN = rf"\s*{_POINT}\s*".replace(".,", ".")
+_SEVERAL = re.compile(rf"{_PLAIN}-{_PLAIN}(?:(?:,|\[,\]){_PLAIN}-{_PLAIN})*", re.ASCII)
+
+
+def _in_notation(played: str) -> str:
+    """The stretches as the profile writes them, if they can mean only one thing."""
+    if "[.]" in played:
+        return played
+    if _TWO.fullmatch(played):
+        return re.sub("[-;]", "[.]", played, count=1)
+    if _SEVERAL.fullmatch(played):
+        return re.sub(r"\[,\]|,", "[,]", played).replace("-", "[.]")
+    return played
+
+
+def _seconds(end: str) -> float | None:
+    """A position in seconds or as a clock; None if it is neither, or open."""
+    if re.fullmatch(_CLOCK, end, re.ASCII):
+        parts = reversed(end.replace(",", ".").split(":"))
+        return sum(float(part) * 60.0**nth for nth, part in enumerate(parts))
+    if not re.fullmatch("[0-9+.,eE][-0-9+.,eE]*", end):
+        return None
+    try:
+        found = float(end.replace(",", ".", 1))
+    except ValueError:
+        return None
+    return found if 0 <= found < _INFINITE else None
 
 
 SEGMENTS = Kind(segments, frozenset({str}), _all_in_notation, wanted="from[.]to[,]from[.]to")

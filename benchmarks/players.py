@@ -1,14 +1,13 @@
 """How near do the views come to what simulated viewers watched, player by player?
 
-    python -m benchmarks.players [--viewers N] [--former VIEWS.SQL]
+    python -m benchmarks.players
 
 Prints a table: for each player of tests/support/players.py the bias (all minutes by the views,
 against the truth) and the worst error of a viewer in seconds, too high and too low. The same for
-the views of a former version, and for the idea of Open edX's Aspects (`fact_watched_video_segments`
-of aspects-dbt): each `played` with the first statement behind it that ends playback.
+the idea of Open edX's Aspects (`fact_watched_video_segments` of aspects-dbt): each `played` with
+the first statement behind it that ends playback.
 """
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +15,13 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
-from benchmarks.former import make_former
 from local.clickhouse_server import ClickHouseServer
 from tests.support.players import PLAYERS, Told, tell
 from tests.support.watched import Watched
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
 
+VIEWERS = 60
 VIEWS = (
     "SELECT user_id, minutes_watched * 60 FROM {database}.viewer_progress"
     " WHERE section_id = {section}"
@@ -50,10 +49,6 @@ GROUP BY user_id
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--viewers", type=int, default=60)
-    parser.add_argument("--former", type=Path)
-    options = parser.parse_args()
     with TemporaryDirectory() as folder:
         server = ClickHouseServer(Path(folder), user="default", password="").start()
         settings = Settings("127.0.0.1", server.port)
@@ -61,13 +56,10 @@ def main() -> None:
         here = settings.clickhouse_database
         server.engine.query(f"USE {here}")
         ways = {"now": VIEWS.format(database=here, section="{section}"), "Aspects": ASPECTS}
-        if options.former:
-            former = make_former(server.engine, options.former, here)
-            ways = {"before": VIEWS.format(database=former, section="{section}"), **ways}
         print("| player |" + "".join(f" {way}: bias | too high | too low |" for way in ways))
         print("|---|" + "---:|" * 3 * len(ways))
         for section, player in enumerate(PLAYERS, 1):
-            told = tell(Watched(server, here, section), player, options.viewers)
+            told = tell(Watched(server, here, section), player, VIEWERS)
             cells = [
                 _compared(_ask(server.engine, sql.format(section=section)), told)
                 for sql in ways.values()

@@ -1,15 +1,13 @@
 """How long do the views of what was watched take for a section of a million rows?
 
-    python -m benchmarks.watching [--former VIEWS.SQL]
+    python -m benchmarks.watching
 
 Fills a table with ten sections of a million statements each, in sessions of ten. Each statement
 repeats all stretches of its session.
 Reads each view for the first section, three times, and prints the median in seconds, the least
-memory that is enough, and the granules that the plan reads. With `--former`, it asks the views of
-an earlier version in turn with these, and prints theirs beside.
+memory that is enough, and the granules that the plan reads.
 """
 
-import argparse
 import re
 import time
 from pathlib import Path
@@ -18,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
-from benchmarks.former import make_former
 from local.clickhouse_server import ClickHouseServer
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
@@ -62,9 +59,6 @@ FROM numbers({rows})
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--former", type=Path)
-    former = parser.parse_args().former
     with TemporaryDirectory() as folder:
         server = ClickHouseServer(Path(folder), user="default", password="").start()
         settings = Settings("127.0.0.1", server.port)
@@ -75,22 +69,14 @@ def main() -> None:
             _fill(server.engine, SECTION, part, 250_000)
         for section in range(3000, 3009):
             _fill(server.engine, section, 0, 1_000_000)
-        here = settings.clickhouse_database
-        databases = [make_former(server.engine, former, here), here] if former else [here]
         print(f"{'view':<32}{'seconds':>8}{'MB':>7}  granules read")
         for view, value in VIEWS.items():
-            asked = {
-                f"{database}.{view}": f"SELECT count(), {value} FROM {database}.{view}"
-                f" WHERE section_id = {SECTION}"
-                for database in databases
-            }
-            took = [{name: _seconds(server.engine, asked[name]) for name in asked} for _ in "123"]
-            for name, sql in asked.items():
-                seconds = median(one[name] for one in took)
-                # A pretty plan spells out what each column is made of.
-                plan = str(query(f"EXPLAIN indexes = 1, pretty = 0 {sql}", "TSVRaw"))
-                granules = re.findall(r"Granules: (\d+/\d+)", plan)[-1]
-                print(f"{name:<32}{seconds:>8.2f}{_enough(server.engine, sql):>7}  {granules}")
+            sql = f"SELECT count(), {value} FROM {view} WHERE section_id = {SECTION}"
+            seconds = median(_seconds(server.engine, sql) for _ in range(3))
+            # A pretty plan spells out what each column is made of.
+            plan = str(query(f"EXPLAIN indexes = 1, pretty = 0 {sql}", "TSVRaw"))
+            granules = re.findall(r"Granules: (\d+/\d+)", plan)[-1]
+            print(f"{view:<32}{seconds:>8.2f}{_enough(server.engine, sql):>7}  {granules}")
         server.stop()
 
 

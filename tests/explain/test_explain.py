@@ -12,7 +12,6 @@ from tests.support.rows import (
     OLI,
     PROFILE,
     SOURCE,
-    VERBS,
     VIDEO,
     VIDEO_TYPE,
     encoded,
@@ -22,10 +21,9 @@ from tests.support.rows import (
     with_more,
     with_values,
 )
+from tests.support.samples import voiding
 from tests.xapi.test_fuzz import LINES
-from tests.xapi.test_producers import OTHERS, VIDEOS
 from xapi_etl_processor.explain.line import Explanation, Fate, explain_line
-from xapi_etl_processor.explain.summary import summarize
 from xapi_etl_processor.xapi.columns import SENT
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.parse import parse
@@ -69,8 +67,8 @@ def agrees_with_loading(lines: list[bytes]) -> None:
     assert {one.number: one.voids for one in found if one.voids} == voided
 
 
-def test_it_agrees_with_loading_about_every_producer() -> None:
-    statements = [*(statement for statement, _ in VIDEOS.values()), *OTHERS.values()]
+def test_it_agrees_with_loading_about_lines_of_every_kind() -> None:
+    statements = [full(), minimal(verb={"id": ADL + "passed"}), minimal(), voiding(1)]
     agrees_with_loading([*map(encoded, statements), b"", b"  \r", b"[]", b"no JSON"])
 
 
@@ -238,30 +236,3 @@ def test_every_conversion_says_what_it_wants() -> None:
 )
 def test_the_rule_that_decided_is_named(statement: Any, rule: str) -> None:
     assert explained(statement).rule == rule
-
-
-def test_a_summary_counts_by_what_lines_have_in_common() -> None:
-    lines = [
-        with_values(minimal(), ((*RESULT, VIDEO + "quality"), "hd"), ((*RESULT, "urn:x"), 5)),
-        with_values(minimal(), ((*RESULT, VIDEO + "quality"), "4k!"), ((*RESULT, "urn:x"), 6)),
-        minimal(verb={"id": ADL + "passed"}),
-        minimal(
-            verb={"id": VERBS + "paused"}, object={"id": "v", "definition": {"type": VIDEO_TYPE}}
-        ),
-        b"",
-        b"x",
-    ]
-    found = summarize(explained(line, number) for number, line in enumerate(lines, 1))
-    assert found.fates == {Fate.VIDEO: 3, Fate.OTHER: 1, Fate.BLANK: 1, Fate.REJECTED: 1}
-    assert found.verbs == {VERBS + "played": 2, VERBS + "paused": 1}
-    assert found.types == {"none": 2, VIDEO_TYPE: 1}
-    ((key, group),) = found.refused.items()
-    assert key[:2] == ("quality", ".".join((*RESULT, VIDEO + "quality")))
-    assert (group.lines, group.first_line, group.value) == (2, 1, "hd")
-    ((key, group),) = found.unused_extensions.items()
-    assert key == ("result.extensions.urn:x", "no column reads it")
-    assert (group.lines, group.first_line, group.value) == (2, 1, 5)
-    ((_, group),) = found.other.items()
-    assert (group.lines, group.first_line, group.value) == (1, 3, ADL + "passed")
-    ((reason,),) = found.rejected
-    assert reason.startswith("not JSON")

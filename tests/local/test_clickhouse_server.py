@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,17 +102,6 @@ def test_an_error_has_the_engines_code_and_the_connection_can_be_used_again(
         assert refused.value.code == 516, login
 
 
-@pytest.mark.slow
-def test_several_clients_are_served_at_once(clickhouse: ClickHouseServer) -> None:
-    def ask(number: int) -> int:
-        with client(clickhouse) as connected:
-            rows = connected.execute(f"SELECT sum(number) + {number} FROM numbers(100000)")
-        return int(rows[0][0])
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(16))) == [4_999_950_000 + n for n in range(16)]
-
-
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -137,18 +125,6 @@ def test_an_insert_of_two_blocks_is_one_insert(clickhouse: ClickHouseServer, tab
         assert connected.execute(f"INSERT INTO {table} (a) VALUES", [(2,), (3,), (4,)]) == 3
         parts = f"SELECT rows FROM system.parts WHERE database || '.' || table = '{table}'"
         assert sorted(connected.execute(parts)) == [(1,), (3,)]
-
-
-def test_one_that_drops_rows_answers_inserts_and_stores_nothing(
-    clickhouse: ClickHouseServer, table: str
-) -> None:
-    server = ClickHouseServer(Path(clickhouse.path), drops_rows=True).start()
-    with Client("127.0.0.1", server.port, compression="lz4") as connected:
-        assert connected.execute(f"INSERT INTO {table} (a) VALUES", [(2,), (3,)]) == 2
-        assert connected.execute(f"SELECT a FROM {table}") == [(1,)]
-        with pytest.raises(errors.ServerException, match="No such column b"):
-            connected.execute(f"INSERT INTO {table} (b) VALUES", [(1,)])
-    server.stop()
 
 
 # --- As a process ---

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from benchmarks.backfill import predicted, run
+from benchmarks.backfill import run
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -26,11 +26,3 @@ def test_a_backfill_whose_workers_are_killed_loads_each_statement_once() -> None
     # One for each of six months at least.
     assert found.messages >= 6
     assert found.processor > 0
-
-
-def test_the_simulation_expects_ten_times_the_time_for_ten_times_the_bundles() -> None:
-    (small, _), (large, processor) = predicted(1000, 2), predicted(10_000, 2)
-    assert large / small == pytest.approx(10, rel=0.15)
-    assert processor < 2 * large * 1.1
-    # Two workers and ClickHouse need more than half a processor.
-    assert predicted(1000, 0.5)[0] > 1.5 * small

@@ -25,7 +25,6 @@ from deployment.package import (
     PackageError,
     bill_of_materials,
     build,
-    contents,
 )
 from local.lambda_runtime import LambdaRuntime, RuntimeFailed
 from tests.conftest import Ask, Bucket
@@ -190,21 +189,6 @@ def test_a_dependency_with_another_hash_or_none_is_refused(
         build(tmp_path / "x.zip", PYTHON, "x86_64")
     assert error in capfd.readouterr().err
     assert not (tmp_path / "x.zip").exists()
-
-
-def test_the_summary_adds_up_what_belongs_to_a_package(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
-        file.writestr("big/a.py", "x" * 2_000)
-        file.writestr("big/b.py", "x" * 1_000)
-        file.writestr("big-1.5.dist-info/RECORD", "x" * 10)
-        file.writestr("small.py", "x" * 100)
-    size = (tmp_path / "p.zip").stat().st_size
-    # Nothing is compressed; the zip has a directory besides.
-    assert [line.split() for line in contents(tmp_path / "p.zip").splitlines()[1:]] == [
-        ["3,010", "3,010", "big", "1.5"],
-        ["100", "100", "small"],
-        [f"{size:,}", "3,110", "total"],
-    ]
 
 
 def test_the_bill_of_materials_names_what_is_pinned_and_the_package_itself(

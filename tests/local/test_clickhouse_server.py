@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +38,6 @@ def table(unmigrated: Settings, connected: Client) -> str:
     connected.execute(f"CREATE TABLE {table} (a UInt8) ENGINE = MergeTree ORDER BY a")
     connected.execute(f"INSERT INTO {table} VALUES", [(1,)])
     return table
-
-
-def test_a_select_has_names_types_and_values_with_and_without_compression(
-    clickhouse: ClickHouseServer,
-) -> None:
-    sql = (
-        "SELECT 1::UInt8 AS a, 'ä'::LowCardinality(String) AS b, NULL::Nullable(Float64) AS c,"
-        " true AS d, toDateTime64('2024-01-01 00:00:00.123', 3, 'UTC') AS e, 'a' = 'b'"
-    )
-    moment = datetime(2024, 1, 1, microsecond=123_000, tzinfo=UTC)
-    for compression in ("lz4", False):
-        with client(clickhouse, compression=compression) as connected:
-            rows, columns = connected.execute(sql, with_column_types=True)
-        assert rows == [(1, "ä", None, True, moment, 0)]
-        assert columns == [
-            ("a", "UInt8"),
-            ("b", "LowCardinality(String)"),
-            ("c", "Nullable(Float64)"),
-            ("d", "Bool"),
-            ("e", "DateTime64(3, 'UTC')"),
-            ("equals('a', 'b')", "UInt8"),
-        ]
 
 
 def test_a_select_is_answered_whole_however_it_begins_and_ends_with_its_own_settings(

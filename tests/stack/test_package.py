@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import boto3
@@ -26,7 +25,7 @@ from deployment.package import (
     bill_of_materials,
     build,
 )
-from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from local.lambda_runtime import LambdaRuntime
 from tests.conftest import Ask, Bucket
 from tests.support.account import PYTHON
 from tests.support.packages import HERE, Packages
@@ -255,40 +254,3 @@ def test_the_password_can_come_from_a_secret(start: Start, settings: Settings) -
     with start(PYTHON, variables=variables) as runtime:
         answer = runtime.invoke({"health_check": True})
     assert '"healthy": true' in answer.payload["body"]
-
-
-OTHER_CODE = """
-import os, time
-
-def handler(event, context):
-    if event == "end":
-        os._exit(1)
-    if event == "wait":
-        time.sleep(60)
-    open(os.path.join(os.environ["LAMBDA_TASK_ROOT"], "written"), "w")
-"""
-
-
-@pytest.mark.ci
-def test_the_runtime_fails_as_lambdas_does(start: Start, tmp_path: Path) -> None:
-    """Otherwise the tests of the package would miss faults that show in Lambda."""
-
-    @contextmanager
-    def running(code: str) -> Iterator[LambdaRuntime]:
-        (task := Path(mkdtemp(dir=tmp_path))).joinpath("index.py").write_text(code)
-        with start(PYTHON, task=task, timeout_seconds=1) as runtime:
-            yield runtime
-        (tmp_path / "scratch").rename(task / "scratch")
-
-    with (
-        running("import rich\n") as runtime,
-        pytest.raises(RuntimeFailed, match="No module named 'rich'"),
-    ):
-        runtime.invoke({})
-    with running(OTHER_CODE) as runtime:
-        answer = runtime.invoke({})
-        assert answer.failed
-        assert answer.payload["errorMessage"].startswith("[Errno 30] Read-only file system")
-        assert runtime.invoke("end").payload["errorType"] == "Runtime.ExitError"
-    with running(OTHER_CODE) as runtime:
-        assert runtime.invoke("wait").payload["errorType"] == "Sandbox.Timedout"

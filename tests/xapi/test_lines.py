@@ -87,20 +87,6 @@ def test_only_a_newline_ends_a_line(body: bytes, expected: list[bytes]) -> None:
     assert lines_of(body) == expected
 
 
-def test_lines_are_given_before_the_next_chunk_is_read() -> None:
-    asked = []
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in (b"first\nsec", b"ond\n", b"third"):
-            asked.append(chunk)
-            yield chunk
-
-    groups = split_lines(decompressed(chunks()))
-    assert next(groups) == [b"first"]
-    assert asked == [b"first\nsec"]
-    assert list(groups) == [[b"second"], [b"third"]]
-
-
 @pytest.mark.fault(54, caught_by="line length limit")
 def test_an_endless_line_takes_bounded_memory() -> None:
     limit, chunk = 1024**2, 64 * 1024

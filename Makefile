@@ -102,7 +102,7 @@ mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count w
 		--only "$(ONLY)" >$(VENV)/mutants/generated.jsonl
 	@$(BIN)/python -m tests.mutants $(VENV)/mutants/generated.jsonl
 
-drill: $(VENV)/ready ## kill loaders and servers at random and at each step of an insert; hold one of two before each message
+drill: $(VENV)/ready ## kill loaders and servers at random and at steps of an insert; hold one of two before each message
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)
 	$(BIN)/python -m pytest $(PARALLEL) -m drill
 

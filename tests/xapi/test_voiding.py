@@ -15,7 +15,6 @@ from xapi_etl_processor.xapi.parse import Parsed, parse
 from xapi_etl_processor.xapi.voiding import Voided
 
 VOIDED_ID = event_id(0xACAF)
-OWN_ID = event_id(1000 + 0xACAF)
 
 
 def voiding(**more: Any) -> JsonObject:

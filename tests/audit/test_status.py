@@ -141,6 +141,18 @@ def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_
     assert found["repeats"]["rows"] == 50
 
 
+def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
+    on_dirty: Dirty, capsys: Printed
+) -> None:
+    assert main(["status"]) == 0
+    shown = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
+    assert f"    {NO_BUNDLE}\n" in shown
+    assert "not asked: set SQS_QUEUE_URL" in shown
+    assert "8 bundles in S3" in shown
+    assert shown.count("\n\n") == 10
+
+
 @pytest.mark.slow
 def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     bucket: Bucket,

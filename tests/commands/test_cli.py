@@ -197,3 +197,18 @@ def test_an_invalid_request_has_exit_code_2_and_a_message(
     ):
         assert main(["event", source]) == 2, source
         assert said in capsys.readouterr().err
+
+
+def test_help_has_commands_exit_codes_and_an_example_of_each_command(capsys: Printed) -> None:
+    commands = ["migrate", "event", "bulk", "explain", "report", "health"]
+    for arguments in ([], *([name] for name in commands)):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        if arguments:
+            example = shown.partition("\nExample")[2]
+            assert f"python -m xapi_etl_processor {arguments[0]}" in example
+        else:
+            for word in (*commands, "exit codes:", "CLICKHOUSE_HOST"):
+                assert word in shown

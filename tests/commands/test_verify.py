@@ -115,17 +115,24 @@ NOTHING: dict[str, Any] = {
     "failures": [],
     "continuation_token": None,
 }
+FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
 
 
-def test_a_comparison_that_did_not_end_fails_and_findings_that_are_not_shown_are_counted(
+def test_what_was_found_is_said_with_what_to_do(
     settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases: list[tuple[dict[str, Any], str]] = [
-        ({"objects_missing": 3, "success": False}, "3 more findings are not shown"),
-        ({"complete": False, "continuation_token": "t"}, "To go on: --token t"),
-        ({"complete": False, "continue": True}, "To go on: the same command"),
+    cases: list[tuple[dict[str, Any], int, str]] = [
+        ({"recent": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"unproven": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
+        ({"objects_missing": 3, "success": False}, 1, "3 more findings are not shown"),
+        ({"gone": 2}, 0, "2 objects in the ledger are no longer in S3"),
+        ({"complete": False, "continuation_token": "t"}, 1, "To go on: --token t"),
+        ({"complete": False, "continue": True}, 1, "To go on: the same command"),
+        ({"objects_checked": 4, "content": True}, 0, "4 objects compared with their content"),
     ]
-    for body, said in cases:
+    for body, code, said in cases:
         monkeypatch.setattr(command, "run_verify", lambda *_, body=body: NOTHING | body)
-        assert main(["verify"]) == 1
-        assert said in " ".join(capsys.readouterr().out.split())
+        assert main(["verify"]) == code
+        shown = " ".join(capsys.readouterr().out.split())
+        assert said in shown
+        assert shown.count("more findings") == said.count("more findings")

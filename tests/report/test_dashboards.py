@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -28,6 +29,7 @@ from tests.support.grafana import DASHBOARDS, FOLDER, INSTRUCTORS, OPERATORS, pa
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.config import Settings
 
+ROOT = Path(__file__).parents[2]
 SAVED = {path.name: path.read_text() for path in sorted((FOLDER / "queries").glob("*.sql"))}
 
 MARCH = grafana.Range(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 31, tzinfo=UTC))
@@ -239,8 +241,35 @@ def test_instructors_queries_read_one_section_by_the_tables_key(loaded: Loaded) 
         )
 
 
+# Which column needs which definition of docs/watching.md.
+DEFINITIONS = {
+    "Average share watched": "Watched",
+    "Completions": "Completed",
+    "Length": "Length",
+    "Opened": "Opened",
+    "Played": "Played",
+    "Plays": "Played with repeats",
+    "Rewatch": "First watch",
+    "Sessions": "Session",
+    "Stopped": "Stopped at",
+    "Stopped after completing it": "Completed",
+    "Time played": "Played with repeats",
+    "Time watched": "Watched",
+    "Videos": "Video",
+    "Viewers": "Viewer",
+    "Viewers who played it again": "Viewer",
+}
+WITHOUT = {"Address", "First day", "From", "Last day", "Last statement", "Second", "Seeks",
+    "Statements", "To", "Video", "Without a usable time", "time"}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_each_panel_has_the_columns_it_names(loaded: Loaded) -> None:
+def test_each_panel_has_the_columns_it_names_and_their_definitions(loaded: Loaded) -> None:
+    page = (ROOT / "docs/watching.md").read_text()
+    definitions = {
+        word: " ".join(text.split())
+        for text, word in re.findall(r"^(\*\*([^*\n]+)\*\*.*?)\n\n", page, re.MULTILINE | re.DOTALL)
+    }
     for name in (INSTRUCTORS, OPERATORS):
         for panel in panels(name):
             title = panel["title"]
@@ -256,6 +285,9 @@ def test_each_panel_has_the_columns_it_names(loaded: Loaded) -> None:
                 assert next(iter(columns.items())) == ("time", "DateTime('UTC')"), title
             if panel["type"] in {"timeseries", "trend"}:
                 assert all(re.match("U?Int|Float", t) for t in list(columns.values())[1:]), title
+            if name == INSTRUCTORS:
+                for column in columns.keys() - WITHOUT:
+                    assert definitions[DEFINITIONS[column]] in panel["description"], (title, column)
 
 
 @pytest.mark.slow

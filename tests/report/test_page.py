@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,3 +189,27 @@ def test_every_definition_is_one_of_the_page_on_watching() -> None:
     known = " ".join(words.replace("*", "").replace("`", "").split()).lower()
     for meaning in (*DEFINITIONS.values(), *LIMITS):
         assert meaning.rstrip(".").lower() in known
+
+
+def test_each_series_of_a_chart_has_its_colour_and_each_axis_its_unit() -> None:
+    """What viewers did first is in one colour, what they repeated and where they left in others."""
+
+    def series(chart: dict[str, Any], channel: str = "color") -> dict[str, str]:
+        scale = chart["encoding"][channel]["scale"]
+        return dict(zip(scale["domain"], scale["range"], strict=True))
+
+    def axis(chart: dict[str, Any]) -> str:
+        return str(chart["encoding"]["y"]["title"])
+
+    first, again, stop = (f"var(--{name})" for name in ("first", "again", "stop"))
+    drawn = charts.specifications()
+    retention, marks = drawn["retention"]["layer"]
+    assert series(retention) == {"first watch": first, "rewatch": again}
+    assert series(marks) == {"many play again": again, "many stop for good": stop}
+    assert series(drawn["stops"]) == {"not completed": stop, "completed": first}
+    assert series(drawn["seeks"]) == {"from here": stop, "to here": again}
+    assert drawn["spark"]["mark"]["color"] == drawn["periods"]["mark"]["color"] == first
+    units = [
+        axis(chart) for chart in (retention, *(drawn[n] for n in ("stops", "seeks", "periods")))
+    ]
+    assert units == ["plays", "viewers", "seeks", "sessions"]

@@ -256,6 +256,19 @@ def test_the_dashboard_shows_every_metric_that_the_function_emits_and_no_other(
     assert {name for name, *_ in ours} == {name for name, *_ in emitted}
 
 
+def test_the_dashboard_reads_every_metric_as_it_must_be_read() -> None:
+    for widget, namespace, name, dimensions, options in shown():
+        statistic = options.get("stat", widget.get("stat"))
+        if namespace == telemetry.NAMESPACE:
+            # The share of invocations that succeeded is the average of ones and zeros.
+            assert statistic == ("Average" if name == "success" else "Sum"), name
+        else:
+            assert statistic in STATISTICS[namespace, name], name
+            assert dimensions in (
+                [FUNCTION] if namespace == "AWS/Lambda" else [QUEUE, BACKFILL, DEAD_LETTERS]
+            )
+
+
 def test_the_dashboard_shows_every_alarm_and_the_newest_failures_of_the_log() -> None:
     (alarms,) = [w for w in dashboard() if w["type"] == "alarm"]
     assert sorted(alarms["properties"]["alarms"]) == sorted(f"{name}.Arn" for name in ALARMS)

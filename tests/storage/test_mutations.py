@@ -57,6 +57,27 @@ def test_a_change_that_cannot_be_made_or_is_not_done_by_its_deadline_is_named(
     assert "viewer" not in str(failure.value)
 
 
+def test_the_server_is_asked_less_and_less_often_and_all_questions_end_in_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    deadlines: list[object] = []
+    unfinished = [[("",)]] * 10 + [[]]
+
+    def query(_: ClickHouse, sql: str, __: object, deadline: object) -> list[tuple[object, ...]]:
+        deadlines.append(deadline)
+        return list(unfinished.pop(0)) if "latest_fail_reason" in sql else [(1,)]
+
+    monkeypatch.setattr(ClickHouse, "query", query)
+    monkeypatch.setattr(ClickHouse, "alter", lambda *given: deadlines.append(given[-1]))
+    monkeypatch.setattr("xapi_etl_processor.storage.mutations.time.sleep", pauses.append)
+    until = FOREVER.within(99)
+    assert remove(ClickHouse(settings), "video_events", "1", {}, until) == 1
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (0.1, 2.0)
+    assert deadlines == [until] * 13
+
+
 def test_on_a_cluster_every_replica_must_list_the_change_before_it_counts_as_done(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

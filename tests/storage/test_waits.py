@@ -21,7 +21,7 @@ from clickhouse_driver.connection import Connection
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke, forget_connections
-from tests.faults.http_proxy import Answer, S3Proxy
+from tests.faults.http_proxy import Answer, Rule, S3Proxy
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import BAD_LINE, context, notification, sqs, video
@@ -290,6 +290,20 @@ def test_the_health_check_gives_up_on_a_silent_s3_in_time(
     body = json.loads(answer["body"])
     assert (answer["statusCode"], body["clickhouse"]["ok"]) == (503, True)
     assert "S3 did not answer in time" in body["s3"]["error"]
+
+
+def refusing(method: str) -> Rule:
+    return lambda r: Answer("AccessDenied", 403) if r.method == method else None
+
+
+@pytest.mark.fault(66, caught_by="health check")
+def test_the_health_check_says_which_s3_rights_to_allow(store: S3Proxy) -> None:
+    for denied in ("GET", "HEAD"):
+        store.rule = refusing(denied)
+        answer = handler({"health_check": True}, context())
+        said = json.loads(answer["body"])["s3"]["error"]
+        assert answer["statusCode"] == 503, denied
+        assert "allow s3:GetObject and s3:ListBucket" in said, denied
 
 
 @pytest.mark.fault(12, 54, caught_by="deadline")

@@ -15,7 +15,6 @@ WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 FUZZ_SECONDS ?= 300
 KILLS ?= 200
-STEP ?= 1
 DRILL ?=
 BENCH ?=
 PARTS ?=
@@ -103,9 +102,8 @@ mutants: $(VENV)/mutants/ready ## put faults into copies of the code and count w
 		--only "$(ONLY)" >$(VENV)/mutants/generated.jsonl
 	@$(BIN)/python -m tests.mutants $(VENV)/mutants/generated.jsonl
 
-drill: $(VENV)/ready ## kill loaders and servers at random and at each step of an insert; hold one of two before each message
+drill: $(VENV)/ready ## kill loaders and servers at random and at steps of an insert; hold one of two before each message
 	$(BIN)/python -m tests.faults.drill --client-kills $(KILLS) --server-kills $(KILLS) $(DRILL)
-	$(BIN)/python -m tests.faults.crash_points --step $(STEP)
 	$(BIN)/python -m pytest $(PARALLEL) -m drill
 
 audit: $(VENV)/ready ## look for known vulnerabilities in the package's dependencies (asks PyPI)

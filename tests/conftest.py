@@ -29,8 +29,9 @@ from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.dirty import Dirty, fill
 from tests.support.packages import Packages
-from tests.support.samples import context, video
+from tests.support.samples import content, context, video
 from tests.support.shared import shared_folder
+from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
 from tests.support.watched import Watched
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
@@ -103,9 +104,9 @@ class Bucket:
 
     def put(self, key: str, *lines: bytes | dict[str, Any], body: bytes | None = None) -> str:
         """Upload lines, or a body; returns the key, for use in payloads."""
-        made = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-        content = b"".join(line + b"\n" for line in made) if body is None else body
-        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+        self.client.put_object(
+            Bucket=self.name, Key=key, Body=content(*lines) if body is None else body
+        )
         return key
 
     def put_each(self, *keys: str) -> None:
@@ -335,6 +336,12 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
     monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", made.append)
     return made
+
+
+@pytest.fixture
+def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
+    """The backfill queue, in simulated time."""
+    return simulated_backfill(settings, monkeypatch)
 
 
 class _StandardOutput:

@@ -17,9 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
+from tests.faults.killable import wait_until
+from tests.support.real_server import free_port
 
 ROOT = Path(__file__).parent.parent
 LAST_VERSION = "0.1.0"
@@ -158,7 +160,7 @@ def _ended(name: str, wanted: str) -> dict[str, str]:
         (stack,) = client.describe_stacks(StackName=name)["Stacks"]
         return None if stack["StackStatus"].endswith("IN_PROGRESS") else stack
 
-    stack = _until(state, f"stack {name}")
+    stack = wait_until(state, SECONDS, f"stack {name}")
     if stack["StackStatus"] != wanted:
         events = client.describe_stack_events(StackName=name)["StackEvents"]
         why = [
@@ -180,7 +182,7 @@ def _delete(name: str) -> None:
         assert stack["StackStatus"] != "DELETE_FAILED"
         return bool(stack["StackStatus"] == "DELETE_COMPLETE")
 
-    _until(gone, f"the deletion of {name}")
+    wait_until(gone, SECONDS, f"the deletion of {name}")
 
 
 def _buckets() -> set[str]:
@@ -226,9 +228,7 @@ def _git(*arguments: str) -> str:
 
 @contextmanager
 def _running(ministack: str) -> Iterator[None]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     os.environ |= {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "123456789012",  # MiniStack takes it for the account
@@ -249,20 +249,11 @@ def _running(ministack: str) -> Iterator[None]:
                 with socket.socket() as tried:
                     return tried.connect_ex(("127.0.0.1", port)) == 0
 
-            _until(answers, "MiniStack")
+            wait_until(answers, SECONDS, "MiniStack")
             yield
         finally:
             process.terminate()
             process.wait(SECONDS)
-
-
-def _until(done: Callable[[], Any], what: str) -> Any:
-    """What `done` gives as soon as it is true."""
-    end = time.monotonic() + SECONDS
-    while not (found := done()):
-        assert time.monotonic() < end, f"{what}: not done in {SECONDS} s"
-        time.sleep(0.1)
-    return found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.sax.saxutils import escape
+
+from tests.support.real_server import free_port
 
 PAGE_KEYS = 1000
 """Keys in one page of a listing, as in S3."""
@@ -108,7 +109,7 @@ def serving(folder: Path) -> Iterator[int]:
         state = Path(name)
         # Its worker must get through, whoever it runs as.
         state.chmod(0o755)
-        port = _free_port()
+        port = free_port()
         _write_pages(folder, state)
         config = state / "nginx.conf"
         config.write_text(
@@ -178,12 +179,6 @@ def _contents(key: str, path: Path) -> str:
         f"<ETag>&quot;{etag(path)}&quot;</ETag><Size>{found.st_size}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 
 import pytest
 
-from benchmarks import data, rounds
+from benchmarks import rounds
 from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
-from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.parse import parse
-
-SOURCE = Source("s3://bucket/key", "etag", "2001", 0, 0)
 
 
 def row(**more: object) -> Row:
@@ -85,14 +80,3 @@ def test_waiting_and_invocations_are_paid_for() -> None:
     assert events.seconds(1769) == 5
     expected = 5 * 1769 / 1024 * 0.0000133334 + 0.02
     assert events.dollars(1769, "arm64") == pytest.approx(expected)
-
-
-@pytest.mark.slow
-def test_generated_statements_are_all_different_and_about_videos_or_about_as_long() -> None:
-    lines = list(islice(data.statements(), 1000))
-    assert len(set(lines)) == 1000
-    assert 1100 < sum(map(len, lines)) / 1000 < 1200
-    assert parse([line.rstrip() for line in lines], 1, SOURCE).counts.video == 1000
-    other = list(data.not_video(iter(lines)))
-    assert parse([line.rstrip() for line in other], 1, SOURCE).counts.other == 1000
-    assert sum(map(len, other)) == pytest.approx(sum(map(len, lines)), rel=0.02)

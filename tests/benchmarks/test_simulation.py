@@ -58,13 +58,6 @@ def test_more_than_the_functions_can_take_waits() -> None:
     assert result.bundles == pytest.approx(20 * 3600, rel=0.03)
 
 
-def test_lambda_adds_five_functions_a_second_to_its_first_five() -> None:
-    """Five, then ten, then fifteen invocations of a second each."""
-    setup = steady(1000, concurrency=1000, batch_size=1, window=0.0, hours=3 / 3600)
-    result = simulate(setup, A_SECOND)
-    assert (result.bundles, result.most_functions) == pytest.approx((5 + 10 + 15, 15))
-
-
 def test_during_an_outage_messages_wait_in_flight_and_afterwards_all_are_stored() -> None:
     setup = steady(10, hours=8.0, step=10.0)
     whole = simulate(setup, A_SECOND)
@@ -85,13 +78,6 @@ def test_a_backfill_that_takes_weeks_ends_also_after_an_outage() -> None:
     assert whole.history_hours == pytest.approx(10 * 24, rel=0.01)
     away = simulate(replace(setup, outage=(0.0, 12.0)), A_SECOND)
     assert away.history_hours == pytest.approx(10 * 24 + 12, rel=0.01)
-
-
-def test_no_more_messages_are_in_flight_than_sqs_allows() -> None:
-    setup = steady(200, hours=2.0, step=10.0, outage=(0.0, 2.0), concurrency=1000)
-    result = simulate(setup, A_SECOND)
-    assert result.deepest > 1_000_000
-    assert 100_000 < result.in_flight <= 120_000
 
 
 def test_merges_that_keep_up_leave_few_parts_and_others_make_clickhouse_refuse() -> None:
@@ -115,24 +101,6 @@ def test_a_backfill_takes_its_messages_by_its_own_functions() -> None:
     assert result.history_hours == pytest.approx(50 / 3600, rel=0.03)
     alone = simulate(steady(1, **live), A_SECOND)
     assert result.delay(1) == alone.delay(1)
-
-
-def test_a_busy_clickhouse_slows_everything() -> None:
-    """1,000 bundles in messages of ten, each a second of one processor: 100 seconds."""
-    known = A_SECOND._replace(clickhouse_wait_ms=1.0, server_insert_ms=1000.0)
-    setup = steady(0, history=1000, records=10, processors=1.0, hours=0.0)
-    assert simulate(setup, known).history_hours == pytest.approx(100 / 3600, rel=0.03)
-
-
-def test_the_peak_is_so_much_busier_than_the_mean() -> None:
-    """36,000 bundles an hour on average; one in each invocation, whose insert has a ledger row."""
-    setup = Setup(36_000 * 24, each=1, step=60.0, batch_size=1, window=0.0, concurrency=1000)
-    quick = A_SECOND._replace(clickhouse_wait_ms=1.0)
-    result = simulate(setup, quick)
-    assert result.bundles == pytest.approx(36_000 * 24, rel=0.01)
-    assert result.most_inserts == pytest.approx(2 * 10 * 3, rel=0.15)
-    flat = simulate(Setup(**{**vars(setup), "peak": 1.0}), quick)
-    assert flat.most_inserts == pytest.approx(2 * 10, rel=0.2)
 
 
 def test_the_nearest_limit_comes_first() -> None:

@@ -22,7 +22,6 @@ from tests.support.samples import notification, video
 from tests.support.simulated_queue import (
     MINUTE,
     SimulatedQueue,
-    simulated_backfill,
 )
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -38,11 +37,6 @@ from xapi_etl_processor.s3.listing import Scope
 from xapi_etl_processor.s3.objects import S3Object
 
 LEDGER = "SELECT key, count() FROM processed_files GROUP BY key ORDER BY key"
-
-
-@pytest.fixture
-def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
-    return simulated_backfill(settings, monkeypatch)
 
 
 @pytest.mark.slow

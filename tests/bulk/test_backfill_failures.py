@@ -17,14 +17,8 @@ from tests.support.backfills import REQUEST, key, keys_in
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import notification, video
-from tests.support.simulated_queue import MINUTE, SimulatedQueue, simulated_backfill
-from xapi_etl_processor.base.config import Settings
+from tests.support.simulated_queue import MINUTE, SimulatedQueue
 from xapi_etl_processor.queues import sqs
-
-
-@pytest.fixture
-def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
-    return simulated_backfill(settings, monkeypatch)
 
 
 @pytest.mark.slow

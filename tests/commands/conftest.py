@@ -9,7 +9,6 @@ import pytest
 
 from tests.conftest import Bucket
 from tests.support.samples import video
-from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
 from xapi_etl_processor.base.config import Settings
 
 KEYS = [f"section/1/video/2024-01-01T12-00-{n:02}Z_1.jsonl" for n in range(8)]
@@ -44,9 +43,3 @@ def bundles(bucket: Bucket, settings: Settings) -> Bucket:
     for number, key in enumerate(KEYS):
         bucket.put(key, video(number))
     return bucket
-
-
-@pytest.fixture
-def backfill(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> SimulatedQueue:
-    """The backfill queue."""
-    return simulated_backfill(settings, monkeypatch)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Bucket
 from tests.support.rows import VIDEO
-from tests.support.samples import BAD_LINE, event_id, other, video
+from tests.support.samples import BAD_LINE, content, event_id, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.cli import main
@@ -35,12 +33,6 @@ def _no_clickhouse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
     monkeypatch.delenv("CLICKHOUSE_HOST", raising=False)
     monkeypatch.setenv("COLUMNS", "80")
-
-
-def content(*lines: Any) -> bytes:
-    return b"".join(
-        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
-    )
 
 
 LINES = content(video(1), video(2, **ODD), other(1), b"", BAD_LINE)

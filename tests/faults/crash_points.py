@@ -1,35 +1,28 @@
 """Kills ClickHouse at every system call of an insert, one after the other, and judges the tables.
 
-    python -m tests.faults.crash_points
-
 It is started again, and the bundle is delivered until the loader says that it is done. Nothing may
-be lost or doubled then. Kinds of calls and their number are printed.
+be lost or doubled then.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import boto3
 import pytest
 
-from local import process
 from local.aws import loader_environment
 from tests.faults.drill_servers import Server
-from tests.faults.system_calls import KINDS, killed_at
+from tests.faults.system_calls import killed_at
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.real_server import PASSWORD, RealServer
 from tests.support.samples import BAD_LINE, context, event_id, video
@@ -195,33 +188,3 @@ def crash_points(server: Server | RealServer, endpoint: dict[str, str]) -> Itera
         s3.close()
         yield CrashPoints(server, wire, bucket, Settings.from_env(os.environ))
         connections.cache_clear()
-
-
-def main() -> int:
-    """Kill both servers at calls of every kind; 1 if anything was lost or doubled."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.faults.crash_points", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("--step", type=int, default=1, help="leave out others (%(default)s)")
-    step = parser.parse_args().step
-    wrong = 0
-    with process.s3() as endpoint, TemporaryDirectory() as name:
-        (folder := Path(name) / "old").mkdir()
-        old = RealServer(folder)
-        old.start()
-        servers: tuple[Server | RealServer, ...] = (Server(Path(name) / "current"), old)
-        for server in servers:
-            which = "18.16" if server is old else "current"
-            with crash_points(server, endpoint) as crashing:
-                for kind, calls in KINDS.items():
-                    number = crashing.of_kind(calls, step=step)
-                    print(f"ClickHouse {which}: {number} kills at {kind}", flush=True)
-                for point in crashing.wrong:
-                    print(f"WRONG: {point}")
-                wrong += len(crashing.wrong)
-            server.kill()
-    return int(bool(wrong))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.faults import TOP_ROOMS
+
 ROOT = Path(__file__).parents[2]
 MODULES = [*ROOT.glob("xapi_etl_processor/**/*.py"), *ROOT.glob("local/*.py")]
 MODULES += [*ROOT.glob("deployment/*.py"), *ROOT.glob("benchmarks/*.py"), *ROOT.glob("*.py")]
@@ -32,6 +34,14 @@ def test_no_module_is_longer_than_400_lines_and_no_test_module_than_500() -> Non
     assert len(MODULES) > 40
     assert [module.name for module in MODULES if length(module) > 400] == []
     assert [module.name for module in ROOT.glob("tests/**/*.py") if length(module) > 500] == []
+
+
+def test_each_room_of_the_package_has_tests() -> None:
+    """Those with which `make mutants` begins."""
+    rooms = [room.parent.name for room in (ROOT / "xapi_etl_processor").glob("*/__init__.py")]
+    assert len(rooms) > 10
+    for room in (*rooms, *TOP_ROOMS):
+        assert list((ROOT / "tests" / room).glob("test_*.py")), room
 
 
 def test_the_page_names_each_module_in_the_row_of_its_room() -> None:

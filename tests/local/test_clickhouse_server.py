@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +38,6 @@ def table(unmigrated: Settings, connected: Client) -> str:
     connected.execute(f"CREATE TABLE {table} (a UInt8) ENGINE = MergeTree ORDER BY a")
     connected.execute(f"INSERT INTO {table} VALUES", [(1,)])
     return table
-
-
-def test_a_select_has_names_types_and_values_with_and_without_compression(
-    clickhouse: ClickHouseServer,
-) -> None:
-    sql = (
-        "SELECT 1::UInt8 AS a, 'ä'::LowCardinality(String) AS b, NULL::Nullable(Float64) AS c,"
-        " true AS d, toDateTime64('2024-01-01 00:00:00.123', 3, 'UTC') AS e, 'a' = 'b'"
-    )
-    moment = datetime(2024, 1, 1, microsecond=123_000, tzinfo=UTC)
-    for compression in ("lz4", False):
-        with client(clickhouse, compression=compression) as connected:
-            rows, columns = connected.execute(sql, with_column_types=True)
-        assert rows == [(1, "ä", None, True, moment, 0)]
-        assert columns == [
-            ("a", "UInt8"),
-            ("b", "LowCardinality(String)"),
-            ("c", "Nullable(Float64)"),
-            ("d", "Bool"),
-            ("e", "DateTime64(3, 'UTC')"),
-            ("equals('a', 'b')", "UInt8"),
-        ]
 
 
 def test_a_select_is_answered_whole_however_it_begins_and_ends_with_its_own_settings(
@@ -103,17 +79,6 @@ def test_an_error_has_the_engines_code_and_the_connection_can_be_used_again(
         assert refused.value.code == 516, login
 
 
-@pytest.mark.slow
-def test_several_clients_are_served_at_once(clickhouse: ClickHouseServer) -> None:
-    def ask(number: int) -> int:
-        with client(clickhouse) as connected:
-            rows = connected.execute(f"SELECT sum(number) + {number} FROM numbers(100000)")
-        return int(rows[0][0])
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(16))) == [4_999_950_000 + n for n in range(16)]
-
-
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -137,18 +102,6 @@ def test_an_insert_of_two_blocks_is_one_insert(clickhouse: ClickHouseServer, tab
         assert connected.execute(f"INSERT INTO {table} (a) VALUES", [(2,), (3,), (4,)]) == 3
         parts = f"SELECT rows FROM system.parts WHERE database || '.' || table = '{table}'"
         assert sorted(connected.execute(parts)) == [(1,), (3,)]
-
-
-def test_one_that_drops_rows_answers_inserts_and_stores_nothing(
-    clickhouse: ClickHouseServer, table: str
-) -> None:
-    server = ClickHouseServer(Path(clickhouse.path), drops_rows=True).start()
-    with Client("127.0.0.1", server.port, compression="lz4") as connected:
-        assert connected.execute(f"INSERT INTO {table} (a) VALUES", [(2,), (3,)]) == 2
-        assert connected.execute(f"SELECT a FROM {table}") == [(1,)]
-        with pytest.raises(errors.ServerException, match="No such column b"):
-            connected.execute(f"INSERT INTO {table} (b) VALUES", [(1,)])
-    server.stop()
 
 
 # --- As a process ---

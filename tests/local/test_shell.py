@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from local.__main__ import _STATEMENT, _run, _shell
+from tests.support.replicas import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -52,10 +52,7 @@ def marker(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def _nothing_remains(marker: str) -> Iterator[None]:
     yield
-    end = time.monotonic() + 20
-    while left := processes_with(marker):
-        assert time.monotonic() < end, left
-        time.sleep(0.05)
+    wait_for(lambda: not processes_with(marker), 20)
 
 
 def processes() -> list[tuple[int, int, str]]:
@@ -73,13 +70,6 @@ def processes_with(text: str) -> list[str]:
 
 def services_of(parent: int) -> set[int]:
     return {pid for pid, ppid, args in processes() if ppid == parent and " local." in args}
-
-
-def assert_ended(pids: set[int]) -> None:
-    end = time.monotonic() + 10
-    while left := pids & {pid for pid, _, _ in processes()}:
-        assert time.monotonic() < end, left
-        time.sleep(0.05)
 
 
 def local(data: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -105,13 +95,6 @@ def started(data: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         running.kill()
         running.wait()
-
-
-def until(found: Path) -> None:
-    end = time.monotonic() + 60
-    while not found.exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.ci
@@ -200,14 +183,15 @@ def test_services_and_command_end_with_a_signal(
 ) -> None:
     ready = tmp_path / "ready"
     with started(tmp_path / "data", "sh", "-c", f"touch {ready}; sleep 5") as running:
-        until(ready if moment == "running" else tmp_path / "data")
+        begun = ready if moment == "running" else tmp_path / "data"
+        wait_for(begun.exists, 60)
         services = services_of(running.pid)
         assert len(services) == 2 or (services and moment == "starting")
         running.send_signal(number)
         # A process that is killed cannot choose its exit code.
         assert running.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
     assert ready.exists() is (moment == "running")
-    assert_ended(services)
+    wait_for(lambda: not services & {pid for pid, _, _ in processes()}, 10)
 
 
 def at_a_terminal(data: Path, shell: str, *steps: tuple[bytes, bytes]) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Puts faults into copies of this project, one at a time, and counts how many the tests catch.
+"""Puts faults into a copy of this project, one at a time, and counts how many the tests catch.
 
     make mutants MUTANTS=200 SEED=1 ONLY=storage/
 
@@ -13,11 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
 
 from tests.mutants.copy import FAST, Copy
 from tests.mutants.faults import Fault, generated
@@ -35,52 +31,10 @@ def summary(results: dict[Fault, str | None]) -> tuple[str, bool]:
     return "\n".join(lines), share >= WANTED
 
 
-def tried(faults: list[Fault], copies: list[Copy]) -> Iterator[tuple[Fault, str | None]]:
-    """Each fault with the test that caught it, as soon as that is known."""
-    free: SimpleQueue[Copy] = SimpleQueue()
-    for copy in copies:
-        free.put(copy)
-
-    def attempt(fault: Fault) -> str | None:
-        copy = free.get()
-        try:
-            return copy.caught_by(fault)
-        finally:
-            free.put(copy)
-
-    with ThreadPoolExecutor(len(copies)) as pool:
-        attempts: dict[Future[str | None], Fault] = {pool.submit(attempt, f): f for f in faults}
-        try:
-            for done in as_completed(attempts):
-                yield attempts[done], done.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for copy in copies:
-                copy.stop()
-
-
-def failing_without(faults: list[Fault], copy: Copy) -> str | None:
-    """A test that fails although there is no fault; None if there is none."""
-    named = sorted({test for fault in faults for test in fault.tests})
-    found = copy.failing(*named) if named else None
-    return found or copy.failing(*FAST)
-
-
-@contextmanager
-def folders(count: int) -> Iterator[list[Path]]:
-    """New folders that are deleted at the end."""
-    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        made = [Path(name) / str(number) for number in range(count)]
-        for folder in made:
-            folder.mkdir()
-        yield made
-
-
 def main() -> int:
     """Try the faults; 1 if too many survive, 2 if the tests fail without any fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("faults", type=Path, help="what tests.mutants.generate wrote")
-    parser.add_argument("--copies", type=int, default=2, help="tried at once (%(default)s)")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -88,15 +42,16 @@ def main() -> int:
     faults = list(generated(options.faults))
     results: dict[Fault, str | None] = {}
     start = time.monotonic()
-    with folders(options.copies) as places:
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        copy = Copy(Path(folder))
         try:
-            copies = [Copy(place) for place in places]
             print(f"{len(faults)} faults. First, their tests without a fault.", flush=True)
-            if failed := failing_without(faults, copies[0]):
+            named = sorted({test for fault in faults for test in fault.tests})
+            if failed := (named and copy.failing(*named)) or copy.failing(*FAST):
                 print(f"mutants: {failed} fails without a fault: mend it first", file=sys.stderr)
                 return 2
-            for fault, test in tried(faults, copies):
-                results[fault] = test
+            for fault in faults:
+                test = results[fault] = copy.caught_by(fault)
                 passed = time.monotonic() - start
                 print(f"{passed:6.0f} s  {fault}: {test or 'SURVIVED'}", flush=True)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.mutants.faults import ROOT, Fault
@@ -29,8 +30,6 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._process: subprocess.Popen[str] | None = None
-        self._stopped = False
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         for name in filter(None, listed.stdout.split("\0")):
@@ -52,12 +51,11 @@ class Copy:
 
     def failing(self, *tests: str) -> str | None:
         """The first test that fails, or how else the run ended; None if all pass."""
-        if self._stopped:
-            raise KeyboardInterrupt
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--no-header"]
         command += ["-p", "no:randomly", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS}"]
+        command += ["--numprocesses", "2"]
         limited = ["sh", "-c", f'ulimit -d {MEMORY_KB} && exec "$@"', "sh", *command, *tests]
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             limited,
             cwd=self.folder,
             # Bytecode of a file with a fault must not outlive the fault.
@@ -69,14 +67,15 @@ class Copy:
             start_new_session=True,
         )
         try:
-            output, _ = self._process.communicate(timeout=RUN_SECONDS)
+            output, _ = process.communicate(timeout=RUN_SECONDS)
         except subprocess.TimeoutExpired:
             return "the tests do not end"
         finally:
-            self._end_processes()
-        if self._stopped:
-            raise KeyboardInterrupt
-        status = self._process.returncode
+            # Those that it has started too.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        status = process.returncode
         for line in output.splitlines() if status else ():
             word, _, rest = line.partition(" ")
             if word in ("FAILED", "ERROR"):
@@ -84,16 +83,3 @@ class Copy:
                 return f"{test} (after {TEST_SECONDS} s)" if "Timeout" in why else test
         # Not even its own files could be loaded; without a fault, there are no such tests.
         return f"pytest ends with {status}: {output.strip()[-80:]}" if status else None
-
-    def stop(self) -> None:
-        """Stop the tests that run and start no more; called from another thread."""
-        self._stopped = True
-        self._end_processes()
-
-    def _end_processes(self) -> None:
-        if self._process:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            self._process.wait()

@@ -18,7 +18,7 @@ from tests.conftest import Ask, Bucket, Template, forget_connections, run_all
 from tests.faults import child
 from tests.faults.crash_points import KEY, RIGHT, TABLES, CrashPoints, bundle, crash_points, found
 from tests.faults.drill_servers import Server
-from tests.faults.system_calls import RENAMES, STRACE, noted
+from tests.faults.system_calls import KINDS, RENAMES, STRACE, noted
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.real_server import BINARY, RealServer, needs
 from tests.support.samples import context
@@ -50,16 +50,26 @@ def crashing(
     server.kill()
 
 
-@pytest.mark.ci
+KILLED = [
+    pytest.param(RENAMES, 1, id="rename", marks=pytest.mark.ci),
+    *(
+        pytest.param(KINDS[kind], 4, id=kind, marks=pytest.mark.drill)
+        for kind in ("open", "write", "sync", "folder", "unlink")
+    ),
+]
+"""System calls, and which of them are tried: each, or every fourth one."""
+
+
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.fault(13, 39, caught_by="a unique token in every insert; row identity")
 @pytest.mark.parametrize("crashing", ["current", "of 2018"], indirect=True)
-def test_a_server_killed_at_any_rename_of_an_insert_loses_and_doubles_nothing(
-    crashing: CrashPoints,
+@pytest.mark.parametrize(("calls", "step"), KILLED)
+def test_a_server_killed_at_any_change_of_its_disk_loses_and_doubles_nothing(
+    crashing: CrashPoints, calls: str, step: int
 ) -> None:
     # One rename puts the new part of an insert into its place.
-    assert crashing.of_kind(RENAMES) >= len(TABLES)
+    assert crashing.of_kind(calls, step) >= (len(TABLES) if calls == RENAMES else 0)
     assert crashing.wrong == []
 
 

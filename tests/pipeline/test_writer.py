@@ -15,7 +15,6 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket
 from tests.support.reader import ROWS
-from tests.support.replicas import wait_for
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -205,14 +204,3 @@ def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
     assert waiting.daemon
     go_on.set()
     waiting.join(30)
-
-
-def test_a_batch_is_due_as_soon_as_the_one_before_it_has_failed(writer: Writer, ask: Ask) -> None:
-    """There is no use in filling it."""
-    ask("DROP TABLE video_events")
-    _fill(writer, 1, video(1))
-    assert list(writer.flush()) == []
-    wait_for(lambda: writer.is_due, 30)
-    assert list(writer.settle()) == []
-    assert writer.insert_failure
-    assert "video_events" in writer.insert_failure.text

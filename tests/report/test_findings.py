@@ -10,7 +10,7 @@ from math import comb
 import pytest
 
 from xapi_etl_processor.report.figures import Place, Stop, Video
-from xapi_etl_processor.report.findings import chance_of, clock, find
+from xapi_etl_processor.report.findings import chance_of, find
 
 QUIET = (Place(60, 1, 61),) * 100
 
@@ -163,11 +163,3 @@ def test_chance_alone_marks_few_videos() -> None:
     assert marked["replay"] <= 32
     # The test can fail: it has the power to see that something is marked.
     assert marked["stop"] + marked["replay"] > 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3599, "59:59"), (36_005, "10:00:05")],
-)
-def test_places_of_a_video_are_minutes_and_seconds(seconds: float, shown: str) -> None:
-    assert clock(seconds) == shown

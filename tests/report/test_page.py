@@ -184,10 +184,6 @@ def test_a_video_without_a_title_is_named_by_its_address() -> None:
     assert f"{VIDEO.url}</a></th>" in page(replace(VIDEO, title=""))
 
 
-def test_an_index_of_nothing_says_so() -> None:
-    assert "No video statements are stored." in index_page([])
-
-
 def test_every_definition_is_one_of_the_page_on_watching() -> None:
     words = Path("docs/watching.md").read_text(encoding="utf-8")
     known = " ".join(words.replace("*", "").replace("`", "").split()).lower()

@@ -217,6 +217,7 @@ def test_who_opened_a_video_and_who_played_it_are_apart(watched: Watched) -> Non
     watched.insert(
         row(0, "uploaded", user_id="teacher"),
         row(0, "initialized", user_id="looked"),
+        row(1, "seeked", user_id="looked", video_seek_from=10, video_seek_to=30),
         row(0, "played", user_id="began", video_time=0),
         row(0, "paused", user_id="sent", video_played_segments="0[.]30"),
     )
@@ -226,6 +227,7 @@ def test_who_opened_a_video_and_who_played_it_are_apart(watched: Watched) -> Non
         ["began", 1], ["looked", 0], ["sent", 1], ["teacher", 0]
     ]  # fmt: skip
     assert watched.view("video_dropoff", "sum(viewers)") == [[2]]
+    assert watched.view("video_seeks", "seeks") == []
 
 
 def test_a_position_below_0_is_none(watched: Watched) -> None:

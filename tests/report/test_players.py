@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.support.players import LENGTH, PLAYERS, Player, Told, covered, in_objects, simulate, tell
+from tests.support.players import LENGTH, PLAYERS, Player, Told, tell
 from tests.support.watched import Watched
 
 VIEWERS = 12
@@ -22,36 +23,70 @@ TELLING = [
 ]
 """Players that send what is needed: only a closed tab hides something."""
 
+EXACT = [
+    player
+    for player in TELLING
+    if player.stretches in ("last", "none")
+    and player.keeps_tab
+    and player.digits >= 3
+    and not (player.repeats or player.voids)
+]
+"""Players whose statements leave nothing to guess. Of those that send all stretches, two that begin
+at one second count as one.
+"""
+
+ASKED = {
+    "viewer_progress": "user_id, minutes_watched * 60, minutes_played * 60, is_completed",
+    "video_engagement": "opened, sessions, completions, minutes_watched * 60, minutes_played * 60",
+    "video_retention": "bucket, viewers, rewatchers, plays",
+    "video_seeks": "from_bucket, to_bucket, seeks",
+    "section_daily": "toUInt32(day), sessions, statements",
+}
+"""Views, and what is compared with the truth."""
+
+
+def near(seconds: float) -> Any:
+    return pytest.approx(seconds, abs=0.5)
+
+
+def bucket_of(second: float) -> int:
+    return min(int(second * 100 / LENGTH), 99)
+
 
 @dataclass
 class Answers:
-    """What simulated players told, and the seconds that each viewer watched, by the views."""
+    """What simulated players told, and the rows of each view of ASKED about each player."""
 
     told: dict[str, Told]
-    seconds: dict[str, dict[str, float]]
+    views: dict[str, dict[str, list[list[Any]]]]
+
+    def seconds(self, player: Player) -> dict[str, float]:
+        """The seconds that each viewer watched, by the views."""
+        return {viewer: found for viewer, found, *_ in self.views[player.name]["viewer_progress"]}
 
 
 @pytest.fixture(scope="module")
 def answers(clickhouse: ClickHouseServer, watched_database: str) -> Answers:
-    """All players in one query, since planning it takes longer than running it."""
+    """All players in one query of each view, since planning it takes longer than running it."""
     told, sections = {}, {}
     for player in PLAYERS:
         watched = Watched(clickhouse, watched_database)
         told[player.name] = tell(watched, player, VIEWERS)
         sections[watched.section] = player.name
-    seconds: dict[str, dict[str, float]] = {name: {} for name in told}
-    for section, viewer, found in watched.of_sections(
-        sections, "viewer_progress", "section_id, user_id, minutes_watched * 60"
-    ):
-        seconds[sections[section]][viewer] = found
-    return Answers(told, seconds)
+    views: dict[str, dict[str, list[list[Any]]]] = {
+        name: {view: [] for view in ASKED} for name in told
+    }
+    for view, columns in ASKED.items():
+        for section, *row in watched.of_sections(sections, view, f"section_id, {columns}"):
+            views[sections[section]][view].append(row)
+    return Answers(told, views)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("player", PLAYERS, ids=lambda player: player.name)
 def test_no_more_is_watched_than_was_watched(answers: Answers, player: Player) -> None:
     """For each viewer by at most 2% and 2 s, if jumps are reported; else 5% in sum."""
-    told, seconds = answers.told[player.name], answers.seconds[player.name]
+    told, seconds = answers.told[player.name], answers.seconds(player)
     if player.reports_jumps:
         too_high = {
             viewer: (found, told.seconds(viewer))
@@ -65,25 +100,46 @@ def test_no_more_is_watched_than_was_watched(answers: Answers, player: Player) -
 @pytest.mark.slow
 @pytest.mark.parametrize("player", TELLING, ids=lambda player: player.name)
 def test_no_less_is_watched_than_statements_show(answers: Answers, player: Player) -> None:
-    told, seconds = answers.told[player.name], answers.seconds[player.name]
+    told, seconds = answers.told[player.name], answers.seconds(player)
     assert {viewer: seconds.get(viewer, 0) for viewer in told.shown} == {
         viewer: pytest.approx(told.seconds_shown(viewer), abs=2.5) for viewer in told.shown
     }
 
 
-def test_a_simulation_is_the_same_each_time_and_within_the_video() -> None:
-    told = simulate(PLAYERS[0], 3)
-    assert told == simulate(PLAYERS[0], 3)
-    assert told != simulate(PLAYERS[0], 3, seed=1)
-    pieces = [piece for pieces in told.watched.values() for piece in pieces]
-    assert all(0 <= start < end <= LENGTH for start, end in pieces)
-    assert covered([(0, 10), (5, 20), (30, 31)]) == 21
-
-
-def test_objects_hold_all_lines_in_their_order() -> None:
-    told = simulate(PLAYERS[4], 5)
-    objects = list(in_objects(told.rows, random.Random(2)))
-    assert sum(map(len, objects)) == len(told.rows)
-    assert all(
-        [row["source_line"] for row in rows] == list(range(1, len(rows) + 1)) for rows in objects
+@pytest.mark.slow
+@pytest.mark.parametrize("player", EXACT, ids=lambda player: player.name)
+def test_each_view_agrees_with_what_was_watched_and_sent(answers: Answers, player: Player) -> None:
+    told, found = answers.told[player.name], answers.views[player.name]
+    played = {viewer: sum(end - at for at, end in told.watched[viewer]) for viewer in told.watched}
+    completed = {row["user_id"] for row in told.rows if row["verb"] == "completed"}
+    completed |= {viewer for viewer in told.watched if told.seconds(viewer) > LENGTH - 0.01}
+    assert found["viewer_progress"] == sorted(
+        [viewer, near(told.seconds(viewer)), near(played[viewer]), viewer in completed]
+        for viewer in told.watched
     )
+    sessions = {row["session_id"] for row in told.rows}
+    watched = sum(map(told.seconds, told.watched))
+    assert found["video_engagement"] == [
+        [VIEWERS, len(sessions), len(completed), near(watched), near(sum(played.values()))]
+    ]
+    middles = [(bucket + 0.5) * LENGTH / 100 for bucket in range(100)]
+    plays = [
+        [sum(at <= middle < end for at, end in pieces) for pieces in told.watched.values()]
+        for middle in middles
+    ]
+    assert found["video_retention"] == [
+        [bucket, sum(n > 0 for n in times), sum(n > 1 for n in times), sum(times)]
+        for bucket, times in enumerate(plays)
+    ]
+    seeks = Counter(
+        (bucket_of(row["video_seek_from"]), bucket_of(row["video_seek_to"]))
+        for row in told.rows
+        if row["verb"] == "seeked"
+    )
+    assert found["video_seeks"] == [[*ends, number] for ends, number in sorted(seeks.items())]
+    first_days: dict[str, int] = {}
+    for row in told.rows:
+        first_days.setdefault(row["session_id"], int(row["timestamp"] // 86_400))
+    statements = Counter(first_days[row["session_id"]] for row in told.rows)
+    days = Counter(first_days.values())
+    assert found["section_daily"] == [[day, days[day], statements[day]] for day in sorted(days)]

@@ -16,7 +16,6 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
 from xapi_etl_processor.s3 import bundle
 from xapi_etl_processor.xapi import lines
-from xapi_etl_processor.xapi.decode import MAX_DEPTH
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
 LEDGER = "SELECT lines, video, other, blank, rejected FROM processed_files FINAL"
@@ -100,27 +99,6 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_stored(
     assert ask(REASONS) == [[n, "line is longer than 1048576 bytes"] for n in (2, 5)]
     # What is kept of a rejected line is limited too.
     assert ask("SELECT max(length(line)) FROM rejected_statements") == [[4096]]
-
-
-@pytest.mark.slow
-@pytest.mark.fault(53, caught_by="nesting limit")
-@pytest.mark.check("S13")
-def test_nesting_has_a_limit(bucket: Bucket, invoke: Invoke, ask: Ask) -> None:
-    def nested(number: int, depth: int, left: str, right: str) -> bytes:
-        # The statement itself is the outermost object.
-        value = left * (depth - 1) + "1" + right * (depth - 1)
-        return json.dumps(video(number)).encode()[:-1] + b', "deep": %b}' % value.encode()
-
-    in_text = video(5, note="[{" * 1000)
-    lines = [
-        nested(number, depth, *brackets)
-        for number, depth in enumerate((MAX_DEPTH, MAX_DEPTH + 1, 100_000))
-        for brackets in (("[", "]"), ('{"a":', "}"))
-    ]
-    bucket.put(KEY, *lines, in_text)
-    answer = invoke(notification(bucket.name, KEY))
-    assert (answer["video_events_processed"], answer["rejected_lines"]) == (3, 4)
-    assert ask(REASONS) == [[n, "nested more than 128 deep"] for n in (3, 4, 5, 6)]
 
 
 @pytest.mark.slow

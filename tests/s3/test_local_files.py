@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
-from tests.support.samples import BAD_LINE, other, video
+from tests.support.samples import BAD_LINE, content, other, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3Error
 from xapi_etl_processor.cli import main
@@ -27,12 +27,6 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 Printed = pytest.CaptureFixture[str]
 NAME = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 AT_NOON = 1_704_110_400_000
-
-
-def content(*lines: Any) -> bytes:
-    return b"".join(
-        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
-    )
 
 
 def bundle(folder: Path, body: bytes, name: str = NAME) -> Path:

@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import boto3
@@ -25,9 +24,8 @@ from deployment.package import (
     PackageError,
     bill_of_materials,
     build,
-    contents,
 )
-from local.lambda_runtime import LambdaRuntime, RuntimeFailed
+from local.lambda_runtime import LambdaRuntime
 from tests.conftest import Ask, Bucket
 from tests.support.account import PYTHON
 from tests.support.packages import HERE, Packages
@@ -192,21 +190,6 @@ def test_a_dependency_with_another_hash_or_none_is_refused(
     assert not (tmp_path / "x.zip").exists()
 
 
-def test_the_summary_adds_up_what_belongs_to_a_package(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as file:
-        file.writestr("big/a.py", "x" * 2_000)
-        file.writestr("big/b.py", "x" * 1_000)
-        file.writestr("big-1.5.dist-info/RECORD", "x" * 10)
-        file.writestr("small.py", "x" * 100)
-    size = (tmp_path / "p.zip").stat().st_size
-    # Nothing is compressed; the zip has a directory besides.
-    assert [line.split() for line in contents(tmp_path / "p.zip").splitlines()[1:]] == [
-        ["3,010", "3,010", "big", "1.5"],
-        ["100", "100", "small"],
-        [f"{size:,}", "3,110", "total"],
-    ]
-
-
 def test_the_bill_of_materials_names_what_is_pinned_and_the_package_itself(
     packages: Packages,
 ) -> None:
@@ -271,40 +254,3 @@ def test_the_password_can_come_from_a_secret(start: Start, settings: Settings) -
     with start(PYTHON, variables=variables) as runtime:
         answer = runtime.invoke({"health_check": True})
     assert '"healthy": true' in answer.payload["body"]
-
-
-OTHER_CODE = """
-import os, time
-
-def handler(event, context):
-    if event == "end":
-        os._exit(1)
-    if event == "wait":
-        time.sleep(60)
-    open(os.path.join(os.environ["LAMBDA_TASK_ROOT"], "written"), "w")
-"""
-
-
-@pytest.mark.ci
-def test_the_runtime_fails_as_lambdas_does(start: Start, tmp_path: Path) -> None:
-    """Otherwise the tests of the package would miss faults that show in Lambda."""
-
-    @contextmanager
-    def running(code: str) -> Iterator[LambdaRuntime]:
-        (task := Path(mkdtemp(dir=tmp_path))).joinpath("index.py").write_text(code)
-        with start(PYTHON, task=task, timeout_seconds=1) as runtime:
-            yield runtime
-        (tmp_path / "scratch").rename(task / "scratch")
-
-    with (
-        running("import rich\n") as runtime,
-        pytest.raises(RuntimeFailed, match="No module named 'rich'"),
-    ):
-        runtime.invoke({})
-    with running(OTHER_CODE) as runtime:
-        answer = runtime.invoke({})
-        assert answer.failed
-        assert answer.payload["errorMessage"].startswith("[Errno 30] Read-only file system")
-        assert runtime.invoke("end").payload["errorType"] == "Runtime.ExitError"
-    with running(OTHER_CODE) as runtime:
-        assert runtime.invoke("wait").payload["errorType"] == "Sandbox.Timedout"

@@ -97,16 +97,6 @@ def test_every_pattern_accepts_what_is_usual_and_refuses_what_is_usually_mistake
         assert [v for v in REFUSED[name] if accepts(name, v)] == [], name
 
 
-def test_every_default_is_a_value_that_the_parameter_accepts() -> None:
-    for name, parameter in PARAMETERS.items():
-        if "Default" in parameter:
-            default = parameter["Default"]
-            assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default)), name
-            assert default in parameter.get("AllowedValues", [default]), name
-            if parameter["Type"] == "Number":
-                assert parameter["MinValue"] <= default <= parameter.get("MaxValue", default), name
-
-
 # What AWS accepts, from the references of the properties that the parameters set.
 LIMITS = {
     "MemorySize": (128, 10_240),

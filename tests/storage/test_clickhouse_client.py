@@ -14,7 +14,6 @@ from typing import Any
 
 import boto3
 import pytest
-from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
@@ -72,20 +71,6 @@ def test_what_is_invalid_is_refused_at_once_and_the_next_valid_query_and_insert_
     client.insert("rejected_statements", ROWS)
     # Bytes that are not text are stored unchanged.
     assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
-
-
-def test_a_setting_that_the_server_does_not_know_is_an_error(
-    client: ClickHouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = Client.execute
-
-    def misspelled(self: Any, *args: Any, **kwargs: Any) -> Any:
-        kwargs["settings"] = {"insert_deduplication_tokn": "x"}
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(Client, "execute", misspelled)
-    with pytest.raises(ClickHouseRefused, match="insert_deduplication_tokn"):
-        client.insert("rejected_statements", ROWS)
 
 
 @pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")

@@ -11,7 +11,6 @@ from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.storage import notes
-from xapi_etl_processor.storage.notes import Verified
 
 HOUR = 3_600
 
@@ -53,13 +52,3 @@ def test_a_command_that_was_noted_again_has_the_time_of_the_last_note(
         notes.SWEEP: int(last),
         notes.PSEUDONYMIZE: int(last),
     }
-
-
-def test_a_verification_goes_on_where_the_last_one_of_the_same_request_ended(
-    client: ClickHouse,
-) -> None:
-    assert notes.verified(client, "a", FOREVER) == notes.NOTHING_VERIFIED
-    for identity, reached in (("a", "k1"), ("a", "k2"), ("b", "k3")):
-        notes.note_verified(client, identity, Verified(reached, 2, 1), FOREVER)
-        later()
-    assert notes.verified(client, "a", FOREVER) == Verified("k2", 2, 1)

@@ -42,7 +42,7 @@ from typing import Any
 from moto.s3.models import s3_backends
 
 from local.clickhouse_server import ClickHouseServer
-from tests.support.samples import BAD_LINE, VIDEO, event_id, other, video
+from tests.support.samples import BAD_LINE, VIDEO, content, event_id, other, video
 from tests.support.watched import EXAMPLES, statements_of
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -175,8 +175,7 @@ def fill(dirty: Dirty, s3: Any) -> None:
     connections = Connections(Stores(), ClickHouse(dirty.settings))
 
     def put(key: str, *lines: Any, modified: datetime | None = None) -> None:
-        text = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-        dirty.put(s3, key, b"".join(line + b"\n" for line in text), modified)
+        dirty.put(s3, key, content(*lines), modified)
 
     def load(key: str, *lines: Any, mode: str = "event", force: bool = False) -> None:
         if lines:

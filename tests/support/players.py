@@ -227,9 +227,9 @@ class _Visit:
             self.send(verb, video_time=round(self.position, 3))
 
 
-def simulate(player: Player, viewers: int, seed: int = 0) -> Told:
+def simulate(player: Player, viewers: int) -> Told:
     """What this many viewers watched, and what the player sent about it, in order of time."""
-    dice = random.Random(f"{player.name} {seed}")
+    dice = random.Random(f"{player.name} 0")
     told = Told()
     for number in range(viewers):
         viewer = f"viewer-{number}"

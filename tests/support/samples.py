@@ -51,6 +51,12 @@ def other(number: int) -> dict[str, Any]:
     }
 
 
+def content(*lines: bytes | dict[str, Any]) -> bytes:
+    """The body of a bundle with these lines."""
+    made = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    return b"".join(line + b"\n" for line in made)
+
+
 def notification(bucket: str, *keys: str) -> dict[str, Any]:
     """What S3 sends about uploads."""
     return {

@@ -76,16 +76,6 @@ def test_a_wrong_shape_beside_them_changes_no_value(statement: Any) -> None:
     assert rows_of(fast) == rows_of(slow)
 
 
-@pytest.mark.slow
-@patient
-@given(st.lists(_statements(), min_size=2, max_size=5))
-def test_a_row_is_the_same_among_others(statements: list[Any]) -> None:
-    lines = [json.dumps(each).encode() for each in statements]
-    alone = [rows_of(parse([line], number, SOURCE)) for number, line in enumerate(lines, 1)]
-    # Their text tells 1, 1.0 and true apart.
-    assert repr(rows_of(parse(lines, 1, SOURCE))) == repr([row for rows in alone for row in rows])
-
-
 _of_scalars = [
     column
     for column in (*SENT, *STEPS)

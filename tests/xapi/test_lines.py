@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from xapi_etl_processor.xapi.lines import (
-    CHUNK_BYTES,
     MAX_LINE_BYTES,
     BrokenGzip,
     decompressed,
@@ -88,20 +87,6 @@ def test_only_a_newline_ends_a_line(body: bytes, expected: list[bytes]) -> None:
     assert lines_of(body) == expected
 
 
-def test_lines_are_given_before_the_next_chunk_is_read() -> None:
-    asked = []
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in (b"first\nsec", b"ond\n", b"third"):
-            asked.append(chunk)
-            yield chunk
-
-    groups = split_lines(decompressed(chunks()))
-    assert next(groups) == [b"first"]
-    assert asked == [b"first\nsec"]
-    assert list(groups) == [[b"second"], [b"third"]]
-
-
 @pytest.mark.fault(54, caught_by="line length limit")
 def test_an_endless_line_takes_bounded_memory() -> None:
     limit, chunk = 1024**2, 64 * 1024
@@ -156,15 +141,3 @@ def test_gzip_may_be_followed_by_zeros_and_is_broken_by_junk_or_a_damaged_byte(
     for broken in (*(_WHOLE + one for one in junk), *damaged):
         with pytest.raises(BrokenGzip):
             unzipped(*in_pieces(broken, chunk_bytes))
-
-
-def test_highly_compressed_gzip_is_unpacked_in_bounded_memory() -> None:
-    packed = gzip.compress(b"x" * 64 * CHUNK_BYTES, mtime=0)
-    tracemalloc.start()
-    try:
-        longest = max(len(chunk) for chunk in decompressed([packed]))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert longest <= CHUNK_BYTES
-    assert peak < 5 * CHUNK_BYTES

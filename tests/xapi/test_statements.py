@@ -264,6 +264,39 @@ def test_the_first_path_with_a_usable_value_counts(column: str) -> None:
             assert found == expected, (present_from, hidden_by)
 
 
+_HOME = {"homePage": "https://lms.example"}
+_MEMBER = {"account": _HOME | {"name": "u-1"}, "mbox": "mailto:m@e.org"}
+
+
+@pytest.mark.parametrize(
+    ("actor", "user_id", "home_page"),
+    [
+        ({"objectType": "Group", "member": [_MEMBER]}, "u-1", "https://lms.example"),
+        ({"objectType": "Group", "member": _MEMBER}, "u-1", "https://lms.example"),
+        ({"member": [{"openid": "https://o.example/1"}]}, "https://o.example/1", "host"),
+        ({"member": [{"mbox_sha1sum": "ab12"}]}, "ab12", "host"),
+        ({"mbox": "mailto:team@e.org", "member": [_MEMBER]}, "mailto:team@e.org", "host"),
+        ({"member": [_MEMBER, _MEMBER]}, "", "host"),
+        ({"member": []}, "", "host"),
+        ({"member": [{"name": "M"}]}, "", "host"),
+        ({"member": ["M", _MEMBER]}, "u-1", "https://lms.example"),
+        ({"member": "M"}, "", "host"),
+        ({"name": "M"}, "", "host"),
+        # Name and home page come from the same place.
+        ({"account": _HOME, "member": [{"mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),
+        ({"account": _HOME, "mbox": "mailto:a@e.org"}, "mailto:a@e.org", "host"),
+        ({"member": [{"account": _HOME, "mbox": "mailto:m@e.org"}]}, "mailto:m@e.org", "host"),
+        ({"account": _HOME | {"name": "a"}, "mbox": "mailto:a@e.org"}, "a", "https://lms.example"),
+        ({"account": _HOME | {"name": 0}}, "0", "https://lms.example"),
+    ],
+)
+def test_a_viewer_has_the_id_and_home_page_of_one_place_and_a_group_its_own_or_its_one_members(
+    actor: JsonObject, user_id: str, home_page: str
+) -> None:
+    found = row_of(minimal(actor=actor, context={"extensions": {OLI + "host_name": "host"}}))
+    assert (found["user_id"], found["home_page"]) == (user_id, home_page)
+
+
 def test_what_only_resembles_a_session_id_is_ignored() -> None:
     for path in (
         ("context", "extensions", "https://player.example/session-identity"),
@@ -308,12 +341,18 @@ def test_the_title_is_english_else_the_first_or_a_plain_text(name: Any, title: s
         ({"grouping": ["G", "H"]}, "G"),
         ({"parent": "P"}, "P"),
         ({"parent": ["no course"]}, ""),
+        ({"parent": ["cmi5"]}, "cmi5"),
     ],
 )
 def test_the_course_is_a_parent_or_grouping_activity(activities: JsonObject, course: str) -> None:
+    kinds = {
+        "no course": "http://adlnet.gov/expapi/activities/module",
+        "cmi5": CMI5 + "activitytype/course",
+    }
+
     def activity(name: str) -> JsonObject:
-        kind = "module" if name == "no course" else "course"
-        return {"id": name, "definition": {"type": "http://adlnet.gov/expapi/activities/" + kind}}
+        kind = kinds.get(name, "http://adlnet.gov/expapi/activities/course")
+        return {"id": name, "definition": {"type": kind}}
 
     made = {
         place: activity(names) if isinstance(names, str) else [activity(name) for name in names]

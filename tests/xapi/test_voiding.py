@@ -9,13 +9,12 @@ from uuid import UUID
 import pytest
 
 from tests.support import samples
-from tests.support.rows import ADL, NOON, SOURCE, VERBS, JsonObject, encoded, minimal
+from tests.support.rows import ADL, NOON, SOURCE, VERBS, JsonObject, encoded
 from tests.support.samples import event_id
 from xapi_etl_processor.xapi.parse import Parsed, parse
 from xapi_etl_processor.xapi.voiding import Voided
 
 VOIDED_ID = event_id(0xACAF)
-OWN_ID = event_id(1000 + 0xACAF)
 
 
 def voiding(**more: Any) -> JsonObject:
@@ -24,12 +23,6 @@ def voiding(**more: Any) -> JsonObject:
 
 def parsed(*statements: Any) -> Parsed:
     return parse([encoded(statement) for statement in statements], 1, SOURCE)
-
-
-def test_a_voiding_statement_is_another_statement_and_says_what_it_voids() -> None:
-    found = parsed(minimal(), voiding())
-    assert found.voided == [Voided(2, VOIDED_ID, OWN_ID, NOON)]
-    assert (found.counts.video, found.counts.other, found.counts.add_up) == (1, 1, True)
 
 
 def test_its_ids_and_its_time_are_made_as_those_of_rows_are() -> None:

@@ -45,6 +45,7 @@ class ClickHouse:
         self.database = settings.clickhouse_database
         self.settings = settings
         self._client: Client | None = None
+        self._decisive: dict[str, int] | None = None
 
     def query(
         self,
@@ -52,20 +53,44 @@ class ClickHouse:
         params: Mapping[str, Any] | None = None,
         deadline: Deadline = FOREVER,
         *,
-        patient: bool = False,
+        decisive: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused. If patient, it
-        waits for a busy server.
+        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused.
+
+        If it is decisive for what is inserted, it waits for a busy server as `insert` does, and on
+        ClickHouse Cloud it sees all rows that any replica has acknowledged.
         """
         # A user with `readonly = 1` may send no setting. Escaping doubles a text at most.
         long = len(sql) + 2 * len(ascii(params)) > DEFAULT_QUERY_BYTES
         settings = {"max_query_size": MAX_QUERY_BYTES} if long else {}
+        if decisive:
+            settings |= self._decisive_settings(deadline)
 
         def ask(client: Client) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = client.execute(sql, params, settings=settings)
             return rows
 
-        return self._attempt(ask, QUERY, deadline, patient=patient)
+        return self._attempt(ask, QUERY, deadline, patient=decisive)
+
+    def _decisive_settings(self, deadline: Deadline) -> dict[str, int]:
+        """Settings of decisive queries, asked for once: tables of Cloud have an engine Shared...,
+        whose replicas may lag. Replicated tables would need insert_quorum too (docs/clickhouse.md).
+        """
+        if self._decisive is None:
+            shared = self._attempt(
+                lambda client: client.execute(
+                    "SELECT 1 FROM system.tables WHERE database = %(database)s"
+                    " AND engine LIKE 'Shared%%' AND 0 = (SELECT count() FROM system.settings"
+                    # Such a user may send no setting.
+                    " WHERE name = 'readonly' AND value = '1') LIMIT 1",
+                    {"database": self.database},
+                ),
+                QUERY,
+                deadline,
+                patient=True,
+            )
+            self._decisive = {"select_sequential_consistency": 1} if shared else {}
+        return self._decisive
 
     def alter(
         self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER

@@ -73,7 +73,7 @@ class Learners:
                 f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again"
                 " GROUP BY salt, key_id, learner, name",
                 deadline=deadline,
-                patient=True,
+                decisive=True,
             )
             secret = secrets.learner_key(self.clickhouse.settings, deadline)
             known = {"": b"", key_id(secret): secret} if secret else {"": b""}

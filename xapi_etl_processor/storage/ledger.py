@@ -41,7 +41,7 @@ def already_processed(
         f" WHERE (bucket, key, etag) IN %(known)s{lately}",
         {"known": known, "since": since},
         deadline,
-        patient=True,
+        decisive=True,
     )
     return set(rows)
 

@@ -58,7 +58,7 @@ def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
         f" FROM {clickhouse.database}.{FORGOTTEN}",
         deadline=deadline,
         # An insert that waits for a busy server asks this before each further attempt.
-        patient=True,
+        decisive=True,
     )
     return State(row[:2], row[2:4], row[4], row[5])
 
@@ -109,6 +109,7 @@ def replaced_since(
         " AND toInt64(noted_at) >= %(since)s GROUP BY subject",
         {"objects": tuple(obj.uri for obj in objects), "since": seen.replaced_at - CLOCK_SECONDS},
         deadline,
+        decisive=True,
     )
     counts = {uri: (etag, version) for uri, etag, version in rows}
     return [obj for obj in objects if _is_earlier(obj, *counts.get(obj.uri, (obj.etag, 0)))]

@@ -43,6 +43,7 @@ MOMENTS = {
     *("inserted_at", "row_version", "processed_at", "run_id", "rejected_at", "forgotten_at"),
     *("duration_ms", "latency_ms", "version", "modified", "noted_at", "created_at"),
     *("freshness", "applied", "bytes", "example", "summarized_at", "as_of"),
+    "As of",
 }
 """Columns and keys that no two runs have alike."""
 

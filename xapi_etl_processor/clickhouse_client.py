@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from select import POLLIN, poll
 from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,6 +27,10 @@ WAKE_SECONDS = 120
 """How long a new connection waits for the greeting, within the time left: a sleeping ClickHouse
 Cloud service holds it until it is awake, after a minute or two. Our limit."""
 
+IDLE_SECONDS = 60
+"""How long a connection may be idle and then be used without a ping. Our limit: NAT gateways forget
+one after 350 s, and Lambda may freeze the process for hours between two invocations."""
+
 REPORT_SECONDS = 2
 """What waiting for a reply leaves of an invocation's time, to report what happened. Our limit."""
 
@@ -45,6 +51,7 @@ class ClickHouse:
         self.database = settings.clickhouse_database
         self.settings = settings
         self._client: Client | None = None
+        self._used_at = 0.0
         self._decisive: dict[str, int] | None = None
 
     def query(
@@ -184,11 +191,26 @@ class ClickHouse:
         """One attempt: connect if need be, and call."""
         client = self._opened(deadline)
         end = _attempt_deadline(deadline)
-        try:
-            self._call(end.within(WAKE_SECONDS), client, self._connect)
-        except DeadlinePassed as error:
-            raise errors.SocketTimeoutError(str(error)) from error
-        return self._call(end, client, call)
+        if not self._was_used_lately(client):
+            try:
+                self._call(end.within(WAKE_SECONDS), client, self._connect)
+            except DeadlinePassed as error:
+                raise errors.SocketTimeoutError(str(error)) from error
+        result = self._call(end, client, call)
+        self._used_at = time.time()
+        return result
+
+    def _was_used_lately(self, client: Client) -> bool:
+        """Whether the connection can be used as it is: the server has not closed it, and nobody
+        else can have forgotten it. The clock is that of the day, which goes on while Lambda freezes
+        the process.
+        """
+        connection = client.connection
+        if not connection.connected or not 0 <= time.time() - self._used_at < IDLE_SECONDS:
+            return False
+        closed = poll()
+        closed.register(connection.socket, POLLIN)
+        return not closed.poll(0)
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]
@@ -248,6 +270,9 @@ class ClickHouse:
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
             )
+            # The driver would send a ping before each query.
+            connection = self._client.connection
+            connection.force_connect = connection.check_query_execution
         return self._client
 
     @staticmethod

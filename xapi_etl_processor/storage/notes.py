@@ -48,19 +48,27 @@ class State(NamedTuple):
 
 def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
     """The state now; waits for a busy server. Raises ClickHouseError."""
+    return read_with(clickhouse, "0", {}, deadline)[0]
+
+
+def read_with(
+    clickhouse: ClickHouse, more: str, params: Mapping[str, Any], deadline: Deadline
+) -> tuple[State, Any]:
+    """The state, and what another expression is, by one query; raises as `read`."""
     where = f"{clickhouse.database}.{TABLE}"
     [row] = clickhouse.query(
         f"SELECT count(), max(forgotten_at),"
         f" (SELECT count() FROM {where} WHERE kind = 'replaced'),"
         f" (SELECT max(noted_at) FROM {where} WHERE kind = 'replaced'),"
         f" (SELECT max(toInt64(noted_at)) FROM {where} WHERE kind = 'replaced'),"
-        f" (SELECT argMax(value, noted_at) FROM {where} WHERE kind = 'learner_ids')"
-        f" FROM {clickhouse.database}.{FORGOTTEN}",
-        deadline=deadline,
+        f" (SELECT argMax(value, noted_at) FROM {where} WHERE kind = 'learner_ids'),"
+        f" {more} FROM {clickhouse.database}.{FORGOTTEN}",
+        params,
+        deadline,
         # An insert that waits for a busy server asks this before each further attempt.
         decisive=True,
     )
-    return State(row[:2], row[2:4], row[4], row[5])
+    return State(row[:2], row[2:4], row[4], row[5]), row[6]
 
 
 def note_replaced(

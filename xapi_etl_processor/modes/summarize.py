@@ -24,8 +24,8 @@ from xapi_etl_processor.storage.sections import unknown
 from xapi_etl_processor.storage.tables import EVENTS, SUMMARIES
 
 CHUNK_ROWS = 1_000_000
-"""Rows that are worked out at once, a larger section aside: about 0.5 GB and some seconds
-(docs/scaling.md). Our choice."""
+"""Rows that are worked out at once, a larger section aside: some seconds, and less than 1.5 GB of
+ClickHouse's memory (docs/scaling.md). Our choice."""
 
 CHUNK_SECTIONS = 1000
 """Sections that are worked out at once. Bounds the query's text. Our limit."""

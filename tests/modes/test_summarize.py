@@ -349,9 +349,9 @@ def test_the_dashboard_and_the_page_show_the_platform(
     database = watching.clickhouse_database
     shown = Loaded(clickhouse, database).show(OPERATORS, "What was watched, over all sections")
     assert [numbers[:5] for numbers in shown] == [
-        ["1", 1, 2, 2, pytest.approx(50)],
-        ["2", 1, 1, 1, pytest.approx(30)],
-        ["spring", 1, 1, 1, pytest.approx(30)],
+        ["1", 1, 2, 2, pytest.approx(50 / 60)],
+        ["2", 1, 1, 1, 0.5],
+        ["spring", 1, 1, 1, 0.5],
     ]
     # Of 60 seconds, 30 and 20.
     assert [share for *_, share, _ in shown] == [pytest.approx(25 / 60), 0.5, 0.5]

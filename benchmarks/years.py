@@ -2,10 +2,10 @@
 
     python -m benchmarks.years [ROWS ...]
 
-Fills a database with ten years of a platform for each number of rows (1 and 10 million, if none is
-given; 50 million take about ten minutes and 4 GB of memory beside the data), and asks each question
-in a process of its own, twice: it prints the shorter time, and the memory that it took beyond a
-server at rest.
+For each number of rows (1 and 10 million, if none is given), fills a database with ten years of a
+platform. Asks each question twice, in a process of its own, and prints the shorter time, and the
+memory that it took beyond a server at rest. 50 million rows take about ten minutes, 4 GB of memory,
+and the disk space of the rows.
 
 Rows are sessions of ten statements, in objects of their own. Sections are of all sizes, by a power
 law, each a term long, with 60 videos; section 2001 always has 300,000 rows. Every fiftieth session
@@ -83,7 +83,7 @@ FROM (SELECT number AS s FROM numbers(intDiv({rows}, 10)))
 
 
 def fill(query: Callable[[str], object], rows: int) -> None:
-    """Rows of the fixed section, and then of others up to that number."""
+    """Store the rows of section 2001, and then of others, up to that number of rows in all."""
     sections = max(rows // 16_700, 1)
     mixed = f"3000 + toUInt64({sections} * pow(cityHash64(s, 'section') % 1000000 / 1000000, 3))"
     parts = [(0, SECTION_ROWS, str(SECTION))]
@@ -138,7 +138,7 @@ QUESTIONS: dict[str, Callable[[Run, Connection], object]] = {
 
 
 def ask(folder: Path, question: str) -> None:
-    """Print the seconds of the question, and its megabytes."""
+    """Print how many seconds and megabytes the question takes, as JSON."""
     server = ClickHouseServer(folder, user="default", password="").start()
     settings = Settings("127.0.0.1", server.port)
     run = Run(settings, connections(settings), "years")

@@ -62,10 +62,11 @@ class ClickHouse:
         *,
         decisive: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused.
+        """The rows of a SELECT, or none of an INSERT ... SELECT that is safe to repeat. Raises
+        ClickHouseUnavailable or ClickHouseRefused.
 
-        If it is decisive for what is inserted, it waits for a busy server as `insert` does, and on
-        ClickHouse Cloud it sees all rows that any replica has acknowledged.
+        A decisive query, whose rows decide what is inserted, waits for a busy server as `insert`
+        does. On ClickHouse Cloud it sees all rows that any replica has acknowledged.
         """
         # A user with `readonly = 1` may send no setting. Escaping doubles a text at most.
         long = len(sql) + 2 * len(ascii(params)) > DEFAULT_QUERY_BYTES
@@ -80,8 +81,8 @@ class ClickHouse:
         return self._attempt(ask, QUERY, deadline, patient=decisive)
 
     def _decisive_settings(self, deadline: Deadline) -> dict[str, int]:
-        """Settings of decisive queries, asked for once: tables of Cloud have an engine Shared...,
-        whose replicas may lag. Replicated tables would need insert_quorum too (docs/clickhouse.md).
+        """Settings of decisive queries, worked out once. Only tables of Cloud, whose engines are
+        called Shared..., get one: others would need insert_quorum too (docs/clickhouse.md).
         """
         if self._decisive is None:
             shared = self._attempt(
@@ -201,11 +202,11 @@ class ClickHouse:
         return result
 
     def _was_used_lately(self, client: Client) -> bool:
-        """Whether the connection can be used as it is: the server has not closed it, and nobody
-        else can have forgotten it. The clock is that of the day, which goes on while Lambda freezes
-        the process.
+        """Whether the connection can be used without a ping: it was used in the last IDLE_SECONDS,
+        and the server has not closed it.
         """
         connection = client.connection
+        # A monotonic clock may stand still while Lambda freezes the process.
         if not connection.connected or not 0 <= time.time() - self._used_at < IDLE_SECONDS:
             return False
         closed = poll()
@@ -270,7 +271,7 @@ class ClickHouse:
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
             )
-            # The driver would send a ping before each query.
+            # The driver would send a ping before each query: `_connect` does, where it is needed.
             connection = self._client.connection
             connection.force_connect = connection.check_query_execution
         return self._client

@@ -76,7 +76,7 @@ class _Reply(NamedTuple):
 
 
 def mode_of(event: Any) -> str:
-    """One of "health_check", "bulk", "summarize" and "event", which any unknown payload is."""
+    """One of "health_check", "bulk", "summarize" and "event"; an unknown payload is an event."""
     if not isinstance(event, Mapping):
         return "event"
     if event.get("health_check") is True:
@@ -126,7 +126,7 @@ def _summarize(event: Any, context: Any) -> _Reply:
         return _bad_request("summarize", error)
     except NothingDone as error:
         return _Reply({}, {"error": str(error)}, success=False, error=error)
-    # Nobody sends the token of a scheduled run.
+    # Nobody sends the token of a scheduled run, so what is left must show in the metric.
     return _response(200, body, success=body["success"] and body["complete"])
 
 

@@ -198,7 +198,7 @@ def test_a_month_that_is_none_or_in_the_future_is_refused(
 
 
 def test_repeats_and_versions_are_counted_as_rows(on_dirty: Dirty, drop: Drop) -> None:
-    """As they are on disk: May 2019 has one row, March 2024 47, and two have no time."""
+    """As they are on disk: 50 rows, of which two have no time."""
     shown = drop("--before", "2024-04", "--dry-run")["months"]
     months = [(one["month"], one["rows"], one["sections"]) for one in shown]
     assert months == [("2019-05", 1, 1), ("2024-01", 2, 1), ("2024-03", 45, 1)]

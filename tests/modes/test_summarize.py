@@ -43,7 +43,7 @@ Insert = Callable[..., None]
 
 @pytest.fixture
 def insert(clickhouse: ClickHouseServer, watching: Settings) -> Insert:
-    """Insert rows of video_events, of a section that is not their own."""
+    """Insert rows into video_events, as those of the section that is given first."""
 
     def insert(section: int | str, *rows: dict[str, Any]) -> None:
         number = section if isinstance(section, int) else 0
@@ -156,7 +156,7 @@ def test_a_run_that_is_killed_leaves_whole_sections(
     assert seconds(ask) == expected
     assert len(sent) == 1 + 3 * 3
     watch_more(insert, 1, 2, "spring")
-    # Sections in order: the text is section 0.
+    # `spring` comes first: the number of a section whose name is text is 0.
     for step in range(len(sent)):
         left = step
 
@@ -275,7 +275,7 @@ def test_a_run_that_is_out_of_time_says_where_to_go_on(
 
 
 @pytest.mark.usefixtures("three_sections")
-def test_a_section_that_is_too_large_does_not_keep_the_others_from_it(
+def test_a_section_that_is_too_large_fails_and_the_others_are_worked_out(
     ask: Ask, invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summarize, "CHUNK_ROWS", 1)

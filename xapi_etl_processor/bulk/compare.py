@@ -28,15 +28,7 @@ LEDGER_ROWS = 20_000
 Kind = Literal[
     "right", "missing", "changed", "differing", "unproven", "dropped", "recent", "unreadable"
 ]
-"""What became of an object's comparison.
-
-right: nothing is missing, as far as was asked. missing: the ledger does not know it. changed: the
-ledger knows only other versions of it. differing: rows are missing, or there are more than the
-ledger counts. unproven: it has some rows of its own, but fewer than the ledger counts. Either rows
-are missing, or statements also came in another object or twice in this one; only its content can
-tell. dropped: what is missing is of months that were dropped since it was loaded. recent: the
-ledger does not know it yet. unreadable: its content could not be read.
-"""
+"""What an object's comparison found: docs/operations.md, "Verify"."""
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
 """The kinds that loading the object again puts right."""
@@ -60,7 +52,8 @@ def check(
     """Compare objects, as a listing gives them, in order.
 
     With `content`, the objects that the ledger knows are read, and each of their statements is
-    looked for; without it, only those of which no row is there although the ledger counts some.
+    looked for; without it, only those of which no row is there although the ledger counts some, and
+    whose month was not dropped.
     Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
     """
     clickhouse = run.connections.clickhouse

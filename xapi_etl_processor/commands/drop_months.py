@@ -1,7 +1,7 @@
 """Drop the statements of all months before one, for good. It shows what there is, and asks.
 
-The bundles in S3, and the ledger, stay: `bulk` does not load them again without --force, and
-`verify` calls them dropped, not missing. Run `summarize` afterwards if you use section_videos.
+The bundles in S3, and the ledger, stay: `bulk` loads them again only with --force, and `verify`
+calls them dropped, not missing. If you use section_videos, run `summarize` afterwards.
 
 Example: python -m xapi_etl_processor drop-months --before 2023-01
 """

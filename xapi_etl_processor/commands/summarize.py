@@ -1,8 +1,7 @@
 """Work out what was watched of each video, and store it for the view section_videos, which answers
 questions over all sections. Other views are for one section.
 
-A section's former numbers stay until its new ones are complete, so it is safe to interrupt and to
-repeat.
+A section's former numbers stay until its new ones are complete. You can interrupt and repeat it.
 
 Examples:
   python -m xapi_etl_processor summarize

@@ -140,13 +140,13 @@ def _begin(
 
 
 def _dropped_before(months: set[str], run: Run) -> list[str]:
-    """Those of the months that were dropped once, and have rows again."""
+    """Those of the months of loaded objects that were dropped once."""
     if not months:
         return []
     try:
         return sorted(months & retention.dropped(run.connections.clickhouse, run.deadline).keys())
     except ClickHouseError:
-        # All is loaded. That this is not said is no reason to load it again.
+        # The objects are loaded: failing here would have them loaded again.
         return []
 
 

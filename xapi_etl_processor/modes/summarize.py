@@ -49,7 +49,7 @@ _ONE_BLOCK = (
 
 
 class SummaryRequest(NamedTuple):
-    """A section, '' for all; and, to go on, the last one that is done."""
+    """The section to work out, '' for all; and the last one that an earlier request did, if any."""
 
     section: str = ""
     after: tuple[int, str] | None = None
@@ -98,11 +98,11 @@ def run_summarize(
 ) -> dict[str, Any]:
     """Work out the summaries of one section or of all, and store them; returns the answer's body.
 
-    Whole sections, up to CHUNK_ROWS at a time. Readers see a section's former rows until its new
-    ones are complete, and of two runs at once the rows of the one that began the section later.
-    Calls `on_chunk` with the rows that are done, and with those that there are. A section that
-    ClickHouse refuses to work out fails, and the others go on. Raises ClickHouseError if it cannot
-    be asked for the sections, and NothingDone if time or ClickHouse did not allow a single one.
+    Works out whole sections, up to CHUNK_ROWS at a time. Readers see a section's former rows until
+    its new ones are complete. Of two runs at once, the one that began a section later counts.
+    Calls `on_chunk` with the rows done so far and their total. Sections that ClickHouse refuses to
+    work out are failures, and the others go on. Raises ClickHouseError if the sections cannot be
+    listed, and NothingDone if time or ClickHouse did not allow a single one.
     """
     sections = _sections(request, run)
     done = _Done(after=request.after)
@@ -127,8 +127,8 @@ def run_summarize(
 
 
 def _sections(request: SummaryRequest, run: Run) -> list[_Section]:
-    """The sections to work out, in order, each with its rows, repeats included. Those that had
-    rows when they were summarized last are among them.
+    """The sections to work out, in order, each with its rows, repeats included. Those that are
+    summarized are among them, even if they have no rows now.
     """
     clickhouse = run.connections.clickhouse
     database = clickhouse.database
@@ -208,7 +208,7 @@ def _store(chunk: list[_Section], run: Run) -> None:
         params,
         deadline,
     )
-    # Of a section without any video now, its former rows would stay.
+    # Without this row, a section whose videos are all gone would keep its former ones.
     clickhouse.query(
         f"INSERT INTO {database}.{SUMMARIES} (section_id, section, summarized_at) {_ONE_BLOCK}"
         f" SELECT one.1, one.2, {at} FROM (SELECT arrayJoin(%(each)s) AS one)",

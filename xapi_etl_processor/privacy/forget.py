@@ -163,8 +163,9 @@ def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, i
 
 @contextmanager
 def _summaries_removed(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[None]:
-    """Remove rows of learners in this block: their sections' summaries are removed before, since
-    nobody knows these sections if it is interrupted, and after, since one may be made meanwhile.
+    """Remove the summaries of the learners' sections, before and after the block that removes their
+    rows: before, since an interrupted run may leave no row that names the sections, and after,
+    since `summarize` may run meanwhile.
     """
     database = clickhouse.database
     there = clickhouse.query(

@@ -135,8 +135,8 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
 
 
 def unsummarized(ask: Ask, database: str) -> str | None:
-    """A warning if the views of what was watched are asked for more than ClickHouse's memory may
-    hold when they are asked for all sections, and nothing else answers that; None if not.
+    """A warning if a question over all sections may need more memory than ClickHouse has, and
+    `summarize` has not run; None if the user may not see the summaries.
     """
     sizes: dict[str, Any] = dict(
         ask(
@@ -149,8 +149,9 @@ def unsummarized(ask: Ask, database: str) -> str | None:
     if rows < MANY_ROWS or sizes.get(SUMMARIES) or SUMMARIES not in sizes:
         return None
     return (
-        f"{EVENTS} has {rows:,} rows: a view of what was watched is for one section, and may need"
-        " more memory than there is for all: run `summarize` every night, and ask section_videos"
+        f"{EVENTS} has {rows:,} rows: a view of what was watched may need more memory than"
+        " ClickHouse has, if it is asked for all sections: run `summarize` every night, and ask"
+        " section_videos"
     )
 
 

@@ -67,8 +67,8 @@ class Learners:
         self.heed(notes.read(self.clickhouse, deadline), began, deadline)
 
     def heed(self, state: notes.State, began: float, deadline: Deadline = FOREVER) -> None:
-        """Take the notes as a query found them that began then, and read the list if it has
-        changed. Raises as `refresh`.
+        """Take the notes that a query found, and when it began; read the list if it has changed.
+        Raises as `refresh`.
         """
         known_before = self.state and self.state.forgotten
         number, _ = state.forgotten

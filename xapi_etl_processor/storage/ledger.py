@@ -50,7 +50,7 @@ def already_processed(
 def look_up(
     clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline
 ) -> tuple[set[Identity], notes.State]:
-    """Which of the objects are in the ledger, and what loads must heed, by one query: an upload
+    """Which of the objects are in the ledger, and what loads must heed: one query, since an upload
     waits for each. Raises ClickHouseError.
     """
     known = tuple(identity(o) for o in objects if o.etag)

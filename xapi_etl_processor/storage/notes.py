@@ -54,7 +54,7 @@ def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
 def read_with(
     clickhouse: ClickHouse, more: str, params: Mapping[str, Any], deadline: Deadline
 ) -> tuple[State, Any]:
-    """The state, and what another expression is, by one query; raises as `read`."""
+    """The state, and the value of the expression `more`, by one query; raises as `read`."""
     where = f"{clickhouse.database}.{TABLE}"
     [row] = clickhouse.query(
         f"SELECT count(), max(forgotten_at),"

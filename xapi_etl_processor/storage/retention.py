@@ -1,6 +1,4 @@
-"""Months of statements that were dropped on purpose: which ones are there, dropping them, and the
-notes that say which were.
-"""
+"""Old months: which ones have statements, how to drop them, and the notes of which were dropped."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ def months_before(clickhouse: ClickHouse, before: str) -> list[Month]:
 
 
 def drop(clickhouse: ClickHouse, months: list[Month]) -> None:
-    """Drop the statements of these months, and note it: a verification does not miss them then.
+    """Note that these months are dropped, so that no verification misses them, and drop them.
 
     Safe to repeat. Raises ClickHouseRefused without the right (ALTER DELETE), or if a month is
     larger than the server allows to drop.

@@ -131,7 +131,7 @@ QUESTIONS: dict[str, Callable[[Run, Connection], object]] = {
     "`verify`, 5,000 objects": lambda run, engine: list(
         check(_objects(engine), run, content=False)
     ),
-    "before a load, 1,000 objects": lambda run, engine: ledger.already_processed(
+    "is it in the ledger? 1,000 objects": lambda run, engine: ledger.already_processed(
         run.connections.clickhouse, _objects(engine)[:1000], FOREVER
     ),
 }

@@ -85,19 +85,22 @@ class ClickHouse:
         called Shared..., get one: others would need insert_quorum too (docs/clickhouse.md).
         """
         if self._decisive is None:
-            shared = self._attempt(
+            [(tables, shared)] = self._attempt(
                 lambda client: client.execute(
-                    "SELECT 1 FROM system.tables WHERE database = %(database)s"
-                    " AND engine LIKE 'Shared%%' AND 0 = (SELECT count() FROM system.settings"
+                    "SELECT count(), countIf(engine LIKE 'Shared%%' AND 0 = (SELECT count()"
                     # Such a user may send no setting.
-                    " WHERE name = 'readonly' AND value = '1') LIMIT 1",
+                    " FROM system.settings WHERE name = 'readonly' AND value = '1'))"
+                    " FROM system.tables WHERE database = %(database)s",
                     {"database": self.database},
                 ),
                 QUERY,
                 deadline,
                 patient=True,
             )
-            self._decisive = {"select_sequential_consistency": 1} if shared else {}
+            found = {"select_sequential_consistency": 1} if shared else {}
+            if not tables:
+                return found  # Nothing was migrated yet.
+            self._decisive = found
         return self._decisive
 
     def alter(

@@ -136,7 +136,8 @@ def test_loading_brings_them_back_by_force_only_and_says_so(
     again = invoke({"mode": "bulk", "force_reprocess": True, "dry_run": True})
     assert again["dropped_months"] == ["2022-11"]
     assert main(["bulk", "--force"]) == 0
-    assert "dropped once, and loaded again: 2022-11" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "dropped once: 2022-11; drop-months drops what is loaded again" in said
     assert times(ask) == ALL_DAYS
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], answer["dropped"], findings) == (True, 0, {})

@@ -100,7 +100,7 @@ def test_the_ledger_and_the_list_of_learners_are_queried_once_for_many_objects(
     # The first question comes once for each connection: is it ClickHouse Cloud? The second asks the
     # ledger too. The last one: was one of the months dropped?
     assert verbs == [
-        *("settings", "forgotten_learners", "video_events"),
+        *("tables", "forgotten_learners", "video_events"),
         *("forgotten_learners", "processed_files", "load_notes"),
     ]
 

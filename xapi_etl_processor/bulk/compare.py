@@ -14,7 +14,7 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.pipeline.contents import Reading, Row, expected_rows, parts, stored
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
-from xapi_etl_processor.storage import retention
+from xapi_etl_processor.storage import months
 from xapi_etl_processor.storage.ledger import identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
 from xapi_etl_processor.xapi.timestamps import instant
@@ -60,7 +60,7 @@ def check(
     versions = _ledger_rows(objects, clickhouse, run.deadline)
     counted = [obj for obj in objects if identity(obj) in versions]
     lines = _stored_lines(counted, clickhouse, run.deadline)
-    ever = retention.dropped(clickhouse, run.deadline)
+    ever = months.dropped(clickhouse, run.deadline)
     dropped = {
         obj: {month for month, at in ever.items() if at >= versions[identity(obj)].processed_at}
         for obj in counted
@@ -89,13 +89,13 @@ def check(
     yield from _by_content(found, to_read, run, dropped) if to_read else found
 
 
-def _by_counts(obj: S3Object, video: int, lines: int, months: Container[str]) -> Check:
+def _by_counts(obj: S3Object, video: int, lines: int, dropped: Container[str]) -> Check:
     if lines > video:
         return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
     if lines == video:
         return Check(obj, "right")
     why = f"{lines} lines have rows of their own, the ledger counts {video}"
-    return Check(obj, "dropped" if obj.month in months else "unproven", why)
+    return Check(obj, "dropped" if obj.month in dropped else "unproven", why)
 
 
 @dataclass
@@ -108,7 +108,7 @@ class _Looking:
     """
 
     check: Check
-    months: Container[str]
+    of_months: Container[str]
     is_read: bool = False
     is_over: bool = False
     shown: list[int] = field(default_factory=list)
@@ -117,7 +117,7 @@ class _Looking:
 
     def note(self, row: Row) -> None:
         """Note a line whose statement was not found."""
-        if f"{instant(row.key.timestamp):%Y-%m}" in self.months:
+        if f"{instant(row.key.timestamp):%Y-%m}" in self.of_months:
             self.dropped += 1
             return
         self.missing += 1

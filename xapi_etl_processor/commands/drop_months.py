@@ -20,7 +20,7 @@ from xapi_etl_processor.base.telemetry import shown
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, agreed, print_json, say
 from xapi_etl_processor.run import connections
-from xapi_etl_processor.storage.retention import drop, months_before
+from xapi_etl_processor.storage.months import drop, months_before
 
 
 def add_to(commands: Any) -> None:

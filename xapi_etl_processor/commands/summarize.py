@@ -56,6 +56,8 @@ def _summarize(options: argparse.Namespace) -> int:
         run = Run(settings, connections(settings), "summarize")
         answer = run_summarize(request, run, _tell)
     print_json(answer)
+    if not (answer["sections"] or answer["failures"]):
+        say("no statement about a video is stored")
     if not answer["complete"]:
         say(f"to go on, run the same command with --token {answer['continuation_token']}")
     return OK if answer["success"] and answer["complete"] else FAILED

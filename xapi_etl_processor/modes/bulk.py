@@ -17,7 +17,7 @@ from xapi_etl_processor.outcome import Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
-from xapi_etl_processor.storage import retention
+from xapi_etl_processor.storage import months as stored_months
 
 Answer = dict[str, Any]
 
@@ -144,10 +144,11 @@ def _dropped_before(months: set[str], run: Run) -> list[str]:
     if not months:
         return []
     try:
-        return sorted(months & retention.dropped(run.connections.clickhouse, run.deadline).keys())
+        dropped = stored_months.dropped(run.connections.clickhouse, run.deadline)
     except ClickHouseError:
         # The objects are loaded: failing here would have them loaded again.
         return []
+    return sorted(months & dropped.keys())
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:

@@ -20,6 +20,8 @@ from xapi_etl_processor.base.telemetry import shown
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Stop, StopReason
 from xapi_etl_processor.run import Run
+from xapi_etl_processor.s3.objects import section_id
+from xapi_etl_processor.storage import summaries
 from xapi_etl_processor.storage.sections import unknown
 from xapi_etl_processor.storage.tables import EVENTS, SUMMARIES
 
@@ -86,7 +88,7 @@ def read_summary_request(payload: Mapping[str, Any]) -> SummaryRequest:
     if isinstance(section, bool) or not isinstance(section, str | int | None) or section == "":
         raise BadRequest(f"section_id is {shown(section)}: the number or name of one is needed")
     if token is None:
-        return SummaryRequest("" if section is None else str(section))
+        return SummaryRequest("" if section is None else str(section_id(str(section))))
     number, _, name = token.partition("/") if isinstance(token, str) else ("", "", "")
     if section is not None or not (number.isascii() and number.isdigit()):
         raise BadRequest("continuation_token is that of another request: send it alone, as it came")
@@ -189,32 +191,25 @@ def _work_out(chunk: list[_Section], run: Run, done: _Done) -> None:
         return
     else:
         done.sections += len(chunk)
-    done.rows += rows
+        done.rows += rows
     done.after = chunk[-1][:2]
 
 
 def _store(chunk: list[_Section], run: Run) -> None:
     clickhouse = run.connections.clickhouse
     database, deadline = clickhouse.database, run.read_until
-    [(now,)] = clickhouse.query("SELECT toUnixTimestamp64Milli(now64(3))", deadline=deadline)
+    now = summaries.now(clickhouse, deadline)
     sections = [one[:2] for one in chunk]
-    params = {"now": now, "sections": tuple(sections), "each": sections}
-    at = "fromUnixTimestamp64Milli(toInt64(%(now)s), 'UTC')"
     # Safe to repeat: rows of the same time replace themselves.
     clickhouse.query(
         f"INSERT INTO {database}.{SUMMARIES} ({_COLUMNS}, summarized_at) {_ONE_BLOCK}"
-        f" SELECT {_COLUMNS}, {at} FROM {database}.video_engagement"
-        " WHERE (section_id, section) IN %(sections)s",
-        params,
+        f" SELECT {_COLUMNS}, fromUnixTimestamp64Milli(toInt64(%(now)s), 'UTC')"
+        f" FROM {database}.video_engagement WHERE (section_id, section) IN %(sections)s",
+        {"now": now, "sections": tuple(sections)},
         deadline,
     )
     # Without this row, a section whose videos are all gone would keep its former ones.
-    clickhouse.query(
-        f"INSERT INTO {database}.{SUMMARIES} (section_id, section, summarized_at) {_ONE_BLOCK}"
-        f" SELECT one.1, one.2, {at} FROM (SELECT arrayJoin(%(each)s) AS one)",
-        params,
-        deadline,
-    )
+    summaries.mark(clickhouse, sections, now, deadline)
 
 
 def _body(request: SummaryRequest, run: Run, done: _Done) -> dict[str, Any]:

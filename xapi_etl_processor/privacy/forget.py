@@ -20,11 +20,12 @@ from xapi_etl_processor.privacy.learner import (
     stored_ids,
     tables_with_learners,
 )
-from xapi_etl_processor.storage import notes
+from xapi_etl_processor.storage import notes, summaries
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.storage.ledger import as_bytes
 from xapi_etl_processor.storage.mutations import remove, remove_notes, rewrite
+from xapi_etl_processor.storage.summaries import Section
 from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED, SUMMARIES
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
@@ -128,10 +129,6 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
     after LOAD_SECONDS.
     """
     time.sleep(FRESH_SECONDS)
-    _wait_for_inserts(clickhouse, EVENTS)
-
-
-def _wait_for_inserts(clickhouse: ClickHouse, table: str) -> None:
     began = time.monotonic()
     where = clickhouse.everywhere("system.processes")
     while True:
@@ -139,13 +136,13 @@ def _wait_for_inserts(clickhouse: ClickHouse, table: str) -> None:
         running = clickhouse.query(
             f"SELECT count() FROM {where} WHERE elapsed >= %(waited)s"
             " AND query ILIKE 'INSERT INTO%%' AND position(query, %(table)s) > 0",
-            {"waited": waited, "table": f"{clickhouse.database}.{table} "},
+            {"waited": waited, "table": f"{clickhouse.database}.{EVENTS} "},
         )
         if not running[0][0]:
             return
         if waited > LOAD_SECONDS:
             raise ClickHouseUnavailable(
-                f"inserts into {clickhouse.database}.{table} have not ended for {LOAD_SECONDS}"
+                f"inserts into {clickhouse.database}.{EVENTS} have not ended for {LOAD_SECONDS}"
                 " seconds: see system.processes, then run this again"
             )
         time.sleep(_POLL_SECONDS)
@@ -163,30 +160,37 @@ def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, i
 
 @contextmanager
 def _summaries_removed(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[None]:
-    """Remove the summaries of the learners' sections, before and after the block that removes their
-    rows: before, since an interrupted run may leave no row that names the sections, and after,
-    since `summarize` may run meanwhile.
+    """Remove rows of learners in this block: their sections' summaries are removed before, since
+    nobody knows these sections if it is interrupted, and after, since one may be made meanwhile.
     """
-    database = clickhouse.database
-    there = clickhouse.query(
-        "SELECT 1 FROM system.tables WHERE database = %(database)s AND name = %(table)s",
-        {"database": database, "table": SUMMARIES},
-    )
     sections = {
         section
-        for where, params in (conditions(learners, clickhouse) if there else ())
+        for where, params in conditions(learners, clickhouse)
         for section in clickhouse.query(
-            f"SELECT DISTINCT section_id, toString(section) FROM {database}.{EVENTS} WHERE {where}",
+            "SELECT DISTINCT section_id, toString(section)"
+            f" FROM {clickhouse.database}.{EVENTS} WHERE {where}",
             params,
         )
     }
-    in_them, params = "(section_id, section) IN %(sections)s", {"sections": tuple(sections)}
-    if sections:
-        remove(clickhouse, SUMMARIES, in_them, params)
+    if not sections:
+        yield
+        return
+    _remove_summaries(sections, clickhouse)
     yield
-    if sections:
-        _wait_for_inserts(clickhouse, SUMMARIES)
-        remove(clickhouse, SUMMARIES, in_them, params)
+    _remove_summaries(sections, clickhouse)
+
+
+def _remove_summaries(sections: set[Section], clickhouse: ClickHouse) -> None:
+    # What is being worked out now, and inserted later, is older than the mark, and not shown.
+    at = summaries.now(clickhouse)
+    summaries.mark(clickhouse, sections, at)
+    remove(
+        clickhouse,
+        SUMMARIES,
+        "(section_id, section) IN %(sections)s"
+        " AND summarized_at < fromUnixTimestamp64Milli(toInt64(%(at)s), 'UTC')",
+        {"sections": tuple(sections), "at": at},
+    )
 
 
 def _blank_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:

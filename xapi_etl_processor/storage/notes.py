@@ -24,7 +24,7 @@ PSEUDONYMIZE = "pseudonymize"
 """Commands that put right what a load could not undo; a third is that of `replace_command`."""
 
 DROPPED = "dropped"
-"""The kind of note that a month was dropped (retention.py)."""
+"""The kind of note that a month was dropped (months.py)."""
 
 CLOCK_SECONDS = 60
 """How far the clocks of replicas may differ. Our limit."""

@@ -31,20 +31,21 @@ def months_before(clickhouse: ClickHouse, before: str) -> list[Month]:
         "before": before,
         "never": WITHOUT_TIME,
     }
-    month = "concat(substring(partition, 1, 4), '-', substring(partition, 5, 2))"
+    month = "concat(substring({0}, 1, 4), '-', substring({0}, 5, 2))"
     found = clickhouse.query(
-        f"SELECT {month} AS month, sum(rows), sum(bytes_on_disk) FROM system.parts"
-        " WHERE database = %(database)s AND table = %(table)s AND active AND rows > 0"
-        " AND month < %(before)s AND month != %(never)s GROUP BY month ORDER BY month",
+        f"SELECT {month.format('partition')} AS month, sum(rows), sum(bytes_on_disk)"
+        " FROM system.parts WHERE database = %(database)s AND table = %(table)s"
+        " AND active AND rows > 0 AND month < %(before)s AND month != %(never)s"
+        " GROUP BY month ORDER BY month",
         params,
     )
     if not found:
         return []
     sections = dict(
         clickhouse.query(
-            "SELECT formatDateTime(timestamp, '%%Y-%%m') AS month, uniqExact(section_id, section)"
-            f" FROM {clickhouse.database}.{EVENTS} WHERE month < %(before)s GROUP BY month",
-            params,
+            f"SELECT {month.format('_partition_id')} AS month, uniqExact(section_id, section)"
+            f" FROM {clickhouse.database}.{EVENTS} WHERE _partition_id IN %(parts)s GROUP BY month",
+            {"parts": tuple(_partition(month) for month, *_ in found)},
         )
     )
     return [Month(month, rows, sections.get(month, 0), size) for month, rows, size in found]
@@ -56,14 +57,17 @@ def drop(clickhouse: ClickHouse, months: list[Month]) -> None:
     Safe to repeat. Raises ClickHouseRefused without the right (ALTER DELETE), or if a month is
     larger than the server allows to drop.
     """
-    names = [one.month for one in months]
-    clickhouse.insert(
-        notes.TABLE,
-        {"kind": [notes.DROPPED] * len(names), "subject": names},
-        settings=notes.on_all_replicas(clickhouse, notes.TABLE),
-    )
-    for name in names:
-        clickhouse.alter(EVENTS, f"DROP PARTITION ID '{name.replace('-', '')}'", {})
+    everywhere = notes.on_all_replicas(clickhouse, notes.TABLE)
+    for one in months:
+        # Noted before, so that no verification finds it missing, and one by one, so that no other
+        # is called dropped while it is there.
+        columns = {"kind": [notes.DROPPED], "subject": [one.month]}
+        clickhouse.insert(notes.TABLE, columns, settings=everywhere)
+        clickhouse.alter(EVENTS, f"DROP PARTITION ID '{_partition(one.month)}'", {})
+
+
+def _partition(month: str) -> str:
+    return month.replace("-", "")
 
 
 def dropped(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> dict[str, datetime]:

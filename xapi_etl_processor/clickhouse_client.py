@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from select import POLLIN, poll
+from selectors import EVENT_READ, DefaultSelector
 from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -30,6 +31,9 @@ Cloud service holds it until it is awake, after a minute or two. Our limit."""
 IDLE_SECONDS = 60
 """How long a connection may be idle and then be used without a ping. Our limit: NAT gateways forget
 one after 350 s, and Lambda may freeze the process for hours between two invocations."""
+
+UNACKNOWLEDGED_SECONDS = 10
+"""How long TCP may wait for what was sent to be acknowledged, where it can be told. Our limit."""
 
 REPORT_SECONDS = 2
 """What waiting for a reply leaves of an invocation's time, to report what happened. Our limit."""
@@ -212,9 +216,9 @@ class ClickHouse:
         # A monotonic clock may stand still while Lambda freezes the process.
         if not connection.connected or not 0 <= time.time() - self._used_at < IDLE_SECONDS:
             return False
-        closed = poll()
-        closed.register(connection.socket, POLLIN)
-        return not closed.poll(0)
+        with DefaultSelector() as closed:
+            closed.register(connection.socket, EVENT_READ)
+            return not closed.select(0)
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]
@@ -286,6 +290,11 @@ class ClickHouse:
         if not (connection.connected and connection.ping()):
             connection.connect()
         connection.socket.settimeout(REPLY_SECONDS)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # What a NAT swallows is not acknowledged; a server that thinks for long acknowledges.
+            connection.socket.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000
+            )
 
 
 def _attempt_deadline(deadline: Deadline) -> Deadline:

@@ -138,13 +138,15 @@ def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger
     """The objects with their etags, and which of them the ledger knows."""
     page = read.describe(run.connections.s3, page, run.read_until)
     learners, began = run.connections.learners, time.monotonic()
+    state = None
     if run.wanted.force:
         known = _to_skip(page, run)
         learners.refresh(run.deadline)
     else:
         known, state = ledger.look_up(run.connections.clickhouse, page, run.deadline)
-        learners.heed(state, began, run.deadline)
     if any(ledger.identity(obj) not in known for obj in page):
+        if state:
+            learners.heed(state, began, run.deadline)
         learners.check_ids(run.deadline)
         # Whoever replaces an object after it was read here notes it later than this.
         run.notes_seen = run.notes_seen or run.connections.learners.state

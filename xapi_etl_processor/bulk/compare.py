@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
@@ -60,9 +60,12 @@ def check(
     versions = _ledger_rows(objects, clickhouse, run.deadline)
     counted = [obj for obj in objects if identity(obj) in versions]
     lines = _stored_lines(counted, clickhouse, run.deadline)
-    ever = months.dropped(clickhouse, run.deadline)
+    limits = months.limits(clickhouse, run.deadline).items()
     dropped = {
-        obj: {month for month, at in ever.items() if at >= versions[identity(obj)].processed_at}
+        obj: max(
+            (limit for limit, at in limits if at >= versions[identity(obj)].processed_at),
+            default="",
+        )
         for obj in counted
     }
     without = [
@@ -70,7 +73,7 @@ def check(
         for obj in counted
         if versions[identity(obj)].video
         and not lines.get(obj.uri)
-        and obj.month not in dropped[obj]
+        and not months.is_dropped(obj.month, dropped[obj])
     ]
     to_read = counted if content else without
     keys = {key for _, key, _ in versions}
@@ -89,13 +92,13 @@ def check(
     yield from _by_content(found, to_read, run, dropped) if to_read else found
 
 
-def _by_counts(obj: S3Object, video: int, lines: int, dropped: Container[str]) -> Check:
+def _by_counts(obj: S3Object, video: int, lines: int, limit: str) -> Check:
     if lines > video:
         return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
     if lines == video:
         return Check(obj, "right")
     why = f"{lines} lines have rows of their own, the ledger counts {video}"
-    return Check(obj, "dropped" if obj.month in dropped else "unproven", why)
+    return Check(obj, "dropped" if months.is_dropped(obj.month, limit) else "unproven", why)
 
 
 @dataclass
@@ -108,7 +111,7 @@ class _Looking:
     """
 
     check: Check
-    of_months: Container[str]
+    limit: str
     is_read: bool = False
     is_over: bool = False
     shown: list[int] = field(default_factory=list)
@@ -117,7 +120,7 @@ class _Looking:
 
     def note(self, row: Row) -> None:
         """Note a line whose statement was not found."""
-        if f"{instant(row.key.timestamp):%Y-%m}" in self.of_months:
+        if months.is_dropped(f"{instant(row.key.timestamp):%Y-%m}", self.limit):
             self.dropped += 1
             return
         self.missing += 1
@@ -143,7 +146,7 @@ def _by_content(
     checks: Iterator[Check],
     to_read: Sequence[S3Object],
     run: Run,
-    dropped: Mapping[S3Object, Container[str]],
+    dropped: Mapping[S3Object, str],
 ) -> Iterator[Check]:
     """The checks, in order, with the content of the objects to read.
 
@@ -151,7 +154,7 @@ def _by_content(
     """
     waiting: deque[_Looking] = deque()
     wanted = {obj.uri for obj in to_read}
-    looked_up = (_Looking(found, dropped.get(found.obj, ())) for found in checks)
+    looked_up = (_Looking(found, dropped.get(found.obj, "")) for found in checks)
     rows = _rows(looked_up, wanted, expected_rows(to_read, run), waiting)
     for part in parts(rows, lambda item: item[1].key):
         keys = [row.key for _, row in part]

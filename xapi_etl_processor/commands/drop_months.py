@@ -20,6 +20,7 @@ from xapi_etl_processor.base.telemetry import shown
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, agreed, print_json, say
 from xapi_etl_processor.run import connections
+from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.months import drop, months_before
 
 
@@ -39,15 +40,16 @@ def _drop_months(options: argparse.Namespace) -> int:
     if before > f"{datetime.now(UTC):%Y-%m}":
         raise BadRequest(f"--before {before} is in the future: all statements would be dropped")
     clickhouse = connections(Settings.from_env(os.environ)).clickhouse
+    check_whole_results(clickhouse)
     months = months_before(clickhouse, before)
     found = {"before": before, "months": [month._asdict() for month in months]}
     if not months:
         say(f"no month before {before} has statements")
-    elif not options.dry_run:
+    if not options.dry_run:
         question = "drop these months? This cannot be undone"
-        if not (options.yes or agreed(found, question)):
+        if months and not (options.yes or agreed(found, question)):
             say("nothing was dropped")
             return FAILED
-        drop(clickhouse, months)
+        drop(clickhouse, before, months)
     print_json({**found, "dry_run": options.dry_run})
     return OK

@@ -144,11 +144,11 @@ def _dropped_before(months: set[str], run: Run) -> list[str]:
     if not months:
         return []
     try:
-        dropped = stored_months.dropped(run.connections.clickhouse, run.deadline)
+        limit = max(stored_months.limits(run.connections.clickhouse, run.deadline), default="")
     except ClickHouseError:
         # The objects are loaded: failing here would have them loaded again.
         return []
-    return sorted(months & dropped.keys())
+    return sorted(month for month in months if stored_months.is_dropped(month, limit))
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:

@@ -17,11 +17,13 @@ from xapi_etl_processor.base.errors import (
     NothingDone,
 )
 from xapi_etl_processor.base.telemetry import shown
+from xapi_etl_processor.clickhouse_client import REPORT_SECONDS
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import section_id
 from xapi_etl_processor.storage import summaries
+from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
 from xapi_etl_processor.storage.tables import EVENTS, SUMMARIES
 
@@ -45,8 +47,8 @@ _COLUMNS = (
 
 # One block, so that readers see all of a section's new rows or none.
 _ONE_BLOCK = (
-    "SETTINGS max_insert_threads = 1, min_insert_block_size_rows = 1000000000,"
-    " min_insert_block_size_bytes = 0"
+    "SETTINGS insert_deduplicate = 0, max_insert_threads = 1,"
+    " min_insert_block_size_rows = 1000000000, min_insert_block_size_bytes = 0"
 )
 
 
@@ -90,7 +92,7 @@ def read_summary_request(payload: Mapping[str, Any]) -> SummaryRequest:
     if token is None:
         return SummaryRequest("" if section is None else str(section_id(str(section))))
     number, _, name = token.partition("/") if isinstance(token, str) else ("", "", "")
-    if section is not None or not (number.isascii() and number.isdigit()):
+    if section is not None or not (number.isascii() and number.isdigit() and len(number) <= 20):
         raise BadRequest("continuation_token is that of another request: send it alone, as it came")
     return SummaryRequest(after=(int(number), name))
 
@@ -106,6 +108,7 @@ def run_summarize(
     work out are failures, and the others go on. Raises ClickHouseError if the sections cannot be
     listed, and NothingDone if time or ClickHouse did not allow a single one.
     """
+    check_whole_results(run.connections.clickhouse)
     sections = _sections(request, run)
     done = _Done(after=request.after)
     total = sum(one.rows for one in sections)
@@ -184,7 +187,7 @@ def _work_out(chunk: list[_Section], run: Run, done: _Done) -> None:
         # It is out of memory, perhaps: the next sections may be smaller.
         done.fail(named, error)
     except ClickHouseError as error:
-        if run.read_until.has_passed:
+        if run.read_until.seconds_left <= 2 * REPORT_SECONDS:
             done.stop = TIME_RAN_OUT
         else:
             done.stop = Stop(StopReason.INSERT_FAILED, f"{named}: {error}")
@@ -198,8 +201,8 @@ def _work_out(chunk: list[_Section], run: Run, done: _Done) -> None:
 def _store(chunk: list[_Section], run: Run) -> None:
     clickhouse = run.connections.clickhouse
     database, deadline = clickhouse.database, run.read_until
-    now = summaries.now(clickhouse, deadline)
     sections = [one[:2] for one in chunk]
+    now = summaries.now(clickhouse, sections, deadline)
     # Safe to repeat: rows of the same time replace themselves.
     clickhouse.query(
         f"INSERT INTO {database}.{SUMMARIES} ({_COLUMNS}, summarized_at) {_ONE_BLOCK}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -25,8 +24,7 @@ from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.storage.ledger import as_bytes
 from xapi_etl_processor.storage.mutations import remove, remove_notes, rewrite
-from xapi_etl_processor.storage.summaries import Section
-from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED, SUMMARIES
+from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, REJECTED
 from xapi_etl_processor.xapi.learners import fingerprint, key_id, name_hash
 
 LOAD_SECONDS = 2 * REPLY_SECONDS
@@ -44,7 +42,7 @@ LEFT_TO_DO = (
     " or their lines; loading them again stores nothing of the learner",
     "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
     " them there too; after restoring a backup, run forget --sweep",
-    "section_videos leaves out the sections in which they were until `summarize` runs again",
+    "section_videos is empty until `summarize` runs again",
     "ClickHouse's query log, if it is kept for long, and the platform that writes the statements",
 )
 """What this command cannot do."""
@@ -150,47 +148,13 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
 
 def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
     rows = sum(statements(learners, clickhouse).values())
-    with _summaries_removed(learners, clickhouse):
-        for table in tables_with_learners(clickhouse):
-            for where, params in conditions(learners, clickhouse):
-                remove(clickhouse, table, where, params)
+    for table in tables_with_learners(clickhouse):
+        for where, params in conditions(learners, clickhouse):
+            remove(clickhouse, table, where, params)
+    # All: of whom no row is left, nobody knows the sections.
+    summaries.remove_all(clickhouse)
     lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
-
-
-@contextmanager
-def _summaries_removed(learners: Sequence[Learner], clickhouse: ClickHouse) -> Iterator[None]:
-    """Remove rows of learners in this block: their sections' summaries are removed before, since
-    nobody knows these sections if it is interrupted, and after, since one may be made meanwhile.
-    """
-    sections = {
-        section
-        for where, params in conditions(learners, clickhouse)
-        for section in clickhouse.query(
-            "SELECT DISTINCT section_id, toString(section)"
-            f" FROM {clickhouse.database}.{EVENTS} WHERE {where}",
-            params,
-        )
-    }
-    if not sections:
-        yield
-        return
-    _remove_summaries(sections, clickhouse)
-    yield
-    _remove_summaries(sections, clickhouse)
-
-
-def _remove_summaries(sections: set[Section], clickhouse: ClickHouse) -> None:
-    # What is being worked out now, and inserted later, is older than the mark, and not shown.
-    at = summaries.now(clickhouse)
-    summaries.mark(clickhouse, sections, at)
-    remove(
-        clickhouse,
-        SUMMARIES,
-        "(section_id, section) IN %(sections)s"
-        " AND summarized_at < fromUnixTimestamp64Milli(toInt64(%(at)s), 'UTC')",
-        {"sections": tuple(sections), "at": at},
-    )
 
 
 def _blank_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
@@ -222,16 +186,16 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
             f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
         )
         found = [Learner(*person) for person in sorted(known.forgotten(people))]
-        if dry_run:
-            for where, params in conditions(found, clickhouse):
+        for where, params in conditions(found, clickhouse):
+            if dry_run:
                 [(more,)] = clickhouse.query(
                     f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
                 )
-                rows += more
-            continue
-        with _summaries_removed(found, clickhouse):
-            for where, params in conditions(found, clickhouse):
-                rows += remove(clickhouse, table, where, params)
+            else:
+                more = remove(clickhouse, table, where, params)
+            rows += more
+    if not dry_run:
+        summaries.remove_all(clickhouse)
     lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
     if not dry_run:
         remove_notes(clickhouse, notes.SWEEP, noted)

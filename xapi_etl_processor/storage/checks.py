@@ -162,7 +162,8 @@ def cut_results(ask: Ask) -> str | None:
     found = ask(
         "SELECT name, value FROM system.settings WHERE changed AND"
         " (name LIKE '%%overflow_mode%%' AND value != 'throw'"
-        " OR name IN ('limit', 'offset') AND value != '0') ORDER BY name",
+        # ClickHouse applies these to the query itself, and then shows 0.
+        " OR name IN ('limit', 'offset')) ORDER BY name",
         {},
     )
     if not found:

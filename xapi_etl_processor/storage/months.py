@@ -35,7 +35,8 @@ def months_before(clickhouse: ClickHouse, before: str) -> list[Month]:
     found = clickhouse.query(
         f"SELECT {month.format('partition')} AS month, sum(rows), sum(bytes_on_disk)"
         " FROM system.parts WHERE database = %(database)s AND table = %(table)s"
-        " AND active AND rows > 0 AND month < %(before)s AND month != %(never)s"
+        " AND active AND rows > 0 AND match(partition, '^[0-9]{6}$')"
+        " AND month < %(before)s AND month != %(never)s"
         " GROUP BY month ORDER BY month",
         params,
     )
@@ -51,27 +52,28 @@ def months_before(clickhouse: ClickHouse, before: str) -> list[Month]:
     return [Month(month, rows, sections.get(month, 0), size) for month, rows, size in found]
 
 
-def drop(clickhouse: ClickHouse, months: list[Month]) -> None:
-    """Note that these months are dropped, so that no verification misses them, and drop them.
+def drop(clickhouse: ClickHouse, before: str, months: list[Month]) -> None:
+    """Drop these months, all that are earlier than `before`, and then note that they were.
 
-    Safe to repeat. Raises ClickHouseRefused without the right (ALTER DELETE), or if a month is
-    larger than the server allows to drop.
+    Safe to repeat: if it was interrupted, verifications call their statements missing until then.
+    Raises ClickHouseRefused without the right (ALTER DELETE), or if a month is larger than the
+    server allows to drop.
     """
-    everywhere = notes.on_all_replicas(clickhouse, notes.TABLE)
     for one in months:
-        # Noted before, so that no verification finds it missing, and one by one, so that no other
-        # is called dropped while it is there.
-        columns = {"kind": [notes.DROPPED], "subject": [one.month]}
-        clickhouse.insert(notes.TABLE, columns, settings=everywhere)
         clickhouse.alter(EVENTS, f"DROP PARTITION ID '{_partition(one.month)}'", {})
+    clickhouse.insert(
+        notes.TABLE,
+        {"kind": [notes.DROPPED], "subject": [before]},
+        settings=notes.on_all_replicas(clickhouse, notes.TABLE),
+    )
 
 
 def _partition(month: str) -> str:
     return month.replace("-", "")
 
 
-def dropped(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> dict[str, datetime]:
-    """The months that were dropped, and when last. Rows may have been loaded into them since."""
+def limits(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> dict[str, datetime]:
+    """By the first month that was kept: when all months before it were dropped last."""
     rows = clickhouse.query(
         f"SELECT subject, max(noted_at) FROM {clickhouse.database}.{notes.TABLE}"
         " WHERE kind = %(kind)s GROUP BY subject",
@@ -79,3 +81,8 @@ def dropped(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> dict[str, d
         deadline,
     )
     return dict(rows)
+
+
+def is_dropped(month: str, limit: str) -> bool:
+    """Whether a month, '' if unknown, is among those that were dropped before a limit."""
+    return "" < month < limit and month != WITHOUT_TIME

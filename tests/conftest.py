@@ -272,7 +272,7 @@ def before_ledger_lookups(server: ClickHouseServer, act: Callable[[], object]) -
     """Call `act` before each query that asks the ledger which objects are done."""
 
     def hook(point: str, sql: str) -> None:
-        if point == "query" and sql.startswith("SELECT DISTINCT bucket"):
+        if point == "query" and "(bucket, key, etag) IN" in sql:
             act()
 
     server.hook = hook

@@ -12,6 +12,7 @@ from xapi_etl_processor.base.errors import BadRequest, ConfigurationError, XapiE
 from xapi_etl_processor.base.telemetry import logger, set_log_level
 from xapi_etl_processor.commands import (
     bulk,
+    drop_months,
     event,
     explain,
     health,
@@ -20,6 +21,7 @@ from xapi_etl_processor.commands import (
     rejects,
     report,
     status,
+    summarize,
     verify,
 )
 from xapi_etl_processor.commands.output import FAILED, USAGE, say
@@ -67,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, explain),
-        *(status, verify, rejects, report, privacy, health),
+        *(status, verify, rejects, report, summarize, privacy, drop_months, health),
     ):
         module.add_to(commands)
     return parser

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from selectors import EVENT_READ, DefaultSelector
 from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,6 +28,13 @@ WAKE_SECONDS = 120
 """How long a new connection waits for the greeting, within the time left: a sleeping ClickHouse
 Cloud service holds it until it is awake, after a minute or two. Our limit."""
 
+IDLE_SECONDS = 60
+"""How long a connection may be idle and then be used without a ping. Our limit: NAT gateways forget
+one after 350 s, and Lambda may freeze the process for hours between two invocations."""
+
+UNACKNOWLEDGED_SECONDS = 10
+"""How long TCP may wait for what was sent to be acknowledged, where it can be told. Our limit."""
+
 REPORT_SECONDS = 2
 """What waiting for a reply leaves of an invocation's time, to report what happened. Our limit."""
 
@@ -45,6 +55,8 @@ class ClickHouse:
         self.database = settings.clickhouse_database
         self.settings = settings
         self._client: Client | None = None
+        self._used_at = 0.0
+        self._decisive: dict[str, int] | None = None
 
     def query(
         self,
@@ -52,20 +64,48 @@ class ClickHouse:
         params: Mapping[str, Any] | None = None,
         deadline: Deadline = FOREVER,
         *,
-        patient: bool = False,
+        decisive: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT; raises ClickHouseUnavailable or ClickHouseRefused. If patient, it
-        waits for a busy server.
+        """The rows of a SELECT, or none of an INSERT ... SELECT that is safe to repeat. Raises
+        ClickHouseUnavailable or ClickHouseRefused.
+
+        A decisive query, whose rows decide what is inserted, waits for a busy server as `insert`
+        does. On ClickHouse Cloud it sees all rows that any replica has acknowledged.
         """
         # A user with `readonly = 1` may send no setting. Escaping doubles a text at most.
         long = len(sql) + 2 * len(ascii(params)) > DEFAULT_QUERY_BYTES
         settings = {"max_query_size": MAX_QUERY_BYTES} if long else {}
+        if decisive:
+            settings |= self._decisive_settings(deadline)
 
         def ask(client: Client) -> list[tuple[Any, ...]]:
             rows: list[tuple[Any, ...]] = client.execute(sql, params, settings=settings)
             return rows
 
-        return self._attempt(ask, QUERY, deadline, patient=patient)
+        return self._attempt(ask, QUERY, deadline, patient=decisive)
+
+    def _decisive_settings(self, deadline: Deadline) -> dict[str, int]:
+        """Settings of decisive queries, worked out once. Only tables of Cloud, whose engines are
+        called Shared..., get one: others would need insert_quorum too (docs/clickhouse.md).
+        """
+        if self._decisive is None:
+            [(tables, shared)] = self._attempt(
+                lambda client: client.execute(
+                    "SELECT count(), countIf(engine LIKE 'Shared%%' AND 0 = (SELECT count()"
+                    # Such a user may send no setting.
+                    " FROM system.settings WHERE name = 'readonly' AND value = '1'))"
+                    " FROM system.tables WHERE database = %(database)s",
+                    {"database": self.database},
+                ),
+                QUERY,
+                deadline,
+                patient=True,
+            )
+            found = {"select_sequential_consistency": 1} if shared else {}
+            if not tables:
+                return found  # Nothing was migrated yet.
+            self._decisive = found
+        return self._decisive
 
     def alter(
         self, table: str, change: str, params: Mapping[str, Any], deadline: Deadline = FOREVER
@@ -159,11 +199,26 @@ class ClickHouse:
         """One attempt: connect if need be, and call."""
         client = self._opened(deadline)
         end = _attempt_deadline(deadline)
-        try:
-            self._call(end.within(WAKE_SECONDS), client, self._connect)
-        except DeadlinePassed as error:
-            raise errors.SocketTimeoutError(str(error)) from error
-        return self._call(end, client, call)
+        if not self._was_used_lately(client):
+            try:
+                self._call(end.within(WAKE_SECONDS), client, self._connect)
+            except DeadlinePassed as error:
+                raise errors.SocketTimeoutError(str(error)) from error
+        result = self._call(end, client, call)
+        self._used_at = time.time()
+        return result
+
+    def _was_used_lately(self, client: Client) -> bool:
+        """Whether the connection can be used without a ping: it was used in the last IDLE_SECONDS,
+        and the server has not closed it.
+        """
+        connection = client.connection
+        # A monotonic clock may stand still while Lambda freezes the process.
+        if not connection.connected or not 0 <= time.time() - self._used_at < IDLE_SECONDS:
+            return False
+        with DefaultSelector() as closed:
+            closed.register(connection.socket, EVENT_READ)
+            return not closed.select(0)
 
     def _call(
         self, deadline: Deadline, client: Client, call: Callable[[Client], _Result]
@@ -223,6 +278,9 @@ class ClickHouse:
                 settings={"insert_block_size": 2**31},
                 settings_is_important=True,
             )
+            # The driver would send a ping before each query: `_connect` does, where it is needed.
+            connection = self._client.connection
+            connection.force_connect = connection.check_query_execution
         return self._client
 
     @staticmethod
@@ -232,6 +290,11 @@ class ClickHouse:
         if not (connection.connected and connection.ping()):
             connection.connect()
         connection.socket.settimeout(REPLY_SECONDS)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # What a NAT swallows is not acknowledged; a server that thinks for long acknowledges.
+            connection.socket.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000
+            )
 
 
 def _attempt_deadline(deadline: Deadline) -> Deadline:

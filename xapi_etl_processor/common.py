@@ -4,6 +4,7 @@ once all its inserts have been acknowledged, that of its ledger row last.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -136,9 +137,17 @@ def _not_looked_up(page: list[S3Object], error: Exception, writer: Writer) -> It
 def _look_up(page: list[S3Object], run: Run) -> tuple[list[S3Object], set[ledger.Identity]]:
     """The objects with their etags, and which of them the ledger knows."""
     page = read.describe(run.connections.s3, page, run.read_until)
-    known = _to_skip(page, run)
+    learners, began = run.connections.learners, time.monotonic()
+    state = None
+    if run.wanted.force:
+        known = _to_skip(page, run)
+        learners.refresh(run.deadline)
+    else:
+        known, state = ledger.look_up(run.connections.clickhouse, page, run.deadline)
     if any(ledger.identity(obj) not in known for obj in page):
-        run.connections.learners.check(run.deadline)
+        if state:
+            learners.heed(state, began, run.deadline)
+        learners.check_ids(run.deadline)
         # Whoever replaces an object after it was read here notes it later than this.
         run.notes_seen = run.notes_seen or run.connections.learners.state
     return page, known

@@ -29,8 +29,8 @@ from xapi_etl_processor.run import Run, Wanted, connections
 ACCEPTED = (
     'health check {"health_check": true}; bulk {"mode": "bulk"} with any of '
     + ", ".join(PARAMETERS)
-    + '; event {"bucket": ..., "key": ...}, or an S3 notification, bare or by SQS, SNS or'
-    " EventBridge"
+    + '; {"mode": "summarize"}; event {"bucket": ..., "key": ...}, or an S3 notification, bare or'
+    " by SQS, SNS or EventBridge"
 )
 
 _DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess", "replace"}
@@ -76,13 +76,13 @@ class _Reply(NamedTuple):
 
 
 def mode_of(event: Any) -> str:
-    """One of "health_check", "bulk" and "event"; an unknown payload counts as a bad event."""
+    """One of "health_check", "bulk", "summarize" and "event"; an unknown payload is an event."""
     if not isinstance(event, Mapping):
         return "event"
     if event.get("health_check") is True:
         return "health_check"
-    if event.get("mode") == "bulk":
-        return "bulk"
+    if event.get("mode") in ("bulk", "summarize"):
+        return str(event["mode"])
     names_object = "key" in event or "Records" in event or "detail" in event
     if not names_object and any(name in event for name in PARAMETERS):
         return "bulk"
@@ -113,6 +113,21 @@ def _bulk(event: Any, context: Any) -> _Reply:
     except NothingDone as error:
         return _Reply({}, {"error": str(error)}, success=False, error=error)
     return _response(200, body, success=body["success"])
+
+
+def _summarize(event: Any, context: Any) -> _Reply:
+    from xapi_etl_processor.modes.summarize import read_summary_request, run_summarize
+
+    settings = Settings.from_env(os.environ)
+    run = Run(settings, connections(settings), "summarize", deadline=_deadline(context))
+    try:
+        body = run_summarize(read_summary_request(event), run)
+    except BadRequest as error:
+        return _bad_request("summarize", error)
+    except NothingDone as error:
+        return _Reply({}, {"error": str(error)}, success=False, error=error)
+    # Nobody sends the token of a scheduled run, so what is left must show in the metric.
+    return _response(200, body, success=body["success"] and body["complete"])
 
 
 def _event(event: Any, context: Any) -> _Reply:
@@ -150,7 +165,7 @@ def _what_failed(delivery: Delivery, body: Mapping[str, Any]) -> str:
     return f"{' and '.join(parts)}: " + "; ".join(f["error"] for f in body["failures"])
 
 
-_MODES = {"health_check": _health, "bulk": _bulk, "event": _event}
+_MODES = {"health_check": _health, "bulk": _bulk, "summarize": _summarize, "event": _event}
 
 
 def _deadline(context: Any) -> Deadline:

@@ -31,7 +31,7 @@ def test_only_time_that_ran_out_has_the_next_answer_asked_for(last: str | None) 
         asked.append(payload.get("continuation_token"))
         return next(answers)
 
-    assert [total["stop_reason"] for total in sums({}, ask)][-1] == last
+    assert [total["stop_reason"] for total in sums({"mode": "bulk"}, ask)][-1] == last
     assert asked == [None, "a", "b"]
 
 

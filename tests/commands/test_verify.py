@@ -108,7 +108,9 @@ def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_
 
 
 NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("objects_checked", "objects_missing", "unproven", "recent", "gone"), 0),
+    **dict.fromkeys(
+        ("objects_checked", "objects_missing", "unproven", "dropped", "recent", "gone"), 0
+    ),
     **dict.fromkeys(("repaired", "content", "repair"), False),
     **dict.fromkeys(("success", "complete"), True),
     "findings": [],

@@ -42,7 +42,8 @@ JANUARY = grafana.Range(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 31, 
 MOMENTS = {
     *("inserted_at", "row_version", "processed_at", "run_id", "rejected_at", "forgotten_at"),
     *("duration_ms", "latency_ms", "version", "modified", "noted_at", "created_at"),
-    *("freshness", "applied", "bytes", "example"),
+    *("freshness", "applied", "bytes", "example", "summarized_at", "as_of"),
+    "As of",
 }
 """Columns and keys that no two runs have alike."""
 
@@ -132,12 +133,16 @@ class Scenario:
         somebody = "SELECT max(user_id) FROM video_events WHERE section_id = 2001"
         user = str(self.client.execute(somebody)[0][0])
         yield "access", lambda: self.run("access", "--user", user)
+        yield "summarize", lambda: self.run("summarize")
         yield "forget", lambda: self.run("forget", "--yes", "--user", user)
         yield "sweep", lambda: self.run("forget", "--sweep")
         yield "access to nothing", lambda: self.run("access", "--user", user)
         yield "status", lambda: self.run("status", "--json")
         yield "rejects", lambda: self.run("rejects", "--json")
         yield "verify", lambda: self.run("verify", "--json")
+        yield "forgotten in summaries", lambda: self.ask("SELECT section FROM section_videos")
+        yield "summarize again", lambda: self.run("summarize")
+        yield "months", lambda: self.run("drop-months", "--before", "2024-02", "--dry-run")
         yield "report", self._report
         yield from self._readers()
         yield "health", lambda: self.invoke({"health_check": True})["clickhouse"]

@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 PIECE = 16 * 1024
-PING = b"\x04"
-"""What ClickHouse's driver sends before each query, to see whether the connection still works."""
 
 
 @dataclass
@@ -70,8 +68,8 @@ class TcpProxy:
 
     With `tls`, it speaks TLS with the clients, and none with the port behind it.
     `before` is called with each piece that a client sent, before it is passed on. `turn` counts
-    the messages of clients: a piece that follows an answer begins another one. Pings, which change
-    nothing, do not count.
+    the messages of clients, which are exchanges with the server: a piece that follows an answer
+    begins another one.
     """
 
     upstream: int
@@ -99,6 +97,11 @@ class TcpProxy:
     def freeze(self) -> None:
         """Pass nothing more on in open connections, but keep them open, like a NAT that forgot."""
         self._frozen = self._clients[:]
+
+    def hang_up(self) -> None:
+        """Close what is open to clients, as a server that restarts."""
+        while self._clients:
+            close_end(self._clients.pop())
 
     def send_reply(self, reply: bytes) -> None:
         """Send this to the clients as if the server had; the server itself must be silent."""
@@ -175,19 +178,15 @@ class TcpProxy:
                     server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
-                self._count(one, piece)
+                self._count(one)
                 self.before(piece)
                 server.sendall(piece)
         close_end(server)
         close_end(client)
 
-    def _count(self, one: _Connection, piece: bytes) -> None:
-        """Count a message of the client after an answer. Nothing changes between a ping and the
-        query behind it.
-        """
-        if piece != PING:
-            self.turn += one.answered
-            one.answered = False
+    def _count(self, one: _Connection) -> None:
+        self.turn += one.answered
+        one.answered = False
 
     def _replies(self, one: _Connection) -> None:
         passed, fault = 0, one.fault

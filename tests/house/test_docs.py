@@ -126,7 +126,7 @@ def test_the_queries_of_all_pages_run(watching: Settings, template: Template, as
         for sql in block.split(";")
         if sql.strip()
     ]
-    assert len(queries) == 15
+    assert len(queries) == 17
     queries += of_every_page(r'make query SQL="([^"]+)"')
     for sql in queries:
         # A new database has no table of version 0.1: tests/migrations/test_migrate.py compares it.

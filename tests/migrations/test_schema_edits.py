@@ -96,7 +96,7 @@ def test_a_database_of_before_the_edits_becomes_like_a_new_one_and_keeps_its_lea
     for _ in killed:
         with pytest.raises(EOFError):
             migrate(unmigrated)
-    assert migrate(unmigrated) == ["0006_notes.sql"]
+    assert migrate(unmigrated) == ["0006_notes.sql", "0007_summaries.sql"]
     clickhouse.hook = lambda *_: None
     assert tuple(seen) == killed
     kept = "SELECT learner, name, again FROM forgotten_learners FINAL ORDER BY learner"

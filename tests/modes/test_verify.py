@@ -143,7 +143,8 @@ def test_statements_that_also_came_in_another_object_are_no_false_alarm(
         assert invoke({"mode": "bulk"})["success"]
         assert verified(invoke, content=True)["findings"] == []
         ask("OPTIMIZE TABLE video_events FINAL")
-        assert verified(invoke)["findings"] == []
+        # An object without a row of its own is read; one that has some is told by its counts.
+        assert found(verified(invoke)) == ({THIRD: "unproven"} if more else {})
         assert verified(invoke, content=True)["findings"] == []
         if not more:
             rows = "SELECT countIf(source_file = '{}') FROM video_events"
@@ -151,7 +152,7 @@ def test_statements_that_also_came_in_another_object_are_no_false_alarm(
             assert sorted(counts) == [[0], [2]]
     # Rows that were stored twice are no false alarm either.
     ask("INSERT INTO video_events SELECT * EXCEPT played_stretches FROM video_events")
-    assert found(verified(invoke)) == {}
+    assert found(verified(invoke)) == {THIRD: "unproven"}
 
 
 def test_the_statements_of_small_objects_are_looked_up_together_and_those_of_large_ones_in_parts(

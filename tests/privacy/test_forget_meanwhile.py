@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Invoke
+from tests.conftest import Ask, Invoke, forget_connections
 from tests.privacy.conftest import (
     LATER,
     Forget,
@@ -170,3 +172,28 @@ def test_loads_that_read_the_list_just_before_are_waited_for(
     monkeypatch.setattr(time, "sleep", steps.append)
     forget_quietly(settings)
     assert steps == [3, "looked at what runs"]
+
+
+def test_on_cloud_what_decides_an_insert_is_asked_of_a_replica_that_has_all_rows(
+    load: Load, forget: Forget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only Cloud has Shared engines, so this question alone is answered here."""
+    load(by_account(1), video(2))
+    forget("--user", "learner-1")
+    forget_connections()
+    asked: dict[str, bool] = {}
+    execute = Client.execute
+
+    def note(client: Client, sql: str, *given: Any, **more: Any) -> Any:
+        if "engine LIKE 'Shared%%'" in sql:
+            return [(6, 6)]
+        if sql.startswith("SELECT") and "system." not in sql:
+            asked[sql] = more["settings"].get("select_sequential_consistency") == 1
+        return execute(client, sql, *given, **more)
+
+    monkeypatch.setattr(Client, "execute", note)
+    load(by_account(3), video(4), key=LATER)
+    assert all(asked.values())
+    named = " ".join(asked)
+    for table in ("processed_files", "load_notes", "forgotten_learners"):
+        assert f".{table}" in named

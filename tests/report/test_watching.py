@@ -201,6 +201,8 @@ def test_a_section_is_read_by_the_tables_key(watched: Watched, template: Templat
     watched.insert(row(0, "played"))
     for sql in template.watching:
         view = sql.split(" (")[0].rpartition(".")[2]
+        if view == "section_videos":
+            continue  # It reads a table of its own.
         plan = str(
             watched.server.engine.query(
                 f"EXPLAIN indexes = 1, pretty = 0 SELECT * FROM {watched.database}.{view}"

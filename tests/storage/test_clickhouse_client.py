@@ -119,7 +119,7 @@ def test_every_known_error_code_has_the_right_verdict() -> None:
     busy = {202, 241, 439, 745}
     retry = {203, 225, 242, 243, 285, 286}
     uncertain = {75, 159, 209, 210, 236, 244, 319, 394, 425, 499, 999}
-    fatal = {16, 36, 46, 47, 50, 53, 60, 62, 81, 115, 164, 192, 193, 194, 469, 497, 516}
+    fatal = {16, 36, 46, 47, 50, 53, 60, 62, 81, 115, 164, 192, 193, 194, 359, 469, 497, 516}
     expected = dict.fromkeys(busy, "busy") | dict.fromkeys(retry, "retry")
     expected |= dict.fromkeys(uncertain, "uncertain")
     expected |= dict.fromkeys(fatal, "fatal")

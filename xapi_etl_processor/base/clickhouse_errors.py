@@ -81,6 +81,11 @@ CODES = {
     285: Meaning("TOO_FEW_LIVE_REPLICAS", "retry", _REPLICAS),
     286: Meaning("UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "retry", _REPLICAS),
     319: Meaning("UNKNOWN_STATUS_OF_INSERT", "uncertain", _WAIT),
+    359: Meaning(
+        "TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT",
+        "fatal",
+        "the month is too large to be dropped: raise the server's max_partition_size_to_drop",
+    ),
     394: Meaning("QUERY_WAS_CANCELLED", "uncertain", _WAIT),
     425: Meaning("SYSTEM_ERROR", "uncertain", _WAIT),
     439: Meaning("CANNOT_SCHEDULE_TASK", "busy", _FEWER_WRITERS),

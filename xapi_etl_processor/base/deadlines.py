@@ -93,6 +93,10 @@ class DaemonThreads:
         wait(list(self._unfinished), seconds)
 
 
+_CALLS = DaemonThreads(1000)
+"""Threads for calls with a deadline. They are kept: starting one costs as much as a short query."""
+
+
 def _settle(future: Future[_Result], call: Callable[[], _Result]) -> None:
     try:
         future.set_result(call())
@@ -111,9 +115,7 @@ def call_with_deadline(
     """
     if deadline.timeout is None:
         return call()
-    result: Future[_Result] = Future()
-    # A daemon thread, so that a late call cannot keep the process alive.
-    Thread(target=_settle, args=(result, call), daemon=True).start()
+    result = _CALLS.submit(call)
     wait((result,), deadline.timeout)
     if not result.done():
         result.add_done_callback(lambda _: when_abandoned())

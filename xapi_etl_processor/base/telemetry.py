@@ -48,7 +48,10 @@ def set_log_level(environ: Mapping[str, str], default: str) -> None:
     """Log at the level that LOG_LEVEL names, or at the default if it names none."""
     # Settings refuses an invalid one later, and that error must be logged too.
     level = environ.get("LOG_LEVEL", "").strip().upper()
-    logger.setLevel(level if level in LOG_LEVELS else default)
+    wanted = level if level in LOG_LEVELS else default
+    # Setting it takes half a millisecond: it empties the caches of all loggers.
+    if logging.getLevelName(logger.log_level) != wanted:
+        logger.setLevel(wanted)
 
 
 def shown(value: Any) -> str:

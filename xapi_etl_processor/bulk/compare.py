@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
@@ -14,8 +14,10 @@ from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.pipeline.contents import Reading, Row, expected_rows, parts, stored
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage import months
 from xapi_etl_processor.storage.ledger import identity
 from xapi_etl_processor.storage.tables import EVENTS, FILES
+from xapi_etl_processor.xapi.timestamps import instant
 
 SHOWN_LINES = 20
 """Lines that a finding names; the rest are counted. Our limit."""
@@ -23,7 +25,9 @@ SHOWN_LINES = 20
 LEDGER_ROWS = 20_000
 """Rows of the ledger that one query reads. Our choice."""
 
-Kind = Literal["right", "missing", "changed", "differing", "unproven", "recent", "unreadable"]
+Kind = Literal[
+    "right", "missing", "changed", "differing", "unproven", "dropped", "recent", "unreadable"
+]
 """What an object's comparison found: docs/operations.md, "Verify"."""
 
 WRONG: tuple[Kind, ...] = ("missing", "changed", "differing")
@@ -48,21 +52,36 @@ def check(
     """Compare objects, as a listing gives them, in order.
 
     With `content`, the objects that the ledger knows are read, and each of their statements is
-    looked for; without it, only those of which no row is there although the ledger counts some.
+    looked for; without it, only those of which no row is there although the ledger counts some, and
+    whose month was not dropped.
     Raises ClickHouseError, and S3Late or DeadlinePassed when the time is up.
     """
     clickhouse = run.connections.clickhouse
-    versions = _ledger_counts(objects, clickhouse, run.deadline)
+    versions = _ledger_rows(objects, clickhouse, run.deadline)
     counted = [obj for obj in objects if identity(obj) in versions]
     lines = _stored_lines(counted, clickhouse, run.deadline)
-    without = [obj for obj in counted if versions[identity(obj)] and not lines.get(obj.uri)]
+    limits = months.limits(clickhouse, run.deadline).items()
+    dropped = {
+        obj: max(
+            (limit for limit, at in limits if at >= versions[identity(obj)].processed_at),
+            default="",
+        )
+        for obj in counted
+    }
+    without = [
+        obj
+        for obj in counted
+        if versions[identity(obj)].video
+        and not lines.get(obj.uri)
+        and not months.is_dropped(obj.month, dropped[obj])
+    ]
     to_read = counted if content else without
     keys = {key for _, key, _ in versions}
     young = datetime.now(UTC) - timedelta(minutes=min_age_minutes)
 
     def by_counts(obj: S3Object) -> Check:
-        if (video := versions.get(identity(obj))) is not None:
-            return _by_counts(obj, video, lines.get(obj.uri, 0))
+        if known := versions.get(identity(obj)):
+            return _by_counts(obj, known.video, lines.get(obj.uri, 0), dropped[obj])
         if min_age_minutes and obj.modified and obj.modified > young:
             return Check(obj, "recent", "not in the ledger yet")
         if obj.key in keys:
@@ -70,34 +89,43 @@ def check(
         return Check(obj, "missing", "not in the ledger")
 
     found = map(by_counts, objects)
-    yield from _by_content(found, to_read, run) if to_read else found
+    yield from _by_content(found, to_read, run, dropped) if to_read else found
 
 
-def _by_counts(obj: S3Object, video: int, lines: int) -> Check:
+def _by_counts(obj: S3Object, video: int, lines: int, limit: str) -> Check:
     if lines > video:
         return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
     if lines == video:
         return Check(obj, "right")
-    return Check(
-        obj, "unproven", f"{lines} lines have rows of their own, the ledger counts {video}"
-    )
+    why = f"{lines} lines have rows of their own, the ledger counts {video}"
+    return Check(obj, "dropped" if months.is_dropped(obj.month, limit) else "unproven", why)
 
 
 @dataclass
 class _Looking:
-    """An object whose statements are looked up: the result of its counts, or why its content could
-    not be compared; whether all its rows were read; and the lines that were not found.
+    """An object whose statements are being looked up, and the lines whose statement was not found,
+    in months that were dropped and in others.
+
+    `check` is the result of its counts, or why its content could not be compared. `is_read` says
+    that its content is compared, and `is_over` that all of it was.
     """
 
     check: Check
+    limit: str
+    is_read: bool = False
     is_over: bool = False
     shown: list[int] = field(default_factory=list)
     missing: int = 0
+    dropped: int = 0
 
-    def note(self, line: int) -> None:
+    def note(self, row: Row) -> None:
+        """Note a line whose statement was not found."""
+        if months.is_dropped(f"{instant(row.key.timestamp):%Y-%m}", self.limit):
+            self.dropped += 1
+            return
         self.missing += 1
         if len(self.shown) < SHOWN_LINES:
-            self.shown.append(line)
+            self.shown.append(row.line)
 
     def result(self) -> Check:
         """What the content says; more than the counts do, unless there are too many rows."""
@@ -106,34 +134,52 @@ class _Looking:
             first = self.shown[0]
             why = f"{self.missing} statements are not in {EVENTS}, the first in line {first}"
             return Check(found.obj, "differing", why, tuple(self.shown), self.missing)
-        return found._replace(kind="right", why="") if found.kind == "unproven" else found
+        if not self.is_read or found.kind not in ("right", "unproven", "dropped"):
+            return found
+        if self.dropped:
+            why = f"{self.dropped} statements are of months that were dropped"
+            return found._replace(kind="dropped", why=why)
+        return found._replace(kind="right", why="")
 
 
-def _by_content(checks: Iterator[Check], to_read: Sequence[S3Object], run: Run) -> Iterator[Check]:
-    # The statements of many small objects are looked up together.
+def _by_content(
+    checks: Iterator[Check],
+    to_read: Sequence[S3Object],
+    run: Run,
+    dropped: Mapping[S3Object, str],
+) -> Iterator[Check]:
+    """The checks, in order, with the content of the objects to read.
+
+    The statements of many small objects are looked up together.
+    """
     waiting: deque[_Looking] = deque()
     wanted = {obj.uri for obj in to_read}
-    rows = _rows(checks, wanted, expected_rows(to_read, run), waiting)
+    looked_up = (_Looking(found, dropped.get(found.obj, "")) for found in checks)
+    rows = _rows(looked_up, wanted, expected_rows(to_read, run), waiting)
     for part in parts(rows, lambda item: item[1].key):
         keys = [row.key for _, row in part]
         known = stored(keys, run.connections.clickhouse, run.deadline)
         for looking, row in part:
             if row.key not in known:
-                looking.note(row.line)
+                looking.note(row)
         while waiting and waiting[0].is_over:
             yield waiting.popleft().result()
     yield from (looking.result() for looking in waiting)
 
 
 def _rows(
-    checks: Iterator[Check], wanted: set[str], readings: Iterator[Reading], waiting: deque[_Looking]
+    all_looked_up: Iterator[_Looking],
+    wanted: set[str],
+    readings: Iterator[Reading],
+    waiting: deque[_Looking],
 ) -> Iterator[tuple[_Looking, Row]]:
     """The rows of the objects whose URIs are wanted; every object is added to `waiting`."""
-    for found in checks:
-        looking = _Looking(found)
+    for looking in all_looked_up:
+        found = looking.check
         waiting.append(looking)
         if found.obj.uri in wanted:
             reading = next(readings)
+            looking.is_read = True
             try:
                 if reading.obj.etag == found.obj.etag:
                     yield from ((looking, row) for row in reading.rows)
@@ -147,20 +193,27 @@ def _rows(
         looking.is_over = True
 
 
-def _ledger_counts(
+class _LedgerRow(NamedTuple):
+    """How many video statements a version has, and when it was loaded last."""
+
+    video: int
+    processed_at: datetime
+
+
+def _ledger_rows(
     objects: Sequence[S3Object], clickhouse: ClickHouse, deadline: Deadline
-) -> dict[tuple[str, str, str], int]:
-    """The video statements that the ledger counts, by version, of all versions of the objects."""
+) -> dict[tuple[str, str, str], _LedgerRow]:
+    """What the ledger knows of all versions of the objects, by version."""
     if not objects:
         return {}
     rows = clickhouse.query(
-        "SELECT bucket, key, etag, argMax(video, processed_at)"
+        "SELECT bucket, key, etag, argMax(video, processed_at), max(processed_at)"
         f" FROM {clickhouse.database}.{FILES} WHERE (bucket, key) IN %(keys)s"
         " GROUP BY bucket, key, etag",
         {"keys": tuple((obj.bucket, obj.key) for obj in objects)},
         deadline,
     )
-    return {(bucket, key, etag): video for bucket, key, etag, video in rows}
+    return {row[:3]: _LedgerRow(*row[3:]) for row in rows}
 
 
 def _stored_lines(

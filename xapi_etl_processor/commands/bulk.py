@@ -91,6 +91,8 @@ def _bulk(options: argparse.Namespace) -> int:
         if not options.function:
             there = f": {instead(connections(settings).clickhouse, request.sections)}"
         say(f"nothing found under {answer['s3_prefix']!r}{_ignored(answer)}{there}")
+    if months := answer.get("dropped_months"):
+        say(f"dropped once: {', '.join(months)}; drop-months drops what is loaded again")
     if not answer["complete"]:
         say("not finished: `stopped` says why")
         _say_how_to_go_on(answer["continuation_token"])

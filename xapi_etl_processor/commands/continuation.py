@@ -1,4 +1,4 @@
-"""Answers of a bulk request, one after the other, until it is complete."""
+"""Answers of a request, one after the other, until it is complete."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _COUNTERS = {
     *("blank_lines", "forgotten_events", "timestamps_replaced", "rows_removed"),
     *("files_found", "files_processed", "files_skipped", "files_ignored", "files_failed"),
     *("files_sent", "bytes_sent", "messages", "bytes_found", "list_calls"),
-    *("duration_ms", "estimated_minutes"),
+    *("duration_ms", "estimated_minutes", "sections", "rows_read"),
 }
-_LISTS = {"failures": SHOWN_FAILURES, "files": SHOWN_FILES}
+_LISTS = {"failures": SHOWN_FAILURES, "warnings": SHOWN_FAILURES, "files": SHOWN_FILES}
 
 
 def sums(
@@ -32,7 +32,7 @@ def sums(
         yield total
         if answer["stop_reason"] != StopReason.OUT_OF_TIME:
             return
-        payload = {"mode": "bulk", "continuation_token": answer["continuation_token"]}
+        payload = {"mode": payload["mode"], "continuation_token": answer["continuation_token"]}
 
 
 def added(total: Answer, answer: Answer) -> Answer:
@@ -43,6 +43,8 @@ def added(total: Answer, answer: Answer) -> Answer:
             found[name] = total[name] + answer[name]
         elif name in _LISTS:
             found[name] = (total[name] + answer[name])[: _LISTS[name]]
+        elif name == "dropped_months":
+            found[name] = sorted({*total[name], *answer[name]})
         elif name == "success":
             found[name] = total[name] and answer[name]
     return found

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from xapi_etl_processor.base.errors import BadRequest
+
 OK, FAILED, USAGE = 0, 1, 2
 """Success; something failed, and the answer says what; the request or configuration is wrong."""
 
@@ -28,6 +30,17 @@ def print_json(body: Any) -> None:
 def say(text: str) -> None:
     """Tell the user something on standard error, beside the answer."""
     print(f"xapi_etl_processor: {text}", file=sys.stderr)
+
+
+def agreed(found: Any, question: str) -> bool:
+    """Whether the person at the terminal wants it, having seen what there is. Raises BadRequest if
+    there is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise BadRequest("this cannot be undone: look with --dry-run, then add --yes")
+    print_json(found)
+    say(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def counting() -> Callable[[int], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import scope_of
 from xapi_etl_processor.commands.options import add_command
-from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.output import FAILED, OK, agreed, print_json, say
 from xapi_etl_processor.privacy.access import held, objects_with
 from xapi_etl_processor.privacy.forget import count, forget, sweep
 from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
@@ -111,21 +110,12 @@ def _forget(options: argparse.Namespace) -> int:
         return _list_objects(learners, settings, options.section)
     if options.dry_run:
         print_json(count(learners, clickhouse))
-    elif options.yes or _agreed(count(learners, clickhouse)):
+    elif options.yes or agreed(count(learners, clickhouse), "this cannot be undone; forget them?"):
         print_json(forget(learners, clickhouse))
     else:
         say("nothing was removed")
         return FAILED
     return OK
-
-
-def _agreed(found: dict[str, Any]) -> bool:
-    """Whether the person at the terminal wants it, having seen what there is."""
-    if not sys.stdin.isatty():
-        raise BadRequest("forgetting cannot be undone: look with --dry-run, then add --yes")
-    print_json(found)
-    say("this cannot be undone; forget them? [y/N]")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:

@@ -1,4 +1,4 @@
-"""Has the stack's Lambda function answer a bulk request."""
+"""Has the stack's Lambda function answer a request."""
 
 from __future__ import annotations
 

@@ -96,6 +96,11 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
             f"{body['unproven']:,} unproven: they have fewer rows of their own than the ledger"
             " counts. Their statements came twice, or are lost; --content tells which."
         )
+    if body["dropped"]:
+        yield (
+            f"{body['dropped']:,} dropped: they are of months that were dropped, and are not loaded"
+            " again."
+        )
     if body["recent"]:
         yield f"{body['recent']:,} recent: they may be on their way. Verify again later."
     if body["gone"]:

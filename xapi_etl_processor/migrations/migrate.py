@@ -21,7 +21,14 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ClickHouseRefused, ClickHouseUnavailable
 from xapi_etl_processor.clickhouse_client import REPLY_SECONDS, WAKE_SECONDS
 from xapi_etl_processor.migrations.replication import on_cluster
-from xapi_etl_processor.storage.tables import EVENTS, FORGOTTEN, OLD_EVENTS, REJECTED, TYPES
+from xapi_etl_processor.storage.tables import (
+    EVENTS,
+    FORGOTTEN,
+    OLD_EVENTS,
+    REJECTED,
+    SUMMARIES,
+    TYPES,
+)
 
 if TYPE_CHECKING:
     from clickhouse_migrations.clickhouse_cluster import ClickhouseCluster
@@ -291,7 +298,7 @@ def _compress(connection: Connection, database: str) -> None:
     without: dict[str, list[str]] = defaultdict(list)
     for row in connection.query(
         "SELECT table, name, type LIKE 'DateTime%' OR name = 'row_version' AS rises"
-        f" FROM system.columns WHERE database = '{database}' AND table IN {(*TYPES,)}"
+        f" FROM system.columns WHERE database = '{database}' AND table IN {(*TYPES, SUMMARIES)}"
         " AND compression_codec = '' ORDER BY table, position"
     ):
         codec = "Delta, ZSTD(1)" if row["rises"] else "ZSTD(1)"

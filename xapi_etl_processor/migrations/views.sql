@@ -694,3 +694,15 @@ FROM statement_stretches AS s
 ARRAY JOIN s.stretches_unread AS reason
 GROUP BY section_id, section, home_page, platform, reason
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
+
+-- Of each section, the rows that `summarize` stored last. A view of what was watched that is asked for
+-- all sections takes 0.5 GB for each million rows: ask this one instead.
+CREATE OR REPLACE VIEW section_videos AS
+SELECT
+    section_id, section, video_url, title, video_length, opened, played, sessions, completions,
+    minutes_watched, minutes_played, average_share, first_day, last_day, summarized_at
+FROM section_summaries FINAL
+WHERE video_url != '' AND (section_id, section, summarized_at) IN (
+    SELECT section_id, section, max(summarized_at) FROM section_summaries
+    GROUP BY section_id, section
+);

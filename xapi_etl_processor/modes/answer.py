@@ -79,7 +79,7 @@ class Summary:
 
 
 def ending(stop: Stop | None, token: str) -> dict[str, Any]:
-    """What a bulk request's answer says of its end."""
+    """What the answer to a request that can be continued says of its end."""
     if not stop:
         return {"complete": True, "stopped": None, "stop_reason": None, "continuation_token": None}
     return {

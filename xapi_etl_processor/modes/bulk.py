@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from xapi_etl_processor.base.errors import Defect, NothingDone
+from xapi_etl_processor.base.errors import ClickHouseError, Defect, NothingDone
 from xapi_etl_processor.bulk.queue import Sent, check_queue, send
 from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
 from xapi_etl_processor.bulk.selection import Step, select
@@ -17,6 +17,7 @@ from xapi_etl_processor.outcome import Outcome, Status, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage import months as stored_months
 
 Answer = dict[str, Any]
 
@@ -74,6 +75,7 @@ class _Sums:
     summary: Summary = field(default_factory=Summary)
     files: list[str] = field(default_factory=list)
     bytes_found: int = 0
+    months: set[str] = field(default_factory=set)
 
     def add(self, outcome: Outcome) -> None:
         if outcome.status is Status.WAITING:
@@ -81,6 +83,8 @@ class _Sums:
         size = outcome.obj.size or 0
         self.summary.add(outcome)
         self.bytes_found += size
+        if outcome.status in (Status.FOUND, Status.SENT, Status.PROCESSED):
+            self.months.add(outcome.obj.month)
         if outcome.status is Status.FOUND and len(self.files) < SHOWN_FILES:
             self.files.append(outcome.obj.key)
         if outcome.status in (Status.FOUND, Status.SENT):
@@ -115,6 +119,8 @@ def run_bulk(
     body = sums.summary.body(request.section_id, run)
     body |= {"s3_prefix": request.prefix, "list_calls": listed.calls}
     body |= ending(walk.stop, request.token_after(walk.after))
+    if again := _dropped_before(sums.months, run):
+        body["dropped_months"] = again
     if request.wanted.dry_run:
         body |= {"files": sums.files, "bytes_found": sums.bytes_found}
     if request.engine == QUEUE:
@@ -131,6 +137,18 @@ def _begin(
     if request.wanted.dry_run:
         return looked_up(objects, run, Status.FOUND)
     return load(objects, run)
+
+
+def _dropped_before(months: set[str], run: Run) -> list[str]:
+    """Those of the months of loaded objects that were dropped once."""
+    if not months:
+        return []
+    try:
+        limit = max(stored_months.limits(run.connections.clickhouse, run.deadline), default="")
+    except ClickHouseError:
+        # The objects are loaded: failing here would have them loaded again.
+        return []
+    return sorted(month for month in months if stored_months.is_dropped(month, limit))
 
 
 def _check_progress(request: BulkRequest, stop: Stop, walk: _Walk, summary: Summary) -> None:

@@ -85,6 +85,7 @@ def _check_clickhouse(
             warnings.append(checks.missing_replicas(ask, clickhouse.database))
             Learners(clickhouse).check(answering)
             warnings.append(_to_put_right(notes.overtaken(clickhouse, answering)))
+            warnings.append(checks.unsummarized(ask, clickhouse.database))
             engines = checks.engines(ask, clickhouse.database)
             error, warning = checks.replication(ask, engines, settings.clickhouse_cluster)
             found["error"] = error or checks.cut_results(ask)

@@ -54,7 +54,7 @@ class _Found:
         self.lines_missing += one.lines_missing
         if one.kind == "unreadable":
             self.fail(one.obj.key, one.why)
-        elif one.kind != "right" and self.kinds[one.kind] <= SHOWN_FINDINGS:
+        elif one.kind not in ("right", "dropped") and self.kinds[one.kind] <= SHOWN_FINDINGS:
             finding = {"key": one.obj.key, "finding": one.kind, "why": one.why}
             self.findings.append({**finding, "lines": list(one.lines)} if one.lines else finding)
 
@@ -220,7 +220,7 @@ def _body(
         "s3_prefix": request.prefix,
         "objects_checked": sum(kinds.values()),
         OBJECTS_MISSING: wrong,
-        **{kind: kinds[kind] for kind in (*WRONG, "unproven", "recent", "unreadable")},
+        **{kind: kinds[kind] for kind in (*WRONG, "unproven", "dropped", "recent", "unreadable")},
         "gone": found.gone,
         "lines_missing": found.lines_missing,
         "repaired": found.repaired,

@@ -60,6 +60,7 @@ def look_for_left_out(batch: Batch) -> None:
                 "ids": tuple(event for _, event in part),
             },
             deadline,
+            decisive=True,
         )
         if any(at > batch.left_out.get((section, event), at) for section, event, at in stored):
             notes.note_overtaken(clickhouse, [notes.SWEEP], deadline)

@@ -19,7 +19,7 @@ from xapi_etl_processor.privacy.learner import (
     stored_ids,
     tables_with_learners,
 )
-from xapi_etl_processor.storage import notes
+from xapi_etl_processor.storage import notes, summaries
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.learners import FRESH_SECONDS, Learners, hash_key
 from xapi_etl_processor.storage.ledger import as_bytes
@@ -42,6 +42,7 @@ LEFT_TO_DO = (
     " or their lines; loading them again stores nothing of the learner",
     "backups of ClickHouse, and copies that people made (reports, CSV files, other tables): delete"
     " them there too; after restoring a backup, run forget --sweep",
+    "section_videos is empty until `summarize` runs again",
     "ClickHouse's query log, if it is kept for long, and the platform that writes the statements",
 )
 """What this command cannot do."""
@@ -150,6 +151,8 @@ def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, i
     for table in tables_with_learners(clickhouse):
         for where, params in conditions(learners, clickhouse):
             remove(clickhouse, table, where, params)
+    # All: of whom no row is left, nobody knows the sections.
+    summaries.remove_all(clickhouse)
     lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
     return rows, lines
 
@@ -191,6 +194,8 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
             else:
                 more = remove(clickhouse, table, where, params)
             rows += more
+    if not dry_run:
+        summaries.remove_all(clickhouse)
     lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
     if not dry_run:
         remove_notes(clickhouse, notes.SWEEP, noted)

@@ -13,7 +13,14 @@ from xapi_etl_processor.base.errors import (
     ClickHouseUnavailable,
 )
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.storage.tables import EVENTS, OUTER_VIEWS, STATEMENTS, TYPES, VIEWS
+from xapi_etl_processor.storage.tables import (
+    EVENTS,
+    OUTER_VIEWS,
+    STATEMENTS,
+    SUMMARIES,
+    TYPES,
+    VIEWS,
+)
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 """Sends one query with its parameters; returns its rows. Raises ClickHouseError."""
@@ -30,6 +37,10 @@ _GRANT = "GRANT SELECT ON system.clusters; GRANT SELECT ON system.replicas"
 
 _EXAMPLES = r"test\_%"
 """The names of the clusters in ClickHouse's own example configuration."""
+
+MANY_ROWS = 10_000_000
+"""Rows from which on a question over all sections may need more memory than ClickHouse has: 5 GB
+(docs/scaling.md). Our choice."""
 
 Engines = dict[str, str]
 """Table or view -> its engine, as `system.tables` shows it."""
@@ -123,6 +134,27 @@ def unreadable_view(ask: Ask, database: str, found: Engines, version: str) -> st
     return None
 
 
+def unsummarized(ask: Ask, database: str) -> str | None:
+    """A warning if a question over all sections may need more memory than ClickHouse has, and
+    `summarize` has not run; None if the user may not see the summaries.
+    """
+    sizes: dict[str, Any] = dict(
+        ask(
+            "SELECT name, total_rows FROM system.tables"
+            " WHERE database = %(database)s AND name IN %(names)s",
+            {"database": database, "names": (EVENTS, SUMMARIES)},
+        )
+    )
+    rows = sizes.get(EVENTS) or 0
+    if rows < MANY_ROWS or sizes.get(SUMMARIES) or SUMMARIES not in sizes:
+        return None
+    return (
+        f"{EVENTS} has {rows:,} rows: a view of what was watched may need more memory than"
+        " ClickHouse has, if it is asked for all sections: run `summarize` every night, and ask"
+        " section_videos"
+    )
+
+
 def cut_results(ask: Ask) -> str | None:
     """What is wrong if the user's profile cuts results in silence: a list of forgotten learners
     would lack some.
@@ -130,7 +162,8 @@ def cut_results(ask: Ask) -> str | None:
     found = ask(
         "SELECT name, value FROM system.settings WHERE changed AND"
         " (name LIKE '%%overflow_mode%%' AND value != 'throw'"
-        " OR name IN ('limit', 'offset') AND value != '0') ORDER BY name",
+        # ClickHouse applies these to the query itself, and then shows 0.
+        " OR name IN ('limit', 'offset')) ORDER BY name",
         {},
     )
     if not found:

@@ -64,7 +64,12 @@ class Learners:
         if time.monotonic() - self._read_at < max_age:
             return
         began = time.monotonic()
-        state = notes.read(self.clickhouse, deadline)
+        self.heed(notes.read(self.clickhouse, deadline), began, deadline)
+
+    def heed(self, state: notes.State, began: float, deadline: Deadline = FOREVER) -> None:
+        """Take the notes that a query found, and when it began; read the list if it has changed.
+        Raises as `refresh`.
+        """
         known_before = self.state and self.state.forgotten
         number, _ = state.forgotten
         if number and state.forgotten != known_before:
@@ -73,7 +78,7 @@ class Learners:
                 f" FROM {self.clickhouse.database}.{notes.FORGOTTEN} WHERE NOT again"
                 " GROUP BY salt, key_id, learner, name",
                 deadline=deadline,
-                patient=True,
+                decisive=True,
             )
             secret = secrets.learner_key(self.clickhouse.settings, deadline)
             known = {"": b"", key_id(secret): secret} if secret else {"": b""}
@@ -95,10 +100,14 @@ class Learners:
         self._read_at = began
 
     def check(self, deadline: Deadline = FOREVER) -> None:
-        """Read the notes and, for pseudonyms, the key. Raises as `refresh` and `pseudonym_key`, and
-        ConfigurationError if ids would be stored in another way than those that are there.
-        """
+        """Read the notes and, for pseudonyms, the key; raises as `refresh` and `check_ids`."""
         self.refresh(deadline)
+        self.check_ids(deadline)
+
+    def check_ids(self, deadline: Deadline = FOREVER) -> None:
+        """Raises ConfigurationError if ids would be stored in another way than those that are
+        there, or there is no key for pseudonyms.
+        """
         if problem := self.ids_problem(deadline):
             raise ConfigurationError(problem)
 

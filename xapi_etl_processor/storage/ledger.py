@@ -9,6 +9,7 @@ from typing import Any
 from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.storage import notes
 from xapi_etl_processor.storage.tables import FILES, REJECTED, TYPES, VOIDED
 from xapi_etl_processor.xapi.parse import Counts, RejectedLine
 from xapi_etl_processor.xapi.timestamps import since_epoch
@@ -41,9 +42,26 @@ def already_processed(
         f" WHERE (bucket, key, etag) IN %(known)s{lately}",
         {"known": known, "since": since},
         deadline,
-        patient=True,
+        decisive=True,
     )
     return set(rows)
+
+
+def look_up(
+    clickhouse: ClickHouse, objects: Sequence[S3Object], deadline: Deadline
+) -> tuple[set[Identity], notes.State]:
+    """Which of the objects are in the ledger, and what loads must heed: one query, since an upload
+    waits for each. Raises ClickHouseError.
+    """
+    known = tuple(identity(o) for o in objects if o.etag)
+    in_ledger = (
+        f"(SELECT groupUniqArray((bucket, key, etag)) FROM {clickhouse.database}.{FILES}"
+        " WHERE (bucket, key, etag) IN %(known)s)"
+    )
+    state, found = notes.read_with(
+        clickhouse, in_ledger if known else "emptyArrayString()", {"known": known}, deadline
+    )
+    return set(map(tuple, found)), state
 
 
 def record_files(

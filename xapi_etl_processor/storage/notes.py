@@ -23,6 +23,9 @@ SWEEP = "forget --sweep"
 PSEUDONYMIZE = "pseudonymize"
 """Commands that put right what a load could not undo; a third is that of `replace_command`."""
 
+DROPPED = "dropped"
+"""The kind of note that a month was dropped (months.py)."""
+
 CLOCK_SECONDS = 60
 """How far the clocks of replicas may differ. Our limit."""
 
@@ -45,19 +48,27 @@ class State(NamedTuple):
 
 def read(clickhouse: ClickHouse, deadline: Deadline = FOREVER) -> State:
     """The state now; waits for a busy server. Raises ClickHouseError."""
+    return read_with(clickhouse, "0", {}, deadline)[0]
+
+
+def read_with(
+    clickhouse: ClickHouse, more: str, params: Mapping[str, Any], deadline: Deadline
+) -> tuple[State, Any]:
+    """The state, and the value of the expression `more`, by one query; raises as `read`."""
     where = f"{clickhouse.database}.{TABLE}"
     [row] = clickhouse.query(
         f"SELECT count(), max(forgotten_at),"
         f" (SELECT count() FROM {where} WHERE kind = 'replaced'),"
         f" (SELECT max(noted_at) FROM {where} WHERE kind = 'replaced'),"
         f" (SELECT max(toInt64(noted_at)) FROM {where} WHERE kind = 'replaced'),"
-        f" (SELECT argMax(value, noted_at) FROM {where} WHERE kind = 'learner_ids')"
-        f" FROM {clickhouse.database}.{FORGOTTEN}",
-        deadline=deadline,
+        f" (SELECT argMax(value, noted_at) FROM {where} WHERE kind = 'learner_ids'),"
+        f" {more} FROM {clickhouse.database}.{FORGOTTEN}",
+        params,
+        deadline,
         # An insert that waits for a busy server asks this before each further attempt.
-        patient=True,
+        decisive=True,
     )
-    return State(row[:2], row[2:4], row[4], row[5])
+    return State(row[:2], row[2:4], row[4], row[5]), row[6]
 
 
 def note_replaced(
@@ -106,6 +117,7 @@ def replaced_since(
         " AND toInt64(noted_at) >= %(since)s GROUP BY subject",
         {"objects": tuple(obj.uri for obj in objects), "since": seen.replaced_at - CLOCK_SECONDS},
         deadline,
+        decisive=True,
     )
     counts = {uri: (etag, version) for uri, etag, version in rows}
     return [obj for obj in objects if _is_earlier(obj, *counts.get(obj.uri, (obj.etag, 0)))]

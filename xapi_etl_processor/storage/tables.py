@@ -14,6 +14,8 @@ REJECTED = "rejected_statements"
 VOIDED = "voided_statements"
 FORGOTTEN = notes.FORGOTTEN
 NOTES = notes.TABLE
+SUMMARIES = "section_summaries"
+"""Written by `summarize` alone: loading needs no right on it."""
 STATEMENTS = "video_statements"
 """The view that people read with."""
 
@@ -74,7 +76,7 @@ TYPES: dict[str, dict[str, str]] = {
 
 OUTER_VIEWS = (
     *("viewer_progress", "video_engagement", "video_retention", "video_dropoff", "video_seeks"),
-    *("section_daily", "stretch_disagreement", "unread_stretches"),
+    *("section_daily", "stretch_disagreement", "unread_stretches", "section_videos"),
 )
 """The views of `views.sql` that no other is made of. Who can read them can read all."""
 

@@ -1,0 +1,152 @@
+"""Summaries and forgotten learners: what is left of them when something comes in between."""
+
+from __future__ import annotations
+
+from threading import Thread
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Ask, Invoke, forget_connections
+from tests.modes.test_summarize import Insert, insert, seconds, summarized, watch_more
+from tests.privacy.conftest import be_quick
+from tests.support.watched import row
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import XapiEtlError
+from xapi_etl_processor.cli import main
+from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.modes import summarize
+from xapi_etl_processor.modes.summarize import SummaryRequest
+from xapi_etl_processor.privacy.forget import forget
+from xapi_etl_processor.privacy.learner import Learner
+from xapi_etl_processor.run import Connections, Run
+from xapi_etl_processor.s3.client import Stores
+
+pytestmark = pytest.mark.usefixtures("own_stream")
+__all__ = ["insert"]
+
+
+def summarize_elsewhere(settings: Settings) -> None:
+    other = ClickHouse(settings)
+    run = Run(settings, Connections(Stores(), other), "summarize")
+    assert summarize.run_summarize(SummaryRequest(), run)["success"]
+    other.disconnect()
+
+
+def forget_bob(settings: Settings) -> None:
+    own = ClickHouse(settings)
+    try:
+        forget([Learner("bob")], own)
+    finally:
+        own.disconnect()
+
+
+def test_an_interrupted_forget_is_finished_by_the_next_though_a_summary_was_made_meanwhile(
+    ask: Ask,
+    insert: Insert,
+    invoke: Invoke,
+    clickhouse: ClickHouseServer,
+    watching: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    be_quick(monkeypatch)
+    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", lambda _: None)
+    watch_more(insert, "spring")
+    summarized(invoke)
+    deleting: list[str] = []
+
+    def hook(point: str, sql: str) -> None:
+        if point != "query":
+            return
+        if deleting and "system.mutations" in sql:
+            raise ConnectionAbortedError
+        if "ALTER TABLE" in sql and ".video_events DELETE" in sql:
+            deleting.append(sql)
+            clickhouse.hook = lambda *_: None
+            acting = Thread(target=summarize_elsewhere, args=(watching,))
+            acting.start()
+            acting.join(30)
+            clickhouse.hook = hook
+
+    clickhouse.hook = hook
+    with pytest.raises(XapiEtlError):
+        forget_bob(watching)
+    clickhouse.hook = lambda *_: None
+    assert deleting
+    assert ask("SELECT count() FROM video_events") == [[0]]
+    forget_bob(watching)
+    assert ask("SELECT section, opened FROM section_summaries WHERE opened > 0") == []
+    assert seconds(ask) == {}
+
+
+def test_what_is_left_of_a_learner_in_summaries_of_dropped_months_is_removed(
+    ask: Ask, insert: Insert, invoke: Invoke, watching: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_quick(monkeypatch)
+    watch_more(insert, "spring")
+    summarized(invoke)
+    assert main(["drop-months", "--before", "2024-04", "--yes"]) == 0
+    forget_connections()
+    forget_bob(watching)
+    assert seconds(ask) == {}
+
+
+def test_the_numbers_of_a_video_that_only_the_learner_watched_do_not_stay_on_disk(
+    ask: Ask, insert: Insert, invoke: Invoke, watching: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/privacy.md: until the section is summarized again and the parts are merged."""
+    be_quick(monkeypatch)
+    watch_more(insert, "spring")
+    summarized(invoke)
+    assert main(["drop-months", "--before", "2024-04", "--yes"]) == 0
+    forget_connections()
+    summarized(invoke)
+    forget_bob(watching)
+    summarized(invoke)
+    ask("OPTIMIZE TABLE section_summaries FINAL")
+    assert ask("SELECT section, video_url FROM section_summaries WHERE opened > 0") == []
+
+
+def test_a_later_run_counts_though_the_clock_of_an_earlier_one_was_ahead(
+    ask: Ask, insert: Insert, invoke: Invoke
+) -> None:
+    """Another server, or the same before its clock was set right, stored a summary."""
+    watch_more(insert, "spring")
+    summarized(invoke)
+    ask(
+        "INSERT INTO section_summaries SELECT * REPLACE"
+        " (summarized_at + toIntervalMinute(5) AS summarized_at) FROM section_summaries"
+    )
+    insert(
+        "spring",
+        row(0, "played", video_time=0, user_id="ada", session_id="a"),
+        row(30, "paused", video_time=30, user_id="ada", session_id="a"),
+    )
+    assert summarized(invoke)["success"]
+    assert seconds(ask) == {"spring": 50}
+
+
+def test_a_token_with_too_many_digits_is_refused(invoke: Invoke, watching: Settings) -> None:
+    answer = invoke({"mode": "summarize", "continuation_token": "9" * 5000 + "/x"})
+    assert answer.status == 400
+
+
+@pytest.mark.parametrize("token", [f"{2**64 - 1}/x", f"{2**64}/x", "0/zz'\\"])
+def test_tokens_with_large_numbers_and_quotes(
+    token: str, invoke: Invoke, insert: Insert, ask: Ask
+) -> None:
+    watch_more(insert, "spring")
+    answer = invoke({"mode": "summarize", "continuation_token": token})
+    assert (answer.status, answer["sections"], answer["complete"]) == (200, 0, True)
+
+
+def test_dry_runs_change_nothing(
+    ask: Ask, insert: Insert, invoke: Invoke, watching: Settings
+) -> None:
+    watch_more(insert, "spring")
+    summarized(invoke)
+    assert main(["forget", "--user", "bob", "--dry-run"]) == 0
+    forget_connections()
+    assert main(["forget", "--sweep", "--dry-run"]) == 0
+    forget_connections()
+    assert seconds(ask) == {"spring": 20}

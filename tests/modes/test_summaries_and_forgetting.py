@@ -8,7 +8,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Invoke, forget_connections
-from tests.modes.test_summarize import Insert, insert, seconds, summarized, watch_more
+from tests.modes.test_summarize import Insert, forget_bob, insert, seconds, summarized, watch_more
 from tests.privacy.conftest import be_quick
 from tests.support.watched import row
 from xapi_etl_processor.base.config import Settings
@@ -17,8 +17,6 @@ from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.modes import summarize
 from xapi_etl_processor.modes.summarize import SummaryRequest
-from xapi_etl_processor.privacy.forget import forget
-from xapi_etl_processor.privacy.learner import Learner
 from xapi_etl_processor.run import Connections, Run
 from xapi_etl_processor.s3.client import Stores
 
@@ -31,14 +29,6 @@ def summarize_elsewhere(settings: Settings) -> None:
     run = Run(settings, Connections(Stores(), other), "summarize")
     assert summarize.run_summarize(SummaryRequest(), run)["success"]
     other.disconnect()
-
-
-def forget_bob(settings: Settings) -> None:
-    own = ClickHouse(settings)
-    try:
-        forget([Learner("bob")], own)
-    finally:
-        own.disconnect()
 
 
 def test_an_interrupted_forget_is_finished_by_the_next_though_a_summary_was_made_meanwhile(

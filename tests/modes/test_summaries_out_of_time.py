@@ -15,6 +15,8 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 __all__ = ["insert"]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("watching")
 def test_a_section_that_takes_longer_than_what_is_left_says_where_to_go_on(
     ask: Ask,

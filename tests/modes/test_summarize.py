@@ -84,6 +84,14 @@ def watch_more(insert: Insert, *sections: int | str) -> None:
         )
 
 
+def forget_bob(settings: Settings) -> None:
+    own = ClickHouse(settings)
+    try:
+        forget([Learner("bob")], own)
+    finally:
+        own.disconnect()
+
+
 def copy_rows(dirty: Dirty, ask: Ask) -> None:
     """Copy what was watched, with all repeats in the parts in which they are."""
     for table in ("video_events", "voided_statements"):
@@ -230,13 +238,8 @@ def test_nobody_who_is_forgotten_meanwhile_is_counted(
     monkeypatch.setattr(summarize, "CHUNK_ROWS", 1)
     watch_more(insert, "spring", 2)
 
-    def forget_bob() -> None:
-        clickhouse_of_its_own = ClickHouse(watching)
-        forget([Learner("bob")], clickhouse_of_its_own)
-        clickhouse_of_its_own.disconnect()
-
     # The first chunk is `spring`, the second is section 1.
-    meanwhile(clickhouse, "(1, '1')", forget_bob)
+    meanwhile(clickhouse, "(1, '1')", lambda: forget_bob(watching))
     assert summarized(invoke)["sections"] == 3
     # All summaries until then are removed.
     assert seconds(ask) == {"1": 30, "2": 30}

@@ -142,7 +142,7 @@ class Scenario:
         yield "verify", lambda: self.run("verify", "--json")
         yield "forgotten in summaries", lambda: self.ask("SELECT section FROM section_videos")
         yield "summarize again", lambda: self.run("summarize")
-        yield "months", lambda: self.run("drop-months", "--before", "2024-02", "--dry-run")
+        yield "drop-months", lambda: self.run("drop-months", "--before", "2024-02", "--dry-run")
         yield "report", self._report
         yield from self._readers()
         yield "health", lambda: self.invoke({"health_check": True})["clickhouse"]

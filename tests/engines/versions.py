@@ -50,7 +50,7 @@ class Engine(NamedTuple):
 
 ENGINES = (
     # It has no system.parts.
-    Engine("23.10", "chdb==1.4.1", ci=True, server=False, without=("status", "months")),
+    Engine("23.10", "chdb==1.4.1", ci=True, server=False, without=("status", "drop-months")),
     Engine("24.5", "chdb==2.0.4", server=False),
     Engine("24.8", "chdb==2.1.1", lts=True, server=False),
     Engine("24.8-old-analyzer", "chdb==2.1.1", lts=True, ci=True, server=False, old_analyzer=True),

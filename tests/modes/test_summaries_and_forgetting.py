@@ -9,27 +9,23 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Invoke, forget_connections
-from tests.modes.test_summarize import Insert, forget_bob, insert, seconds, summarized, watch_more
+from tests.modes.test_summarize import (
+    Insert,
+    forget_bob,
+    insert,
+    seconds,
+    summarize_elsewhere,
+    summarized,
+    watch_more,
+)
 from tests.privacy.conftest import be_quick
 from tests.support.watched import row
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import XapiEtlError
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.modes import summarize
-from xapi_etl_processor.modes.summarize import SummaryRequest
-from xapi_etl_processor.run import Connections, Run
-from xapi_etl_processor.s3.client import Stores
 
 pytestmark = pytest.mark.usefixtures("own_stream")
 __all__ = ["insert"]
-
-
-def summarize_elsewhere(settings: Settings) -> None:
-    other = ClickHouse(settings)
-    run = Run(settings, Connections(Stores(), other), "summarize")
-    assert summarize.run_summarize(SummaryRequest(), run)["success"]
-    other.disconnect()
 
 
 def test_an_interrupted_forget_is_finished_by_the_next_though_a_summary_was_made_meanwhile(
@@ -89,7 +85,7 @@ def test_what_is_left_of_a_learner_in_summaries_of_dropped_months_is_removed(
 def test_the_numbers_of_a_video_that_only_the_learner_watched_do_not_stay_on_disk(
     ask: Ask, insert: Insert, invoke: Invoke, watching: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/privacy.md: until the section is summarized again and the parts are merged."""
+    """The video has no rows any more, so that no later summary replaces its numbers."""
     be_quick(monkeypatch)
     watch_more(insert, "spring")
     summarized(invoke)

@@ -84,6 +84,14 @@ def watch_more(insert: Insert, *sections: int | str) -> None:
         )
 
 
+def summarize_elsewhere(settings: Settings) -> None:
+    """Work out all sections, by a connection of its own."""
+    other = ClickHouse(settings)
+    run = Run(settings, Connections(Stores(), other), "summarize")
+    assert summarize.run_summarize(SummaryRequest(), run)["success"]
+    other.disconnect()
+
+
 def forget_bob(settings: Settings) -> None:
     own = ClickHouse(settings)
     try:
@@ -210,12 +218,9 @@ def test_of_two_runs_at_once_the_one_that_looked_later_counts(
     earlier time, and it would have seen less.
     """
     watch_more(insert, 1)
-    other = ClickHouse(watching)
 
     def run_the_other() -> None:
-        run = Run(watching, Connections(Stores(), other), "summarize")
-        assert summarize.run_summarize(SummaryRequest(), run)["success"]
-        other.disconnect()
+        summarize_elsewhere(watching)
         ask("ALTER TABLE video_events DELETE WHERE user_id = 'bob' SETTINGS mutations_sync = 2")
 
     meanwhile(clickhouse, "INSERT INTO", run_the_other)

@@ -177,7 +177,7 @@ def test_loads_that_read_the_list_just_before_are_waited_for(
 def test_on_cloud_what_decides_an_insert_is_asked_of_a_replica_that_has_all_rows(
     load: Load, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only Cloud has Shared engines, so this question alone is answered here."""
+    """No engine here is Shared, so the test answers the question whether there is one."""
     load(by_account(1), video(2))
     forget("--user", "learner-1")
     forget_connections()

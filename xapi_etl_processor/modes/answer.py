@@ -47,9 +47,8 @@ class Summary:
             self.fail(outcome.obj.key, outcome.error)
 
     def fail(self, key: str, error: str) -> None:
-        """Name a failure, unless SHOWN_FAILURES are named already."""
-        if len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
+        """Name a failure, as `add_failure` does."""
+        add_failure(self.failures, key, error)
 
     def body(self, section_id: Any, run: Run) -> dict[str, Any]:
         """The part of an answer's body that event and bulk mode share."""
@@ -76,6 +75,12 @@ class Summary:
         if run.wanted.replace:
             body["rows_removed"] = self.rows_removed
         return body
+
+
+def add_failure(failures: list[dict[str, str]], key: str, error: object) -> None:
+    """Name a failure in an answer, unless SHOWN_FAILURES are named already."""
+    if len(failures) < SHOWN_FAILURES:
+        failures.append({"key": key, "error": str(error)[:SHOWN_CHARACTERS]})
 
 
 def ending(stop: Stop | None, token: str) -> dict[str, Any]:

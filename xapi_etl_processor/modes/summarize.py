@@ -18,7 +18,7 @@ from xapi_etl_processor.base.errors import (
 )
 from xapi_etl_processor.base.telemetry import shown
 from xapi_etl_processor.clickhouse_client import REPORT_SECONDS
-from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
+from xapi_etl_processor.modes.answer import SHOWN_FAILURES, add_failure, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import section_id
@@ -78,8 +78,7 @@ class _Done:
     started: float = field(default_factory=time.monotonic)
 
     def fail(self, sections: str, error: object) -> None:
-        if len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"key": sections, "error": str(error)[:SHOWN_CHARACTERS]})
+        add_failure(self.failures, sections, error)
 
 
 def read_summary_request(payload: Mapping[str, Any]) -> SummaryRequest:

@@ -16,7 +16,7 @@ from xapi_etl_processor.bulk import selection
 from xapi_etl_processor.bulk.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.bulk.request import BulkRequest
 from xapi_etl_processor.common import load
-from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS, SHOWN_FAILURES, ending
+from xapi_etl_processor.modes.answer import add_failure, ending
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Stop, StopReason
 from xapi_etl_processor.run import Run, Wanted
 from xapi_etl_processor.s3.listing import Progress
@@ -59,8 +59,7 @@ class _Found:
             self.findings.append({**finding, "lines": list(one.lines)} if one.lines else finding)
 
     def fail(self, key: str, error: str) -> None:
-        if len(self.failures) < SHOWN_FAILURES:
-            self.failures.append({"key": key, "error": error[:SHOWN_CHARACTERS]})
+        add_failure(self.failures, key, error)
 
 
 def run_verify(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.faults.http_proxy import S3Proxy
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.samples import notification, video
 from xapi_etl_processor import clickhouse_client
+from xapi_etl_processor.base import deadlines
 
 IDS = "SELECT count() FROM video_events"
 
@@ -42,6 +44,23 @@ def test_a_warm_function_needs_six_exchanges_with_clickhouse_and_one_get(
             assert wire.turn == 6
             assert [request.method for request in store.requests] == ["GET"]
     assert ask(IDS) == [[30]]
+
+
+def test_a_warm_function_keeps_its_threads(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+
+    def counting(**how: Any) -> Thread:
+        started.append(how)
+        return Thread(**how)
+
+    monkeypatch.setattr(deadlines, "_idle", [])
+    monkeypatch.setattr(deadlines, "Thread", counting)
+    for number in range(10):
+        assert invoke(uploaded(bucket, number))["files_processed"] == 1
+    # Three are at work at the same time. One that has just answered may not be idle yet.
+    assert 1 <= len(started) < 10
 
 
 def test_a_connection_that_was_idle_for_long_is_asked_first(

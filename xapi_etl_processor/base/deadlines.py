@@ -73,7 +73,7 @@ class DaemonThreads:
         self._calls.put((future, partial(call, *arguments)))
         if self._threads < min(self._most, len(self._unfinished)):
             self._threads += 1
-            Thread(target=self._work, daemon=True).start()
+            _in_a_thread(self._work)
         return future
 
     def _work(self) -> None:
@@ -93,8 +93,26 @@ class DaemonThreads:
         wait(list(self._unfinished), seconds)
 
 
-_CALLS = DaemonThreads(1000)
-"""Threads for calls with a deadline. They are kept: starting one costs as much as a short query."""
+_idle: list[SimpleQueue[Callable[[], Any]]] = []
+"""What threads without work wait for. They are kept, since starting one costs as much as a short
+query.
+"""
+
+
+def _in_a_thread(work: Callable[[], Any]) -> None:
+    """Do this in a thread that is idle, or in a new one; it must not raise."""
+    try:
+        inbox = _idle.pop()
+    except IndexError:
+        inbox = SimpleQueue()
+        Thread(target=_work_for_ever, args=(inbox,), daemon=True).start()
+    inbox.put(work)
+
+
+def _work_for_ever(inbox: SimpleQueue[Callable[[], Any]]) -> None:
+    while True:
+        inbox.get()()
+        _idle.append(inbox)
 
 
 def _settle(future: Future[_Result], call: Callable[[], _Result]) -> None:
@@ -115,7 +133,8 @@ def call_with_deadline(
     """
     if deadline.timeout is None:
         return call()
-    result = _CALLS.submit(call)
+    result: Future[_Result] = Future()
+    _in_a_thread(partial(_settle, result, call))
     wait((result,), deadline.timeout)
     if not result.done():
         result.add_done_callback(lambda _: when_abandoned())

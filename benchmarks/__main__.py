@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-from benchmarks import cases, report, rounds
+from benchmarks import cases, report, rounds, uploads
 from benchmarks.rounds import FILE, TOLERANCE, Result
 from benchmarks.setting import FULL, SMALL, Sizes, prepared
 from tests.static_s3 import NginxFailed
@@ -42,10 +42,12 @@ def main() -> int:
         parser.error("--write measures everything: leave out --small")
     before = rounds.committed() if options.compare else {}
     try:
-        results = run(SMALL if options.small else FULL, before)
-        print(report.table(results))
+        sizes = SMALL if options.small else FULL
+        found = uploads.measured(*sizes.uploads)
+        results = run(sizes, before)
+        print(report.uploads(found), report.table(results), sep="\n")
         if options.write:
-            report.write(report.PERFORMANCE, report.performance(results), report.COMMAND)
+            report.write(report.PERFORMANCE, report.performance(found, results), report.COMMAND)
             rounds.commit(run(SMALL, {}))
     except NginxFailed as error:
         print(error, file=sys.stderr)

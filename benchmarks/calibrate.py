@@ -71,17 +71,10 @@ def _written(bucket: Path) -> dict[Shape, list[dict[str, Any]]]:
     found: defaultdict[Shape, list[dict[str, Any]]] = defaultdict(list)
     for bundles, each in SHAPES:
         for _ in range(ROUNDS):
-            records = []
-            for number in islice(numbers, bundles):
-                key = data.KEY.format(number)
-                data.write_object(bucket / key, lines, each)
-                described = {
-                    "key": key,
-                    "size": (bucket / key).stat().st_size,
-                    "eTag": static_s3.etag(bucket / key),
-                }
-                records.append({"s3": {"bucket": {"name": BUCKET}, "object": described}})
-            found[bundles, each].append({"Records": records})
+            own = list(islice(numbers, bundles))
+            for number in own:
+                data.write_object(bucket / data.KEY.format(number), lines, each)
+            found[bundles, each].append(setting.notification(bucket, *own))
     return found
 
 

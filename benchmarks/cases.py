@@ -22,9 +22,6 @@ AT_ONCE = 32
 fetches at the same time. The importer's own default is the number of processors, which is several
 times as slow."""
 
-EVENTS = 20
-"""Invocations in a trial: one alone is too short to be measured."""
-
 _FIRST_EVENT = """
 import json, sys
 from xapi_etl_processor.lambda_function import handler
@@ -106,26 +103,6 @@ def slow_network(place: Setting) -> Iterator[Group]:
             "clickhouse": partial(clickhouse, "import_s3", url=url, threads=AT_ONCE),
         }
         yield Group("latency", trials, rows, min(place.sizes.rounds, 3), objects)
-
-
-@contextmanager
-def event(place: Setting) -> Iterator[Group]:
-    """One invocation for each bundle, as uploads cause them, in the slow network."""
-    row = Row(
-        "event",
-        f"an invocation for each bundle of 10, {LATENCY_MS} ms added to each request",
-        "ms an invocation",
-        "event.wall",
-        "event.cpu",
-        "its own processor time",
-    )
-    with setting.loader(place.slow) as load:
-
-        def invocations() -> dict[str, float]:
-            taken = [loading(load, one_object("slow", number), 10)() for number in range(EVENTS)]
-            return {name: sum(times[name] for times in taken) for name in ("wall", "cpu")}
-
-        yield Group("event", {"event": invocations}, (row,), min(place.sizes.rounds, 3), EVENTS)
 
 
 @contextmanager
@@ -244,6 +221,4 @@ def cold(place: Setting) -> Iterator[Group]:
 def groups(place: Setting) -> list[Case]:
     """The groups to measure, those that matter most to users first."""
     small = [partial(small_bundles, each) for each in place.sizes.objects]
-    if place.sizes is setting.FULL:
-        return [*small, slow_network, event, large_object, memory, cold]
     return [*small, slow_network, large_object, memory, cold]

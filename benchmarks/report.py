@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,9 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
+from statistics import median
 
 from benchmarks.costs import GB_SECOND, Way
 from benchmarks.rounds import Result
+from benchmarks.uploads import S3_MS, Series
 from benchmarks.worker import ROOT
 from docs.reference import with_tables
 
@@ -23,6 +26,7 @@ TEN = 100_000
 
 Results = Mapping[str, Result]
 _COLUMNS = ("what", "unit", "this loader", "compared with", "which takes", "ratio", "aim", "")
+_UNTIL = ("round trips", "take", "p50", "p99")
 _RULES = {"l": "---", "r": "---:"}
 
 
@@ -41,15 +45,41 @@ def write(page: Path, parts: Mapping[str, str], command: str) -> None:
     page.write_text(made, encoding="utf-8")
 
 
-def performance(results: Sequence[Result]) -> dict[str, str]:
+def performance(found: Sequence[Series], results: Sequence[Result]) -> dict[str, str]:
     """The parts of docs/performance.md."""
     by_key = {result.row.key: result for result in results}
     return {
         "measured-on": machine(),
+        "uploads": uploads(found),
         "measurements": table(results),
         "breakdown": _breakdown(by_key),
-        "costs": _costs(by_key),
+        "costs": _costs(by_key, found[0]),
     }
+
+
+def uploads(found: Sequence[Series]) -> str:
+    """How long uploads take until a reader sees the row and until the handler answers, beside the
+    round trips that they wait for.
+    """
+    rows = []
+    for series in found:
+        row = [series.function, f"{series.distance} ms", str(len(series.uploads))]
+        alike = [
+            one for other in found if other.function == series.function for one in other.uploads
+        ]
+        # A reader sees the row when the last request has arrived. Where ClickHouse is near, the
+        # function has gone on before the reader looks.
+        for which, unneeded in enumerate((0.5, 0)):
+            moments = [upload.until[which] for upload in alike]
+            clickhouse = min(moment.clickhouse for moment in moments) - unneeded
+            s3 = min(moment.s3 for moment in moments)
+            took = sorted(upload.until[which].seconds for upload in series.uploads)
+            p50, p99 = (took[math.ceil(share * len(took)) - 1] * 1e3 for share in (0.5, 0.99))
+            least = clickhouse * series.distance + s3 * S3_MS
+            row += [f"{clickhouse:g} + {s3:g}", *(f"{ms:,.0f} ms" for ms in (least, p50, p99))]
+        rows.append(row)
+    moments_of = [f"{until}: {name}" for until in ("row", "answer") for name in _UNTIL]
+    return markdown(["function", "ClickHouse", "uploads", *moments_of], "lr", rows)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -122,9 +152,9 @@ def _breakdown(results: Results) -> str:
     return markdown(("stage", "µs of processor a statement", "share"), "lrr", rows)
 
 
-def _costs(results: Results) -> str:
-    event = results["event"]
-    assert event.yardstick is not None
+def _costs(results: Results, events: Series) -> str:
+    processor = median(upload.processor for upload in events.uploads)
+    seconds = median(upload.until[1].seconds for upload in events.uploads)
     ways = (
         Way(
             "history, in large objects",
@@ -138,8 +168,8 @@ def _costs(results: Results) -> str:
         ),
         Way(
             "events: an invocation for each bundle of 10",
-            event.yardstick / 1e3 * TEN,
-            waiting=(event.ours - event.yardstick) / 1e3 * TEN,
+            processor * TEN,
+            waiting=(seconds - processor) * TEN,
             requests=TEN,
         ),
     )

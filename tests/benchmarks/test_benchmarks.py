@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
 
 import pytest
 
-from benchmarks import rounds
+from benchmarks import report, rounds
 from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
+from benchmarks.uploads import Moment, Series, Upload
+from tests.faults.tcp_proxy import tcp_proxy
 
 
 def row(**more: object) -> Row:
@@ -80,3 +84,50 @@ def test_waiting_and_invocations_are_paid_for() -> None:
     assert events.seconds(1769) == 5
     expected = 5 * 1769 / 1024 * 0.0000133334 + 0.02
     assert events.dollars(1769, "arm64") == pytest.approx(expected)
+
+
+def test_uploads_are_shown_beside_the_round_trips_that_they_wait_for() -> None:
+    """At 1 ms, the next exchange has begun before the reader looks; at 80 ms it has not. Until the
+    row they take 2.5 * 1 + 20 and 2.5 * 80 + 20 ms, and until the answer 6 * 1 + 20 and 500 ms.
+    """
+
+    def uploaded(row: float, exchanges: int) -> Upload:
+        return Upload((Moment(row, exchanges, 1), Moment(2 * row, 6, 1)), 0.01)
+
+    found = [
+        Series("warm", 1, [uploaded(0.050, 4), uploaded(0.070, 4), uploaded(0.060, 4)]),
+        Series("warm", 80, [uploaded(0.250, 3)]),
+    ]
+    near, far = (line.split(" | ")[2:] for line in report.uploads(found).splitlines()[2:])
+    assert near[:5] == ["3", "2.5 + 1", "22 ms", "60 ms", "70 ms"]
+    assert near[5:] == ["6 + 1", "26 ms", "120 ms", "140 ms |"]
+    assert far[:5] == ["1", "2.5 + 1", "220 ms", "250 ms", "250 ms"]
+    assert far[6] == "500 ms"
+
+
+def test_pieces_through_a_slow_network_are_on_their_way_together_and_stay_in_order() -> None:
+    """Connecting takes 200 ms, and each piece 100 ms more: the last of five, sent after 40 ms,
+    arrives after 340 ms, and its answer after 440 ms.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with tcp_proxy(server.getsockname()[1]) as proxy:
+            proxy.delay = 0.2
+            started = time.monotonic()
+            with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for number in range(5):
+                    client.sendall(b"%d" % number)
+                    time.sleep(0.01)
+                upstream = server.accept()[0]
+                received = b""
+                while len(received) < 5:
+                    received += upstream.recv(5)
+                arrived = time.monotonic() - started
+                upstream.sendall(b"answer")
+                upstream.close()
+                assert (received, client.recv(6)) == (b"01234", b"answer")
+                answered = time.monotonic() - started
+                assert client.recv(1) == b""
+    assert 0.3 <= arrived < 0.7
+    assert arrived + 0.1 <= answered < arrived + 0.4
+    assert (proxy.turn, proxy.connections) == (1, 1)

@@ -1,7 +1,7 @@
-"""How fast is it? Every case beside its yardstick, measured in the same run.
+"""How fast is it? Uploads and loads beside their yardsticks, measured in the same run.
 
-make bench                            everything: about six minutes
-make bench BENCH=--small              the same with less data: less than a minute
+make bench                            everything: about eight minutes
+make bench BENCH=--small              the same with less data: about a minute
 make bench BENCH="--small --compare"  fail if a ratio is 30% worse than the committed one
 make bench BENCH=--write              write docs/performance.md and the ratios anew
 """
@@ -28,7 +28,7 @@ def main() -> int:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--small", action="store_true", help="less data, in less than a minute")
+    parser.add_argument("--small", action="store_true", help="less data, in about a minute")
     parser.add_argument(
         "--compare", action="store_true", help=f"exit code 1 if a ratio of {FILE.name} is worse"
     )

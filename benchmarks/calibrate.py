@@ -71,9 +71,9 @@ def _written(bucket: Path) -> dict[Shape, list[dict[str, Any]]]:
     found: defaultdict[Shape, list[dict[str, Any]]] = defaultdict(list)
     for bundles, each in SHAPES:
         for _ in range(ROUNDS):
-            own = list(islice(numbers, bundles))
-            for number in own:
-                data.write_object(bucket / data.KEY.format(number), lines, each)
+            own = [bucket / data.KEY.format(number) for number in islice(numbers, bundles)]
+            for path in own:
+                data.write_object(path, lines, each)
             found[bundles, each].append(setting.notification(bucket, *own))
     return found
 

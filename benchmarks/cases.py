@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,12 +21,6 @@ AT_ONCE = 32
 fetches at the same time. The importer's own default is the number of processors, which is several
 times as slow."""
 
-_FIRST_EVENT = """
-import json, sys
-from xapi_etl_processor.lambda_function import handler
-answer = handler(json.loads(sys.argv[1]))
-assert json.loads(answer["body"])["files_processed"] == 1, answer
-"""
 _LIBRARIES = """
 import boto3
 boto3.client("s3")
@@ -194,18 +187,13 @@ def memory(place: Setting) -> Iterator[Group]:
 def cold(place: Setting) -> Iterator[Group]:
     """A new process that handles its first event, beside one that only imports the libraries."""
 
-    def running(*code: str) -> dict[str, float]:
-        command = [sys.executable, "-c", *code]
-        return timed(
-            lambda: subprocess.run(
-                command, cwd=worker.ROOT, env=place.variables, stdout=2, check=True
-            )
-        )
+    def first_event() -> None:
+        with setting.loader(place.variables):
+            pass
 
-    trials = {
-        "first": partial(running, _FIRST_EVENT, json.dumps(one_object(setting.WARM))),
-        "libraries": partial(running, _LIBRARIES),
-    }
+    command = [sys.executable, "-c", _LIBRARIES]
+    libraries = partial(subprocess.run, command, env=place.variables, check=True)
+    trials = {"first": partial(timed, first_event), "libraries": partial(timed, libraries)}
     row = Row(
         "cold-start",
         "a new process with its first event",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import ceil
 from os import cpu_count
 from pathlib import Path
 from statistics import median
 
 from benchmarks.costs import GB_SECOND, Way
-from benchmarks.rounds import Result
-from benchmarks.uploads import S3_MS, Series
+from benchmarks.rounds import Result, Times
 from benchmarks.worker import ROOT
 from docs.reference import with_tables
 
@@ -26,7 +25,6 @@ TEN = 100_000
 
 Results = Mapping[str, Result]
 _COLUMNS = ("what", "unit", "this loader", "compared with", "which takes", "ratio", "aim", "")
-_UNTIL = ("round trips", "take", "p50", "p99")
 _RULES = {"l": "---", "r": "---:"}
 
 
@@ -45,7 +43,7 @@ def write(page: Path, parts: Mapping[str, str], command: str) -> None:
     page.write_text(made, encoding="utf-8")
 
 
-def performance(found: Sequence[Series], results: Sequence[Result]) -> dict[str, str]:
+def performance(found: Mapping[str, Sequence[Times]], results: Sequence[Result]) -> dict[str, str]:
     """The parts of docs/performance.md."""
     by_key = {result.row.key: result for result in results}
     return {
@@ -53,33 +51,26 @@ def performance(found: Sequence[Series], results: Sequence[Result]) -> dict[str,
         "uploads": uploads(found),
         "measurements": table(results),
         "breakdown": _breakdown(by_key),
-        "costs": _costs(by_key, found[0]),
+        "costs": _costs(by_key, next(iter(found.values()))),
     }
 
 
-def uploads(found: Sequence[Series]) -> str:
-    """How long uploads take until a reader sees the row and until the handler answers, beside the
-    round trips that they wait for.
+def uploads(found: Mapping[str, Sequence[Times]]) -> str:
+    """How long uploads take until a reader sees the rows and until the function answers, beside
+    what they wait for round trips.
     """
-    rows = []
-    for series in found:
-        row = [series.function, f"{series.distance} ms", str(len(series.uploads))]
-        alike = [
-            one for other in found if other.function == series.function for one in other.uploads
-        ]
-        # A reader sees the row when the last request has arrived. Where ClickHouse is near, the
-        # function has gone on before the reader looks.
-        for which, unneeded in enumerate((0.5, 0)):
-            moments = [upload.until[which] for upload in alike]
-            clickhouse = min(moment.clickhouse for moment in moments) - unneeded
-            s3 = min(moment.s3 for moment in moments)
-            took = sorted(upload.until[which].seconds for upload in series.uploads)
-            p50, p99 = (took[math.ceil(share * len(took)) - 1] * 1e3 for share in (0.5, 0.99))
-            least = clickhouse * series.distance + s3 * S3_MS
-            row += [f"{clickhouse:g} + {s3:g}", *(f"{ms:,.0f} ms" for ms in (least, p50, p99))]
+    rows, untils = [], ("row", "answer")
+    for about, taken in found.items():
+        row = [about, str(len(taken))]
+        for until in untils:
+            took = sorted(times[until] for times in taken)
+            quantiles = (took[ceil(share * len(took)) - 1] for share in (0.5, 0.99))
+            # The least: a reader may look when the function has gone on.
+            least = min(times[f"{until}, least"] for times in taken)
+            row += [f"{seconds * 1e3:,.0f} ms" for seconds in (least, *quantiles)]
         rows.append(row)
-    moments_of = [f"{until}: {name}" for until in ("row", "answer") for name in _UNTIL]
-    return markdown(["function", "ClickHouse", "uploads", *moments_of], "lr", rows)
+    names = [f"{until}: {name}" for until in untils for name in ("round trips", "p50", "p99")]
+    return markdown(["function", "uploads", *names], "lr", rows)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -152,9 +143,8 @@ def _breakdown(results: Results) -> str:
     return markdown(("stage", "µs of processor a statement", "share"), "lrr", rows)
 
 
-def _costs(results: Results, events: Series) -> str:
-    processor = median(upload.processor for upload in events.uploads)
-    seconds = median(upload.until[1].seconds for upload in events.uploads)
+def _costs(results: Results, events: Sequence[Times]) -> str:
+    processor, seconds = (median(times[name] for times in events) for name in ("cpu", "answer"))
     ways = (
         Way(
             "history, in large objects",

@@ -114,18 +114,14 @@ def one_object(bucket: str, number: int = 0) -> dict[str, Any]:
     return {"bucket": bucket, "key": data.KEY.format(number), "force_reprocess": True}
 
 
-def notification(bucket: Path, *numbers: int) -> dict[str, Any]:
+def notification(bucket: Path, *bundles: Path) -> dict[str, Any]:
     """What S3 sends when these bundles have been uploaded."""
-    paths = [bucket / data.KEY.format(number) for number in numbers]
-    objects = (
-        {
-            "key": path.relative_to(bucket).as_posix(),
-            "size": path.stat().st_size,
-            "eTag": static_s3.etag(path),
-        }
-        for path in paths
-    )
-    return {"Records": [{"s3": {"bucket": {"name": bucket.name}, "object": o}} for o in objects]}
+    records = []
+    for path in bundles:
+        key = path.relative_to(bucket).as_posix()
+        described = {"key": key, "size": path.stat().st_size, "eTag": static_s3.etag(path)}
+        records.append({"s3": {"bucket": {"name": bucket.name}, "object": described}})
+    return {"Records": records}
 
 
 def whole_bucket(bucket: str) -> dict[str, Any]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any
 
 from clickhouse_driver import Client
 
 from benchmarks import data, setting, worker
+from benchmarks.rounds import Times
 from local import process
 from local.aws import environment, loader_environment, without_real_services
 from tests import static_s3
@@ -30,66 +29,15 @@ CLICKHOUSE_MS, S3_MS = (1, 30, 80), 20
 
 BUCKET, EACH = "uploads", 10
 POLL_SECONDS = 0.005
-_COUNT = "SELECT count() FROM xapi_analytics.video_events"
 
 
-class Moment(NamedTuple):
-    """When something was so, and how often one side had waited for the other until then: for an
-    answer or for a connection.
-    """
-
-    seconds: float
-    clickhouse: float
-    s3: float
-
-
-class Upload(NamedTuple):
-    """When a reader saw the rows and when the handler had returned; its seconds of processor."""
-
-    until: tuple[Moment, Moment]
-    processor: float
-
-
-class Series(NamedTuple):
-    """Uploads alike; `distance` is the round trip to ClickHouse in ms."""
-
-    function: str
-    distance: int
-    uploads: list[Upload]
-
-
-class Services(NamedTuple):
-    """What the function reaches through the proxies, and a reader without them."""
-
-    clickhouse: TcpProxy
-    s3: TcpProxy
-    reader: Client
-    bucket: Path
-    variables: dict[str, str]
-
-
-def measured(warm: int, cold: int) -> list[Series]:
+def measured(warm: int, cold: int) -> dict[str, list[Times]]:
     """So many uploads to a warm function, and to new processes, at each distance."""
-    found = []
-    each = warm + 1 + cold
-    with _services(each * len(CLICKHOUSE_MS)) as services:
-        for number, distance in enumerate(CLICKHOUSE_MS):
-            print(f"measuring uploads, ClickHouse {distance} ms away", file=sys.stderr)
-            services.clickhouse.delay = distance / 1000
-            bundles = iter(range(number * each, (number + 1) * each))
-            with worker.running(services.variables) as ask:
-                _first, *others = (_upload(services, next(bundles), ask) for _ in range(warm + 1))
-            found.append(Series("warm", distance, others))
-            news = [_upload(services, next(bundles), None) for _ in range(cold)]
-            found.append(Series("a new process", distance, news))
-    return found
-
-
-@contextmanager
-def _services(bundles: int) -> Iterator[Services]:
+    found: dict[str, list[Times]] = {}
     with TemporaryDirectory() as name:
         bucket = Path(name) / "objects" / BUCKET
-        data.write_bundles(bucket, bundles, EACH)
+        data.write_bundles(bucket, (warm + 1 + cold) * len(CLICKHOUSE_MS), EACH)
+        payloads = (setting.notification(bucket, path) for path in bucket.rglob("*.jsonl"))
         with (
             static_s3.serving(bucket.parent) as s3_port,
             process.clickhouse(Path(name) / "clickhouse") as port,
@@ -97,42 +45,64 @@ def _services(bundles: int) -> Iterator[Services]:
             tcp_proxy(port) as clickhouse,
             Client("127.0.0.1", port) as reader,
         ):
-            migrate(Settings.from_env(loader_environment(port, {}, BUCKET)))
-            s3.delay = S3_MS / 1000
             variables = {
                 **without_real_services(os.environ),
                 **loader_environment(clickhouse.port, environment(s3.port), BUCKET),
                 **setting.FOR_THE_PROCESS,
             }
-            yield Services(clickhouse, s3, reader, bucket, variables)
+            migrate(Settings.from_env(variables))
+            s3.delay = S3_MS / 1000
+
+            def upload(function: AbstractContextManager[worker.Ask]) -> Times:
+                return _upload(function, next(payloads), clickhouse, s3, reader)
+
+            for distance in CLICKHOUSE_MS:
+                away = f"ClickHouse {distance} ms away"
+                print(f"measuring uploads, {away}", file=sys.stderr)
+                clickhouse.delay = distance / 1000
+                with worker.running(variables) as ask:
+                    upload(nullcontext(ask))
+                    found[f"warm, {away}"] = [upload(nullcontext(ask)) for _ in range(warm)]
+                new = [upload(worker.running(variables)) for _ in range(cold)]
+                found[f"a new process, {away}"] = new
+    return found
 
 
-def _upload(services: Services, number: int, ask: worker.Ask | None) -> Upload:
-    """Load a bundle in a worker, or in a new one, while a reader looks for its rows."""
-    payload = setting.notification(services.bucket, number)
-    count = partial(services.reader.execute, _COUNT)
-    before, proxies = count(), (services.clickhouse, services.s3)
-    for proxy in proxies:
+def _upload(
+    function: AbstractContextManager[worker.Ask],
+    payload: dict[str, Any],
+    clickhouse: TcpProxy,
+    s3: TcpProxy,
+    reader: Client,
+) -> Times:
+    """How long it takes until the reader sees the rows and until the function answers, and how
+    much of that, at least, it waits for round trips.
+    """
+
+    def until(name: str, unneeded: float = 0) -> dict[str, float]:
+        trips = clickhouse.turn + clickhouse.connections - unneeded
+        least = trips * clickhouse.delay + (s3.turn + s3.connections) * s3.delay
+        return {name: time.perf_counter() - started, f"{name}, least": least}
+
+    def answered() -> dict[str, float]:
+        with function as ask:
+            took = setting.loading(ask, payload, EACH)()
+            return took | until("answer")
+
+    def rows() -> Any:
+        return reader.execute("SELECT count() FROM xapi_analytics.video_events")
+
+    before = rows()
+    for proxy in (clickhouse, s3):
         proxy.turn = proxy.connections = 0
     started = time.perf_counter()
-
-    def moment() -> Moment:
-        return Moment(
-            time.perf_counter() - started, *(proxy.turn + proxy.connections for proxy in proxies)
-        )
-
-    def handled() -> tuple[Moment, float]:
-        with nullcontext(ask) if ask else worker.running(services.variables) as known:
-            took = setting.loading(known, payload, EACH)()
-            return moment(), took["cpu"]
-
     with ThreadPoolExecutor(1) as pool:
-        handling, returned = pool.submit(handled), False
-        while count() == before:
-            if returned:
-                raise RuntimeError("the handler has returned, and no reader sees its rows")
-            returned = handling.done()
+        answer, ended = pool.submit(answered), False
+        while rows() == before:
+            if ended:
+                raise RuntimeError("no reader sees the rows") from answer.exception()
+            ended = answer.done()
             time.sleep(POLL_SECONDS)
-        seen = moment()
-        ended, processor = handling.result()
-        return Upload((seen, ended), processor)
+        # The rows are there when the last request has arrived, before its answer has.
+        seen = until("row", unneeded=0.5)
+        return seen | answer.result()

@@ -81,13 +81,13 @@ def memory() -> dict[str, float]:
 
 
 def _command(name: str) -> Ask:
-    if own := {"load": load, "memory": memory}.get(name):
-        return own
-    # Imported here, since a new process that only loads must not wait for it.
-    from benchmarks import yardsticks
+    own: dict[str, Ask] = {"load": load, "memory": memory}
+    if name not in own:
+        # Imported here, since a new process that only loads must not wait for it.
+        from benchmarks import yardsticks
 
-    command: Ask = getattr(yardsticks, name)
-    return command
+        own[name] = getattr(yardsticks, name)
+    return own[name]
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ test-fast: $(VENV)/ready ## run the tests that take no time: what to run after e
 test-ci: $(VENV)/ready ## run the tests that make test leaves out: enumerations, whole deployments
 	$(BIN)/python -m pytest $(PARALLEL) -m ci
 
-bench: $(VENV)/ready ## measure beside ClickHouse's importer and others: six minutes; or make bench BENCH=--small
+bench: $(VENV)/ready ## measure uploads, and the loader beside ClickHouse's importer and others: eight minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 simulate: $(VENV)/ready ## write the tables of docs/scaling.md: half a minute

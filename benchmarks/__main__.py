@@ -1,7 +1,7 @@
-"""How fast is it? Every case beside its yardstick, measured in the same run.
+"""How fast is it? Uploads and loads beside their yardsticks, measured in the same run.
 
-make bench                            everything: about six minutes
-make bench BENCH=--small              the same with less data: less than a minute
+make bench                            everything: about eight minutes
+make bench BENCH=--small              the same with less data: about a minute
 make bench BENCH="--small --compare"  fail if a ratio is 30% worse than the committed one
 make bench BENCH=--write              write docs/performance.md and the ratios anew
 """
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-from benchmarks import cases, report, rounds
+from benchmarks import cases, report, rounds, uploads
 from benchmarks.rounds import FILE, TOLERANCE, Result
 from benchmarks.setting import FULL, SMALL, Sizes, prepared
 from tests.static_s3 import NginxFailed
@@ -28,7 +28,7 @@ def main() -> int:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--small", action="store_true", help="less data, in less than a minute")
+    parser.add_argument("--small", action="store_true", help="less data, in about a minute")
     parser.add_argument(
         "--compare", action="store_true", help=f"exit code 1 if a ratio of {FILE.name} is worse"
     )
@@ -42,10 +42,12 @@ def main() -> int:
         parser.error("--write measures everything: leave out --small")
     before = rounds.committed() if options.compare else {}
     try:
-        results = run(SMALL if options.small else FULL, before)
-        print(report.table(results))
+        sizes = SMALL if options.small else FULL
+        found = uploads.measured(*sizes.uploads)
+        results = run(sizes, before)
+        print(report.uploads(found), report.table(results), sep="\n")
         if options.write:
-            report.write(report.PERFORMANCE, report.performance(results), report.COMMAND)
+            report.write(report.PERFORMANCE, report.performance(found, results), report.COMMAND)
             rounds.commit(run(SMALL, {}))
     except NginxFailed as error:
         print(error, file=sys.stderr)

@@ -71,17 +71,10 @@ def _written(bucket: Path) -> dict[Shape, list[dict[str, Any]]]:
     found: defaultdict[Shape, list[dict[str, Any]]] = defaultdict(list)
     for bundles, each in SHAPES:
         for _ in range(ROUNDS):
-            records = []
-            for number in islice(numbers, bundles):
-                key = data.KEY.format(number)
-                data.write_object(bucket / key, lines, each)
-                described = {
-                    "key": key,
-                    "size": (bucket / key).stat().st_size,
-                    "eTag": static_s3.etag(bucket / key),
-                }
-                records.append({"s3": {"bucket": {"name": BUCKET}, "object": described}})
-            found[bundles, each].append({"Records": records})
+            own = [bucket / data.KEY.format(number) for number in islice(numbers, bundles)]
+            for path in own:
+                data.write_object(path, lines, each)
+            found[bundles, each].append(setting.notification(bucket, *own))
     return found
 
 

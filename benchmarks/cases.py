@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,15 +21,6 @@ AT_ONCE = 32
 fetches at the same time. The importer's own default is the number of processors, which is several
 times as slow."""
 
-EVENTS = 20
-"""Invocations in a trial: one alone is too short to be measured."""
-
-_FIRST_EVENT = """
-import json, sys
-from xapi_etl_processor.lambda_function import handler
-answer = handler(json.loads(sys.argv[1]))
-assert json.loads(answer["body"])["files_processed"] == 1, answer
-"""
 _LIBRARIES = """
 import boto3
 boto3.client("s3")
@@ -106,26 +96,6 @@ def slow_network(place: Setting) -> Iterator[Group]:
             "clickhouse": partial(clickhouse, "import_s3", url=url, threads=AT_ONCE),
         }
         yield Group("latency", trials, rows, min(place.sizes.rounds, 3), objects)
-
-
-@contextmanager
-def event(place: Setting) -> Iterator[Group]:
-    """One invocation for each bundle, as uploads cause them, in the slow network."""
-    row = Row(
-        "event",
-        f"an invocation for each bundle of 10, {LATENCY_MS} ms added to each request",
-        "ms an invocation",
-        "event.wall",
-        "event.cpu",
-        "its own processor time",
-    )
-    with setting.loader(place.slow) as load:
-
-        def invocations() -> dict[str, float]:
-            taken = [loading(load, one_object("slow", number), 10)() for number in range(EVENTS)]
-            return {name: sum(times[name] for times in taken) for name in ("wall", "cpu")}
-
-        yield Group("event", {"event": invocations}, (row,), min(place.sizes.rounds, 3), EVENTS)
 
 
 @contextmanager
@@ -217,18 +187,13 @@ def memory(place: Setting) -> Iterator[Group]:
 def cold(place: Setting) -> Iterator[Group]:
     """A new process that handles its first event, beside one that only imports the libraries."""
 
-    def running(*code: str) -> dict[str, float]:
-        command = [sys.executable, "-c", *code]
-        return timed(
-            lambda: subprocess.run(
-                command, cwd=worker.ROOT, env=place.variables, stdout=2, check=True
-            )
-        )
+    def first_event() -> None:
+        with setting.loader(place.variables):
+            pass
 
-    trials = {
-        "first": partial(running, _FIRST_EVENT, json.dumps(one_object(setting.WARM))),
-        "libraries": partial(running, _LIBRARIES),
-    }
+    command = [sys.executable, "-c", _LIBRARIES]
+    libraries = partial(subprocess.run, command, env=place.variables, check=True)
+    trials = {"first": partial(timed, first_event), "libraries": partial(timed, libraries)}
     row = Row(
         "cold-start",
         "a new process with its first event",
@@ -244,6 +209,4 @@ def cold(place: Setting) -> Iterator[Group]:
 def groups(place: Setting) -> list[Case]:
     """The groups to measure, those that matter most to users first."""
     small = [partial(small_bundles, each) for each in place.sizes.objects]
-    if place.sizes is setting.FULL:
-        return [*small, slow_network, event, large_object, memory, cold]
     return [*small, slow_network, large_object, memory, cold]

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from math import ceil
 from os import cpu_count
 from pathlib import Path
+from statistics import median
 
 from benchmarks.costs import GB_SECOND, Way
-from benchmarks.rounds import Result
+from benchmarks.rounds import Result, Times
 from benchmarks.worker import ROOT
 from docs.reference import with_tables
 
@@ -41,15 +43,34 @@ def write(page: Path, parts: Mapping[str, str], command: str) -> None:
     page.write_text(made, encoding="utf-8")
 
 
-def performance(results: Sequence[Result]) -> dict[str, str]:
+def performance(found: Mapping[str, Sequence[Times]], results: Sequence[Result]) -> dict[str, str]:
     """The parts of docs/performance.md."""
     by_key = {result.row.key: result for result in results}
     return {
         "measured-on": machine(),
+        "uploads": uploads(found),
         "measurements": table(results),
         "breakdown": _breakdown(by_key),
-        "costs": _costs(by_key),
+        "costs": _costs(by_key, next(iter(found.values()))),
     }
+
+
+def uploads(found: Mapping[str, Sequence[Times]]) -> str:
+    """How long uploads take until a reader sees the rows and until the function answers, beside
+    what they wait for round trips.
+    """
+    rows, untils = [], ("row", "answer")
+    for about, taken in found.items():
+        row = [about, str(len(taken))]
+        for until in untils:
+            took = sorted(times[until] for times in taken)
+            quantiles = (took[ceil(share * len(took)) - 1] for share in (0.5, 0.99))
+            # The least: a reader may look when the function has gone on.
+            least = min(times[f"{until}, least"] for times in taken)
+            row += [f"{seconds * 1e3:,.0f} ms" for seconds in (least, *quantiles)]
+        rows.append(row)
+    names = [f"{until}: {name}" for until in untils for name in ("round trips", "p50", "p99")]
+    return markdown(["function", "uploads", *names], "lr", rows)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -122,9 +143,8 @@ def _breakdown(results: Results) -> str:
     return markdown(("stage", "µs of processor a statement", "share"), "lrr", rows)
 
 
-def _costs(results: Results) -> str:
-    event = results["event"]
-    assert event.yardstick is not None
+def _costs(results: Results, events: Sequence[Times]) -> str:
+    processor, seconds = (median(times[name] for times in events) for name in ("cpu", "answer"))
     ways = (
         Way(
             "history, in large objects",
@@ -138,8 +158,8 @@ def _costs(results: Results) -> str:
         ),
         Way(
             "events: an invocation for each bundle of 10",
-            event.yardstick / 1e3 * TEN,
-            waiting=(event.ours - event.yardstick) / 1e3 * TEN,
+            processor * TEN,
+            waiting=(seconds - processor) * TEN,
             requests=TEN,
         ),
     )

@@ -5,7 +5,6 @@ drops rows; and the loaders that are measured.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ FOR_THE_PROCESS = {"MALLOC_ARENA_MAX": "2"}
 """What the stack sets for the C library and not for the loader."""
 
 LATENCY_MS = 30
-"""What a GET from S3 waits in the slow network."""
+"""What a GET from S3 waits in the slow network, and connecting to it."""
 
 WARM, LARGE, OTHER, MEMORY = "warm", "large", "other", "memory"
 STATEMENTS_A_MB = 893
@@ -42,6 +41,7 @@ class Sizes:
     megabytes: tuple[int, ...]
     rounds: int
     cold_starts: int
+    uploads: tuple[int, int]  # to a warm function, and to new ones
 
     @property
     def serial_objects(self) -> int:
@@ -49,8 +49,8 @@ class Sizes:
         return max(self.slow_objects // 40, 30)
 
 
-SMALL = Sizes({10: 400}, 160, 20_000, (10, 100), 3, 5)
-FULL = Sizes({10: 2000, 100: 2000}, 2000, 100_000, (10, 100, 1000), 5, 7)
+SMALL = Sizes({10: 400}, 160, 20_000, (10, 100), 3, 5, (5, 1))
+FULL = Sizes({10: 2000, 100: 500}, 2000, 100_000, (10, 100, 1000), 5, 7, (200, 20))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def prepared(sizes: Sizes) -> Iterator[Setting]:
         _write(objects, sizes)
         port = stack.enter_context(static_s3.serving(objects))
         proxy = stack.enter_context(tcp_proxy(port))
-        proxy.before = lambda _: time.sleep(LATENCY_MS / 1000)
+        proxy.delay = LATENCY_MS / 1000
         with process.clickhouse(folder / "clickhouse") as clickhouse:
             migrate(Settings.from_env(loader_environment(clickhouse, {}, WARM)))
         clickhouse = stack.enter_context(process.clickhouse(folder / "clickhouse", "--drop-rows"))
@@ -112,6 +112,16 @@ def loader(variables: dict[str, str]) -> Iterator[worker.Ask]:
 def one_object(bucket: str, number: int = 0) -> dict[str, Any]:
     """The payload that loads one object of a bucket."""
     return {"bucket": bucket, "key": data.KEY.format(number), "force_reprocess": True}
+
+
+def notification(bucket: Path, *bundles: Path) -> dict[str, Any]:
+    """What S3 sends when these bundles have been uploaded."""
+    records = []
+    for path in bundles:
+        key = path.relative_to(bucket).as_posix()
+        described = {"key": key, "size": path.stat().st_size, "eTag": static_s3.etag(path)}
+        records.append({"s3": {"bucket": {"name": bucket.name}, "object": described}})
+    return {"Records": records}
 
 
 def whole_bucket(bucket: str) -> dict[str, Any]:

@@ -70,6 +70,12 @@ BACKFILLS: dict[str, Ways] = {
 }
 
 
+BATCHES = ((1, 0.0), (10, 1), (100, 1), (100, 5), (100, 30), (500, 60))
+"""`BatchSize` and `BatchingWindow`."""
+
+BUNDLES_A_MINUTE = (1, 100, 10_000)
+
+
 class Limit(NamedTuple):
     """A limit, and the share of it that the busiest moment needs."""
 
@@ -155,6 +161,34 @@ def backfill_rows(setup: Setup, known: Coefficients) -> dict[str, str]:
     }
 
 
+def batch_table(known: Coefficients) -> str:
+    """How late rows are, and what they cost, by size of batch and number of uploads, at no peak."""
+    rows = [
+        batch_row(rate, size, window, known)
+        for rate in BUNDLES_A_MINUTE
+        for size, window in BATCHES
+    ]
+    return markdown(list(rows[0]), "r", [list(row.values()) for row in rows])
+
+
+def batch_row(rate: int, size: int, window: float, known: Coefficients) -> dict[str, str]:
+    """What a month with so many bundles a minute is like, with batches of this size."""
+    setup = Setup(rate * 10 * DAY / 60, peak=1, batch_size=size, window=window, step=60)
+    result = simulate(setup, known)
+    keeps_up = limits(setup, known)[0].share < 1
+    minutes = result.seconds / 60
+    return {
+        "bundles a minute": f"{rate:,}",
+        "`BatchSize`": str(size),
+        "`BatchingWindow`": f"{window:.0f} s",
+        "half within": _duration(result.delay(0.5)) if keeps_up else "falls behind",
+        "99% within": _duration(result.delay(0.99)) if keeps_up else "",
+        "a month": f"${_money(sum(dollars(result).values()) / minutes * 30 * DAY / 60)}",
+        "inserts a minute": _n(result.inserts / minutes),
+        "ClickHouse's processors": f"{result.processor_seconds / result.seconds:.3f}",
+    }
+
+
 def _rates(result: Result) -> dict[str, str]:
     return {
         "concurrent invocations, at most": _n(result.most_functions),
@@ -185,6 +219,7 @@ def tables(known: Coefficients) -> dict[str, str]:
     days = {title: day_table(ways, known) for title, ways in DAYS.items()}
     backfills = {title: backfill_table(ways, known) for title, ways in BACKFILLS.items()}
     return {
+        "batches": batch_table(known),
         "days": "\n".join(f"### {title}\n\n{table}" for title, table in days.items()),
         "backfills": "\n".join(f"### {title}\n\n{table}" for title, table in backfills.items()),
     }

@@ -42,6 +42,7 @@ class Result:
     most_parts: float = 0.0
     most_load: float = 0.0
     """Share of ClickHouse's processors."""
+    inserts: float = 0.0
     invocations: float = 0.0
     function_seconds: float = 0.0
     processor_seconds: float = 0.0
@@ -341,6 +342,7 @@ class _Simulation:
                 parts += one.batches * one.cost.parts
                 result.bundles += one.bundles
                 result.processor_seconds += one.processors(shared=True)
+        result.inserts += inserts
         result.most_inserts = max(result.most_inserts, inserts / step)
         result.most_new_parts = max(result.most_new_parts, parts / step)
         result.most_parts = max(

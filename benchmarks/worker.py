@@ -1,8 +1,8 @@
 """A process that is measured: it does what standard input asks for, again and again.
 
-Each line of standard input is a command of COMMANDS and its arguments, as JSON; each line of
-standard output is the answer, in seconds of time and of processor. It stays warm between them, as a
-Lambda does.
+Each line of standard input is a function of this module or of yardsticks.py and its arguments, as
+JSON; each line of standard output is the answer, in seconds of time and of processor. It stays warm
+between them, as a Lambda does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rounds import timed
-from benchmarks.yardsticks import get_objects, import_file, import_s3, plain_loader, stages
 
 S3_CONCURRENCY = "BENCHMARK_S3_CONCURRENCY"
 """The variable that changes how many small objects a worker fetches at the same time."""
@@ -81,10 +80,14 @@ def memory() -> dict[str, float]:
     return {"megabytes": int(found[1]) * 1024 / 1e6}
 
 
-COMMANDS: dict[str, Ask] = {
-    command.__name__: command
-    for command in (load, memory, import_file, import_s3, get_objects, plain_loader, stages)
-}
+def _command(name: str) -> Ask:
+    own: dict[str, Ask] = {"load": load, "memory": memory}
+    if name not in own:
+        # Imported here, since a new process that only loads must not wait for it.
+        from benchmarks import yardsticks
+
+        own[name] = getattr(yardsticks, name)
+    return own[name]
 
 
 def main() -> None:
@@ -94,7 +97,7 @@ def main() -> None:
         os.dup2(2, 1)
         for line in sys.stdin:
             command, arguments = json.loads(line)
-            print(json.dumps(COMMANDS[command](**arguments)), file=answers, flush=True)
+            print(json.dumps(_command(command)(**arguments)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable
 
 import pytest
 
-from benchmarks import rounds
+from benchmarks import report, rounds
 from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
+from tests.faults.tcp_proxy import tcp_proxy
 
 
 def row(**more: object) -> Row:
@@ -80,3 +83,41 @@ def test_waiting_and_invocations_are_paid_for() -> None:
     assert events.seconds(1769) == 5
     expected = 5 * 1769 / 1024 * 0.0000133334 + 0.02
     assert events.dollars(1769, "arm64") == pytest.approx(expected)
+
+
+def test_uploads_are_shown_beside_the_least_that_they_wait_for_round_trips() -> None:
+    """The reader looks late at the last of them."""
+    taken = [
+        {"row": row, "row, least": least, "answer": 2 * row, "answer, least": 0.5}
+        for row, least in ((0.25, 0.22), (0.28, 0.22), (0.31, 0.3))
+    ]
+    shown = report.uploads({"warm": taken}).splitlines()[2]
+    assert shown == "| warm | 3 | 220 ms | 280 ms | 310 ms | 500 ms | 560 ms | 620 ms |"
+
+
+def test_pieces_through_a_slow_network_are_on_their_way_together_and_stay_in_order() -> None:
+    """Connecting takes 200 ms, and each piece 100 ms more: the last of five, sent after 40 ms,
+    arrives after 340 ms, and its answer after 440 ms.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        tcp_proxy(server.getsockname()[1]) as proxy,
+    ):
+        proxy.delay = 0.2
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+            for number in range(5):
+                client.sendall(b"%d" % number)
+                time.sleep(0.01)
+            upstream, received = server.accept()[0], b""
+            while len(received) < 5:
+                received += upstream.recv(5)
+            arrived = time.monotonic() - started
+            upstream.sendall(b"answer")
+            upstream.close()
+            assert (received, client.recv(6)) == (b"01234", b"answer")
+            answered = time.monotonic() - started
+            assert client.recv(1) == b""
+    assert 0.3 <= arrived < 0.7
+    assert arrived + 0.1 <= answered < arrived + 0.4
+    assert (proxy.turn, proxy.connections) == (1, 1)

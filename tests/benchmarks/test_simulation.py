@@ -122,6 +122,19 @@ def test_a_day_costs_what_aws_charges() -> None:
     assert costs["S3"] == pytest.approx(4.0)
 
 
+def test_a_month_of_batches_has_the_inserts_and_the_costs_of_their_invocations() -> None:
+    """A bundle a second is two inserts a second, and 2,592,000 a month: 2,592,000 GB-seconds for
+    $43.20, as many invocations for $0.52, three times as many requests to SQS and those of idle
+    pollers for $3.37, and as many GETs for $1.04.
+    """
+    row = page.batch_row(60, 1, 0.0, A_SECOND)
+    assert row["half within"] == row["99% within"] == "1.0 s"
+    assert int(row["inserts a minute"]) == pytest.approx(120, abs=1)
+    assert float(row["a month"][1:]) == pytest.approx(48.13, rel=0.01)
+    # Ten functions do 600 a minute.
+    assert page.batch_row(700, 1, 0.0, A_SECOND)["half within"] == "falls behind"
+
+
 @pytest.mark.ci
 @pytest.mark.slow
 def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
@@ -130,3 +143,4 @@ def test_the_tables_of_the_page_are_what_the_simulation_gives() -> None:
     for table, sizes in ((page.day_table, page.DAYS), (page.backfill_table, page.BACKFILLS)):
         title, ways = next(iter(sizes.items()))
         assert f"### {title}\n\n{table(ways, known)}" in text
+    assert page.batch_table(known) in text

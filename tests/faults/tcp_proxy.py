@@ -1,5 +1,5 @@
-"""A TCP proxy in front of a local server: it can cut, mute, hold or swallow connections, and cut
-answers.
+"""A TCP proxy in front of a local server: it can cut, mute, hold or swallow connections, cut
+answers, and be as slow as a network.
 """
 
 from __future__ import annotations
@@ -7,9 +7,11 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 PIECE = 16 * 1024
 
@@ -69,13 +71,17 @@ class TcpProxy:
     With `tls`, it speaks TLS with the clients, and none with the port behind it.
     `before` is called with each piece that a client sent, before it is passed on. `turn` counts
     the messages of clients, which are exchanges with the server: a piece that follows an answer
-    begins another one.
+    begins another one. `connections` counts those that clients made.
+    `delay` is how many seconds a round trip takes, of connections made from then on: each piece
+    arrives half of it later, and the first one another round trip later, for connecting.
     """
 
     upstream: int
     tls: ssl.SSLContext | None = None
     before: Callable[[bytes], object] = lambda _: None
     turn: int = 0
+    connections: int = 0
+    delay: float = 0
     fault: Fault = field(default_factory=lambda: Fault(times=0))
     answers: CutAnswers = field(default_factory=CutAnswers)
     sent: bytearray = field(default_factory=bytearray)
@@ -121,6 +127,7 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             fault = Fault()
             if self.fault.seen < self.fault.times:
                 self.fault.seen += 1
@@ -147,6 +154,7 @@ class TcpProxy:
         if fault.hold:
             fault.fired += 1
             self.ended.wait(fault.hold)
+        self.ended.wait(self.delay)
         try:
             server = socket.create_connection(("127.0.0.1", self.upstream))
         except OSError:
@@ -159,7 +167,7 @@ class TcpProxy:
         self._open.append(server)
         one = _Connection(client, server, fault)
         threading.Thread(target=self._replies, args=(one,), daemon=True).start()
-        received = bytearray()
+        received, send = bytearray(), self._sender(server)
         with suppress(OSError):
             while piece := client.recv(PIECE):
                 if client in self._frozen:
@@ -175,21 +183,47 @@ class TcpProxy:
                     one.muted = True
                 if fault.cut_after is not None and counted >= fault.cut_after:
                     fault.fired += 1
-                    server.sendall(piece[: len(piece) - (counted - fault.cut_after)])
+                    send(piece[: len(piece) - (counted - fault.cut_after)])
                     break
                 self.sent += piece
                 self._count(one)
                 self.before(piece)
-                server.sendall(piece)
-        close_end(server)
+                send(piece)
+        send(b"")
         close_end(client)
+
+    def _sender(self, to: socket.socket) -> Callable[[bytes], object]:
+        """What sends a piece, or closes after an empty one; with a delay, pieces are on their way
+        at the same time.
+        """
+
+        def send(piece: bytes) -> None:
+            if piece:
+                to.sendall(piece)
+            else:
+                close_end(to)
+
+        if not self.delay:
+            return send
+        half, on_their_way = self.delay / 2, SimpleQueue[tuple[float, bytes]]()
+
+        def deliver() -> None:
+            piece = b"first"
+            with suppress(OSError):
+                while piece:
+                    due, piece = on_their_way.get()
+                    self.ended.wait(due - time.monotonic())
+                    send(piece)
+
+        threading.Thread(target=deliver, daemon=True).start()
+        return lambda piece: on_their_way.put((time.monotonic() + half, piece))
 
     def _count(self, one: _Connection) -> None:
         self.turn += one.answered
         one.answered = False
 
     def _replies(self, one: _Connection) -> None:
-        passed, fault = 0, one.fault
+        passed, fault, send = 0, one.fault, self._sender(one.client)
         with suppress(OSError):
             while piece := one.server.recv(PIECE):
                 if fault.damage_after is not None and 0 <= fault.damage_after - passed < len(piece):
@@ -201,12 +235,12 @@ class TcpProxy:
                 if one.left is not None:
                     if len(piece) > one.left:
                         self.answers.fired += 1
-                        one.client.sendall(piece[: one.left])
+                        send(piece[: one.left])
                         break
                     one.left -= len(piece)
                 if not one.muted and one.client not in self._frozen:
-                    one.client.sendall(piece)
-        close_end(one.client)
+                    send(piece)
+        send(b"")
 
 
 def close_end(end: socket.socket) -> None:

@@ -24,13 +24,12 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.commands.event import object_of
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, an_id
 from xapi_etl_processor.commands.output import FAILED, OK, say
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
 from xapi_etl_processor.s3.client import Stores
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.identity import statement_id
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
 
 
@@ -44,7 +43,10 @@ def add_to(commands: Any) -> None:
     which = explain.add_mutually_exclusive_group()
     which.add_argument("--line", type=_line_number, metavar="N", help="only this line, from 1")
     which.add_argument(
-        "--id", type=_id, metavar="STATEMENT_ID", help="only this statement, a UUID in any spelling"
+        "--id",
+        type=an_id,
+        metavar="STATEMENT_ID",
+        help="only this statement, a UUID in any spelling",
     )
 
 
@@ -52,13 +54,6 @@ def _line_number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no line: lines count from 1")
     return int(text)
-
-
-def _id(text: str) -> str:
-    found = statement_id(text)
-    if found is None:
-        raise argparse.ArgumentTypeError("it is empty: use a statement's id")
-    return found
 
 
 def _explain(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,11 +101,15 @@ def _conclude(
     unread = f", of which {failed:,} could not be read" if failed else ""
     print(f"{'searched' if found else 'not found'}: {bundles} under {where}{unread}")
     if ignored:
-        say(f"{ignored:,} objects were passed over: they are not {' or '.join(BUNDLE_ENDINGS)}")
+        others = f"{ignored:,} object{'s' * (ignored != 1)}"
+        say(f"not searched, because not named {' or '.join(BUNDLE_ENDINGS)}: {others}")
 
 
 def _show(places: list[Place]) -> None:
     for place in places:
         # A name is never broken by us, so that it can be copied.
         print(f"{place.cause:<11}{place.source_file} line {place.line}")
-        print(f"{'':<11}{place.words}", flush=True)
+        print(f"{'':<11}{place.words}")
+        if place.command:
+            print(f"{'':<11}to load it: {place.command}")
+    sys.stdout.flush()

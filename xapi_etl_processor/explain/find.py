@@ -25,7 +25,7 @@ from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import line_parts, source_of
 from xapi_etl_processor.s3.objects import S3Object, object_at
 from xapi_etl_processor.storage import ledger
-from xapi_etl_processor.storage.tables import EVENTS, VOIDED
+from xapi_etl_processor.storage.tables import EVENTS, STATEMENTS, VOIDED
 from xapi_etl_processor.xapi.identity import in_every_spelling, spelled
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
 from xapi_etl_processor.xapi.parse import WHITESPACE
@@ -45,12 +45,15 @@ class Cause(StrEnum):
 
 
 class Place(NamedTuple):
-    """An object's URI and line, and what became of the statement there; the words name nobody."""
+    """An object's URI and line, what became of the statement there in words that name nobody, and a
+    command, if one loads it.
+    """
 
     cause: Cause
     source_file: str
     line: int
     words: str
+    command: str = ""
 
 
 class Searched(NamedTuple):
@@ -95,13 +98,14 @@ def _rows(
         f" WHERE ({', '.join(KEY_COLUMNS)}) IN %(keys)s",
         {"keys": key_texts(keys)},
     )
-    shown = "is voided: the view video_statements leaves it out" if voided else "counts"
+    view = f"the view {STATEMENTS}"
+    shown = f"it is voided: {view} leaves it out" if voided else f"{view} shows it"
     for row in sorted(rows, key=lambda one: one not in counts):
         _, section, _, timestamp, _, verb, file, line, _, version = row
         if _is_asked_for(request, file, version):
             at = instant(timestamp).isoformat(" ", "milliseconds").removesuffix("+00:00")
-            how = shown if row in counts else "is a copy: another row of this statement counts"
-            words = f"section {section or 'unknown'}, {at} UTC, {verb}; this row {how}"
+            how = shown if row in counts else "a copy: another row of it counts"
+            words = f"section {section or 'unknown'}, {at} UTC, {verb}; {how}"
             yield Place(Cause.STORED, file, line, words)
 
 
@@ -178,25 +182,26 @@ def _places(found: list[Explanation], obj: S3Object, run: Run) -> list[Place]:
     """What loading has made of these lines of an object."""
     clickhouse = run.connections.clickhouse
     is_loaded = bool(ledger.already_processed(clickhouse, [obj], FOREVER))
-    load = f"python -m xapi_etl_processor event {shlex.quote(obj.uri)}"
-    to_load = "" if is_loaded else f"; the object is not loaded: {load}"
+    event = f"python -m xapi_etl_processor event {shlex.quote(obj.uri)}"
+    load = "" if is_loaded else event
     places = []
     for one in found:
         if one.fate is Fate.REJECTED:
-            cause, words = Cause.REJECTED, f"{one.rule}; the line has this id in its text{to_load}"
+            place = (Cause.REJECTED, f"{one.rule}; the line has this id in its text", load)
         elif one.fate is Fate.OTHER:
             rule = f"it voids {one.voids}" if one.voids else one.rule
-            cause, words = Cause.NO_VIDEO, f"{rule}{to_load}"
+            place = (Cause.NO_VIDEO, rule, load)
         elif run.connections.learners.forgotten([_person(one)]):
-            cause, words = Cause.FORGOTTEN, "its learner was forgotten: loading leaves it out"
+            place = (Cause.FORGOTTEN, "its learner was forgotten: loading leaves it out", "")
         elif not is_loaded:
-            cause, words = Cause.NOT_LOADED, f"its object is not in the ledger: {load}"
+            place = (Cause.NOT_LOADED, "its object is not in the ledger", load)
         elif (key := _key(one)) in stored([key], clickhouse, FOREVER):
-            cause, words = Cause.STORED, "the row is of another object that has it too"
+            place = (Cause.STORED, "as a row of another object, which has it too", "")
         else:
-            words = f"its object is loaded, and its row was deleted or dropped: {load} --force"
-            cause = Cause.GONE
-        places.append(Place(cause, obj.uri, one.number, words))
+            gone = "its object is loaded, and its row was deleted, or dropped with its month"
+            place = (Cause.GONE, gone, f"{event} --force")
+        cause, words, command = place
+        places.append(Place(cause, obj.uri, one.number, words, command))
     return places
 
 

@@ -165,7 +165,7 @@ def lines_with(wanted: str, obj: S3Object, body: Iterator[bytes]) -> Iterator[Ex
 
 
 def _quick_test(wanted: str) -> Callable[[bytes], bool]:
-    """Whether a line may be the statement: decoding each line would take several times as long."""
+    """Whether a line may be the statement: decoding each line would take longer."""
     part, digits = in_every_spelling(wanted), wanted.replace("-", "")
     # A statement without an id has one of its line.
     digest = bytes.fromhex(digits) if re.fullmatch("[0-9a-f]{32}", digits) else None

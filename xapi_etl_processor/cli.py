@@ -37,8 +37,8 @@ as the aws command finds them.
 """
 _EPILOG = """\
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain: as tables; find: as text;
-status, verify and rejects: with --json); logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain, find: as text; status,
+verify and rejects: with --json); logs and progress go to standard error.
 """
 
 

@@ -21,13 +21,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import XapiEtlError
 from xapi_etl_processor.commands.event import object_of
 from xapi_etl_processor.commands.options import add_command, an_id
 from xapi_etl_processor.commands.output import FAILED, OK, say
+from xapi_etl_processor.explain import shape
+from xapi_etl_processor.explain.line import Explanation, explain_line, has_id
+from xapi_etl_processor.explain.summary import summarize
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
@@ -38,9 +41,6 @@ from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.identity import spelled
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
 from xapi_etl_processor.xapi.parse import parse
-
-if TYPE_CHECKING:
-    from xapi_etl_processor.explain.line import Explanation
 
 
 def add_to(commands: Any) -> None:
@@ -69,9 +69,7 @@ def _line_number(text: str) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from xapi_etl_processor.explain import shape, show
-    from xapi_etl_processor.explain.line import explain_line
-    from xapi_etl_processor.explain.summary import summarize
+    from xapi_etl_processor.explain import show
 
     settings = Settings.from_env(os.environ, needs_clickhouse=False)
     console = Console(highlight=False)
@@ -108,8 +106,6 @@ def _chosen(
     """The lines that were asked for or, if there is none, what to say instead. A rejected line is
     a statement's if its text has the id.
     """
-    from xapi_etl_processor.explain.line import explain_line, has_id
-
     found = []
     last = rejected = 0
     for last, raw in lines:

@@ -260,7 +260,7 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
         patch.setattr(command, "in_objects", interrupted)
         places, said = find(event_id(3), code=1)
     assert places == []
-    assert "not found: 2 bundles under" in said
+    assert "stopped: 2 bundles under" in said
     [token] = re.findall("--token (.+)", said)
     places, said = find(event_id(3), "--token", token)
     assert [one[:2] for one in places] == [("not loaded", bucket.uri(keys[3]))]

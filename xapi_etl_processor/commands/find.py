@@ -64,7 +64,7 @@ def _search(wanted: str, request: BulkRequest, run: Run, *, found: bool) -> int:
     """Search the bundles, say at once what is found, and at the end or at Ctrl-C how many were."""
     listed = Progress()
 
-    def bundles() -> Iterator[S3Object]:
+    def selected() -> Iterator[S3Object]:
         for step in select(request, run, listed):
             if step.obj:
                 yield step.obj
@@ -75,31 +75,30 @@ def _search(wanted: str, request: BulkRequest, run: Run, *, found: bool) -> int:
     reached = request.after
     count = counting()
     try:
-        for obj, places, error in in_objects(wanted, bundles(), run):
+        for obj, places, error in in_objects(wanted, selected(), run):
             searched, reached = searched + 1, obj.key
             count(0)
             _show(places)
             found = found or bool(places)
             failed += bool(error)
             if error and failed <= SHOWN_ERRORS:
-                say(error if obj.uri in error else f"{obj.uri}: {error}")
+                say(error)
     except KeyboardInterrupt:
+        verdict = "stopped"
         token = request.token_after(reached)
         say(f"to go on behind what was searched, run the same command with --token {token}")
     else:
+        verdict = "searched" if found else "not found"
         if not searched:
             say(instead(run.connections.clickhouse, request.sections))
-    _conclude(request, searched, failed, listed.ignored, found=found)
+    _conclude(verdict, request, searched, failed, listed.ignored)
     return OK if found else FAILED
 
 
-def _conclude(
-    request: BulkRequest, searched: int, failed: int, ignored: int, *, found: bool
-) -> None:
-    where = f"s3://{request.bucket}/{request.prefix}"
+def _conclude(verdict: str, request: BulkRequest, searched: int, failed: int, ignored: int) -> None:
     bundles = f"{searched:,} bundle{'s' * (searched != 1)}"
     unread = f", of which {failed:,} could not be read" if failed else ""
-    print(f"{'searched' if found else 'not found'}: {bundles} under {where}{unread}")
+    print(f"{verdict}: {bundles} under s3://{request.bucket}/{request.prefix}{unread}")
     if ignored:
         others = f"{ignored:,} object{'s' * (ignored != 1)}"
         say(f"not searched, because not named {' or '.join(BUNDLE_ENDINGS)}: {others}")

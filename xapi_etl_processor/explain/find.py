@@ -145,7 +145,8 @@ def in_objects(wanted: str, objects: Iterable[S3Object], run: Run) -> Iterator[S
                 try:
                     found = list(lines_with(wanted, obj, body))
                 except S3Error as error:
-                    yield Searched(obj, [], str(error))
+                    text = str(error)
+                    yield Searched(obj, [], text if obj.uri in text else f"{obj.uri}: {text}")
                 else:
                     yield Searched(obj, _places(found, obj, run) if found else [])
 

@@ -15,6 +15,7 @@ from xapi_etl_processor.commands import (
     drop_months,
     event,
     explain,
+    find,
     health,
     migrate,
     privacy,
@@ -36,8 +37,8 @@ as the aws command finds them.
 """
 _EPILOG = """\
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain: as tables; status, verify
-and rejects: with --json); logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain, find: as text; status,
+verify and rejects: with --json); logs and progress go to standard error.
 """
 
 
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, explain),
-        *(status, verify, rejects, report, summarize, privacy, drop_months, health),
+        *(find, status, verify, rejects, report, summarize, privacy, drop_months, health),
     ):
         module.add_to(commands)
     return parser

@@ -64,6 +64,14 @@ def upload(first: int, rate: float, seconds: float) -> list[Upload]:
         return list(threads.map(put, range(first, first + round(rate * seconds))))
 
 
+class Invocation(NamedTuple):
+    """How many bundles a function had, and the seconds that it took, and that SQS took for them."""
+
+    bundles: int
+    seconds: float
+    sqs: float
+
+
 class Poller(Thread):
     """One of Lambda's pollers: gathers batches for a function of its own, which stays warm, and
     deletes what it has done.
@@ -73,10 +81,7 @@ class Poller(Thread):
         super().__init__(daemon=True)
         self.function = child.waiting(variables, subprocess.DEVNULL)
         self.ended = False
-        self.invocations: list[tuple[int, float]] = []
-        """Bundles and seconds of each."""
-        self.receiving: list[tuple[int, float]] = []
-        """Messages, ten at least, and seconds until they were received."""
+        self.invocations: list[Invocation] = []
         self.again = 0
         """Messages that were delivered again, or will be."""
         self._queue = queue
@@ -84,32 +89,38 @@ class Poller(Thread):
     def run(self) -> None:
         """Poll until `ended` is set."""
         while not self.ended:
-            if records := self._gather():
-                self._deliver(records)
+            records, receiving = self._gather()
+            if not records:
+                continue
+            started = time.monotonic()
+            line = child.ask(self.function, {"Records": records})
+            took = time.monotonic() - started
+            started = time.monotonic()
+            self._delete_done(records, line)
+            sqs = receiving + time.monotonic() - started
+            self.invocations.append(Invocation(len(records), took, sqs))
 
-    def _gather(self) -> list[dict[str, Any]]:
+    def _gather(self) -> tuple[list[dict[str, Any]], float]:
+        """A batch, and the seconds that receiving it took."""
         records: list[dict[str, Any]] = []
-        end = math.inf
+        receiving, end = 0.0, math.inf
         while len(records) < BATCH and time.monotonic() < end and not self.ended:
             started = time.monotonic()
             got = self._queue.receive(BATCH - len(records))
-            if len(got) >= 10:
-                self.receiving.append((len(got), time.monotonic() - started))
-            if got and not records:
-                end = time.monotonic() + WINDOW
+            now = time.monotonic()
+            if got:
+                receiving += now - started
+                end = min(end, now + WINDOW)
             records += got
             if len(records) < BATCH:
                 time.sleep(PAUSE_SECONDS)
-        return records
+        return records, receiving
 
-    def _deliver(self, records: list[dict[str, Any]]) -> None:
-        started = time.monotonic()
-        line = child.ask(self.function, {"Records": records})
-        self.invocations.append((len(records), time.monotonic() - started))
+    def _delete_done(self, records: list[dict[str, Any]], line: bytes) -> None:
+        """Delete those that did not fail, given what the function returned."""
         ids = [record["messageId"] for record in records]
-        failed = failed_messages(ids, line)
-        if not line or b'"raised"' in line:
-            failed = set(ids)
+        died = not line or b'"raised"' in line
+        failed = set(ids) if died else failed_messages(ids, line)
         self.again += len(failed)
         done = [record for record in records if record["messageId"] not in failed]
         for start in range(0, len(done), 10):
@@ -151,7 +162,7 @@ class Reader:
         self._looked = time.monotonic()
         rows = self.client.execute(
             f"SELECT DISTINCT source_file FROM {DATABASE}.video_events"
-            f" WHERE inserted_at >= now() - {since}"
+            f" WHERE inserted_at >= now() - {since} SETTINGS max_threads = 1"
         )
         now = time.monotonic()
         for (file,) in rows:
@@ -165,8 +176,8 @@ class Reader:
         )
         return int(rows[0][0]) if rows else 0
 
-    def round_seconds(self, keys: Sequence[str]) -> float:
-        """How long S3 takes for as many objects as the loader fetches at the same time."""
+    def get_seconds(self, keys: Sequence[str]) -> float:
+        """How long S3 takes for these objects, as many at the same time as the loader fetches."""
         store, started = Stores().store(BUCKET), time.monotonic()
         list(self._threads.map(lambda key: obstore.get(store, key).bytes(), keys))
         return time.monotonic() - started

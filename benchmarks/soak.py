@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +26,9 @@ import boto3
 
 from benchmarks.backfill import busy_seconds
 from benchmarks.data import EACH, statement_ids
-from benchmarks.load import BATCH, BUCKET, WINDOW, Poller, Reader, Upload, upload
+from benchmarks.load import BATCH, BUCKET, WINDOW, Invocation, Poller, Reader, Upload, upload
 from benchmarks.report import SCALING, machine, markdown, write
-from benchmarks.scenario import DAY, HOUR, Setup, coefficients
+from benchmarks.scenario import DAY, HOUR, Coefficients, Setup, coefficients, rounds
 from benchmarks.simulation import Result, simulate
 from local import process
 from local.aws import environment, loader_environment
@@ -39,10 +39,10 @@ from tests.support.real_server import PASSWORD, RealServer
 from tests.support.simulated_queue import SimulatedQueue
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
-from xapi_etl_processor.s3.client import CONCURRENCY
 
 COMMAND = "make bench BENCH='--soak --write'"
 ENGINES = ("current", "2018")
+FUNCTIONS, CLICKHOUSE = "functions", "ClickHouse"
 POLLERS = 2
 FIRST_RATE = 20.0
 TRY_SECONDS = 20.0
@@ -52,7 +52,7 @@ SURGE = 2.0
 SURGE_SECONDS = 180.0
 GROWS = 1.0
 """Delays grow if half of the bundles take so many seconds longer in the second half of a try."""
-LOOK_SECONDS, SAMPLE_SECONDS = 0.2, 10.0
+LOOK_SECONDS, SAMPLE_SECONDS = 0.4, 10.0
 PATIENCE = 1800.0
 """Seconds until everything is stored. Our limit."""
 
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
     parts: int
     megabytes: float
     s3: float
-    """Seconds for as many objects as the loader fetches at the same time."""
+    """Seconds to get the objects of a batch."""
 
 
 class Phase(NamedTuple):
@@ -73,8 +73,7 @@ class Phase(NamedTuple):
     seconds: float
     uploads: list[Upload]
     samples: list[Sample]
-    invocations: list[tuple[int, float]]
-    receiving: list[tuple[int, float]]
+    invocations: list[Invocation]
     processors: dict[str, float]
 
     @property
@@ -86,15 +85,14 @@ class Phase(NamedTuple):
     @property
     def own(self) -> float:
         """Processors that functions and ClickHouse use."""
-        return self.processors["functions"] + self.processors["ClickHouse"]
+        return self.processors[FUNCTIONS] + self.processors[CLICKHOUSE]
 
 
 class Found(NamedTuple):
     """What happened on an engine."""
 
     version: str
-    tried: dict[float, bool]
-    """Whether delays grew, by rate."""
+    bundles: int
     held: Phase
     surge: Phase
     seen: dict[str, float]
@@ -149,25 +147,23 @@ def highest(is_flat: Callable[[float], bool]) -> float:
 
 
 class Soak:
-    """The whole stack while it runs."""
+    """The whole stack while it runs, with the ids of the processes of moto and ClickHouse."""
 
     def __init__(
-        self, pollers: list[Poller], reader: Reader, uploader: ProcessPoolExecutor, moto: int, db: int
+        self, pollers: list[Poller], reader: Reader, uploader: ProcessPoolExecutor, **others: int
     ) -> None:
         self.pollers, self.reader, self.uploader = pollers, reader, uploader
         self.uploads: list[Upload] = []
-        own = uploader.submit(os.getpid).result()
         self._processes = {
-            "moto": [moto],
-            "functions": [poller.function.pid for poller in pollers],
-            "ClickHouse": [db],
-            "uploader": [own],
+            **{name: [process] for name, process in others.items()},
+            FUNCTIONS: [poller.function.pid for poller in pollers],
+            "uploader": [uploader.submit(os.getpid).result()],
             "pollers and reader": [os.getpid()],
         }
 
     def phase(self, rate: float, seconds: float, *, drain: bool) -> Phase:
         """Upload at this rate and, if asked, until everything is seen. Raises TimeoutError."""
-        already = [(len(one.invocations), len(one.receiving)) for one in self.pollers]
+        already = [len(poller.invocations) for poller in self.pollers]
         samples: list[Sample] = []
         started, used = time.monotonic(), self._used()
         future = self.uploader.submit(upload, len(self.uploads), rate, seconds)
@@ -186,16 +182,9 @@ class Soak:
         took = time.monotonic() - started
         processors = {name: (end - used[name]) / took for name, end in self._used().items()}
         self.uploads += future.result()
-        pairs = list(zip(self.pollers, already, strict=True))
-        return Phase(
-            rate,
-            took,
-            future.result(),
-            samples,
-            [one for poller, (first, _) in pairs for one in poller.invocations[first:]],
-            [one for poller, (_, first) in pairs for one in poller.receiving[first:]],
-            processors,
-        )
+        pairs = zip(self.pollers, already, strict=True)
+        invocations = [one for poller, first in pairs for one in poller.invocations[first:]]
+        return Phase(rate, took, future.result(), samples, invocations, processors)
 
     def is_flat(self, rate: float) -> bool:
         """Whether delays do not grow at this rate."""
@@ -205,15 +194,13 @@ class Soak:
         return flat
 
     def _used(self) -> dict[str, float]:
-        used = {
-            name: sum(map(processor_seconds, ids)) for name, ids in self._processes.items()
-        }
+        used = {name: sum(map(processor_seconds, ids)) for name, ids in self._processes.items()}
         return used | {"others": busy_seconds() - sum(used.values())}
 
     def _sample(self) -> Sample:
-        some = list(self.reader.seen)[-CONCURRENCY:]
+        some = list(self.reader.seen)[-BATCH:]
         most = max(poller.megabytes for poller in self.pollers)
-        return Sample(self.reader.parts(), most, self.reader.round_seconds(some))
+        return Sample(self.reader.parts(), most, self.reader.get_seconds(some))
 
 
 @contextmanager
@@ -255,20 +242,15 @@ def run(name: str, seconds: float, rate: float = 0.0) -> Found:
         reader = Reader(server.port, password)
         spawn = get_context("spawn")
         uploader = stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn))
-        soak = Soak(pollers, reader, uploader, moto, server.process.pid)
-        tried: dict[float, bool] = {}
+        soak = Soak(pollers, reader, uploader, moto=moto, **{CLICKHOUSE: server.process.pid})
         soak.phase(FIRST_RATE, WINDOW, drain=True)
-
-        def is_flat(rate: float) -> bool:
-            return tried.setdefault(rate, soak.is_flat(rate))
-
-        rate = rate or SHARE * highest(is_flat)
+        rate = rate or SHARE * highest(soak.is_flat)
         held = soak.phase(rate, seconds, drain=False)
         surge = soak.phase(SURGE * rate, SURGE_SECONDS, drain=True)
         plan = [PlannedBundle(one.key, b"", statement_ids(one.number)) for one in soak.uploads]
         return Found(
             str(server.ask("SELECT version()")[0][0]),
-            tried,
+            len(plan),
             held,
             surge,
             reader.seen,
@@ -287,25 +269,115 @@ class Predicted(NamedTuple):
 
 def predicted(found: Found) -> Predicted:
     """The same load, simulated on one machine, with S3 and SQS as slow as moto was."""
+    held = found.held
+    setup = Setup(
+        held.rate * EACH * DAY,
+        EACH,
+        peak=1.0,
+        batch_size=BATCH,
+        window=WINDOW,
+        concurrency=POLLERS,
+        processors=held.left,
+        shared=True,
+        hours=held.seconds / HOUR,
+    )
+    surge = (setup.hours, setup.hours + SURGE_SECONDS / HOUR, SURGE)
+    later = replace(setup, surge=surge, processors=found.surge.left)
+    return Predicted(simulate(setup, _known(held)), simulate(later, _known(found.surge)))
 
-    def simulated(phase: Phase, surge: tuple[float, float] | None) -> Result:
-        messages, seconds = map(sum, zip(*phase.receiving, strict=True))
-        known = coefficients()._replace(
-            request_ms=statistics.median(one.s3 for one in phase.samples) * 1e3,
-            receive_ms=seconds / messages * 1e4,
-        )
-        setup = Setup(
-            found.held.rate * EACH * DAY,
-            EACH,
-            peak=1.0,
-            batch_size=BATCH,
-            window=WINDOW,
-            concurrency=POLLERS,
-            processors=phase.left,
-            shared=True,
-            hours=surge[0] if surge else phase.seconds / HOUR,
-            surge=surge,
-            step=0.1,
-        )
-        return simulate(setup, known)
 
+def _known(phase: Phase) -> Coefficients:
+    sqs = sum(one.sqs for one in phase.invocations)
+    return coefficients()._replace(
+        request_ms=statistics.median(one.s3 for one in phase.samples) * 1e3 / rounds(BATCH),
+        receive_ms=sqs * 1e4 / sum(one.bundles for one in phase.invocations),
+    )
+
+
+def _beside(real: float, made: float, shown: str) -> tuple[str, str]:
+    """A figure, and the simulation's with how far off it is."""
+    return shown.format(real), f"{shown.format(made)} ({made / real - 1:+.0%})"
+
+
+def rows(found: Found) -> dict[str, tuple[str, str]]:
+    """What is shown: measured, and simulated."""
+    held, surge, made = found.held, found.surge, predicted(found)
+    alone, later = made
+    quarters = [held.samples[len(held.samples) * part // 4 - 1] for part in (1, 2, 3, 4)]
+    parts = max(sample.parts for phase in (held, surge) for sample in phase.samples)
+    cost = held.own * held.seconds / len(held.uploads) * 1e3
+    invocations = len(held.invocations)
+    bundles = sum(one.bundles for one in held.invocations) / invocations
+    took = sum(one.seconds for one in held.invocations) / invocations
+    return {
+        "server": (found.version, ""),
+        f"**held** for {_minutes(held.seconds)}: bundles a second": (f"{held.rate:.0f}", ""),
+        "upload to row: half of the bundles within": _beside(
+            found.delay(held, 0.5), alone.delay(0.5), "{:.1f} s"
+        ),
+        "99% within": _beside(found.delay(held, 0.99), alone.delay(0.99), "{:.1f} s"),
+        "bundles in an invocation": _beside(bundles, alone.bundles / alone.invocations, "{:.0f}"),
+        "an invocation takes": _beside(
+            took, alone.function_seconds / alone.invocations, "{:.2f} s"
+        ),
+        "processor for a bundle": _beside(
+            cost, alone.processor_seconds / alone.bundles * 1e3, "{:.1f} ms"
+        ),
+        "memory of a function after each quarter": (
+            f"{', '.join(f'{one.megabytes:.0f}' for one in quarters)} MB",
+            "",
+        ),
+        "active parts after each quarter": (", ".join(str(one.parts) for one in quarters), ""),
+        "active parts, at most": _beside(parts, max(one.most_parts for one in made), "{:.0f}"),
+        "processors in use": (_shares(held), ""),
+        f"**doubled** for {_minutes(SURGE_SECONDS)}: bundles a second": (f"{surge.rate:.0f}", ""),
+        "99% within ": (f"{found.delay(surge, 0.99):.0f} s", ""),
+        "bundles not stored, at most": _beside(found.deepest, later.deepest, "{:,.0f}"),
+        "**calm**: all is stored after": _beside(
+            found.drained, (later.drained or 0.0) * HOUR, "{:.0f} s"
+        ),
+        "processors in use ": (_shares(surge), ""),
+        "bundles in all, and statements": (
+            f"{found.bundles:,}, {found.bundles * EACH:,}",
+            "",
+        ),
+        "delivered again, dead letters": (f"{found.again}, {found.dead}", ""),
+        "statements lost, doubled, unexpected": (", ".join(map(str, found.wrong[:3])), ""),
+        "ledger rows that are wrong": (str(found.wrong.ledger_wrong), ""),
+    }
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes"
+
+
+def _shares(phase: Phase) -> str:
+    used = sorted(phase.processors.items(), key=lambda one: -one[1])
+    return ", ".join(f"{name} {share:.2f}" for name, share in used)
+
+
+def table(runs: Sequence[Found]) -> str:
+    """The runs beside each other."""
+    columns = [rows(found) for found in runs]
+    names = ["", *["measured", "simulated"] * len(runs)]
+    cells = [[label, *(cell for one in columns for cell in one[label])] for label in columns[0]]
+    return markdown(names, "lr", cells)
+
+
+def main(engines: Sequence[str], minutes: float, *, to_page: bool) -> int:
+    """Print what happened: exit code 1 if any statement or ledger row is wrong, or a run fails."""
+    runs = []
+    for name in engines:
+        print(f"ClickHouse: {name}", file=sys.stderr)
+        try:
+            runs.append(run(name, minutes * 60))
+        except TimeoutError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(table(runs[-1:]), flush=True)
+    if to_page:
+        write(SCALING, {"soak-measured-on": machine(), "soak": table(runs)}, COMMAND)
+    if any(any(found.wrong) for found in runs):
+        print("DATA IS WRONG: see lost, doubled, unexpected and ledger", file=sys.stderr)
+        return 1
+    return 0

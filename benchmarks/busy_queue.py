@@ -44,9 +44,12 @@ def _delete(queue: models.Queue, receipt_handle: str) -> None:
 
 def main() -> int:
     """Serve until standard input ends, as local.aws does."""
-    models.SQSBackend.receive_message = _receive_alone
-    models.Queue.messages = property(_first_visible)
-    models.Queue.delete_message = _delete
+    for patched, name, own in (
+        (models.SQSBackend, "receive_message", _receive_alone),
+        (models.Queue, "messages", property(_first_visible)),
+        (models.Queue, "delete_message", _delete),
+    ):
+        setattr(patched, name, own)
     # Those that nobody asks for, and that would be counted for each message.
     models.Queue.BASE_ATTRIBUTES = [
         name for name in models.Queue.BASE_ATTRIBUTES if not name.startswith("Approximate")

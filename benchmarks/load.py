@@ -1,27 +1,25 @@
-"""What a soak is made of: uploads at a steady rate, pollers with their functions, and a reader who
-notes when the rows of a bundle are there.
+"""What a soak is made of: uploads at a steady rate, a queue that is polled as Lambda does, and a
+reader who notes when the rows of a bundle are there.
 """
 
 from __future__ import annotations
 
 import math
-import subprocess
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import obstore
 from clickhouse_driver import Client
 
 from benchmarks.data import planned
-from tests.faults import child
 from tests.faults.drill_servers import DATABASE
-from tests.support.event_source_mapping import failed_messages
-from tests.support.simulated_queue import SimulatedQueue
+from tests.faults.killable import Message, Queue
 from xapi_etl_processor.s3.client import CONCURRENCY, Stores
 
 BUCKET = "soak-bundles"
@@ -72,77 +70,55 @@ class Invocation(NamedTuple):
     sqs: float
 
 
-class Poller(Thread):
-    """One of Lambda's pollers: gathers batches for a function of its own, which stays warm, and
-    deletes what it has done.
-    """
+@dataclass
+class PolledQueue(Queue):
+    """A real queue for workers, each of which gathers batches as a poller of Lambda does."""
 
-    def __init__(self, queue: SimulatedQueue, variables: dict[str, str]) -> None:
-        super().__init__(daemon=True)
-        self.function = child.waiting(variables, subprocess.DEVNULL)
-        self.ended = False
-        self.invocations: list[Invocation] = []
-        self.again = 0
-        """Messages that were delivered again, or will be."""
-        self._queue = queue
+    real: Any = None
+    """A queue of the stack (tests/support/simulated_queue.py)."""
+    batches: list[Invocation] = field(default_factory=list)
+    _begun: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """When the batch with this first message was there, and how long receiving it took."""
 
-    def run(self) -> None:
-        """Poll until `ended` is set."""
-        while not self.ended:
-            records, receiving = self._gather()
-            if not records:
-                continue
-            started = time.monotonic()
-            line = child.ask(self.function, {"Records": records})
-            took = time.monotonic() - started
-            started = time.monotonic()
-            self._delete_done(records, line)
-            sqs = receiving + time.monotonic() - started
-            self.invocations.append(Invocation(len(records), took, sqs))
-
-    def _gather(self) -> tuple[list[dict[str, Any]], float]:
-        """A batch, and the seconds that receiving it took."""
+    def receive(self) -> list[Message]:
+        """A batch; nothing if no message is there."""
         records: list[dict[str, Any]] = []
         receiving, end = 0.0, math.inf
-        while len(records) < BATCH and time.monotonic() < end and not self.ended:
+        while len(records) < BATCH and time.monotonic() < end:
             started = time.monotonic()
-            got = self._queue.receive(BATCH - len(records))
+            got = self.real.receive(BATCH - len(records))
             now = time.monotonic()
-            if got:
-                receiving += now - started
-                end = min(end, now + WINDOW)
             records += got
             if len(records) < BATCH:
                 time.sleep(PAUSE_SECONDS)
-        return records, receiving
+            if not records:
+                return []
+            receiving += now - started if got else 0.0
+            end = min(end, now + WINDOW)
+        taken = [Message(one["messageId"], one["body"], one) for one in records]
+        self._begun[taken[0].id] = (time.monotonic(), receiving)
+        return taken
 
-    def _delete_done(self, records: list[dict[str, Any]], line: bytes) -> None:
-        """Delete those that did not fail, given what the function returned."""
-        ids = [record["messageId"] for record in records]
-        died = not line or b'"raised"' in line
-        failed = set(ids) if died else failed_messages(ids, line)
-        self.again += len(failed)
-        done = [record for record in records if record["messageId"] not in failed]
+    def settle(self, taken: list[Message], left: list[Message]) -> None:
+        """Delete what is not left. The visibility timeout decides when the rest comes again."""
+        ended = time.monotonic()
+        begun, receiving = self._begun.pop(taken[0].id)
+        done = [one for one in taken if one not in left]
         for start in range(0, len(done), 10):
             entries = [
-                {"Id": str(number), "ReceiptHandle": record["receiptHandle"]}
-                for number, record in enumerate(done[start : start + 10])
+                {"Id": str(number), "ReceiptHandle": one.record["receiptHandle"]}
+                for number, one in enumerate(done[start : start + 10])
             ]
-            self._queue.sqs.delete_message_batch(QueueUrl=self._queue.url, Entries=entries)
+            self.real.sqs.delete_message_batch(QueueUrl=self.real.url, Entries=entries)
+        sqs = receiving + time.monotonic() - ended
+        self.again += len(left)
+        self.batches.append(Invocation(len(taken), ended - begun, sqs))
 
-    @property
-    def megabytes(self) -> float:
-        """Memory of the function's process now."""
-        pages = Path(f"/proc/{self.function.pid}/statm").read_text(encoding="utf-8").split()[1]
-        return int(pages) * 4096 / 1e6
 
-    def close(self) -> None:
-        """End the thread and the function."""
-        self.ended = True
-        if self.is_alive():
-            self.join(60)
-        self.function.kill()
-        self.function.communicate()
+def megabytes(process: int) -> float:
+    """Memory of a process now."""
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1]
+    return int(pages) * resource.getpagesize() / 1e6
 
 
 class Reader:

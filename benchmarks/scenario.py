@@ -42,6 +42,9 @@ PARTS_DELAY, PARTS_THROW, MOST_PART_DELAY = 1000, 3000, 1.0
 MERGED_AT_ONCE = 10
 """About how many parts one merge joins. Assumed."""
 
+PARTS_A_LEVEL = 3
+"""Parts, at most, for each ten times as many rows, while merges keep up: measured by the soak."""
+
 MERGE_SHARE = 0.5
 """Share of ClickHouse's processors that merges may have. Assumed."""
 

@@ -94,6 +94,7 @@ class _Partition:
     """What a new part adds to that."""
     settled: float = 0.0
     """Parts that are there even if merges keep up."""
+    rows: float = 0.0
 
     @property
     def parts(self) -> float:
@@ -321,12 +322,12 @@ class _Simulation:
             if one.bundles:
                 partition.owed += one.batches * one.cost.merging
                 partition.each = one.cost.merging / one.cost.parts
+                partition.rows += one.bundles * self.setup.each
                 rows = one.batch * self.setup.each / one.cost.parts
-                levels = max(
-                    1.0, math.log(scenario.LARGE_PART_ROWS / rows, scenario.MERGED_AT_ONCE)
-                )
+                largest = min(partition.rows, scenario.LARGE_PART_ROWS)
+                levels = max(1.0, math.log(largest / rows, scenario.MERGED_AT_ONCE))
                 # On each level, parts wait until a merge is worth it.
-                most = levels * scenario.MERGED_AT_ONCE / 2
+                most = levels * scenario.PARTS_A_LEVEL
                 partition.settled = min(partition.settled + one.batches * one.cost.parts, most)
         owed = sum(partition.owed for partition in partitions)
         done = min(1.0, self.setup.processors * scenario.MERGE_SHARE * step / owed) if owed else 1.0

@@ -115,6 +115,13 @@ class Found(NamedTuple):
         delays = sorted(self.seen[one.key] - one.due for one in phase.uploads)
         return delays[round(share * len(delays)) - 1]
 
+    def quarters(self, phase: Phase, share: float) -> str:
+        """The same for each quarter of a phase."""
+        size = len(phase.uploads) // 4
+        parts = (phase.uploads[start : start + size] for start in range(0, 4 * size, size))
+        delays = (self.delay(phase._replace(uploads=part), share) for part in parts)
+        return f"{', '.join(f'{delay:.1f}' for delay in delays)} s"
+
     @property
     def drained(self) -> float:
         """Seconds from the end of the surge until all was seen."""
@@ -272,7 +279,7 @@ def predicted(found: Found) -> tuple[Result, Result]:
 def _known(phase: Phase) -> Coefficients:
     sqs, bundles = (sum(one[field] for one in phase.invocations) for field in (2, 0))
     return coefficients()._replace(
-        request_ms=statistics.median(one.s3 for one in phase.samples) * 1e3 / rounds(BATCH),
+        request_ms=statistics.mean(one.s3 for one in phase.samples) * 1e3 / rounds(BATCH),
         receive_ms=sqs * 1e4 / bundles,
     )
 
@@ -296,7 +303,9 @@ def rows(found: Found) -> dict[str, tuple[str, str]]:
         "half of the bundles stored within": both(
             "{:.1f} s", found.delay(held, 0.5), made.delay(0.5)
         ),
+        "by quarters": (found.quarters(held, 0.5), ""),
         "99% within": both("{:.1f} s", found.delay(held, 0.99), made.delay(0.99)),
+        "by quarters ": (found.quarters(held, 0.99), ""),
         "bundles in an invocation": both("{:.0f}", bundles, made.bundles / made.invocations),
         "an invocation": both("{:.2f} s", took, made.function_seconds / made.invocations),
         "processor for a bundle": both(

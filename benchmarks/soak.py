@@ -299,7 +299,7 @@ def rows(found: Found) -> dict[str, tuple[str, str]]:
     return {
         "server": (found.version, ""),
         "**held**: bundles a second": (f"{held.rate:.0f}", ""),
-        "minutes": (f"{held.seconds / 60:.0f}", ""),
+        "minutes": (f"{held.seconds / 60:.2g}", ""),
         "half of the bundles stored within": both(
             "{:.1f} s", found.delay(held, 0.5), made.delay(0.5)
         ),

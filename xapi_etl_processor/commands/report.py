@@ -1,15 +1,12 @@
 """Write what was watched as a page that any browser opens, without a network. docs/watching.md says
 what the numbers mean. Only ClickHouse is read.
 
-Examples:
-  python -m xapi_etl_processor report --section 2001 -o report.html
-  python -m xapi_etl_processor report --section 2001 --title "Economics, spring" \\
-      --since 2024-03-01 --until 2024-06-30 --time-zone America/New_York -o spring.html
-  python -m xapi_etl_processor report --section 2001 --roster class.csv --progress progress.csv \\
-      -o names.html
-
 A roster is a text file of user ids, one a line; a name may follow behind a comma. --progress writes
 a table for a spreadsheet that only you can read: a line for each learner, a column for each video.
+
+Examples:
+  python -m xapi_etl_processor report --section 2001 -o report.html
+  python -m xapi_etl_processor report --section 2001 --roster class.csv -o names.html
 """
 
 from __future__ import annotations
@@ -114,11 +111,11 @@ def _report(options: argparse.Namespace) -> int:
     from xapi_etl_processor.report.page import names
     from xapi_etl_processor.report.write import Options, write_all, write_section
 
-    _check(options)
     clickhouse = connections(Settings.from_env(os.environ)).clickhouse
     days = Days(options.since, options.until, options.time_zone)
     chosen = Options(options.hide_below, bool(options.learners or options.roster), options.title)
     try:
+        _check(options)
         roster = read_roster(options.roster) if options.roster else None
         check_whole_results(clickhouse)
         if options.all:

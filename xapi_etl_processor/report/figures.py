@@ -156,7 +156,7 @@ def sections(clickhouse: ClickHouse, days: Days) -> list[str]:
 def read_section(
     clickhouse: ClickHouse,
     name: str,
-    days: Days,
+    days: Days = ALL_DAYS,
     *,
     with_learners: bool = False,
     roster: Roster | None = None,

@@ -159,16 +159,17 @@ def _data(section: Section, findings: Findings) -> dict[str, Any]:
         "videos": [
             {
                 "seconds": video.seconds,
-                "figures": {
-                    "opened": _number(video.opened),
-                    "played": _number(video.viewers),
-                    "finished": _number(video.finished),
-                    "sessions": _number(video.sessions),
-                    "minutes watched": _minutes(video.minutes_watched),
-                    "with repeats": _minutes(video.minutes_played),
-                    "average share": share(video),
-                    "length": clock(video.seconds),
-                },
+                # In the order of the template.
+                "figures": [
+                    _number(video.opened),
+                    _number(video.viewers),
+                    _number(video.finished),
+                    _number(video.sessions),
+                    _minutes(video.minutes_watched),
+                    _minutes(video.minutes_played),
+                    share(video),
+                    clock(video.seconds),
+                ],
                 "retention": retention_sentence(video),
                 "viewers": [place.viewers for place in video.places],
                 "again": [

@@ -63,8 +63,10 @@ def _opened(of: Section | Video, below: int) -> Count:
 
 def _finished(of: Section | Video, below: int) -> Count:
     """How many finished it, unless few did, or few of those who opened or played it did not."""
-    everybody = (count for count in (of.opened, of.viewers) if of.finished and count is not None)
-    groups = (of.finished, *(abs(count - (of.finished or 0)) for count in everybody))
+    if not of.finished:
+        return of.finished
+    shown = (count for count in (_opened(of, below), of.viewers) if count is not None)
+    groups = (of.finished, *(abs(count - of.finished) for count in shown))
     return None if any(_is_small(group, below) for group in groups) else of.finished
 
 

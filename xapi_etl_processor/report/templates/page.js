@@ -88,9 +88,7 @@ const open = (details) => {
   details.dataset.drawn = "yes";
   const video = data.videos[details.dataset.video];
   const root = document.getElementById("video").content.cloneNode(true);
-  for (const [word, text] of Object.entries(video.figures)) {
-    root.querySelector(`[data-figure="${word}"]`).textContent = text;
-  }
+  root.querySelectorAll(".figures dd").forEach((figure, at) => { figure.textContent = video.figures[at]; });
   root.querySelector('[data-text="retention"]').textContent = video.retention;
   const at = (bucket, parts) => (bucket * video.seconds) / parts;
   const place = (bucket, parts) => ({ from_second: at(bucket, parts), to_second: at(bucket + 1, parts) });

@@ -88,7 +88,9 @@ class Opened:
             " && [...document.querySelectorAll('.chart')].every(c => c.querySelector('svg')"
             " || c.textContent === 'Nothing to show.')"
         )
-        self.page.eval_on_selector_all("#v0 details", "all => all.forEach(d => d.open = true)")
+        self.page.eval_on_selector_all(
+            "#v0 details, .note", "all => all.forEach(d => d.open = true)"
+        )
 
     def violations(self) -> list[str]:
         """What axe-core finds wrong (WCAG 2 A and AA, and its best practices)."""

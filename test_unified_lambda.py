@@ -137,8 +137,8 @@ class Demo:
         section = self.bundles[0].section_id
         shown = len(unique[section])
         self.console.print(
-            f"Section {section}: {loaded[section]:,} video statements were loaded. {shown:,} are"
-            f" shown, because {loaded[section] - shown} lines repeat another line of their bundle."
+            f"Section {section}: {loaded[section]:,} statements loaded, {shown:,} shown:"
+            f" {loaded[section] - shown} lines repeat another line of their bundle."
         )
         self.expect(
             "statements by section",

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # SQL and CMD reach their recipes through the environment, so that neither make nor a shell expands
 # a $ or a quote in them.
 SQL ?= SHOW TABLES FROM xapi_analytics
+FORMAT ?= table
 override SQL := $(value SQL)
 CMD :=
 override CMD := $(value CMD)
@@ -130,8 +131,8 @@ format: $(VENV)/ready ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-query: $(VENV)/ready ## query the demo or, inside make local, its ClickHouse: make query SQL="SELECT ..."
-	@$(BIN)/python -m local.query -- "$$SQL"
+query: $(VENV)/ready ## query the demo or, inside make local, its ClickHouse: make query SQL="SELECT ..." [FORMAT=csv]
+	@$(BIN)/python -m local.query --format $(FORMAT) -- "$$SQL"
 
 serve: $(VENV)/ready ## serve the demo read-only on port 9000, for any native ClickHouse client
 	@$(BIN)/python -m local.clickhouse_server --data .local/demo --read-only

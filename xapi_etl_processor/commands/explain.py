@@ -23,6 +23,7 @@ from itertools import chain
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.event import object_of
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, say
@@ -88,7 +89,7 @@ def _explain(options: argparse.Namespace) -> int:
                     break
     if not found:
         what = f"line {options.line}" if options.line else f"statement {options.id}"
-        say(f"{source.file} has no {what}: it has {last} lines")
+        say(f"{source.file} has no {what}: it has {counted(last, 'line')}")
         return FAILED
     for one in found:
         show.show_line(console, one)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.base.telemetry import counted
 
 OK, FAILED, USAGE = 0, 1, 2
 """Success; something failed, and the answer says what; the request or configuration is wrong."""
@@ -54,7 +55,7 @@ def counting() -> Callable[[int], None]:
         statements += more
         if time.monotonic() - told >= TOLD_SECONDS:
             told = time.monotonic()
-            more_known = f", {statements:,} statements" if statements else ""
-            say(f"{objects:,} objects{more_known} so far")
+            more_known = f", {counted(statements, 'statement')}" if statements else ""
+            say(f"{counted(objects, 'object')}{more_known} so far")
 
     return count

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from clickhouse_driver import Client, dbapi, errors
-from sqlalchemy import MetaData, Table, create_engine, inspect, select
 
 from local import process
 from local.clickhouse_server import ClickHouseServer
@@ -91,6 +90,8 @@ def test_whatever_reads_names_its_columns_even_without_rows(
 # Of a tuple in an array, which no reader asks for, it does not know the type.
 @pytest.mark.filterwarnings("ignore:Did not recognize type .* of column 'sessions'")
 def test_sqlalchemy_reflects_and_reads_every_table_and_view(dirty: Dirty) -> None:
+    from sqlalchemy import MetaData, Table, create_engine, inspect, select
+
     engine = create_engine(
         f"clickhouse+native://{USER}:{PASSWORD}@127.0.0.1:{dirty.server.port}/{dirty.database}"
     )

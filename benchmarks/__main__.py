@@ -4,6 +4,8 @@ make bench                            everything: about eight minutes
 make bench BENCH=--small              the same with less data: about a minute
 make bench BENCH="--small --compare"  fail if a ratio is 30% worse than the committed one
 make bench BENCH=--write              write docs/performance.md and the ratios anew
+make bench BENCH=--soak               hold a load on the whole stack: three quarters of an hour
+make bench BENCH="--soak --minutes 2 --engine current"   the same, shorter
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-from benchmarks import cases, report, rounds, uploads
+from benchmarks import cases, report, rounds, soak, uploads
 from benchmarks.rounds import FILE, TOLERANCE, Result
 from benchmarks.setting import FULL, SMALL, Sizes, prepared
 from tests.static_s3 import NginxFailed
@@ -35,7 +37,17 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help=f"write the page and {FILE.name}; on a quiet machine"
     )
+    parser.add_argument(
+        "--soak", action="store_true", help="hold a load instead; --write writes docs/scaling.md"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=15, help="how long the load is held (%(default)s)"
+    )
+    parser.add_argument("--engine", choices=soak.ENGINES, help="of the soak (one after the other)")
     options = parser.parse_args()
+    if options.soak:
+        engines = [options.engine] if options.engine else soak.ENGINES
+        return soak.main(engines, options.minutes, to_page=options.write)
     if options.compare and not options.small:
         parser.error(f"--compare needs --small: {FILE.name} has the ratios of a small run")
     if options.write and options.small:

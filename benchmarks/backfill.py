@@ -10,19 +10,19 @@ with what was written, and the time with what the simulation gives.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from benchmarks import data
+from benchmarks.data import EACH
 from benchmarks.report import SCALING, markdown, write
 from benchmarks.scenario import DAY, HOUR, Setup, coefficients
 from benchmarks.simulation import simulate
@@ -32,7 +32,6 @@ from tests.faults.child import processor_seconds
 from tests.faults.drill_plan import PlannedBundle, Verdict, judged
 from tests.faults.drill_servers import Server, one_server
 from tests.faults.killable import Queue, Worker, wait_until, working
-from tests.support.samples import event_id
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.queues.messages import MESSAGE_OBJECTS, messages
@@ -41,11 +40,8 @@ from xapi_etl_processor.s3.objects import S3Object
 
 COMMAND = "make backfill"
 BUCKET = "bundles"
-EACH = 10
-"""Statements in a bundle."""
-
 SIZES = (1000, 10_000, 100_000)
-SECTIONS, MONTHS = 5, 6
+MONTHS = 6
 WORKERS = 2
 BUNDLES_A_KILL = 5_000
 REPEATED = 20
@@ -98,13 +94,13 @@ def _run(
             own = sum(worker.processor for worker in workers)
             return own + processor_seconds(server.process.pid)
 
-        started, used, busy = time.monotonic(), processor(), _busy_seconds()
+        started, used, busy = time.monotonic(), processor(), busy_seconds()
         queue.send(bodies)
         _kill_on_the_way(queue, workers, kills, dice)
         wait_until(lambda: not queue.left, PATIENCE, f"loading {len(written)} bundles")
         seconds, used = time.monotonic() - started, processor() - used
         # This process delivers, and is no part of what is simulated.
-        others = max(0.0, _busy_seconds() - busy - used) / seconds
+        others = max(0.0, busy_seconds() - busy - used) / seconds
     etags = {made.key: static_s3.etag(folder / made.key) for made in written}
     return Found(
         len(written) - 1,
@@ -120,24 +116,11 @@ def _run(
 
 def write_bundle(folder: Path, number: int, bundles: int) -> PlannedBundle:
     """The bundle with this number, of so many, after writing its object."""
-    section = 2001 + number % SECTIONS
     month = datetime(2024, 1 + number * MONTHS // bundles, 1, tzinfo=UTC)
-    uploaded = month + timedelta(seconds=number % (28 * DAY))
-    key = f"section/{section}/video/{uploaded:%Y-%m-%dT%H-%M-%SZ}_{number:08}.jsonl"
-    ids = [event_id(own) for own in range(number * EACH, (number + 1) * EACH)]
-    text = _template().replace("(time)", f"{uploaded:%Y-%m-%dT%H:%M:%SZ}")
-    text = text.replace('"(section)"', str(section))
-    (folder / key).parent.mkdir(parents=True, exist_ok=True)
-    (folder / key).write_text("".join(text.replace("(id)", own) for own in ids), encoding="utf-8")
-    return PlannedBundle(key, b"", ids)
-
-
-@cache
-def _template() -> str:
-    """A statement as long as those of the other benchmarks."""
-    made = json.loads(next(data.statements())) | {"id": "(id)", "timestamp": "(time)"}
-    made["context"]["extensions"]["http://oli.cmu.edu/extensions/section_id"] = "(section)"
-    return json.dumps(made, separators=(",", ":")) + "\n"
+    made = data.planned(number, month + timedelta(seconds=number % (28 * DAY)))
+    (folder / made.key).parent.mkdir(parents=True, exist_ok=True)
+    (folder / made.key).write_bytes(made.body)
+    return replace(made, body=b"")
 
 
 def message_bodies(folder: Path, bundles: Sequence[PlannedBundle]) -> list[str]:
@@ -161,7 +144,7 @@ def _kill_on_the_way(
         dice.choice(busy).kill()
 
 
-def _busy_seconds() -> float:
+def busy_seconds() -> float:
     """Seconds of processor of all processes of the machine, and what its host took from it."""
     first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
     user, nice, system, _idle, _waits, *interrupts = map(int, first[1:9])

@@ -21,6 +21,9 @@ AT_ONCE = 32
 fetches at the same time. The importer's own default is the number of processors, which is several
 times as slow."""
 
+EVENTS = 50
+"""Invocations in a trial: one alone is too short to be measured."""
+
 _LIBRARIES = """
 import boto3
 boto3.client("s3")
@@ -96,6 +99,34 @@ def slow_network(place: Setting) -> Iterator[Group]:
             "clickhouse": partial(clickhouse, "import_s3", url=url, threads=AT_ONCE),
         }
         yield Group("latency", trials, rows, min(place.sizes.rounds, 3), objects)
+
+
+@contextmanager
+def event(place: Setting) -> Iterator[Group]:
+    """One invocation of a warm function for each bundle, as uploads cause them."""
+    keys = [data.KEY.format(number) for number in range(EVENTS)]
+    bundles = [place.folder / "each10" / key for key in keys]
+    sent = [setting.notification(place.folder / "each10", path) for path in bundles]
+    row = Row(
+        "event-boto3",
+        "an invocation for each bundle of 10",
+        "ms of processor a bundle",
+        "events.cpu",
+        "boto3.cpu",
+        "boto3 that only gets it",
+        most=4,
+        most_ratio=2,
+    )
+    with setting.loader(place.variables) as load, worker.running(place.variables) as boto3:
+
+        def invocations() -> dict[str, float]:
+            return {"cpu": sum(loading(load, one, 10)()["cpu"] for one in sent)}
+
+        trials: dict[str, Callable[[], dict[str, float]]] = {
+            "events": invocations,
+            "boto3": partial(boto3, "get_objects", bucket="each10", keys=keys),
+        }
+        yield Group("event", trials, (row,), place.sizes.rounds, EVENTS)
 
 
 @contextmanager
@@ -209,4 +240,4 @@ def cold(place: Setting) -> Iterator[Group]:
 def groups(place: Setting) -> list[Case]:
     """The groups to measure, those that matter most to users first."""
     small = [partial(small_bundles, each) for each in place.sizes.objects]
-    return [*small, slow_network, large_object, memory, cold]
+    return [*small, event, slow_network, large_object, memory, cold]

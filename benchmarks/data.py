@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 
 from local.bundles import generate
+from tests.faults.drill_plan import PlannedBundle
+from tests.support.samples import event_id
+
+SECTIONS, EACH = 5, 10
+"""Sections that planned bundles belong to, and statements in each bundle."""
 
 KEY = "section/2001/video/2024-01-01T00-00-00Z_{:06}.jsonl"
 _GUID = "http://oli.cmu.edu/extensions/page_attempt_guid"
@@ -51,3 +58,26 @@ def write_bundles(bucket: Path, objects: int, each: int) -> None:
     lines = statements()
     for number in range(objects):
         write_object(bucket / KEY.format(number), lines, each)
+
+
+def planned(number: int, uploaded: datetime) -> PlannedBundle:
+    """The bundle with this number and its body; its key and statements name the time."""
+    section = 2001 + number % SECTIONS
+    ids = statement_ids(number)
+    text = _template().replace("(time)", f"{uploaded:%Y-%m-%dT%H:%M:%SZ}")
+    text = text.replace('"(section)"', str(section))
+    key = f"section/{section}/video/{uploaded:%Y-%m-%dT%H-%M-%SZ}_{number:08}.jsonl"
+    return PlannedBundle(key, "".join(text.replace("(id)", own) for own in ids).encode(), ids)
+
+
+def statement_ids(number: int) -> list[str]:
+    """The ids of the statements of the planned bundle with this number."""
+    return [event_id(own) for own in range(number * EACH, (number + 1) * EACH)]
+
+
+@cache
+def _template() -> str:
+    """A statement as long as those of the other benchmarks."""
+    made = json.loads(next(statements())) | {"id": "(id)", "timestamp": "(time)"}
+    made["context"]["extensions"]["http://oli.cmu.edu/extensions/section_id"] = "(section)"
+    return json.dumps(made, separators=(",", ":")) + "\n"

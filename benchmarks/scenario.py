@@ -42,6 +42,9 @@ PARTS_DELAY, PARTS_THROW, MOST_PART_DELAY = 1000, 3000, 1.0
 MERGED_AT_ONCE = 10
 """About how many parts one merge joins. Assumed."""
 
+PARTS_A_LEVEL = 3
+"""Parts, at most, for each ten times as many rows, while merges keep up: measured by the soak."""
+
 MERGE_SHARE = 0.5
 """Share of ClickHouse's processors that merges may have. Assumed."""
 
@@ -102,15 +105,18 @@ class Setup:
     """Whether the functions use these processors too, as on one machine."""
     outage: tuple[float, float] | None = None
     """When ClickHouse is away: from and to, in hours."""
+    surge: tuple[float, float, float] | None = None
+    """From when to when, in hours, uploads are so many times as many; then there are no more."""
     history: float = 0.0
     """Statements of a backfill that begins at once."""
     history_concurrency: int = 5
     records: int = 0
     """Bundles in a message of the backfill; 0 stands for about ten seconds of work."""
     hours: float = 24.0
-    """Hours to simulate, at least: it goes on until a backfill, and the queue after an outage, are
-    done."""
+    """Hours to simulate, at least: it goes on until a backfill, and the queue after an outage or a
+    surge, are done."""
     step: float = 10.0
+    """Longer than an invocation takes."""
     seed: int = 1
 
     @property
@@ -146,8 +152,11 @@ def invocation(setup: Setup, bundles: float, known: Coefficients) -> Cost:
         + (inserts - 1) * known.insert_cpu_ms
     ) / 1e3
     slower = 1.0 if setup.shared else max(1.0, ONE_PROCESSOR_MB / setup.memory)
-    rounds = 1 + math.ceil(bundles / AT_ONCE)
-    waits = rounds * known.request_ms + known.clickhouse_wait_ms + rows * known.row_wait_us / 1e3
+    waits = (
+        rounds(bundles) * known.request_ms
+        + known.clickhouse_wait_ms
+        + rows * known.row_wait_us / 1e3
+    )
     server = inserts * known.server_insert_ms + rows * known.server_row_us / 1e3
     levels = max(1.0, math.log(LARGE_PART_ROWS / (rows / inserts), MERGED_AT_ONCE))
     merging = inserts * known.merge_part_ms + rows * levels * known.merge_row_us / 1e3
@@ -159,6 +168,11 @@ def invocation(setup: Setup, bundles: float, known: Coefficients) -> Cost:
         inserts + 1,
         inserts,
     )
+
+
+def rounds(bundles: float) -> int:
+    """How often an invocation for so many bundles waits for S3."""
+    return 1 + math.ceil(bundles / AT_ONCE)
 
 
 def history_bundles(setup: Setup, known: Coefficients) -> int:

@@ -51,7 +51,7 @@ class Result:
     bundles: float = 0.0
     """Bundles that were stored, of the queue and of the backfill."""
     drained: float | None = None
-    """Hours after an outage until all that arrived before its end is stored."""
+    """Hours after an outage or a surge until all that arrived before its end is stored."""
     history_hours: float | None = None
     seconds: float = 0.0
     """What was simulated."""
@@ -95,6 +95,7 @@ class _Partition:
     """What a new part adds to that."""
     settled: float = 0.0
     """Parts that are there even if merges keep up."""
+    rows: float = 0.0
 
     @property
     def parts(self) -> float:
@@ -178,8 +179,8 @@ class _Simulation:
         setup, result = self.setup, self.result
         step = setup.step
         now, end = 0.0, setup.hours * HOUR
-        if setup.outage:
-            end = max(end, setup.outage[1] * HOUR)
+        for one in filter(None, (setup.outage, setup.surge)):
+            end = max(end, one[1] * HOUR)
         limit = end + 5 * 365 * DAY
         while now < limit and (now < end or self._has_work(now - end)):
             self._step(now, step)
@@ -189,7 +190,7 @@ class _Simulation:
 
     def _has_work(self, late: float) -> bool:
         """Whether to go on, so many seconds after the end."""
-        waits = self.setup.outage is not None and self.result.drained is None
+        waits = bool(self.setup.outage or self.setup.surge) and self.result.drained is None
         return self.left > 0 or (waits and late < GIVE_UP_DAYS * DAY)
 
     def _step(self, now: float, step: float) -> None:
@@ -222,10 +223,16 @@ class _Simulation:
         result.most_load = max(result.most_load, load)
         if away and result.drained is None and now / HOUR >= away[1] and self.from_before < 1:
             result.drained = (now + step) / HOUR - away[1]
+        surge = setup.surge
+        if surge and live.bundles and now / HOUR >= surge[1] and self.depth < 1:
+            result.drained = (now + live.gather + live.cost.seconds) / HOUR - surge[1]
 
     def _arrive(self, now: float, step: float) -> None:
         hour = now / HOUR
         factor = math.exp(self.steepness * math.cos((hour - 14) * math.pi / 12)) / self.mean
+        if self.setup.surge:
+            begin, end, times = self.setup.surge
+            factor *= times if begin <= hour < end else hour < end
         number = self._poisson(self.setup.bundles_a_second * factor * step)
         if number:
             self.waiting.append(_Cohort(now, number))
@@ -316,12 +323,12 @@ class _Simulation:
             if one.bundles:
                 partition.owed += one.batches * one.cost.merging
                 partition.each = one.cost.merging / one.cost.parts
+                partition.rows += one.bundles * self.setup.each
                 rows = one.batch * self.setup.each / one.cost.parts
-                levels = max(
-                    1.0, math.log(scenario.LARGE_PART_ROWS / rows, scenario.MERGED_AT_ONCE)
-                )
+                largest = min(partition.rows, scenario.LARGE_PART_ROWS)
+                levels = max(1.0, math.log(largest / rows, scenario.MERGED_AT_ONCE))
                 # On each level, parts wait until a merge is worth it.
-                most = levels * scenario.MERGED_AT_ONCE / 2
+                most = levels * scenario.PARTS_A_LEVEL
                 partition.settled = min(partition.settled + one.batches * one.cost.parts, most)
         owed = sum(partition.owed for partition in partitions)
         done = min(1.0, self.setup.processors * scenario.MERGE_SHARE * step / owed) if owed else 1.0

@@ -33,6 +33,7 @@ from xapi_etl_processor.base.deadlines import FOREVER
 from xapi_etl_processor.bulk.compare import check
 from xapi_etl_processor.migrations.migrate import migrate
 from xapi_etl_processor.modes.summarize import SummaryRequest, run_summarize
+from xapi_etl_processor.report.figures import read_section
 from xapi_etl_processor.report.write import Options, write_section
 from xapi_etl_processor.run import Run, connections
 from xapi_etl_processor.s3.objects import S3Object
@@ -121,7 +122,7 @@ QUESTIONS: dict[str, Callable[[Run, Connection], object]] = {
     "where do they stop": _view(f"SELECT * FROM video_dropoff {_OF}"),
     "how much is watched by day": _view(f"SELECT * FROM section_daily {_OF}"),
     "`report`": lambda run, _: write_section(
-        run.connections.clickhouse, str(SECTION), Path(os.devnull), Options()
+        read_section(run.connections.clickhouse, str(SECTION)), Path(os.devnull), Options()
     ),
     "`summarize`, all sections": lambda run, _: run_summarize(SummaryRequest(), run),
     "`section_videos`, the first 20": _view(

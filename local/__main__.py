@@ -41,10 +41,11 @@ S3 and ClickHouse are running, for this shell only. It has none of your own cred
   S3           {s3}, bucket {bucket}: in memory, gone when you leave
   ClickHouse   {clickhouse}, database {database}: stays in {data}
 
-Upload a bundle, check the connections, load the bundle, look at it:
+Upload a bundle (the aws command, if you have it, can do this too), check the connections, load the
+bundle, look at it:
 
   echo '{statement}' |
-    aws s3 cp - s3://{bucket}/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
+    curl -T - {s3}/{bucket}/section/2001/video/2024-01-01T12-00-00Z_1.jsonl
   python -m xapi_etl_processor health
   python -m xapi_etl_processor bulk
   make query SQL="SELECT * FROM {database}.video_statements"

@@ -98,7 +98,7 @@ def install_runtime(folder: Path, python: str) -> None:
     """
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     command += ["--root-user-action", "ignore", "--only-binary", ":all:", "--no-warn-conflicts"]
-    command += ["--python-version", python, "--constraint", str(_ROOT / "requirements.txt")]
+    command += ["--python-version", python, "--constraint", str(_ROOT / "requirements-dev.txt")]
     command += ["--target", str(folder), _CLIENT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # pip
     if done.returncode:

@@ -33,14 +33,14 @@ class ServiceFailed(RuntimeError):
 def clickhouse(data: Path, *options: str) -> Iterator[int]:
     """The local ClickHouse server on a free port; gives the port. Raises ServiceFailed."""
     command = ("local.clickhouse_server", "--port", "0", "--data", str(data.absolute()), *options)
-    with _running(*command) as port:
+    with running(*command) as (_, port):
         yield port
 
 
 @contextmanager
 def s3() -> Iterator[dict[str, str]]:
     """S3 on a free port; gives the environment to use it with. Raises ServiceFailed."""
-    with _running("local.aws", "0") as port:
+    with running("local.aws", "0") as (_, port):
         yield environment(port)
 
 
@@ -66,8 +66,10 @@ def cloud(bucket: str) -> Iterator[S3Client]:
 
 
 @contextmanager
-def _running(module: str, *arguments: str) -> Iterator[int]:
-    """Run a module that prints its port in its first line; stop it when the block ends."""
+def running(module: str, *arguments: str) -> Iterator[tuple[int, int]]:
+    """Run a module that prints its port in its first line; stop it when the block ends. Gives the
+    id of the process, and the port. Raises ServiceFailed.
+    """
     process = subprocess.Popen(  # noqa: S603  # our own module
         [sys.executable, "-m", module, "--stop-with-parent", *arguments],
         cwd=_ROOT,
@@ -89,7 +91,7 @@ def _running(module: str, *arguments: str) -> Iterator[int]:
         if not found:
             raise ServiceFailed(f"{module} did not start")
         too_late.cancel()
-        yield int(found[1])
+        yield process.pid, int(found[1])
     finally:
         too_late.cancel()
         process.terminate()

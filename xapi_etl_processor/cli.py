@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from xapi_etl_processor import __version__
 from xapi_etl_processor.base.errors import BadRequest, ConfigurationError, XapiEtlError
@@ -15,6 +16,7 @@ from xapi_etl_processor.commands import (
     drop_months,
     event,
     explain,
+    find,
     health,
     migrate,
     privacy,
@@ -34,16 +36,24 @@ the defaults do not fit, CLICKHOUSE_PORT, CLICKHOUSE_USERNAME, CLICKHOUSE_PASSWO
 CLICKHOUSE_SECURE, CLICKHOUSE_DATABASE, LOG_LEVEL (default here: WARNING). AWS credentials are found
 as the aws command finds them.
 """
+_COMMAND = "xapi-etl"
+"""The name under which pyproject.toml installs it."""
+
 _EPILOG = """\
 exit codes: 0 success; 1 something failed, and the answer says what; 2 the request or the
-configuration is wrong. Answers go to standard output, as JSON (explain: as tables; status, verify
-and rejects: with --json); logs and progress go to standard error.
+configuration is wrong. Answers go to standard output, as JSON (explain, find: as text; status,
+verify and rejects: with --json); logs and progress go to standard error.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # A shell asks what could be typed next.
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parser.parse_args(arguments)
     set_log_level(os.environ, default="WARNING")
     logger.handlers[0].setStream(sys.stderr)  # type: ignore[attr-defined]  # a StreamHandler
     command: Callable[[argparse.Namespace], int] = options.command
@@ -59,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m xapi_etl_processor",
+        prog=_COMMAND if Path(sys.argv[0]).stem == _COMMAND else "python -m xapi_etl_processor",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -69,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     # In the order of the help: each adds one command, or a few that belong together.
     for module in (
         *(migrate, event, bulk, explain),
-        *(status, verify, rejects, report, summarize, privacy, drop_months, health),
+        *(find, status, verify, rejects, report, summarize, privacy, drop_months, health),
     ):
         module.add_to(commands)
     return parser

@@ -58,6 +58,17 @@ def test_more_than_the_functions_can_take_waits() -> None:
     assert result.bundles == pytest.approx(20 * 3600, rel=0.03)
 
 
+def test_what_a_surge_leaves_is_drained_as_fast_as_the_functions_can() -> None:
+    """Two functions load ten bundles a second each. At 30 a second for six minutes, 3,600 are left,
+    which take three minutes.
+    """
+    setup = steady(15, concurrency=2, batch_size=10, window=0.0, hours=0.0, step=5.0)
+    result = simulate(replace(setup, surge=(0.5, 0.6, 2.0)), A_SECOND)
+    assert result.bundles == pytest.approx(15 * 1800 + 30 * 360, rel=0.03)
+    assert result.deepest == pytest.approx(3600, rel=0.15)
+    assert (result.drained or 0) * 3600 == pytest.approx(180, rel=0.15)
+
+
 def test_during_an_outage_messages_wait_in_flight_and_afterwards_all_are_stored() -> None:
     setup = steady(10, hours=8.0, step=10.0)
     whole = simulate(setup, A_SECOND)

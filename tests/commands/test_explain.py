@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Bucket
+from tests.conftest import Bucket, forget_connections
 from tests.support.rows import VIDEO
 from tests.support.samples import BAD_LINE, content, event_id, other, video
 from xapi_etl_processor.base.config import Settings
@@ -67,13 +69,14 @@ def test_a_summary_is_a_check_list_and_says_how_to_see_one_line(
     for row in (
         "https://w3id.org/xapi/video/verbs/played 2",
         "none 2",
-        "not JSON: invalid character 1 5",
+        "Rejected not JSON: invalid character in line 5",
         "neither object type, verb nor category says that it is about a video"
-        " http://id.tincanapi.com/verb/viewed 1 3",
-        "quality result.video:quality it is not a number of lines, such as 720 or 720p hd 1 2",
-        "result.extensions.urn:mood no column reads it good 1 2",
+        " in line 3; first: http://id.tincanapi.com/verb/viewed",
+        "quality, from result.video:quality it is not a number of lines, such as 720 or 720p"
+        " in line 2; first: hd",
+        "result.extensions.urn:mood no column reads it in line 2; first: good",
     ):
-        assert row in rows
+        assert row in " ".join(rows)
 
 
 def test_what_is_no_bundle_is_said_to_fail_as_loading_it_does(
@@ -113,6 +116,7 @@ def test_one_line_shows_each_column_with_its_origin_and_what_is_left_over_or_why
         shown = capsys.readouterr().out
         assert shown.startswith(f"Line {number}: {fate}\nWhy: ")
         assert "Its row" not in shown
+    assert shown.endswith(f"\nThe line\n{BAD_LINE.decode()}\n")
 
 
 def test_an_id_is_found_in_any_spelling_on_every_line_and_also_if_it_was_made(
@@ -160,6 +164,156 @@ def test_what_is_not_there_and_what_cannot_be_has_an_exit_code_and_a_word(
     ):
         assert main(["explain", source]) == 2
         assert said in capsys.readouterr().err
+
+
+def shown_of(path: Path, body: bytes, capsys: Printed, *options: str) -> str:
+    path.write_bytes(body)
+    assert main(["explain", str(path), *options]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (LINES.decode().encode("utf-16"), "It is UTF-16: write it as UTF-8."),
+        (LINES.decode().encode("utf-16-le"), "It is UTF-16: write it as UTF-8."),
+        (json.dumps(video(1), indent=2).encode() * 2, "Its JSON is pretty-printed: "),
+        (json.dumps([video(1)] * 200, indent=2).encode(), "It is one JSON array: "),
+        (json.dumps(video(1)).replace("}", "}\n").encode(), "Its JSON is pretty-printed: "),
+    ],
+)
+def test_a_file_of_another_shape_is_told_so_once_instead_of_the_reason_of_each_line(
+    body: bytes, said: str, tmp_path: Path, capsys: Printed
+) -> None:
+    shown = shown_of(tmp_path / "b.jsonl", body, capsys)
+    assert shown.count(said) == 1
+    assert "Loading it fails" in shown
+    assert "not JSON" not in shown
+    assert said in shown_of(tmp_path / "b.jsonl", body, capsys, "--line", "2")
+
+
+def test_several_statements_or_a_comma_on_a_line_are_named_with_the_first_lines(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    one = json.dumps(video(1)).encode()
+    body = content(
+        video(1), *[one + one] * 108, one + b",", b"\xe9" + one, one + b"\r" + one, one[:-1]
+    )
+    rows = shown_of(tmp_path / "b.jsonl", body, capsys).splitlines()
+    several = "several statements on one line: write each on a line of its own, ended by \\n"
+    for why, where in (
+        (f" {several}", "in 109 lines: 2, 3, 4 ..."),
+        (" a comma follows the statement: leave it out", "in line 110"),
+        (" not UTF-8", "in line 111"),
+        (" not JSON: Input data was truncated", "in line 113"),
+    ):
+        assert rows[rows.index(why) + 1].strip() == where
+    shown = shown_of(tmp_path / "b.jsonl", body, capsys, "--line", "2")
+    assert f"Why: not JSON: trailing characters\n{several}\n" in shown
+
+
+def test_what_has_no_lines_and_what_s3_passes_over_is_said(tmp_path: Path, capsys: Printed) -> None:
+    for body, said in ((b"", "It is empty: "), (b"\n \n", "It has only blank lines: ")):
+        shown = shown_of(tmp_path / "b.jsonl", body, capsys)
+        assert f"{said}loading it succeeds, and stores nothing.\n" in shown
+        assert "To see one line" not in shown
+    passed_over = "Uploads and bulk pass over it: a bundle's name ends in .jsonl or .jsonl.gz.\n"
+    for name, is_bundle in (("b.json", False), ("b.gz", False), ("B.JSONL", True)):
+        shown = shown_of(tmp_path / name, LINES, capsys)
+        assert (passed_over in shown) is not is_bundle
+
+
+def test_values_that_the_views_cannot_use_are_named_with_the_reason(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def sent(**extensions: Any) -> dict[str, Any]:
+        named = {VIDEO + name.replace("_", "-"): value for name, value in extensions.items()}
+        return video(1, result={"extensions": {VIDEO + "length": 60, **named}})
+
+    body = content(
+        sent(time=60.9, played_segments="0[.]61"),
+        sent(time=-1),
+        sent(time=61.5),
+        sent(time_from=90, time_to=-2),
+        sent(played_segments="0[.]75[,]80[.]70"),
+        sent(played_segments=[[0, 5], ["x", 3]]),
+        sent(time=5, played_segments="10[.]"),
+        sent(played_segments="-3[.]5[,]0[.]500"),
+    )
+    text = " ".join(shown_of(tmp_path / "b.jsonl", body, capsys).split())
+    none = "it is before the video begins: the views take it for none"
+    cut = "it is past the video's end at 60 s, where the views cut it off"
+    stretch = "no view can use this stretch:"
+    for column, name, why, line, value in (
+        ("video_time", "time", none, 2, "-1.0"),
+        ("video_time", "time", cut, 3, "61.5"),
+        ("video_seek_from", "time-from", cut, 4, "90.0"),
+        ("video_seek_to", "time-to", none, 4, "-2.0"),
+        ("video_played_segments", "played-segments", cut, 5, "0[.]75"),
+        (
+            *("video_played_segments", "played-segments"),
+            *(f"{stretch} reversed (it ends before it begins)", 5, "80[.]70"),
+        ),
+        ("video_played_segments", "played-segments", "it is no pair of seconds", 6, '["x", 3]'),
+        (
+            *("video_played_segments", "played-segments"),
+            *(f"{stretch} open (its end is not known)", 7, "10[.]"),
+        ),
+        (
+            *("video_played_segments", "played-segments"),
+            f"{stretch} not understood (it is not from[.]to in seconds from 0)",
+            *(8, "-3[.]5"),
+        ),
+        (
+            *("video_played_segments", "played-segments"),
+            f"{stretch} past the length (it ends past twice the video's length)",
+            *(8, "0[.]500"),
+        ),
+    ):
+        where = f"{column}, from result.video:{name}"
+        assert f"{where} {why} in line {line}; first: {value}" in text
+    assert text.count("first: ") == 10
+
+
+def test_a_rejected_line_is_found_by_the_text_of_the_id_and_shown_within_bounds(
+    tmp_path: Path, capsys: Printed
+) -> None:
+    path = tmp_path / "b.jsonl"
+    line = f'{{"id": "{event_id(7).upper()}", "x": "{"y" * 2000}'.encode()
+    shown = shown_of(path, content(video(1), BAD_LINE, line), capsys, "--id", event_id(7))
+    assert shown.startswith("Line 3: rejected\n")
+    assert f"The line, without its other {len(line) - 1000:,} bytes\n" in shown
+    assert shown.endswith(f"\n{line[:1000].decode()}\n")
+    assert main(["explain", str(path), "--id", event_id(8)]) == 1
+    said = f"has no statement {event_id(8)}: it has 3 lines; of 2 rejected, only the text could be"
+    assert said in capsys.readouterr().err
+
+
+def test_a_rejected_line_of_a_forgotten_learner_is_not_shown_where_clickhouse_can_tell(
+    settings: Settings,
+    tmp_path: Path,
+    capsys: Printed,
+    monkeypatch: pytest.MonkeyPatch,
+    pauses: list[float],
+) -> None:
+    assert main(["forget", "--user", "viewer-7", "--yes"]) == 0
+    capsys.readouterr()
+    forget_connections()
+    path = tmp_path / "b.jsonl"
+    body = content(b'{"actor": "viewer-7"', b'{"actor": "viewer-8"')
+    shown = shown_of(path, body, capsys, "--line", "1")
+    assert shown.endswith("The line is not shown: it names a learner who was forgotten\n")
+    assert "viewer-7" not in shown
+    assert "viewer-8" in shown_of(path, body, capsys, "--line", "2")
+    monkeypatch.setenv("CLICKHOUSE_PORT", "1")
+    shown = shown_of(path, body, capsys, "--line", "2")
+    assert "whether it names a forgotten learner cannot be asked (" in shown
+    assert "viewer-8" not in shown
+    monkeypatch.delenv("CLICKHOUSE_HOST")
+    assert "viewer-7" in shown_of(path, body, capsys, "--line", "1")
 
 
 def test_gzip_and_standard_input_are_read_as_loading_reads_them(

@@ -23,10 +23,13 @@ IDLE_SECONDS = 0.2
 
 
 class Message(NamedTuple):
-    """What one delivery is made of. A bulk request is no message of SQS: it is a payload itself."""
+    """What one delivery is made of. A bulk request is no message of SQS: it is a payload itself.
+    A message of a real queue has its record, as Lambda passes it to the function.
+    """
 
     id: str
     body: Any
+    record: Any = None
 
     @property
     def is_bulk(self) -> bool:
@@ -115,6 +118,8 @@ class Worker(threading.Thread):
         """The messages left after one invocation: all of them if the loader was killed."""
         (first, *_), is_bulk = taken, taken[0].is_bulk
         payload = first.body if is_bulk else sqs(**{one.id: one.body for one in taken})
+        if first.record:
+            payload = {"Records": [one.record for one in taken]}
         self.busy.set()
         line = child.ask(self.loader, payload)
         self.busy.clear()

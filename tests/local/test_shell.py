@@ -107,7 +107,9 @@ def test_a_command_has_only_local_services_with_which_a_bundle_goes_from_upload_
         set -e
         cd {tmp_path}
         python -c 'import json, os; print(json.dumps(dict(os.environ)))' > environment
-        echo '{_STATEMENT}' | aws s3 cp --quiet - s3://my-bundles/section/2001/video/1.jsonl
+        echo '{_STATEMENT}' |
+            curl --no-progress-meter -T - $AWS_ENDPOINT_URL/my-bundles/section/2001/video/1.jsonl
+        python -m xapi_etl_processor health | grep '"warning": null'
         python -m xapi_etl_processor bulk
         python -m local.query "SELECT section_id, verb FROM xapi_analytics.video_events"
         kill -9 $$

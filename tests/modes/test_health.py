@@ -79,6 +79,14 @@ def test_a_healthy_system_is_answered_with_200_and_its_details_and_nothing_is_ch
         assert ask(f"SELECT count() FROM {table}") == [[0]]
 
 
+def test_a_user_who_cannot_be_given_fewer_rights_is_not_warned_of(
+    bucket: Bucket, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `make local`, and in the demo."""
+    monkeypatch.setenv("ENVIRONMENT", "local")
+    assert invoke(CHECK)["clickhouse"]["warning"] is None
+
+
 def test_s3_is_asked_only_about_the_prefix_that_the_role_may_read(
     bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

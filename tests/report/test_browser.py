@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.watched import FIGURES
 from xapi_etl_processor.report.figures import (
-    Learner,
+    ALL_DAYS,
     Period,
     Place,
     Producer,
@@ -26,6 +27,7 @@ from xapi_etl_processor.report.figures import (
     Video,
 )
 from xapi_etl_processor.report.findings import find
+from xapi_etl_processor.report.learners import Learner
 from xapi_etl_processor.report.page import index_page, section_page
 
 CHROMIUM = shutil.which("chromium")
@@ -47,12 +49,11 @@ LESSON = replace(
     stops=(Stop(10, 8, 0), Stop(99, 16, 16)),
     seeks=(Seek(99.0, 40.0, 7, 6),),
     periods=(Period(FRIDAY, 12, 20), Period(FRIDAY + timedelta(1), None, None)),
-    not_watched_by=(SOMEBODY,),
 )
 TITLES = ("<img src=x onerror=alert(1)>", "الدرس الأول", "細胞分裂", "a" * 300)
 SECTION = Section(
     "2001",
-    None,
+    ALL_DAYS,
     datetime(2024, 3, 2, 12, tzinfo=UTC),
     1234,
     5,
@@ -87,7 +88,9 @@ class Opened:
             " && [...document.querySelectorAll('.chart')].every(c => c.querySelector('svg')"
             " || c.textContent === 'Nothing to show.')"
         )
-        self.page.eval_on_selector_all("#v0 details", "all => all.forEach(d => d.open = true)")
+        self.page.eval_on_selector_all(
+            "#v0 details, .note", "all => all.forEach(d => d.open = true)"
+        )
 
     def violations(self) -> list[str]:
         """What axe-core finds wrong (WCAG 2 A and AA, and its best practices)."""
@@ -163,8 +166,10 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     shown = show(fragment="#v0")
     page = shown.page
     video = page.locator("#v0")
-    figures = video.locator(".figures dd:not(.meaning)").all_inner_texts()
-    assert figures == ["26", "24", "30", "16", "28", "29", "70%", "1:40"]
+    assert video.locator(".figures > div").all_inner_texts() == [
+        *("opened\n26", "played\n24", "finished\n16", "sessions\n30"),
+        *("minutes watched\n28", "with repeats\n29", "average share\n70%", "length\n1:40"),
+    ]
     charts = video.locator("svg")
     expect(charts).to_have_count(4)
     retention = video.locator('[data-chart="retention"]')
@@ -184,7 +189,7 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     assert rows("seeks") == [["0:40", "0:45", "0", "7"], ["1:35", "1:40", "7", "0"]]
     assert rows("top_seeks") == [["1:39", "0:40", "7", "6"]]
     sentences = {
-        "stops": "Viewers who did not complete the video stopped most often between 0:10 and 0:11"
+        "stops": "Viewers who did not finish the video stopped most often between 0:10 and 0:11"
         " (8 of them).",
         "seeks": "The most frequent seek goes from 1:39 to 0:40, 7 times.",
         "periods": "The busiest day was 2024-03-01, with 20 sessions.",
@@ -249,13 +254,13 @@ def test_videos_are_sorted_and_opened_by_keyboard(show: Callable[..., Opened]) -
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="played", exact=True)).to_be_focused()
     page.keyboard.press("Space")
-    heading = page.locator("#videos thead th").nth(3)
+    heading = page.locator("#videos thead th").nth(2)
     assert heading.get_attribute("aria-sort") == "descending"
-    values = page.locator("#videos tbody td:nth-child(4)").all_inner_texts()
+    values = page.locator("#videos tbody td:nth-child(3)").all_inner_texts()
     assert values == ["24"] * 5 + ["3", "2", "hidden"]
     page.keyboard.press("Space")
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert page.locator("#videos tbody td:nth-child(4)").first.inner_text() == "hidden"
+    assert page.locator("#videos tbody td:nth-child(3)").first.inner_text() == "hidden"
     page.get_by_role("link", name="Ten hours").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#v1 > summary")).to_be_focused()
@@ -273,6 +278,64 @@ def test_on_paper_it_is_dark_on_white_and_without_javascript_the_ranking_is_ther
         "element => [getComputedStyle(element).color, getComputedStyle(element).backgroundColor]"
     )
     assert page.locator("body").evaluate(style) == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
+def test_paper_has_every_video_with_its_charts_and_each_begins_a_page(
+    show: Callable[..., Opened], tmp_path: Path
+) -> None:
+    shown = show(fragment="#v0")
+    page = shown.page
+    page.evaluate(
+        """() => addEventListener("afterprint", () => {
+            const videos = [...document.querySelectorAll("details.video")];
+            window.printed = videos.map((video) => video.querySelectorAll(".chart svg").length);
+        })"""
+    )
+    paper = page.pdf(format="A4")
+    # Nothing is known of two: one is hidden, the other has no length.
+    assert page.evaluate("printed") == [4, 4, 0, 0, 4, 4, 4, 4]
+    assert len(re.findall(rb"/Type */Page\b", paper)) >= 1 + len(SECTION.videos)
+    assert page.evaluate("[...document.querySelectorAll('details.video')].map(v => v.open)") == [
+        True,
+        *[False] * 7,
+    ]
+    page.emulate_media(media="print")
+    expect(page.locator(".on-paper")).to_be_visible()
+    expect(page.locator(".note").first).to_be_hidden()
+    assert shown.messages == []
+
+
+@pytest.mark.parametrize(
+    ("weeks", "days", "labels"),
+    [
+        (False, [FRIDAY], ["1 Mar"]),
+        (False, [FRIDAY, FRIDAY + timedelta(2)], ["1 Mar", "2 Mar", "3 Mar"]),
+        (
+            True,
+            [FRIDAY + timedelta(3 + 7 * week) for week in range(104)],
+            [
+                *(f"{month} 2024" for month in ("May", "Jul", "Sep", "Nov")),
+                *(f"{month} 2025" for month in ("Jan", "Mar", "May", "Jul", "Sep", "Nov")),
+                *("Jan 2026", "Mar 2026"),
+            ],
+        ),
+    ],
+)
+def test_a_day_is_as_wide_as_a_day_and_labels_have_one_form(
+    show: Callable[..., Opened], tmp_path: Path, weeks: bool, days: list[date], labels: list[str]
+) -> None:
+    periods = tuple(Period(day, 1, 1) for day in days)
+    file = tmp_path / "days.html"
+    section = replace(SECTION, videos=(LESSON,), periods=periods, weekly=weeks)
+    file.write_text(section_page(section, {LESSON.url: []}), encoding="utf-8")
+    # Whatever the reader's time zone is.
+    page = show(file, timezone_id="Pacific/Auckland").page
+    chart = page.locator("#section-periods")
+    bars = chart.locator(".mark-rect path")
+    expect(bars).to_have_count(len(days))
+    shown = chart.locator(".role-axis-label text:visible").all_text_contents()
+    assert [label for label in shown if " " in label] == labels
+    assert max(bar.bounding_box()["width"] for bar in bars.all()) <= 100  # type: ignore[index]
 
 
 def test_five_hundred_videos_fit_in_three_megabytes(

@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, USER
 from tests.support.dirty import OTHER_PAGE, TITLE, Dirty
-from tests.support.watched import Row, Watched, row
+from tests.support.reports import DAY, LESSON, Report, drawn, text, viewing, write
+from tests.support.watched import Watched, row
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
 from xapi_etl_processor.cli import main
-from xapi_etl_processor.report import charts
-from xapi_etl_processor.report.figures import Section
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
-
-LESSON = "https://videos.example.edu/lesson"
-DAY = 86_400
-
-Report = Callable[..., Path]
-
-
-def viewing(user: str, at: int, *stretches: tuple[int, int], **more: Any) -> list[Row]:
-    """A session of a 100-second video: each stretch played and paused, with seeks between them."""
-    here = {
-        "user_id": user,
-        "session_id": f"{user}-{at}",
-        "video_url": LESSON,
-        "video_title": "The lesson",
-        "video_length": 100,
-        **more,
-    }
-    rows = []
-    position = 0
-    for start, end in stretches:
-        if start != position:
-            seek = {"video_seek_from": position, "video_seek_to": start}
-            rows.append(row(at, "seeked", **here, **seek))
-        rows.append(row(at + 1, "played", video_time=start, **here))
-        at += 2 + end - start
-        position = end
-        rows.append(row(at, "paused", video_time=end, **here))
-    return rows
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream", "report_settings")]
 
 
 def insert_lesson(here: Watched) -> None:
@@ -63,32 +30,6 @@ def insert_lesson(here: Watched) -> None:
         here.insert(*viewing(f"learner {number}", (number % 2) * DAY, *stretches))
 
 
-def write(folder: Path, section: str, *options: str) -> Path:
-    """Run the command for a section; the file that it wrote."""
-    page = folder / "report.html"
-    assert main(["report", "--section", section, "-o", str(page), *options]) == 0
-    return page
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _environment(clickhouse: ClickHouseServer, watched_database: str) -> Iterator[None]:
-    """The command's settings; drawing code of 0.9 MB is only in what test_browser.py opens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
-        patch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-        patch.setenv("CLICKHOUSE_DATABASE", watched_database)
-        patch.setenv("CLICKHOUSE_USERNAME", USER)
-        patch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
-        patch.setattr(charts, "script", lambda: "")
-        yield
-
-
-@pytest.fixture
-def report(watched: Watched, tmp_path: Path) -> Report:
-    """Writes the section's report."""
-    return lambda *options: write(tmp_path, str(watched.section), *options)
-
-
 @pytest.fixture
 def lesson(watched: Watched) -> Watched:
     """A section with the lesson."""
@@ -98,7 +39,10 @@ def lesson(watched: Watched) -> Watched:
 
 @pytest.fixture(scope="module")
 def page(
-    clickhouse: ClickHouseServer, watched_database: str, tmp_path_factory: pytest.TempPathFactory
+    clickhouse: ClickHouseServer,
+    watched_database: str,
+    report_settings: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The lesson's report, written once for the tests that only look at it."""
     here = Watched(clickhouse, watched_database)
@@ -109,23 +53,9 @@ def page(
         return write(folder, str(here.section))
 
 
-def drawn(page: Path) -> dict[str, Any]:
-    """What a page's script draws."""
-    found = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
-    return data
-
-
-def text(page: Path) -> str:
-    """A page's own text, without its script and markup."""
-    body = page.read_text(encoding="utf-8").partition('<template id="video">')[0]
-    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", body, flags=re.DOTALL).split())
-
-
 def test_a_videos_numbers_are_those_of_its_viewers(page: Path) -> None:
     # Watched: 8 viewers of 10 seconds and 16 of 100; played: 6 times 10 seconds more.
-    assert "The lesson 24 24 28 29 70% 16 " in text(page)
+    assert "The lesson 24 24 16 28 29 70% " in text(page)
     assert "8 of 24 viewers stop" in text(page)
     assert "learner 9" not in page.read_text(encoding="utf-8")
 
@@ -184,7 +114,7 @@ def test_days_become_weeks_where_there_are_many_and_small_groups_are_hidden_if_a
     page = report("--hide-below", "9")
     # 1 March 2024 was a Friday, 1 May a Wednesday.
     assert drawn(page)["periods"] == [["2024-02-26", 24, 24], ["2024-04-29", None, None]]
-    assert "by week (UTC)" in text(page)
+    assert "By the week (UTC)" in text(page)
     assert "8 of 24 viewers stop" not in text(page)
 
 
@@ -200,9 +130,10 @@ def test_a_wrong_clock_does_not_stretch_the_axis_and_is_told(
     # The last statement: learner 23 pauses 115 seconds after midnight of the second day. 24
     # viewers sent two statements, 6 of them three more.
     said = (
-        "Data until 2024-03-02 00:01 UTC. 69 statements; 3 of them had no usable time,"
-        " or one before 2010 or more than a day after the last bundle"
+        "69 statements of players; 3 of them had no usable time, or one before 2010 or more than a"
+        " day after the last bundle"
     )
+    assert "Data until 2024-03-02 00:01 (UTC)." in text(page)
     assert said in text(page)
     days = [day for (day,) in lesson.view("section_daily", "day")]
     assert [days[0], *days[-2:]] == ["1904-01-01", "2099-07-01", "2203-10-06"]
@@ -215,9 +146,31 @@ def test_since_leaves_out_what_was_before_and_statements_without_a_time_and_says
     found = text(report("--since", "2024-03-02"))
     # Half of each kind: 4 viewers of 10 seconds and 8 of 100, 3 of whom played 10 again, which
     # makes 14.5 minutes; Python rounds a half to the even number.
-    assert "statements since 2024-03-02 only" in found
-    assert "The lesson 12 12 14 14 70% 8 " in found
-    assert "33 statements, without those that had no time at all." in found
+    assert "Data until 2024-03-02 00:01 (UTC), only from 2024-03-02." in found
+    assert "The lesson 12 12 8 14 14 70% " in found
+    assert "33 statements of players, without those that had no time at all." in found
+
+
+def test_days_begin_where_the_time_zone_says_and_the_last_is_included(
+    lesson: Watched, report: Report
+) -> None:
+    """Sessions began at midnight of 1 and 2 March, in UTC: in New York, the evenings before."""
+    new_york = ("--time-zone", "America/New_York")
+    page = report(*new_york)
+    assert drawn(page)["periods"] == [["2024-02-29", 12, 12], ["2024-03-01", 12, 12]]
+    assert "Data until 2024-03-01 19:01 (America/New_York)." in text(page)
+    only = text(report(*new_york, "--until", "2024-02-29"))
+    assert "Data until 2024-02-29 19:01 (America/New_York), only up to 2024-02-29." in only
+    assert "The lesson 12 12 8 14 14 70% " in only
+    assert "The lesson 12 12 8 14 14 70% " in text(report("--until", "2024-03-01"))
+    # Midnight of Monday, 4 March, is a Sunday evening there; 61 days make it weeks.
+    lesson.insert(*viewing("learner 0", 3 * DAY, (0, 10)), *viewing("ada", 64 * DAY, (0, 10)))
+    assert drawn(report(*new_york))["periods"] == [["2024-02-26", 25, 24], ["2024-04-29", 1, 1]]
+
+
+def test_until_leaves_out_statements_without_a_time(lesson: Watched, report: Report) -> None:
+    lesson.insert(row(0, "played", timestamp=0, timestamp_source="none", video_url=LESSON))
+    assert "33 statements of players, without those" in text(report("--until", "2024-03-01"))
 
 
 def test_who_has_not_watched_is_named_if_asked_for_also_whoever_only_opened_a_video(
@@ -244,19 +197,19 @@ def test_namesakes_repeats_and_versions_are_counted_as_the_views_count_them(
         "opened 8 ",
         "played 8 ",
         "sessions 8 ",
-        "watched 5.0 ",
-        "played 5.3 ",
-        "completions 1 ",
+        "minutes watched 5.0 ",
+        "with repeats 5.3 ",
+        "finished 1 ",
     ):
         assert figure in written
-    assert "Data until 2024-03-02 09:00 UTC. 24 statements" in written
+    assert "Data until 2024-03-02 09:00 (UTC)." in written
+    assert "24 statements of players" in written
     assert capsys.readouterr().err == ""
-    # Of each video: viewers, sessions, completions.
+    # Of each video: viewers, sessions, who finished it, length.
     data = drawn(page)
     videos = data["videos"]
     figures = [video["figures"] for video in videos]
-    names = ("viewers", "sessions", "completed", "length")
-    assert [[shown[name] for name in names] for shown in figures] == [
+    assert [[shown[at] for at in (1, 3, 2, 7)] for shown in figures] == [
         ["6", "6", "0", "1:40"],
         ["2", "2", "1", "1:00"],
     ]
@@ -272,21 +225,32 @@ def test_namesakes_repeats_and_versions_are_counted_as_the_views_count_them(
     assert len(found) == len(set(found)) == 8
 
 
-def test_a_section_without_statements_has_an_empty_report_that_a_pipe_may_take(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_section_that_does_not_exist_is_an_error_with_the_nearest_names(
+    on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["report", "--section", "201", "-o", str(tmp_path / "x.html")]) == 2
+    said = capsys.readouterr().err
+    assert "no object of section '201' was loaded: the ledger has no section 201; nearest:" in said
+    assert "2001" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_section_without_statements_has_an_empty_report_that_a_pipe_may_take(
+    on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = ["report", "--section", "2001", "--since", "2030-01-01"]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert main(["report", "--section", "no such section", "-o", str(pipe)]) == 0
+        assert main([*empty, "-o", str(pipe)]) == 0
         written = os.read(reader, 65_536)
     finally:
         os.close(reader)
     assert pipe.is_fifo()
     assert written.startswith(b"<!DOCTYPE html>")
-    assert b"No video statements are stored for this section." in written
-    assert "the report of section no such section is empty" in capsys.readouterr().err
+    assert b"No video statements are stored for this section and these days." in written
+    assert "the report of section 2001 is empty" in capsys.readouterr().err
 
 
 def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_viewer(
@@ -296,8 +260,8 @@ def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_vie
     opened = {"video_url": f"{LESSON}/2", "video_title": "Opened", "video_length": None}
     watched.insert(row(0, "initialized", **opened))
     page = report()
-    assert "The lesson 1 1 0.2 0.2 not known 0 " in text(page)
-    assert "Opened 1 0 0.0 0.0 not known 0 " in text(page)
+    assert "The lesson 1 1 0 0.2 0.2 not known " in text(page)
+    assert "Opened 1 0 0 0.0 0.0 not known " in text(page)
     assert [] in [video["viewers"] for video in drawn(page)["videos"]]
 
 
@@ -324,7 +288,7 @@ def test_all_sections_have_a_page_and_an_index(
     index = paths[-1].read_text(encoding="utf-8")
     assert "<b>" not in index
     assert f'href="section-{name.replace("%", "%25")}.html"' in index
-    assert "2001 1 1 1 1 1.7 2024-03-02" in text(paths[-1])
+    assert "2001 1 1 1 1 1 1.7 2024-03-02" in text(paths[-1])
 
 
 @pytest.mark.ci
@@ -344,7 +308,7 @@ def test_whatever_a_section_is_called_its_file_is_in_the_folder(
     assert main(["report", "--all", "-o", str(folder)]) == 0
     assert list(tmp_path.iterdir()) == [folder]
     (of_section,) = set(folder.iterdir()) - {folder / "index.html"}
-    assert drawn(of_section)["videos"][0]["figures"]["viewers"] == "1"
+    assert drawn(of_section)["videos"][0]["figures"][1] == "1"
 
 
 @pytest.mark.parametrize(
@@ -353,7 +317,8 @@ def test_whatever_a_section_is_called_its_file_is_in_the_folder(
         (["--section", "1", "--all"], "not allowed with argument"),
         (["--section", "1", "--since", "yesterday"], "invalid"),
         (["--section", "1", "--hide-below", "-1"], "use 0 or more"),
-        (["--section", "1", "--learners", "--hide-below", "5"], "not allowed with argument"),
+        (["--section", "1", "--time-zone", "Berlin"], "use a name such as Europe/Berlin"),
+        (["--section", "1", "--time-zone", "../x"], "use a name such as Europe/Berlin"),
         ([], "one of the arguments --section --all is required"),
     ],
 )
@@ -366,18 +331,49 @@ def test_options_that_cannot_be_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_what_cannot_be_written_is_named_and_nothing_stays_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--all", "--title", "x"], "--title is for one section"),
+        (["--all", "--roster", "x"], "--roster is for one section"),
+        (["--all", "--progress", "x"], "--progress is for one section"),
+        (["--section", "1", "--since", "2024-03-02", "--until", "2024-03-01"], "is after --until"),
+        *(
+            (["--section", "1", "--hide-below", "5", *people], "--hide-below hides people")
+            for people in (["--learners"], ["--roster", "x"], ["--progress", "x"])
+        ),
+    ],
+)
+def test_requests_that_contradict_themselves_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    empty = Section("1", None, None, 0, 0, 0, False, ())
-    monkeypatch.setattr("xapi_etl_processor.report.write.read_section", lambda *_, **__: empty)
+    assert main(["report", "-o", str(tmp_path / "x.html"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_read_and_nothing_stays_beside_it(
+    tmp_path: Path, clickhouse: ClickHouseServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder := tmp_path / "reports").mkdir()
-    file = write(tmp_path, "1")
-    for path, named in ((folder, folder), (file / "more.html", file)):
-        assert main(["report", "--section", "1", "-o", str(path)]) == 1
-        said = capsys.readouterr().err
-        assert "cannot write the report" in said
-        assert str(named) in said
+    (file := tmp_path / "file").touch()
+    nowhere = tmp_path / "nowhere"
+    clickhouse.hook = lambda point, sql: pytest.fail(sql)
+    try:
+        for path, code, said in (
+            (folder, 2, f"{folder} is a folder: add the name of a file to it"),
+            (file / "more.html", 2, f"there is no folder {file}: make it first"),
+            (nowhere / "report.html", 2, f"there is no folder {nowhere}: make it first"),
+            (folder / ("x" * 300), 1, "cannot read or write a file"),
+        ):
+            assert main(["report", "--section", "1", "-o", str(path)]) == code
+            assert said in capsys.readouterr().err
+        assert main(["report", "--all", "-o", str(nowhere / "deeper")]) == 2
+        assert f"there is no folder {nowhere}" in capsys.readouterr().err
+        progress = ["--progress", str(nowhere / "x.csv")]
+        assert main(["report", "--section", "1", "-o", str(tmp_path / "x"), *progress]) == 2
+    finally:
+        clickhouse.hook = lambda *_: None
     assert set(tmp_path.iterdir()) == {file, folder}
 
 

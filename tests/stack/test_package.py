@@ -207,11 +207,14 @@ def test_the_bill_of_materials_names_what_is_pinned_and_the_package_itself(
         assert one["purl"] == f"pkg:pypi/{one['name'].lower().replace('_', '-')}@{one['version']}"
 
 
-def test_the_package_has_the_versions_that_the_tests_ran_with() -> None:
+def test_the_package_and_what_runs_have_the_versions_that_the_tests_ran_with() -> None:
     def pins(path: Path) -> dict[str, str]:
         return dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", path.read_text(), re.M))
 
-    ours = pins(packaging._ROOT / "requirements.txt")
+    tested, ours = (
+        pins(packaging._ROOT / name) for name in ("requirements-dev.txt", "requirements.txt")
+    )
+    assert {name: tested[name] for name in ours} == ours
     shipped = pins(packaging._PINS)
     shipped.pop("tzdata")  # for Windows only
     assert {name: ours[name] for name in shipped} == shipped

@@ -73,7 +73,7 @@ def test_commands_reports_and_views_say_the_same_under_any_profile(
             view: client.query(f"SELECT * FROM {client.database}.{view} ORDER BY ALL")
             for view in UNREPORTED
         }
-        found["report"] = read_section(client, "2001", None)
+        found["report"] = read_section(client, "2001")
         client.disconnect()
         return found | {command[0]: read(command, capsys) for command in READERS}
 

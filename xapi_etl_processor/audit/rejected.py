@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -68,24 +68,26 @@ _IS_CHOSEN = (
     f"(%(section)s = '' OR {section_of('source_file')} = %(section)s)"
     " AND positionCaseInsensitiveUTF8(reason, %(reason)s) > 0"
     " AND startsWith(source_file, %(source)s)"
+    " AND (%(line)s = '' OR positionCaseInsensitive(line, %(line)s) > 0)"
 )
 
 
 @dataclass(frozen=True)
 class Chosen:
     """Which rejected lines are meant: of objects whose key has this section and whose URI begins
-    with `source`, with a part of their reason in any case.
+    with `source`, with a part of their reason and of what is kept of them, both in any case.
     """
 
     section: str = ""
     reason: str = ""
     source: str = ""
+    line: str = ""
 
     @property
     def params(self) -> dict[str, Any]:
         """The parameters of the SQL."""
         section = str(section_id(self.section)) if self.section else ""
-        return {"section": section, "reason": self.reason, "source": self.source}
+        return {**asdict(self), "section": section}
 
 
 def by_reason(clickhouse: ClickHouse, chosen: Chosen) -> list[tuple[str, int, str, int]]:

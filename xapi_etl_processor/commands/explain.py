@@ -2,7 +2,8 @@
 column holds and from where, and what no column uses. Without --line or --id, a summary of all.
 
 It writes nothing and needs no ClickHouse. It shows what statements hold, names of people included,
-and user ids as they were sent; it does not know which learners were forgotten.
+and user ids as they were sent. Only where CLICKHOUSE_HOST is set, rejected lines that name a
+forgotten learner are not shown.
 
 Examples:
   python -m xapi_etl_processor explain bundle.jsonl
@@ -23,16 +24,24 @@ from itertools import chain
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import XapiEtlError
 from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.event import object_of
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, an_id
 from xapi_etl_processor.commands.output import FAILED, OK, say
+from xapi_etl_processor.explain import shape
+from xapi_etl_processor.explain.line import Explanation, explain_line, has_id
+from xapi_etl_processor.explain.summary import summarize
+from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import read
 from xapi_etl_processor.s3.bundle import source_of, unpacked
 from xapi_etl_processor.s3.client import Stores
+from xapi_etl_processor.s3.objects import BUNDLE_ENDINGS, S3Object
+from xapi_etl_processor.storage.ledger import MAX_REJECTED_BYTES
 from xapi_etl_processor.xapi.chunk import Source
-from xapi_etl_processor.xapi.identity import statement_id
+from xapi_etl_processor.xapi.identity import spelled
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES, READ_BYTES, split_lines
+from xapi_etl_processor.xapi.parse import parse
 
 
 def add_to(commands: Any) -> None:
@@ -45,7 +54,10 @@ def add_to(commands: Any) -> None:
     which = explain.add_mutually_exclusive_group()
     which.add_argument("--line", type=_line_number, metavar="N", help="only this line, from 1")
     which.add_argument(
-        "--id", type=_id, metavar="STATEMENT_ID", help="only this statement, a UUID in any spelling"
+        "--id",
+        type=an_id,
+        metavar="STATEMENT_ID",
+        help="only this statement, a UUID in any spelling",
     )
 
 
@@ -55,45 +67,80 @@ def _line_number(text: str) -> int:
     return int(text)
 
 
-def _id(text: str) -> str:
-    found = statement_id(text)
-    if found is None:
-        raise argparse.ArgumentTypeError("it is empty: use a statement's id")
-    return found
-
-
 def _explain(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from xapi_etl_processor.explain import show
-    from xapi_etl_processor.explain.line import explain_line, has_id
-    from xapi_etl_processor.explain.summary import summarize
 
     settings = Settings.from_env(os.environ, needs_clickhouse=False)
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
     with _opened(options.source, settings) as (source, chunks):
-        lines = enumerate(chain.from_iterable(split_lines(chunks, MAX_LINE_BYTES)), 1)
+        head = b""
+        while len(head) < shape.HEAD_BYTES and (chunk := next(chunks, b"")):
+            head += chunk
+        instead = shape.of_file(head[: shape.HEAD_BYTES])
+        read = split_lines(chain((head,), chunks), MAX_LINE_BYTES)
+        lines = enumerate(chain.from_iterable(read), 1)
         if options.line is None and options.id is None:
             summary = summarize(explain_line(raw, n, source, MAX_LINE_BYTES) for n, raw in lines)
             command = f"python -m xapi_etl_processor explain {shlex.quote(options.source)}"
-            show.show_summary(console, summary, command)
+            show.show_summary(console, summary, instead, command)
+            if options.source != "-" and not S3Object("", source.file).is_bundle:
+                named = " or ".join(BUNDLE_ENDINGS)
+                print(f"Uploads and bulk pass over it: a bundle's name ends in {named}.")
             return OK
-        found = []
-        last = 0
-        for last, raw in lines:
-            if last == options.line or (options.id is not None and has_id(raw, options.id)):
-                found.append(explain_line(raw, last, source, MAX_LINE_BYTES))
-                if options.line is not None:
-                    break
-    if not found:
-        what = f"line {options.line}" if options.line else f"statement {options.id}"
-        say(f"{source.file} has no {what}: it has {counted(last, 'line')}")
+        found, missing = _chosen(lines, source, options)
+    if missing:
+        say(f"{source.file} {missing}")
         return FAILED
     for one in found:
-        show.show_line(console, one)
+        withheld = _withheld(one.line, settings) if one.line else ""
+        show.show_line(console, one, instead, withheld)
     return OK
+
+
+def _chosen(
+    lines: Iterator[tuple[int, bytes]], source: Source, options: argparse.Namespace
+) -> tuple[list[Explanation], str]:
+    """The lines that were asked for or, if there is none, what to say instead. A rejected line is
+    a statement's if its text has the id.
+    """
+    found = []
+    last = rejected = 0
+    for last, raw in lines:
+        chosen = last == options.line
+        if options.id is not None:
+            chosen = has_id(raw, options.id)
+            if not chosen and parse([raw], last, source, MAX_LINE_BYTES).rejected:
+                rejected += 1
+                chosen = bool(spelled(options.id).search(raw))
+        if chosen:
+            found.append(explain_line(raw, last, source, MAX_LINE_BYTES))
+        if last == options.line:
+            break
+    if found:
+        return found, ""
+    what = f"line {options.line}" if options.line else f"statement {options.id}"
+    missing = f"has no {what}: it has {counted(last, 'line')}"
+    if rejected:
+        missing += f"; of {rejected:,} rejected, only the text could be searched"
+    return [], missing
+
+
+def _withheld(line: bytes, settings: Settings) -> str:
+    """Why a rejected line must not be shown, '' if it may. Without ClickHouse, it may."""
+    if not settings.clickhouse_host:
+        return ""
+    learners = connections(settings).learners
+    try:
+        learners.refresh()
+    except XapiEtlError as error:
+        return f"whether it names a forgotten learner cannot be asked ({error})"
+    # As loading judges what it may keep.
+    is_named = learners.names_forgotten(line[: 2 * MAX_REJECTED_BYTES])
+    return "it names a learner who was forgotten" if is_named else ""
 
 
 @contextmanager

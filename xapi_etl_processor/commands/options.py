@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from xapi_etl_processor.xapi.identity import statement_id
+
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, text: str
@@ -52,3 +54,11 @@ def add_flags(parser: argparse.ArgumentParser, dry_run: str) -> None:
         help="also remove the rows of an object's earlier versions that its current one does not"
         " hold; needs the privilege ALTER DELETE",
     )
+
+
+def an_id(text: str) -> str:
+    """A statement's id in an option, as ids are compared."""
+    found = statement_id(text)
+    if found is None:
+        raise argparse.ArgumentTypeError("it is empty: use a statement's id")
+    return found

@@ -7,7 +7,8 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import counted
@@ -31,6 +32,13 @@ def print_json(body: Any) -> None:
 def say(text: str) -> None:
     """Tell the user something on standard error, beside the answer."""
     print(f"xapi_etl_processor: {text}", file=sys.stderr)
+
+
+def open_private(path: Path) -> TextIO:
+    """Open a file to write that only the user may read. Raises OSError."""
+    path.touch(0o600)
+    path.chmod(0o600)
+    return path.open("w", encoding="utf-8", newline="")
 
 
 def agreed(found: Any, question: str) -> bool:

@@ -34,7 +34,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3NotAllowed
 from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.options import add_command
-from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
+from xapi_etl_processor.commands.output import FAILED, OK, open_private, print_json, say
 from xapi_etl_processor.common import process
 from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.s3.access import check_object_allowed
@@ -112,10 +112,7 @@ def _print(lines: list[Rejected], total: int) -> None:
 def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
     count = cut = 0
     try:
-        # Only the user may read it: rejected lines are raw.
-        path.touch(0o600)
-        path.chmod(0o600)
-        with path.open("w") as file:
+        with open_private(path) as file:
             for record in whole_lines(lines, run):
                 file.write(json.dumps(record) + "\n")
                 count += 1

@@ -1,7 +1,12 @@
 """Write what was watched as a page that any browser opens, without a network. docs/watching.md says
 what the numbers mean. Only ClickHouse is read.
 
-Example: python -m xapi_etl_processor report --section 2001 -o report.html
+A roster is a text file of user ids, one a line; a name may follow behind a comma. --progress writes
+a table for a spreadsheet that only you can read: a line for each learner, a column for each video.
+
+Examples:
+  python -m xapi_etl_processor report --section 2001 -o report.html
+  python -m xapi_etl_processor report --section 2001 --roster class.csv -o names.html
 """
 
 from __future__ import annotations
@@ -11,10 +16,12 @@ import os
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.commands.options import add_command
-from xapi_etl_processor.commands.output import FAILED, OK, say
+from xapi_etl_processor.commands.output import FAILED, OK, open_private, say
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
@@ -27,25 +34,41 @@ def add_to(commands: Any) -> None:
     of = report.add_mutually_exclusive_group(required=True)
     of.add_argument("--section", metavar="ID", help="one section")
     of.add_argument("--all", action="store_true", help="each section, and an index of them")
-    report.add_argument(
-        "--since",
-        type=date.fromisoformat,
-        metavar="DAY",
-        help="only statements on or after this UTC day, such as 2024-01-01",
+    add = report.add_argument
+    day = date.fromisoformat
+    add("--since", type=day, metavar="DAY", help="first day, such as 2024-01-01")
+    add("--until", type=day, metavar="DAY", help="last day, included")
+    add(
+        "--time-zone",
+        type=_time_zone,
+        default="UTC",
+        metavar="ZONE",
+        help="where days begin, such as America/New_York (default: UTC)",
     )
-    report.add_argument(
+    add("--title", default="", metavar="TEXT", help="the page's title, such as the course's name")
+    add(
         "-o", "--output", type=Path, required=True, help="the file to write; with --all, the folder"
     )
-    who = report.add_mutually_exclusive_group()
-    who.add_argument(
-        "--learners", action="store_true", help="name who has not watched a video (personal data)"
-    )
-    who.add_argument(
+    add(
         "--hide-below",
         type=_number_of_viewers,
         default=0,
         metavar="N",
         help="hide the numbers of groups of fewer than N viewers",
+    )
+    people = report.add_argument_group("people", "personal data, so not with --hide-below")
+    people.add_argument("--learners", action="store_true", help="name who has not watched a video")
+    people.add_argument(
+        "--roster",
+        type=Path,
+        metavar="FILE",
+        help="the same, with the names in this file and who in it never came",
+    )
+    people.add_argument(
+        "--progress",
+        type=Path,
+        metavar="FILE.csv",
+        help="write what each learner opened, played and finished",
     )
 
 
@@ -55,25 +78,68 @@ def _number_of_viewers(text: str) -> int:
     return int(text)
 
 
+def _time_zone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (OSError, ValueError, KeyError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time zone: use a name such as Europe/Berlin"
+        ) from error
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise BadRequest for what cannot be, before ClickHouse works for it."""
+    of_one = [name for name in ("title", "roster", "progress") if getattr(options, name)]
+    if options.all and of_one:
+        raise BadRequest(f"--{of_one[0]} is for one section: use --section instead of --all")
+    if options.hide_below and (options.learners or options.roster or options.progress):
+        raise BadRequest(
+            "--hide-below hides people, and --learners, --roster, --progress name them"
+        )
+    if options.since and options.until and options.since > options.until:
+        raise BadRequest(f"--since {options.since} is after --until {options.until}")
+    for path in filter(None, (options.output, options.progress)):
+        if not path.absolute().parent.is_dir():
+            raise BadRequest(f"there is no folder {path.parent}: make it first, or write elsewhere")
+    if options.section is not None and options.output.is_dir():
+        raise BadRequest(f"{options.output} is a folder: add the name of a file to it")
+
+
 def _report(options: argparse.Namespace) -> int:
+    from xapi_etl_processor.report.figures import Days, read_section
+    from xapi_etl_processor.report.learners import progress, read_roster
+    from xapi_etl_processor.report.page import names
     from xapi_etl_processor.report.write import Options, write_all, write_section
 
     clickhouse = connections(Settings.from_env(os.environ)).clickhouse
-    chosen = Options(options.since, options.hide_below, options.learners)
+    days = Days(options.since, options.until, options.time_zone)
+    chosen = Options(options.hide_below, bool(options.learners or options.roster), options.title)
     try:
+        _check(options)
+        roster = read_roster(options.roster) if options.roster else None
         check_whole_results(clickhouse)
         if options.all:
-            for path in write_all(clickhouse, options.output, chosen):
+            for path in write_all(clickhouse, options.output, chosen, days):
                 print(path)
             return OK
-        section = write_section(clickhouse, options.section, options.output, chosen)
-        empty = not section.videos and (
-            unknown(clickhouse, options.section) or "no video statement of it is stored"
+        section = read_section(
+            clickhouse,
+            options.section,
+            days,
+            with_learners=bool(chosen.learners or options.progress),
+            roster=roster,
         )
+        if not section.videos and (why := unknown(clickhouse, options.section)):
+            raise BadRequest(why)
+        write_section(section, options.output, chosen)
+        print(options.output)
+        if options.progress:
+            with open_private(options.progress) as file:
+                file.write(progress(section.learners, names(section)))
+            print(options.progress)
     except OSError as error:
-        say(f"cannot write the report: {error}")
+        say(f"cannot read or write a file: {error}")
         return FAILED
-    print(options.output)
-    if empty:
-        say(f"the report of section {options.section} is empty: {empty}")
+    if not section.videos:
+        say(f"the report of section {options.section} is empty: no video statement of it is stored")
     return OK

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from xapi_etl_processor.explain import shape
 from xapi_etl_processor.explain.used import Unused, dotted, taken
 from xapi_etl_processor.xapi.chunk import Chunk, Source
 from xapi_etl_processor.xapi.columns import ABSENT, SENT
@@ -13,11 +15,20 @@ from xapi_etl_processor.xapi.decode import Rejected, decode
 from xapi_etl_processor.xapi.derived import SKIPS
 from xapi_etl_processor.xapi.identity import line_id, statement_id
 from xapi_etl_processor.xapi.parse import WHITESPACE, parse
-from xapi_etl_processor.xapi.segments import unread
+from xapi_etl_processor.xapi.segments import judged
 from xapi_etl_processor.xapi.transpose import to_columns
 from xapi_etl_processor.xapi.video import verdict
 
 _SEGMENTS = "video_played_segments"
+_UNREAD = {
+    "not understood": "it is not from[.]to in seconds from 0",
+    "open": "its end is not known",
+    "reversed": "it ends before it begins",
+    "past the length": "it ends past twice the video's length",
+}
+
+SLACK_SECONDS = 1.0
+"""How far past a video's end a position may be without a word, since players round. Our choice."""
 
 NOT_SENT = "nothing in the statement"
 """Where a value comes from that stands for "absent"."""
@@ -42,7 +53,8 @@ class Cell(NamedTuple):
 @dataclass
 class Explanation:
     """What one line becomes, and the rule that decided; for a video statement its row, and what is
-    in the statement and not in the row. `voids` is the id of the statement that it voids, or ''.
+    in the statement and not used. `voids` is the id of the statement that it voids, or ''. Of a
+    rejected line, the `line`, and a `hint` at what it is, or ''.
     """
 
     number: int
@@ -52,6 +64,8 @@ class Explanation:
     voids: str = ""
     cells: dict[str, Cell] = field(default_factory=dict)
     unused: list[Unused] = field(default_factory=list)
+    line: bytes = b""
+    hint: str = ""
 
 
 def explain_line(raw: bytes, number: int, source: Source, max_line_bytes: int) -> Explanation:
@@ -60,7 +74,8 @@ def explain_line(raw: bytes, number: int, source: Source, max_line_bytes: int) -
     if parsed.counts.blank:
         return Explanation(number, Fate.BLANK, "it holds nothing but blanks")
     if parsed.rejected:
-        return Explanation(number, Fate.REJECTED, parsed.rejected[0].reason)
+        _, reason, line = parsed.rejected[0]
+        return Explanation(number, Fate.REJECTED, reason, line=line, hint=shape.of_line(line))
     if not parsed.counts.video:
         statement = decode(raw.strip(WHITESPACE))
         voids = parsed.voided[0].voided_id if parsed.voided else ""
@@ -82,22 +97,34 @@ def _cells(chunk: Chunk) -> tuple[dict[str, Cell], list[Unused]]:
         path = paths.get(column.name)
         made_of = column.fallback.origin if column.fallback else ""
         cells[column.name] = Cell(columns[column.name][0], dotted(path) if path else made_of)
-    segments = cells[_SEGMENTS].value
-    reasons = unread(
-        segments,
-        cells["video_seek_from" if cells["verb"].value in SKIPS else "video_time"].value,
-        cells["video_length"].value,
-        completed=cells["verb"].value == "completed",
+    for name, value, reason in _uncounted({name: cell.value for name, cell in cells.items()}):
+        unused.append(Unused(paths.get(name, ()), value, reason, name))
+    return cells, unused
+
+
+def _uncounted(row: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Values of a row that the views of what was watched cannot use as they are: the column, the
+    value, or the first such stretch, and why.
+    """
+    length = row["video_length"]
+    cut = (
+        f"it is past the video's end at {length:g} s, where the views cut it off" if length else ""
     )
-    return cells, unused + [
-        Unused(
-            paths.get(_SEGMENTS, ()),
-            segments,
-            f"stretches that the views cannot read: {reason}",
-            _SEGMENTS,
-        )
-        for reason in reasons
-    ]
+    for name in ("video_time", "video_seek_from", "video_seek_to"):
+        if (value := row[name]) is not None and value < 0:
+            yield name, value, "it is before the video begins: the views take it for none"
+        elif value and length and value > length + SLACK_SECONDS:
+            yield name, value, cut
+    position = row["video_seek_from" if row["verb"] in SKIPS else "video_time"]
+    found = judged(row[_SEGMENTS], position, length, completed=row["verb"] == "completed")
+    reasons: dict[str, str] = {}
+    for one in found:
+        if one.unread:
+            why = f"no view can use this stretch: {one.unread} ({_UNREAD[one.unread]})"
+            reasons.setdefault(why, one.sent)
+        elif one.end and length and one.end > length + SLACK_SECONDS:
+            reasons.setdefault(cut, one.sent)
+    yield from ((_SEGMENTS, sent, why) for why, sent in reasons.items())
 
 
 def has_id(raw: bytes, wanted: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -33,18 +34,23 @@ _BETWEEN = 3
 _MOST_CHARACTERS = 300
 """Characters of a value in a table. Our limit."""
 
+_MOST_BYTES = 1_000
+"""Bytes of a rejected line that are shown. Our limit."""
+
 
 def visible(text: str) -> str:
     """A text in which characters that steer a terminal are written as escapes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def show_line(console: Console, one: Explanation) -> None:
-    """Print what one line becomes."""
+def show_line(console: Console, one: Explanation, shape: str, withheld: str) -> None:
+    """Print what one line becomes; `withheld` is why a rejected one is not shown, '' if it is."""
     console.print(Text(f"Line {one.number}: {one.fate}", style="bold"), soft_wrap=True)
     console.print(Text(f"Why: {visible(one.rule)}"), soft_wrap=True)
     if one.voids:
         console.print(Text(f"It voids the statement {visible(one.voids)}."), soft_wrap=True)
+    if one.fate is Fate.REJECTED:
+        _show_rejected(console, one, shape, withheld)
     if one.fate is not Fate.VIDEO:
         return
     present = {name: cell for name, cell in one.cells.items() if cell.origin != NOT_SENT}
@@ -53,28 +59,55 @@ def show_line(console: Console, one: Explanation) -> None:
     if absent := [name for name in one.cells if name not in present]:
         console.print(Text("Absent: " + ", ".join(absent)))
     unused = [(dotted(u.path), _value(u.value), u.reason) for u in one.unused]
-    _table(console, "In the statement, and in no column", ("where", "value", "why"), unused)
+    _table(console, "In the statement, and not used", ("where", "value", "why"), unused)
     _legend(console, [origin for _, _, origin in rows] + [path for path, _, _ in unused])
 
 
-def show_summary(console: Console, summary: Summary, one_line: str) -> None:
-    """Print what many lines become, and `one_line`, the command that shows one of them."""
+def _show_rejected(console: Console, one: Explanation, shape: str, withheld: str) -> None:
+    if hint := shape or one.hint:
+        console.print(Text(hint), soft_wrap=True)
+    if withheld:
+        console.print(Text(f"The line is not shown: {withheld}"), soft_wrap=True)
+        return
+    more = len(one.line) - _MOST_BYTES
+    rest = f", without its other {more:,} bytes" if more > 0 else ""
+    console.print(Text(f"\nThe line{rest}", style="bold"))
+    console.print(
+        Text(visible(one.line[:_MOST_BYTES].decode(errors="backslashreplace"))), soft_wrap=True
+    )
+
+
+def show_summary(console: Console, summary: Summary, shape: str, one_line: str) -> None:
+    """Print what many lines become, and `one_line`, the command that shows one of them. If the file
+    has another `shape`, that is why lines were rejected.
+    """
     fates = ", ".join(f"{summary.fates[fate]:,} {fate}" for fate in Fate)
-    console.print(Text(f"{counted(summary.fates.total(), 'line')}: {fates}", style="bold"))
+    total = summary.fates.total()
+    console.print(Text(f"{counted(total, 'line')}: {fates}", style="bold"))
+    if total == summary.fates[Fate.BLANK]:
+        what = "It has only blank lines" if total else "It is empty"
+        console.print(Text(f"{what}: loading it succeeds, and stores nothing."))
+        return
     if summary.fails:
         console.print(Text("Loading it fails: none of its lines is a statement."))
+    if summary.rejected and shape:
+        console.print(Text(shape), soft_wrap=True)
     _counted(console, "Verbs of video statements", "verb", summary.verbs)
     _counted(console, "Object types of video statements", "type", summary.types)
-    _groups(console, "Rejected", ("why",), summary.rejected)
-    _groups(console, "Other statements", ("why", "first verb"), summary.other)
-    names = ("where", "why", "first value")
-    _groups(console, "Values that their column cannot use", ("column", *names), summary.refused)
-    _groups(console, "Extensions that no column uses", names, summary.unused_extensions)
+    if not (shape and summary.fails):
+        _groups(console, "Rejected", summary.rejected)
+    _groups(console, "Other statements", summary.other)
+    refused: dict[tuple[str, ...], Group] = {
+        (f"{of}, from {path}", why): one for (of, path, why), one in summary.refused.items()
+    }
+    _groups(console, "Values that cannot be used", refused)
+    _groups(console, "Extensions that no column uses", summary.unused_extensions)
     paths = [path for _, path, _ in summary.refused] + [p for p, _ in summary.unused_extensions]
     _legend(console, paths)
     problems = [*summary.refused.values(), *summary.rejected.values(), *summary.other.values()]
-    number = min((group.first_line for group in problems), default=1)
-    console.print(Text(f"To see one line: {visible(one_line)} --line {number}"), soft_wrap=True)
+    number = min((group.first_lines[0] for group in problems), default=1)
+    command = f"{visible(one_line)} --line {number}"
+    console.print(Text(f"\nTo see one line: {command}"), soft_wrap=True)
 
 
 def _counted(console: Console, title: str, name: str, counts: Counter[str]) -> None:
@@ -82,15 +115,20 @@ def _counted(console: Console, title: str, name: str, counts: Counter[str]) -> N
     _table(console, title, (name, "lines"), rows)
 
 
-def _groups(
-    console: Console, title: str, names: Sequence[str], groups: dict[tuple[str, ...], Group]
-) -> None:
-    """The groups, the largest first; the last name is that of the first value, if there is one."""
-    rows = []
+def _groups(console: Console, title: str, groups: dict[tuple[str, ...], Group]) -> None:
+    """The groups, the largest first: what they are, how many lines, which, and the first value."""
+    if groups:
+        console.print(Text(f"\n{title}", style="bold"))
     for key, group in sorted(groups.items(), key=lambda item: -item[1].lines):
-        values = () if group.value is None else (_value(group.value),)
-        rows.append((*key, *values, f"{group.lines:,}", str(group.first_line)))
-    _table(console, title, (*names, "lines", "first"), rows)
+        first = ", ".join(map(str, group.first_lines))
+        more = " ..." if group.lines > len(group.first_lines) else ""
+        found = (
+            f"in {group.lines:,} lines: {first}{more}" if group.lines > 1 else f"in line {first}"
+        )
+        example = "" if group.value is None else f"; first: {_value(group.value)}"
+        for indent, text in zip((1, 3, 3), (*key, found + example), strict=False):
+            shown = Text(visible(_shortened(text)))
+            console.print(Padding(shown, (0, 0, 0, indent), expand=False))
 
 
 def _table(
@@ -113,8 +151,7 @@ def _table(
     )
     share = min(1, spare / max(sum(more), 1))
     for name, width, wanted in zip(names, least, more, strict=True):
-        is_number = name in {"lines", "first"}
-        justify: Literal["left", "right"] = "right" if is_number else "left"
+        justify: Literal["left", "right"] = "right" if name == "lines" else "left"
         table.add_column(name, justify=justify, width=width + int(wanted * share))
     for row in cells:
         table.add_row(*map(Text, row))

@@ -9,20 +9,24 @@ from typing import Any
 
 from xapi_etl_processor.explain.line import Explanation, Fate
 
+SHOWN_LINES = 3
+"""Lines of a group whose numbers are shown. Our choice."""
+
 
 @dataclass
 class Group:
-    """Lines that have one thing in common: how many, the first one's number and its value."""
+    """Lines that have one thing in common: how many, the first ones' numbers, and a value."""
 
     lines: int
-    first_line: int
+    first_lines: list[int]
     value: Any = None
 
 
 @dataclass
 class Summary:
     """Counts over the lines of one object: `other` by the rule that decided, `rejected` by reason,
-    `unused_extensions` by path and reason, values that were `refused` by column, path and reason.
+    `unused_extensions` by path and reason, values that cannot be used (`refused`) by column, path
+    and reason.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
@@ -46,7 +50,7 @@ def summarize(explanations: Iterable[Explanation]) -> Summary:
     for one in explanations:
         summary.fates[one.fate] += 1
         if one.fate is Fate.REJECTED:
-            _count(summary.rejected, (one.rule,), one)
+            _count(summary.rejected, (one.hint or one.rule,), one)
         elif one.fate is Fate.OTHER:
             _count(summary.other, (one.rule,), one, one.statement.verb.id)
         elif one.fate is Fate.VIDEO:
@@ -64,7 +68,7 @@ def summarize(explanations: Iterable[Explanation]) -> Summary:
 def _count(
     groups: dict[tuple[str, ...], Group], name: tuple[str, ...], one: Explanation, value: Any = None
 ) -> None:
-    if name in groups:
-        groups[name].lines += 1
-    else:
-        groups[name] = Group(1, one.number, value)
+    group = groups.setdefault(name, Group(0, [], value))
+    group.lines += 1
+    if len(group.first_lines) < SHOWN_LINES:
+        group.first_lines.append(one.number)

@@ -19,6 +19,7 @@ from xapi_etl_processor.xapi.paths import (
     RESULT,
     Path,
 )
+from xapi_etl_processor.xapi.segments import no_pairs
 from xapi_etl_processor.xapi.structs import STRUCTS
 from xapi_etl_processor.xapi.transpose import converted, values_by_path
 from xapi_etl_processor.xapi.values import text
@@ -65,6 +66,10 @@ def taken(chunk: Chunk, columns: dict[str, Sequence[Any]]) -> tuple[dict[str, Pa
     used = {*paths.values(), *_BY_THE_RULE}
     unused = []
     for path, value, is_read in _leaves(found, ()):
+        if path == paths.get("video_played_segments") and (left := no_pairs(value)):
+            unused.append(
+                Unused(path, left[0], "it is no pair of seconds", "video_played_segments")
+            )
         if value is None or path in used or _by_a_fallback(path, value, paths, columns):
             continue
         if not is_read or value in ("", [], {}):

@@ -470,8 +470,8 @@ SELECT
 FROM video_visits
 SETTINGS prefer_column_name_to_alias = 0, aggregate_functions_null_for_empty = 0;
 
--- A viewer of a video, with each session: its day, its statements, the stretches played, and whether
--- it was played then. The views below are made of it.
+-- A viewer of a video, with each session: its day, its statements, the stretches played, whether it
+-- was played then, and when it began. The views below are made of it.
 CREATE OR REPLACE VIEW video_viewers AS
 SELECT
     section_id, section, video_url, title, video_length, length_is_known,
@@ -487,7 +487,8 @@ SELECT
                 stretch -> (stretch.1, least(stretch.2, video_length)),
                 arrayFilter(stretch -> stretch.1 < video_length, session.3)
             ),
-            session.4
+            session.4,
+            session.5
         ),
         viewer.5
     ) AS sessions,
@@ -525,7 +526,8 @@ FROM (
             any(s.threshold) AS threshold,
             minIf(s.first_at, s.first_at != toDateTime64(0, 3)) AS first_at,
             max(s.last_at) AS last_at,
-            groupArray((toDate32(s.first_at), s.statements, s.stretches, s.has_played)) AS sessions,
+            groupArray((toDate32(s.first_at), s.statements, s.stretches, s.has_played, s.first_at))
+                AS sessions,
             argMax(s.stopped_at, (s.last_at, s.session)) AS stopped_at,
             max(s.furthest) AS furthest,
             groupArrayArray(s.seeks) AS seeks

@@ -29,7 +29,7 @@ _CLOCK = (
 
 @cache
 def specifications() -> dict[str, dict[str, Any]]:
-    """Each chart by its name. The page sets the data and, for a video, `seconds` and `ticks`."""
+    """Each chart by its name. The page sets the data and the parameters."""
     charts = (_spark, _retention, _stops, _seeks, _periods)
     return {chart.__name__.strip("_"): _styled(chart()).to_dict() for chart in charts}
 
@@ -77,7 +77,7 @@ def _retention() -> alt.LayerChart:
 
 
 def _stops() -> alt.Chart:
-    return _stacked(120, "viewers", ("not completed", _STOP), ("completed", _FIRST))
+    return _stacked(120, "viewers", ("not finished", _STOP), ("finished", _FIRST))
 
 
 def _seeks() -> alt.Chart:
@@ -91,12 +91,26 @@ def _seeks() -> alt.Chart:
 
 
 def _periods() -> alt.Chart:
+    """A bar for each day or week, over the days of the section."""
     return (
         alt.Chart(alt.NamedData(DATA), width="container", height=120)
+        .add_params(*(alt.param(name, value=0) for name in ("first", "last")))
+        .add_params(alt.param("ticks", value=[]), alt.param("form", value="%b %Y"))
         .mark_bar(color=_FIRST, aria=False)
         .encode(
             x=alt.X(
-                "day:T", bin="binned", title=None, axis=alt.Axis(labelOverlap=True, grid=False)
+                "day:Q",
+                bin="binned",
+                title=None,
+                scale=alt.Scale(
+                    domainMin=alt.ExprRef("first"), domainMax=alt.ExprRef("last"), nice=False
+                ),
+                axis=alt.Axis(
+                    values=alt.ExprRef("ticks"),
+                    labelExpr="utcFormat(datum.value, form)",
+                    labelOverlap=True,
+                    grid=False,
+                ),
             ),
             x2="until",
             y=alt.Y("sessions:Q", title="sessions"),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 DEFINITIONS = {
-    "opened": "An account that sent a statement about a video.",
-    "viewers": "An account that played some of it, or began to.",
+    "opened": "People who came to the video, whether or not they played it.",
+    "played": "People who played some of it, or began to: its viewers.",
+    "finished": "People whose player says that they completed it, or who watched as much of it as"
+    " it asks for: all, unless it says less.",
     "sessions": "One viewing of a video, as its player reports it.",
-    "watched": "Each second of a video that a viewer played, counted once, over all sessions.",
-    "played": "The seconds played, counted each time.",
-    "share": "Watched, as a part of the video's length.",
-    "completed": "A statement says so, or the share watched is at least the completion threshold.",
+    "minutes watched": "Each second of a video that a viewer played, counted once, over all"
+    " sessions.",
+    "with repeats": "The seconds played, counted each time.",
+    "average share": "Watched, as a part of the video's length.",
     "first watch": "A viewer's first play of a place.",
     "rewatch": "Each further one.",
-    "stopped": "A viewer's last position in the last session that has one.",
+    "stopped at": "A viewer's last position in the last session that has one.",
     "seek": "A jump from one place to another that the player reports.",
-    "length": "The length that most statements about the video in the section send.",
 }
 
 LIMITS = (

@@ -7,12 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, ClickHouseRefused
 from xapi_etl_processor.clickhouse_client import ClickHouse
+from xapi_etl_processor.report.learners import Learner, Roster, with_roster
 
 BUCKETS = 100
 """Into how many equal parts `video_retention` cuts a video."""
@@ -24,6 +25,23 @@ Count = int | None
 """A number of people or of what they did; None if it is hidden, since the group is small."""
 
 _EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Days:
+    """Of which days a report is, both included, and in which time zone days begin."""
+
+    since: date | None = None
+    until: date | None = None
+    zone: str = "UTC"
+
+    @property
+    def are_all(self) -> bool:
+        """Whether no day is left out."""
+        return self.since is self.until is None
+
+
+ALL_DAYS = Days()
 
 
 @dataclass(frozen=True)
@@ -65,18 +83,10 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Learner:
-    """Whom the statements name: an account, which is unique within its home page."""
-
-    home_page: str
-    user_id: str
-
-
-@dataclass(frozen=True)
 class Video:
     """A video of the section. Minutes and shares are None if hidden or, a share, not known.
 
-    Viewers are those who played it; `opened` counts all who sent a statement about it.
+    Viewers are those who played it; `opened` counts all who came to it.
     """
 
     url: str
@@ -84,7 +94,7 @@ class Video:
     seconds: float
     viewers: Count
     sessions: Count
-    completions: Count
+    finished: Count
     minutes_watched: float | None
     minutes_played: float | None
     average_share: float | None
@@ -93,7 +103,6 @@ class Video:
     stops: tuple[Stop, ...] = ()
     seeks: tuple[Seek, ...] = ()
     periods: tuple[Period, ...] = ()
-    not_watched_by: tuple[Learner, ...] = ()
 
     @property
     def name(self) -> str:
@@ -117,11 +126,14 @@ class Producer:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the report of a section shows. Videos are sorted by minutes watched."""
+    """All that the report of a section shows. Videos are sorted by minutes watched.
+
+    `finished` counts who finished a video; `newest` is the time of the last statement.
+    """
 
     name: str
-    since: date | None
-    until: datetime | None
+    days: Days
+    newest: datetime | None
     statements: Count
     without_time: Count
     viewers: Count
@@ -131,44 +143,55 @@ class Section:
     producers: tuple[Producer, ...] = ()
     learners: tuple[Learner, ...] = field(default=(), repr=False)
     opened: Count = None
+    finished: Count = None
 
 
-def sections(clickhouse: ClickHouse, since: date | None = None) -> list[str]:
+def sections(clickhouse: ClickHouse, days: Days) -> list[str]:
     """The sections that have video statements, by number and then by name."""
-    ask = _asking(clickhouse, "", since)
+    ask = _asking(clickhouse, "", days)
     sql = "SELECT DISTINCT section_id, section FROM {db}.video_events ORDER BY section_id, section"
     return [name for _, name in ask(sql)]
 
 
 def read_section(
-    clickhouse: ClickHouse, name: str, since: date | None = None, *, with_learners: bool = False
+    clickhouse: ClickHouse,
+    name: str,
+    days: Days = ALL_DAYS,
+    *,
+    with_learners: bool = False,
+    roster: Roster | None = None,
 ) -> Section:
-    """What the views say of a section; with `since`, of statements on or after that UTC day.
+    """What the views say of a section, of the statements of these days.
 
-    Learners, and who of them has not watched a video, are read only if asked for, since they name
-    people. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
+    Learners are read only if asked for, since that names people; with a roster, also those who
+    never came. Raises ClickHouseUnavailable, or ClickHouseRefused if a view or a right is missing.
     """
     db = clickhouse.database
     views = {view: f"{db}.{view}" for view in (_VIEWERS, *_OF_VIEWERS)}
-    ask = partial(_asking(clickhouse, name, since), **views)
+    ask = partial(_asking(clickhouse, name, days), **views)
+    read = partial(_read, name=name, days=days, with_learners=with_learners, roster=roster)
     try:
         with _viewers_held(ask, db) as held:
-            return _read(held, name, since, with_learners)
+            return read(held)
     except ClickHouseRefused:
         # The user may not make such a table, or it was lost with its connection.
-        return _read(ask, name, since, with_learners)
+        return read(ask)
 
 
-def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Section:
-    statements, without_time, until, days, first, last = ask(_STATEMENTS)[0]
-    weekly = days > MOST_DAYS
+def _read(
+    ask: _Ask, *, name: str, days: Days, with_learners: bool, roster: Roster | None
+) -> Section:
+    zone = f"'{days.zone}'"
+    statements, without_time, newest, span, first, last = ask(_STATEMENTS, zone=zone)[0]
+    weekly = span > MOST_DAYS
     periods: dict[str | None, list[Period]] = defaultdict(list)
-    viewers = opened = 0
-    for kind, url, day, people, all_people, count in ask(
-        _PERIODS, to_period=_MONDAY if weekly else "session.1"
+    viewers = opened = finished = 0
+    day_of = "session.1" if days.zone == "UTC" else _DAY_IN_ZONE.format(zone=zone)
+    for kind, url, day, people, all_people, count, at_end in ask(
+        _PERIODS, to_period=f"{day_of} - (toDayOfWeek({day_of}) - 1)" if weekly else day_of
     ):
         if kind == _TOTAL:
-            viewers, opened = people, all_people
+            viewers, opened, finished = people, all_people, at_end
         elif day != _EPOCH and first <= day <= last:  # else a session without a usable time
             periods[url if kind == _OF_VIDEO else None].append(
                 Period(day, people, count, all_people)
@@ -176,7 +199,6 @@ def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Sect
     places = _by_video(ask(_PLACES), Place)
     stops = _by_video(ask(_STOPS), Stop)
     seeks = _by_video(ask(_SEEKS), Seek)
-    learners, watched = _learners(ask) if with_learners else ((), {})
     videos = tuple(
         replace(
             Video(*figures),
@@ -184,14 +206,13 @@ def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Sect
             stops=tuple(stops[figures[0]]),
             seeks=tuple(seeks[figures[0]]),
             periods=tuple(periods[figures[0]]),
-            not_watched_by=tuple(who for who in learners if who not in watched.get(figures[0], ())),
         )
         for figures in ask(_VIDEOS)
     )
     return Section(
         name,
-        since,
-        until if statements > without_time else None,
+        days,
+        newest if statements > without_time else None,
         statements,
         without_time,
         viewers,
@@ -199,8 +220,9 @@ def _read(ask: _Ask, name: str, since: date | None, with_learners: bool) -> Sect
         videos,
         tuple(periods[None]),
         tuple(Producer(*row) for row in ask(_PRODUCERS)),
-        learners,
+        with_roster(ask(_LEARNERS, zone=zone), roster) if with_learners else (),
         opened,
+        finished,
     )
 
 
@@ -223,8 +245,8 @@ WITH (
         FROM {{db}}.video_statements {_HERE}
     )
 ) AS around
-SELECT count(), countIf(NOT has_time), maxIf(timestamp, has_time),
-    dateDiff('day', minIf(timestamp, has_time), maxIf(timestamp, has_time)),
+SELECT count(), countIf(NOT has_time), toTimeZone(maxIf(timestamp, has_time), {{zone}}),
+    dateDiff('day', minIf(timestamp, has_time), maxIf(timestamp, has_time), {{zone}}),
     any(around.1), any(around.2)
 FROM (
     SELECT timestamp, timestamp_source NOT IN ('key', 'none')
@@ -245,7 +267,10 @@ _OF_VIEWERS = (
 
 _HELD = "viewers_of_report"
 
-_MONDAY = "session.1 - (toDayOfWeek(session.1) - 1)"
+# 1970-01-01 stands for a session without a usable time.
+_DAY_IN_ZONE = (
+    """if(session.1 = '1970-01-01', session.1, toDate32(toTimeZone(session.5, {zone})))"""
+)
 
 _VIDEOS = f"""
 SELECT video_url, title, video_length, played, sessions, completions, minutes_watched,
@@ -273,7 +298,8 @@ ORDER BY video_url, seeks DESC, from_second, to_second
 _TOTAL, _OF_SECTION, _OF_VIDEO = 3, 2, 0
 _PERIODS = f"""
 SELECT grouping(video_url, day) AS kind, video_url, {{to_period}} AS day,
-    uniqExactIf((home_page, user_id), session.4), uniqExact(home_page, user_id), count()
+    uniqExactIf((home_page, user_id), session.4), uniqExact(home_page, user_id), count(),
+    uniqExactIf((home_page, user_id), is_completed)
 FROM {{video_viewers}} AS v ARRAY JOIN v.sessions AS session {_HERE}
 GROUP BY GROUPING SETS ((), (day), (video_url, day))
 ORDER BY day
@@ -285,21 +311,27 @@ ORDER BY sessions DESC, home_page, platform
 """
 
 _LEARNERS = f"""
-SELECT home_page, user_id, groupArrayIf(video_url, minutes_watched > 0)
+SELECT home_page, user_id, countIf(played), countIf(is_completed), sum(minutes_watched),
+    toDate32(toTimeZone(max(last_seen), {{zone}})), groupArray(video_url),
+    groupArray(ifNull(share_watched, -1)), groupArrayIf(video_url, minutes_watched > 0)
 FROM {{viewer_progress}} {_HERE}
 GROUP BY home_page, user_id
 ORDER BY home_page, user_id
 """
 
 
-def _asking(clickhouse: ClickHouse, section: str, since: date | None) -> _Ask:
-    # A filter of the table itself: no view has the time of a statement.
-    only = (
-        f" SETTINGS additional_table_filters = {{'{clickhouse.database}.video_events':"
-        f" 'timestamp >= toDateTime64(''{since:%Y-%m-%d}'', 3, ''UTC'')'}}"
-        if since
-        else ""
-    )
+def _asking(clickhouse: ClickHouse, section: str, days: Days) -> _Ask:
+    only = ""
+    if not days.are_all:
+        # A filter of the table itself: no view has the time of a statement. Those without one are
+        # of 1970-01-01.
+        first = days.since or _EPOCH + timedelta(1)
+        bounds = [f"timestamp >= toDateTime64(''{first}'', 3, ''{days.zone}'')"]
+        if days.until:
+            end = days.until + timedelta(1)
+            bounds.append(f"timestamp < toDateTime64(''{end}'', 3, ''{days.zone}'')")
+        table = f"{clickhouse.database}.video_events"
+        only = f" SETTINGS additional_table_filters = {{'{table}': '{' AND '.join(bounds)}'}}"
 
     def ask(sql: str, **parts: str) -> _Rows:
         text = sql.format(db=clickhouse.database, **parts)
@@ -332,15 +364,3 @@ def _by_video(rows: Iterable[tuple[Any, ...]], kind: type) -> dict[str, list[Any
     for url, *values in rows:
         found[url].append(kind(*values))
     return found
-
-
-def _learners(ask: _Ask) -> tuple[tuple[Learner, ...], dict[str, set[Learner]]]:
-    """All who have a statement in the section, and who has watched which video."""
-    everybody = []
-    watched = defaultdict(set)
-    for home_page, user_id, urls in ask(_LEARNERS):
-        learner = Learner(home_page, user_id)
-        everybody.append(learner)
-        for url in urls:
-            watched[url].add(learner)
-    return tuple(everybody), watched

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xapi_etl_processor.report import charts
 from xapi_etl_processor.report.definitions import DEFINITIONS, LIMITS
-from xapi_etl_processor.report.figures import BUCKETS, Count, Learner, Period, Section, Video
+from xapi_etl_processor.report.figures import BUCKETS, Count, Period, Section, Video
 from xapi_etl_processor.report.findings import LEAST_VIEWERS, RULE, Finding, clock
 
 _SEEK_BINS = 20
 _MOST_SEEKS = 5
+_YOUTUBE = ("youtube.com", "youtube-nocookie.com", "youtu.be")
+
+MARKS = {"stop": "many stop for good", "replay": "many play again"}
+"""What a marked place is marked for."""
 
 Findings = dict[str, list[Finding]]
 """The findings of each video, by its address."""
 
 
-def section_page(section: Section, findings: Findings, hide_below: int = 0) -> str:
+def section_page(section: Section, findings: Findings, hide_below: int = 0, title: str = "") -> str:
     """The report of a section: its totals, its videos ranked, and each video's charts."""
+    known = [video.viewers for video in section.videos if video.viewers is not None]
     return _render(
         "section.html",
         section=section,
+        title=title,
+        names=names(section),
+        absent=[learner.label for learner in section.learners if not learner.shares],
         findings=findings,
+        least_viewers=max(LEAST_VIEWERS, hide_below),
+        are_marked=max(known, default=0) >= LEAST_VIEWERS,
         hide_below=hide_below,
         totals=totals(section),
         charts=charts.specifications(),
@@ -52,12 +62,44 @@ def totals(section: Section) -> dict[str, Any]:
         return None if section.viewers is None or len(shown) < len(values) else sum(shown)
 
     days = [period.day for period in section.periods]
-    names = ("sessions", "completions", "minutes_watched", "minutes_played")
+    summed = ("sessions", "minutes_watched", "minutes_played")
     return {
-        **{name: total([getattr(video, name) for video in section.videos]) for name in names},
+        **{name: total([getattr(video, name) for video in section.videos]) for name in summed},
         "first_day": min(days, default=None),
         "last_day": max(days, default=None),
     }
+
+
+def names(section: Section) -> dict[str, str]:
+    """What each video is called, by its address: with its address, if others have its title."""
+    titles = Counter(video.name for video in section.videos)
+    return {
+        video.url: f"{video.name} ({video.url.split('://')[-1].removeprefix('www.')})"
+        if titles[video.name] > 1
+        else video.name
+        for video in section.videos
+    }
+
+
+def address_at(url: str, second: float) -> str:
+    """Where a player starts at this second, '' if its addresses cannot say it: YouTube's can."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").removeprefix("www.").removeprefix("m.")
+    except ValueError:
+        return ""
+    if parts.scheme not in ("http", "https") or host not in _YOUTUBE:
+        return ""
+    if host != "youtu.be" and parts.path != "/watch" and not parts.path.startswith("/embed/"):
+        return ""
+    name = "start" if parts.path.startswith("/embed/") else "t"
+    query = [
+        (key, value)
+        for key, value in parse_qsl(parts.query, keep_blank_values=True)
+        if key not in ("t", "start")
+    ]
+    at = urlencode([*query, (name, f"{int(second)}{'s' if parts.path == '/watch' else ''}")])
+    return parts._replace(query=at, fragment="").geturl()
 
 
 def retention_sentence(video: Video) -> str:
@@ -80,7 +122,7 @@ def no_finding(video: Video) -> str:
     if video.viewers is None:
         return "Hidden: few viewers."
     if video.viewers < LEAST_VIEWERS:
-        return f"Too few viewers to mark places: {video.viewers}; {LEAST_VIEWERS} are needed."
+        return f"Too few viewers to mark places: {video.viewers} of {LEAST_VIEWERS}."
     return "No place stands out."
 
 
@@ -104,35 +146,30 @@ def _environment() -> Environment:
     environment.filters["clock"] = clock
     environment.globals |= {"definitions": DEFINITIONS, "limits": LIMITS}
     environment.globals |= {"is_link": _is_link, "no_finding": no_finding, "share": share}
+    environment.globals |= {"address_at": address_at, "mark": MARKS}
     return environment
-
-
-def _name(learner: Learner) -> str:
-    """What a learner is called: the identifier, and the home page of an account."""
-    name = learner.user_id or "no identifier"
-    return f"{name} ({learner.home_page})" if learner.home_page else name
 
 
 def _data(section: Section, findings: Findings) -> dict[str, Any]:
     """What the page's script draws, as short as it can be: lists in the order of the videos."""
-    numbers = {learner: number for number, learner in enumerate(section.learners)}
     return {
         "weekly": section.weekly,
         "periods": _drawn_periods(section.periods),
-        "learners": [_name(learner) for learner in section.learners],
+        "learners": [learner.label for learner in section.learners],
         "videos": [
             {
                 "seconds": video.seconds,
-                "figures": {
-                    "opened": _number(video.opened),
-                    "viewers": _number(video.viewers),
-                    "sessions": _number(video.sessions),
-                    "completed": _number(video.completions),
-                    "watched": _minutes(video.minutes_watched),
-                    "played": _minutes(video.minutes_played),
-                    "share": share(video),
-                    "length": clock(video.seconds),
-                },
+                # In the order of the template.
+                "figures": [
+                    _number(video.opened),
+                    _number(video.viewers),
+                    _number(video.finished),
+                    _number(video.sessions),
+                    _minutes(video.minutes_watched),
+                    _minutes(video.minutes_played),
+                    share(video),
+                    clock(video.seconds),
+                ],
                 "retention": retention_sentence(video),
                 "viewers": [place.viewers for place in video.places],
                 "again": [
@@ -148,11 +185,15 @@ def _data(section: Section, findings: Findings) -> dict[str, Any]:
                     for seek in video.seeks[:_MOST_SEEKS]
                 ],
                 "marks": [
-                    (finding.from_second, finding.to_second, finding.kind)
+                    (finding.from_second, finding.to_second, MARKS[finding.kind])
                     for finding in findings[video.url]
                 ],
                 "periods": _drawn_periods(video.periods),
-                "not_watched_by": [numbers[learner] for learner in video.not_watched_by],
+                "not_watched_by": [
+                    number
+                    for number, learner in enumerate(section.learners)
+                    if video.url not in learner.watched
+                ],
             }
             for video in section.videos
         ],

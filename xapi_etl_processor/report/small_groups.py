@@ -18,7 +18,8 @@ def hide(section: Section, below: int) -> Section:
             section,
             viewers=None,
             opened=None,
-            until=None,
+            finished=None,
+            newest=None,
             statements=None,
             without_time=None,
             periods=(),
@@ -27,6 +28,7 @@ def hide(section: Section, below: int) -> Section:
     return replace(
         section,
         opened=_opened(section, below),
+        finished=_finished(section, below),
         videos=tuple(_video(video, below) for video in section.videos),
         periods=_periods(section.periods, below),
         # How many viewers a producer has is not read: at most as many as sessions.
@@ -37,14 +39,10 @@ def hide(section: Section, below: int) -> Section:
 def _video(video: Video, below: int) -> Video:
     if _is_small(video.viewers, below) or _is_small(video.opened, below):
         return Video(video.url, video.title, video.seconds, *(None,) * 6)
-    completions = video.completions
-    others = video.viewers - completions if video.viewers and completions is not None else 0
-    if _is_small(completions, below) or _is_small(others, below):
-        completions = None
     return replace(
         video,
         opened=_opened(video, below),
-        completions=completions,
+        finished=_finished(video, below),
         places=tuple(_place(place, below) for place in video.places),
         stops=tuple(
             stop
@@ -61,6 +59,15 @@ def _opened(of: Section | Video, below: int) -> Count:
     """How many opened it, unless few of them did not play it."""
     others = of.opened - of.viewers if of.opened is not None and of.viewers is not None else 0
     return None if _is_small(others, below) else of.opened
+
+
+def _finished(of: Section | Video, below: int) -> Count:
+    """How many finished it, unless few did, or few of those who opened or played it did not."""
+    if not of.finished:
+        return of.finished
+    shown = (count for count in (_opened(of, below), of.viewers) if count is not None)
+    groups = (of.finished, *(abs(count - of.finished) for count in shown))
+    return None if any(_is_small(group, below) for group in groups) else of.finished
 
 
 def _place(place: Place, below: int) -> Place:

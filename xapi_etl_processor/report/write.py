@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
 from xapi_etl_processor.clickhouse_client import ClickHouse
-from xapi_etl_processor.report.figures import Section, read_section, sections
+from xapi_etl_processor.report.figures import ALL_DAYS, Days, Section, read_section, sections
 from xapi_etl_processor.report.findings import find
 from xapi_etl_processor.report.page import index_page, section_page
 from xapi_etl_processor.report.small_groups import hide
@@ -21,29 +20,33 @@ _LONGEST_STEM = 200
 
 @dataclass(frozen=True)
 class Options:
-    """What a report is of: statements on or after a UTC day, groups from a size on, with names."""
+    """What a report shows: groups from a size on, names of learners or none, under which title."""
 
-    since: date | None = None
     hide_below: int = 0
     learners: bool = False
+    title: str = ""
 
 
-def write_section(clickhouse: ClickHouse, name: str, page: Path, options: Options) -> Section:
+def write_section(section: Section, page: Path, options: Options) -> Section:
     """Write a section's page; what it shows. Raises OSError."""
-    read = read_section(clickhouse, name, options.since, with_learners=options.learners)
-    findings = {video.url: find(video, options.hide_below) for video in read.videos}
-    section = hide(read, options.hide_below)
-    _write(page, section_page(section, findings, options.hide_below))
-    return section
+    findings = {video.url: find(video, options.hide_below) for video in section.videos}
+    shown = hide(section, options.hide_below)
+    if not options.learners:
+        shown = replace(shown, learners=())
+    _write(page, section_page(shown, findings, options.hide_below, options.title))
+    return shown
 
 
-def write_all(clickhouse: ClickHouse, folder: Path, options: Options) -> Iterator[Path]:
+def write_all(
+    clickhouse: ClickHouse, folder: Path, options: Options, days: Days = ALL_DAYS
+) -> Iterator[Path]:
     """Write a page for each section and an index of them, last; gives their paths."""
+    folder.mkdir(exist_ok=True)
     written = []
-    for name in sections(clickhouse, options.since):
+    for name in sections(clickhouse, days):
         file = f"{_stem(name)}.html"
-        section = write_section(clickhouse, name, folder / file, options)
-        written.append((quote(file), section))
+        section = read_section(clickhouse, name, days, with_learners=options.learners)
+        written.append((quote(file), write_section(section, folder / file, options)))
         yield folder / file
     index = folder / "index.html"
     _write(index, index_page(written, options.hide_below))
@@ -60,7 +63,6 @@ def _stem(section: str) -> str:
 
 
 def _write(page: Path, text: str) -> None:
-    page.parent.mkdir(parents=True, exist_ok=True)
     if page.exists() and not page.is_file():  # such as /dev/stdout, which must not be replaced
         page.write_text(text, encoding="utf-8")
         return

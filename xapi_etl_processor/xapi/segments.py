@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.values import Kind, number, text
@@ -28,6 +28,11 @@ def segments(value: object) -> str | None:
     if isinstance(value, list):
         return "[,]".join(filter(None, map(_pair, value))) or None
     return text(value)
+
+
+def no_pairs(value: object) -> list[Any]:
+    """What `segments` leaves out of a JSON array."""
+    return [one for one in value if not _pair(one)] if isinstance(value, list) else []
 
 
 def _pair(value: Any) -> str | None:
@@ -89,18 +94,28 @@ def _union(pairs: list[tuple[float, float]]) -> float:
     return covered
 
 
-def unread(
+class Judged(NamedTuple):
+    """A stretch as it was sent, the second at which it ends, if that is known, and why it counts
+    for nothing in the views, '' if it counts.
+    """
+
+    sent: str
+    end: float | None
+    unread: str
+
+
+def judged(
     played: str, position: float | None, length: float | None, *, completed: bool
-) -> list[str]:
-    """Why stretches of a statement count for nothing in the views: each reason once, in order.
+) -> list[Judged]:
+    """The stretches of a statement, in order.
 
     The view `statement_stretches` reads them by the same rules, which docs/watching.md lists.
     """
-    pairs = [pair.split("[.]") for pair in _in_notation(played).split("[,]")] if played else []
+    sent = _in_notation(played).split("[,]") if played else []
+    pairs = [pair.split("[.]") for pair in sent]
     ends = [[_seconds(end.strip()) for end in pair] for pair in pairs]
     known = length or 0.0
-    reasons, furthest = [], 0.0
-    read: list[tuple[float, float | None]] = []
+    read: list[tuple[float | None, float | None]] = []
     for nth, pair in enumerate(ends, 1):
         start, stop = pair if len(pair) == 2 else (None, None)
         is_open = len(pair) == 2 and not pairs[nth - 1][1].strip()
@@ -109,19 +124,18 @@ def unread(
                 stop = position
             elif completed and known > start:
                 stop = known
-        if start is None or (stop is None and not is_open):
-            reasons.append("not understood")
-            continue
-        reasons.append("")
-        read.append((start, stop))
-        furthest = max(furthest, stop or 0.0)
+        read.append((None if stop is None and not is_open else start, stop))
+    furthest = max((stop or 0.0 for start, stop in read if start is not None), default=0.0)
     parts = 1000 if 100 * known <= furthest <= 1000 * known and known else 1
-    judged = iter(read)
-    reasons = [reason or _judged(*next(judged), parts, known) for reason in reasons]
-    return [reason for reason in dict.fromkeys(reasons) if reason]
+    return [
+        Judged(text, stop and stop / parts, _judged(start, stop, parts, known))
+        for text, (start, stop) in zip(sent, read, strict=True)
+    ]
 
 
-def _judged(start: float, stop: float | None, parts: int, length: float) -> str:
+def _judged(start: float | None, stop: float | None, parts: int, length: float) -> str:
+    if start is None:
+        return "not understood"
     if stop is None:
         return "open"
     if stop < start:

@@ -51,17 +51,36 @@ const fill = (root, name, rows) => {
 // The item with the highest number above 0, if there is one.
 const highest = (items, number) => items.reduce((most, one) => (number(one) > (most ? number(most) : 0) ? one : most), null);
 
-const drawPeriods = (root, element, periods) => {
+// The days of the section, in milliseconds, and which of them have a label: all of one form.
+const calendar = (() => {
   const length = (data.weekly ? 7 : 1) * 86400000;
-  const rows = periods.filter(([, sessions]) => sessions !== null).map(([day, sessions]) => {
-    const from = new Date(`${day}T00:00:00`);
-    return { day: from.getTime(), until: from.getTime() + length, sessions };
-  });
+  const days = data.periods.map(([day]) => Date.parse(day));
+  const [first, last] = [days[0], days.at(-1) + length];
+  const bars = (last - first) / length;
+  if (!data.weekly) {
+    const step = Math.ceil(bars / 12);
+    const ticks = Array.from({ length: Math.ceil(bars / step) || 0 }, (_, at) => first + (at * step + 0.5) * length);
+    return { length, bars, first, last, ticks, form: "%-d %b" };
+  }
+  const number = (time) => new Date(time).getUTCFullYear() * 12 + new Date(time).getUTCMonth();
+  const months = number(last) - number(first);
+  const step = [1, 2, 3, 6].find((one) => months / one <= 12) ?? Math.ceil(months / 144) * 12;
+  const ticks = [];
+  for (let month = number(first) + 1; month <= number(last); month += 1) {
+    if (month % step === 0) ticks.push(Date.UTC(2000, month - 24000));
+  }
+  return { length, bars, first, last, ticks, form: "%b %Y" };
+})();
+
+const drawPeriods = (root, element, periods) => {
+  const rows = periods.filter(([, sessions]) => sessions !== null)
+    .map(([day, sessions]) => ({ day: Date.parse(day), until: Date.parse(day) + calendar.length, sessions }));
+  element.style.maxWidth = `${calendar.bars * 60 + 60}px`; // a day is no wider than a day
   fill(root, "periods", periods.map(([day, sessions, viewers]) => [day, shown(sessions), shown(viewers)]));
   const most = highest(periods, ([, sessions]) => sessions);
   const sentence = most ? `The busiest ${data.weekly ? "week began on" : "day was"} ${most[0]}, with ${shown(most[1])} sessions.` : "";
   root.querySelector('[data-text="periods"]').textContent = sentence;
-  return draw(element, "periods", { rows }, `${sentence} The table below has the numbers.`);
+  return draw(element, "periods", { rows }, `${sentence} The table below has the numbers.`, calendar);
 };
 
 const open = (details) => {
@@ -69,22 +88,18 @@ const open = (details) => {
   details.dataset.drawn = "yes";
   const video = data.videos[details.dataset.video];
   const root = document.getElementById("video").content.cloneNode(true);
-  for (const [word, text] of Object.entries(video.figures)) {
-    root.querySelector(`[data-figure="${word}"]`).textContent = text;
-  }
+  root.querySelectorAll(".figures dd").forEach((figure, at) => { figure.textContent = video.figures[at]; });
   root.querySelector('[data-text="retention"]').textContent = video.retention;
   const at = (bucket, parts) => (bucket * video.seconds) / parts;
   const place = (bucket, parts) => ({ from_second: at(bucket, parts), to_second: at(bucket + 1, parts) });
   const buckets = video.viewers.map((viewers, bucket) => ({ ...place(bucket, 100), "first watch": viewers, rewatch: video.again[bucket] }));
-  const [others, completed] = video.stops;
-  const stops = others.map((number, bucket) => ({ ...place(bucket, 100), "not completed": number, completed: completed[bucket] }))
-    .filter((stop) => stop["not completed"] || stop.completed);
+  const [others, finished] = video.stops;
+  const stops = others.map((number, bucket) => ({ ...place(bucket, 100), "not finished": number, finished: finished[bucket] }))
+    .filter((stop) => stop["not finished"] || stop.finished);
   const seeks = video.seeks.map(([bin, away, to]) => ({ ...place(bin, 20), "from here": away, "to here": to }));
-  const marks = video.marks.map(([from_second, to_second, kind]) => ({
-    from_second, to_second, kind: kind === "stop" ? "many stop for good" : "many play again",
-  }));
+  const marks = video.marks.map(([from_second, to_second, kind]) => ({ from_second, to_second, kind }));
   fill(root, "retention", video.viewers.map((viewers, bucket) => [clock(at(bucket, 100)), clock(at(bucket + 1, 100)), shown(viewers), shown(video.again[bucket])]));
-  fill(root, "stops", stops.map((stop) => [clock(stop.from_second), clock(stop.to_second), shown(stop["not completed"]), shown(stop.completed)]));
+  fill(root, "stops", stops.map((stop) => [clock(stop.from_second), clock(stop.to_second), shown(stop["not finished"]), shown(stop.finished)]));
   fill(root, "seeks", seeks.map((seek) => [clock(seek.from_second), clock(seek.to_second), shown(seek["from here"]), shown(seek["to here"])]));
   fill(root, "top_seeks", video.top_seeks.map(([from, to, count, viewers]) => [from, to, shown(count), shown(viewers)]));
   const list = root.querySelector('[data-list="learners"]');
@@ -99,8 +114,8 @@ const open = (details) => {
   const tables = [...root.children].reduce((holder, child) => (holder.append(child), holder), document.createElement("div"));
   details.append(tables);
   draw(elements.retention, "retention", { rows: buckets, marks }, `${video.retention} The table below has the numbers.`, scale);
-  const most = highest(stops, (stop) => stop["not completed"]);
-  const stopped = most ? `Viewers who did not complete the video stopped most often between ${clock(most.from_second)} and ${clock(most.to_second)} (${shown(most["not completed"])} of them).` : "";
+  const most = highest(stops, (stop) => stop["not finished"]);
+  const stopped = most ? `Viewers who did not finish the video stopped most often between ${clock(most.from_second)} and ${clock(most.to_second)} (${shown(most["not finished"])} of them).` : "";
   const [top] = video.top_seeks;
   const sought = top ? `The most frequent seek goes from ${top[0]} to ${top[1]}, ${shown(top[2])} times.` : "";
   tables.querySelector('[data-text="stops"]').textContent = stopped;
@@ -156,5 +171,16 @@ document.querySelectorAll(".spark").forEach((cell) => seen.observe(cell));
 if (document.getElementById("section-periods")) {
   drawPeriods(document.getElementById("section-table"), document.getElementById("section-periods"), data.periods);
 }
+// Paper shows all there is: no reader can open or scroll it.
+let opened = [];
+window.addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details.video:not([open])")];
+  for (const details of opened) {
+    details.open = true;
+    open(details);
+  }
+  document.querySelectorAll(".spark:empty").forEach(spark);
+});
+window.addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
 window.addEventListener("hashchange", openNamed);
 openNamed();

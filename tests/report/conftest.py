@@ -1,0 +1,33 @@
+"""Reports of sections in a database that tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.clickhouse_server import ClickHouseServer
+from tests.conftest import PASSWORD, USER
+from tests.support.reports import Report, write
+from tests.support.watched import Watched
+from xapi_etl_processor.report import charts
+
+
+@pytest.fixture(scope="module")
+def report_settings(clickhouse: ClickHouseServer, watched_database: str) -> Iterator[None]:
+    """Settings of the command; drawing code of 0.9 MB is only in what test_browser.py opens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
+        patch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
+        patch.setenv("CLICKHOUSE_DATABASE", watched_database)
+        patch.setenv("CLICKHOUSE_USERNAME", USER)
+        patch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
+        patch.setattr(charts, "script", lambda: "")
+        yield
+
+
+@pytest.fixture
+def report(watched: Watched, tmp_path: Path, report_settings: None) -> Report:
+    """Writes the section's report."""
+    return lambda *options: write(tmp_path, str(watched.section), *options)

@@ -8,6 +8,7 @@ INSTALL = $(BIN)/pip install --disable-pip-version-check --no-deps --no-compile 
 # SQL and CMD reach their recipes through the environment, so that neither make nor a shell expands
 # a $ or a quote in them.
 SQL ?= SHOW TABLES FROM xapi_analytics
+FORMAT ?= table
 override SQL := $(value SQL)
 CMD :=
 override CMD := $(value CMD)
@@ -25,8 +26,9 @@ SEED ?= 1
 ONLY ?=
 
 ENGINES ?=
+CHECK ?=
 
-.PHONY: help run test test-fast test-ci engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format query serve local migrate lock docs clean
+.PHONY: help run test test-fast test-ci engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format superset query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -134,12 +136,23 @@ check: $(VENV)/ready-dev $(VENV)/checkov/ready ## check formatting, lint, types,
 		--config-file deployment/checkov.yaml \
 		--file cloudformation.yaml
 
+# Superset's own pins let in libraries that are too new for it, and leave two out.
+$(VENV)/superset/ready: $(VENV)/ready
+	@echo "Installing Superset into $(@D): 720 MB"
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check apache-superset==6.1.0 \
+		clickhouse-sqlalchemy==0.2.9 flask-caching==2.3.1 rich==15.0.0 cachetools==8.0.2
+	@touch $@
+
+superset: $(VENV)/superset/ready ## show the demo in a Superset of its own; or make superset CHECK=--check
+	@$(VENV)/superset/bin/python dashboards/try_superset.py $(CHECK)
+
 format: $(VENV)/ready-dev ## format the code and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-query: $(VENV)/ready ## query the demo or, inside make local, its ClickHouse: make query SQL="SELECT ..."
-	@$(BIN)/python -m local.query -- "$$SQL"
+query: $(VENV)/ready ## query the demo or, inside make local, its ClickHouse: make query SQL="SELECT ..." [FORMAT=csv]
+	@$(BIN)/python -m local.query --format $(FORMAT) -- "$$SQL"
 
 serve: $(VENV)/ready ## serve the demo read-only on port 9000, for any native ClickHouse client
 	@$(BIN)/python -m local.clickhouse_server --data .local/demo --read-only

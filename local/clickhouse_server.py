@@ -220,12 +220,19 @@ def _open(path: str) -> Connection:
 def _select(wire: Wire, engine: Connection, query: Query) -> None:
     """Send a header block, as a server does, then the engine's Native output block by block."""
     sql = _FORMAT.sub("", query.sql.rstrip().rstrip(";"))
-    if re.match(r"(SELECT|WITH|FROM)\b", _bare(sql), re.IGNORECASE):
+    bare = _bare(sql)
+    if re.match(r"(SELECT|WITH|FROM)\b", bare, re.IGNORECASE):
         described = engine.query(f"DESCRIBE TABLE ({sql}\n)", "TSV").bytes().decode()
         wire.write_block(_header(described.splitlines()), query.compressed)
         for chunk in engine.send_query(sql, "Native"):
             wire.write_block(chunk.bytes(), query.compressed)
-    elif native := engine.query(sql, "Native").bytes():
+        return
+    if _READS.match(bare):
+        named = engine.query(sql, "TSVWithNamesAndTypes").bytes().decode().split("\n")
+        if len(named) > 2:  # USE and SET answer nothing.
+            columns = zip(named[0].split("\t"), named[1].split("\t"), strict=True)
+            wire.write_block(_header(["\t".join(column) for column in columns]), query.compressed)
+    if native := engine.query(sql, "Native").bytes():
         wire.write_block(native, query.compressed)
 
 

@@ -1,6 +1,6 @@
 """Ask the local ClickHouse and print the answer as a table.
 
-    python -m local.query [--data DIR] "SELECT 1"
+    python -m local.query [--data DIR] [--format csv] "SELECT 1"
 
 Inside `make local` this asks the ClickHouse that runs there. Elsewhere it asks whoever serves the
 data folder, the demo's unless another is named, or else reads the folder and cannot change it.
@@ -9,10 +9,11 @@ data folder, the demo's unless another is named, or else reads the folder and ca
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -29,6 +30,9 @@ from local import DEMO, PORT_VARIABLE
 
 _MOST_ROWS = 1000
 _NUMBERS = ("Int", "UInt", "Float", "Decimal", "Nullable(Int", "Nullable(UInt", "Nullable(Float")
+
+
+Rows = Iterator[Sequence[Any]]
 
 
 class NoServer(Exception):
@@ -70,16 +74,26 @@ def _served_on(note: Path) -> int | None:
         return None
 
 
-def _ask(port: int, sql: str) -> tuple[list[tuple[str, str]], list[Sequence[Any]]]:
-    """Names and types of the columns, and one row more than is shown if there are more."""
+def _ask(port: int, sql: str, show: Callable[[list[tuple[str, str]], Rows], None]) -> None:
+    """Show the names and types of the columns, and the rows."""
     with Client("127.0.0.1", port, connect_timeout=5) as client:
         answer = client.execute_iter(sql, with_column_types=True)
-        columns = list(next(answer, []))
-        return columns, list(islice(answer, _MOST_ROWS + 1))
+        show(list(next(answer, [])), answer)
 
 
-def _show(columns: list[tuple[str, str]], rows: list[Sequence[Any]]) -> None:
+def _csv(columns: list[tuple[str, str]], answer: Rows) -> None:
+    """Print every row as CSV, below the columns' names; NULL is empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(name for name, _ in columns)
+    writer.writerows(answer)
+
+
+def _table(columns: list[tuple[str, str]], answer: Rows) -> None:
     """Print a table or, if it is wider than the screen, one field a line."""
+    if not columns:
+        print("Done.")
+        return
+    rows = list(islice(answer, _MOST_ROWS + 1))
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # Whoever reads a file or a pipe has no screen to fit.
@@ -117,6 +131,7 @@ def main() -> int:
         prog="python -m local.query", description=__doc__.split("\n\n")[0]
     )
     parser.add_argument("--data", type=Path, help="data folder (.local/demo)")
+    parser.add_argument("--format", choices=["table", "csv"], default="table")
     parser.add_argument("sql", help="the query")
     options = parser.parse_args()
     if not options.sql.strip():
@@ -124,7 +139,7 @@ def main() -> int:
         return 2
     try:
         with _server(options.data) as port:
-            columns, rows = _ask(port, options.sql)
+            _ask(port, options.sql, _csv if options.format == "csv" else _table)
     except NoServer as error:
         print(f"query: {error}", file=sys.stderr)
         return 1
@@ -135,10 +150,6 @@ def main() -> int:
     except (OSError, EOFError):
         print("query: ClickHouse does not answer: has `make local` ended?", file=sys.stderr)
         return 1
-    if columns:
-        _show(columns, rows)
-    else:
-        print("Done.")
     return 0
 
 

@@ -18,7 +18,7 @@ from xapi_etl_processor.base.errors import (
     S3Late,
     XapiEtlError,
 )
-from xapi_etl_processor.base.telemetry import describe_defect
+from xapi_etl_processor.base.telemetry import counted, describe_defect
 from xapi_etl_processor.outcome import (
     TIME_RAN_OUT,
     Outcome,
@@ -242,6 +242,6 @@ def _check_counts(outcome: Outcome) -> None:
         outcome.mark_failed(f"{uri}: lines do not add up, {counts}: report this as a defect")
     elif counts.rejected and not counts.video + counts.other + counts.forgotten:
         outcome.mark_failed(
-            f"{uri}: none of its lines is a statement, {counts.rejected} were rejected: see"
-            " rejected_statements; it is not a bundle, or its writer is broken"
+            f"{uri}: none of its lines is a statement, {counted(counts.rejected, 'was', 'were')}"
+            " rejected: see rejected_statements; it is not a bundle, or its writer is broken"
         )

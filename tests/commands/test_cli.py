@@ -104,9 +104,9 @@ def test_bulk_tells_now_and_then_how_far_it_is(
     monkeypatch.setattr(output, "TOLD_SECONDS", 0)
     bucket.put("section/1/video/a.jsonl", video(1), other(1))
     assert main(["bulk"]) == 0
-    assert "1 objects, 2 statements so far" in capsys.readouterr().err
+    assert "1 object, 2 statements so far" in capsys.readouterr().err
     assert main(["verify"]) == 0
-    assert "1 objects so far" in capsys.readouterr().err
+    assert "1 object so far" in capsys.readouterr().err
     bucket.put("section/7/video/a.json", video(1))
     assert main(["bulk", "--section", "7"]) == 0
     ignored = "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz"

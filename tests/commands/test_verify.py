@@ -26,7 +26,7 @@ def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
     bucket.put(KEY, video(1), video(2))
     assert main(["verify"]) == 1
     shown = capsys.readouterr().out
-    assert "1 objects compared, 1 not all stored" in shown
+    assert "1 object compared, 1 not all stored" in shown
     assert f"missing    {KEY}" in shown
     assert "the same command with --repair" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
@@ -35,14 +35,14 @@ def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
     body = json.loads(capsys.readouterr().out)
     assert (body["verify"], body["recent"], body["section_id"]) == (True, 1, 2001)
     assert main(["verify", "--repair", "--content"]) == 0
-    assert "1 were not all stored, and are now" in capsys.readouterr().out
+    assert "1 object repaired: all stored now" in capsys.readouterr().out
     assert main(["verify"]) == 0
     assert "nothing missing" in capsys.readouterr().out
     ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
     assert main(["verify"]) == 0
     assert "1 unproven" in capsys.readouterr().out
     assert main(["verify", "--content"]) == 1
-    assert "; lines 2\n" in capsys.readouterr().out
+    assert "; line 2\n" in capsys.readouterr().out
 
 
 def test_repeats_versions_and_statements_of_several_objects_are_not_missing(

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clickhouse_driver import Client, errors
+from clickhouse_driver import Client, dbapi, errors
 
 from local import process
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER
+from tests.support.dirty import Dirty
 from xapi_etl_processor.base.config import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,51 @@ def test_a_select_is_answered_whole_however_it_begins_and_ends_with_its_own_sett
     asked = "SELECT getSetting('max_threads') = 3"
     assert connected.execute(asked, settings={"max_threads": 3}) == [(1,)]
     assert connected.execute(asked) == [(0,)]
+
+
+def test_whatever_reads_names_its_columns_even_without_rows(
+    clickhouse: ClickHouseServer, unmigrated: Settings, table: str
+) -> None:
+    database = unmigrated.clickhouse_database
+    login = {"user": USER, "password": PASSWORD, "database": database}
+    with dbapi.connect(host="127.0.0.1", port=clickhouse.port, **login) as connection:
+        cursor = connection.cursor()
+        for sql, columns, rows in (
+            ("SHOW TABLES", ["name"], [("t",)]),
+            ("SHOW TABLES LIKE 'u'", ["name"], []),
+            (
+                f"-- which?\nDESCRIBE {table};",
+                ["name", "type", "default_type"],
+                [("a", "UInt8", "")],
+            ),
+            (f"EXISTS {table}", ["result"], [(1,)]),
+            ("EXPLAIN AST SELECT 1", ["explain"], [("SelectWithUnionQuery (children 1)",)]),
+        ):
+            cursor.execute(sql)
+            assert [name for name, *_ in cursor.description][:3] == columns, sql
+            assert [row[:3] for row in cursor.fetchall()][:1] == rows, sql
+
+
+@pytest.mark.slow
+# Of a tuple in an array, which no reader asks for, it does not know the type.
+@pytest.mark.filterwarnings("ignore:Did not recognize type .* of column 'sessions'")
+def test_sqlalchemy_reflects_and_reads_every_table_and_view(dirty: Dirty) -> None:
+    from sqlalchemy import MetaData, Table, create_engine, inspect, select
+
+    engine = create_engine(
+        f"clickhouse+native://{USER}:{PASSWORD}@127.0.0.1:{dirty.server.port}/{dirty.database}"
+    )
+    found = inspect(engine)
+    names = {*found.get_table_names(), *found.get_view_names()}
+    assert {"video_events", "processed_files", "video_statements", "video_engagement"} < names
+    with engine.connect() as connection:
+        for name in names:
+            reflected = Table(name, MetaData(), autoload_with=connection)
+            shown = connection.exec_driver_sql(f"DESCRIBE {name}")
+            assert [column.name for column in reflected.columns] == [row[0] for row in shown]
+            (expected,) = connection.exec_driver_sql(f"SELECT count() FROM {name}").one()
+            assert len(connection.execute(select(reflected)).all()) == expected, name
+    engine.dispose()
 
 
 def test_an_error_has_the_engines_code_and_the_connection_can_be_used_again(

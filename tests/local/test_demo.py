@@ -104,7 +104,7 @@ def inside_make_local(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("inside_make_local")
-def test_an_answer_is_a_table_or_a_field_a_line_cut_if_it_is_long_and_an_error_has_its_reason(
+def test_an_answer_is_a_table_or_a_field_a_line_or_csv_and_an_error_has_its_reason(
     asked: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, shown, _ = asked("SELECT number AS n, NULL AS nothing, '[b]' AS text FROM numbers(2)")
@@ -126,6 +126,11 @@ def test_an_answer_is_a_table_or_a_field_a_line_cut_if_it_is_long_and_an_error_h
     lines = shown.splitlines()
     assert [line for line in lines if line.startswith("Row ")] == ["Row 1", "Row 2"]
     assert sum(line.split()[:1] == ["section_id"] for line in lines) == 2
+    asked_for = "SELECT number AS n, NULL AS nothing, 'a, \"b\"' AS text FROM numbers(1001)"
+    code, shown, _ = asked("--format", "csv", asked_for)
+    header, first, *others = shown.splitlines()
+    assert (code, header, first) == (0, "n,nothing,text", '0,,"a, ""b"""')
+    assert (len(others), others[-1]) == (1000, '1000,,"a, ""b"""')
     code, _, reason = asked("SELECT nope")
     assert code == 1
     assert "nope" in reason

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import pytest
+from awscli.clidriver import create_clidriver
 
 from tests.support.alarms import Sample, is_raised, watched
 from tests.support.template import ROOT, Stack
@@ -190,6 +193,29 @@ def test_only_verifications_say_how_much_is_missing_and_health_checks_count_noth
     names = {"objects_missing", "verifications_unfinished"}
     assert not names & {sample.name for sample in measured(1, "bulk")}
     assert [sample.name for sample in measured(1, "health_check")] == ["success"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("aws_environment")
+def test_the_alarm_of_the_page_rings_when_nothing_was_loaded_for_twelve_hours(
+    measured: Measured,
+) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^(aws cloudwatch put-metric-alarm .*?)\n```", page, re.M | re.S)
+    topic = "arn:aws:sns:us-east-1:123456789012:on-call"
+    options = shlex.split(command.replace("\\\n", "").replace("YOUR_TOPIC_ARN", topic))
+    assert create_clidriver().main(options[1:]) == 0
+    named = [f"{STACK.values['Environment']}-xapi-etl-processor-silence"]
+    (alarm,) = boto3.client("cloudwatch").describe_alarms(AlarmNames=named)["MetricAlarms"]
+    assert (alarm["AlarmActions"], alarm["OKActions"]) == ([topic], [topic])
+    assert alarm["EvaluationPeriods"] * alarm["Period"] == 12 * HOUR
+    alarm = {name: value for name, value in alarm.items() if name != "Metrics"}
+    assert is_raised(alarm, [])
+    for ago in (1, 12 * HOUR):
+        assert not is_raised(alarm, measured(ago, "event", events_processed=1))
+    assert is_raised(alarm, measured(12 * HOUR + 1, "event", events_processed=1))
+    assert is_raised(alarm, measured(1, "event", events_processed=0))
+    assert is_raised(alarm, measured(1, "bulk", events_processed=9))
 
 
 @pytest.mark.check("S19")

@@ -62,6 +62,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun or verb: 1 line, 2,000 lines; of "was" and "were", 1 was."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def describe_defect(error: Exception) -> str:
     """Type and place of an unexpected error; its own text is left out, as it may hold data."""
     frames = traceback.extract_tb(error.__traceback__)[-5:]

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from xapi_etl_processor.base.deadlines import Deadline
 from xapi_etl_processor.base.errors import S3Error, S3Late
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.pipeline.contents import Reading, Row, expected_rows, parts, stored
 from xapi_etl_processor.run import Run
@@ -93,11 +94,13 @@ def check(
 
 
 def _by_counts(obj: S3Object, video: int, lines: int, limit: str) -> Check:
-    if lines > video:
-        return Check(obj, "differing", f"{lines} lines have rows, the ledger counts {video}")
     if lines == video:
         return Check(obj, "right")
-    why = f"{lines} lines have rows of their own, the ledger counts {video}"
+    if lines > video:
+        have = counted(lines, "line has rows", "lines have rows")
+        return Check(obj, "differing", f"{have}, the ledger counts {video}")
+    have = counted(lines, "line has rows of its own", "lines have rows of their own")
+    why = f"{have}, the ledger counts {video}"
     return Check(obj, "dropped" if months.is_dropped(obj.month, limit) else "unproven", why)
 
 
@@ -132,12 +135,14 @@ class _Looking:
         found = self.check
         if self.missing and found.kind != "unreadable":
             first = self.shown[0]
-            why = f"{self.missing} statements are not in {EVENTS}, the first in line {first}"
+            are = counted(self.missing, "statement is", "statements are")
+            why = f"{are} not in {EVENTS}, the first in line {first}"
             return Check(found.obj, "differing", why, tuple(self.shown), self.missing)
         if not self.is_read or found.kind not in ("right", "unproven", "dropped"):
             return found
         if self.dropped:
-            why = f"{self.dropped} statements are of months that were dropped"
+            are = counted(self.dropped, "statement is", "statements are")
+            why = f"{are} of months that were dropped"
             return found._replace(kind="dropped", why=why)
         return found._replace(kind="right", why="")
 

@@ -26,6 +26,7 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import RemoteFailed
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
 from xapi_etl_processor.commands.continuation import sums
 from xapi_etl_processor.commands.options import add_command, add_flags, add_scope
@@ -78,7 +79,7 @@ def _bulk(options: argparse.Namespace) -> int:
     else:
         try:
             for answer in sums({"mode": "bulk", **given}, partial(invoke, options.function)):
-                say(f"{answer['files_found']:,} objects so far")
+                say(f"{counted(answer['files_found'], 'object')} so far")
         except (RemoteFailed, KeyboardInterrupt):
             if token := answer.get("continuation_token"):
                 # With what has failed until now, which is not tried again behind the token.
@@ -107,7 +108,7 @@ def _say_how_to_go_on(token: str) -> None:
 def _ignored(answer: Answer) -> str:
     ignored = answer["files_ignored"]
     endings = " or ".join(BUNDLE_ENDINGS)
-    return f"; ignored {ignored} objects that are not {endings}" if ignored else ""
+    return f"; ignored {counted(ignored, 'object')} not ending in {endings}" if ignored else ""
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -25,6 +25,7 @@ from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import XapiEtlError
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.event import object_of
 from xapi_etl_processor.commands.options import add_command, an_id
 from xapi_etl_processor.commands.output import FAILED, OK, say
@@ -122,7 +123,7 @@ def _chosen(
     if found:
         return found, ""
     what = f"line {options.line}" if options.line else f"statement {options.id}"
-    missing = f"has no {what}: it has {last:,} line{'s' * (last != 1)}"
+    missing = f"has no {what}: it has {counted(last, 'line')}"
     if rejected:
         missing += f"; of {rejected:,} rejected, only the text could be searched"
     return [], missing

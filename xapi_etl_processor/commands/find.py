@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import PARAMETERS, BulkRequest, read_request
 from xapi_etl_processor.bulk.selection import select
 from xapi_etl_processor.commands.options import add_command, add_scope, an_id
@@ -96,11 +97,11 @@ def _search(wanted: str, request: BulkRequest, run: Run, *, found: bool) -> int:
 
 
 def _conclude(verdict: str, request: BulkRequest, searched: int, failed: int, ignored: int) -> None:
-    bundles = f"{searched:,} bundle{'s' * (searched != 1)}"
+    bundles = counted(searched, "bundle")
     unread = f", of which {failed:,} could not be read" if failed else ""
     print(f"{verdict}: {bundles} under s3://{request.bucket}/{request.prefix}{unread}")
     if ignored:
-        others = f"{ignored:,} object{'s' * (ignored != 1)}"
+        others = counted(ignored, "object")
         say(f"not searched, because not named {' or '.join(BUNDLE_ENDINGS)}: {others}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.base.telemetry import counted
 
 OK, FAILED, USAGE = 0, 1, 2
 """Success; something failed, and the answer says what; the request or configuration is wrong."""
@@ -62,7 +63,7 @@ def counting() -> Callable[[int], None]:
         statements += more
         if time.monotonic() - told >= TOLD_SECONDS:
             told = time.monotonic()
-            more_known = f", {statements:,} statements" if statements else ""
-            say(f"{objects:,} objects{more_known} so far")
+            more_known = f", {counted(statements, 'statement')}" if statements else ""
+            say(f"{counted(objects, 'object')}{more_known} so far")
 
     return count

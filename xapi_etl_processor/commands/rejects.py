@@ -32,6 +32,7 @@ from xapi_etl_processor.audit.rejected import (
 )
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, open_private, print_json, say
 from xapi_etl_processor.common import process
@@ -103,8 +104,9 @@ def _print(lines: list[Rejected], total: int) -> None:
         # A name is never broken by us, so that it can be copied.
         console.print(f"{one.source_file} line {one.source_line}", soft_wrap=True)
         console.print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {one.reason}", soft_wrap=True)
-    more = f", the first {len(lines)} are shown: --export has all" if total > len(lines) else ""
-    console.print(f"{total:,} rejected lines{more}")
+    first = counted(len(lines), "is", "are")
+    more = f", the first {first} shown: --export has all" if total > len(lines) else ""
+    console.print(f"{counted(total, 'rejected line')}{more}")
 
 
 def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
@@ -119,7 +121,10 @@ def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
         say(f"cannot write {path}: {error.strerror or error}")
         return FAILED
     print(path)
-    say(f"{count:,} lines exported" + (f", {cut:,} of them not whole: see `why`" if cut else ""))
+    say(
+        f"{counted(count, 'line')} exported"
+        + (f", {cut:,} of them not whole: see `why`" if cut else "")
+    )
     return OK
 
 
@@ -148,9 +153,10 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
     if as_json:
         print_json(body)
     else:
+        were = counted(before, "line was", "lines were")
         print(
-            f"{len(objects) - len(failures):,} of {len(objects):,} objects loaded again:"
-            f" {before:,} lines were rejected, {after:,} are now"
+            f"{len(objects) - len(failures):,} of {counted(len(objects), 'object')} loaded again:"
+            f" {were} rejected, {counted(after, 'is', 'are')} now"
         )
         for uri, why in failures.items():
             say(why if uri in why else f"{uri}: {why}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
 from xapi_etl_processor.run import connections
@@ -74,17 +75,17 @@ def _freshness(facts: dict[str, Any], console: Console) -> None:
         console.print("  no bundles in S3")
         return
     newest, loaded = facts["newest"], facts["newest_loaded"]
-    console.print(f"  {facts['objects']:,} bundles in S3")
+    console.print(f"  {counted(facts['objects'], 'bundle')} in S3")
     for name, obj in (("newest", newest), ("newest loaded", loaded)):
         if obj:
             console.print(f"  {name:<14} {obj['modified'][:19]} UTC")
             # A name is never broken by us, so that it can be copied.
             console.print(f"    {obj['key']}", soft_wrap=True)
     if loaded:
-        console.print(f"  {'lag':<14} {facts['lag_seconds']:,} seconds")
+        console.print(f"  {'lag':<14} {counted(facts['lag_seconds'], 'second')}")
     if facts["not_loaded"]:
         among = f" of the newest {facts['looked_up']:,}"
-        console.print(f"  {facts['not_loaded']:,}{among} are not loaded; verify names them")
+        console.print(f"  {facts['not_loaded']:,}{among} not loaded; verify names them")
     elif facts["objects"] > NEWEST_OBJECTS:
         console.print(f"  the newest {facts['looked_up']:,} are loaded; verify compares all")
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.continuation import sums
 from xapi_etl_processor.commands.options import add_command
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
@@ -50,7 +51,7 @@ def _summarize(options: argparse.Namespace) -> int:
     answer: Answer = {}
     if options.function:
         for answer in sums({"mode": "summarize", **given}, partial(invoke, options.function)):
-            say(f"{answer['sections']:,} sections so far")
+            say(f"{counted(answer['sections'], 'section')} so far")
     else:
         settings = Settings.from_env(os.environ)
         run = Run(settings, connections(settings), "summarize")

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
 from xapi_etl_processor.commands.options import add_command, add_scope
 from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json
@@ -70,15 +71,16 @@ def _print(body: dict[str, Any], where: str) -> None:
     empty = not body["objects_checked"]
     verdict = f"{wrong:,} not all stored" if wrong else "nothing" if empty else "nothing missing"
     how = " with their content" if body["content"] else ""
-    compared = f"{body['objects_checked']:,} objects compared{how}, {verdict}"
+    compared = f"{counted(body['objects_checked'], 'object')} compared{how}, {verdict}"
     # Names are never broken by us, so that they can be copied.
     console.print(f"{where}: {compared}", soft_wrap=True)
     if body["repaired"]:
-        console.print(f"{body['repaired']:,} were not all stored, and are now")
+        console.print(f"{counted(body['repaired'], 'object')} repaired: all stored now")
     for one in body["findings"]:
         console.print(f"{one['finding']:<10} {one['key']}", soft_wrap=True)
-        lines = f"; lines {', '.join(map(str, one['lines']))}" if one.get("lines") else ""
-        console.print(f"           {one['why']}{lines}", soft_wrap=True)
+        lines = one.get("lines", ())
+        which = f"; line{'s'[: len(lines) - 1]} {', '.join(map(str, lines))}" if lines else ""
+        console.print(f"           {one['why']}{which}", soft_wrap=True)
     for one in body["failures"]:
         console.print(f"failed     {one['key']}\n           {one['error']}", soft_wrap=True)
     for note in _notes(body):
@@ -90,24 +92,20 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
     shown = len(body["findings"])
     found = body["objects_missing"] + body["unproven"] + body["recent"]
     if found > shown:
-        yield f"{found - shown:,} more findings are not shown: narrow --section, --start or --end."
+        are = counted(found - shown, "more finding is", "more findings are")
+        yield f"{are} not shown: narrow --section, --start or --end."
     if body["unproven"]:
         yield (
-            f"{body['unproven']:,} unproven: they have fewer rows of their own than the ledger"
-            " counts. Their statements came twice, or are lost; --content tells which."
+            f"{body['unproven']:,} unproven: fewer rows than the ledger counts. Statements came"
+            " twice, or are lost; --content tells which."
         )
     if body["dropped"]:
-        yield (
-            f"{body['dropped']:,} dropped: they are of months that were dropped, and are not loaded"
-            " again."
-        )
+        yield (f"{body['dropped']:,} dropped: of months that were dropped, and not loaded again.")
     if body["recent"]:
-        yield f"{body['recent']:,} recent: they may be on their way. Verify again later."
+        yield f"{body['recent']:,} recent: may be on the way. Verify again later."
     if body["gone"]:
-        yield (
-            f"{body['gone']:,} objects in the ledger are no longer in S3; their rows stay. `--json`"
-            f" names the first {SHOWN_FINDINGS}."
-        )
+        are = counted(body["gone"], "object in the ledger is", "objects in the ledger are")
+        yield f"{are} no longer in S3; rows stay. `--json` names the first {SHOWN_FINDINGS}."
     if body["objects_missing"] and not body["repair"]:
         yield "To load them: the same command with --repair."
     if not body["complete"]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from textwrap import wrap
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.explain.line import NOT_SENT, Cell, Explanation, Fate
 from xapi_etl_processor.explain.summary import Group, Summary
 from xapi_etl_processor.explain.used import dotted
@@ -24,6 +27,9 @@ _SHORT = {
     for name, iri in (("video", VIDEO), ("oli", OLI), ("openedx", OPENEDX), ("tincan", TINCAN))
 }
 """What stands for the beginning of an extension in a table: most are longer than a column."""
+
+_BETWEEN = 3
+"""Characters between two columns, and beside the first."""
 
 _MOST_CHARACTERS = 300
 """Characters of a value in a table. Our limit."""
@@ -77,7 +83,7 @@ def show_summary(console: Console, summary: Summary, shape: str, one_line: str) 
     """
     fates = ", ".join(f"{summary.fates[fate]:,} {fate}" for fate in Fate)
     total = summary.fates.total()
-    console.print(Text(f"{total:,} line{'s' * (total != 1)}: {fates}", style="bold"))
+    console.print(Text(f"{counted(total, 'line')}: {fates}", style="bold"))
     if total == summary.fates[Fate.BLANK]:
         what = "It has only blank lines" if total else "It is empty"
         console.print(Text(f"{what}: loading it succeeds, and stores nothing."))
@@ -130,21 +136,44 @@ def _table(
 ) -> None:
     if not rows:
         return
+    console.print()
+    cells = [[visible(_shortened(text)) for text in row] for row in rows]
+    columns = list(zip(names, *cells, strict=True))
+    # No word is ever broken, so that it can be copied.
+    least = [max(cell_len(word) for text in column for word in text.split()) for column in columns]
+    more = [max(map(cell_len, column)) - n for column, n in zip(columns, least, strict=True)]
+    spare = console.width - sum(least) - _BETWEEN * len(names)
+    if spare < 0:
+        _print_in_lines(console, title, names, cells)
+        return
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold"
     )
-    for name in names:
-        is_number = name == "lines"
-        table.add_column(
-            name,
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=is_number or name == "column",
-        )
-    for row in rows:
-        table.add_row(*(Text(visible(_shortened(text))) for text in row))
-    console.print()
+    share = min(1, spare / max(sum(more), 1))
+    for name, width, wanted in zip(names, least, more, strict=True):
+        justify: Literal["left", "right"] = "right" if name == "lines" else "left"
+        table.add_column(name, justify=justify, width=width + int(wanted * share))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console.print(table)
+
+
+def _print_in_lines(
+    console: Console, title: str, names: Sequence[str], cells: list[list[str]]
+) -> None:
+    """Print a table that is wider than the screen as a paragraph for each row."""
+    console.print(Text(title, style="bold"))
+    for first, *others in cells:
+        named = (f"{name}:\xa0{text}" for name, text in zip(names[1:], others, strict=True))
+        lines = wrap(
+            "   ".join([first, *named]),
+            console.width - 1,
+            initial_indent=" ",
+            subsequent_indent="   ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        console.print(Text("\n".join(lines).replace("\xa0", " ")), soft_wrap=True)
 
 
 def _legend(console: Console, texts: Iterable[str]) -> None:

@@ -267,6 +267,14 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     assert "searched: 2 bundles under" in said
 
 
+def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> None:
+    place = finding.Place(finding.Cause.STORED, "s3://b/\x1b[2J.jsonl", 1, "section \x9b, played")
+    command._show([place])
+    assert capsys.readouterr().out == (
+        "stored     s3://b/\\x1b[2J.jsonl line 1\n           section \\x9b, played\n"
+    )
+
+
 def test_a_wrong_request_is_refused(settings: Settings, capsys: Printed) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["find", " "])

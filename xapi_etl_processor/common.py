@@ -243,5 +243,5 @@ def _check_counts(outcome: Outcome) -> None:
     elif counts.rejected and not counts.video + counts.other + counts.forgotten:
         outcome.mark_failed(
             f"{uri}: none of its lines is a statement, {counted(counts.rejected, 'was', 'were')}"
-            " rejected: `explain` says what it is instead; it is not a bundle, or its writer is broken"
+            " rejected: it is no bundle, or its writer is broken; `explain` says what it is instead"
         )

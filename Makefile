@@ -136,12 +136,15 @@ check: $(VENV)/ready-dev $(VENV)/checkov/ready ## check formatting, lint, types,
 		--config-file deployment/checkov.yaml \
 		--file cloudformation.yaml
 
-# Superset's own pins let in libraries that are too new for it, and leave two out.
+# Superset lets in libraries that are too new for it and leaves two out; hence the pins and the date.
+# pip would take minutes to choose among them.
 $(VENV)/superset/ready: $(VENV)/ready
 	@echo "Installing Superset into $(@D): 720 MB"
 	$(BIN)/python -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check apache-superset==6.1.0 \
-		clickhouse-sqlalchemy==0.2.9 flask-caching==2.3.1 rich==15.0.0 cachetools==8.0.2
+	$(@D)/bin/pip install --quiet --disable-pip-version-check uv
+	$(@D)/bin/uv pip install --quiet --no-config --exclude-newer 2026-11-30 \
+		--python $(@D)/bin/python apache-superset==6.1.0 clickhouse-sqlalchemy==0.2.9 \
+		flask-caching==2.3.1 rich==15.0.0 cachetools==8.0.2
 	@touch $@
 
 superset: $(VENV)/superset/ready ## show the demo in a Superset of its own; or make superset CHECK=--check

@@ -128,8 +128,8 @@ def test_an_answer_is_a_table_or_a_field_a_line_or_csv_and_an_error_has_its_reas
     assert sum(line.split()[:1] == ["section_id"] for line in lines) == 2
     asked_for = "SELECT number AS n, NULL AS nothing, 'a, \"b\"' AS text FROM numbers(1001)"
     code, shown, _ = asked("--format", "csv", asked_for)
-    header, first, *others = shown.splitlines()
-    assert (code, header, first) == (0, "n,nothing,text", '0,,"a, ""b"""')
+    names, first, *others = shown.splitlines()
+    assert (code, names, first) == (0, "n,nothing,text", '0,,"a, ""b"""')
     assert (len(others), others[-1]) == (1000, '1000,,"a, ""b"""')
     code, _, reason = asked("SELECT nope")
     assert code == 1

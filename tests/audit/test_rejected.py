@@ -117,7 +117,7 @@ def test_lines_that_are_accepted_now_or_were_replaced_do_not_count_and_those_of_
     loaded.client.delete_object(Bucket=loaded.name, Key=SECOND)
     assert main(["rejects", "--reload"]) == 1
     out, err = capsys.readouterr()
-    assert "0 of 1 objects loaded again" in out
+    assert "0 of 1 object loaded again" in out
     assert f"{loaded.uri(SECOND)} does not exist" in err
 
 

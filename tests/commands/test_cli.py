@@ -109,7 +109,7 @@ def test_bulk_tells_now_and_then_how_far_it_is(
     assert "1 object so far" in capsys.readouterr().err
     bucket.put("section/7/video/a.json", video(1))
     assert main(["bulk", "--section", "7"]) == 0
-    ignored = "'section/7/'; ignored 1 objects that are not .jsonl or .jsonl.gz"
+    ignored = "'section/7/'; ignored 1 object not ending in .jsonl or .jsonl.gz"
     assert ignored in capsys.readouterr().err
 
 

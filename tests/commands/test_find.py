@@ -164,6 +164,19 @@ def test_a_rejected_line_is_found_by_the_text_of_its_id(
     assert find(f"00000000-{CANONICAL[9:]}", code=1)[0] == []
 
 
+def test_a_rejected_line_of_another_statement_that_mentions_it_does_not_end_the_search(
+    bucket: Bucket, settings: Settings, find: Find
+) -> None:
+    reference = {"objectType": "StatementRef", "id": CANONICAL}
+    line = {"id": event_id(99), "object": reference}
+    bucket.put(FIRST, video(1), json.dumps(line).encode())
+    load(settings, FIRST)
+    bucket.put(SECOND, {**video(2), "id": CANONICAL})
+    places, said = find(CANONICAL)
+    assert places == [("not loaded", bucket.uri(SECOND), 1, "its object is not in the ledger")]
+    assert "searching" in said
+
+
 def test_of_a_forgotten_learner_it_is_said_that_loading_leaves_it_out(
     bucket: Bucket, settings: Settings, find: Find, capsys: Printed
 ) -> None:
@@ -265,6 +278,14 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     places, said = find(event_id(3), "--token", token)
     assert [one[:2] for one in places] == [("not loaded", bucket.uri(keys[3]))]
     assert "searched: 2 bundles under" in said
+
+
+def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> None:
+    place = finding.Place(finding.Cause.STORED, "s3://b/\x1b[2J.jsonl", 1, "section \x9b, played")
+    command._show([place])
+    assert capsys.readouterr().out == (
+        "stored     s3://b/\\x1b[2J.jsonl line 1\n           section \\x9b, played\n"
+    )
 
 
 def test_a_wrong_request_is_refused(settings: Settings, capsys: Printed) -> None:

@@ -14,9 +14,11 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket
+from tests.faults.killable import wait_until
 from tests.support.reader import ROWS
 from tests.support.samples import video
 from xapi_etl_processor import common
+from xapi_etl_processor.base import deadlines
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.deadlines import DaemonThreads
 from xapi_etl_processor.base.errors import S3Error
@@ -194,13 +196,15 @@ def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
         raise KeyboardInterrupt
 
     clickhouse.hook = wait
+    monkeypatch.setattr(deadlines, "_idle", [])
     of_others = set(threading.enumerate())
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(common.process(pressed(), run))
     assert time.monotonic() - started < 20
-    (waiting,) = (t for t in set(threading.enumerate()) - of_others if "_work" in t.name)
+    workers = [t for t in set(threading.enumerate()) - of_others if "_work" in t.name]
     # One that is not would keep the process alive.
-    assert waiting.daemon
+    assert workers
+    assert all(worker.daemon for worker in workers)
     go_on.set()
-    waiting.join(30)
+    wait_until(lambda: len(deadlines._idle) == len(workers), 30, "the end of the insert")

@@ -13,6 +13,7 @@ import pytest
 from tests.support.reports import LESSON, Report, drawn, text, viewing
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.report.learners import Learner, progress, read_roster
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
@@ -102,11 +103,45 @@ def test_a_share_that_is_not_known_and_a_time_that_is_not_known_are_left_empty()
     assert written.splitlines()[1] == f"'-ada,{PAGE},,1,0,0,0.0,,"
 
 
+def test_a_line_break_in_an_id_begins_no_cell_that_a_spreadsheet_takes_for_a_formula() -> None:
+    written = progress([Learner(PAGE, "ada\r=1+1")], {})
+    assert written.endswith(f'\r\n"ada\r=1+1",{PAGE},,0,0,0,0.0,\r\n')
+
+
+def test_progress_to_a_folder_fails_and_leaves_the_folder_as_it_is(
+    people: Watched, report_settings: None, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "folder").mkdir(0o755)
+    section = ("--section", str(people.section), "-o", str(tmp_path / "report.html"))
+    assert main(["report", *section, "--progress", str(folder)]) == 1
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'user_id;name\nada;"Lovelace; Ada"\ngrace;Grace\n',
+        'user_id, name\nada, "Lovelace; Ada"\ngrace, Grace\n',
+    ],
+)
+def test_a_roster_may_have_semicolons_as_some_spreadsheets_write_them_or_blanks(
+    content: str, tmp_path: Path
+) -> None:
+    (path := tmp_path / "roster").write_text(content)
+    assert read_roster(path) == {"ada": "Lovelace; Ada", "grace": "Grace"}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "has no user ids"), (b"user_id\n", "has no"), (b"\xff", "not UTF-8")],
+    [
+        *((b"", "has no user ids"), (b"user_id\n", "has no"), (b"\xff", "not UTF-8")),
+        # The quote would swallow Bob.
+        *((b'ada,"Ada\nbob,Bob\n', "not CSV"), (b'ada,"' + b"a" * 200_000, "not CSV")),
+    ],
 )
-def test_a_roster_without_people_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+def test_a_roster_without_people_or_with_an_open_quote_is_refused(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
     (path := tmp_path / "roster").write_bytes(content)
     with pytest.raises(BadRequest, match=said):
         read_roster(path)

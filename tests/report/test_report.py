@@ -143,10 +143,11 @@ def test_since_leaves_out_what_was_before_and_statements_without_a_time_and_says
     lesson: Watched, report: Report
 ) -> None:
     lesson.insert(row(0, "played", timestamp=0, timestamp_source="none", video_url=LESSON))
-    found = text(report("--since", "2024-03-02"))
+    found = text(report("--since", "2024-03-02", "--until", "9999-12-31"))
     # Half of each kind: 4 viewers of 10 seconds and 8 of 100, 3 of whom played 10 again, which
     # makes 14.5 minutes; Python rounds a half to the even number.
-    assert "Data until 2024-03-02 00:01 (UTC), only from 2024-03-02." in found
+    assert "(UTC), only from 2024-03-02, only up to 9999-12-31." in found
+    assert "Data until 2024-03-02 00:01 " in found
     assert "The lesson 12 12 8 14 14 70% " in found
     assert "33 statements of players, without those that had no time at all." in found
 
@@ -319,6 +320,7 @@ def test_whatever_a_section_is_called_its_file_is_in_the_folder(
         (["--section", "1", "--hide-below", "-1"], "use 0 or more"),
         (["--section", "1", "--time-zone", "Berlin"], "use a name such as Europe/Berlin"),
         (["--section", "1", "--time-zone", "../x"], "use a name such as Europe/Berlin"),
+        (["--section", "1", "--time-zone", "right/UTC"], "use a name such as Europe/Berlin"),
         ([], "one of the arguments --section --all is required"),
     ],
 )
@@ -338,6 +340,7 @@ def test_options_that_cannot_be_are_refused(
         (["--all", "--roster", "x"], "--roster is for one section"),
         (["--all", "--progress", "x"], "--progress is for one section"),
         (["--section", "1", "--since", "2024-03-02", "--until", "2024-03-01"], "is after --until"),
+        (["--section", "1", "-o", "./x.csv", "--progress", "x.csv"], "name the same file"),
         *(
             (["--section", "1", "--hide-below", "5", *people], "--hide-below hides people")
             for people in (["--learners"], ["--roster", "x"], ["--progress", "x"])

@@ -106,10 +106,12 @@ def _conclude(verdict: str, request: BulkRequest, searched: int, failed: int, ig
 
 
 def _show(places: list[Place]) -> None:
+    from xapi_etl_processor.explain.show import visible
+
     for place in places:
         # A name is never broken by us, so that it can be copied.
-        print(f"{place.cause:<11}{place.source_file} line {place.line}")
-        print(f"{'':<11}{place.words}")
+        print(f"{place.cause:<11}{visible(place.source_file)} line {place.line}")
+        print(f"{'':<11}{visible(place.words)}")
         if place.command:
-            print(f"{'':<11}to load it: {place.command}")
+            print(f"{'':<11}to load it: {visible(place.command)}")
     sys.stdout.flush()

@@ -37,7 +37,8 @@ def say(text: str) -> None:
 def open_private(path: Path) -> TextIO:
     """Open a file to write that only the user may read. Raises OSError."""
     path.touch(0o600)
-    path.chmod(0o600)
+    if path.is_file():  # A folder, which cannot be opened, keeps its rights.
+        path.chmod(0o600)
     return path.open("w", encoding="utf-8", newline="")
 
 

@@ -26,8 +26,9 @@ from xapi_etl_processor.s3.bundle import line_parts, source_of
 from xapi_etl_processor.s3.objects import S3Object, object_at
 from xapi_etl_processor.storage import ledger
 from xapi_etl_processor.storage.tables import EVENTS, STATEMENTS, VOIDED
-from xapi_etl_processor.xapi.identity import in_every_spelling, spelled
+from xapi_etl_processor.xapi.identity import in_every_spelling, spelled, statement_id
 from xapi_etl_processor.xapi.lines import MAX_LINE_BYTES
+from xapi_etl_processor.xapi.loose_json import any_json
 from xapi_etl_processor.xapi.parse import WHITESPACE
 from xapi_etl_processor.xapi.timestamps import instant
 
@@ -128,11 +129,30 @@ def _voidings(wanted: str, clickhouse: ClickHouse) -> tuple[list[Place], list[Pl
 
 
 def _rejected(wanted: str, request: BulkRequest, clickhouse: ClickHouse) -> Iterator[Place]:
-    part, text = in_every_spelling(wanted).decode(), spelled(wanted)
+    part, may_be = in_every_spelling(wanted).decode(), _text_test(wanted)
     for one in rejected_lines(clickhouse, Chosen(line=part)):
-        if text.search(one.kept) and _is_asked_for(request, one.source_file):
+        if may_be(one.kept) and _is_asked_for(request, one.source_file):
             words = f"{one.reason}; the line has this id in its text"
             yield Place(Cause.REJECTED, one.source_file, one.source_line, words)
+
+
+def _text_test(wanted: str) -> Callable[[bytes], bool]:
+    """Whether a rejected line may be the statement: its text has the id, and it is not JSON with
+    another id of its own, which only mentions this one.
+    """
+    text = spelled(wanted)
+
+    def may_be(line: bytes) -> bool:
+        if not text.search(line):
+            return False
+        try:
+            found = any_json(line)
+        except (ValueError, RecursionError):
+            return True
+        own = statement_id(found.get("id")) if isinstance(found, dict) else None
+        return own in (None, wanted)
+
+    return may_be
 
 
 def in_objects(wanted: str, objects: Iterable[S3Object], run: Run) -> Iterator[Searched]:
@@ -155,13 +175,13 @@ def lines_with(wanted: str, obj: S3Object, body: Iterator[bytes]) -> Iterator[Ex
     """The lines that are the statement, and rejected ones that have its id in their text; raises
     S3Error.
     """
-    source, text = source_of(obj), spelled(wanted)
+    source, may_be_rejected = source_of(obj), _text_test(wanted)
     may_be = _quick_test(wanted)
     lines = chain.from_iterable(line_parts(obj, body, FOREVER))
     for number, raw in enumerate(lines, 1):
-        if may_be(raw) and (has_id(raw, wanted) or text.search(raw)):
+        if may_be(raw) and ((is_it := has_id(raw, wanted)) or may_be_rejected(raw)):
             one = explain_line(raw, number, source, MAX_LINE_BYTES)
-            if one.fate is Fate.REJECTED or has_id(raw, wanted):
+            if is_it or one.fate is Fate.REJECTED:
                 yield one
 
 

@@ -328,7 +328,7 @@ def _asking(clickhouse: ClickHouse, section: str, days: Days) -> _Ask:
         first = days.since or _EPOCH + timedelta(1)
         bounds = [f"timestamp >= toDateTime64(''{first}'', 3, ''{days.zone}'')"]
         if days.until:
-            end = days.until + timedelta(1)
+            end = min(days.until, date.max - timedelta(1)) + timedelta(1)
             bounds.append(f"timestamp < toDateTime64(''{end}'', 3, ''{days.zone}'')")
         table = f"{clickhouse.database}.video_events"
         only = f" SETTINGS additional_table_filters = {{'{table}': '{' AND '.join(bounds)}'}}"

@@ -49,14 +49,20 @@ class Learner:
 
 def read_roster(path: Path) -> Roster:
     """The people of a roster: lines of CSV with a user id and, if it is known, a name. Raises
-    OSError, and BadRequest if there are none.
+    OSError, and BadRequest if there are none or a line cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is not UTF-8: save it as CSV in UTF-8") from error
-    rows = ([cell.strip() for cell in row] for row in csv.reader(StringIO(text)))
-    people = {row[0]: row[1] if len(row) > 1 else "" for row in rows if row and row[0]}
+    first = text.partition("\n")[0]
+    mark = ";" if ";" in first and "," not in first else ","  # as some countries' spreadsheets do
+    rows = csv.reader(StringIO(text), delimiter=mark, skipinitialspace=True, strict=True)
+    try:
+        cells = [[cell.strip() for cell in row] for row in rows]
+    except csv.Error as error:
+        raise BadRequest(f"{path} is not CSV: {error}, near line {rows.line_num}") from error
+    people = {row[0]: row[1] if len(row) > 1 else "" for row in cells if row and row[0]}
     if next(iter(people), "").lower() in _HEADINGS:
         people.pop(next(iter(people)))
     if not people:
@@ -95,8 +101,8 @@ def progress(learners: Iterable[Learner], videos: Mapping[str, str]) -> str:
     Videos are given by address, each with its name.
     """
     file = StringIO()
-    # Spreadsheets take a text that begins so for a formula, and titles and ids are not ours.
-    write = csv.writer(file, lineterminator="\n").writerow
+    # In lines that end as RFC 4180 has it, all line breaks within a cell are quoted.
+    write = csv.writer(file).writerow
     known = ("user_id", "home_page", "name", "opened", "played", "finished")
     write([*known, "minutes_watched", "last_seen", *map(_as_text, videos.values())])
     for who in learners:
@@ -115,4 +121,5 @@ def progress(learners: Iterable[Learner], videos: Mapping[str, str]) -> str:
 
 
 def _as_text(text: str) -> str:
+    # Spreadsheets take a text that begins so for a formula, and titles and ids are not ours.
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -73,7 +73,9 @@ def in_tables(wanted: str, request: BulkRequest, clickhouse: ClickHouse) -> list
 
 
 def _is_asked_for(request: BulkRequest, uri: str, modified_ms: int = 0) -> bool:
-    """Whether an object is; without any option, all are, also files and those of other buckets."""
+    """Whether the options ask for this object. Without options, all objects are meant, also files
+    on a disk and those of other buckets.
+    """
     obj = replace(object_at(uri), modified=instant(modified_ms) if modified_ms else None)
     return not request.scope or (
         obj.bucket == request.bucket and obj.key.startswith(request.prefix) and request.covers(obj)

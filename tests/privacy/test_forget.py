@@ -273,6 +273,8 @@ def test_objects_that_hold_more_are_listed_also_those_without_a_video(
     everywhere = forget("--user", "learner-1", "--list-objects")
     assert everywhere == [*found, bucket.uri("section/2/video/e.jsonl")]
     assert forget("--user", "nobody", "--list-objects") == []
+    # Nothing printed must not look like nothing searched.
+    assert f"0 of 5 bundles under s3://{bucket.name}/section/ hold" in forget.said.err
     # An object that cannot be read is named, and the command fails.
     bucket.put("section/2/video/a.jsonl", body=b"\x1f\x8b is no gzip")
     listing = forget("--user", "learner-1", "--list-objects", code=1)

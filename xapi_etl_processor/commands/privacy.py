@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
+from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import scope_of
 from xapi_etl_processor.commands.options import add_command
@@ -20,6 +22,7 @@ from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
 from xapi_etl_processor.privacy.pseudonymize import pseudonymize
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import listing
+from xapi_etl_processor.s3.objects import S3Object
 
 _FORGET = """\
 Remove all that is stored about learners, and keep hashes of them, so that no load brings them
@@ -121,14 +124,23 @@ def _forget(options: argparse.Namespace) -> int:
 def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
     request = read_request({"section_id": section}, settings)
     client = connections(settings).s3
-    bundles = filter(request.covers, listing.listing(client, scope_of(request)))
-    code = OK
-    for obj, error in objects_with(learners, bundles, client):
+    code, searched, found = OK, 0, 0
+
+    def bundles() -> Iterator[S3Object]:
+        nonlocal searched
+        for obj in filter(request.covers, listing.listing(client, scope_of(request))):
+            searched += 1
+            yield obj
+
+    for obj, error in objects_with(learners, bundles(), client):
         if error:
             say(f"not read: {error}")
             code = FAILED
         else:
+            found += 1
             print(obj.uri)
+    where = f"s3://{request.bucket}/{request.prefix}"
+    say(f"{found:,} of {counted(searched, 'bundle')} under {where} hold their statements")
     return code
 
 

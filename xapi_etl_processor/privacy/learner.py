@@ -190,11 +190,12 @@ def rejected_lines(learners: Sequence[Learner], clickhouse: ClickHouse) -> Itera
     found = set()
     needles = sorted(names)
     for start in range(0, len(needles), 100):
-        # A line with a backslash may spell a name in another way.
+        # A line with a backslash may spell a name in another way, and so does UTF-16.
         rows = clickhouse.query(
             "SELECT source_file, source_etag, source_line, toString(reason), line"
             f" FROM {clickhouse.database}.{REJECTED}"
-            " WHERE multiSearchAnyCaseInsensitive(line, %(needles)s) OR position(line, '\\\\') > 0",
+            " WHERE multiSearchAnyCaseInsensitive(line, %(needles)s)"
+            " OR position(line, '\\\\') > 0 OR position(line, '\\0') > 0",
             {"needles": needles[start : start + 100]},
         )
         part = set(needles[start : start + 100])

@@ -69,6 +69,7 @@ def texts_in(line: bytes) -> set[str]:
     """What could be a user id in a line that is no statement: its texts in quotes, as JSON reads
     them, its words, and a number that is a name. The line may be cut anywhere.
     """
+    line = line.replace(b"\0", b"")  # It may be UTF-16.
     pieces = {
         *line.split(b'"'),
         *_UNQUOTED.findall(line),

@@ -201,7 +201,10 @@ def test_every_conversion_says_what_it_wants() -> None:
             with_values(minimal(verb={"id": ADL + "experienced"}), ((*RESULT, VIDEO + "time"), 1)),
             "its verb is experienced, and it has an extension of the Video Profile",
         ),
-        (minimal(object={"id": "v", "objectType": "Agent"}), "its object is no activity"),
+        (
+            minimal(object={"id": "v", "objectType": "Agent"}),
+            "its object is a person, a group or a statement",
+        ),
         (
             minimal(object={"id": "v", "definition": {"type": "https://x/Audio"}}),
             "the type of its object is audio",

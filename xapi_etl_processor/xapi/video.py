@@ -45,7 +45,7 @@ _CATEGORY = Verdict(True, "a category names the Video Profile")
 _EXPERIENCED = Verdict(
     True, "its verb is experienced, and it has an extension of the Video Profile"
 )
-_NO_ACTIVITY = Verdict(False, "its object is no activity")
+_NO_ACTIVITY = Verdict(False, "its object is a person, a group or a statement")
 _AUDIO_TYPE = Verdict(False, "the type of its object is audio")
 _AUDIO_CATEGORY = Verdict(False, "a category names the Audio Profile")
 _EXPERIENCED_ANYTHING = Verdict(

@@ -251,7 +251,9 @@ def test_a_section_without_statements_has_an_empty_report_that_a_pipe_may_take(
     assert pipe.is_fifo()
     assert written.startswith(b"<!DOCTYPE html>")
     assert b"No video statements are stored for this section and these days." in written
-    assert "the report of section 2001 is empty" in capsys.readouterr().err
+    assert (
+        "no video statements of section 2001 and these days are stored" in capsys.readouterr().err
+    )
 
 
 def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_viewer(
@@ -316,7 +318,7 @@ def test_whatever_a_section_is_called_its_file_is_in_the_folder(
     ("options", "message"),
     [
         (["--section", "1", "--all"], "not allowed with argument"),
-        (["--section", "1", "--since", "yesterday"], "invalid"),
+        (["--section", "1", "--since", "1.3.2024"], "use one such as 2024-01-31"),
         (["--section", "1", "--hide-below", "-1"], "use 0 or more"),
         (["--section", "1", "--time-zone", "Berlin"], "use a name such as Europe/Berlin"),
         (["--section", "1", "--time-zone", "../x"], "use a name such as Europe/Berlin"),

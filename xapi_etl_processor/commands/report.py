@@ -35,9 +35,8 @@ def add_to(commands: Any) -> None:
     of.add_argument("--section", metavar="ID", help="one section")
     of.add_argument("--all", action="store_true", help="each section, and an index of them")
     add = report.add_argument
-    day = date.fromisoformat
-    add("--since", type=day, metavar="DAY", help="first day, such as 2024-01-01")
-    add("--until", type=day, metavar="DAY", help="last day, included")
+    add("--since", type=_day, metavar="DAY", help="first day, such as 2024-01-01")
+    add("--until", type=_day, metavar="DAY", help="last day, included")
     add(
         "--time-zone",
         type=_time_zone,
@@ -70,6 +69,15 @@ def add_to(commands: Any) -> None:
         metavar="FILE.csv",
         help="write what each learner opened, played and finished",
     )
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no day: use one such as 2024-01-31"
+        ) from error
 
 
 def _number_of_viewers(text: str) -> int:
@@ -140,5 +148,6 @@ def _report(options: argparse.Namespace) -> int:
         say(f"cannot read or write a file: {error}")
         return FAILED
     if not section.videos:
-        say(f"the report of section {options.section} is empty: no video statement of it is stored")
+        what = f"section {options.section}" + " and these days" * (not days.are_all)
+        say(f"the report is empty: no video statements of {what} are stored")
     return OK

@@ -74,7 +74,7 @@ names of metrics are no columns': ClickHouse would read one for the other."""
 
 
 def _uuid(name: str) -> str:
-    """The same for the same name, so that a later import replaces an earlier one."""
+    """An id that depends on the name alone, so that a later import replaces an earlier one."""
     return str(uuid5(NAMESPACE_URL, f"xapi-etl-processor/{name}"))
 
 

@@ -28,6 +28,14 @@ pytestmark = pytest.mark.usefixtures("own_stream")
 __all__ = ["insert"]
 
 
+def summarize_then_drop_its_month(insert: Insert, invoke: Invoke) -> None:
+    """A section is worked out, and then has no statements any more."""
+    watch_more(insert, "spring")
+    summarized(invoke)
+    assert main(["drop-months", "--before", "2024-04", "--yes"]) == 0
+    forget_connections()
+
+
 def test_an_interrupted_forget_is_finished_by_the_next_though_a_summary_was_made_meanwhile(
     ask: Ask,
     insert: Insert,
@@ -74,10 +82,7 @@ def test_what_is_left_of_a_learner_in_summaries_of_dropped_months_is_removed(
     ask: Ask, insert: Insert, invoke: Invoke, watching: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_quick(monkeypatch)
-    watch_more(insert, "spring")
-    summarized(invoke)
-    assert main(["drop-months", "--before", "2024-04", "--yes"]) == 0
-    forget_connections()
+    summarize_then_drop_its_month(insert, invoke)
     forget_bob(watching)
     assert seconds(ask) == {}
 
@@ -87,10 +92,7 @@ def test_the_numbers_of_a_video_that_only_the_learner_watched_do_not_stay_on_dis
 ) -> None:
     """The video has no rows any more, so that no later summary replaces its numbers."""
     be_quick(monkeypatch)
-    watch_more(insert, "spring")
-    summarized(invoke)
-    assert main(["drop-months", "--before", "2024-04", "--yes"]) == 0
-    forget_connections()
+    summarize_then_drop_its_month(insert, invoke)
     summarized(invoke)
     forget_bob(watching)
     summarized(invoke)

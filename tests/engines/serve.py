@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
+from unittest.mock import MagicMock
 
 from clickhouse_driver.bufferedreader import BufferedReader
 from clickhouse_driver.context import Context
@@ -227,6 +228,8 @@ def main() -> int:
     options, rest = parser.parse_known_args()
     if options.wheel and not options.process_for_each:
         sys.path.insert(0, str(options.wheel))
+        # Some wheels import it, and use it only for answers in its format.
+        sys.modules["pyarrow"] = MagicMock()
     if options.process_for_each:
         Connection.ask = staticmethod(process_for_each(options.wheel, options.data))
         sqlitelike: Any = ModuleType("chdb.state.sqlitelike")

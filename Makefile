@@ -20,7 +20,6 @@ FUZZ_SECONDS ?= 300
 KILLS ?= 200
 DRILL ?=
 BENCH ?=
-PARTS ?=
 MUTANTS ?= 200
 SEED ?= 1
 ONLY ?=
@@ -28,7 +27,7 @@ ONLY ?=
 ENGINES ?=
 CHECK ?=
 
-.PHONY: help run test test-fast test-ci engines stacks bench bench-parts simulate backfill mutants drill fuzz audit check format superset query serve local migrate lock docs clean
+.PHONY: help run test test-fast test-ci engines stacks bench simulate mutants drill fuzz audit check format superset query serve local migrate lock docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 18
@@ -95,14 +94,8 @@ bench: $(VENV)/ready-dev ## measure uploads, and the loader beside ClickHouse's 
 simulate: $(VENV)/ready-dev ## write the tables of docs/scaling.md: half a minute
 	@$(BIN)/python -m benchmarks.simulate --write
 
-backfill: $(VENV)/ready-dev ## load up to 100,000 bundles while workers are killed, and write the table: five minutes
-	@$(BIN)/python -m benchmarks.backfill --write
-
 engines: $(VENV)/ready-dev ## do the same on each ClickHouse that is tried, and compare: seven minutes, and 0.5 GB for each; or ENGINES=ci
 	$(BIN)/python -m tests.engines $(ENGINES)
-
-bench-parts: $(VENV)/ready-dev ## measure what many inserts do to ClickHouse: ten minutes; or make bench-parts PARTS="--seconds 2"
-	@$(BIN)/python -m benchmarks.parts $(PARTS)
 
 stacks: $(VENV)/ready-dev $(VENV)/ministack/ready ## create, update and delete the stack in a second CloudFormation engine: half a minute
 	$(BIN)/python -m tests.stacks $(VENV)/ministack/bin/ministack

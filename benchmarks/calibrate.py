@@ -11,7 +11,6 @@ values in coefficients.json, which also has some that are assumed.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -27,7 +26,6 @@ from clickhouse_driver import Client
 
 from benchmarks import data, setting, worker
 from benchmarks.scenario import FILE, read
-from local.aws import environment, loader_environment
 from tests import static_s3
 from tests.faults.child import processor_seconds
 from tests.faults.drill_servers import one_server
@@ -44,14 +42,13 @@ Shape = tuple[int, int]
 
 
 def measured() -> dict[str, float]:
-    """The coefficients that can be measured here. Raises NginxFailed."""
+    """The coefficients that can be measured here."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         batches = _written(folder / "objects" / BUCKET)
         with static_s3.serving(folder / "objects") as s3, one_server(folder / "db") as server:
-            variables = loader_environment(server.port, environment(s3), BUCKET)
+            variables = setting.variables(server.port, s3, BUCKET)
             migrate(Settings.from_env(variables))
-            variables |= setting.FOR_THE_PROCESS | {"PATH": os.environ["PATH"]}
             pid = server.process.pid
             with Client("127.0.0.1", server.port, database="xapi_analytics") as client:
                 # What merges take is measured apart.
@@ -136,21 +133,16 @@ def _merge_seconds(client: Client, server: int, rows: int) -> float:
     return took
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, and write if asked."""
-    try:
-        found = {name: float(f"{value:.3g}") for name, value in measured().items()}
-    except static_s3.NginxFailed as error:
-        print(error, file=sys.stderr)
-        return 1
+    found = {name: float(f"{value:.3g}") for name, value in measured().items()}
     print(json.dumps(found, indent=2))
     if "--write" in sys.argv:
         known = read()
         for name, value in found.items():
             known[name]["value"] = value
         FILE.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,16 +11,12 @@ from functools import partial
 from benchmarks import data, setting, worker
 from benchmarks.rounds import Group, Row, timed
 from benchmarks.setting import LARGE, LATENCY_MS, MEMORY, OTHER, Setting, loading, one_object
+from xapi_etl_processor.s3.client import CONCURRENCY
 
 Case = Callable[[Setting], AbstractContextManager[Group]]
 """Prepares a group of trials, and ends what they needed."""
 
 IMPORTER = "ClickHouse's importer"
-AT_ONCE = 32
-"""Threads of ClickHouse's importer in the slow network: as many as the objects that the function
-fetches at the same time. The importer's own default is the number of processors, which is several
-times as slow."""
-
 EVENTS = 50
 """Invocations in a trial: one alone is too short to be measured."""
 
@@ -69,36 +65,23 @@ def small_bundles(each: int, place: Setting) -> Iterator[Group]:
 @contextmanager
 def slow_network(place: Setting) -> Iterator[Group]:
     """Bulk mode when each GET takes a while."""
-    objects, serial = place.sizes.slow_objects, place.sizes.serial_objects
+    objects = place.sizes.slow_objects
     url = setting.every_object(place.slow, "slow")
-    row = partial(
-        Row,
-        about=f"{objects:,} bundles of 10, {LATENCY_MS} ms added to each request",
-        unit="ms a bundle",
-        ours="ahead.wall",
+    row = Row(
+        "latency",
+        f"{objects:,} bundles of 10, {LATENCY_MS} ms added to each request",
+        "ms a bundle",
+        "loader.wall",
+        "clickhouse.wall",
+        f"{IMPORTER}, max_threads={CONCURRENCY}",
     )
-    one_at_a_time = f"one object at a time, with {serial} bundles"
-    importer = f"{IMPORTER}, max_threads={AT_ONCE}"
-    rows = (
-        row("latency", yardstick="single.wall", against=one_at_a_time, most_ratio=1 / 15),
-        row("latency-clickhouse", yardstick="clickhouse.wall", against=importer),
-    )
-    with (
-        setting.loader(place.slow) as ahead,
-        setting.loader(place.slow | {worker.S3_CONCURRENCY: "1"}) as single,
-        worker.running(place.slow) as clickhouse,
-    ):
-
-        def as_many_singly() -> dict[str, float]:
-            took = loading(single, setting.whole_bucket("serial"), serial * 10, serial)()
-            return {"wall": took["wall"] / serial * objects}
-
-        trials: dict[str, Callable[[], dict[str, float]]] = {
-            "ahead": loading(ahead, setting.whole_bucket("slow"), objects * 10, objects),
-            "single": as_many_singly,
-            "clickhouse": partial(clickhouse, "import_s3", url=url, threads=AT_ONCE),
+    # The importer's own default is the number of processors, which is several times as slow.
+    with setting.loader(place.slow) as load, worker.running(place.slow) as clickhouse:
+        trials = {
+            "loader": loading(load, setting.whole_bucket("slow"), objects * 10, objects),
+            "clickhouse": partial(clickhouse, "import_s3", url=url, threads=CONCURRENCY),
         }
-        yield Group("latency", trials, rows, min(place.sizes.rounds, 3), objects)
+        yield Group("latency", trials, (row,), min(place.sizes.rounds, 3), objects)
 
 
 @contextmanager
@@ -131,7 +114,7 @@ def event(place: Setting) -> Iterator[Group]:
 
 @contextmanager
 def large_object(place: Setting) -> Iterator[Group]:
-    """One large object, beside other loaders and the stages that no loader can leave out."""
+    """One large object, beside other loaders."""
     count = place.sizes.statements
     path = str(place.folder / LARGE / data.KEY.format(0))
     payload = one_object(LARGE)
@@ -158,13 +141,6 @@ def large_object(place: Setting) -> Iterator[Group]:
             "statements about a video",
             most_ratio=1 / 3,
         ),
-        # The table does not show these: the breakdown is made of them.
-        Row("stage-loader", "", unit, "loader.cpu"),
-        Row("stage-dry", "", unit, "dry.cpu"),
-        *(
-            Row(f"stage-{stage}", "", unit, f"stages.{stage}")
-            for stage in ("split", "decode", "verdict", "hash", "parse", "columns")
-        ),
     )
     with (
         setting.loader(place.variables) as load,
@@ -174,10 +150,8 @@ def large_object(place: Setting) -> Iterator[Group]:
         trials = {
             "loader": loading(load, payload, count),
             "clickhouse": partial(clickhouse, "import_file", path=path),
-            "dry": loading(load, payload | {"dry_run": True}, count),
             "other": loading(load, one_object(OTHER), count),
             "plain": partial(plain, "plain_loader", path=path),
-            "stages": partial(plain, "stages", path=path),
         }
         yield Group("large", trials, rows, place.sizes.rounds, count)
 

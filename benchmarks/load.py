@@ -5,6 +5,7 @@ reader who notes when the rows of a bundle are there.
 from __future__ import annotations
 
 import math
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -119,6 +120,13 @@ def megabytes(process: int) -> float:
     """Memory of a process now."""
     pages = Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1]
     return int(pages) * resource.getpagesize() / 1e6
+
+
+def busy_seconds() -> float:
+    """Seconds of processor of all processes of the machine, and what its host took from it."""
+    first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+    user, nice, system, _idle, _waits, *interrupts = map(int, first[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 class Reader:

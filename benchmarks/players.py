@@ -1,11 +1,11 @@
 """How near do the views come to what simulated viewers watched, player by player?
 
-    python -m benchmarks.players [--viewers N] [--former VIEWS.SQL]
+    python -m benchmarks.players [--viewers N]
 
 Prints a table: for each player of tests/support/players.py the bias (all minutes by the views,
 against the truth) and the worst error of a viewer in seconds, too high and too low. The same for
-the views of a former version, and for the idea of Open edX's Aspects (`fact_watched_video_segments`
-of aspects-dbt): each `played` with the first statement behind it that ends playback.
+the idea of Open edX's Aspects (`fact_watched_video_segments` of aspects-dbt): each `played` with
+the first statement behind it that ends playback.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
-from benchmarks.former import make_former
 from local.clickhouse_server import ClickHouseServer
 from tests.support.players import PLAYERS, Told, tell
 from tests.support.watched import Watched
@@ -52,7 +51,6 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--viewers", type=int, default=60)
-    parser.add_argument("--former", type=Path)
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
         server = ClickHouseServer(Path(folder), user="default", password="").start()
@@ -61,9 +59,6 @@ def main() -> None:
         here = settings.clickhouse_database
         server.engine.query(f"USE {here}")
         ways = {"now": VIEWS.format(database=here, section="{section}"), "Aspects": ASPECTS}
-        if options.former:
-            former = make_former(server.engine, options.former, here)
-            ways = {"before": VIEWS.format(database=former, section="{section}"), **ways}
         print("| player |" + "".join(f" {way}: bias | too high | too low |" for way in ways))
         print("|---|" + "---:|" * 3 * len(ways))
         for section, player in enumerate(PLAYERS, 1):

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.costs import ONE_PROCESSOR_MB
 from xapi_etl_processor.queues.messages import MESSAGE_OBJECTS, MESSAGE_SECONDS
+from xapi_etl_processor.s3.client import CONCURRENCY
 
 DAY, HOUR = 86_400.0, 3_600.0
+
+ONE_PROCESSOR_MB = 1769
+"""Lambda gives processor in proportion to memory, and so much memory has one processor."""
 
 FIRST_POLLERS = 5
 """Batches that Lambda processes at once before it adds pollers."""
@@ -32,9 +35,6 @@ IN_FLIGHT = 120_000
 
 RECEIVED = 10
 """Messages in one answer of SQS."""
-
-AT_ONCE = 32
-"""Bundles that are fetched at the same time: `stores.CONCURRENCY`."""
 
 PARTS_DELAY, PARTS_THROW, MOST_PART_DELAY = 1000, 3000, 1.0
 """Parts in a partition from which inserts are delayed, up to so many seconds, and refused."""
@@ -117,7 +117,6 @@ class Setup:
     surge, are done."""
     step: float = 10.0
     """Longer than an invocation takes."""
-    seed: int = 1
 
     @property
     def bundles_a_second(self) -> float:
@@ -172,7 +171,7 @@ def invocation(setup: Setup, bundles: float, known: Coefficients) -> Cost:
 
 def rounds(bundles: float) -> int:
     """How often an invocation for so many bundles waits for S3."""
-    return 1 + math.ceil(bundles / AT_ONCE)
+    return 1 + math.ceil(bundles / CONCURRENCY)
 
 
 def history_bundles(setup: Setup, known: Coefficients) -> int:

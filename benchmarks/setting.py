@@ -21,9 +21,6 @@ from tests.faults.tcp_proxy import tcp_proxy
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.migrations.migrate import migrate
 
-FOR_THE_PROCESS = {"MALLOC_ARENA_MAX": "2"}
-"""What the stack sets for the C library and not for the loader."""
-
 LATENCY_MS = 30
 """What a GET from S3 waits in the slow network, and connecting to it."""
 
@@ -42,11 +39,6 @@ class Sizes:
     rounds: int
     cold_starts: int
     uploads: tuple[int, int]  # to a warm function, and to new ones
-
-    @property
-    def serial_objects(self) -> int:
-        """Those that are fetched one at a time in the slow network."""
-        return max(self.slow_objects // 40, 30)
 
 
 SMALL = Sizes({10: 400}, 160, 20_000, (10, 100), 3, 5, (5, 1))
@@ -74,15 +66,21 @@ def prepared(sizes: Sizes) -> Iterator[Setting]:
         proxy = stack.enter_context(tcp_proxy(port))
         proxy.delay = LATENCY_MS / 1000
         with process.clickhouse(folder / "clickhouse") as clickhouse:
-            migrate(Settings.from_env(loader_environment(clickhouse, {}, WARM)))
+            migrate(Settings.from_env(variables(clickhouse, port, WARM)))
         clickhouse = stack.enter_context(process.clickhouse(folder / "clickhouse", "--drop-rows"))
-        variables = {
-            **without_real_services(os.environ),
-            **loader_environment(clickhouse, environment(port), WARM),
-            **FOR_THE_PROCESS,
-            "S3_XAPI_OTHER_BUCKETS": ",".join(path.name for path in objects.iterdir()),
-        }
-        yield Setting(sizes, objects, variables, variables | environment(proxy.port))
+        others = {"S3_XAPI_OTHER_BUCKETS": ",".join(path.name for path in objects.iterdir())}
+        near, far = (variables(clickhouse, at, WARM) | others for at in (port, proxy.port))
+        yield Setting(sizes, objects, near, far)
+
+
+def variables(clickhouse: int, s3: int, bucket: str) -> dict[str, str]:
+    """A loader's environment, for services on these ports."""
+    return {
+        **without_real_services(os.environ),
+        **loader_environment(clickhouse, environment(s3), bucket),
+        # What the stack sets for the C library.
+        "MALLOC_ARENA_MAX": "2",
+    }
 
 
 def _write(folder: Path, sizes: Sizes) -> None:
@@ -90,7 +88,6 @@ def _write(folder: Path, sizes: Sizes) -> None:
     for each, objects in sizes.objects.items():
         data.write_bundles(folder / f"each{each}", objects, each)
     data.write_bundles(folder / "slow", sizes.slow_objects, 10)
-    data.write_bundles(folder / "serial", sizes.serial_objects, 10)
     data.write_bundles(folder / LARGE, 1, sizes.statements)
     other = data.not_video(data.statements())
     data.write_object(folder / OTHER / data.KEY.format(0), other, sizes.statements)

@@ -18,24 +18,21 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks import scenario
-from benchmarks.costs import GB_SECOND, INVOCATION, S3_GET, SQS_REQUEST
 from benchmarks.report import SCALING, markdown, write
 from benchmarks.scenario import DAY, HOUR, Coefficients, Setup, coefficients, invocation
 from benchmarks.simulation import GIVE_UP_DAYS, Result, simulate
 
 COMMAND = "make simulate"
 
-S3_GETS = 5500
-"""GETs a second that S3 promises for a prefix:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html."""
-
-ACCOUNT_CONCURRENCY = 1000
-"""Concurrent invocations in an account, unless AWS has raised it."""
+# List prices of us-east-1 in US dollars, on x86_64, without the free parts:
+# https://aws.amazon.com/lambda/pricing/, https://aws.amazon.com/sqs/pricing/ and
+# https://aws.amazon.com/s3/pricing/
+GB_SECOND = 0.000_016_666_7
+INVOCATION = 0.20 / 1e6
+SQS_REQUEST = 0.40 / 1e6
+S3_GET = 0.0004 / 1e3
 
 OUTAGE = (6.0, 18.0)
-
-_LARGEST = Setup(1e10, 100, processors=64)
-_RECOMMENDED = replace(_LARGEST, concurrency=100, memory=1769)
 
 Ways = Mapping[str, Setup]
 """Ways to run a size of the page: name, and what is set."""
@@ -50,22 +47,11 @@ DAYS: dict[str, Ways] = {
         "recommended": Setup(1e8, batch_size=500, concurrency=20),
         "a bundle in each invocation": Setup(1e8, batch_size=1, window=0, concurrency=1000),
     },
-    "10,000 million statements a day, in bundles of 100": {
-        "the defaults": _LARGEST,
-        "recommended": replace(_RECOMMENDED, batch_size=500),
-        "in bundles of 1,000": replace(_RECOMMENDED, each=1000),
-    },
 }
 BACKFILLS: dict[str, Ways] = {
     "100 million statements": {
         "the defaults": Setup(history=1e8, step=5),
         "recommended": Setup(history=1e8, step=5, history_concurrency=10, memory=1769),
-    },
-    "10,000 million statements": {
-        "the defaults": Setup(history=1e10, step=300, processors=64),
-        "recommended": Setup(
-            history=1e10, step=60, processors=64, history_concurrency=100, memory=1769
-        ),
     },
 }
 
@@ -95,15 +81,13 @@ def limits(setup: Setup, known: Coefficients) -> list[Limit]:
         Limit("functions", functions / setup.concurrency),
         Limit("ClickHouse's processors", server / setup.processors),
         Limit("merges", merging / (setup.processors * scenario.MERGE_SHARE)),
-        Limit("GETs of one S3 prefix", rate / S3_GETS),
-        Limit("concurrent invocations of the account", functions / ACCOUNT_CONCURRENCY),
     ]
     return sorted(found, key=lambda limit: -limit.share)
 
 
 def dollars(result: Result) -> dict[str, float]:
     """What all of it cost, x86_64, without ClickHouse, logs, and the writers' own requests."""
-    memory = result.function_seconds * result.setup.memory / 1024 * GB_SECOND["x86_64"]
+    memory = result.function_seconds * result.setup.memory / 1024 * GB_SECOND
     # Pollers ask an empty queue every 20 seconds.
     idle = scenario.FIRST_POLLERS * result.seconds / 20
     return {
@@ -193,7 +177,6 @@ def _rates(result: Result) -> dict[str, str]:
     return {
         "concurrent invocations, at most": _n(result.most_functions),
         "inserts a second, at most": _n(result.most_inserts),
-        "new parts a second, at most": _n(result.most_new_parts),
         "parts in a partition, at most": f"{result.most_parts:,.0f} of {scenario.PARTS_DELAY:,}",
     }
 

@@ -1,5 +1,4 @@
-"""A model of what happens between upload and row, in steps of time: pure, and always the same for
-the same seed.
+"""A model of what happens between upload and row, in steps of time: pure, and always the same.
 
 Bundles arrive in a queue. Pollers gather batches and invoke the function; a second queue carries
 history. ClickHouse takes inserts as its processors and its merges allow.
@@ -8,7 +7,6 @@ history. ClickHouse takes inserts as its processors and its merges allow.
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -38,7 +36,6 @@ class Result:
     in_flight: float = 0.0
     most_functions: float = 0.0
     most_inserts: float = 0.0
-    most_new_parts: float = 0.0
     most_parts: float = 0.0
     most_load: float = 0.0
     """Share of ClickHouse's processors."""
@@ -160,7 +157,7 @@ class _Simulation:
     def __init__(self, setup: Setup, known: Coefficients) -> None:
         self.setup, self.known = setup, known
         self.result = Result(setup)
-        self.dice = random.Random(setup.seed)  # noqa: S311  # no secret
+        self.dice = np.random.default_rng(1)
         self.waiting: deque[_Cohort] = deque()
         self.depth = 0.0
         self.returning: list[tuple[float, _Cohort]] = []
@@ -233,7 +230,7 @@ class _Simulation:
         if self.setup.surge:
             begin, end, times = self.setup.surge
             factor *= times if begin <= hour < end else hour < end
-        number = self._poisson(self.setup.bundles_a_second * factor * step)
+        number = int(self.dice.poisson(self.setup.bundles_a_second * factor * step))
         if number:
             self.waiting.append(_Cohort(now, number))
             self.depth += number
@@ -245,16 +242,6 @@ class _Simulation:
             self.away -= cohort.number
             self.waiting.append(cohort)
             self.depth += cohort.number
-
-    def _poisson(self, mean: float) -> float:
-        """A number with this mean, by chance."""
-        if mean > 50:
-            return max(0.0, round(self.dice.gauss(mean, math.sqrt(mean))))
-        limit, product, number = math.exp(-mean), self.dice.random(), 0
-        while product > limit:
-            product *= self.dice.random()
-            number += 1
-        return number
 
     def _live_demand(self, step: float, *, down: bool) -> _Demand:
         setup, pollers = self.setup, self.pollers.now
@@ -337,7 +324,7 @@ class _Simulation:
 
     def _count(self, live: _Demand, old: _Demand, step: float, *, failing: bool) -> None:
         result = self.result
-        inserts = parts = 0.0
+        inserts = 0.0
         for one in (live, old):
             result.invocations += one.batches
             result.function_seconds += one.batches * one.cost.seconds
@@ -346,12 +333,10 @@ class _Simulation:
             result.sqs_requests += one.batches * 2 * math.ceil(messages / scenario.RECEIVED)
             if not (failing and one is live):
                 inserts += one.batches * one.cost.inserts
-                parts += one.batches * one.cost.parts
                 result.bundles += one.bundles
                 result.processor_seconds += one.processors(shared=True)
         result.inserts += inserts
         result.most_inserts = max(result.most_inserts, inserts / step)
-        result.most_new_parts = max(result.most_new_parts, parts / step)
         result.most_parts = max(
             result.most_parts, self.now_partition.parts, self.old_partition.parts
         )

@@ -24,7 +24,6 @@ from unittest.mock import patch
 
 import boto3
 
-from benchmarks.backfill import busy_seconds
 from benchmarks.data import EACH, statement_ids
 from benchmarks.load import (
     BATCH,
@@ -34,6 +33,7 @@ from benchmarks.load import (
     PolledQueue,
     Reader,
     Upload,
+    busy_seconds,
     megabytes,
     upload,
 )
@@ -305,7 +305,6 @@ def rows(found: Found) -> dict[str, tuple[str, str]]:
         ),
         "by quarters": (found.quarters(held, 0.5), ""),
         "99% within": both("{:.1f} s", found.delay(held, 0.99), made.delay(0.99)),
-        "by quarters ": (found.quarters(held, 0.99), ""),
         "bundles in an invocation": both("{:.0f}", bundles, made.bundles / made.invocations),
         "an invocation": both("{:.2f} s", took, made.function_seconds / made.invocations),
         "processor for a bundle": both(
@@ -318,13 +317,11 @@ def rows(found: Found) -> dict[str, tuple[str, str]]:
         "active parts, by quarters": (", ".join(str(one.parts) for one in quarters), ""),
         "active parts, at most": both("{:.0f}", parts, later.most_parts),
         "processors used": (_shares(held), ""),
-        "**twice that**: bundles a second": (f"{surge.rate:.0f}", ""),
-        "minutes ": (f"{SURGE_SECONDS / 60:.0f}", ""),
+        "**twice that for three minutes**: bundles a second": (f"{surge.rate:.0f}", ""),
         "the last bundle stored within": both(
             "{:.0f} s", found.delay(surge, 1.0), later.delay(1.0)
         ),
         "**calm**: all stored after": both("{:.0f} s", found.drained, (later.drained or 0) * HOUR),
-        "processors used ": (_shares(surge), ""),
         "statements in all": (f"{found.bundles * EACH:,}", ""),
         "messages delivered again, dead letters": (f"{found.again}, {found.dead}", ""),
         "lost, doubled, unexpected": (", ".join(map(str, found.wrong[:3])), ""),
@@ -346,16 +343,12 @@ def table(runs: Sequence[Found]) -> str:
 
 
 def main(engines: Sequence[str], minutes: float, *, to_page: bool) -> int:
-    """Print what happened: exit code 1 if any statement or ledger row is wrong, or a run fails."""
+    """Print what happened: exit code 1 if any statement or ledger row is wrong."""
     runs = []
-    try:
-        for name in engines:
-            print(f"ClickHouse: {name}", file=sys.stderr)
-            runs.append(run(name, minutes * 60))
-            print(table(runs[-1:]), flush=True)
-    except TimeoutError as error:
-        print(error, file=sys.stderr)
-        return 1
+    for name in engines:
+        print(f"ClickHouse: {name}", file=sys.stderr)
+        runs.append(run(name, minutes * 60))
+        print(table(runs[-1:]), flush=True)
     if to_page:
         write(SCALING, {"soak-measured-on": machine(), "soak": table(runs)}, COMMAND)
     if any(any(found.wrong) for found in runs):

@@ -4,7 +4,6 @@ with the services at a distance.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from clickhouse_driver import Client
 from benchmarks import data, setting, worker
 from benchmarks.rounds import Times
 from local import process
-from local.aws import environment, loader_environment, without_real_services
 from tests import static_s3
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from xapi_etl_processor.base.config import Settings
@@ -45,11 +43,7 @@ def measured(warm: int, cold: int) -> dict[str, list[Times]]:
             tcp_proxy(port) as clickhouse,
             Client("127.0.0.1", port) as reader,
         ):
-            variables = {
-                **without_real_services(os.environ),
-                **loader_environment(clickhouse.port, environment(s3.port), BUCKET),
-                **setting.FOR_THE_PROCESS,
-            }
+            variables = setting.variables(clickhouse.port, s3.port, BUCKET)
             migrate(Settings.from_env(variables))
             s3.delay = S3_MS / 1000
 
@@ -86,8 +80,8 @@ def _upload(
 
     def answered() -> dict[str, float]:
         with function as ask:
-            took = setting.loading(ask, payload, EACH)()
-            return took | until("answer")
+            setting.loading(ask, payload, EACH)()
+            return until("answer")
 
     def rows() -> Any:
         return reader.execute("SELECT count() FROM xapi_analytics.video_events")

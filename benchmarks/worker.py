@@ -20,9 +20,6 @@ from typing import Any
 
 from benchmarks.rounds import timed
 
-S3_CONCURRENCY = "BENCHMARK_S3_CONCURRENCY"
-"""The variable that changes how many small objects a worker fetches at the same time."""
-
 REMAINING_MS = 900_000
 """What an invocation of a quarter of an hour has left."""
 
@@ -59,13 +56,8 @@ def running(environment: Mapping[str, str]) -> Iterator[Ask]:
 
 def load(payload: dict[str, Any], statements: int, objects: int) -> dict[str, float]:
     """Send a payload to the handler, and check what it answers."""
-    from xapi_etl_processor.base.config import Settings
     from xapi_etl_processor.lambda_function import handler
-    from xapi_etl_processor.run import connections
 
-    if at_once := os.environ.get(S3_CONCURRENCY):
-        # The handler uses the same connections.
-        connections(Settings.from_env(os.environ)).s3.concurrency = int(at_once)
     answers: list[Any] = []
     # As in Lambda, each call has a deadline.
     context = SimpleNamespace(get_remaining_time_in_millis=lambda: REMAINING_MS)

@@ -1,5 +1,5 @@
-"""What the loader is measured beside: ClickHouse's own importer, boto3, a loader as most people
-write it first, and its own stages one after the other.
+"""What the loader is measured beside: ClickHouse's own importer, boto3, and a loader as most
+people write it first.
 
 The importer fills the main columns of a table that drops rows, so that only reading, decoding and
 converting are counted. Of two ways to say it in SQL, each use has the cheaper: one large file is
@@ -11,24 +11,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from clickhouse_driver import Client
 
 from benchmarks.rounds import timed
-from xapi_etl_processor.xapi.chunk import Source
 from xapi_etl_processor.xapi.columns import COLUMNS
-from xapi_etl_processor.xapi.decode import decode
-from xapi_etl_processor.xapi.lines import READ_BYTES, decompressed, split_lines
-from xapi_etl_processor.xapi.parse import parse
-from xapi_etl_processor.xapi.transpose import to_columns
-from xapi_etl_processor.xapi.video import verdict
 
 _VIDEO = "https://w3id.org/xapi/video/extensions/"
 _OLI = "http://oli.cmu.edu/extensions/"
@@ -97,13 +88,6 @@ _ONE_THREAD = {
 }
 _ROWS = 20_000
 """Rows of an INSERT of the plain loader."""
-
-_COLUMNS = (
-    "event_id, timestamp, user_id, home_page, section_id, project_id, publication_id, page_id,"
-    " attempt_guid, attempt_number, content_element_id, registration, verb_id, verb, video_url,"
-    " video_title, video_time, video_length, video_progress, video_played_segments, source_file,"
-    " source_line"
-)
 
 
 def import_file(path: str) -> dict[str, float]:
@@ -192,8 +176,6 @@ def _row(statement: dict[str, Any], path: str, number: int) -> tuple[Any, ...]:
     activity = statement["object"]
     name = activity.get("definition", {}).get("name", {})
     return (
-        statement.get("id", ""),
-        datetime.fromisoformat(statement["timestamp"]),
         str(account.get("name", "")),
         account.get("homePage", ""),
         int(context.get(_OLI + "section_id", 0)),
@@ -203,15 +185,17 @@ def _row(statement: dict[str, Any], path: str, number: int) -> tuple[Any, ...]:
         str(context.get(_OLI + "page_attempt_guid", "")),
         context.get(_OLI + "page_attempt_number", 0),
         str(context.get(_OLI + "content_element_id", "")),
-        statement.get("registration", ""),
         verb,
-        verb.rpartition("/")[2],
         activity["id"],
         name.get("en-US", ""),
         result.get(_VIDEO + "time"),
         context.get(_VIDEO + "length"),
         result.get(_VIDEO + "progress"),
         result.get(_VIDEO + "played-segments", ""),
+        statement.get("id", ""),
+        datetime.fromisoformat(statement["timestamp"]),
+        statement.get("registration", ""),
+        verb.rpartition("/")[2],
         path,
         number,
     )
@@ -219,7 +203,8 @@ def _row(statement: dict[str, Any], path: str, number: int) -> tuple[Any, ...]:
 
 def _insert(rows: list[tuple[Any, ...]]) -> None:
     database = os.environ.get("CLICKHOUSE_DATABASE", "xapi_analytics")
-    _client().execute(f"INSERT INTO {database}.video_events ({_COLUMNS}) VALUES", rows)
+    columns = ", ".join([*_PARTS, *_WHOLE])
+    _client().execute(f"INSERT INTO {database}.video_events ({columns}) VALUES", rows)
 
 
 @cache
@@ -230,38 +215,3 @@ def _client() -> Client:
         compression="lz4",
         settings={"insert_block_size": _ROWS},
     )
-
-
-def stages(path: str) -> dict[str, float]:
-    """Seconds of processor that each public stage takes for all lines of a file, without S3.
-
-    `parse` is decode, verdict, hash and what is between them.
-    """
-    used: defaultdict[str, float] = defaultdict(float)
-
-    def counted(stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        started = time.process_time()
-        result = call(*arguments)
-        used[stage] += time.process_time() - started
-        return result
-
-    body = Path(path).read_bytes()
-    pieces = [body[start : start + READ_BYTES] for start in range(0, len(body), READ_BYTES)]
-    source = Source("s3://bucket/key", "etag", "2001", 0, 0)
-    parts = iter(split_lines(decompressed(pieces)))
-    while lines := counted("split", next, parts, None):
-        statements = counted("decode", _each, decode, lines)
-        counted("verdict", _each, verdict, statements)
-        counted("hash", _each, _digest, lines)
-        del statements
-        parsed = counted("parse", parse, lines, 1, source)
-        counted("columns", to_columns, parsed.chunk)
-    return dict(used)
-
-
-def _each(call: Callable[[Any], Any], items: list[Any]) -> list[Any]:
-    return list(map(call, items))
-
-
-def _digest(line: bytes) -> bytes:
-    return sha256(line).digest()

@@ -16,7 +16,6 @@ server merges them.
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from tempfile import TemporaryDirectory
 
 from chdb.state.sqlitelike import Connection
 
+from benchmarks.worker import memory
 from local.clickhouse_server import ClickHouseServer
 from xapi_etl_processor.audit.status import status
 from xapi_etl_processor.base.config import Settings
@@ -145,19 +145,13 @@ def ask(folder: Path, question: str) -> None:
     run = Run(settings, connections(settings), "years")
     server.engine.query(f"USE {settings.clickhouse_database}")
     run.connections.clickhouse.query("SELECT 1")
-    before, took = _peak(), []
+    before, took = memory()["megabytes"], []
     for _ in range(2):
         start = time.monotonic()
         QUESTIONS[question](run, server.engine)
         took.append(time.monotonic() - start)
-    print(json.dumps([min(took), _peak() - before]), flush=True)
+    print(json.dumps([min(took), memory()["megabytes"] - before]), flush=True)
     os._exit(0)
-
-
-def _peak() -> float:
-    """The most memory that this process has had, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else 0
 
 
 def main() -> None:

@@ -6,10 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 
-import pytest
-
 from benchmarks import report, rounds
-from benchmarks.costs import Way
 from benchmarks.rounds import Group, Result, Row, measured
 from tests.faults.tcp_proxy import tcp_proxy
 
@@ -64,25 +61,6 @@ def test_what_seems_slower_is_measured_again_up_to_twice() -> None:
     tries = iter([[found(2.0)], [found(2.5)]])
     [result] = rounds.confirmed([found(3.0)], lambda: next(tries), before)
     assert result.ratio == 2.0
-
-
-def test_a_million_statements_cost_what_lambda_charges() -> None:
-    """10 s of processor: at 512 MB 10 * 1769 / 512 = 34.55 s, which are 17.28 GB-seconds."""
-    busy = Way("busy", processor=10, alongside=12)
-    assert busy.seconds(512) == pytest.approx(34.55, abs=0.01)
-    assert busy.dollars(512, "x86_64") == pytest.approx(17.275 * 0.0000166667, rel=1e-3)
-    # Reading takes longer than the processor does.
-    assert busy.seconds(1769) == 12
-    # More memory is no second processor.
-    assert Way("busy", processor=10).seconds(3538) == 10
-
-
-def test_waiting_and_invocations_are_paid_for() -> None:
-    """100,000 invocations cost $0.02; 1 s of processor and 4 s of waiting at 1,769 MB are 5 s."""
-    events = Way("events", processor=1, waiting=4, requests=100_000)
-    assert events.seconds(1769) == 5
-    expected = 5 * 1769 / 1024 * 0.0000133334 + 0.02
-    assert events.dollars(1769, "arm64") == pytest.approx(expected)
 
 
 def test_uploads_are_shown_beside_the_least_that_they_wait_for_round_trips() -> None:

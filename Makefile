@@ -16,7 +16,7 @@ export SQL CMD
 # More processes than two cores: many tests wait for a time to pass.
 WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
-FUZZ_SECONDS ?= 300
+EXAMPLES ?= 20000
 KILLS ?= 200
 DRILL ?=
 BENCH ?=
@@ -53,15 +53,7 @@ $(VENV)/checkov/ready: $(VENV)/ready
 	$(@D)/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
-# The fuzzer has its own environment: it supports fewer Python versions than the product.
-$(VENV)/fuzz/ready: $(VENV)/ready deployment/requirements.txt
-	$(BIN)/python -m venv $(@D)
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement deployment/requirements.txt
-	$(@D)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.txt \
-		atheris==3.0.0 boto3
-	@touch $@
-
-# So has the tool that makes faults: it only changes files, and the tests need none of its libraries.
+# The tool that makes faults has its own environment too: it only changes files, and the tests need none of its libraries.
 $(VENV)/mutants/ready: $(VENV)/ready
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
@@ -114,8 +106,8 @@ audit: $(VENV)/ready ## look for known vulnerabilities in the package's dependen
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip --requirement deployment/requirements.txt
 
-fuzz: $(VENV)/fuzz/ready ## run the fuzzer, which tries unexpected input: make fuzz FUZZ_SECONDS=300
-	$(VENV)/fuzz/bin/python -m tests.faults.fuzz --seconds $(FUZZ_SECONDS)
+fuzz: $(VENV)/ready-dev ## try thousands of unexpected bodies and payloads: make fuzz EXAMPLES=20000
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest $(PARALLEL) --timeout 0 -k any_ tests/xapi/test_fuzz.py
 
 check: $(VENV)/ready-dev $(VENV)/checkov/ready ## check formatting, lint, types, imports, shell scripts and the template
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Three functions that take any bytes and assert what must always hold.
 
-Hypothesis calls them in every test run, atheris in `make fuzz`. They use no service.
+Hypothesis calls them (tests/xapi/test_fuzz.py). They use no service.
 """
 
 from __future__ import annotations
@@ -342,10 +342,3 @@ def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
     key = f"{request.prefix}é.jsonl"
     token = {"continuation_token": request.token_after(key)}
     assert read_request(token, SETTINGS) == replace(request, after=key)
-
-
-TARGETS: dict[str, Callable[[bytes], None]] = {
-    "lines": lines,
-    "gzip_stream": gzip_stream,
-    "payload": payload,
-}

@@ -143,7 +143,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "S18": ("`make check`: cfn-lint, checkov",),
     "S20": ("[network](operations.md#network)", step(14)),
     "S21": ("`make check`: ruff's security rules", "pytest with warnings as errors"),
-    "S22": ("`make fuzz`: atheris",),
+    "S22": ("`make fuzz`",),
 }
 """Checks that tools or people make, besides the tests."""
 

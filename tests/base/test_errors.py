@@ -24,7 +24,6 @@ BAD_REQUESTS = {
     "UnknownPayload",
     "S3NotAllowed",
     "S3NoSuchBucket",
-    "S3BadInventory",
     "S3InvalidName",
 }
 

@@ -165,11 +165,7 @@ def test_the_function_is_asked_until_all_is_done(
 def test_the_function_has_settings_of_its_own_and_needs_none_here(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {
-        "s3_bucket": "older",
-        "s3_prefix": "lrs/section/",
-        "inventory": "s3://lists/older/manifest.json",
-    }
+    asked = {"s3_bucket": "older", "s3_prefix": "lrs/section/"}
 
     def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         assert payload == {"mode": "bulk", **asked}
@@ -180,7 +176,7 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
     monkeypatch.setattr(command, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
     run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
-    run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
+    run += ["--prefix", asked["s3_prefix"]]
     assert main(run) == 0
     assert console.answer()["files_found"] == 3
 
@@ -192,9 +188,7 @@ def test_a_request_that_cannot_be_has_exit_code_2(console: Console, settings: Se
         (["--start", "2024-02-01", "--end", "2024-01-31"], "start_date is after end_date"),
         (["--start", ""], "start_date is ''"),
         (["--section", ""], "section_id is ''"),
-        (["--inventory", ""], "inventory names no object"),
         (["--token", "x"], "was not issued by this function"),
-        (["--inventory", "missing/manifest.json"], "does not exist"),
     ):
         assert main(["bulk", *arguments]) == 2, arguments
         assert error in console.errors()

@@ -293,7 +293,7 @@ def test_a_store_that_lists_out_of_order_is_named_and_nothing_counts_as_complete
         named = (answer.status, set(answer.body))
         assert named == (400, {"success", "processing_mode", "error"}), scope
         assert f"s3://{bucket.name}/section/" in answer["error"]
-        assert "`inventory`" in answer["error"]
+        assert "name them" in answer["error"]
     # Where one page names everything, the order does not matter.
     store.rule = unordered(keys[:8], 1000)
     for scope in ({}, {"section_id": 1, "start_date": "2024-01-01"}):

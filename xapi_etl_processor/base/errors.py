@@ -79,10 +79,6 @@ class S3NotAllowed(S3Error, BadRequest):
     poison = True
 
 
-class S3BadInventory(S3Error, BadRequest):
-    """What a request names is not the manifest of an S3 Inventory, or the inventory is damaged."""
-
-
 class S3Unordered(S3Error, BadRequest):
     """The store does not list keys in order, so that a listing would miss some of them."""
 

@@ -13,7 +13,7 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import shown
 from xapi_etl_processor.run import Wanted
-from xapi_etl_processor.s3.access import check_allowed, check_bucket_allowed
+from xapi_etl_processor.s3.access import check_allowed
 from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_sections, section_id
 from xapi_etl_processor.xapi.timestamps import milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
@@ -25,7 +25,7 @@ FLAGS = (*_LOAD_FLAGS, *_VERIFY_FLAGS, "continue")
 """The parameters that are true or false."""
 
 PARAMETERS = (
-    *("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix", "inventory"),
+    *("section_id", "categories", "start_date", "end_date", "s3_bucket", "s3_prefix"),
     *(*FLAGS, "engine", "min_age_minutes", "continuation_token"),
 )
 """What makes a payload a bulk request, beside `mode`."""
@@ -54,14 +54,13 @@ class BulkRequest:
 
     Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
     `categories` means all of them. `scope` holds the parameters, for a token. The request begins
-    behind the position `after`; with `continues`, where the last such request ended.
+    behind the key `after`; with `continues`, where the last such request ended.
     """
 
     bucket: str
     prefix: str
     sections: tuple[int | str, ...]
     categories: tuple[str, ...]
-    inventory: S3Object | None
     first_day: int | None
     last_day: int | None
     wanted: Wanted
@@ -107,9 +106,9 @@ class BulkRequest:
         """What is the same for two requests that cover the same objects in the same way."""
         return f"s3://{self.bucket}/{self.prefix} {json.dumps(self.scope, sort_keys=True)}"
 
-    def token_after(self, position: str) -> str:
-        """A token that continues the same request after a position, mostly a key."""
-        text = json.dumps({**self.scope, "after": position})
+    def token_after(self, key: str) -> str:
+        """A token that continues the same request after a key."""
+        text = json.dumps({**self.scope, "after": key})
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -153,8 +152,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     sections = tuple(section if isinstance(section, list) else [] if section is None else [section])
     prefix = _prefix(requested.get("s3_prefix"), settings.prefix, sections)
     check_allowed(settings, bucket, prefix)
-    inventory = _inventory(requested.get("inventory"), bucket, settings)
-    if not inventory and not after.startswith(prefix if after else ""):
+    if not after.startswith(prefix if after else ""):
         raise BadRequest(
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without the token"
@@ -167,7 +165,6 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         prefix=prefix,
         sections=sections,
         categories=tuple(requested.get("categories", ())),
-        inventory=inventory,
         first_day=milliseconds(requested.get("start_date")),
         last_day=milliseconds(requested.get("end_date")),
         wanted=Wanted(*(requested.get(name, False) for name in _LOAD_FLAGS)),
@@ -194,7 +191,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
     for name in ("start_date", "end_date"):
         if name in given:
             requested[name] = _day(name, given[name])
-    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix", "inventory"):
+    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix"):
         if name in given:
             requested[name] = _text(name, given[name])
     if _OTHER_SPELLING in requested:
@@ -226,8 +223,6 @@ def _check_together(requested: Mapping[str, Any]) -> None:
         raise BadRequest(
             'engine "queue" does not go with verify, which compares in this invocation'
         )
-    if requested.get("inventory") and verify:
-        raise BadRequest("inventory does not go with verify, which compares what S3 has now")
     if requested.get("replace") and verify and not repair:
         raise BadRequest('replace with verify needs "repair": true beside it')
 
@@ -308,18 +303,6 @@ def _prefix(given: str | None, default: str, sections: Sequence[int | str]) -> s
         raise BadRequest(f"s3_prefix belongs to section {named}, but section_id is {wanted}")
     narrow = len(sections) == 1 and holds_sections(prefix)
     return f"{prefix}{sections[0]}/" if narrow else prefix
-
-
-def _inventory(given: str | None, bucket: str, settings: Settings) -> S3Object | None:
-    """The manifest that is named by its key in the bucket, or by its URI."""
-    if given is None:
-        return None
-    if given.startswith("s3://"):
-        bucket, _, given = given.removeprefix("s3://").partition("/")
-    if not given.strip("/"):
-        raise BadRequest("inventory names no object: give the key of a manifest.json, or its URI")
-    check_bucket_allowed(settings, bucket)
-    return S3Object(bucket, given)
 
 
 def _read_token(token: Any) -> tuple[dict[str, Any], str]:

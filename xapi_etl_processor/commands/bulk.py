@@ -45,11 +45,6 @@ def add_to(commands: Any) -> None:
         commands, "bulk", _bulk, "process history, by section, dates and prefix", __doc__
     )
     add_scope(bulk)
-    bulk.add_argument(
-        "--inventory",
-        metavar="KEY_OR_URI",
-        help="key or s3:// URI of an S3 Inventory's manifest.json, to use instead of listing",
-    )
     add_flags(bulk, "list and count what would be processed, but read and write nothing")
     bulk.add_argument(
         "--engine",
@@ -117,7 +112,6 @@ def _settings(options: argparse.Namespace) -> Settings:
         return Settings.from_env(os.environ)
     anything_asked_for = {
         "S3_XAPI_BUCKET_NAME": options.s3_bucket or options.function,
-        "S3_XAPI_OTHER_BUCKETS": (options.inventory or "").removeprefix("s3://").partition("/")[0],
         "S3_XAPI_PREFIX": "/",
     }
     return Settings.from_env(anything_asked_for, needs_clickhouse=False)

@@ -28,7 +28,7 @@ SHOWN_FILES = 10
 class _Walk:
     """Hands out what a request covers, and takes the outcomes in the same order.
 
-    Everything up to the position `after` is done; `stop` says why no more is, and `stopped_at` at
+    Everything up to the key `after` is done; `stop` says why no more is, and `stopped_at` at
     which key.
     """
 
@@ -45,8 +45,7 @@ class _Walk:
         for step in self._steps:
             if step.obj is None:
                 self._last = step
-            # An inventory may name an object twice.
-            elif step.obj.key not in self._open:
+            else:
                 self._open[step.obj.key] = step
                 yield step.obj
 
@@ -55,7 +54,7 @@ class _Walk:
         step = self._open.pop(outcome.obj.key)
         if self.stop:
             return
-        self.after = step.before if outcome.stop else step.position
+        self.after = step.before if outcome.stop else step.key
         if outcome.stop:
             self.stop, self.stopped_at = outcome.stop, outcome.obj.key
 
@@ -64,7 +63,7 @@ class _Walk:
         for key in self._open:
             raise Defect(f"bulk: no outcome for {key}: report this as a defect")
         if self._last and not self.stop:
-            self.after, self.stop = self._last.position, self._last.stop
+            self.after, self.stop = self._last.key, self._last.stop
 
 
 @dataclass

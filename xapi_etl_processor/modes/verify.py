@@ -115,7 +115,7 @@ def _compared(
             found.add(one)
         before = after
         if not found.stop:
-            after, found.stop = page[-1].position, page[-1].stop
+            after, found.stop = page[-1].key, page[-1].stop
         elif checks:
             after = objects[len(checks) - 1].key
         if after != before:

@@ -20,16 +20,6 @@ def check_object_allowed(settings: Settings, obj: S3Object) -> None:
 
 def check_allowed(settings: Settings, bucket: str, key: str) -> None:
     """Raises S3NotAllowed unless this key, or every key with this prefix, may be read."""
-    check_bucket_allowed(settings, bucket)
-    if not key.startswith(settings.prefix):
-        raise S3NotAllowed(
-            f"s3://{bucket}/{key} is not in the folder of the bundles, {settings.prefix}: check the"
-            " key, or set S3_XAPI_PREFIX"
-        )
-
-
-def check_bucket_allowed(settings: Settings, bucket: str) -> None:
-    """Raises S3NotAllowed unless objects of this bucket may be read."""
     buckets = {settings.bucket, *settings.other_buckets} - {""}
     if not buckets:
         raise S3NotAllowed(NO_BUCKET)
@@ -37,4 +27,9 @@ def check_bucket_allowed(settings: Settings, bucket: str) -> None:
         raise S3NotAllowed(
             f"s3://{bucket} is not a bucket of bundles: check its name, or allow it with"
             " S3_XAPI_BUCKET_NAME or S3_XAPI_OTHER_BUCKETS"
+        )
+    if not key.startswith(settings.prefix):
+        raise S3NotAllowed(
+            f"s3://{bucket}/{key} is not in the folder of the bundles, {settings.prefix}: check the"
+            " key, or set S3_XAPI_PREFIX"
         )

@@ -241,8 +241,7 @@ class _Requests:
                     raise S3Unordered(
                         f"s3://{self.bucket}/{prefix}: the store lists {_key(entries[0])!r} on a"
                         f" later page than {last!r}. S3 lists in the order of keys; here, a listing"
-                        " would miss objects. Ask with an S3 Inventory (`inventory`), or name the"
-                        " objects"
+                        " would miss objects: name them with the command `event`"
                     )
                 last = _key(entries[-1]) if entries else last
                 # Given only now: if the store has no order, nobody may go on behind these.

@@ -168,8 +168,10 @@ class Learners:
         return known
 
     def may_keep(self, line: bytes) -> bool:
-        """Whether a rejected line may be kept: not with pseudonyms, nor of a forgotten learner."""
-        return not self.pseudonymous and not self.names_forgotten(line)
+        """Whether a rejected line may be kept: not with pseudonyms, nor of a forgotten learner, nor
+        with zero bytes, as UTF-16 has: nobody could find a name in it.
+        """
+        return not self.pseudonymous and b"\0" not in line and not self.names_forgotten(line)
 
     def names_forgotten(self, line: bytes) -> bool:
         """Whether a line names a forgotten learner, as a text in quotes or as a word."""

@@ -58,7 +58,7 @@ def main() -> None:
         migrate(settings)
         here = settings.clickhouse_database
         server.engine.query(f"USE {here}")
-        ways = {"now": VIEWS.format(database=here, section="{section}"), "Aspects": ASPECTS}
+        ways = {"views": VIEWS.format(database=here, section="{section}"), "Aspects": ASPECTS}
         print("| player |" + "".join(f" {way}: bias | too high | too low |" for way in ways))
         print("|---|" + "---:|" * 3 * len(ways))
         for section, player in enumerate(PLAYERS, 1):

@@ -141,7 +141,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "S15": ("`make audit`: pip-audit", step(7)),
     "S17": (step(6),),
     "S18": ("`make check`: cfn-lint, checkov",),
-    "S20": ("[network](operations.md#network)", step(14)),
+    "S20": ("[network](operations.md#network)", step(13)),
     "S21": ("`make check`: ruff's security rules", "pytest with warnings as errors"),
     "S22": ("`make fuzz`",),
 }

@@ -196,7 +196,7 @@ def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
+@pytest.mark.fault(16, caught_by="limits of an answer")
 def test_bad_objects_are_named_up_to_a_limit_and_the_others_are_processed(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

@@ -95,7 +95,7 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(8, caught_by="error isolation per batch")
+@pytest.mark.fault(8, caught_by="error isolation per object")
 def test_a_defect_while_storing_fails_only_what_was_not_stored(
     bucket: Bucket, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,7 +265,7 @@ def test_a_backfill_at_the_same_time_as_live_events_counts_each_statement_once(
 
 @pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.fault(16, caught_by="caps on the lists in an answer")
+@pytest.mark.fault(16, caught_by="limits of an answer")
 @pytest.mark.check("S13")
 def test_answers_stay_small_whatever_is_sent(bucket: Bucket) -> None:
     names = [f"section/1/video/{'x' * 900}{n}.jsonl" for n in range(105)]

@@ -62,7 +62,7 @@ def fifth_delivery(queue: SimulatedQueue) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(23, 70, caught_by="growing pauses; only faulty messages or objects are poison")
+@pytest.mark.fault(23, 70, caught_by="growing pauses; only poison becomes a dead letter")
 @pytest.mark.usefixtures("no_clickhouse")
 def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon_stored(
     bucket: Bucket,
@@ -106,7 +106,7 @@ def test_after_hours_without_clickhouse_only_poison_is_dead_and_the_rest_is_soon
 
 @pytest.mark.ci
 @pytest.mark.slow
-@pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter at the fifth delivery")
+@pytest.mark.fault(7, 17, 55, 59, caught_by="dead letter")
 @pytest.mark.usefixtures("logged_to_standard_output")
 def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_of_an_hour(
     bucket: Bucket,
@@ -163,7 +163,7 @@ def test_poison_of_every_kind_is_a_dead_letter_with_its_reason_after_a_quarter_o
 
 
 @pytest.mark.slow
-@pytest.mark.fault(18, 19, 36, 63, caught_by="only faulty messages or objects are poison")
+@pytest.mark.fault(18, 19, 36, 63, caught_by="only poison becomes a dead letter")
 @pytest.mark.usefixtures("pauses")
 def test_what_a_service_or_the_configuration_is_at_fault_for_waits_until_that_is_mended(
     bucket: Bucket, queue: SimulatedQueue, store: S3Proxy, ask: Ask, monkeypatch: pytest.MonkeyPatch
@@ -256,7 +256,7 @@ def test_a_dead_letter_that_is_moved_back_is_a_message_like_any_other(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(16, caught_by="at most ten messages and 256 KiB a call")
+@pytest.mark.fault(16, caught_by="limits of a call")
 def test_a_large_batch_is_given_back_and_sent_in_calls_that_sqs_takes(
     queue: SimulatedQueue,
 ) -> None:
@@ -309,7 +309,7 @@ def test_poison_that_sqs_does_not_take_stays_and_is_sent_later(queue: SimulatedQ
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="the queue's visibility timeout")
+@pytest.mark.fault(60, caught_by="visibility timeout")
 @pytest.mark.usefixtures("logged_to_standard_output")
 def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeout(
     queue: SimulatedQueue, capfd: pytest.CaptureFixture[str]
@@ -330,7 +330,7 @@ def test_a_message_that_cannot_be_given_back_comes_again_by_the_queues_own_timeo
 
 
 @pytest.mark.slow
-@pytest.mark.fault(60, caught_by="short timeouts; the queue's visibility timeout")
+@pytest.mark.fault(60, caught_by="short timeouts; visibility timeout")
 @pytest.mark.usefixtures("pauses")
 def test_without_a_way_to_sqs_the_answer_comes_in_time_and_keeps_every_message(
     queue: SimulatedQueue, closed_port: int, monkeypatch: pytest.MonkeyPatch

@@ -44,7 +44,7 @@ class Cut:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(1, caught_by="ledger; row identity when forced")
+@pytest.mark.fault(1, caught_by="ledger; row identity")
 def test_loading_everything_twice_leaves_the_same_counts(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:
@@ -198,7 +198,7 @@ def test_an_object_of_several_batches_that_is_not_stored_never_counts_as_process
 
 
 @pytest.mark.slow
-@pytest.mark.fault(35, caught_by="no partition limit for our inserts")
+@pytest.mark.fault(35, caught_by="no partition limit")
 def test_statements_from_more_than_a_hundred_months_are_one_insert(
     bucket: Bucket, invoke: Invoke, ask: Ask
 ) -> None:

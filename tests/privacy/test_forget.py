@@ -90,7 +90,7 @@ def test_many_learners_of_a_file_are_forgotten_at_once(
     ]
 
 
-@pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.fault(74, caught_by="forgotten learners are checked around each insert")
 def test_no_kind_of_reload_brings_a_learner_back(
     load: Load, bucket: Bucket, invoke: Invoke, ask: Ask, forget: Forget
 ) -> None:

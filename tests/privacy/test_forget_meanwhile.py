@@ -43,7 +43,7 @@ def forgotten_at(clickhouse: ClickHouseServer, ask: Ask, at: str, then: str = ""
     clickhouse.hook = meanwhile
 
 
-@pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.fault(74, caught_by="forgotten learners are checked around each insert")
 def test_a_load_that_has_read_its_object_already_stores_nothing(
     load: Load, ask: Ask, clickhouse: ClickHouseServer, settings: Settings
 ) -> None:
@@ -63,7 +63,7 @@ def forget_quietly(settings: Settings) -> None:
     clickhouse.disconnect()
 
 
-@pytest.mark.fault(74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.fault(74, caught_by="forgotten learners are checked around each insert")
 def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
     load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
 
-@pytest.mark.fault(26, 74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.fault(26, 74, caught_by="forgotten learners are checked around each insert")
 def test_a_load_whose_replies_are_lost_says_so_too(
     load: Load,
     invoke: Invoke,
@@ -110,7 +110,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
     assert users(ask) == ["viewer-2"]
 
 
-@pytest.mark.fault(34, 74, caught_by="forgotten learners are checked before and after each insert")
+@pytest.mark.fault(34, 74, caught_by="forgotten learners are checked around each insert")
 @pytest.mark.usefixtures("pauses")
 def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotten_learner(
     load: Load, ask: Ask, clickhouse: ClickHouseServer

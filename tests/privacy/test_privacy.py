@@ -149,7 +149,7 @@ BODIES = {
 
 
 @pytest.mark.slow
-@pytest.mark.fault(29, 36, caught_by="error texts that may quote values are left out")
+@pytest.mark.fault(29, 36, caught_by="errors quote no values")
 @pytest.mark.check("S10", "S4")
 @pytest.mark.parametrize("shift", [0, *(pytest.param(n, marks=pytest.mark.ci) for n in (1, 2))])
 @pytest.mark.usefixtures("pauses")

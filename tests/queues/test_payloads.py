@@ -102,7 +102,7 @@ def test_every_sample_is_used() -> None:
     assert {path.stem for path in EVENTS.glob("*.json")} == {*NAMED, *REFUSED, "poison_in_sqs"}
 
 
-@pytest.mark.fault(7, caught_by="answer 400; only that message fails")
+@pytest.mark.fault(7, caught_by="answer 400; partial batch response")
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_event_from_another_service_is_refused(name: str) -> None:
     with pytest.raises(UnknownPayload):
@@ -140,7 +140,7 @@ def test_a_payload_that_names_no_object_is_refused(payload: Any) -> None:
         parse_payload(payload)
 
 
-@pytest.mark.fault(7, caught_by="only that message fails")
+@pytest.mark.fault(7, caught_by="partial batch response")
 def test_a_bad_message_fails_alone_and_not_its_batch() -> None:
     payload = sample("poison_in_sqs")
     first, *poison = parse_payload(payload).messages
@@ -233,7 +233,7 @@ OTHER_DETAIL_TYPES = (
 )
 
 
-@pytest.mark.fault(7, caught_by="a possible upload counts as one; only known types are ignored")
+@pytest.mark.fault(7, caught_by="payload parsing")
 def test_an_event_that_may_be_an_upload_counts_as_one_and_one_of_unknown_kind_is_an_error() -> None:
     for payload in (
         *(created(eventName=name) for name in (None, "", "s3:ObjectCreated:Put")),
@@ -267,7 +267,7 @@ def test_a_name_longer_than_s3_allows_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.fault(16, caught_by="cap on the errors reported per message")
+@pytest.mark.fault(16, caught_by="limits of an answer")
 @pytest.mark.check("S13")
 def test_many_bad_records_in_a_message_are_counted_and_only_some_are_described() -> None:
     good = created()["Records"]

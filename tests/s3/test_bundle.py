@@ -136,7 +136,7 @@ def test_an_object_without_a_single_statement_fails(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(58, caught_by="line counts that must add up")
+@pytest.mark.fault(58, caught_by="line counts must add up")
 def test_an_object_without_video_statements_succeeds_with_its_counts(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer
 ) -> None:

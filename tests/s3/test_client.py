@@ -88,7 +88,7 @@ def to_later_parts(answer: Answer) -> Rule:
     return lambda r: answer if r.range and not r.range.startswith("bytes=0-") else None
 
 
-@pytest.mark.fault(20, caught_by="check of the range in the answer")
+@pytest.mark.fault(20, caught_by="range check")
 def test_parts_of_two_versions_are_not_mixed_and_all_bytes_are_not_taken_for_a_part(
     bucket: Bucket, store: S3Proxy
 ) -> None:

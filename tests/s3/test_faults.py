@@ -227,7 +227,7 @@ def test_the_ledger_has_the_version_that_was_read(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(19, caught_by="retries with backoff; deadline; bounded retries; redelivery")
+@pytest.mark.fault(19, caught_by="bounded retries; deadline; redelivery")
 def test_throttling_is_waited_out_and_fails_the_object_if_it_does_not_end(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask
 ) -> None:
@@ -246,7 +246,7 @@ def test_throttling_is_waited_out_and_fails_the_object_if_it_does_not_end(
     assert ask("SELECT count() FROM processed_files") == [[1]]
 
 
-@pytest.mark.fault(18, caught_by="error with key and code; no retry within the invocation")
+@pytest.mark.fault(18, caught_by="an error that says what to do; no retry within the invocation")
 @pytest.mark.fault(46, caught_by="an error that says what to do")
 def test_an_object_that_may_not_be_read_is_requested_once_and_named(
     bucket: Bucket, store: S3Proxy, invoke: Invoke, ask: Ask

@@ -162,7 +162,7 @@ def test_messages_that_arrive_before_the_code_wait_for_it(
 
 @pytest.mark.ci
 @pytest.mark.long
-@pytest.mark.fault(7, 8, caught_by="partial batch response; dead letter at the fifth delivery")
+@pytest.mark.fault(7, 8, caught_by="partial batch response; dead letter")
 def test_bundles_become_rows_and_only_bad_messages_become_dead_letters(
     deployed: Outputs, database: str, clickhouse: ClickHouseServer, stored: Stored
 ) -> None:

@@ -59,7 +59,7 @@ def test_a_statement_sent_again_in_another_month_counts_once(
 
 
 @pytest.mark.slow
-@pytest.mark.fault(42, caught_by="a view's table with the same key, read with FINAL")
+@pytest.mark.fault(42, caught_by="a view with the same key, read with FINAL")
 def test_a_materialized_view_that_is_built_as_documented_counts_each_statement_once(
     bucket: Bucket, settings: Settings, invoke: Invoke, ask: Ask
 ) -> None:

@@ -73,7 +73,7 @@ def test_what_is_invalid_is_refused_at_once_and_the_next_valid_query_and_insert_
     assert ask("SELECT hex(line) FROM rejected_statements ORDER BY 1") == [["74657874"], ["FF00"]]
 
 
-@pytest.mark.fault(34, 35, 36, 37, 72, caught_by="one table of error codes")
+@pytest.mark.fault(34, 35, 36, 37, 72, caught_by="error codes")
 def test_the_servers_error_code_decides_whether_to_retry(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
@@ -113,7 +113,7 @@ def test_only_texts_that_can_quote_no_value_are_passed_on(
     assert shown == {16, 47, 60, 81, 115, 242, 252, 285, 497}
 
 
-@pytest.mark.fault(36, 37, 78, caught_by="one table of error codes")
+@pytest.mark.fault(36, 37, 78, caught_by="error codes")
 def test_every_known_error_code_has_the_right_verdict() -> None:
     # From ClickHouse's ErrorCodes.cpp: temporary errors, unknown outcomes, permanent errors.
     busy = {202, 241, 439, 745}
@@ -128,7 +128,7 @@ def test_every_known_error_code_has_the_right_verdict() -> None:
     assert meaning(4711, "no such code yet").verdict == "uncertain"
 
 
-@pytest.mark.fault(12, 34, caught_by="growing, random waits within the time left; deadline")
+@pytest.mark.fault(12, 34, caught_by="growing pauses; deadline")
 def test_pauses_between_retries_grow_and_are_random_and_end_before_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:

@@ -145,7 +145,7 @@ def test_a_ledger_that_cannot_be_read_is_asked_once_whatever_the_number_of_objec
     assert len(asked) == 1
 
 
-@pytest.mark.fault(36, caught_by="one table of error codes")
+@pytest.mark.fault(36, caught_by="error codes")
 def test_a_missing_table_is_not_retried_and_nothing_is_recorded_as_done(
     bucket: Bucket, invoke: Invoke, ask: Ask, pauses: list[float]
 ) -> None:

@@ -109,7 +109,7 @@ def test_an_endless_line_takes_bounded_memory() -> None:
 
 
 @pytest.mark.fault(55, caught_by="all members are read")
-@pytest.mark.fault(52, caught_by="byte order mark dropped before the first line")
+@pytest.mark.fault(52, caught_by="byte order mark dropped")
 def test_consecutive_members_are_one_text_and_a_byte_order_mark_is_dropped() -> None:
     first, second = gzip.compress(BOM + b'{"a":1}\n{"b"'), gzip.compress(b":2}\n")
     assert lines_of(*decompressed([first + second])) == [b'{"a":1}', b'{"b":2}']
@@ -126,7 +126,7 @@ def test_gzip_that_was_cut_short_is_broken() -> None:
                 unzipped(before + _WHOLE[:kept])
 
 
-@pytest.mark.fault(55, caught_by="trailing bytes must be a member or zeros, as in gzip; checksum")
+@pytest.mark.fault(55, caught_by="trailing bytes are checked; checksum")
 @pytest.mark.parametrize("chunk_bytes", [1, 10_000])
 def test_gzip_may_be_followed_by_zeros_and_is_broken_by_junk_or_a_damaged_byte(
     chunk_bytes: int,

@@ -56,11 +56,8 @@ def milliseconds(value: object) -> int | None:
     """
     if not isinstance(value, str):
         found = _of_number(value)
-    elif _is_usual(value):
-        try:
-            found = since_epoch(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
-            found = _of_unusual(value)
+    elif usual := all_milliseconds([value]):
+        return usual[0]
     else:
         found = _of_unusual(value)
     return found if found is not None and _MIN_MILLIS <= found <= _MAX_MILLIS else None
@@ -80,18 +77,6 @@ def all_milliseconds(values: Sequence[str]) -> list[int] | None:
         return None
     found = list(map(since_epoch, instants))
     return found if min(found) >= _MIN_MILLIS and max(found) <= _MAX_MILLIS else None
-
-
-def _is_usual(value: str) -> bool:
-    """Whether it can only be read as 2024-01-01T12:00:00, with 0, 3 or 6 digits of a second, and Z
-    or an offset such as +01:00. What else Python reads differs between its versions.
-    """
-    size = len(value)
-    if size in {20, 24, 27}:
-        ends = value[-1] == "Z"
-    else:
-        ends = size in {25, 29, 32} and value[-6] in "+-" and value[-3] == ":" and value[-2] < "6"
-    return ends and value[10] == "T" and value[13] == value[16] == ":" and value[19] in ".Z+-"
 
 
 def _of_unusual(value: str) -> int | None:

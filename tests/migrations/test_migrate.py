@@ -20,6 +20,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Template
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.support import former_schema, version_0_1
+from tests.support.refusals import watch
 from tests.support.replicas import wait_for
 from tests.support.rows import NOON
 from tests.support.samples import event_id
@@ -75,11 +76,8 @@ def test_a_database_becomes_like_a_new_one_with_all_rows_and_values(
     insert(row(2, event_id=event_id(2).upper(), user_id="before", inserted_at=early))
     names = random_rows(ask, 6)
 
-    def hold(point: str, sql: str) -> None:
-        if point == "query" and "MATERIALIZE COLUMN" in sql:
-            ask("SYSTEM STOP MERGES video_events")
-
-    clickhouse.hook = hold
+    stop = "SYSTEM STOP MERGES video_events"
+    watch(clickhouse, "query", "MATERIALIZE COLUMN", lambda: ask(stop))
     try:
         assert migrate(old) == [
             "0002_versions_sections_voiding.sql",

@@ -12,7 +12,7 @@ from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from tests.support.samples import BAD_LINE, event_id, notification, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base import attempts
@@ -93,8 +93,7 @@ def test_the_ledger_and_the_list_of_learners_are_queried_once_for_many_objects(
     monkeypatch.setattr("xapi_etl_processor.pipeline.writer.FRESH_SECONDS", 3600)
     for number in range(20):
         bucket.put(f"section/1/video/{number}.jsonl", video(number))
-    asked: list[str] = []
-    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    asked = watch(clickhouse, "query")
     assert invoke({"section_id": 1})["files_processed"] == 20
     verbs = [re.findall(r"(?:FROM|INTO) \w+\.(\w+)", sql)[-1] for sql in asked]
     # The first question comes once for each connection: is it ClickHouse Cloud? The second asks the
@@ -216,20 +215,14 @@ def test_an_object_is_in_the_ledger_only_after_its_last_row(
 ) -> None:
     """A crash after any of the inserts is safe: the ledger never runs ahead of the rows."""
     ledger_ahead: list[Any] = []
-
-    def watch(point: str, sql: str) -> None:
-        if point == "stored":
-            ledger_ahead.extend(
-                ask(
-                    "SELECT key FROM processed_files AS done FINAL LEFT JOIN"
-                    " (SELECT source_file, count() AS rows FROM video_events FINAL GROUP BY 1) AS v"
-                    " ON v.source_file = concat('s3://', bucket, '/', key) WHERE video > rows"
-                )
-            )
-
+    without_rows = (
+        "SELECT key FROM processed_files AS done FINAL LEFT JOIN"
+        " (SELECT source_file, count() AS rows FROM video_events FINAL GROUP BY 1) AS v"
+        " ON v.source_file = concat('s3://', bucket, '/', key) WHERE video > rows"
+    )
     for n in range(6):
         bucket.put(f"section/1/video/{n}.jsonl", *(video(1000 * n + i) for i in range(20)))
-    clickhouse.hook = watch
+    watch(clickhouse, "stored", act=lambda: ledger_ahead.extend(ask(without_rows)))
     run = Run(replace(settings, batch_rows=25), connections(settings), "bulk")
     objects = [S3Object(bucket.name, f"section/1/video/{n}.jsonl") for n in range(6)]
     assert [o.status for o in process(objects, run)] == ["processed"] * 6

@@ -11,6 +11,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.tcp_proxy import TcpProxy
 from tests.support.reader import FORGET, IDS, ROWS, ids
+from tests.support.refusals import watch
 from tests.support.samples import BAD_LINE, VIDEO, event_id, notification, video, voiding
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import EventFailed
@@ -150,8 +151,7 @@ def test_a_dry_run_sends_no_writing_query_and_counts_like_a_real_run(
     bucket: Bucket, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, payload: dict[str, Any]
 ) -> None:
     bucket.put(KEY, video(1), BAD_LINE, video(2), voiding(4))
-    sent: list[str] = []
-    clickhouse.hook = lambda point, sql: sent.append(sql) if point == "query" else None
+    sent = watch(clickhouse, "query")
     dry = invoke({**payload, "bucket": bucket.name, "dry_run": True}).body
     assert sent
     assert all(sql.startswith("SELECT ") for sql in sent)

@@ -13,7 +13,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ids
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from tests.support.samples import notification, video
 from tests.support.simulated_queue import HOUR, MINUTE, simulated_queue
 from xapi_etl_processor import common
@@ -176,16 +176,12 @@ def test_a_busy_ledger_is_waited_for_and_rows_read_before_are_stored(
     monkeypatch.setattr(attempts, "BUSY_SECONDS", FEW)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     bucket.put_each(*map(key, range(4)))
-    asked = 0
 
-    def hook(point: str, sql: str) -> None:
-        nonlocal asked
-        if point == "query" and "(bucket, key, etag) IN" in sql:
-            asked += 1
-            if asked > 1:
-                raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+    def be_busy() -> None:
+        if len(asked) > 1:
+            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
 
-    clickhouse.hook = hook
+    asked = watch(clickhouse, "query", r"\(bucket, key, etag\) IN", be_busy)
     answer = invoke({"mode": "bulk"}, 900)
     assert FEW <= sum(pauses) < FEW + LONGEST_PAUSE_SECONDS
     assert (answer["files_processed"], answer["files_failed"]) == (2, 0)
@@ -243,12 +239,11 @@ def test_other_failures_are_counted_by_themselves(
     """A connection that is lost after a long wait is tried as often as any other."""
     failures = [252] * 6 + [210] * 3
 
-    def hook(point: str, sql: str) -> None:
-        if point == "insert" and failures:
-            code = failures.pop(0)
-            raise RuntimeError(f"Code: {code}. DB::Exception: no")
+    def fail() -> None:
+        if failures:
+            raise RuntimeError(f"Code: {failures.pop(0)}. DB::Exception: no")
 
-    clickhouse.hook = hook
+    watch(clickhouse, "insert", act=fail)
     client.insert("rejected_statements", ROWS)
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
 

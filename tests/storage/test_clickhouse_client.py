@@ -17,7 +17,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.base import attempts, secrets
 from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
@@ -258,14 +258,7 @@ def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
 ) -> None:
     """Connecting has a limit of its own, which must not be left on the socket."""
     monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.3)
-    sent: list[str] = []
-
-    def answer_slowly(point: str, sql: str) -> None:
-        if point == "insert":
-            sent.append(sql)
-            threading.Event().wait(0.5)
-
-    clickhouse.hook = answer_slowly
+    sent = watch(clickhouse, "insert", act=lambda: threading.Event().wait(0.5))
     for _ in ("a new connection", "a connection that was pinged"):
         client.insert("rejected_statements", ROWS)
     assert len(sent) == 2
@@ -276,10 +269,9 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:
     """The driver's own limit for a block is 1,048,576 rows."""
-    blocks: list[str] = []
-    clickhouse.hook = lambda point, _: blocks.append(point) if point == "block" else None
+    blocks = watch(clickhouse, "block")
     client.insert("rejected_statements", {"source_line": [1] * 1_100_000})
-    assert blocks == ["block"]
+    assert len(blocks) == 1
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ def test_cut_at_each_answer(
 def test_a_page_of_the_longest_keys(
     letter: str, settings: Settings, clickhouse: ClickHouseServer
 ) -> None:
+    """S3 allows keys of 1,024 bytes, and a server by itself only queries of 256 KiB."""
     size = len(letter.encode())
     objects = [
         S3Object("b" * 63, f"section/1/{n:04}/" + letter * ((1024 - 15) // size), f"{n:032x}-100")

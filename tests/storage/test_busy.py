@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -54,11 +53,6 @@ def merged(ask: Ask) -> None:
     ask("OPTIMIZE TABLE video_events FINAL")
 
 
-def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
-    """Call this instead of waiting between two attempts."""
-    patch.setattr("xapi_etl_processor.base.attempts.time.sleep", sleep)
-
-
 @pytest.mark.slow
 @pytest.mark.fault(
     34,
@@ -80,7 +74,7 @@ def test_an_event_waits_until_merges_have_caught_up_or_time_runs_out(
         if len(pauses) == caught_up_after:
             merged(ask)
 
-    sleeping(monkeypatch, sleep)
+    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", sleep)
     event = notification(bucket.name, bucket.put(key(7), video(7)))
     with pytest.raises(EventFailed, match="TOO_MANY_PARTS: .*Too many parts .*merges lag behind"):
         invoke(event, 300, clock)

@@ -12,7 +12,7 @@ from local.bundles import generate
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.support.refusals import refuse, watch
+from tests.support.refusals import cut, refuse, watch
 from tests.support.samples import BAD_LINE, event_id, notification, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base import attempts
@@ -28,17 +28,6 @@ from xapi_etl_processor.xapi.parse import Counts
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 COUNT = "SELECT count() FROM video_events"
-
-
-def cut(clickhouse: ClickHouseServer, table: str, point: str, times: int) -> list[str]:
-    """Cut the connection at a point of an insert into a table, the first `times` times."""
-
-    def drop() -> None:
-        if len(reached) <= times:
-            raise ConnectionAbortedError
-
-    reached = watch(clickhouse, point, rf"^INSERT.*\.{table} \(", drop)
-    return reached
 
 
 @pytest.mark.slow
@@ -172,14 +161,14 @@ def test_a_connection_lost_at_any_point_of_an_insert_is_repaired_at_once_or_by_r
     for done, (table, point) in enumerate(points, 1):
         key = KEY.replace("_1", f"_{done}")
         bucket.put(key, video(10 * done), BAD_LINE, video(10 * done + 1), voiding(10 * done + 4))
-        reached = cut(clickhouse, table, point, times=2)
+        reached = cut(clickhouse, point, rf"^INSERT.*\.{table} \(", times=2)
         pauses.clear()
         assert invoke(notification(bucket.name, key))["success"] is True, (table, point)
         assert (len(reached) >= 2, len(pauses)) == (True, 2), (table, point)
         assert ask(f"{COUNT} FINAL") == [[2 * done]], (table, point)
         for once in (REJECTED, VOIDED, FILES):
             assert ask(f"SELECT count() FROM {once} FINAL") == [[done]], (table, point)
-    cut(clickhouse, EVENTS, "stored", times=attempts.ATTEMPTS)
+    cut(clickhouse, "stored", rf"^INSERT.*\.{EVENTS} \(", times=attempts.ATTEMPTS)
     last = bucket.put("section/1/last.jsonl", video(1))
     with pytest.raises(EventFailed, match="may or may not have been done"):
         invoke(notification(bucket.name, last))

@@ -17,7 +17,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
-from tests.support.refusals import refuse, watch
+from tests.support.refusals import cut, refuse, watch
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.base import attempts, secrets
 from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
@@ -41,12 +41,6 @@ ROWS: dict[str, list[Any]] = {
     "reason": ["r", "r"],
     "line": [b"\xff\x00", "text"],
 }
-
-
-def drop_insert(point: str, _: str) -> None:
-    """A hook that cuts the connection when an insert has arrived in full but is not yet stored."""
-    if point == "insert":
-        raise ConnectionAbortedError
 
 
 @pytest.mark.fault(31, caught_by="a new connection after every error")
@@ -132,7 +126,8 @@ def test_every_known_error_code_has_the_right_verdict() -> None:
 def test_pauses_between_retries_grow_and_are_random_and_end_before_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    clickhouse.hook = drop_insert
+    # An insert has arrived in full, and is not stored yet.
+    cut(clickhouse, "insert")
     for _ in range(2):
         with pytest.raises(OutcomeUnknown, match="doing it again is safe"):
             client.insert("rejected_statements", ROWS)

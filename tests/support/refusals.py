@@ -28,6 +28,17 @@ def watch(
     return seen
 
 
+def cut(server: ClickHouseServer, point: str, pattern: str = "", times: int = 1000) -> list[str]:
+    """Let the server cut the connection there, the first `times` times; gives all those queries."""
+
+    def drop() -> None:
+        if len(reached) <= times:
+            raise ConnectionAbortedError
+
+    reached = watch(server, point, pattern, drop)
+    return reached
+
+
 def refuse(
     server: ClickHouseServer,
     code: int,

@@ -20,6 +20,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Template
 from tests.faults.tcp_proxy import Fault, tcp_proxy
 from tests.support import former_schema, version_0_1
+from tests.support.refusals import watch
 from tests.support.replicas import wait_for
 from tests.support.rows import NOON
 from tests.support.samples import event_id
@@ -75,11 +76,8 @@ def test_a_database_becomes_like_a_new_one_with_all_rows_and_values(
     insert(row(2, event_id=event_id(2).upper(), user_id="before", inserted_at=early))
     names = random_rows(ask, 6)
 
-    def hold(point: str, sql: str) -> None:
-        if point == "query" and "MATERIALIZE COLUMN" in sql:
-            ask("SYSTEM STOP MERGES video_events")
-
-    clickhouse.hook = hold
+    stop = "SYSTEM STOP MERGES video_events"
+    watch(clickhouse, "query", "MATERIALIZE COLUMN", lambda: ask(stop))
     try:
         assert migrate(old) == [
             "0002_versions_sections_voiding.sql",
@@ -233,40 +231,33 @@ def test_a_migration_that_is_killed_at_steps_loses_no_rows_that_are_inserted_mea
     )
 
 
-class SlowInsert:
-    """An insert of three rows that takes two seconds."""
-
-    def __init__(self, clickhouse: ClickHouseServer, database: str) -> None:
-        self.connection = Connection(clickhouse.path)
-        into = f"INSERT INTO {database}.video_events (event_id, section_id)"
-        rows = "SELECT toString(number + sleepEachRow(0.7)), 1 FROM numbers(3)"
-        sql = f"{into} {rows} SETTINGS max_block_size = 1"
-        self.thread = threading.Thread(target=self.connection.query, args=(sql,))
-
-    def begin(self, ask: Ask) -> None:
-        """Begin; returns when the server works on it."""
-        self.thread.start()
-        running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"
-        wait_for(lambda: bool(ask(running)), 10)
-
-    def end(self) -> None:
-        self.thread.join()
-        self.connection.close()
-
-
 @pytest.mark.ci
 def test_an_insert_that_began_before_the_exchange_is_waited_for_and_then_named(
     old: Settings, ask: Ask, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = SlowInsert(clickhouse, old.clickhouse_database)
-    Steps(clickhouse, lambda step: slow.begin(ask) if step.startswith("EXCHANGE") else None)
+    connection = Connection(clickhouse.path)
+    three_rows_in_two_seconds = (
+        f"INSERT INTO {old.clickhouse_database}.video_events (event_id, section_id)"
+        " SELECT toString(number + sleepEachRow(0.7)), 1 FROM numbers(3)"
+        " SETTINGS max_block_size = 1"
+    )
+    slow = threading.Thread(target=connection.query, args=(three_rows_in_two_seconds,))
+    running = "SELECT 1 FROM system.processes WHERE query LIKE 'INSERT % sleepEachRow%'"
+
+    def begin(step: str) -> None:
+        if step.startswith("EXCHANGE"):
+            slow.start()
+            wait_for(lambda: bool(ask(running)), 10)
+
+    Steps(clickhouse, begin)
     with monkeypatch.context() as impatient:
         impatient.setattr(migrations, "INSERT_SECONDS", 0)
         with pytest.raises(ClickHouseUnavailable, match="pause the function"):
             migrate(old)
     later = sorted(path.name for path in SCHEMA.glob("*.sql"))[3:]
     assert migrate(old) == ["0003_late_rows.sql", *later]
-    slow.end()
+    slow.join()
+    connection.close()
     assert ask("SELECT count() FROM video_events_old") == [[3]]
     assert ask(IDS) == [["0"], ["1"], ["2"]]
 

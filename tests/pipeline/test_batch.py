@@ -10,6 +10,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.refusals import watch
 from tests.support.samples import BAD_LINE, event_id, notification, other, video, voiding
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
@@ -19,15 +20,6 @@ from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.lines import MIB
 
 KEY = "section/1/video/2024-01-01T12-00-00Z_1.jsonl"
-
-
-def inserts(clickhouse: ClickHouseServer, table: str) -> list[str]:
-    """The inserts into a table that are stored from now on."""
-    found: list[str] = []
-    clickhouse.hook = lambda point, sql: (
-        found.append(sql) if point == "stored" and f".{table} (" in sql else None
-    )
-    return found
 
 
 @pytest.mark.slow
@@ -62,7 +54,7 @@ def test_a_batch_is_stored_as_soon_as_it_is_full(
     monkeypatch.setattr(batch, "BATCH_BYTES", limit.get("mb", 64) * MIB)
     settings = replace(settings, batch_rows=limit.get("rows", 100))
     keys = [bucket.put(f"section/1/video/{n}.jsonl", line(n), other(n)) for n in range(6)]
-    stored = inserts(clickhouse, table)
+    stored = watch(clickhouse, "stored", rf"\.{table} \(")
     run = Run(settings, connections(settings), "bulk")
     outcomes = list(common.process([S3Object(bucket.name, key) for key in keys], run))
     assert [outcome.status for outcome in outcomes] == ["processed"] * 6

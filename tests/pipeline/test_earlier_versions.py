@@ -11,7 +11,7 @@ import pytest
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Answer, Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from tests.support.samples import BAD_LINE, event_id, video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.errors import EventFailed
@@ -120,11 +120,7 @@ def test_nothing_is_removed_if_the_new_version_cannot_be_stored_or_changes_or_wi
     # The new version itself is stored.
     assert ask("SELECT uniq(etag) FROM processed_files") == [[2]]
 
-    def upload_again(_: str, sql: str) -> None:
-        if "LEFT JOIN" in sql:
-            twice.put(KEY, video(1), video(2))
-
-    clickhouse.hook = upload_again
+    watch(clickhouse, "query", "LEFT JOIN", lambda: twice.put(KEY, video(1), video(2)))
     with pytest.raises(EventFailed, match="was uploaded again meanwhile"):
         load(invoke, twice, replace=True)
     assert len(stored(ask)) == 3
@@ -165,12 +161,7 @@ def test_an_object_whose_load_has_not_ended_loses_nothing(
     bucket.put("section/2001/video/2024-01-03T12-00-00Z_3.jsonl", video(2), video(4))
     load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
     bucket.put(KEY, video(1))
-
-    def merge(_: str, sql: str) -> None:
-        if "LEFT JOIN" in sql:
-            ask("OPTIMIZE TABLE video_events FINAL")
-
-    clickhouse.hook = merge
+    watch(clickhouse, "query", "LEFT JOIN", lambda: ask("OPTIMIZE TABLE video_events FINAL"))
     # If both objects are read together, the last batch of KEY also has rows of the late one.
     monkeypatch.setenv("BATCH_ROWS", "2")
     monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
@@ -184,16 +175,14 @@ def test_a_merge_while_the_rows_are_compared_takes_no_statement_of_another_objec
     load(invoke, bucket, bucket.put(OTHER, video(2), video(4)))
     load(invoke, bucket, bucket.put(KEY, video(1), video(2)))
     bucket.put(KEY, video(1))
-    asked_for_earlier_rows = []
-
-    def merge(point: str, sql: str) -> None:
-        if point == "query" and sql.startswith("SELECT source_etag, source_line"):
-            asked_for_earlier_rows.append(sql)
-            ask("OPTIMIZE TABLE video_events FINAL")
-
-    clickhouse.hook = merge
+    merged = watch(
+        clickhouse,
+        "query",
+        "^SELECT source_etag, source_line",
+        lambda: ask("OPTIMIZE TABLE video_events FINAL"),
+    )
     assert load(invoke, bucket, replace=True)["success"]
-    assert asked_for_earlier_rows
+    assert merged
     assert stored(ask) == [event_id(1), event_id(2), event_id(4)]
 
 
@@ -262,14 +251,13 @@ def test_the_table_and_each_object_that_may_hold_an_earlier_row_are_read_once(
         bucket.put(key, video(n))
     assert invoke({"mode": "bulk"})["success"]
     store.requests.clear()
-    asked = []
-    clickhouse.hook = lambda point, sql: asked.append(sql) if point == "query" else None
+    asked = watch(clickhouse, "query", "video_events FINAL")
     monkeypatch.setattr(earlier_versions, "SETTLED_MS", settled_ms)
     monkeypatch.setattr(common, "PAGE_OBJECTS", page)
     answer = invoke({"mode": "bulk", "replace": True})
     assert (answer["success"], answer["rows_removed"]) == (True, 2)
     assert stored(ask) == sorted(map(event_id, (0, 1, 200, 300)))
-    assert len([sql for sql in asked if "video_events FINAL" in sql]) == questions
+    assert len(asked) == questions
     gets = [request.path for request in store.requests if ".jsonl" in request.path]
     if page > 1:
         assert len(gets) <= len(replaced) + len(overlapping)

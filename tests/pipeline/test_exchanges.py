@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.http_proxy import S3Proxy
-from tests.faults.tcp_proxy import TcpProxy
+from tests.faults.tcp_proxy import CutAnswers, TcpProxy
 from tests.support.samples import notification, video
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.base import deadlines
@@ -82,3 +82,17 @@ def test_a_connection_that_the_server_closed_is_replaced_without_a_failed_attemp
         wire.hang_up()
     assert ask(IDS) == [[20]]
     assert pauses == []
+
+
+def test_a_connection_that_is_cut_at_any_answer_is_replaced(
+    bucket: Bucket, wire: TcpProxy, invoke: Invoke, ask: Ask, pauses: list[float]
+) -> None:
+    assert invoke(uploaded(bucket, 0))["files_processed"] == 1
+    number = 1
+    for to in (b"max(forgotten_at)", b"INSERT INTO", b"processed_files", b"kind = 'replaced'"):
+        for after in (0, 1, 20):
+            wire.answers = CutAnswers(to, after, times=1)
+            assert invoke(uploaded(bucket, number))["files_processed"] == 1
+            number += 1
+    assert ask("SELECT count() FROM video_events FINAL") == [[10 * number]]
+    assert ask("SELECT uniqExact(key), count() FROM processed_files FINAL") == [[number, number]]

@@ -99,13 +99,7 @@ class NotDone(Exception):
     """An object was not loaded, and must be delivered again."""
 
 
-DEEDS = {
-    "load": Scene.load,
-    "replace": Scene.replace,
-    "forget": Scene.forget,
-    "pseudonymize": Scene.pseudonymize,
-    "repair": Scene.repair,
-}
+DEEDS = ("load", "replace", "forget", "pseudonymize", "repair")
 
 
 @pytest.fixture
@@ -170,7 +164,7 @@ class Deed:
 
     def do(self) -> None:
         try:
-            DEEDS[self.name](self.scene, self.settings)
+            getattr(self.scene, self.name)(self.settings)
         except (XapiEtlError, NotDone) as error:
             self.error = str(error)
 

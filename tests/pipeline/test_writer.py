@@ -16,6 +16,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket
 from tests.faults.killable import wait_until
 from tests.support.reader import ROWS
+from tests.support.refusals import watch
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base import deadlines
@@ -150,20 +151,18 @@ def test_whoever_stops_waits_for_the_rows_that_are_on_their_way(
     """Otherwise two threads would use the connection at the same time."""
     found, run = objects(bucket, settings, 3)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
-    begun, ended = [], []
+    ended: list[float] = []
 
-    def wait(point: str, sql: str) -> None:
-        if point == "block" and ".video_events " in sql:
-            begun.append(sql)
-            time.sleep(0.2)  # The server takes its time.
-            ended.append(sql)
+    def wait() -> None:
+        time.sleep(0.2)  # The server takes its time.
+        ended.append(time.monotonic())
 
     def listed() -> Iterator[S3Object]:
         yield from found
         if how != "nobody listens":
             raise S3Error("listing")
 
-    clickhouse.hook = wait
+    begun = watch(clickhouse, "block", r"\.video_events ", wait)
     outcomes = common.process(listed(), run)
     if how == "nobody listens":
         assert next(outcomes).status is Status.PROCESSED
@@ -171,7 +170,7 @@ def test_whoever_stops_waits_for_the_rows_that_are_on_their_way(
     else:
         with pytest.raises(S3Error, match="listing"):
             list(outcomes)
-    assert begun == ended
+    assert len(begun) == len(ended)
     assert ask(ROWS) == [[len(ended)]]
 
 
@@ -185,17 +184,16 @@ def test_ctrl_c_does_not_wait_for_a_silent_clickhouse(
     monkeypatch.setattr(common, "PAGE_OBJECTS", 1)
     silent, go_on = threading.Event(), threading.Event()
 
-    def wait(point: str, sql: str) -> None:
-        if point == "block" and ".video_events " in sql:
-            silent.set()
-            go_on.wait(30)
+    def wait() -> None:
+        silent.set()
+        go_on.wait(30)
 
     def pressed() -> Iterator[S3Object]:
         yield from found
         assert silent.wait(30)
         raise KeyboardInterrupt
 
-    clickhouse.hook = wait
+    watch(clickhouse, "block", r"\.video_events ", wait)
     monkeypatch.setattr(deadlines, "_idle", [])
     of_others = set(threading.enumerate())
     started = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +12,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ids
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from tests.support.samples import notification, video
 from tests.support.simulated_queue import HOUR, MINUTE, simulated_queue
 from xapi_etl_processor import common
@@ -54,11 +53,6 @@ def merged(ask: Ask) -> None:
     ask("OPTIMIZE TABLE video_events FINAL")
 
 
-def sleeping(patch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
-    """Call this instead of waiting between two attempts."""
-    patch.setattr("xapi_etl_processor.base.attempts.time.sleep", sleep)
-
-
 @pytest.mark.slow
 @pytest.mark.fault(
     34,
@@ -79,7 +73,7 @@ def test_an_event_waits_until_merges_have_caught_up_or_time_runs_out(
         if len(pauses) == caught_up_after:
             merged(ask)
 
-    sleeping(monkeypatch, sleep)
+    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", sleep)
     event = notification(bucket.name, bucket.put(key(7), video(7)))
     with pytest.raises(EventFailed, match="TOO_MANY_PARTS: .*Too many parts .*merges lag behind"):
         invoke(event, 300, clock)
@@ -173,16 +167,12 @@ def test_a_busy_ledger_is_waited_for_and_rows_read_before_are_stored(
     monkeypatch.setattr(attempts, "BUSY_SECONDS", FEW)
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
     bucket.put_each(*map(key, range(4)))
-    asked = 0
 
-    def hook(point: str, sql: str) -> None:
-        nonlocal asked
-        if point == "query" and "(bucket, key, etag) IN" in sql:
-            asked += 1
-            if asked > 1:
-                raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
+    def be_busy() -> None:
+        if len(asked) > 1:
+            raise RuntimeError("Code: 202. DB::Exception: Too many simultaneous queries")
 
-    clickhouse.hook = hook
+    asked = watch(clickhouse, "query", r"\(bucket, key, etag\) IN", be_busy)
     answer = invoke({"mode": "bulk"}, 900)
     assert FEW <= sum(pauses) < FEW + LONGEST_PAUSE_SECONDS
     assert (answer["files_processed"], answer["files_failed"]) == (2, 0)
@@ -240,12 +230,11 @@ def test_other_failures_are_counted_by_themselves(
     """A connection that is lost after a long wait is tried as often as any other."""
     failures = [252] * 6 + [210] * 3
 
-    def hook(point: str, sql: str) -> None:
-        if point == "insert" and failures:
-            code = failures.pop(0)
-            raise RuntimeError(f"Code: {code}. DB::Exception: no")
+    def fail() -> None:
+        if failures:
+            raise RuntimeError(f"Code: {failures.pop(0)}. DB::Exception: no")
 
-    clickhouse.hook = hook
+    watch(clickhouse, "insert", act=fail)
     client.insert("rejected_statements", ROWS)
     assert ask("SELECT count() FROM rejected_statements") == [[1]]
 

@@ -17,7 +17,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import PASSWORD, USER, Ask
-from tests.support.refusals import refuse
+from tests.support.refusals import cut, refuse, watch
 from xapi_etl_processor import clickhouse_client
 from xapi_etl_processor.base import attempts, secrets
 from xapi_etl_processor.base.clickhouse_errors import CODES, meaning
@@ -41,12 +41,6 @@ ROWS: dict[str, list[Any]] = {
     "reason": ["r", "r"],
     "line": [b"\xff\x00", "text"],
 }
-
-
-def drop_insert(point: str, _: str) -> None:
-    """A hook that cuts the connection when an insert has arrived in full but is not yet stored."""
-    if point == "insert":
-        raise ConnectionAbortedError
 
 
 @pytest.mark.fault(31, caught_by="a new connection after every error")
@@ -132,7 +126,8 @@ def test_every_known_error_code_has_the_right_verdict() -> None:
 def test_pauses_between_retries_grow_and_are_random_and_end_before_the_deadline(
     client: ClickHouse, clickhouse: ClickHouseServer, pauses: list[float]
 ) -> None:
-    clickhouse.hook = drop_insert
+    # An insert has arrived in full, and is not stored yet.
+    cut(clickhouse, "insert")
     for _ in range(2):
         with pytest.raises(OutcomeUnknown, match="doing it again is safe"):
             client.insert("rejected_statements", ROWS)
@@ -258,14 +253,7 @@ def test_a_slow_answer_is_waited_for_longer_than_a_slow_connection(
 ) -> None:
     """Connecting has a limit of its own, which must not be left on the socket."""
     monkeypatch.setattr(clickhouse_client, "CONNECT_SECONDS", 0.3)
-    sent: list[str] = []
-
-    def answer_slowly(point: str, sql: str) -> None:
-        if point == "insert":
-            sent.append(sql)
-            threading.Event().wait(0.5)
-
-    clickhouse.hook = answer_slowly
+    sent = watch(clickhouse, "insert", act=lambda: threading.Event().wait(0.5))
     for _ in ("a new connection", "a connection that was pinged"):
         client.insert("rejected_statements", ROWS)
     assert len(sent) == 2
@@ -276,10 +264,9 @@ def test_an_insert_is_one_block_however_many_rows_it_has(
     client: ClickHouse, clickhouse: ClickHouseServer
 ) -> None:
     """The driver's own limit for a block is 1,048,576 rows."""
-    blocks: list[str] = []
-    clickhouse.hook = lambda point, _: blocks.append(point) if point == "block" else None
+    blocks = watch(clickhouse, "block")
     client.insert("rejected_statements", {"source_line": [1] * 1_100_000})
-    assert blocks == ["block"]
+    assert len(blocks) == 1
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.faults.tcp_proxy import Fault, TcpProxy
 from tests.support.reader import FORGET, IDS, ROWS, ids
-from tests.support.refusals import refuse
+from tests.support.refusals import refuse, watch
 from tests.support.samples import BAD_LINE, notification, video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.errors import EventFailed
@@ -75,15 +75,12 @@ def test_a_different_batch_size_at_the_second_attempt_loses_and_doubles_nothing(
 ) -> None:
     bucket.put(KEY, *(bulky(n) for n in range(200)))
     monkeypatch.setenv("BATCH_ROWS", "30")
-    reached: list[str] = []
 
-    def fail_from_the_second_batch_on(point: str, sql: str) -> None:
-        if point == "stored" and ".video_events " in sql:
-            reached.append(sql)
-            if len(reached) >= 2:
-                raise ConnectionAbortedError
+    def fail_from_the_second_batch_on() -> None:
+        if len(stored) >= 2:
+            raise ConnectionAbortedError
 
-    clickhouse.hook = fail_from_the_second_batch_on
+    stored = watch(clickhouse, "stored", r"\.video_events ", fail_from_the_second_batch_on)
     with pytest.raises(EventFailed):
         invoke(notification(bucket.name, KEY))
     clickhouse.hook = lambda *_: None

@@ -6,7 +6,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +52,6 @@ def trusting(settings: Settings, authority: trustme.CA, tmp_path: Path) -> Setti
     )
 
 
-@pytest.fixture
-def secured(trusting: Settings) -> Callable[[int], ClickHouse]:
-    """Makes a client that uses TLS, for a port."""
-    return lambda port: ClickHouse(replace(trusting, clickhouse_port=port))
-
-
 def with_tls(stack: ExitStack, authority: trustme.CA, port: int, name: str = "localhost") -> int:
     """A port that speaks TLS, with a certificate for this name, and forwards to another."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -70,19 +64,6 @@ def proxies() -> Iterator[ExitStack]:
     """Closes what a test opens in it."""
     with ExitStack() as stack:
         yield stack
-
-
-@pytest.fixture
-def secure_store(
-    store: S3Proxy,
-    authority: trustme.CA,
-    proxies: ExitStack,
-    monkeypatch: pytest.MonkeyPatch,
-) -> S3Proxy:
-    """S3 with a certificate of the authority."""
-    port = with_tls(proxies, authority, store.server_address[1])
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port}")
-    return store
 
 
 @pytest.mark.slow
@@ -115,12 +96,19 @@ def test_a_byte_that_is_changed_on_its_way_from_s3_is_noticed(
 
 @pytest.mark.check("S6")
 def test_s3_must_have_a_certificate_that_is_trusted_which_a_profile_may_name(
-    bucket: Bucket, secure_store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    store: S3Proxy,
+    authority: trustme.CA,
+    proxies: ExitStack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def read() -> list[bytes]:
         found = fetch.bodies(Stores(), [S3Object(bucket.name, "a.jsonl")])
         return [b"".join(body) for _, body in found]
 
+    port = with_tls(proxies, authority, store.server_address[1])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port}")
     bucket.put("a.jsonl", body=b"body")
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
     monkeypatch.setattr(stores, "ATTEMPTS", 1)
@@ -128,7 +116,7 @@ def test_s3_must_have_a_certificate_that_is_trusted_which_a_profile_may_name(
         monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
         with pytest.raises(S3Error, match="S3 is out of reach: UnknownIssuer"):
             read()
-    assert secure_store.requests == []
+    assert store.requests == []
     monkeypatch.delenv("AWS_CA_BUNDLE")
     (tmp_path / "config").write_text(f"[profile own]\nca_bundle = {tmp_path / 'ca.pem'}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -169,8 +157,7 @@ _NOT_TRUSTED = "its certificate is not trusted: .* name a file .* in CLICKHOUSE_
     ],
 )
 def test_any_other_certificate_and_no_tls_are_refused(
-    settings: Settings,
-    secured: Callable[[int], ClickHouse],
+    trusting: Settings,
     clickhouse: ClickHouseServer,
     authority: trustme.CA,
     proxies: ExitStack,
@@ -184,10 +171,11 @@ def test_any_other_certificate_and_no_tls_are_refused(
         port = with_tls(proxies, trustme.CA(), port)
     elif there == "another name":
         port = with_tls(proxies, authority, port, "elsewhere.example.org")
+    secured = replace(trusting, clickhouse_port=port)
     with pytest.raises(ClickHouseError, match=f"localhost:{port}: {said}"):
-        secured(port).query("SELECT 1")
+        ClickHouse(secured).query("SELECT 1")
     started = time.monotonic()
-    body = health.check(settings, Connections(Stores(), secured(port)))
+    body = health.check(secured, Connections(Stores(), ClickHouse(secured)))
     assert time.monotonic() - started < 10
     assert (body["healthy"], body["clickhouse"]["ok"]) == (False, False)
     assert re.search(f"localhost:{port}: {said}", body["clickhouse"]["error"])

@@ -8,6 +8,7 @@ import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
+from tests.support.refusals import watch
 from tests.support.samples import event_id, notification, video, voiding
 
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
@@ -42,8 +43,7 @@ def test_a_voiding_statement_is_recorded_with_its_source_before_its_object_is_in
 ) -> None:
     voids = voiding(7, timestamp="2024-01-02T08:00:00Z")
     bucket.put(OTHER, video(1), voids, b"no statement")
-    stored: list[str] = []
-    clickhouse.hook = lambda point, sql: stored.append(sql) if point == "stored" else None
+    stored = watch(clickhouse, "stored")
     answer = invoke(notification(bucket.name, OTHER))
     tables = [sql.split(".")[1].split(" ")[0] for sql in stored]
     assert tables[-1] == "processed_files"

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xapi_etl_processor.base import secrets
 from xapi_etl_processor.base.attempts import CONNECT_SECONDS
@@ -129,15 +129,25 @@ def _connected(
     return connection
 
 
+def _tables(connection: Connection, database: str) -> dict[str, dict[str, Any]]:
+    """The tables that are there, by name: their engines, and how many rows they have."""
+    rows = connection.query(
+        "SELECT name, engine, engine_full, total_rows FROM system.tables"
+        f" WHERE database = '{database}' ORDER BY name"
+    )
+    return {row["name"]: row for row in rows}
+
+
 def _refuse_unreplicated(connection: Connection, database: str, cluster: str) -> None:
     """Migrating leaves an existing table as it is: its rows would stay on this server alone."""
-    alone = connection.query(
-        f"SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree'"
-        " AND engine NOT LIKE 'Replicated%' AND engine NOT LIKE 'Shared%' ORDER BY name"
-    )
+    alone = [
+        name
+        for name, row in _tables(connection, database).items()
+        if re.fullmatch(r"(?!Replicated|Shared)\w*MergeTree", row["engine"])
+    ]
     if alone:
         raise ClickHouseRefused(
-            f"{', '.join(row['name'] for row in alone)} in {database} is not replicated, and"
+            f"{', '.join(alone)} in {database} is not replicated, and"
             f" CLICKHOUSE_CLUSTER is {cluster}: convert it, or take a new database, as"
             " docs/clickhouse.md says"
         )
@@ -201,14 +211,10 @@ def _drop_windows(connection: Connection, database: str) -> None:
     """Have the tables forget earlier inserts: within a window of deduplication, a server that was
     killed may take an insert that it lost for a repeat.
     """
-    for row in connection.query(
-        f"SELECT name, engine_full FROM system.tables WHERE database = '{database}'"
-        f" AND name IN {(*TYPES, OLD_EVENTS)}"
-    ):
-        if windows := re.findall(r"(\w*deduplication_window\w*) = ", row["engine_full"]):
-            connection.command(
-                f"ALTER TABLE {database}.{row['name']}\nRESET SETTING {', '.join(windows)}"
-            )
+    for name, row in _tables(connection, database).items():
+        windows = re.findall(r"(\w*deduplication_window\w*) = ", row["engine_full"])
+        if windows and name in (*TYPES, OLD_EVENTS):
+            connection.command(f"ALTER TABLE {database}.{name}\nRESET SETTING {', '.join(windows)}")
 
 
 def _undo_exchange(connection: Connection, database: str) -> None:
@@ -250,23 +256,17 @@ def _key_forgotten(connection: Connection, database: str) -> None:
     """
     now, old = f"{database}.{FORGOTTEN}", f"{database}.{FORGOTTEN}_old"
     columns = ", ".join(TYPES[FORGOTTEN])
-    engines = {
-        row["name"]: row["engine"]
-        for row in connection.query(
-            f"SELECT name, engine FROM system.tables WHERE database = '{database}'"
-            f" AND name IN ('{FORGOTTEN}', '{FORGOTTEN}_old')"
-        )
-    }
-    if FORGOTTEN not in engines:
+    tables = _tables(connection, database)
+    if FORGOTTEN not in tables:
         return
-    if "Replacing" not in engines[FORGOTTEN]:
+    if "Replacing" not in tables[FORGOTTEN]["engine"]:
         connection.command(
             f"CREATE TABLE IF NOT EXISTS {old}\nAS {now}\n"
             "ENGINE = ReplacingMergeTree(forgotten_at)\nORDER BY learner"
         )
         connection.command(f"INSERT INTO {old} ({columns}) SELECT {columns} FROM {now}")
         connection.command(f"EXCHANGE TABLES {now} AND {old}")
-    elif f"{FORGOTTEN}_old" not in engines:
+    elif f"{FORGOTTEN}_old" not in tables:
         return
     _wait_for_inserts(connection, database, FORGOTTEN)
     connection.command(f"INSERT INTO {now} ({columns}) SELECT {columns} FROM {old}")
@@ -283,11 +283,7 @@ def _set_unless(
     connection: Connection, database: str, table: str, engine_has: str, change: str
 ) -> None:
     """Alter a table, unless its engine has this text already."""
-    is_so = connection.query(
-        f"SELECT 1 FROM system.tables WHERE database = '{database}' AND name = '{table}'"
-        f" AND position(engine_full, '{engine_has}') > 0"
-    )
-    if not is_so:
+    if engine_has not in _tables(connection, database)[table]["engine_full"]:
         connection.command(f"ALTER TABLE {database}.{table}\n{change}")
 
 
@@ -318,11 +314,8 @@ def _merge_months(connection: Connection, database: str) -> None:
 
 def _drop_if_empty(connection: Connection, database: str) -> None:
     """A database that was new has nothing in the old table."""
-    held = connection.query(
-        f"SELECT total_rows FROM system.tables"
-        f" WHERE database = '{database}' AND name = '{OLD_EVENTS}' AND total_rows = 0"
-    )
-    if held:
+    old = _tables(connection, database).get(OLD_EVENTS)
+    if old and old["total_rows"] == 0:
         connection.command(f"DROP TABLE {database}.{OLD_EVENTS}")
 
 

@@ -45,11 +45,14 @@ replicas lag and their clocks differ. Our choice."""
 
 
 class EarlierVersions:
-    """Removes what earlier versions left. One for a run: it keeps what took reading the table."""
+    """Removes what earlier versions left. One for a run: it keeps which objects lack rows, which
+    took reading the table, until that may not know the rows in question or objects were loaded.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._incomplete = _Incomplete(run)
+        self._asked = 0
+        self._lacking: list[S3Object] = []
 
     def remove(self, page: Sequence[Outcome]) -> None:
         """Remove what is left of the objects that are stored, and count it in their outcomes; those
@@ -72,7 +75,7 @@ class EarlierVersions:
         changed = [outcome for outcome in stored if outcome.obj.uri in earlier]
         removed = Counter[str]()
         try:
-            _remove_earlier([o.obj for o in changed], self._incomplete, self._run, removed)
+            self._remove_earlier([o.obj for o in changed], removed)
             # What the loads stored that noted these commands is removed.
             for command in map(notes.replace_command, objects):
                 remove_notes(clickhouse, command, noted.get(command), deadline)
@@ -82,6 +85,49 @@ class EarlierVersions:
             _mark_failed(changed or stored, str(error) or "time ran out")
         for outcome in changed:
             outcome.rows_removed = removed[outcome.obj.uri]
+
+    def _remove_earlier(self, objects: Sequence[S3Object], removed: Counter[str]) -> None:
+        """Remove rows of the objects' other versions whose statements no object holds; counts them
+        by URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if
+        one cannot be read, it removes nothing more.
+        """
+        after: dict[S3Object, _Place] = dict.fromkeys(objects, ("", 0))
+        while after:
+            room = EARLIER_ROWS
+            found: dict[S3Object, list[_Earlier]] = {}
+            for obj, place in list(after.items()):
+                if room:
+                    found[obj] = _earlier_rows(obj, place, room, self._run)
+                    if len(found[obj]) < room:
+                        del after[obj]
+                    else:
+                        after[obj] = found[obj][-1].place
+                    room -= len(found[obj])
+            left = {row.key for rows in found.values() for row in rows}
+            if left:
+                newest = max(row.inserted for rows in found.values() for row in rows)
+                others = self._lacking_after(newest)
+                holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
+                _keep_what_they_hold(holders, left, self._run)
+            for obj, rows in found.items():
+                unheld = [row for row in rows if row.key in left]
+                removed[obj.uri] += _remove(obj, unheld, self._run)
+
+    def _lacking_after(self, inserted: int) -> list[S3Object]:
+        """The objects that have fewer rows than the ledger counts, or will when parts are merged,
+        after rows were stored; `inserted` is when, in milliseconds since 1970.
+        """
+        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
+        # `now` is by the clock that stamps the rows.
+        ((loaded, now),) = clickhouse.query(
+            "SELECT max(toUnixTimestamp64Milli(processed_at)), toUnixTimestamp64Milli(now64(3))"
+            f" FROM {clickhouse.database}.{FILES}",
+            deadline=deadline,
+        )
+        if max(inserted, loaded) > self._asked - SETTLED_MS:
+            self._lacking = _lacking_rows(clickhouse, deadline)
+            self._asked = now
+        return self._lacking
 
     def _grants_needed(self) -> str:
         settings = self._run.settings
@@ -109,31 +155,6 @@ def _with_earlier_rows(objects: Sequence[S3Object], run: Run) -> set[str]:
     return {uri for uri, etag in rows if etag != etags[uri]}
 
 
-class _Incomplete:
-    """The objects that have fewer rows than the ledger counts, or will when parts are merged. The
-    answer is kept until it may not know the rows in question, or objects were loaded since.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._asked = 0
-        self._objects: list[S3Object] = []
-
-    def after(self, inserted: int) -> list[S3Object]:
-        """The objects after rows were stored; `inserted` is when, in milliseconds since 1970."""
-        clickhouse, deadline = self._run.connections.clickhouse, self._run.deadline
-        # `now` is by the clock that stamps the rows.
-        ((loaded, now),) = clickhouse.query(
-            "SELECT max(toUnixTimestamp64Milli(processed_at)), toUnixTimestamp64Milli(now64(3))"
-            f" FROM {clickhouse.database}.{FILES}",
-            deadline=deadline,
-        )
-        if max(inserted, loaded) > self._asked - SETTLED_MS:
-            self._objects = _lacking_rows(clickhouse, deadline)
-            self._asked = now
-        return self._objects
-
-
 def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
     database = clickhouse.database
     # FINAL: a row that is still stored may be gone, in favor of an earlier one, at the next merge.
@@ -149,35 +170,6 @@ def _lacking_rows(clickhouse: ClickHouse, deadline: Deadline) -> list[S3Object]:
         deadline=deadline,
     )
     return [object_in(bucket, key) for bucket, key in rows]
-
-
-def _remove_earlier(
-    objects: Sequence[S3Object], incomplete: _Incomplete, run: Run, removed: Counter[str]
-) -> None:
-    """Remove rows of the objects' other versions whose statements no object holds; counts them by
-    URI, repeats included. For each EARLIER_ROWS, it reads every object that may hold one; if one
-    cannot be read, it removes nothing more.
-    """
-    after: dict[S3Object, _Place] = dict.fromkeys(objects, ("", 0))
-    while after:
-        room = EARLIER_ROWS
-        found: dict[S3Object, list[_Earlier]] = {}
-        for obj, place in list(after.items()):
-            if room:
-                found[obj] = _earlier_rows(obj, place, room, run)
-                if len(found[obj]) < room:
-                    del after[obj]
-                else:
-                    after[obj] = found[obj][-1].place
-                room -= len(found[obj])
-        left = {row.key for rows in found.values() for row in rows}
-        if left:
-            newest = max(row.inserted for rows in found.values() for row in rows)
-            others = incomplete.after(newest)
-            holders = list({obj.uri: obj for obj in (*others, *objects)}.values())
-            _keep_what_they_hold(holders, left, run)
-        for obj, rows in found.items():
-            removed[obj.uri] += _remove(obj, [row for row in rows if row.key in left], run)
 
 
 _Place = tuple[str, int]

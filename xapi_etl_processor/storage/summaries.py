@@ -4,8 +4,7 @@ the same time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline
 from xapi_etl_processor.clickhouse_client import ClickHouse
@@ -35,16 +34,24 @@ def now(
 
 
 def mark(
-    clickhouse: ClickHouse, sections: Iterable[Section], at: int, deadline: Deadline = FOREVER
+    clickhouse: ClickHouse,
+    sections: Iterable[Section] | None,
+    at: int,
+    deadline: Deadline = FOREVER,
 ) -> None:
-    """Say that these sections were worked out at that time: the view section_videos then shows no
-    earlier rows of them, whenever those are inserted. Safe to repeat.
+    """Say that these sections, all if None, were worked out at that time: the view section_videos
+    then shows no earlier rows of them, whenever those are inserted. Safe to repeat.
     """
-    _mark(
-        clickhouse,
-        "SELECT arrayJoin(%(sections)s) AS one",
-        {"sections": sorted(sections)},
-        at,
+    database = clickhouse.database
+    named = "SELECT arrayJoin(%(sections)s) AS one"
+    if sections is None:
+        one = "SELECT DISTINCT (section_id, toString(section)) AS one FROM"
+        named = f"{one} {database}.{EVENTS} UNION ALL {one} {database}.{SUMMARIES}"
+    clickhouse.query(
+        f"INSERT INTO {database}.{SUMMARIES} (section_id, section, summarized_at)"
+        " SELECT one.1, one.2, fromUnixTimestamp64Milli(toInt64(%(at)s), 'UTC')"
+        f" FROM ({named})",
+        {"sections": sorted(sections or ()), "at": at},
         deadline,
     )
 
@@ -53,23 +60,7 @@ def remove_all(clickhouse: ClickHouse) -> None:
     """Remove all summaries, also those that are being worked out: the view shows none until each
     section is worked out again. Needs INSERT and ALTER DELETE; safe to repeat.
     """
-    database, at = clickhouse.database, now(clickhouse)
-    every = (
-        f"SELECT DISTINCT (section_id, toString(section)) AS one FROM {database}.{EVENTS} UNION ALL"
-        f" SELECT DISTINCT (section_id, toString(section)) AS one FROM {database}.{SUMMARIES}"
-    )
-    _mark(clickhouse, every, {}, at, FOREVER)
+    at = now(clickhouse)
+    mark(clickhouse, None, at)
     earlier = "summarized_at < fromUnixTimestamp64Milli(toInt64(%(at)s), 'UTC')"
     remove(clickhouse, SUMMARIES, earlier, {"at": at})
-
-
-def _mark(
-    clickhouse: ClickHouse, sections: str, params: Mapping[str, Any], at: int, deadline: Deadline
-) -> None:
-    clickhouse.query(
-        f"INSERT INTO {clickhouse.database}.{SUMMARIES} (section_id, section, summarized_at)"
-        " SELECT one.1, one.2, fromUnixTimestamp64Milli(toInt64(%(at)s), 'UTC')"
-        f" FROM ({sections})",
-        {**params, "at": at},
-        deadline,
-    )

@@ -13,8 +13,9 @@ class Fallback(NamedTuple):
     """Supplies the rows for which no path has a value.
 
     `supply(chunk, rows, **columns)` returns one value for each row, made of `origin`. The columns
-    that it `needs` are finished first, with a value for each statement of the chunk. Chunks in
-    which the column `where` is empty skip it. A `complete` one has a value for every row.
+    that it `needs`, which need none themselves, are finished first, with a value for each statement
+    of the chunk. Chunks in which the column `where` is empty skip it. A `complete` one has a value
+    for every row.
     """
 
     supply: Callable[..., Sequence[Any]]

@@ -39,8 +39,9 @@ _ISO = re.compile(
       | -?W(?P<week>\d\d)(?:-?(?P<weekday>[1-7]))?
       | (?P<dash>-?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d) )
     (?: (?:T|\ +)
-        (?P<hour>\d\d)(?: :?(?P<minute>\d\d)(?: :?(?P<second>\d\d))? )?(?:[.,](?P<fraction>\d+))?
-        \ * (?: Z | (?P<sign>[+−-])(?P<offset>\d\d(?: :?\d\d){0,2}) )? )?
+        (?P<hour>[01]\d|2[0-4])(?: :?(?P<minute>[0-5]\d)(?: :?(?P<second>[0-5]\d|60))? )?
+        (?:[.,](?P<fraction>\d+))?
+        \ * (?: Z | (?P<sign>[+−-])(?P<offset>(?:[01]\d|2[0-3])(?: :?[0-5]\d){0,2}) )? )?
     """,
     re.ASCII | re.VERBOSE,
 )
@@ -56,11 +57,8 @@ def milliseconds(value: object) -> int | None:
     """
     if not isinstance(value, str):
         found = _of_number(value)
-    elif _is_usual(value):
-        try:
-            found = since_epoch(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
-            found = _of_unusual(value)
+    elif usual := all_milliseconds([value]):
+        return usual[0]
     else:
         found = _of_unusual(value)
     return found if found is not None and _MIN_MILLIS <= found <= _MAX_MILLIS else None
@@ -82,18 +80,6 @@ def all_milliseconds(values: Sequence[str]) -> list[int] | None:
     return found if min(found) >= _MIN_MILLIS and max(found) <= _MAX_MILLIS else None
 
 
-def _is_usual(value: str) -> bool:
-    """Whether it can only be read as 2024-01-01T12:00:00, with 0, 3 or 6 digits of a second, and Z
-    or an offset such as +01:00. What else Python reads differs between its versions.
-    """
-    size = len(value)
-    if size in {20, 24, 27}:
-        ends = value[-1] == "Z"
-    else:
-        ends = size in {25, 29, 32} and value[-6] in "+-" and value[-3] == ":" and value[-2] < "6"
-    return ends and value[10] == "T" and value[13] == value[16] == ":" and value[19] in ".Z+-"
-
-
 def _of_unusual(value: str) -> int | None:
     trimmed = value.strip().upper()
     found = _ISO.fullmatch(trimmed)
@@ -111,9 +97,6 @@ def _of_iso(part: dict[str, str | None]) -> int | None:
     hour, minute, second = (int(part[name] or 0) for name in ("hour", "minute", "second"))
     fraction = part["fraction"] or "0"
     unit = _SECOND if part["second"] else _MINUTE if part["minute"] else _HOUR
-    offset = _offset(part["sign"], part["offset"])
-    if hour > 24 or minute > 59 or second > 60 or offset is None:
-        return None
     if hour == 24 and (minute or second or fraction.strip("0")):
         return None
     within = hour * _HOUR + minute * _MINUTE + second * _SECOND
@@ -122,7 +105,7 @@ def _of_iso(part: dict[str, str | None]) -> int | None:
     else:
         # Nine digits are more than a millisecond of an hour needs.
         within += int(fraction[:9].ljust(9, "0")) * unit // 10**9
-    return (day - _EPOCH) * _DAY + within - offset
+    return (day - _EPOCH) * _DAY + within - _offset(part["sign"], part["offset"])
 
 
 def _day(part: dict[str, str | None]) -> int:
@@ -139,14 +122,10 @@ def _day(part: dict[str, str | None]) -> int:
     return day.toordinal()
 
 
-def _offset(sign: str | None, digits: str | None) -> int | None:
-    """The offset from UTC in milliseconds; None if there is no such offset."""
-    if not digits:
-        return 0
-    numbers = digits.replace(":", "")
+def _offset(sign: str | None, digits: str | None) -> int:
+    """The offset from UTC in milliseconds."""
+    numbers = (digits or "").replace(":", "")
     hours, minutes, seconds = (int(numbers[at : at + 2] or 0) for at in (0, 2, 4))
-    if hours > 23 or minutes > 59 or seconds > 59:
-        return None
     offset = hours * _HOUR + minutes * _MINUTE + seconds * _SECOND
     return offset if sign == "+" else -offset
 

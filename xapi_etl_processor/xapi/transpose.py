@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from graphlib import TopologicalSorter
 from types import NoneType
 from typing import Any
 
@@ -25,16 +24,9 @@ Found = tuple[Values | None, bool]
 longer to find out than most conversions."""
 
 
-def in_order(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns, each after those that its fallback needs; raises KeyError if one is not there,
-    and CycleError if two need each other.
-    """
-    by_name = {column.name: column for column in columns}
-    needs = {column.name: column.fallback.needs if column.fallback else () for column in columns}
-    return tuple(by_name[name] for name in TopologicalSorter(needs).static_order())
-
-
-_ORDERED = in_order((*STEPS, *SENT))
+_ORDERED = sorted(
+    (*STEPS, *SENT), key=lambda column: bool(column.fallback and column.fallback.needs)
+)
 _MADE_OF_INT: dict[frozenset[type], type] = {frozenset({kind}): kind for kind in (str, float)}
 
 

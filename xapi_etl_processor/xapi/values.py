@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -98,13 +97,7 @@ def boolean(value: object) -> bool | None:
 
 def last_segment(iri: str) -> str:
     """The short name of a verb or type: what follows the last `/` or `#` of its IRI."""
-    # Real IRIs are shorter. Caching longer ones would fill the memory of a warm container.
-    return _last_segment(iri) if len(iri) <= 512 else _last_segment.__wrapped__(iri)
-
-
-@lru_cache(maxsize=4096)
-def _last_segment(iri: str) -> str:
-    return re.split(r"[/#]", iri.rstrip("/#"))[-1]
+    return iri.rstrip("/#").replace("#", "/").rpartition("/")[2]
 
 
 def title(names: dict[str, str] | str) -> str | None:

@@ -74,17 +74,14 @@ def verdict(statement: Any) -> Verdict:
     else:
         about = None
     for activity in statement.context.contextActivities.category or ():
-        if activity.id in PROFILE:
-            about = about or _CATEGORY
-        elif (profile := _profile(activity.id)) == "audio":
+        profile = "video" if activity.id in PROFILE else _profile(activity.id)
+        if profile == "audio":
             # The Audio Profile reuses the video verbs.
             return _AUDIO_CATEGORY
-        elif profile == "video":
+        if profile == "video":
             about = about or _CATEGORY
-    return about or _without_evidence(statement)
-
-
-def _without_evidence(statement: Any) -> Verdict:
+    if about:
+        return about
     if statement.verb.id not in EXPERIENCED:
         return _NOTHING
     return _EXPERIENCED if _has_extension(statement) else _EXPERIENCED_ANYTHING

@@ -302,6 +302,10 @@ def test_paper_has_every_video_with_its_charts_and_each_begins_a_page(
     page.emulate_media(media="print")
     expect(page.locator(".on-paper")).to_be_visible()
     expect(page.locator(".note").first).to_be_hidden()
+    # A4 without its margins: 180 mm, at 96 pixels an inch.
+    page.set_viewport_size({"width": 680, "height": 1000})
+    for table in page.locator("table:visible").all():
+        assert table.bounding_box()["width"] <= 680, table.inner_text()  # type: ignore[index]
     assert shown.messages == []
 
 

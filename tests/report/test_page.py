@@ -245,7 +245,7 @@ def test_a_title_stands_above_the_page_and_the_days_and_their_zone_below_it() ->
     assert "<title>R&amp;D</title>" in shown
     assert "<h1><bdi>R&amp;D</bdi></h1>" in shown
     assert "Section <bdi>2001</bdi>." in shown
-    said = "Data until 2024-03-02 12:34 (Asia/Tokyo), only from 2024-03-01, only up to 2024-03-31."
+    said = "Data until 2024-03-02 12:34 (Asia/Tokyo). Only days from 2024-03-01 to 2024-03-31."
     assert said in shown
     assert "By the day (Asia/Tokyo) on which they began." in shown
 

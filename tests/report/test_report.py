@@ -146,7 +146,7 @@ def test_since_leaves_out_what_was_before_and_statements_without_a_time_and_says
     found = text(report("--since", "2024-03-02", "--until", "9999-12-31"))
     # Half of each kind: 4 viewers of 10 seconds and 8 of 100, 3 of whom played 10 again, which
     # makes 14.5 minutes; Python rounds a half to the even number.
-    assert "(UTC), only from 2024-03-02, only up to 9999-12-31." in found
+    assert "(UTC). Only days from 2024-03-02 to 9999-12-31." in found
     assert "Data until 2024-03-02 00:01 " in found
     assert "The lesson 12 12 8 14 14 70% " in found
     assert "33 statements of players, without those that had no time at all." in found
@@ -161,7 +161,7 @@ def test_days_begin_where_the_time_zone_says_and_the_last_is_included(
     assert drawn(page)["periods"] == [["2024-02-29", 12, 12], ["2024-03-01", 12, 12]]
     assert "Data until 2024-03-01 19:01 (America/New_York)." in text(page)
     only = text(report(*new_york, "--until", "2024-02-29"))
-    assert "Data until 2024-02-29 19:01 (America/New_York), only up to 2024-02-29." in only
+    assert "Data until 2024-02-29 19:01 (America/New_York). Only days up to 2024-02-29." in only
     assert "The lesson 12 12 8 14 14 70% " in only
     assert "The lesson 12 12 8 14 14 70% " in text(report("--until", "2024-03-01"))
     # Midnight of Monday, 4 March, is a Sunday evening there; 61 days make it weeks.

@@ -250,12 +250,17 @@ def test_the_token_continues_before_the_first_message_that_was_not_acknowledged(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "done"), [("function", "files_processed"), ("queue", "files_sent")]
+)
 def test_if_the_rest_cannot_be_listed_the_token_continues_there(
     bucket: Bucket,
     invoke: Invoke,
     ask: Ask,
     backfill: SimulatedQueue,
     monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    done: str,
 ) -> None:
     bucket.put_each(*map(key, range(3)))
     small_pages(Settings.from_env(os.environ), 1)
@@ -270,12 +275,15 @@ def test_if_the_rest_cannot_be_listed_the_token_continues_there(
 
     # A page is given once the next one shows that the store lists in order.
     events.register("before-parameter-build.s3.ListObjectsV2", fail)
-    answer = invoke({**REQUEST, "section_id": 1})
-    assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 1)
+    answer = invoke({"engine": engine, "section_id": 1})
+    assert (answer["success"], answer["complete"], answer[done]) == (False, False, 1)
     assert answer["stop_reason"] == "listing_failed"
+    (failure,) = answer["failures"]
+    assert failure["key"] == "section/1/"
+    assert "S3 is out of reach" in failure["error"]
     events.unregister("before-parameter-build.s3.ListObjectsV2", fail)
     rest = invoke({"continuation_token": answer["continuation_token"]})
-    assert (rest["files_sent"], rest["complete"]) == (2, True)
+    assert (rest[done], rest["complete"]) == (2, True)
     backfill.run_until(MINUTE)
     assert ask(IDS) == ids(range(3))
 

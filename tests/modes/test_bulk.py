@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,9 +14,7 @@ from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.covered import found
 from tests.support.samples import BAD_LINE, other, video
-from xapi_etl_processor.base.errors import NothingDone, S3Error
-from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.objects import S3Object
+from xapi_etl_processor.base.errors import NothingDone
 
 COUNT = "SELECT count() FROM video_events"
 LOADED = {
@@ -215,27 +211,6 @@ def test_bad_objects_are_named_up_to_a_limit_and_the_others_are_processed(
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
     answer = invoke({"section_id": 1})
     assert (answer["files_failed"], len(answer["failures"])) == (26, 20)
-
-
-@pytest.mark.slow
-def test_a_listing_that_fails_half_way_keeps_what_was_done(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.put_each(*(f"section/1/video/{number}.jsonl" for number in range(6)))
-    original = listing.listing
-
-    def broken(*arguments: Any) -> Iterator[S3Object]:
-        yield from islice(original(*arguments), 4)
-        raise S3Error("s3://bucket is out of reach")
-
-    monkeypatch.setattr(listing, "listing", broken)
-    answer = invoke({"section_id": 1})
-    assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
-    assert answer["failures"] == [{"key": "section/1/", "error": "s3://bucket is out of reach"}]
-    monkeypatch.setattr(listing, "listing", original)
-    answer = invoke({"continuation_token": answer["continuation_token"]})
-    assert (answer["complete"], answer["files_processed"]) == (True, 2)
-    assert ask(COUNT) == [[6]]
 
 
 def test_a_bucket_that_does_not_exist_is_a_bad_request(

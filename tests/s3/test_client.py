@@ -33,6 +33,17 @@ def read(own: Stores, *objects: S3Object) -> list[tuple[S3Object, bytes]]:
     return [(found, b"".join(body)) for found, body in s3.bodies(own, objects)]
 
 
+@pytest.fixture
+def small(bucket: Bucket) -> S3Object:
+    """An object of four bytes."""
+    return S3Object(bucket.name, bucket.put("a.jsonl", body=b"body"))
+
+
+def check_small(small: S3Object, own: Stores | None = None) -> None:
+    """The four bytes can be read."""
+    assert [body for _, body in read(own or Stores(), small)] == [b"body"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "keys"),

@@ -360,24 +360,6 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(
     assert bodies(backfill) == []
 
 
-def test_another_engine_and_a_queue_that_is_not_set_are_answered_with_400(
-    bucket: Bucket, invoke: Invoke
-) -> None:
-    bucket.put_each(key(1))
-    no_queue = 'engine is "queue", but BACKFILL_QUEUE_URL is not set: it is the output'
-    requests: list[tuple[dict[str, Any], str]] = [
-        ({"engine": "queue"}, no_queue),
-        ({"engine": "queue", "dry_run": True}, no_queue),
-        ({"engine": "spark"}, 'engine is \'spark\': use "function" or "queue"'),
-        ({"engine": True}, "engine is True: use"),
-        ({"engine": ["queue"]}, "engine is a list: use"),
-        ({"engine": "queue", "verify": True}, 'engine "queue" does not go with verify'),
-    ]
-    for request, error in requests:
-        answer = invoke({"mode": "bulk", **request})
-        assert (answer.status, answer["error"].startswith(error)) == (400, True), request
-
-
 def test_minutes_are_those_of_as_many_invocations_as_run_at_once() -> None:
     def sent(concurrency: int, *seconds: float) -> Sent:
         made = Sent(concurrency)

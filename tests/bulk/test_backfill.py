@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, small_pages
+from tests.conftest import Ask, Bucket, Invoke, before_ledger_lookups, small_pages, until_complete
 from tests.support.backfills import REQUEST, bodies, key, keys_in, refusing
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ROWS, ids
 from tests.support.samples import notification, video
-from tests.support.simulated_queue import (
-    MINUTE,
-    SimulatedQueue,
-)
+from tests.support.simulated_queue import MINUTE, SimulatedQueue
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import NothingDone
@@ -166,11 +164,8 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     seconds: int,
 ) -> None:
     """Each look at the ledger and each call to SQS takes ten seconds."""
-    for module, name, value in (
-        (common, "PAGE_OBJECTS", 3),
-        (messages, "MESSAGE_OBJECTS", 2),
-    ):
-        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(common, "PAGE_OBJECTS", 3)
+    monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 2)
     clock = Clock()
     call = sqs_calls._call
 
@@ -184,22 +179,19 @@ def test_wherever_the_sender_is_stopped_the_token_continues_and_nothing_is_lost(
     monkeypatch.setattr(sqs_calls, "_call", slowly)
     before_ledger_lookups(clickhouse, time_passes)
     bucket.put_each(*map(key, range(10)))
-    request: dict[str, Any] | None = REQUEST
-    left: float = seconds
-    sent = []
-    while request:
-        try:
-            answer = invoke(request, seconds_left=left, clock=clock)
-        except NothingDone:
-            left = 200
-            continue
+    request: dict[str, Any] = REQUEST
+    sent = 0
+    with suppress(NothingDone):
+        answer = invoke(request, seconds_left=seconds, clock=clock)
         assert answer["success"]
-        sent.append(answer["files_sent"])
+        sent = answer["files_sent"]
         token = answer["continuation_token"]
-        request = {"continuation_token": token} if token else None
-        left = 200
+        request = {"continuation_token": token} if token else {}
+    for answer in until_complete(invoke, request, seconds_left=200, clock=clock):
+        assert answer["success"]
+        sent += answer["files_sent"]
     clickhouse.hook = lambda *_: None
-    assert sum(sent) >= 10
+    assert sent >= 10
     backfill.run_until(MINUTE)
     assert ask(IDS) == ids(range(10))
     assert ask(LEDGER) == [[key(n), 1] for n in range(10)]

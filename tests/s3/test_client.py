@@ -207,17 +207,13 @@ print(json.dumps({{"Version": 1, "AccessKeyId": f"KEY{{number}}", "SecretAccessK
 
 @pytest.mark.slow
 def test_credentials_are_renewed_before_they_end_and_named_if_they_cannot_be(
-    bucket: Bucket,
-    small: S3Object,
-    store: S3Proxy,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """boto3 renews those that have less than ten minutes left."""
     assert client.CREDENTIALS_SECONDS < 10 * 60
     monkeypatch.setattr(client, "CREDENTIALS_SECONDS", 0)
     short_lived(tmp_path, store, monkeypatch, times=9)
-    own = Stores()
+    own, small = Stores(), S3Object(bucket.name, bucket.put("a.jsonl", body=b"body"))
     for _ in range(2):
         check_small(small, own)
     assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2

@@ -130,9 +130,8 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
     by_name = {name.lower(): name for name in PARAMETERS}
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
-    others = {"S3_XAPI_BUCKET_NAME"}
-    others |= {"SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL", "MALLOC_ARENA_MAX"}
-    others |= {"BACKFILL_QUEUE_URL"}
+    others = {"S3_XAPI_BUCKET_NAME", "SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"}
+    others |= {"BACKFILL_QUEUE_URL", "MALLOC_ARENA_MAX"}
     for variable in variables.keys() - others:
         parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
         given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]

@@ -101,17 +101,6 @@ def forget_bob(settings: Settings) -> None:
         own.disconnect()
 
 
-def copy_rows(dirty: Dirty, ask: Ask) -> None:
-    """Copy what was watched, with all repeats in the parts in which they are."""
-    for table in ("video_events", "voided_statements"):
-        ask(f"SYSTEM STOP MERGES {table}")
-        for (part,) in ask(
-            "SELECT DISTINCT partition_id FROM system.parts WHERE active"
-            f" AND database = '{dirty.database}' AND table = '{table}'"
-        ):
-            ask(f"ALTER TABLE {table} ATTACH PARTITION ID '{part}' FROM {dirty.database}.{table}")
-
-
 @pytest.mark.parametrize("rows", [1, summarize.CHUNK_ROWS])
 @pytest.mark.usefixtures("watching")
 def test_they_are_the_rows_of_the_view(
@@ -119,7 +108,9 @@ def test_they_are_the_rows_of_the_view(
 ) -> None:
     """Of tables with repeats, versions and voided rows, a section at a time or all at once."""
     monkeypatch.setattr(summarize, "CHUNK_ROWS", rows)
-    copy_rows(dirty, ask)
+    for table in ("video_events", "voided_statements"):
+        ask(f"SYSTEM STOP MERGES {table}")
+        ask(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {dirty.database}.{table}")
     for _ in range(2):
         answer = summarized(invoke)
         assert (answer["success"], answer["sections"]) == (True, 3)

@@ -1,9 +1,11 @@
-"""Bulk mode stops in time, and a token continues the same request where it stopped."""
+"""Bulk mode stops in time; a token carries the whole request, and continues it where it stopped."""
 
 from __future__ import annotations
 
 import base64
 import json
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from tests.support.refusals import refuse
 from tests.support.samples import video
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.errors import NothingDone
+from xapi_etl_processor.base.errors import BadRequest, NothingDone
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.run import connections
 from xapi_etl_processor.s3 import bundle, listing
@@ -113,6 +115,11 @@ def test_a_pause_whose_rows_are_not_stored_is_a_failure(
     assert ask(f"{COUNT} FINAL") == [[3000]]
 
 
+def made(carried: dict[str, Any]) -> str:
+    """A token, as whoever may invoke the function can make one."""
+    return base64.urlsafe_b64encode(json.dumps(carried).encode()).decode()
+
+
 @pytest.mark.slow
 @pytest.mark.check("S14")
 def test_a_token_with_a_different_request_or_that_would_skip_objects_is_refused(
@@ -121,8 +128,7 @@ def test_a_token_with_a_different_request_or_that_would_skip_objects_is_refused(
     bucket.put_each("section/1/video/a.jsonl", "section/1/video/b.jsonl")
 
     def sent(token: dict[str, Any], **beside: Any) -> Answer:
-        text = base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
-        return invoke({"continuation_token": text, **beside})
+        return invoke({"continuation_token": made(token), **beside})
 
     of_one = {"section_id": 1, "after": "section/1/video/a"}
     others: list[dict[str, Any]] = [{"section_id": 2}, {"dry_run": True}]
@@ -182,3 +188,58 @@ def test_bulk_mode_without_time_for_a_single_object_raises(
     token = read_request({"section_id": 1}, settings).token_after("section/1/video/a.jsonl")
     with pytest.raises(NothingDone, match="time ran out"):
         invoke({"continuation_token": token}, seconds_left=0)
+
+
+SETTINGS = Settings("ch.example.org", bucket="bundles", other_buckets=("older",))
+EVERYTHING: dict[str, Any] = {
+    "section_id": 7,
+    "start_date": "2024-01-01",
+    "end_date": "2024-01-31",
+    "s3_bucket": "older",
+    "s3_prefix": "section/7/video",
+    "dry_run": True,
+    "force_reprocess": True,
+}
+KEY = "section/7/video/2024-01-02T00-00-00Z_ÿ??>>.jsonl"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"mode": "bulk"}, EVERYTHING, *({name: value} for name, value in EVERYTHING.items())]
+    + [{"section_id": "BIO 101"}],
+    ids=["nothing", "everything", *EVERYTHING, "a section of text"],
+)
+def test_a_token_alone_continues_the_same_request_after_its_key(request_: dict[str, Any]) -> None:
+    asked = read_request(request_, SETTINGS)
+    key = KEY.replace("/7/", f"/{request_.get('section_id', 7)}/")
+    token = asked.token_after(key)
+    # It needs no escaping, neither in JSON nor in a shell nor in a URL's path.
+    assert re.fullmatch(r"[A-Za-z0-9_=-]+", token)
+    continued = read_request({"continuation_token": token}, SETTINGS)
+    assert continued == replace(asked, after=key)
+    assert read_request({**request_, "continuation_token": token}, SETTINGS) == continued
+
+
+def test_a_token_that_carries_what_a_request_may_not_is_refused() -> None:
+    """Whoever may invoke the function may also make tokens."""
+    wrong = {"section_id": "x/y", "dry_run": "true", "start_date": "May", "s3_prefix": 5}
+    for name, value in wrong.items():
+        with pytest.raises(BadRequest, match=name):
+            read_request({"continuation_token": made({name: value, "after": ""})}, SETTINGS)
+
+
+def test_all_sections_beside_a_token_of_one_is_another_request() -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    with pytest.raises(BadRequest, match="section_id differs"):
+        read_request({"continuation_token": token, "section_id": "all"}, SETTINGS)
+    token = read_request({"section_id": "all"}, SETTINGS).token_after("section/5/a.jsonl")
+    assert read_request({"continuation_token": token, "section_id": "all"}, SETTINGS).sections == ()
+
+
+def test_a_default_that_is_spelled_out_beside_a_token_is_the_same_request() -> None:
+    token = read_request({"section_id": 5}, SETTINGS).token_after("section/5/a.jsonl")
+    off = ("repair", "allow_empty", "dry_run", "force_reprocess")
+    defaults = {"s3_bucket": "bundles", "engine": "function", **dict.fromkeys(off, False)}
+    for name, value in defaults.items():
+        asked = {"continuation_token": token, "section_id": 5, name: value}
+        assert read_request(asked, SETTINGS).after == "section/5/a.jsonl", name

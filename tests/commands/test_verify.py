@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Ask, Bucket
 from tests.support.dirty import NO_BUNDLE, Dirty
-from tests.support.samples import video
+from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import verify as command
@@ -54,6 +54,19 @@ def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
         assert (body["objects_checked"], body["objects_missing"], body["gone"]) == (8, 1, 0)
         [finding] = body["findings"]
         assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
+
+
+def test_repair_is_not_advised_for_what_can_never_load(
+    bucket: Bucket, settings: Settings, capsys: Printed
+) -> None:
+    bucket.put(NO_BUNDLE, BAD_LINE)
+    for advice in ([], ["To load the others: the same command with --repair."]):
+        assert main(["verify"]) == 1
+        shown = capsys.readouterr().out
+        assert f"cannot be loaded: {bucket.uri(NO_BUNDLE)}: none of its lines" in shown
+        assert "`explain` says what it is instead" in shown
+        assert [line for line in shown.splitlines() if "--repair" in line] == advice
+        bucket.put(KEY, video(1))
 
 
 @pytest.mark.usefixtures("pauses")

@@ -43,16 +43,11 @@ HOSTILE = {
 }
 
 
-@pytest.fixture
-def marker(tmp_path: Path) -> str:
-    """Text in the command line of every process that a test starts, children included."""
-    return str(tmp_path)
-
-
 @pytest.fixture(autouse=True)
-def _nothing_remains(marker: str) -> Iterator[None]:
+def _nothing_remains(tmp_path: Path) -> Iterator[None]:
+    """Every process that a test starts, children included, has its folder in the command line."""
     yield
-    wait_for(lambda: not processes_with(marker), 20)
+    wait_for(lambda: not any(str(tmp_path) in args for _, _, args in processes()), 20)
 
 
 def processes() -> list[tuple[int, int, str]]:
@@ -62,10 +57,6 @@ def processes() -> list[tuple[int, int, str]]:
     )
     rows = (line.split(None, 2) for line in listed.stdout.splitlines()[1:])
     return [(int(row[0]), int(row[1]), row[2]) for row in rows if len(row) == 3]
-
-
-def processes_with(text: str) -> list[str]:
-    return [args for _, _, args in processes() if text in args]
 
 
 def services_of(parent: int) -> set[int]:

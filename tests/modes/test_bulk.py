@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
 from tests.conftest import Ask, Bucket, Invoke
 from tests.support.covered import found
-from tests.support.samples import BAD_LINE, other, video
-from xapi_etl_processor.base.errors import NothingDone, S3Error
-from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.objects import S3Object
+from tests.support.samples import BAD_LINE, notification, other, video
+from xapi_etl_processor.base.errors import NothingDone
 
 COUNT = "SELECT count() FROM video_events"
+SECTIONS = "SELECT section_id, section FROM video_statements"
 LOADED = {
     "success": True,
     "processing_mode": "bulk",
@@ -47,10 +42,6 @@ LOADED = {
     "continuation_token": None,
 }
 """The answer to the first test's request, but for its duration."""
-
-
-def _token(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode()
 
 
 @pytest.mark.slow
@@ -90,6 +81,54 @@ def test_a_section_or_prefix_covers_whole_folders_alone(
     assert found(invoke, s3_prefix="archive/", section_id=2) == archived[1:]
     assert found(invoke, s3_prefix="subsection", section_id=1) == [below]
     assert len(found(invoke, s3_prefix="")) == 8
+
+
+@pytest.mark.slow
+def test_a_section_that_is_no_number_is_loaded_and_stored_as_text(
+    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put_each("section/101/video/c.jsonl")
+    sections = ["BIO101", "Médecine 1+2", "20x1", "1e3", "a" * 256]
+    for number, section in enumerate(sections):
+        bucket.put(f"section/{section}/video/a.jsonl", video(number))
+        bucket.put_each(f"section/{section}x/video/b.jsonl")
+        answer = invoke({"section_id": section})
+        assert (answer["section_id"], answer["s3_prefix"]) == (section, f"section/{section}/")
+        assert answer["files_processed"] == 1
+    assert sorted(ask(SECTIONS)) == sorted([0, section] for section in sections)
+    # Sections are also found below other folders.
+    monkeypatch.setenv("S3_XAPI_PREFIX", "/")
+    keys = ["archive/section/BIO/a.jsonl", "archive/section/MAT/b.jsonl", "archive/BIO/c.jsonl"]
+    bucket.put_each(*keys)
+    assert found(invoke, section_id="BIO", s3_prefix="archive") == keys[:1]
+
+
+@pytest.mark.slow
+def test_a_number_may_be_sent_as_text_and_with_zeros(
+    bucket: Bucket, invoke: Invoke, ask: Ask
+) -> None:
+    bucket.put_each("section/7/video/a.jsonl", "section/007/video/b.jsonl")
+    for number in (7, "7", "007"):
+        assert found(invoke, section_id=number) == ["section/7/video/a.jsonl"]
+    # A folder with zeros has the same section, but another name.
+    zeros = {"section_id": 7, "s3_prefix": "section/007/"}
+    assert found(invoke, **zeros) == ["section/007/video/b.jsonl"]
+    assert invoke(zeros)["section_id"] == 7
+    assert ask(SECTIONS) == [[7, "7"]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("logged_to_standard_output")
+def test_an_events_answer_and_log_name_a_section_of_text(
+    bucket: Bucket, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put_each("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
+    keys = ("section/BIO101/video/a.jsonl", "section/BIO101/video/b.jsonl")
+    assert invoke(notification(bucket.name, *keys))["section_id"] == "BIO101"
+    assert '"section_id":"BIO101"' in capfd.readouterr().out
+    bucket.put_each("section/MAT/video/a.jsonl")
+    both = notification(bucket.name, keys[0], "section/MAT/video/a.jsonl")
+    assert invoke(both)["section_id"] is None
 
 
 @pytest.mark.fault(46, caught_by="file extension")
@@ -148,32 +187,6 @@ def test_dates_are_inclusive_utc_days_of_the_timestamp_in_the_key(
     assert (answer["success"], answer["files_found"], answer["complete"]) == (True, 0, True)
 
 
-@pytest.mark.check("S14")
-def test_a_request_that_can_never_work_is_answered_with_400_and_the_reason(invoke: Invoke) -> None:
-    requests: list[tuple[dict[str, Any], str]] = [
-        ({"start_date": "2024-02-30"}, "start_date"),
-        ({"end_date": "31.1.2024"}, "end_date"),
-        ({"start_date": 20240101}, "start_date"),
-        ({"start_date": "2024-02-01", "end_date": "2024-01-31"}, "start_date is after end_date"),
-        ({"s3_prefix": 5}, "s3_prefix"),
-        ({"mode": "bulk", "dry_run": "false"}, "dry_run"),
-        ({"mode": "bulk", "force_reprocess": 1}, "force_reprocess"),
-        ({"mode": "bulk", "sektion": 5}, "sektion"),
-        ({"continuation_token": "nonsense"}, "continuation_token"),
-        ({"continuation_token": _token(b"[" * 100_000)}, "continuation_token"),
-        ({"continuation_token": _token(b'{"after": "\\ud800"}')}, "continuation_token"),
-        ({"s3_prefix": "\ud800"}, "s3_prefix"),
-        ({"mode": "bulk", "\ud800": 1}, "unknown parameters"),
-        ({"mode": "bulk", "bucket": "no-such-bucket-here"}, "not a bucket of bundles"),
-        ({"s3_prefix": "archive/"}, "not in the folder of the bundles, section/"),
-        ({"mode": "dryrun", "section_id": 1}, "mode is 'dryrun'"),
-    ]
-    for request, named in requests:
-        answer = invoke(request)
-        assert (answer.status, answer["success"]) == (400, False), request
-        assert named in answer["error"]
-
-
 @pytest.mark.slow
 @pytest.mark.fault(45, caught_by="no writing query is sent")
 def test_a_dry_run_reads_no_object_writes_nothing_and_consults_the_ledger(
@@ -215,27 +228,6 @@ def test_bad_objects_are_named_up_to_a_limit_and_the_others_are_processed(
         bucket.put(f"section/1/video/{number}.jsonl", body=b"\x1f\x8b broken")
     answer = invoke({"section_id": 1})
     assert (answer["files_failed"], len(answer["failures"])) == (26, 20)
-
-
-@pytest.mark.slow
-def test_a_listing_that_fails_half_way_keeps_what_was_done(
-    bucket: Bucket, invoke: Invoke, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket.put_each(*(f"section/1/video/{number}.jsonl" for number in range(6)))
-    original = listing.listing
-
-    def broken(*arguments: Any) -> Iterator[S3Object]:
-        yield from islice(original(*arguments), 4)
-        raise S3Error("s3://bucket is out of reach")
-
-    monkeypatch.setattr(listing, "listing", broken)
-    answer = invoke({"section_id": 1})
-    assert (answer["success"], answer["complete"], answer["files_processed"]) == (False, False, 4)
-    assert answer["failures"] == [{"key": "section/1/", "error": "s3://bucket is out of reach"}]
-    monkeypatch.setattr(listing, "listing", original)
-    answer = invoke({"continuation_token": answer["continuation_token"]})
-    assert (answer["complete"], answer["files_processed"]) == (True, 2)
-    assert ask(COUNT) == [[6]]
 
 
 def test_a_bucket_that_does_not_exist_is_a_bad_request(

@@ -64,12 +64,6 @@ class OutOfMemory:
         raise MemoryError
 
 
-def short_columns(chunk: Chunk) -> dict[str, Any]:
-    """Memory runs out at the second of two columns."""
-    columns = to_columns(chunk)
-    return {"event_id": columns["event_id"], "user_id": OutOfMemory()}
-
-
 @pytest.mark.slow
 @pytest.mark.fault(8, 65, caught_by="error isolation per object")
 def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
@@ -83,8 +77,11 @@ def test_running_out_of_memory_while_a_batch_grows_fails_only_that_object(
     chunks: list[Chunk] = []
 
     def second_is_short(chunk: Chunk) -> Any:
+        """Memory runs out at the second of two columns."""
         chunks.append(chunk)
-        return short_columns(chunk) if len(chunks) == 2 else to_columns(chunk)
+        columns = to_columns(chunk)
+        short = {"event_id": columns["event_id"], "user_id": OutOfMemory()}
+        return short if len(chunks) == 2 else columns
 
     monkeypatch.setattr(batch, "to_columns", second_is_short)
     assert deliver(messages).keys() == {"id1"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
@@ -100,17 +101,6 @@ def forget_bob(settings: Settings) -> None:
         own.disconnect()
 
 
-def copy_rows(dirty: Dirty, ask: Ask) -> None:
-    """Copy what was watched, with all repeats in the parts in which they are."""
-    for table in ("video_events", "voided_statements"):
-        ask(f"SYSTEM STOP MERGES {table}")
-        for (part,) in ask(
-            "SELECT DISTINCT partition_id FROM system.parts WHERE active"
-            f" AND database = '{dirty.database}' AND table = '{table}'"
-        ):
-            ask(f"ALTER TABLE {table} ATTACH PARTITION ID '{part}' FROM {dirty.database}.{table}")
-
-
 @pytest.mark.parametrize("rows", [1, summarize.CHUNK_ROWS])
 @pytest.mark.usefixtures("watching")
 def test_they_are_the_rows_of_the_view(
@@ -118,7 +108,9 @@ def test_they_are_the_rows_of_the_view(
 ) -> None:
     """Of tables with repeats, versions and voided rows, a section at a time or all at once."""
     monkeypatch.setattr(summarize, "CHUNK_ROWS", rows)
-    copy_rows(dirty, ask)
+    for table in ("video_events", "voided_statements"):
+        ask(f"SYSTEM STOP MERGES {table}")
+        ask(f"ALTER TABLE {table} ATTACH PARTITION ALL FROM {dirty.database}.{table}")
     for _ in range(2):
         answer = summarized(invoke)
         assert (answer["success"], answer["sections"]) == (True, 3)
@@ -154,7 +146,7 @@ def test_a_section_is_made_anew_without_the_others(
     assert seconds(ask) == {"1": 30, "2": 50, "spring": 30}
 
 
-@pytest.mark.usefixtures("three_sections")
+@pytest.mark.usefixtures("three_sections", "pauses")
 def test_a_run_that_is_killed_leaves_whole_sections(
     ask: Ask,
     insert: Insert,
@@ -164,7 +156,6 @@ def test_a_run_that_is_killed_leaves_whole_sections(
 ) -> None:
     """Before and after each query that it sends: the connection is lost for good."""
     monkeypatch.setattr(summarize, "CHUNK_ROWS", 1)
-    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", lambda _: None)
     sent: list[str] = []
     clickhouse.hook = lambda point, sql: sent.append(sql) if point == "query" else None
     summarized(invoke)
@@ -283,13 +274,68 @@ def test_a_run_that_is_out_of_time_says_where_to_go_on(
         invoke({"mode": "summarize"}, clock=clock)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.usefixtures("three_sections")
+def test_a_section_that_takes_longer_than_what_is_left_says_where_to_go_on(
+    ask: Ask, invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summarize, "CHUNK_ROWS", 1)
+
+    def slow(point: str, sql: str) -> None:
+        if point == "query" and "INSERT INTO" in sql and "(1, '1')" in sql:
+            time.sleep(12)
+
+    clickhouse.hook = slow
+    answer = summarized(lambda payload: invoke(payload, seconds_left=9))
+    assert seconds(ask) == {"spring": 30}
+    assert (answer["success"], answer["failures"]) == (True, [])
+    assert answer["stop_reason"] == "out_of_time"
+
+
+@pytest.fixture
+def cut(clickhouse: ClickHouseServer) -> Iterator[ClickHouseServer]:
+    """A server whose profile a test sets, so that it cuts results in silence."""
+    yield clickhouse
+    clickhouse.profile = {}
+
+
+@pytest.mark.usefixtures("three_sections")
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {"max_result_rows": "1", "result_overflow_mode": "break", "max_block_size": "1"},
+        {"max_rows_to_group_by": "1", "group_by_overflow_mode": "any"},
+        {"max_rows_to_read": "1", "read_overflow_mode": "break", "max_block_size": "1"},
+        {"limit": "1"},
+    ],
+)
+def test_no_summary_is_made_of_a_part(
+    profile: dict[str, str], ask: Ask, invoke: Invoke, cut: ClickHouseServer
+) -> None:
+    cut.profile = profile
+    with pytest.raises(XapiEtlError):
+        invoke({"mode": "summarize"})
+    cut.profile = {}
+    assert seconds(ask) == {}
+
+
+@pytest.mark.usefixtures("three_sections")
+def test_no_month_is_left_out(
+    ask: Ask, cut: ClickHouseServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask("INSERT INTO video_events (timestamp, event_id) VALUES ('2023-01-01 00:00:00', 'a')")
+    cut.profile = {"limit": "1"}
+    assert main(["drop-months", "--before", "2025-01", "--dry-run"]) == 1
+    assert "the user's profile has results cut in silence (limit" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("three_sections", "pauses")
 def test_a_section_that_is_too_large_fails_and_the_others_are_worked_out(
     ask: Ask, invoke: Invoke, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summarize, "CHUNK_ROWS", 1)
     monkeypatch.setattr(summarize, "LARGE_ROWS", 2)
-    monkeypatch.setattr("xapi_etl_processor.base.attempts.time.sleep", lambda _: None)
     refuse(clickhouse, 241, r"\(1, '1'\)", text="Memory limit (total) exceeded")
     answer = summarized(invoke)
     assert (answer["success"], answer["complete"]) == (False, True)
@@ -310,6 +356,7 @@ def test_a_section_that_is_too_large_fails_and_the_others_are_worked_out(
         ({"section_id": [1]}, "section_id is a list"),
         ({"continuation_token": "x"}, "continuation_token is that of another request"),
         ({"continuation_token": "1/1", "section_id": 1}, "continuation_token is that of another"),
+        ({"continuation_token": "9" * 5000 + "/x"}, "continuation_token is that of another"),
     ],
 )
 def test_a_payload_that_can_never_work_is_refused(
@@ -318,6 +365,15 @@ def test_a_payload_that_can_never_work_is_refused(
     answer = invoke({"mode": "summarize", **payload})
     assert answer.status == 400
     assert said in answer["error"]
+
+
+@pytest.mark.usefixtures("three_sections")
+@pytest.mark.parametrize(
+    ("token", "left"), [(f"{2**64 - 1}/x", 0), (f"{2**64}/x", 0), ("0/zz'\\", 2)]
+)
+def test_a_token_may_have_any_number_and_quotes(token: str, left: int, invoke: Invoke) -> None:
+    answer = summarized(invoke, continuation_token=token)
+    assert (answer["sections"], answer["complete"]) == (left, True)
 
 
 @pytest.mark.usefixtures("three_sections")

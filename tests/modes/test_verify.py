@@ -301,24 +301,6 @@ def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
     assert "the position was not noted" in answer["failures"][0]["error"]
 
 
-def test_what_does_not_go_together_is_refused(invoke: Invoke) -> None:
-    wrong: list[tuple[dict[str, Any], str]] = [
-        ({"content": True}, "content needs"),
-        ({"repair": True}, "repair needs"),
-        ({"min_age_minutes": 5}, "min_age_minutes needs"),
-        ({"continue": True}, "continue needs"),
-        ({"verify": True, "dry_run": True}, "dry_run does not go with verify"),
-        ({"verify": True, "force_reprocess": True}, "force_reprocess does not go with verify"),
-        ({"verify": True, "replace": True}, "replace with verify needs"),
-        ({"verify": True, "min_age_minutes": "5"}, "min_age_minutes is '5'"),
-        ({"verify": True, "min_age_minutes": -1}, "min_age_minutes is -1"),
-        ({"verify": "yes"}, "verify is 'yes'"),
-    ]
-    for request, said in wrong:
-        answer = invoke({"mode": "bulk", **request})
-        assert (answer.status, said in answer["error"]) == (400, True), request
-
-
 def test_no_more_than_a_page_of_objects_is_held(
     loaded: Bucket, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,17 @@ def read(own: Stores, *objects: S3Object) -> list[tuple[S3Object, bytes]]:
     return [(found, b"".join(body)) for found, body in s3.bodies(own, objects)]
 
 
+@pytest.fixture
+def small(bucket: Bucket) -> S3Object:
+    """An object of four bytes."""
+    return S3Object(bucket.name, bucket.put("a.jsonl", body=b"body"))
+
+
+def check_small(small: S3Object, own: Stores | None = None) -> None:
+    """The four bytes can be read."""
+    assert [body for _, body in read(own or Stores(), small)] == [b"body"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "keys"),
@@ -124,25 +135,23 @@ def test_a_large_body_is_not_awaited_where_a_small_one_was_listed(
     ids=lambda answer: answer.code,
 )
 def test_a_bucket_in_another_region_is_asked_for_its_region_once(
-    bucket: Bucket, store: S3Proxy, answer: Answer
+    small: S3Object, store: S3Proxy, answer: Answer
 ) -> None:
     """S3 checks that a signature names its region."""
-    bucket.put("a.jsonl", body=b"body")
-    here = S3Object(bucket.name, "a.jsonl", "x", 4)
-
+    here = S3Object(small.bucket, small.key, "x", 4)
     store.rule = lambda r: (
         answer
         if "a.jsonl" in r.path and "/eu-west-1/s3/" not in r.authorization
         else Answer(headers={"x-amz-bucket-region": "eu-west-1"})
     )
     own = Stores()
-    (described,) = s3.describe(Stores(), [S3Object(bucket.name, "a.jsonl")])
+    (described,) = s3.describe(Stores(), [small])
     assert described.size == 4
     store.requests.clear()
     assert [body for _, body in read(own, here, here)] == [b"body"] * 2
-    assert len(store.asked("HEAD", bucket.name)) == 1
+    assert len(store.asked("HEAD", small.bucket)) == 1
     store.requests.clear()
-    assert [body for _, body in read(own, here)] == [b"body"]
+    check_small(here, own)
     assert [request.method for request in store.requests] == ["GET"]
 
 
@@ -159,9 +168,8 @@ def with_profile(folder: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> 
 
 
 def test_the_configuration_file_is_followed_as_boto3_follows_it(
-    bucket: Bucket, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: S3Object, store: S3Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put("a.jsonl", body=b"body")
     # Its endpoint counts also where the credentials come from elsewhere.
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {store.url}\n")
@@ -169,12 +177,12 @@ def test_the_configuration_file_is_followed_as_boto3_follows_it(
         for name in ("AWS_ENDPOINT_URL", "AWS_CONFIG_FILE"):
             patch.delenv(name)
         patch.setenv("HOME", str(tmp_path))
-        assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+        check_small(small)
     assert store.requests
     store.requests.clear()
     keys = "aws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
     with_profile(tmp_path, monkeypatch, PROFILE.format(store.url) + keys)
-    assert [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    check_small(small)
     assert store.requests
     assert all("OWNKEY/" in r.authorization for r in store.requests)
     assert all("/ap-south-1/s3/" in r.authorization for r in store.requests)
@@ -204,11 +212,10 @@ def test_credentials_are_renewed_before_they_end_and_named_if_they_cannot_be(
     """boto3 renews those that have less than ten minutes left."""
     assert client.CREDENTIALS_SECONDS < 10 * 60
     monkeypatch.setattr(client, "CREDENTIALS_SECONDS", 0)
-    bucket.put("a.jsonl", body=b"body")
     short_lived(tmp_path, store, monkeypatch, times=9)
-    own = Stores()
+    own, small = Stores(), S3Object(bucket.name, bucket.put("a.jsonl", body=b"body"))
     for _ in range(2):
-        assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+        check_small(small, own)
     assert len({request.authorization.partition("/")[0] for request in store.requests}) == 2
     for key in BOTH:
         bucket.put(key, body=b"body")
@@ -251,27 +258,24 @@ def test_certificates_that_cannot_be_read_are_named_and_no_fault_of_the_object(
 
 
 def test_an_endpoint_that_is_no_url_is_named_and_one_may_be_spelled_in_other_ways(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+    small: S3Object, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put("a.jsonl", body=b"body")
     for endpoint in ("localhost:9000", "minio", "https://", "ftp://minio"):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         with pytest.raises(S3Error, match=f"{endpoint} is no URL: check AWS_ENDPOINT_URL"):
-            read(Stores(), S3Object(bucket.name, "a.jsonl"))
+            read(Stores(), small)
     # A panic of obstore is no Exception: it would end the invocation.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://local host")
     with pytest.raises(S3Error, match="a.jsonl could not be read to its end .PanicException"):
-        read(Stores(), S3Object(bucket.name, "a.jsonl"))
+        read(Stores(), small)
     for endpoint in (f"{store.url}/", store.url.replace("http", "HTTP")):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        found = [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))]
-        assert found == [b"body"], endpoint
+        check_small(small)
 
 
 def test_variables_that_boto3_does_not_read_change_nothing(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+    small: S3Object, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put("a.jsonl", body=b"body")
     for name, value in (
         ("AWS_SESSION_TOKEN", ""),
         ("AWS_TOKEN", "of another program"),
@@ -281,8 +285,7 @@ def test_variables_that_boto3_does_not_read_change_nothing(
         store.requests.clear()
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
-            found = [body for _, body in read(Stores(), S3Object(bucket.name, "a.jsonl"))]
-        assert found == [b"body"], name
+            check_small(small)
         sent = [request.authorization for request in store.requests]
         assert sent, name
         assert all("SignedHeaders" in one for one in sent), name
@@ -294,12 +297,11 @@ def always(answer: Answer) -> Rule:
 
 
 def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
-    bucket: Bucket, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
+    small: S3Object, store: S3Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket.put("a.jsonl", body=b"body")
     store.rule = always(Answer(headers={"x-amz-bucket-region": None}))
     own = Stores(owner="123456789012")
-    assert [body for _, body in read(own, S3Object(bucket.name, "a.jsonl"))] == [b"body"]
+    check_small(small, own)
     monkeypatch.setenv("AWS_REGION", "cn-north-1")
     for region, fips, endpoint in (
         ("eu-west-1", "", "https://s3.eu-west-1.amazonaws.com"),
@@ -313,7 +315,7 @@ def test_a_bucket_in_another_region_is_asked_at_the_endpoint_of_that_region(
             assert own.boto3  # made now, while it is that of the proxy
             patch.delenv("AWS_ENDPOINT_URL")
             patch.setenv("AWS_USE_FIPS_ENDPOINT", fips)
-            made = own.store(bucket.name).config
+            made = own.store(small.bucket).config
         assert (made["region"], made["endpoint"]) == (region, endpoint)
 
 

@@ -46,13 +46,6 @@ class Busy(LambdaClientError):
         super().__init__("ResourceConflictException", "An update is in progress")
 
 
-class OtherCode(LambdaClientError):
-    """Lambda's answer to PublishVersion with the hash of code that does not run."""
-
-    def __init__(self) -> None:
-        super().__init__("InvalidParameterValueException", "CodeSHA256 is different in $LATEST")
-
-
 class Account:
     """What AWS does and moto does not: functions that take time to become active and to update."""
 
@@ -142,7 +135,8 @@ def _take_time_to_update(account: Account, monkeypatch: pytest.MonkeyPatch) -> N
         name = self.path.split("/")[-2]
         running = self.backend.get_function(name).code_sha_256
         if self._get_param("CodeSha256", running) != running:
-            raise OtherCode
+            said = "CodeSHA256 is different in $LATEST"
+            raise LambdaClientError("InvalidParameterValueException", said)
         return publish_named(self)
 
     def invoke(self: Any, event: Any = None) -> tuple[str, bool, str]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from deployment import package as packaging
@@ -246,14 +245,3 @@ def test_it_answers_a_health_check_loads_a_bundle_and_reports_failures(
         [event_id(2)],
     ]
     assert ask("SELECT count() FROM rejected_statements FINAL") == [[1]]
-
-
-@pytest.mark.ci
-def test_the_password_can_come_from_a_secret(start: Start, settings: Settings) -> None:
-    secret = boto3.client("secretsmanager").create_secret(
-        Name="clickhouse-package", SecretString=settings.clickhouse_password
-    )
-    variables = {"CLICKHOUSE_PASSWORD": "", "CLICKHOUSE_PASSWORD_SECRET_ARN": secret["ARN"]}
-    with start(PYTHON, variables=variables) as runtime:
-        answer = runtime.invoke({"health_check": True})
-    assert '"healthy": true' in answer.payload["body"]

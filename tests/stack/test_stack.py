@@ -94,9 +94,7 @@ def parameters(account: None, clickhouse: ClickHouseServer, database: str) -> di
 def deployed(parameters: dict[str, str], packages: Packages) -> Outputs:
     """The outputs of the stack xapi-etl-dev, which has the package; its queues are empty."""
     outputs = create_stack("xapi-etl-dev", **parameters)
-    boto3.client("lambda").update_function_code(
-        FunctionName=NAME, ZipFile=packages.zip(PYTHON).read_bytes()
-    )
+    give_code(NAME, packages)
     # The test event that S3 sends to a new queue.
     EventSourceMapping(outputs["EventSourceMappingId"]).run()
     return outputs
@@ -105,6 +103,18 @@ def deployed(parameters: dict[str, str], packages: Packages) -> Outputs:
 def put(bucket: str, key: str, *statements: dict[str, Any]) -> None:
     body = "".join(json.dumps(statement) + "\n" for statement in statements)
     boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body.encode())
+
+
+def invoked(function: str, payload: dict[str, Any]) -> Any:
+    """What the function answers."""
+    answer = boto3.client("lambda").invoke(FunctionName=function, Payload=json.dumps(payload))
+    return json.loads(answer["Payload"].read())
+
+
+def give_code(function: str, packages: Packages) -> None:
+    boto3.client("lambda").update_function_code(
+        FunctionName=function, ZipFile=packages.zip(PYTHON).read_bytes()
+    )
 
 
 def messages(url: str) -> list[tuple[Any, str]]:
@@ -138,10 +148,7 @@ def test_the_stack_needs_only_a_host_and_a_password_and_shows_the_next_step() ->
     assert outputs["FunctionName"] == name
     configuration = boto3.client("lambda").get_function_configuration(FunctionName=name)
     assert "your-password" not in json.dumps(configuration)
-    answer = boto3.client("lambda").invoke(FunctionName=name, Payload=b"{}")
-    assert answer["FunctionError"]
-    message = json.loads(answer["Payload"].read())["errorMessage"]
-    assert message == f"no code yet: run ./deploy.sh --deploy {name}"
+    assert invoked(name, {})["errorMessage"] == f"no code yet: run ./deploy.sh --deploy {name}"
 
 
 @pytest.mark.ci
@@ -153,9 +160,7 @@ def test_messages_that_arrive_before_the_code_wait_for_it(
     mapping = EventSourceMapping(outputs["EventSourceMappingId"])
     mapping.run_once()
     assert stored(1) == []
-    boto3.client("lambda").update_function_code(
-        FunctionName=outputs["FunctionName"], ZipFile=packages.zip(PYTHON).read_bytes()
-    )
+    give_code(outputs["FunctionName"], packages)
     mapping.run()
     assert stored(1) == [event_id(1)]
 
@@ -205,8 +210,7 @@ def test_history_goes_through_a_queue_of_its_own(deployed: Outputs, stored: Stor
         put(deployed["BucketName"], key, video(number))
     assert len(messages(deployed["QueueUrl"])) == 3
     request = {"mode": "bulk", "engine": "queue", "section_id": 3}
-    answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=json.dumps(request))
-    body = json.loads(json.loads(answer["Payload"].read())["body"])
+    body = json.loads(invoked(NAME, request)["body"])
     assert (body["complete"], body["files_sent"], body["messages"]) == (True, 3, 3)
     deliveries = EventSourceMapping(deployed["BackfillSourceId"]).run()
     assert [len(delivery.deleted) for delivery in deliveries] == [1, 1, 1]
@@ -221,8 +225,7 @@ def test_updating_the_stack_keeps_the_code_and_another_stacks_code_comes_from_a_
     deploy_stack("xapi-etl-dev", **parameters, MemorySize="2048")
     found = boto3.client("lambda").get_function_configuration(FunctionName=NAME)
     assert found["MemorySize"] == 2048
-    answer = boto3.client("lambda").invoke(FunctionName=NAME, Payload=b'{"health_check": true}')
-    assert json.loads(answer["Payload"].read())["statusCode"] == 200
+    assert invoked(NAME, {"health_check": True})["statusCode"] == 200
 
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="releases")
@@ -231,8 +234,7 @@ def test_updating_the_stack_keeps_the_code_and_another_stacks_code_comes_from_a_
     where = {"CodeBucket": "releases", "CodeKey": "p.zip"}
     outputs = create_stack("released", **parameters, **where, Environment="released")
     assert outputs["NextStep"].endswith("out.json")
-    answer = boto3.client("lambda").invoke(FunctionName=outputs["FunctionName"], Payload=b"{}")
-    assert json.loads(answer["Payload"].read()) == "from a bucket"
+    assert invoked(outputs["FunctionName"], {}) == "from a bucket"
 
 
 @pytest.mark.ci
@@ -270,11 +272,7 @@ OTHER_NOTIFICATIONS = {
         }
     ],
     "TopicConfigurations": [
-        {
-            "Id": "audit",
-            "TopicArn": topic("audit"),
-            "Events": ["s3:ObjectRemoved:*"],
-        }
+        {"Id": "audit", "TopicArn": topic("audit"), "Events": ["s3:ObjectRemoved:*"]}
     ],
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from deployment.package import ARCHITECTURES, DEFAULT_PYTHON, PYTHONS
 from tests.support.template import END, PARAMETERS, REQUIRED, TEMPLATE, Stack
@@ -75,10 +74,6 @@ REFUSED = {
 }
 
 
-def numbers() -> dict[str, dict[str, Any]]:
-    return {name: p for name, p in PARAMETERS.items() if p["Type"] == "Number"}
-
-
 def accepts(name: str, value: str) -> bool:
     """Whether the pattern matches all of the value or, for a list, all of each item.
 
@@ -112,8 +107,9 @@ def test_numbers_and_choices_are_those_of_aws_and_of_the_function() -> None:
     for name, (lowest, highest) in LIMITS.items():
         assert lowest <= PARAMETERS[name]["MinValue"], name
         assert PARAMETERS[name]["MaxValue"] == highest, name
-    assert [name for name, parameter in numbers().items() if parameter["MinValue"] < 1] == []
-    concurrency = numbers()["BackfillConcurrency"]
+    numbers = {name: p for name, p in PARAMETERS.items() if p["Type"] == "Number"}
+    assert [name for name, parameter in numbers.items() if parameter["MinValue"] < 1] == []
+    concurrency = numbers["BackfillConcurrency"]
     for value in (concurrency["MinValue"], concurrency["MaxValue"]):
         host = {"CLICKHOUSE_HOST": "ch.example.org"}
         assert Settings.from_env({**host, "BACKFILL_CONCURRENCY": str(value)})
@@ -130,9 +126,8 @@ def test_every_variable_has_the_value_of_its_parameter() -> None:
     other_names = {"S3_XAPI_PREFIX": "BundlePrefix", "S3_XAPI_OTHER_BUCKETS": "OtherBuckets"}
     by_name = {name.lower(): name for name in PARAMETERS}
     variables = Stack(ClickHousePasswordSecretArn=SECRET)["Function"]["Environment"]["Variables"]
-    others = {"S3_XAPI_BUCKET_NAME"}
-    others |= {"SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL", "MALLOC_ARENA_MAX"}
-    others |= {"BACKFILL_QUEUE_URL"}
+    others = {"S3_XAPI_BUCKET_NAME", "SQS_QUEUE_URL", "SQS_DEAD_LETTER_QUEUE_URL"}
+    others |= {"BACKFILL_QUEUE_URL", "MALLOC_ARENA_MAX"}
     for variable in variables.keys() - others:
         parameter = other_names.get(variable) or by_name[variable.replace("_", "").lower()]
         given = Stack(**{parameter: "1234"})["Function"]["Environment"]["Variables"]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,14 @@ from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
 from xapi_etl_processor.commands.options import add_command, add_scope
 from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json
+from xapi_etl_processor.common import examine
 from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
+from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.s3.objects import S3Object
+
+LOOKING_SECONDS = 15
+"""How long the findings are read, to tell which of them can never load. Our limit."""
 
 
 def add_to(commands: Any) -> None:
@@ -58,11 +65,20 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         print_json(body)
     else:
-        _print(body, f"s3://{request.bucket}/{request.prefix}")
+        hopeless = [] if body["repair"] else _hopeless(body, request.bucket, run)
+        _print(body, f"s3://{request.bucket}/{request.prefix}", hopeless)
     return OK if body["success"] and body["complete"] else FAILED
 
 
-def _print(body: dict[str, Any], where: str) -> None:
+def _hopeless(body: dict[str, Any], bucket: str, run: Run) -> list[Outcome]:
+    """The shown objects that are not loaded and never can be, as far as that is soon told."""
+    kinds = ("missing", "changed")
+    shown = [S3Object(bucket, one["key"]) for one in body["findings"] if one["finding"] in kinds]
+    soon = replace(run, deadline=run.deadline.within(LOOKING_SECONDS))
+    return [outcome for outcome in examine(shown, soon) if outcome.poison]
+
+
+def _print(body: dict[str, Any], where: str, hopeless: Sequence[Outcome]) -> None:
     """The answer for people: the verdict, the findings, and what to do next."""
     from rich.console import Console
 
@@ -83,11 +99,13 @@ def _print(body: dict[str, Any], where: str) -> None:
         console.print(f"           {one['why']}{which}", soft_wrap=True)
     for one in body["failures"]:
         console.print(f"failed     {one['key']}\n           {one['error']}", soft_wrap=True)
-    for note in _notes(body):
+    for outcome in hopeless:
+        console.print(f"cannot be loaded: {outcome.error}", soft_wrap=True)
+    for note in _notes(body, len(hopeless)):
         console.print(note)
 
 
-def _notes(body: dict[str, Any]) -> Iterator[str]:
+def _notes(body: dict[str, Any], hopeless: int) -> Iterator[str]:
     """What the numbers do not say by themselves, and what to do next."""
     shown = len(body["findings"])
     found = body["objects_missing"] + body["unproven"] + body["recent"]
@@ -106,8 +124,9 @@ def _notes(body: dict[str, Any]) -> Iterator[str]:
     if body["gone"]:
         are = counted(body["gone"], "object in the ledger is", "objects in the ledger are")
         yield f"{are} no longer in S3; rows stay. `--json` names the first {SHOWN_FINDINGS}."
-    if body["objects_missing"] and not body["repair"]:
-        yield "To load them: the same command with --repair."
+    if body["objects_missing"] > hopeless and not body["repair"]:
+        them = "the others" if hopeless else "them"
+        yield f"To load {them}: the same command with --repair."
     if not body["complete"]:
         token = f"--token {body['continuation_token']}"
         how = "the same command" if body.get("continue") else token

@@ -63,7 +63,9 @@ def _outcomes(delivery: Delivery, run: Run) -> dict[S3Object, Outcome]:
     # Of a message that is done in part, the first objects are done.
     poisoned = _poisoned([obj for obj in reversed(readable) if obj in suspects], run)
     for objects, same in _by_wishes(readable, delivery, run):
-        outcomes.update(_processed(objects, same))
+        with closing(load(objects, same)) as processed:
+            # They come in the order of the objects, but hold them as they were when read.
+            outcomes.update(zip(objects, processed, strict=False))
     return outcomes | {obj: found for obj, found in poisoned.items() if outcomes[obj].failed}
 
 
@@ -113,12 +115,6 @@ def _forced_since(message: Message) -> int:
     """
     receipt = message.receipt
     return receipt.first_ms if receipt and receipt.receives > 1 else 0
-
-
-def _processed(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:
-    with closing(load(objects, run)) as outcomes:
-        # Outcomes come in the order of the objects, but hold them as they were when read.
-        return dict(zip(objects, outcomes, strict=False))
 
 
 def _poisoned(objects: list[S3Object], run: Run) -> dict[S3Object, Outcome]:

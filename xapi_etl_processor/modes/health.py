@@ -39,26 +39,24 @@ def check(
     """The answer's body. Asks each service, writes nothing, and holds no secret."""
     clickhouse = _check_clickhouse(settings, connections.clickhouse, deadline)
     bucket = _check_s3(settings, connections, _service_deadline(deadline))
-    return {
-        "healthy": clickhouse["ok"] and bucket["ok"],
-        "processing_mode": "health_check",
-        "version": __version__,
-        "environment": settings.environment,
-        "clickhouse": clickhouse,
-        "s3": bucket,
-    }
+    return _body(settings.environment, clickhouse, bucket)
 
 
 def unconfigured(error: ConfigurationError, environment: str) -> dict[str, Any]:
     """The answer's body when the settings are invalid."""
     nothing = {"ok": False, "error": str(error)}
+    clickhouse = {**dict.fromkeys(_CLICKHOUSE_FIELDS), **nothing}
+    return _body(environment, clickhouse, {**nothing, "bucket": None, "warning": None})
+
+
+def _body(environment: str, clickhouse: dict[str, Any], bucket: dict[str, Any]) -> dict[str, Any]:
     return {
-        "healthy": False,
+        "healthy": clickhouse["ok"] and bucket["ok"],
         "processing_mode": "health_check",
         "version": __version__,
         "environment": environment,
-        "clickhouse": {**dict.fromkeys(_CLICKHOUSE_FIELDS), **nothing},
-        "s3": {**nothing, "bucket": None, "warning": None},
+        "clickhouse": clickhouse,
+        "s3": bucket,
     }
 
 

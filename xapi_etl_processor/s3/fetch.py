@@ -39,21 +39,14 @@ def describe(
 ) -> list[S3Object]:
     """The objects, each with an etag and a size, unless asking for them fails."""
     with _threads(stores.concurrency, deadline) as threads:
-        asked = [(o, None if o.etag else threads.submit(_described, stores, o)) for o in objects]
-        return [o if asking is None else _in_time(asking, deadline, o) for o, asking in asked]
+        asked = [(o, None if o.etag else threads.submit(head, stores, o)) for o in objects]
+        return [_described(o, asking, deadline) if asking else o for o, asking in asked]
 
 
-def _described(stores: Stores, obj: S3Object) -> S3Object:
+def _described(obj: S3Object, asking: Future[Part], deadline: Deadline) -> S3Object:
     with suppress(Exception):  # Reading it will say why.
-        return _as_it_is(obj, head(stores, obj))
+        return _as_it_is(obj, asking.result(deadline.timeout))
     return obj
-
-
-def _in_time(asking: Future[S3Object], deadline: Deadline, otherwise: S3Object) -> S3Object:
-    try:
-        return asking.result(deadline.timeout)
-    except TimeoutError:
-        return otherwise
 
 
 def _as_it_is(obj: S3Object, found: Part) -> S3Object:

@@ -256,6 +256,16 @@ def test_a_sweep_counts_and_then_removes_what_a_backup_brought_back(
     assert forget("--sweep") == nothing
 
 
+def test_a_dry_run_says_that_nothing_is_stored_of_a_learner_who_is_not_found(
+    load: Load, forget: Forget
+) -> None:
+    load(by_account(1))
+    forget("--user", "learner-1", "--dry-run")
+    assert "nothing is stored" not in forget.said.err
+    assert forget("--user", "learner-2", "--dry-run")["rows_removed"] == 0
+    assert "nothing is stored of this learner" in forget.said.err
+
+
 def test_objects_that_hold_more_are_listed_also_those_without_a_video(
     bucket: Bucket, forget: Forget, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,32 @@ def test_a_roster_names_people_and_adds_who_never_came_to_who_has_not_watched(
     assert f"Lovelace, Ada, ada ({PAGE})" in data["learners"]
 
 
+def test_a_roster_of_which_nobody_opened_a_video_is_warned_of(
+    people: Watched,
+    report: Report,
+    roster: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report("--roster", str(roster))
+    assert "another system" not in capsys.readouterr().err
+    (strangers := tmp_path / "strangers.csv").write_text("17\n18\n")
+    report("--roster", str(strangers))
+    warning = f"nobody in {strangers} opened a video of section {people.section}: its user ids may"
+    assert warning in capsys.readouterr().err
+
+
+def test_a_roster_that_is_not_there_is_named_as_a_wrong_option(
+    report_settings: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing.csv"
+    page = tmp_path / "report.html"
+    command = ["report", "--section", "1", "-o", str(page), "--roster", str(missing)]
+    assert main(command) == 2
+    said = f"the roster {missing} cannot be read: No such file or directory; name a file of user"
+    assert said in capsys.readouterr().err
+
+
 def test_progress_is_a_line_for_each_learner_that_only_the_user_can_read(
     people: Watched, report: Report, roster: Path, tmp_path: Path
 ) -> None:

@@ -114,7 +114,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from xapi_etl_processor.report.figures import Days, read_section
-    from xapi_etl_processor.report.learners import progress, read_roster
+    from xapi_etl_processor.report.learners import nobody_came, progress, read_roster
     from xapi_etl_processor.report.page import names
     from xapi_etl_processor.report.write import Options, write_all, write_section
 
@@ -150,4 +150,9 @@ def _report(options: argparse.Namespace) -> int:
     if not section.videos:
         what = f"section {options.section}" + " and these days" * (not days.are_all)
         say(f"the report is empty: no video statements of {what} are stored")
+    elif roster and nobody_came(section.learners, roster):
+        say(
+            f"nobody in {options.roster} opened a video of section {options.section}: its user ids"
+            " may be those of another system"
+        )
     return OK

@@ -49,10 +49,15 @@ class Learner:
 
 def read_roster(path: Path) -> Roster:
     """The people of a roster: lines of CSV with a user id and, if it is known, a name. Raises
-    OSError, and BadRequest if there are none or a line cannot be read.
+    BadRequest if there are none, or the file or a line cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadRequest(
+            f"the roster {path} cannot be read: {error.strerror}; name a file of user ids, one a"
+            " line"
+        ) from error
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is not UTF-8: save it as CSV in UTF-8") from error
     first = text.partition("\n")[0]
@@ -93,6 +98,12 @@ def with_roster(
     came = {learner.user_id.removeprefix(_MAIL) for learner in learners}
     absent = (Learner("", who, name) for who, name in names.items() if who not in came)
     return (*learners, *absent)
+
+
+def nobody_came(learners: Iterable[Learner], roster: Roster) -> bool:
+    """Whether nobody on the roster opened a video."""
+    came = {who.user_id.removeprefix(_MAIL) for who in learners if who.shares}
+    return came.isdisjoint(person.removeprefix(_MAIL) for person in roster)
 
 
 def progress(learners: Iterable[Learner], videos: Mapping[str, str]) -> str:

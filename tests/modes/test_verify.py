@@ -286,16 +286,17 @@ def test_a_position_is_continued_with_what_could_not_be_read_unless_it_is_old(
 
     answer = continued_after_first(unread=1)
     assert (answer["complete"], answer["success"]) == (True, False)
-    assert "1 objects could not be compared before" in answer["failures"][0]["error"]
+    assert "1 object could not be compared before" in answer["failures"][0]["error"]
     assert invoke(asked)["success"]
     answer = continued_after_first()
     assert (answer["continued_after"], answer["objects_checked"]) == (FIRST, 1)
     monkeypatch.setattr(notes, "VERIFIED_DAYS", -1)
     answer = continued_after_first()
     assert (answer["continued_after"], answer["objects_checked"]) == ("", 2)
-    # The finding is in the answer even if the position cannot be noted.
-    loaded.put(THIRD, video(5))
+    # If the position cannot be noted, that is a failure, and what is found is in the answer.
     refuse(clickhouse, 497, "load_notes", at="insert")
+    assert (invoke(asked)["findings"], invoke(asked)["success"]) == ([], False)
+    loaded.put(THIRD, video(5))
     answer = verified(invoke, **{"continue": True})
     assert (answer["success"], found(answer)) == (False, {THIRD: "missing"})
     assert "the position was not noted" in answer["failures"][0]["error"]

@@ -53,6 +53,8 @@ def test_a_load_that_has_read_its_object_already_stores_nothing(
         load(by_account(1), video(2))
     assert len(looks) == 2
     assert users(ask) == []
+    # So there is nothing to put right.
+    assert ask("SELECT count() FROM load_notes") == [[0]]
     assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert users(ask) == ["viewer-2"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import md5
 from itertools import product
@@ -238,8 +240,14 @@ def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Setting
     assert not second.wait(0.2)
 
 
-def unordered(keys: list[str], page: int) -> Rule:
-    """A store that lists complete pages in no order, as S3-compatible ones may."""
+def by_hash(name: str) -> bytes:
+    return md5(name.encode(), usedforsecurity=False).digest()
+
+
+def listing_of(keys: list[str], page: int, order: Callable[[str], Any] = str) -> Rule:
+    """A store with these keys, which begins behind the group that `start-after` is in, as S3 may;
+    its order may be none, as in stores that imitate S3.
+    """
 
     def listed(request: Request) -> Answer | None:
         asked = {k: v[0] for k, v in parse_qs(urlsplit(request.path).query).items()}
@@ -250,8 +258,8 @@ def unordered(keys: list[str], page: int) -> Rule:
         names = [key for key in keys if key.startswith(prefix) and key > after]
         if delimiter:
             names = [prefix + delimiter.join(n[len(prefix) :].split(delimiter)[:1]) for n in names]
-            names = list(dict.fromkeys(f"{name}{delimiter}" for name in names))
-        names.sort(key=lambda name: md5(name.encode(), usedforsecurity=False).digest())
+            names = [f"{name}{delimiter}" for name in dict.fromkeys(names)]
+        names = sorted((name for name in names if name > after), key=order)
         start = int(asked.get("continuation-token", 0))
         entry = (
             "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>"
@@ -271,6 +279,26 @@ def unordered(keys: list[str], page: int) -> Rule:
 
 
 @pytest.mark.slow
+def test_a_day_is_continued_after_any_of_its_keys_and_the_days_behind_it_are_not_listed(
+    bucket: Bucket, store: S3Proxy, invoke: Invoke
+) -> None:
+    """One request names the nine days. Each page of ten keys is passed on once the next is there:
+    the day's, the first one behind them, and another.
+    """
+    keys = [
+        f"section/1/video/2024-01-{day:02}T00-00-{second:02}Z_1.jsonl"
+        for day, second in product(range(1, 10), range(10))
+    ]
+    store.rule = listing_of(keys, 10)
+    asked = {"section_id": 1, "start_date": "2024-01-02", "end_date": "2024-01-02"}
+    answer = invoke({"mode": "bulk", "dry_run": True, **asked})
+    assert (answer["files"], answer["list_calls"]) == (keys[10:20], 1 + 3)
+    settings = Settings.from_env(os.environ)
+    request = replace(request_for(settings, **asked), after=keys[14])
+    assert found(settings, request) == keys[15:20]
+
+
+@pytest.mark.slow
 @pytest.mark.fault(77, caught_by="the order of pages is checked")
 def test_a_store_that_lists_out_of_order_is_named_and_nothing_counts_as_complete(
     bucket: Bucket, store: S3Proxy, invoke: Invoke
@@ -279,7 +307,7 @@ def test_a_store_that_lists_out_of_order_is_named_and_nothing_counts_as_complete
         f"section/{section}/video/2024-01-{day:02}T00-00-00Z_1.jsonl"
         for section, day in product(range(1, 9), range(1, 9))
     ]
-    store.rule = unordered(keys, 3)
+    store.rule = listing_of(keys, 3, by_hash)
     scopes: list[dict[str, Any]] = [
         {},
         {"section_id": 3},
@@ -295,7 +323,7 @@ def test_a_store_that_lists_out_of_order_is_named_and_nothing_counts_as_complete
         assert f"s3://{bucket.name}/section/" in answer["error"]
         assert "name them" in answer["error"]
     # Where one page names everything, the order does not matter.
-    store.rule = unordered(keys[:8], 1000)
+    store.rule = listing_of(keys[:8], 1000, by_hash)
     for scope in ({}, {"section_id": 1, "start_date": "2024-01-01"}):
         answer = invoke({"mode": "bulk", "dry_run": True, **scope})
         assert (answer["files_found"], answer["complete"]) == (8, True)

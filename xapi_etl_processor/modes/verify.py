@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, DeadlinePassed, NothingDone, S3Late
-from xapi_etl_processor.base.telemetry import OBJECTS_MISSING
+from xapi_etl_processor.base.telemetry import OBJECTS_MISSING, counted
 from xapi_etl_processor.bulk import selection
 from xapi_etl_processor.bulk.compare import WRONG, Check, check, ledger_keys
 from xapi_etl_processor.bulk.request import BulkRequest
@@ -80,7 +80,8 @@ def run_verify(
     found = _Found(earlier=notes.verified(clickhouse, request.identity, run.deadline))
     earlier = found.earlier
     if earlier.failed:
-        text = f"{earlier.failed} objects could not be compared before: verify again from the start"
+        objects = counted(earlier.failed, "object")
+        text = f"{objects} could not be compared before: verify again from the start"
         found.fail(request.prefix, text)
     body, after = _compared(replace(request, after=earlier.after), run, found, on_object)
     body |= {"continue": True, "continued_after": earlier.after}

@@ -15,7 +15,6 @@ from xapi_etl_processor.base.errors import (
     ConfigurationError,
     Defect,
     EventFailed,
-    NothingDone,
     XapiEtlError,
 )
 from xapi_etl_processor.base.telemetry import describe_defect, emit, logger, set_log_level, shown
@@ -110,8 +109,6 @@ def _bulk(event: Any, context: Any) -> _Reply:
         body = run_verify(request, run) if request.verify else run_bulk(request, run)
     except BadRequest as error:
         return _bad_request("bulk", error)
-    except NothingDone as error:
-        return _Reply({}, {"error": str(error)}, success=False, error=error)
     return _response(200, body, success=body["success"])
 
 
@@ -124,8 +121,6 @@ def _summarize(event: Any, context: Any) -> _Reply:
         body = run_summarize(read_summary_request(event), run)
     except BadRequest as error:
         return _bad_request("summarize", error)
-    except NothingDone as error:
-        return _Reply({}, {"error": str(error)}, success=False, error=error)
     # Nobody sends the token of a scheduled run, so what is left must show in the metric.
     return _response(200, body, success=body["success"] and body["complete"])
 

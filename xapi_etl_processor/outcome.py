@@ -90,6 +90,4 @@ class Outcome:
 
 def stopped(obj: S3Object, status: Status, stop: Stop) -> Outcome:
     """The outcome of an object that was not begun."""
-    outcome = Outcome(obj)
-    outcome.mark_stopped(status, stop)
-    return outcome
+    return Outcome(obj, status, stop.text, stop=stop)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
@@ -160,20 +160,11 @@ class _Requests:
         if scope.sections is not None:
             sections = scope.sections
         elif holds_sections(scope.prefix) and (scope.days or scope.categories):
-            sections = self._sections(scope.prefix, after)
+            sections = map(_key, self._entries(scope.prefix, after, "/"))
         for section in sections:
             within = [f"{section}{category}/" for category in scope.categories]
             folders = within if within and _is_section(section) else [section]
             yield from (folder for folder in folders if not folder or after < _end(folder))
-
-    def _sections(self, prefix: str, after: str) -> Iterator[str]:
-        name, slash, _ = after.removeprefix(prefix).partition("/")
-        if slash:
-            # S3's answer may begin behind the folder that `after` is in.
-            yield f"{prefix}{name}/"
-            after = _end(f"{prefix}{name}/")
-        for entry in self._entries(prefix, after, "/"):
-            yield entry.key if isinstance(entry, S3Object) else entry
 
     def within(self, folder: str, days: tuple[str, str] | None, after: str) -> Iterator[S3Object]:
         """The objects of a folder after `after`; some may be given twice."""
@@ -197,7 +188,7 @@ class _Requests:
             yield from self._every(folder, after)
             return
         others = 0
-        for entry in chain(_group_of(after, folder), self._entries(folder, after, "T")):
+        for entry in self._entries(folder, after, "T"):
             if isinstance(entry, S3Object):
                 yield entry
             elif day := _day(entry):
@@ -216,6 +207,12 @@ class _Requests:
 
     def _entries(self, prefix: str, after: str, delimiter: str = "") -> Iterator[S3Object | str]:
         """The objects after `after` and, with a delimiter, the groups, in order."""
+        rest = after[len(prefix) :]
+        if delimiter and after.startswith(prefix) and delimiter in rest:
+            # S3's answer may begin behind the group that `after` is in.
+            group = f"{prefix}{rest.partition(delimiter)[0]}{delimiter}"
+            yield group
+            after = _behind(group)
         last, held = "", list[S3Object | str]()
         with translated(f"s3://{self.bucket}/{prefix}"):
             paginator = self.stores.boto3.get_paginator("list_objects_v2")
@@ -268,15 +265,13 @@ def _key(entry: S3Object | str) -> str:
     return entry if isinstance(entry, str) else entry.key
 
 
-def _group_of(after: str, folder: str) -> Iterator[str]:
-    """The group that `after` is in, if any: S3's answer may begin behind it."""
-    rest = after.removeprefix(folder)
-    if after.startswith(folder) and "T" in rest:
-        yield f"{folder}{rest.partition('T')[0]}T"
+def _behind(group: str) -> str:
+    """A text that sorts after every key in a group."""
+    return f"{group[:-1]}{chr(ord(group[-1]) + 1)}"
 
 
 def _end(prefix: str) -> str:
     """A text that sorts after every key in a folder; for a key, the key itself."""
     if not prefix:
         return "\U0010ffff"
-    return f"{prefix[:-1]}0" if prefix.endswith("/") else prefix
+    return _behind(prefix) if prefix.endswith("/") else prefix

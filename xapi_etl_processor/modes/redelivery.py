@@ -42,18 +42,6 @@ class Failure(NamedTuple):
     busy: bool = False
 
 
-class _Received(NamedTuple):
-    """A failed message that SQS is to be told about."""
-
-    failure: Failure
-    receipt: Receipt
-    url: str
-
-    @property
-    def is_dead(self) -> bool:
-        return self.failure.poison and self.receipt.receives >= POISON_RECEIVES
-
-
 def is_suspect(message: Message, run: Run) -> bool:
     """Whether the message may be poison that is not found because ClickHouse is away."""
     # At every fifth delivery only: looking costs time that processing may need.
@@ -67,33 +55,32 @@ def settle(failed: Sequence[Failure], run: Run, end: Deadline) -> set[str]:
     ids of the dead letters that SQS has acknowledged.
     """
     until = end.earlier(REPORT_SECONDS, share=1 / 2)
-    ours = [
-        _Received(one, one.message.receipt, url)
-        for one in failed
-        if one.message.receipt and (url := _queue_of(one.message.receipt, run))
-    ]
-    dead = _bury([one for one in ours if one.is_dead], run, until)
-    for url in dict.fromkeys(one.url for one in ours):
+    ours: dict[str, list[tuple[Failure, Receipt]]] = {}
+    for one in failed:
+        if (receipt := one.message.receipt) and (url := _queue_of(receipt, run)):
+            ours.setdefault(url, []).append((one, receipt))
+    dead = _bury([pair for pairs in ours.values() for pair in pairs], run, until)
+    for url, pairs in ours.items():
         again = [
-            (one.receipt, _pause_seconds(one))
-            for one in ours
-            if one.url == url and one.failure.message.id not in dead
+            (receipt, _pause_seconds(one, receipt))
+            for one, receipt in pairs
+            if one.message.id not in dead
         ]
         sqs.give_back(url, again, until)
     return dead
 
 
-def _pause_seconds(one: _Received) -> int:
-    failure = one.failure
+def _pause_seconds(failure: Failure, receipt: Receipt) -> int:
     # What gets on needs only more time; an upload that is missing needs the longer pauses.
-    receives = 1 if failure.progress and not failure.poison else one.receipt.receives
+    receives = 1 if failure.progress and not failure.poison else receipt.receives
     return sqs.pause_seconds(receives, busy=failure.busy)
 
 
-def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
-    letters = [(_letter_body(one), one.failure.reason) for one in poison]
+def _bury(failed: Sequence[tuple[Failure, Receipt]], run: Run, until: Deadline) -> set[str]:
+    poison = [(o, r) for o, r in failed if o.poison and r.receives >= POISON_RECEIVES]
+    letters = [(_letter_body(one, receipt), one.reason) for one, receipt in poison]
     sent = sqs.send_letters(run.settings.dead_letter_queue_url, letters, until)
-    dead = {poison[n].failure.message.id: poison[n].failure.reason for n in sorted(sent)}
+    dead = {poison[n][0].message.id: poison[n][0].reason for n in sorted(sent)}
     if dead:
         shown = [
             {"message": name, "reason": reason[:SHOWN_CHARACTERS]}
@@ -103,12 +90,12 @@ def _bury(poison: Sequence[_Received], run: Run, until: Deadline) -> set[str]:
     return set(dead)
 
 
-def _letter_body(one: _Received) -> str:
+def _letter_body(failure: Failure, receipt: Receipt) -> str:
     """The message as it was; of a backfill's, only the objects that are not done."""
-    message = one.failure.message
+    message = failure.message
     if message.backfill is None or message.error:
-        return one.receipt.body
-    return messages.body(one.failure.left, message.backfill)
+        return receipt.body
+    return messages.body(failure.left, message.backfill)
 
 
 def _queue_of(receipt: Receipt, run: Run) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.common import PAGE_OBJECTS, looked_up
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Outcome, Status, Stop, StopReason
@@ -63,22 +62,19 @@ class Sent:
         }
 
 
-def check_queue(settings: Settings) -> None:
-    """Raises BadRequest if there is no queue to send to."""
-    if not settings.backfill_queue_url:
+def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome, None, None]:
+    """Send what the ledger does not know, or in a dry run only count it; gives outcomes in order.
+
+    An object is SENT once SQS has acknowledged its message. From the first on for which it did not,
+    all are WAITING, and the rest of `objects` has not been looked at. Raises BadRequest if there is
+    no queue.
+    """
+    if not run.settings.backfill_queue_url:
         raise BadRequest(
             'engine is "queue", but BACKFILL_QUEUE_URL is not set: it is the output'
             " BackfillQueueUrl of the stack, and the stack's function has it once the stack is"
             " deployed from the current cloudformation.yaml"
         )
-
-
-def send(objects: Iterable[S3Object], run: Run, sent: Sent) -> Generator[Outcome, None, None]:
-    """Send what the ledger does not know, or in a dry run only count it; gives outcomes in order.
-
-    An object is SENT once SQS has acknowledged its message. From the first on for which it did not,
-    all are WAITING, and the rest of `objects` has not been looked at.
-    """
     found = looked_up(objects, run, Status.WAITING)
     stop: Stop | None = None
     while not stop and (held := list(islice(found, HELD_OBJECTS))):

@@ -36,11 +36,11 @@ def _event(options: argparse.Namespace) -> int:
     objects = tuple(object_of(uri) for uri in options.uri)
     wanted = Wanted(options.dry_run, options.force_reprocess, options.replace)
     run = Run(settings, connections(settings), "event", wanted)
-    result = run_event(Delivery((Message("", objects),), direct=True), run)
-    print_json(result.body)
-    if result.bad_request:
+    body, failed, bad_request = run_event(Delivery((Message("", objects),), direct=True), run)
+    print_json(body)
+    if bad_request:
         return USAGE
-    return FAILED if result.failed_messages else OK
+    return FAILED if failed else OK
 
 
 def object_of(uri: str) -> S3Object:

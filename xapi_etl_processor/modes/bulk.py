@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xapi_etl_processor.base.errors import ClickHouseError, Defect, NothingDone
-from xapi_etl_processor.bulk.queue import Sent, check_queue, send
+from xapi_etl_processor.bulk.queue import Sent, send
 from xapi_etl_processor.bulk.request import QUEUE, BulkRequest
 from xapi_etl_processor.bulk.selection import Step, select
 from xapi_etl_processor.common import load, looked_up
@@ -131,7 +131,6 @@ def _begin(
     objects: Iterable[S3Object], request: BulkRequest, run: Run, sent: Sent
 ) -> Generator[Outcome, None, None]:
     if request.engine == QUEUE:
-        check_queue(run.settings)
         return send(objects, run, sent)
     if request.wanted.dry_run:
         return looked_up(objects, run, Status.FOUND)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from xapi_etl_processor.base.deadlines import FOREVER, Deadline
 from xapi_etl_processor.base.errors import S3NotAllowed
@@ -24,19 +24,14 @@ SHOWN_OBJECTS = 100
 """Objects that an answer names, with what became of each. Our limit."""
 
 
-class EventResult(NamedTuple):
-    """The answer's body, the ids of the messages that must be delivered again, and whether an
-    object is named that can never be read.
-    """
-
-    body: dict[str, Any]
-    failed_messages: list[str]
-    bad_request: bool
-
-
-def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventResult:
+def run_event(
+    delivery: Delivery, run: Run, end: Deadline = FOREVER
+) -> tuple[dict[str, Any], list[str], bool]:
     """Process every object that the delivery names, each once; then, by `end`, tell SQS what is to
     become of the messages that failed. What a notification names and is no bundle is ignored.
+
+    Returns the answer's body, the ids of the messages that must be delivered again, and whether an
+    object is named that can never be read.
     """
     summary = Summary()
     outcomes = _outcomes(delivery, run)
@@ -50,7 +45,7 @@ def run_event(delivery: Delivery, run: Run, end: Deadline = FOREVER) -> EventRes
     again = [one.message.id for one in failed if one.message.id not in dead]
     bad_request = any(outcome.bad_request for outcome in outcomes.values())
     body = _body(delivery, outcomes, summary, run)
-    return EventResult({**body, "dead_letters": len(dead)}, again, bad_request)
+    return {**body, "dead_letters": len(dead)}, again, bad_request
 
 
 def _outcomes(delivery: Delivery, run: Run) -> dict[S3Object, Outcome]:

@@ -22,7 +22,7 @@ from xapi_etl_processor.bulk.request import PARAMETERS, flag, read_request
 from xapi_etl_processor.modes import health, redelivery
 from xapi_etl_processor.modes.answer import SHOWN_CHARACTERS
 from xapi_etl_processor.modes.event import run_event
-from xapi_etl_processor.queues.payloads import Delivery, parse_payload
+from xapi_etl_processor.queues.payloads import LOAD_FLAGS, Delivery, parse_payload
 from xapi_etl_processor.run import Run, Wanted, connections
 
 ACCEPTED = (
@@ -32,7 +32,7 @@ ACCEPTED = (
     " by SQS, SNS or EventBridge"
 )
 
-_DIRECT = {"bucket", "key", "mode", "dry_run", "force_reprocess", "replace"}
+_DIRECT = {"bucket", "key", "mode", *LOAD_FLAGS}
 
 # Imported objects live as long as the process; the garbage collector need not visit them again.
 gc.freeze()
@@ -130,9 +130,7 @@ def _event(event: Any, context: Any) -> _Reply:
         delivery = parse_payload(event)
         if delivery.direct:
             _check_direct(event)
-        wanted = Wanted(
-            flag(event, "dry_run"), flag(event, "force_reprocess"), flag(event, "replace")
-        )
+        wanted = Wanted(*(flag(name, event.get(name)) for name in LOAD_FLAGS))
         settings = Settings.from_env(os.environ)
         end = deadline = _deadline(context)
         if delivery.from_sqs:

@@ -335,8 +335,7 @@ def _check_request(found: Mapping[str, Any], objects: list[S3Object]) -> None:
     assert request.bucket
     assert request.prefix == "" or request.prefix.endswith("/")
     assert is_utf8(request.bucket + request.prefix + request.after)
-    assert (request.first_day is None) is ("start_date" not in request.scope)
-    assert (request.last_day is None) is ("end_date" not in request.scope)
+    assert (request.days is None) is not bool({"start_date", "end_date"} & request.scope.keys())
     for obj in objects:
         assert request.covers(obj) in (True, False)
     key = f"{request.prefix}é.jsonl"

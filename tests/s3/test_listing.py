@@ -233,7 +233,7 @@ def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Setting
     stores = connections(settings).s3
     stores.boto3.meta.events.register("before-call.s3.ListObjectsV2", wait_at_first)
     passed = Deadline(0.0, lambda: 1.0)
-    scope = listing.Scope(bucket.name, "section/1/", days=listing.OPEN)
+    scope = listing.Scope(bucket.name, "section/1/", days=("", "9999"))
     with pytest.raises(S3Late):
         list(listing.listing(stores, scope, "", passed))
     ended.set()

@@ -5,23 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import shown
+from xapi_etl_processor.queues.payloads import LOAD_FLAGS
 from xapi_etl_processor.run import Wanted
 from xapi_etl_processor.s3.access import check_allowed
 from xapi_etl_processor.s3.objects import MAX_SECTION_NUMBER, S3Object, holds_sections, section_id
-from xapi_etl_processor.xapi.timestamps import milliseconds
+from xapi_etl_processor.xapi.timestamps import instant, milliseconds
 from xapi_etl_processor.xapi.values import MAX_SECTION_CHARACTERS
 
-_LOAD_FLAGS = ("dry_run", "force_reprocess", "replace")
 _VERIFY_FLAGS = ("verify", "content", "repair", "allow_empty")
 
-FLAGS = (*_LOAD_FLAGS, *_VERIFY_FLAGS, "continue")
+FLAGS = (*LOAD_FLAGS, *_VERIFY_FLAGS, "continue")
 """The parameters that are true or false."""
 
 PARAMETERS = (
@@ -44,7 +44,9 @@ _OTHER_SPELLING = "bucket"
 
 _KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
 
-_DAY_MS = 86_400_000
+_OPEN = ("", "9999")
+"""The days of a request without dates: texts before and after every day."""
+
 _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
 
 
@@ -52,8 +54,8 @@ _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
 class BulkRequest:
     """A checked bulk payload.
 
-    Days are milliseconds since 1970 at their beginning, and both are included. No `sections` or no
-    `categories` means all of them. `scope` holds the parameters, for a token. The request begins
+    `days` are the first and the last, which compare as text; None means all of them, as no
+    `sections` and no `categories` do. `scope` holds the parameters, for a token. The request begins
     behind the key `after`; with `continues`, where the last such request ended.
     """
 
@@ -61,8 +63,7 @@ class BulkRequest:
     prefix: str
     sections: tuple[int | str, ...]
     categories: tuple[str, ...]
-    first_day: int | None
-    last_day: int | None
+    days: tuple[str, str] | None
     wanted: Wanted
     engine: str
     verify: bool
@@ -92,14 +93,10 @@ class BulkRequest:
             return False
         if self.categories and obj.category not in self.categories:
             return False
-        if self.first_day is None and self.last_day is None:
+        if not self.days:
             return True
-        written_at = obj.written_ms
-        return (
-            written_at is not None
-            and (self.first_day is None or written_at >= self.first_day)
-            and (self.last_day is None or written_at < self.last_day + _DAY_MS)
-        )
+        first, last = self.days
+        return obj.written_ms is not None and first <= f"{instant(obj.written_ms):%Y-%m-%d}" <= last
 
     @property
     def identity(self) -> str:
@@ -123,7 +120,7 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
         )
     if payload.get("mode", "bulk") != "bulk":
         raise BadRequest(f"mode is {shown(payload['mode'])}: with these parameters it is bulk")
-    requested = _checked({k: v for k, v in payload.items() if v is not None})
+    requested = _checked(payload)
     after = ""
     if payload.get("continuation_token") is not None:
         carried, after = _read_token(payload["continuation_token"])
@@ -157,17 +154,16 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
             f"continuation_token continues after a key that is not in {prefix}: was S3_XAPI_PREFIX"
             " changed? Repeat the request without the token"
         )
-    # ISO 8601 days compare as text.
-    if requested.get("start_date", "") > requested.get("end_date", "9999"):
+    days = requested.get("start_date", _OPEN[0]), requested.get("end_date", _OPEN[1])
+    if days[0] > days[1]:
         raise BadRequest("start_date is after end_date: both are UTC days, both included")
     return BulkRequest(
         bucket=bucket,
         prefix=prefix,
         sections=sections,
         categories=tuple(requested.get("categories", ())),
-        first_day=milliseconds(requested.get("start_date")),
-        last_day=milliseconds(requested.get("end_date")),
-        wanted=Wanted(*(requested.get(name, False) for name in _LOAD_FLAGS)),
+        days=None if days == _OPEN else days,
+        wanted=Wanted(*(requested.get(name, False) for name in LOAD_FLAGS)),
         engine=requested.get("engine", FUNCTION),
         min_age_minutes=requested.get("min_age_minutes", 0),
         continues=continues,
@@ -177,36 +173,31 @@ def read_request(payload: Mapping[str, Any], settings: Settings) -> BulkRequest:
     )
 
 
-def flag(payload: Mapping[str, Any], name: str) -> bool:
+def flag(name: str, value: Any) -> bool:
     """A boolean parameter, False if absent; raises BadRequest for anything but true and false."""
-    value = payload.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
     raise BadRequest(f"{name} is {shown(value)}: use true or false, without quotes")
 
 
-def _checked(given: dict[str, Any]) -> dict[str, Any]:
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters, each in one spelling so that they can be compared; raises BadRequest."""
-    requested: dict[str, Any] = {name: flag(given, name) for name in FLAGS if name in given}
-    for name in ("start_date", "end_date"):
-        if name in given:
-            requested[name] = _day(name, given[name])
-    for name in ("s3_bucket", _OTHER_SPELLING, "s3_prefix"):
-        if name in given:
-            requested[name] = _text(name, given[name])
-    if _OTHER_SPELLING in requested:
-        bucket = requested.pop(_OTHER_SPELLING)
-        if requested.setdefault("s3_bucket", bucket) != bucket:
-            raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
-    readers = {
+    readers: dict[str, Callable[[str, Any], Any]] = {
+        **dict.fromkeys(FLAGS, flag),
+        **dict.fromkeys(("start_date", "end_date"), _day),
+        **dict.fromkeys(("s3_bucket", _OTHER_SPELLING, "s3_prefix"), _text),
         "min_age_minutes": _minutes,
         "section_id": _sections,
         "categories": _categories,
         "engine": _engine,
     }
-    for name, read in readers.items():
-        if name in given and (value := read(given[name])) is not None:
-            requested[name] = value
+    named = [name for name in readers if given.get(name) is not None]
+    read = {name: readers[name](name, given[name]) for name in named}
+    requested = {name: value for name, value in read.items() if value is not None}
+    if _OTHER_SPELLING in requested:
+        bucket = requested.pop(_OTHER_SPELLING)
+        if requested.setdefault("s3_bucket", bucket) != bucket:
+            raise BadRequest("s3_bucket and bucket name different buckets: send only s3_bucket")
     return requested
 
 
@@ -227,51 +218,51 @@ def _check_together(requested: Mapping[str, Any]) -> None:
         raise BadRequest('replace with verify needs "repair": true beside it')
 
 
-def _minutes(value: Any) -> int:
+def _minutes(name: str, value: Any) -> int:
     if type(value) is int and 0 <= value <= MAX_AGE_MINUTES:
         return value
     raise BadRequest(
-        f"min_age_minutes is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
+        f"{name} is {shown(value)}: a whole number from 0 to {MAX_AGE_MINUTES} is needed"
     )
 
 
-def _sections(value: Any) -> int | str | list[int | str] | None:
+def _sections(name: str, value: Any) -> int | str | list[int | str] | None:
     """One section, several in order, each once, or None for all."""
     if not isinstance(value, list):
         value = [value]
     if not value:
-        raise BadRequest("section_id is an empty list: name sections, or leave it out for all")
+        raise BadRequest(f"{name} is an empty list: name sections, or leave it out for all")
     if ALL in value:
         return None
-    sections = sorted({_section(one) for one in value}, key=str)
+    sections = sorted({_section(name, one) for one in value}, key=str)
     return sections[0] if len(sections) == 1 else sections
 
 
-def _categories(value: Any) -> list[str]:
-    names = value if isinstance(value, list) and value else [value]
-    for name in names:
-        if not isinstance(name, str) or not _FOLDER.fullmatch(_text("categories", name)):
+def _categories(name: str, value: Any) -> list[str]:
+    folders = value if isinstance(value, list) and value else [value]
+    for one in folders:
+        if not isinstance(one, str) or not _FOLDER.fullmatch(_text(name, one)):
             raise BadRequest(
-                f"categories is {shown(value)}: a list of folder names below a section's is needed,"
+                f"{name} is {shown(value)}: a list of folder names below a section's is needed,"
                 ' such as ["video"]'
             )
-    return sorted(set(names))
+    return sorted(set(folders))
 
 
-def _engine(value: Any) -> str:
+def _engine(name: str, value: Any) -> str:
     if value in (FUNCTION, QUEUE):
         return str(value)
-    raise BadRequest(f'engine is {shown(value)}: use "{FUNCTION}" or "{QUEUE}"')
+    raise BadRequest(f'{name} is {shown(value)}: use "{FUNCTION}" or "{QUEUE}"')
 
 
-def _section(value: Any) -> int | str:
+def _section(name: str, value: Any) -> int | str:
     """A section as `S3Object.section_id` gives it; raises BadRequest for what cannot be one."""
-    if isinstance(value, str) and value.strip() and _FOLDER.fullmatch(_text("section_id", value)):
+    if isinstance(value, str) and value.strip() and _FOLDER.fullmatch(_text(name, value)):
         return section_id(value)
     if type(value) is int and 0 <= value <= MAX_SECTION_NUMBER:
         return value
     raise BadRequest(
-        f"section_id is {shown(value)}: a number, or the name of a folder below section/, is needed"
+        f"{name} is {shown(value)}: a number, or the name of a folder below section/, is needed"
     )
 
 

@@ -10,7 +10,7 @@ from xapi_etl_processor.bulk.request import BulkRequest
 from xapi_etl_processor.outcome import TIME_RAN_OUT, Stop, StopReason
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.listing import OPEN, Progress, Scope
+from xapi_etl_processor.s3.listing import Progress, Scope
 from xapi_etl_processor.s3.objects import S3Object, holds_sections
 
 
@@ -63,9 +63,7 @@ def select(request: BulkRequest, run: Run, progress: Progress) -> Iterator[Step]
 
 def scope_of(request: BulkRequest) -> Scope:
     """What to list for a request."""
-    first, last = (request.scope.get(name) for name in ("start_date", "end_date"))
     sections = None
     if request.sections and holds_sections(request.prefix):
         sections = tuple(sorted(f"{request.prefix}{section}/" for section in request.sections))
-    days = (first or OPEN[0], last or OPEN[1]) if first or last else None
-    return Scope(request.bucket, request.prefix, sections, request.categories, days)
+    return Scope(request.bucket, request.prefix, sections, request.categories, request.days)

@@ -40,7 +40,9 @@ BACKFILL = "backfill"
 """The field of a backfill's message, beside its Records, that says what is wanted."""
 
 _INSIDE = 1
-_FLAGS = {"dry_run", "force_reprocess", "replace"}
+
+LOAD_FLAGS = ("dry_run", "force_reprocess", "replace")
+"""What a request to load may have beside the names of objects, in the order of `Wanted`."""
 
 
 class Backfill(NamedTuple):
@@ -188,8 +190,9 @@ def _check_flags(payload: Mapping[str, Any], depth: int) -> None:
     """Raises UnknownPayload for what would otherwise be ignored: a dry run would write."""
     if BACKFILL in payload:
         raise UnknownPayload(f"{BACKFILL} is allowed only in a message from SQS, beside Records")
-    if depth >= _INSIDE and "bucket" in payload and "key" in payload and payload.keys() & _FLAGS:
-        raise UnknownPayload(f"{', '.join(sorted(_FLAGS))} are allowed only in a direct invocation")
+    flagged = any(flag in payload for flag in LOAD_FLAGS)
+    if depth >= _INSIDE and "bucket" in payload and "key" in payload and flagged:
+        raise UnknownPayload(f"{', '.join(LOAD_FLAGS)} are allowed only in a direct invocation")
 
 
 def _record(record: Any, depth: int, errors: list[str]) -> list[S3Object]:

@@ -35,17 +35,14 @@ listed key by key. Our limit: each takes a request."""
 
 _DAY = re.compile(r"(.*/|)(\d{4}-\d\d-\d\d)T", re.ASCII | re.DOTALL)
 
-OPEN = ("", "9999")
-"""The days of a request without dates: texts before and after every day."""
-
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class Scope:
     """What of a bucket is wanted: `sections` are prefixes below `prefix`, in order, None for all of
-    it; `days` are the first and the last, such as 2024-01-31, or those of OPEN. Others are left out
-    only where that saves requests: the caller must still look at each key.
+    it; `days` are the first and the last, such as 2024-01-31, or texts before and after all. Others
+    are left out only where that saves requests: the caller must still look at each key.
     """
 
     bucket: str

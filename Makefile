@@ -53,7 +53,7 @@ $(VENV)/checkov/ready: $(VENV)/ready
 	$(@D)/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
 	@touch $@
 
-# The tool that makes faults has its own environment too: it only changes files, and the tests need none of its libraries.
+# So has the tool that makes faults: it only changes files, and the tests need none of its libraries.
 $(VENV)/mutants/ready: $(VENV)/ready
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
@@ -107,7 +107,7 @@ audit: $(VENV)/ready ## look for known vulnerabilities in the package's dependen
 	$(VENV)/audit/bin/pip-audit --require-hashes --disable-pip --requirement deployment/requirements.txt
 
 fuzz: $(VENV)/ready-dev ## try thousands of unexpected bodies and payloads: make fuzz EXAMPLES=20000
-	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest $(PARALLEL) --timeout 0 -k any_ tests/xapi/test_fuzz.py
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest $(PARALLEL) --timeout 3600 -k any_ tests/xapi/test_fuzz.py
 
 check: $(VENV)/ready-dev $(VENV)/checkov/ready ## check formatting, lint, types, imports, shell scripts and the template
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import md5
 from itertools import product
 from threading import Event
@@ -206,6 +207,13 @@ def test_sections_without_a_covered_object_are_not_listed_again(
     assert len(answers) < 10
 
 
+def test_a_request_without_an_end_covers_every_day_from_its_first(settings: Settings) -> None:
+    request = request_for(settings, start_date="2024-01-01")
+    days = [datetime(*day, tzinfo=UTC) for day in ((2023, 12, 31), (2024, 1, 1), (9999, 12, 31))]
+    written = [S3Object("b", "section/1/video/a.jsonl", modified=day) for day in days]
+    assert [request.covers(one) for one in written] == [False, True, True]
+
+
 def test_a_listing_of_the_whole_bucket_continues_after_any_first_character(
     bucket: Bucket, settings: Settings
 ) -> None:
@@ -233,7 +241,7 @@ def test_a_listing_that_has_ended_asks_no_more(bucket: Bucket, settings: Setting
     stores = connections(settings).s3
     stores.boto3.meta.events.register("before-call.s3.ListObjectsV2", wait_at_first)
     passed = Deadline(0.0, lambda: 1.0)
-    scope = listing.Scope(bucket.name, "section/1/", days=("", "9999"))
+    scope = listing.Scope(bucket.name, "section/1/", days=("", ":"))
     with pytest.raises(S3Late):
         list(listing.listing(stores, scope, "", passed))
     ended.set()

@@ -44,7 +44,7 @@ _OTHER_SPELLING = "bucket"
 
 _KNOWN = {*PARAMETERS, "mode", _OTHER_SPELLING}
 
-_OPEN = ("", "9999")
+_OPEN = ("", ":")
 """The days of a request without dates: texts before and after every day."""
 
 _FOLDER = re.compile(rf"[^/\x00-\x1f\x7f]{{1,{MAX_SECTION_CHARACTERS}}}")
@@ -96,7 +96,8 @@ class BulkRequest:
         if not self.days:
             return True
         first, last = self.days
-        return obj.written_ms is not None and first <= f"{instant(obj.written_ms):%Y-%m-%d}" <= last
+        written = obj.written_ms
+        return written is not None and first <= instant(written).date().isoformat() <= last
 
     @property
     def identity(self) -> str:

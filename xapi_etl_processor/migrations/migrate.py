@@ -283,7 +283,9 @@ def _set_unless(
     connection: Connection, database: str, table: str, engine_has: str, change: str
 ) -> None:
     """Alter a table, unless its engine has this text already."""
-    if engine_has not in _tables(connection, database)[table]["engine_full"]:
+    found = _tables(connection, database).get(table)
+    # ClickHouse says why a table is not to be seen.
+    if not found or engine_has not in found["engine_full"]:
         connection.command(f"ALTER TABLE {database}.{table}\n{change}")
 
 

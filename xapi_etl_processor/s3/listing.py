@@ -263,7 +263,7 @@ def _key(entry: S3Object | str) -> str:
 
 
 def _behind(group: str) -> str:
-    """A text that sorts after every key in a group."""
+    """A text that sorts after every key in a group, and before every other bundle."""
     return f"{group[:-1]}{chr(ord(group[-1]) + 1)}"
 
 

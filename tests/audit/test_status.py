@@ -114,6 +114,8 @@ def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
     capsys.readouterr()
     fresh = status(capsys)["freshness"]
     assert (fresh["lag_seconds"], fresh["not_loaded"]) == (0, 0)
+    assert main(["status"]) == 0
+    assert "  1 bundle in S3\n" in capsys.readouterr().out
     newest = bucket.put("section/3/new.jsonl", video(9))
     late = status(capsys)["freshness"]
     assert (late["newest"]["key"], late["newest_loaded"]["key"]) == (newest, FIRST)

@@ -197,6 +197,10 @@ def test_a_dry_run_counts_each_statement_and_line_once_and_removes_nothing(
         "rejected_lines_removed": 1,
         "dry_run": True,
     }
+    nothing = "nothing is stored of this learner"
+    assert nothing not in forget.said.err
+    assert forget("--user", "nobody", "--dry-run")["rows_removed"] == 0
+    assert nothing in forget.said.err
     assert len(users(ask)) == 3
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 

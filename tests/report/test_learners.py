@@ -117,6 +117,24 @@ def test_progress_to_a_folder_fails_and_leaves_the_folder_as_it_is(
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
+def test_a_roster_of_which_nobody_came_may_have_ids_of_another_system(
+    people: Watched, report: Report, roster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "nobody on the roster opened a video: its ids may be those of another system"
+    report("--roster", str(roster))
+    assert said not in capsys.readouterr().err
+    roster.write_text("4711\n4712\n")
+    report("--roster", str(roster))
+    assert said in capsys.readouterr().err
+
+
+def test_a_roster_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "roster"
+    said = rf"{missing} cannot be read \(No such file or directory\): name a file of user ids"
+    with pytest.raises(BadRequest, match=said):
+        read_roster(missing)
+
+
 @pytest.mark.parametrize(
     "content",
     [

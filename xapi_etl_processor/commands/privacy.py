@@ -44,6 +44,8 @@ Example:
   python -m xapi_etl_processor pseudonymize --dry-run
 """
 
+_NOTHING = "nothing is stored of this learner"
+
 
 def add_to(commands: Any) -> None:
     """Add the commands to the parser."""
@@ -112,7 +114,10 @@ def _forget(options: argparse.Namespace) -> int:
     if options.list_objects:
         return _list_objects(learners, settings, options.section)
     if options.dry_run:
-        print_json(count(learners, clickhouse))
+        found = count(learners, clickhouse)
+        print_json(found)
+        if not (found["rows_removed"] or found["rejected_lines_removed"]):
+            say(_NOTHING)
     elif options.yes or agreed(count(learners, clickhouse), "this cannot be undone; forget them?"):
         print_json(forget(learners, clickhouse))
     else:
@@ -149,7 +154,7 @@ def _access(options: argparse.Namespace) -> int:
     found = held(learners, connections(Settings.from_env(os.environ)).clickhouse)
     print_json(found)
     if not any(found["stored"].values()):
-        say("nothing is stored of this learner")
+        say(_NOTHING)
     return OK
 
 

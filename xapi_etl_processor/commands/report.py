@@ -150,4 +150,6 @@ def _report(options: argparse.Namespace) -> int:
     if not section.videos:
         what = f"section {options.section}" + " and these days" * (not days.are_all)
         say(f"the report is empty: no video statements of {what} are stored")
+    elif roster and sum(not who.shares for who in section.learners) == len(roster):
+        say("nobody on the roster opened a video: its ids may be those of another system")
     return OK

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket, forget_connections
+from tests.conftest import Ask, Bucket, Cli, forget_connections
 from tests.support.dirty import AGAIN, ALL, GUS, HOSTILE_KEY, LATE, VERSIONS, VOIDING, Dirty
 from tests.support.samples import content, event_id, other, video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import find as command
 from xapi_etl_processor.common import process
 from xapi_etl_processor.explain import find as finding
@@ -23,9 +22,6 @@ from xapi_etl_processor.s3 import local_files
 from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.identity import line_id
 
-pytestmark = pytest.mark.usefixtures("own_stream")
-
-Printed = pytest.CaptureFixture[str]
 Find = Callable[..., tuple[list[tuple[str, str, int, str]], str]]
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -35,12 +31,11 @@ SPELLINGS = (CANONICAL, CANONICAL.upper(), HEX, f"{{{HEX}}}", f"urn:uuid:{CANONI
 
 
 @pytest.fixture
-def find(capsys: Printed) -> Find:
+def find(cli: Cli) -> Find:
     """Run the command: what it found (cause, object, line, words), and all that it printed."""
 
     def find(wanted: str, *options: str, code: int = 0) -> Any:
-        assert main(["find", wanted, *options]) == code
-        out, err = capsys.readouterr()
+        out, err = cli("find", wanted, *options, code=code)
         # Neither a statement nor a person is shown.
         assert not re.search(r"viewer-|\b(eve|gus|fay|actor)\b", out + err)
         places = re.findall(r"^(\w.{10})(\S+) line (\d+)\n {11}(.+)$", out, re.MULTILINE)
@@ -178,12 +173,11 @@ def test_a_rejected_line_of_another_statement_that_mentions_it_does_not_end_the_
 
 
 def test_of_a_forgotten_learner_it_is_said_that_loading_leaves_it_out(
-    bucket: Bucket, settings: Settings, find: Find, capsys: Printed
+    bucket: Bucket, settings: Settings, find: Find, cli: Cli
 ) -> None:
     bucket.put(FIRST, video(7), video(8))
     load(settings, FIRST)
-    assert main(["forget", "--user", "viewer-7", "--yes"]) == 0
-    capsys.readouterr()
+    cli("forget", "--user", "viewer-7", "--yes")
     forget_connections()
     places, _ = find(event_id(7))
     why = "its learner was forgotten: loading leaves it out"
@@ -280,7 +274,9 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     assert "searched: 2 bundles under" in said
 
 
-def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> None:
+def test_what_would_steer_a_terminal_is_shown_as_an_escape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     place = finding.Place(finding.Cause.STORED, "s3://b/\x1b[2J.jsonl", 1, "section \x9b, played")
     command._show([place])
     assert capsys.readouterr().out == (
@@ -288,9 +284,6 @@ def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> N
     )
 
 
-def test_a_wrong_request_is_refused(settings: Settings, capsys: Printed) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["find", " "])
-    assert ended.value.code == 2
-    assert main(["find", "x", "--start", "yesterday"]) == 2
-    assert "start_date is 'yesterday'" in capsys.readouterr().err
+def test_a_wrong_request_is_refused(settings: Settings, cli: Cli) -> None:
+    assert "it is empty: use a statement's id" in cli("find", " ", code=2).err
+    assert "start_date is 'yesterday'" in cli("find", "x", "--start", "yesterday", code=2).err

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Cli
 from tests.support.reports import LESSON, Report, drawn, text, viewing
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.report.learners import Learner, progress, read_roster
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
@@ -109,11 +109,11 @@ def test_a_line_break_in_an_id_begins_no_cell_that_a_spreadsheet_takes_for_a_for
 
 
 def test_progress_to_a_folder_fails_and_leaves_the_folder_as_it_is(
-    people: Watched, report_settings: None, tmp_path: Path
+    people: Watched, report_settings: None, tmp_path: Path, cli: Cli
 ) -> None:
     (folder := tmp_path / "folder").mkdir(0o755)
     section = ("--section", str(people.section), "-o", str(tmp_path / "report.html"))
-    assert main(["report", *section, "--progress", str(folder)]) == 1
+    cli("report", *section, "--progress", str(folder), code=1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -30,13 +29,12 @@ from xapi_etl_processor.audit.rejected import (
     rejected_lines,
     whole_lines,
 )
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import S3NotAllowed
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, open_private, print_json, say
 from xapi_etl_processor.common import process
-from xapi_etl_processor.run import Run, Wanted, connections
+from xapi_etl_processor.run import Run, Wanted
 from xapi_etl_processor.s3.access import check_object_allowed
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
@@ -62,9 +60,8 @@ def add_to(commands: Any) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
     chosen = Chosen(options.section, options.reason, options.source)
-    run = Run(settings, connections(settings), "bulk", Wanted(force=True))
+    run = run_here("bulk", Wanted(force=True))
     check_whole_results(run.connections.clickhouse)
     if options.export:
         return _export(rejected_lines(run.connections.clickhouse, chosen), options.export, run)

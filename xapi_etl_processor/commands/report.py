@@ -12,17 +12,14 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, open_private, say
-from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
 
@@ -118,7 +115,7 @@ def _report(options: argparse.Namespace) -> int:
     from xapi_etl_processor.report.page import names
     from xapi_etl_processor.report.write import Options, write_all, write_section
 
-    clickhouse = connections(Settings.from_env(os.environ)).clickhouse
+    clickhouse = run_here("report").connections.clickhouse
     days = Days(options.since, options.until, options.time_zone)
     chosen = Options(options.hide_below, bool(options.learners or options.roster), options.title)
     try:

@@ -9,13 +9,6 @@ from xapi_etl_processor.modes.answer import SHOWN_FAILURES
 from xapi_etl_processor.modes.bulk import SHOWN_FILES, Answer
 from xapi_etl_processor.outcome import StopReason
 
-_COUNTERS = {
-    *("events_processed", "video_events_processed", "other_events", "rejected_lines"),
-    *("blank_lines", "forgotten_events", "timestamps_replaced", "rows_removed"),
-    *("files_found", "files_processed", "files_skipped", "files_ignored", "files_failed"),
-    *("files_sent", "bytes_sent", "messages", "bytes_found", "list_calls"),
-    *("duration_ms", "estimated_minutes", "sections", "rows_read"),
-}
 _LISTS = {"failures": SHOWN_FAILURES, "warnings": SHOWN_FAILURES, "files": SHOWN_FILES}
 
 
@@ -36,10 +29,10 @@ def sums(
 
 
 def added(total: Answer, answer: Answer) -> Answer:
-    """Two answers as one: counters are summed, and the rest is that of the second."""
+    """Two answers as one: numbers but the section's are summed, and the rest is the second's."""
     found = {**total, **answer}
     for name in total.keys() & answer.keys():
-        if name in _COUNTERS:
+        if type(answer[name]) in (int, float) and name != "section_id":
             found[name] = total[name] + answer[name]
         elif name in _LISTS:
             found[name] = (total[name] + answer[name])[: _LISTS[name]]

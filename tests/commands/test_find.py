@@ -257,7 +257,7 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     keys = [f"section/1/video/2024-01-01T12-00-0{n}Z_1.jsonl" for n in range(4)]
     bucket.put_each(*keys)
 
-    def interrupted(*args: Any) -> Iterator[finding.Searched]:
+    def interrupted(*args: Any) -> Iterator[Any]:
         for nth, one in enumerate(finding.in_objects(*args)):
             if nth == 2:
                 raise KeyboardInterrupt

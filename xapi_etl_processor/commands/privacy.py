@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
 from xapi_etl_processor.privacy.pseudonymize import pseudonymize
 from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.objects import S3Object
 
 _FORGET = """\
 Remove all that is stored about learners, and keep hashes of them, so that no load brings them
@@ -127,20 +125,15 @@ def _forget(options: argparse.Namespace) -> int:
 def _list_objects(learners: list[Learner], run: Run, section: str | None) -> int:
     request = read_request({"section_id": section}, run.settings)
     client = run.connections.s3
-    code, searched, found = OK, 0, 0
-
-    def bundles() -> Iterator[S3Object]:
-        nonlocal searched
-        for obj in filter(request.covers, listing.listing(client, scope_of(request))):
-            searched += 1
-            yield obj
-
-    for obj, error in objects_with(learners, bundles(), client):
+    bundles = filter(request.covers, listing.listing(client, scope_of(request)))
+    code = searched = found = 0
+    for obj, holds, error in objects_with(learners, bundles, client):
+        searched += 1
+        found += holds
         if error:
             say(f"not read: {error}")
             code = FAILED
-        else:
-            found += 1
+        elif holds:
             print(obj.uri)
     where = f"s3://{request.bucket}/{request.prefix}"
     say(f"{found:,} of {counted(searched, 'bundle')} under {where} hold their statements")

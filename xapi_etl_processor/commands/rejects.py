@@ -29,7 +29,7 @@ from xapi_etl_processor.audit.rejected import (
     rejected_lines,
     whole_lines,
 )
-from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.base.errors import S3NotAllowed, naming
 from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, open_private, print_json, say
@@ -91,19 +91,17 @@ def _shown(line: Rejected) -> dict[str, Any]:
 
 
 def _print(lines: list[Rejected], total: int) -> None:
-    from rich.console import Console
+    from xapi_etl_processor.explain.show import visible
 
-    console = Console(highlight=False, markup=False)
     if not lines:
-        console.print("no rejected lines")
+        print("no rejected lines")
         return
     for one in lines:
-        # A name is never broken by us, so that it can be copied.
-        console.print(f"{one.source_file} line {one.source_line}", soft_wrap=True)
-        console.print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {one.reason}", soft_wrap=True)
+        print(visible(f"{one.source_file} line {one.source_line}"))
+        print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {visible(one.reason)}")
     first = counted(len(lines), "is", "are")
     more = f", the first {first} shown: --export has all" if total > len(lines) else ""
-    console.print(f"{counted(total, 'rejected line')}{more}")
+    print(f"{counted(total, 'rejected line')}{more}")
 
 
 def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
@@ -156,5 +154,5 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
             f" {were} rejected, {counted(after, 'is', 'are')} now"
         )
         for uri, why in failures.items():
-            say(why if uri in why else f"{uri}: {why}")
+            say(naming(uri, why))
     return FAILED if failures else OK

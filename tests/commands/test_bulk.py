@@ -22,6 +22,7 @@ from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import RemoteFailed
 from xapi_etl_processor.commands import bulk as command
+from xapi_etl_processor.commands import remote
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import Outcome
@@ -109,7 +110,7 @@ def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
             answer: dict[str, Any] = json.loads(handler(payload)["body"])
         return answer
 
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 3)
     run = ["bulk", "--engine", "queue", *(["--function", "f"] * remote_)]
     with monkeypatch.context() as patch:
@@ -147,7 +148,7 @@ def test_the_function_is_asked_until_all_is_done(
             answer: dict[str, Any] = json.loads(handler(payload, context(30, clock))["body"])
         return answer
 
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     run = ["bulk", "--section", "1", "--function", "prod-loader"]
     said = cli(*run, code=1)
     so_far = said.json
@@ -179,7 +180,7 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         nothing = dict.fromkeys(("stopped", "stop_reason", "continuation_token"))
         return {**settled, **nothing, "files_failed": 0}
 
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
     run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
     run += ["--prefix", asked["s3_prefix"], "--inventory", asked["inventory"]]
@@ -218,7 +219,7 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
 
     said = cli("bulk", "--function", "no-such-function", code=1)
     assert "the function no-such-function cannot be invoked" in said.err
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     assert cli("bulk", "--function", "f", code=1) == ("", "xapi_etl_processor: f failed\n")
     answers += [pause | {"files_found": 2, "files_failed": 0}, RemoteFailed("f failed")]
     said = cli("bulk", "--function", "f", code=1)

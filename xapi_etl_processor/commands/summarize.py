@@ -12,14 +12,12 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from typing import Any
 
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.commands.continuation import sums
 from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.remote import invoke
+from xapi_etl_processor.commands.remote import sums
 from xapi_etl_processor.modes.bulk import Answer
 from xapi_etl_processor.modes.summarize import read_summary_request, run_summarize
 
@@ -47,7 +45,7 @@ def _summarize(options: argparse.Namespace) -> int:
     request = read_summary_request(given)
     answer: Answer = {}
     if options.function:
-        for answer in sums({"mode": "summarize", **given}, partial(invoke, options.function)):
+        for answer in sums(options.function, {"mode": "summarize", **given}):
             say(f"{counted(answer['sections'], 'section')} so far")
     else:
         answer = run_summarize(request, run_here("summarize"), _tell)

@@ -51,6 +51,11 @@ def times(ask: Ask) -> list[str]:
     ]
 
 
+def lose_rows_since(year: int, ask: Ask) -> None:
+    where = f"timestamp > '{year}-01-01' SETTINGS mutations_sync = 2"
+    ask(f"ALTER TABLE video_events DELETE WHERE {where}")
+
+
 ALL_DAYS = [
     "1970-01-01",
     *["2022-11-10"] * 2,
@@ -97,14 +102,10 @@ def test_a_verification_calls_them_dropped_and_still_finds_what_is_missing(
     assert (answer["success"], answer["dropped"], answer["repaired"]) == (True, 3, 0)
     assert findings == {}
     assert times(ask) == KEPT_DAYS
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2023-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2023, ask)
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], findings) == (False, {NEW: "differing"})
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2022-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2022, ask)
     answer, findings = verified(invoke)
     assert (answer["dropped"], findings) == (2, {ACROSS: "differing", NEW: "differing"})
     assert answer["lines_missing"] == 2
@@ -125,9 +126,7 @@ def test_loading_brings_them_back_by_force_only_and_says_so(
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], answer["dropped"], findings) == (True, 0, {})
     # What is lost after it was loaded again is missing, and not dropped.
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2022-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2022, ask)
     answer, findings = verified(invoke)
     assert (answer["success"], findings) == (
         False,

@@ -231,33 +231,27 @@ def test_values_that_the_views_cannot_use_are_named_with_the_reason(
     none = "it is before the video begins: the views take it for none"
     cut = "it is past the video's end at 60 s, where the views cut it off"
     stretch = "no view can use this stretch:"
-    for column, name, why, line, value in (
-        ("video_time", "time", none, 2, "-1.0"),
-        ("video_time", "time", cut, 3, "61.5"),
-        ("video_seek_from", "time-from", cut, 4, "90.0"),
-        ("video_seek_to", "time-to", none, 4, "-2.0"),
-        ("video_played_segments", "played-segments", cut, 5, "0[.]75"),
-        (
-            *("video_played_segments", "played-segments"),
-            *(f"{stretch} reversed (it ends before it begins)", 5, "80[.]70"),
-        ),
-        ("video_played_segments", "played-segments", "it is no pair of seconds", 6, '["x", 3]'),
-        (
-            *("video_played_segments", "played-segments"),
-            *(f"{stretch} open (its end is not known)", 7, "10[.]"),
-        ),
-        (
-            *("video_played_segments", "played-segments"),
-            f"{stretch} not understood (it is not from[.]to in seconds from 0)",
-            *(8, "-3[.]5"),
-        ),
-        (
-            *("video_played_segments", "played-segments"),
-            f"{stretch} past the length (it ends past twice the video's length)",
-            *(8, "0[.]500"),
-        ),
+    form = "it is not from[.]to in seconds from 0"
+    past = "it ends past twice the video's length"
+    columns = {
+        "time": "video_time",
+        "time-from": "video_seek_from",
+        "time-to": "video_seek_to",
+        "played-segments": "video_played_segments",
+    }
+    for name, why, line, value in (
+        ("time", none, 2, "-1.0"),
+        ("time", cut, 3, "61.5"),
+        ("time-from", cut, 4, "90.0"),
+        ("time-to", none, 4, "-2.0"),
+        ("played-segments", cut, 5, "0[.]75"),
+        ("played-segments", f"{stretch} reversed (it ends before it begins)", 5, "80[.]70"),
+        ("played-segments", "it is no pair of seconds", 6, '["x", 3]'),
+        ("played-segments", f"{stretch} open (its end is not known)", 7, "10[.]"),
+        ("played-segments", f"{stretch} not understood ({form})", 8, "-3[.]5"),
+        ("played-segments", f"{stretch} past the length ({past})", 8, "0[.]500"),
     ):
-        where = f"{column}, from result.video:{name}"
+        where = f"{columns[name]}, from result.video:{name}"
         assert f"{where} {why} in line {line}; first: {value}" in text
     assert text.count("first: ") == 10
 

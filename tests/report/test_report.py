@@ -21,6 +21,15 @@ from xapi_etl_processor.base.telemetry import logger
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream", "report_settings")]
 
 
+@pytest.fixture
+def alone(
+    watching: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> Watched:
+    """Section 2001, in a database without others."""
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
+    return Watched(clickhouse, watching.clickhouse_database, section=2001)
+
+
 def insert_lesson(here: Watched) -> None:
     """24 viewers: 8 leave after 10 seconds, 16 play all of it, and 6 of these 40 to 50 again."""
     for number in range(24):
@@ -265,18 +274,10 @@ def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_vie
     assert [] in [video["viewers"] for video in drawn(page)["videos"]]
 
 
-def test_all_sections_have_a_page_and_an_index(
-    watching: Settings,
-    clickhouse: ClickHouseServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    cli: Cli,
-) -> None:
-    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
-    here = Watched(clickhouse, watching.clickhouse_database, section=2001)
+def test_all_sections_have_a_page_and_an_index(alone: Watched, tmp_path: Path, cli: Cli) -> None:
     odd = {"section_id": 0, "section": "../<b>R&D</b> 101%"}
-    here.insert(*viewing("ada", DAY, (0, 100)))
-    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    alone.insert(*viewing("ada", DAY, (0, 100)))
+    alone.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
     folder = tmp_path / "pages"
     said = cli("report", "--all", "-o", str(folder))
     # The files' names have a %, which their addresses have to escape.
@@ -294,17 +295,10 @@ def test_all_sections_have_a_page_and_an_index(
 @pytest.mark.ci
 @pytest.mark.parametrize("section", [".", "..", "", "章" * 90])
 def test_whatever_a_section_is_called_its_file_is_in_the_folder(
-    section: str,
-    watching: Settings,
-    clickhouse: ClickHouseServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    cli: Cli,
+    section: str, alone: Watched, tmp_path: Path, cli: Cli
 ) -> None:
-    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
-    here = Watched(clickhouse, watching.clickhouse_database)
     odd = {"section_id": 0, "section": section}
-    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    alone.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
     folder = tmp_path / "pages"
     cli("report", "--all", "-o", str(folder))
     assert list(tmp_path.iterdir()) == [folder]

@@ -58,6 +58,13 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
     monkeypatch.setattr(command, "run_bulk", run)
 
 
+def answered(payload: Mapping[str, Any], *context: Any) -> dict[str, Any]:
+    """What the function answers, whose log is not this process's answer."""
+    with redirect_stdout(sys.stderr):
+        found: dict[str, Any] = json.loads(handler(payload, *context)["body"])
+    return found
+
+
 def told_token(said: Said) -> list[str]:
     """The option with which a command that ended early says that it can be continued."""
     found = re.search("run the same command with (--token) ([^ \n]+)", said.err)
@@ -105,12 +112,7 @@ def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
     monkeypatch: pytest.MonkeyPatch,
     remote_: bool,
 ) -> None:
-    def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        with redirect_stdout(sys.stderr):
-            answer: dict[str, Any] = json.loads(handler(payload)["body"])
-        return answer
-
-    monkeypatch.setattr(remote, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", lambda _, payload: answered(payload))
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 3)
     run = ["bulk", "--engine", "queue", *(["--function", "f"] * remote_)]
     with monkeypatch.context() as patch:
@@ -144,9 +146,7 @@ def test_the_function_is_asked_until_all_is_done(
         assert name == "prod-loader"
         if len(asked) == 3:
             raise RemoteFailed("the function prod-loader cannot be invoked: no network")
-        with redirect_stdout(sys.stderr):
-            answer: dict[str, Any] = json.loads(handler(payload, context(30, clock))["body"])
-        return answer
+        return answered(payload, context(30, clock))
 
     monkeypatch.setattr(remote, "invoke", invoke)
     run = ["bulk", "--section", "1", "--function", "prod-loader"]

@@ -29,6 +29,7 @@ from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.dirty import Dirty, fill
 from tests.support.packages import Packages
+from tests.support.reader import answers
 from tests.support.samples import content, context, video
 from tests.support.shared import shared_folder
 from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
@@ -312,13 +313,7 @@ def _closed_connections() -> Iterator[None]:
 @pytest.fixture
 def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
     """Rows of a query in the test's database, from the engine itself."""
-
-    def ask(sql: str) -> list[list[Any]]:
-        clickhouse.engine.query(f"USE {unmigrated.clickhouse_database}")
-        answer = clickhouse.engine.query(sql, "JSONCompactEachRow").bytes().decode()
-        return [json.loads(line) for line in answer.splitlines()]
-
-    return ask
+    return lambda sql: answers(clickhouse, unmigrated.clickhouse_database, sql)
 
 
 def small_pages(settings: Settings, size: int) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import boto3
@@ -29,12 +29,14 @@ from tests.faults.http_proxy import S3Proxy, s3_proxy
 from tests.faults.tcp_proxy import TcpProxy, tcp_proxy
 from tests.support.dirty import Dirty, fill
 from tests.support.packages import Packages
+from tests.support.reader import answers
 from tests.support.samples import content, context, video
 from tests.support.shared import shared_folder
 from tests.support.simulated_queue import SimulatedQueue, simulated_backfill
 from tests.support.watched import Watched
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
+from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.migrations.migrate import migrate
@@ -311,13 +313,7 @@ def _closed_connections() -> Iterator[None]:
 @pytest.fixture
 def ask(clickhouse: ClickHouseServer, unmigrated: Settings) -> Ask:
     """Rows of a query in the test's database, from the engine itself."""
-
-    def ask(sql: str) -> list[list[Any]]:
-        clickhouse.engine.query(f"USE {unmigrated.clickhouse_database}")
-        answer = clickhouse.engine.query(sql, "JSONCompactEachRow").bytes().decode()
-        return [json.loads(line) for line in answer.splitlines()]
-
-    return ask
+    return lambda sql: answers(clickhouse, unmigrated.clickhouse_database, sql)
 
 
 def small_pages(settings: Settings, size: int) -> None:
@@ -358,6 +354,37 @@ class _StandardOutput:
 def own_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line redirects the log to standard error; restore the stream after the test."""
     monkeypatch.setattr(logger.handlers[0], "stream", sys.stderr)
+
+
+class Said(NamedTuple):
+    """What a command has printed."""
+
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its answer."""
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Said]
+
+
+@pytest.fixture
+def cli(own_stream: None, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command, which must end with this exit code; what it has printed."""
+
+    def cli(*arguments: str, code: int = 0) -> Said:
+        capsys.readouterr()  # What was logged before.
+        try:
+            ended: object = main(arguments)
+        except SystemExit as stopped:  # Its options are refused, or it was asked for help.
+            ended = stopped.code
+        assert ended == code, arguments
+        return Said(*capsys.readouterr())
+
+    return cli
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from xapi_etl_processor.base.errors import (
     DeadlinePassed,
     S3Late,
     XapiEtlError,
+    naming,
 )
 from xapi_etl_processor.base.telemetry import counted, describe_defect
 from xapi_etl_processor.outcome import (
@@ -216,8 +217,7 @@ def _failures_noted(outcome: Outcome) -> Iterator[None]:
     except (DeadlinePassed, S3Late):
         outcome.mark_stopped(Status.WAITING, _out_of_time_in(outcome))
     except XapiEtlError as error:
-        text = error if uri in str(error) else f"{uri}: {error}"
-        outcome.mark_failed(text, poison=error.poison)
+        outcome.mark_failed(naming(uri, error), poison=error.poison)
         outcome.bad_request = isinstance(error, BadRequest)
     except Exception as error:  # noqa: BLE001  # a defect must not fail the objects beside it
         outcome.mark_failed(f"{uri}: {describe_defect(error)}")

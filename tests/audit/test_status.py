@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import time
-from typing import Any
 
 import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Bucket, Invoke, forget_connections, set_variables, variables_for
+from tests.conftest import Bucket, Cli, Invoke, forget_connections, set_variables, variables_for
 from tests.support.dirty import ALL, NO_BUNDLE, Dirty
 from tests.support.refusals import refuse
 from tests.support.samples import video
@@ -20,26 +18,14 @@ from tests.support.watched import Watched, row
 from xapi_etl_processor.audit import status as audit
 from xapi_etl_processor.base.attempts import ATTEMPTS
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.cli import main
-
-Printed = pytest.CaptureFixture[str]
-
-pytestmark = pytest.mark.usefixtures("own_stream")
-
 
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
-
-
-def status(capsys: Printed, *options: str, code: int = 0) -> dict[str, Any]:
-    assert main(["status", "--json", *options]) == code
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
 
 
 def test_ids_with_several_timestamps_are_counted_with_an_example_or_of_a_sample(
     watched: Watched,
     clickhouse: ClickHouseServer,
-    capsys: Printed,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stamped 40 ms later. A repeat of the same row, or another video, does not count."""
@@ -50,19 +36,19 @@ def test_ids_with_several_timestamps_are_counted_with_an_example_or_of_a_sample(
     set_variables(monkeypatch, variables_for(clickhouse, watched.database))
     section = ("--section", str(watched.section))
     asked = {"ids": 3, "example": "id 0", "of_each": 1}
-    assert status(capsys, *section, code=1)["restamped"] == asked
-    main(["status", *section])
-    assert re.search(r"each of them a statement\n +3 +such as\n +id 0\n", capsys.readouterr().out)
+    assert cli("status", "--json", *section, code=1).json["restamped"] == asked
+    assert re.search(
+        r"each of them a statement\n +3 +such as\n +id 0\n", cli("status", *section, code=1).out
+    )
     # Nine rows, or ten while the repeat is not merged.
     monkeypatch.setattr(audit, "SAMPLE_ROWS", 4)
-    found = status(capsys, *section, code=1)["restamped"]
+    found = cli("status", "--json", *section, code=1).json["restamped"]
     assert (found["of_each"], found["ids"] < 3) == (3, True)
-    main(["status", *section])
-    assert "of one in 3 ids, such as" in capsys.readouterr().out
+    assert "of one in 3 ids, such as" in cli("status", *section, code=1).out
 
 
-def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> None:
-    found = status(capsys)
+def test_what_is_loaded_is_counted_once(on_dirty: Dirty, cli: Cli) -> None:
+    found = cli("status", "--json").json
     [today, long_ago] = found["days"]
     assert today["day"] > long_ago["day"]
     assert today | {"day": ""} == {"day": "", "objects": 7, "video": 28, "other": 2, "rejected": 3}
@@ -92,37 +78,37 @@ def test_what_is_loaded_is_counted_once(on_dirty: Dirty, capsys: Printed) -> Non
     )
 
 
-def test_one_section_is_counted_alone(on_dirty: Dirty, capsys: Printed) -> None:
-    found = status(capsys, "--section", "01")
+def test_one_section_is_counted_alone(on_dirty: Dirty, cli: Cli) -> None:
+    found = cli("status", "--json", "--section", "01").json
     assert [(day["objects"], day["video"]) for day in found["days"]] == [(1, 1), (1, 1)]
     assert (found["rejected"], found["timestamps"]) == ([], {"key": 1})
     assert found["repeats"] == {"rows": 1, "statements": 1, "collapsed": 0}
     assert found["freshness"]["objects"] == 2
     there = "the ledger has no section 2002; nearest: 2001 (2 in all)"
-    assert main(["status", "--section", "2002"]) == 0
-    assert f"no object of section '2002' was loaded: {there}" in capsys.readouterr().err
+    assert (
+        f"no object of section '2002' was loaded: {there}" in cli("status", "--section", "2002").err
+    )
 
 
 @pytest.mark.slow
 def test_the_lag_is_between_the_newest_object_and_the_newest_that_is_loaded(
-    bucket: Bucket, invoke: Invoke, capsys: Printed
+    bucket: Bucket, invoke: Invoke, cli: Cli
 ) -> None:
-    assert main(["status"]) == 0
-    assert "no bundles in S3" in capsys.readouterr().out
+    assert "no bundles in S3" in cli("status").out
     bucket.put(FIRST, video(1))
     invoke({"mode": "bulk"})
-    capsys.readouterr()
-    fresh = status(capsys)["freshness"]
+    fresh = cli("status", "--json").json["freshness"]
     assert (fresh["lag_seconds"], fresh["not_loaded"]) == (0, 0)
+    assert "  1 bundle in S3\n" in cli("status").out
     newest = bucket.put("section/3/new.jsonl", video(9))
-    late = status(capsys)["freshness"]
+    late = cli("status", "--json").json["freshness"]
     assert (late["newest"]["key"], late["newest_loaded"]["key"]) == (newest, FIRST)
     assert late["not_loaded"] == 1
     assert 0 <= late["lag_seconds"] < 60
 
 
 def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_shown(
-    on_dirty: Dirty, capsys: Printed, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+    on_dirty: Dirty, cli: Cli, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = boto3.client("sqs").create_queue(QueueName=f"q{time.monotonic_ns()}")["QueueUrl"]
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody="no event")
@@ -133,7 +119,7 @@ def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_
     # monkeypatch undoes it at the end: other tests share this database.
     monkeypatch.setattr(clickhouse, "hook", clickhouse.hook)
     refuse(clickhouse, 497, r"system\.parts")
-    found = status(capsys, code=1)
+    found = cli("status", "--json", code=1).json
     assert "GRANT SELECT ON system.parts TO loader" in found["failed"]["months"]
     assert "S3_XAPI_BUCKET_NAME is not set" in found["failed"]["freshness"]
     assert "NonExistentQueue" in found["failed"]["queue"]
@@ -141,11 +127,8 @@ def test_what_is_set_is_asked_and_what_cannot_be_asked_is_named_and_the_rest_is_
     assert found["repeats"]["rows"] == 50
 
 
-def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
-    on_dirty: Dirty, capsys: Printed
-) -> None:
-    assert main(["status"]) == 0
-    shown = capsys.readouterr().out
+def test_the_page_fits_a_terminal_and_says_what_was_not_asked(on_dirty: Dirty, cli: Cli) -> None:
+    shown = cli("status").out
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
     assert f"    {NO_BUNDLE}\n" in shown
     assert "not asked: set SQS_QUEUE_URL" in shown
@@ -157,7 +140,7 @@ def test_the_page_fits_a_terminal_and_says_what_was_not_asked(
 def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     bucket: Bucket,
     settings: Settings,
-    capsys: Printed,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
     pauses: list[float],
 ) -> None:
@@ -166,8 +149,7 @@ def test_a_server_that_is_away_is_asked_once_and_its_error_told_once(
     bucket.put(FIRST, video(1))
     monkeypatch.setenv("CLICKHOUSE_PORT", str(port))
     forget_connections()
-    assert main(["status"]) == 1
-    shown = capsys.readouterr().out
+    shown = cli("status", code=1).out
     assert " ".join(shown.split()).count("no connection") == 1
     assert shown.count("see above") == 6
     assert len(pauses) == ATTEMPTS - 1

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.commands.conftest import KEYS, Console
-from tests.conftest import Ask, Bucket, before_ledger_lookups
+from tests.conftest import Ask, Bucket, Cli, Said, before_ledger_lookups
 from tests.support.backfills import refusing
 from tests.support.clocks import Clock
 from tests.support.reader import IDS, ids
@@ -22,14 +21,23 @@ from tests.support.simulated_queue import SimulatedQueue
 from xapi_etl_processor import common
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import RemoteFailed
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import bulk as command
+from xapi_etl_processor.commands import remote
 from xapi_etl_processor.lambda_function import handler
 from xapi_etl_processor.modes.bulk import run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.queues import messages
 
-pytestmark = pytest.mark.usefixtures("own_stream", "settings")
+pytestmark = pytest.mark.usefixtures("settings")
+
+
+KEYS = [f"section/1/video/2024-01-01T12-00-{n:02}Z_1.jsonl" for n in range(8)]
+
+
+@pytest.fixture
+def bundles(bucket: Bucket) -> Bucket:
+    bucket.put_each(*KEYS)
+    return bucket
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
@@ -50,9 +58,16 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, objects: int) -> None:
     monkeypatch.setattr(command, "run_bulk", run)
 
 
-def told_token(console: Console) -> list[str]:
+def answered(payload: Mapping[str, Any], *context: Any) -> dict[str, Any]:
+    """What the function answers, whose log is not this process's answer."""
+    with redirect_stdout(sys.stderr):
+        found: dict[str, Any] = json.loads(handler(payload, *context)["body"])
+    return found
+
+
+def told_token(said: Said) -> list[str]:
     """The option with which a command that ended early says that it can be continued."""
-    found = re.search("run the same command with (--token) ([^ \n]+)", console.err)
+    found = re.search("run the same command with (--token) ([^ \n]+)", said.err)
     assert found
     return [*found.groups()]
 
@@ -62,31 +77,28 @@ def told_token(console: Console) -> list[str]:
 def test_a_token_goes_on_where_ctrl_c_has_ended_it(
     bundles: Bucket,
     ask: Ask,
-    console: Console,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
     options: list[str],
 ) -> None:
     interrupt_after(monkeypatch, 3)
     run = ["bulk", "--section", "1", *options]
-    assert main(run) == 1
-    assert "stopped before it was finished" in console.errors()
-    assert main([*run, *told_token(console)]) == 0
-    answer = console.answer()
+    said = cli(*run, code=1)
+    assert said.out == ""
+    assert "stopped before it was finished" in said.err
+    answer = cli(*run, *told_token(said)).json
     assert (answer["files_found"], answer["complete"]) == (5, True)
-    assert main(run) == 0
+    cli(*run)
     assert ask(IDS) == ([] if "--dry-run" in options else ids(range(8)))
 
 
 @pytest.mark.slow
 def test_what_failed_before_ctrl_c_is_tried_again_behind_the_token(
-    bundles: Bucket, console: Console, monkeypatch: pytest.MonkeyPatch
+    bundles: Bucket, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundles.put(KEYS[1], body=b"no bundle\n")
     interrupt_after(monkeypatch, 3)
-    assert main(["bulk"]) == 1
-    assert "stopped before it was finished" in console.errors()
-    assert main(["bulk", *told_token(console)]) == 1
-    answer = console.answer()
+    answer = cli("bulk", *told_token(cli("bulk", code=1)), code=1).json
     assert (answer["files_found"], answer["files_failed"]) == (7, 1)
     assert [failure["key"] for failure in answer["failures"]] == [KEYS[1]]
 
@@ -95,26 +107,20 @@ def test_what_failed_before_ctrl_c_is_tried_again_behind_the_token(
 @pytest.mark.parametrize("remote_", [False, pytest.param(True, marks=pytest.mark.ci)])
 def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
     bundles: Bucket,
-    console: Console,
+    cli: Cli,
     backfill: SimulatedQueue,
     monkeypatch: pytest.MonkeyPatch,
     remote_: bool,
 ) -> None:
-    def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        with redirect_stdout(sys.stderr):
-            answer: dict[str, Any] = json.loads(handler(payload)["body"])
-        return answer
-
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", lambda _, payload: answered(payload))
     monkeypatch.setattr(messages, "MESSAGE_OBJECTS", 3)
     run = ["bulk", "--engine", "queue", *(["--function", "f"] * remote_)]
     with monkeypatch.context() as patch:
         refusing(patch, refused=1)
-        assert main(run) == 1
-    answer = console.answer()
+        said = cli(*run, code=1)
+    answer = said.json
     assert (answer["success"], answer["complete"], answer["files_sent"]) == (False, False, 3)
-    assert main([*run, *told_token(console)]) == 0
-    answer = console.answer()
+    answer = cli(*run, *told_token(said)).json
     assert (answer["success"], answer["failures"], answer["files_sent"]) == (True, [], 5)
 
 
@@ -123,7 +129,7 @@ def test_a_token_sends_the_rest_of_a_backfill_that_the_queue_has_stopped(
 def test_the_function_is_asked_until_all_is_done(
     ask: Ask,
     clickhouse: ClickHouseServer,
-    console: Console,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(common, "PAGE_OBJECTS", 2)
@@ -140,18 +146,15 @@ def test_the_function_is_asked_until_all_is_done(
         assert name == "prod-loader"
         if len(asked) == 3:
             raise RemoteFailed("the function prod-loader cannot be invoked: no network")
-        with redirect_stdout(sys.stderr):
-            answer: dict[str, Any] = json.loads(handler(payload, context(30, clock))["body"])
-        return answer
+        return answered(payload, context(30, clock))
 
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     run = ["bulk", "--section", "1", "--function", "prod-loader"]
-    assert main(run) == 1
-    so_far = console.answer()
-    assert "no network" in console.err
-    assert f"{so_far['files_found']} objects so far" in console.err
-    assert main([*run, *told_token(console)]) == 0
-    answer = console.answer()
+    said = cli(*run, code=1)
+    so_far = said.json
+    assert "no network" in said.err
+    assert f"{so_far['files_found']} objects so far" in said.err
+    answer = cli(*run, *told_token(said)).json
     assert so_far["files_found"] + answer["files_found"] == 8
     assert answer["continuation_token"] is None
     assert ask(IDS) == ids(range(8))
@@ -163,7 +166,7 @@ def test_the_function_is_asked_until_all_is_done(
 
 
 def test_the_function_has_settings_of_its_own_and_needs_none_here(
-    console: Console, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"s3_bucket": "older", "s3_prefix": "lrs/section/"}
 
@@ -173,15 +176,14 @@ def test_the_function_has_settings_of_its_own_and_needs_none_here(
         nothing = dict.fromkeys(("stopped", "stop_reason", "continuation_token"))
         return {**settled, **nothing, "files_failed": 0}
 
-    monkeypatch.setattr(command, "invoke", invoke)
+    monkeypatch.setattr(remote, "invoke", invoke)
     monkeypatch.delenv("CLICKHOUSE_HOST")
     run = ["bulk", "--function", "f", "--bucket", asked["s3_bucket"]]
     run += ["--prefix", asked["s3_prefix"]]
-    assert main(run) == 0
-    assert console.answer()["files_found"] == 3
+    assert cli(*run).json["files_found"] == 3
 
 
-def test_a_request_that_cannot_be_has_exit_code_2(console: Console, settings: Settings) -> None:
+def test_a_request_that_cannot_be_has_exit_code_2(cli: Cli, settings: Settings) -> None:
     for arguments, error in (
         (["--engine", "queue"], "BACKFILL_QUEUE_URL is not set"),
         (["--section", "x/y"], "section_id is 'x/y'"),
@@ -190,13 +192,14 @@ def test_a_request_that_cannot_be_has_exit_code_2(console: Console, settings: Se
         (["--section", ""], "section_id is ''"),
         (["--token", "x"], "was not issued by this function"),
     ):
-        assert main(["bulk", *arguments]) == 2, arguments
-        assert error in console.errors()
+        out, err = cli("bulk", *arguments, code=2)
+        assert out == ""
+        assert error in err
 
 
 @pytest.mark.usefixtures("bundles")
 def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
-    console: Console, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = {"success": True, "complete": False, "stopped": "time ran out"}
     pause |= {"stop_reason": "out_of_time", "continuation_token": "t", "failures": []}
@@ -208,13 +211,12 @@ def test_what_ends_a_function_half_way_is_told_with_how_to_continue(
         found: dict[str, Any] = answer
         return found
 
-    assert main(["bulk", "--function", "no-such-function"]) == 1
-    assert "the function no-such-function cannot be invoked" in console.errors()
-    monkeypatch.setattr(command, "invoke", invoke)
-    assert main(["bulk", "--function", "f"]) == 1
-    assert console.errors() == "xapi_etl_processor: f failed\n"
+    said = cli("bulk", "--function", "no-such-function", code=1)
+    assert "the function no-such-function cannot be invoked" in said.err
+    monkeypatch.setattr(remote, "invoke", invoke)
+    assert cli("bulk", "--function", "f", code=1) == ("", "xapi_etl_processor: f failed\n")
     answers += [pause | {"files_found": 2, "files_failed": 0}, RemoteFailed("f failed")]
-    assert main(["bulk", "--function", "f"]) == 1
-    assert console.answer()["files_found"] == 2
-    assert console.err.endswith("f failed\n")
-    assert told_token(console) == ["--token", "t"]
+    said = cli("bulk", "--function", "f", code=1)
+    assert said.json["files_found"] == 2
+    assert said.err.endswith("f failed\n")
+    assert told_token(said) == ["--token", "t"]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Answer, Ask, Bucket, Invoke
+from tests.conftest import Answer, Ask, Bucket, Cli, Invoke
 from tests.support.dirty import Dirty
 from tests.support.refusals import refuse
 from tests.support.samples import BAD_LINE, video
-from xapi_etl_processor.cli import main
-
-pytestmark = pytest.mark.usefixtures("own_stream")
 
 OLD = "section/2001/video/2022-11-10T12-00-00Z_1.jsonl"
 ACROSS = "section/2001/video/2023-01-01T00-10-00Z_2.jsonl"
 OFFLINE = "section/2002/video/2023-01-05T12-00-00Z_3.jsonl"
 NEW = "section/2001/video/2023-02-01T12-00-00Z_4.jsonl"
+DROP = ("drop-months", "--before", "2023-01")
 UNTIMED = "section/2001/video/no-day.jsonl"
 
 
@@ -41,22 +38,10 @@ def loaded(bucket: Bucket, invoke: Invoke) -> Bucket:
     return bucket
 
 
-class Drop:
-    """The command line, with its answer."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *options: str, code: int = 0) -> Any:
-        self._capsys.readouterr()
-        assert main(["drop-months", *options]) == code
-        self.said = self._capsys.readouterr()
-        return json.loads(self.said.out) if not code else self.said.err
-
-
 @pytest.fixture
-def drop(capsys: pytest.CaptureFixture[str]) -> Drop:
-    return Drop(capsys)
+def drop(cli: Cli) -> Cli:
+    """The command, before 2023, without asking."""
+    return lambda *options, code=0: cli(*DROP, *(options or ["--yes"]), code=code)
 
 
 def times(ask: Ask) -> list[str]:
@@ -64,6 +49,11 @@ def times(ask: Ask) -> list[str]:
         day
         for (day,) in ask("SELECT toString(toDate(timestamp)) FROM video_events FINAL ORDER BY 1")
     ]
+
+
+def lose_rows_since(year: int, ask: Ask) -> None:
+    where = f"timestamp > '{year}-01-01' SETTINGS mutations_sync = 2"
+    ask(f"ALTER TABLE video_events DELETE WHERE {where}")
 
 
 ALL_DAYS = [
@@ -84,28 +74,27 @@ def verified(invoke: Invoke, **more: Any) -> tuple[Answer, dict[str, str]]:
 
 @pytest.mark.usefixtures("loaded")
 def test_months_are_shown_and_dropped_and_the_second_time_nothing_is_left(
-    drop: Drop, ask: Ask
+    drop: Cli, cli: Cli, ask: Ask
 ) -> None:
-    shown = drop("--before", "2023-01", "--dry-run")
+    shown = drop("--dry-run").json
     months = [(one["month"], one["rows"], one["sections"]) for one in shown["months"]]
     assert months == [("2022-11", 2, 1), ("2022-12", 2, 2)]
     assert all(one["bytes"] > 0 for one in shown["months"])
-    assert "cannot be undone: look with --dry-run, then add --yes" in drop(
-        "--before", "2023-01", code=2
-    )
+    assert "cannot be undone: look with --dry-run, then add --yes" in cli(*DROP, code=2).err
     assert times(ask) == ALL_DAYS
-    assert drop("--before", "2023-01", "--yes")["months"] == shown["months"]
+    assert drop().json["months"] == shown["months"]
     assert times(ask) == KEPT_DAYS
-    assert drop("--before", "2023-01", "--yes")["months"] == []
-    assert "no month before 2023-01 has statements" in drop.said.err
+    again = drop()
+    assert again.json["months"] == []
+    assert "no month before 2023-01 has statements" in again.err
     assert times(ask) == KEPT_DAYS
 
 
 @pytest.mark.usefixtures("loaded")
 def test_a_verification_calls_them_dropped_and_still_finds_what_is_missing(
-    drop: Drop, ask: Ask, invoke: Invoke
+    drop: Cli, ask: Ask, invoke: Invoke
 ) -> None:
-    drop("--before", "2023-01", "--yes")
+    drop()
     # ACROSS has one of two rows, which numbers alone do not explain. OFFLINE has none, and is read.
     answer, findings = verified(invoke)
     assert (answer["success"], answer["dropped"], findings) == (True, 2, {ACROSS: "unproven"})
@@ -113,14 +102,10 @@ def test_a_verification_calls_them_dropped_and_still_finds_what_is_missing(
     assert (answer["success"], answer["dropped"], answer["repaired"]) == (True, 3, 0)
     assert findings == {}
     assert times(ask) == KEPT_DAYS
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2023-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2023, ask)
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], findings) == (False, {NEW: "differing"})
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2022-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2022, ask)
     answer, findings = verified(invoke)
     assert (answer["dropped"], findings) == (2, {ACROSS: "differing", NEW: "differing"})
     assert answer["lines_missing"] == 2
@@ -128,23 +113,20 @@ def test_a_verification_calls_them_dropped_and_still_finds_what_is_missing(
 
 @pytest.mark.usefixtures("loaded")
 def test_loading_brings_them_back_by_force_only_and_says_so(
-    drop: Drop, ask: Ask, invoke: Invoke, loaded: Bucket, capsys: pytest.CaptureFixture[str]
+    drop: Cli, cli: Cli, ask: Ask, invoke: Invoke
 ) -> None:
-    drop("--before", "2023-01", "--yes")
+    drop()
     assert "dropped_months" not in invoke({"mode": "bulk"}).body
     assert times(ask) == KEPT_DAYS
     again = invoke({"mode": "bulk", "force_reprocess": True, "dry_run": True})
     assert again["dropped_months"] == ["2022-11"]
-    assert main(["bulk", "--force"]) == 0
-    said = capsys.readouterr().err
-    assert "dropped once: 2022-11; drop-months drops what is loaded again" in said
+    said = "dropped once: 2022-11; drop-months drops what is loaded again"
+    assert said in cli("bulk", "--force").err
     assert times(ask) == ALL_DAYS
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], answer["dropped"], findings) == (True, 0, {})
     # What is lost after it was loaded again is missing, and not dropped.
-    ask(
-        "ALTER TABLE video_events DELETE WHERE timestamp > '2022-01-01' SETTINGS mutations_sync = 2"
-    )
+    lose_rows_since(2022, ask)
     answer, findings = verified(invoke)
     assert (answer["success"], findings) == (
         False,
@@ -154,9 +136,9 @@ def test_loading_brings_them_back_by_force_only_and_says_so(
 
 @pytest.mark.usefixtures("loaded")
 def test_a_late_object_of_a_dropped_month_is_loaded_and_named(
-    drop: Drop, ask: Ask, invoke: Invoke, loaded: Bucket
+    drop: Cli, ask: Ask, invoke: Invoke, loaded: Bucket
 ) -> None:
-    drop("--before", "2023-01", "--yes")
+    drop()
     late = OLD.replace("_1", "_late")
     loaded.put(late, video(20, timestamp="2022-11-10T11:59:00Z"))
     answer, findings = verified(invoke)
@@ -164,23 +146,23 @@ def test_a_late_object_of_a_dropped_month_is_loaded_and_named(
     assert invoke({"mode": "bulk"})["dropped_months"] == ["2022-11"]
     answer, findings = verified(invoke)
     assert (answer["success"], answer["dropped"], late in findings) == (True, 2, False)
-    assert [one["month"] for one in drop("--before", "2023-01", "--yes")["months"]] == ["2022-11"]
+    assert [one["month"] for one in drop().json["months"]] == ["2022-11"]
     assert times(ask) == KEPT_DAYS
 
 
 @pytest.mark.usefixtures("loaded")
 def test_a_drop_that_fails_in_between_is_finished_by_the_next(
-    drop: Drop, ask: Ask, invoke: Invoke, clickhouse: ClickHouseServer
+    drop: Cli, ask: Ask, invoke: Invoke, clickhouse: ClickHouseServer
 ) -> None:
     refuse(clickhouse, 359, "DROP PARTITION ID '202212'", text="is greater than max")
-    said = drop("--before", "2023-01", "--yes", code=1)
+    said = drop(code=1).err
     assert "raise the server's max_partition_size_to_drop" in said
     clickhouse.hook = lambda *_: None
     assert times(ask) == [ALL_DAYS[0], *ALL_DAYS[3:]]
     # Until it is finished, nothing is called dropped.
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], answer["dropped"], findings) == (False, 0, {OLD: "differing"})
-    assert [one["month"] for one in drop("--before", "2023-01", "--yes")["months"]] == ["2022-12"]
+    assert [one["month"] for one in drop().json["months"]] == ["2022-12"]
     assert times(ask) == KEPT_DAYS
     answer, findings = verified(invoke, content=True)
     assert (answer["success"], answer["dropped"], findings) == (True, 3, {})
@@ -195,14 +177,12 @@ def test_a_drop_that_fails_in_between_is_finished_by_the_next(
     ],
 )
 @pytest.mark.usefixtures("settings")
-def test_a_month_that_is_none_or_in_the_future_is_refused(
-    before: str, said: str, drop: Drop
-) -> None:
-    assert said in drop("--before", before, "--yes", code=2)
+def test_a_month_that_is_none_or_in_the_future_is_refused(before: str, said: str, cli: Cli) -> None:
+    assert said in cli("drop-months", "--before", before, "--yes", code=2).err
 
 
-def test_repeats_and_versions_are_counted_as_rows(on_dirty: Dirty, drop: Drop) -> None:
+def test_repeats_and_versions_are_counted_as_rows(on_dirty: Dirty, cli: Cli) -> None:
     """As they are on disk: 50 rows, of which two have no time."""
-    shown = drop("--before", "2024-04", "--dry-run")["months"]
+    shown = cli("drop-months", "--before", "2024-04", "--dry-run").json["months"]
     months = [(one["month"], one["rows"], one["sections"]) for one in shown]
     assert months == [("2019-05", 1, 1), ("2024-01", 2, 1), ("2024-03", 45, 1)]

@@ -10,22 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket, forget_connections
+from tests.conftest import Ask, Bucket, Cli, forget_connections
 from tests.support.dirty import AGAIN, ALL, GUS, HOSTILE_KEY, LATE, VERSIONS, VOIDING, Dirty
 from tests.support.samples import content, event_id, other, video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import find as command
-from xapi_etl_processor.common import process
 from xapi_etl_processor.explain import find as finding
-from xapi_etl_processor.run import Run, connections
-from xapi_etl_processor.s3 import local_files
-from xapi_etl_processor.s3.objects import S3Object
 from xapi_etl_processor.xapi.identity import line_id
 
-pytestmark = pytest.mark.usefixtures("own_stream")
-
-Printed = pytest.CaptureFixture[str]
 Find = Callable[..., tuple[list[tuple[str, str, int, str]], str]]
 FIRST = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 SECOND = "section/2002/video/2024-01-02T12-00-00Z_2.jsonl"
@@ -35,12 +27,11 @@ SPELLINGS = (CANONICAL, CANONICAL.upper(), HEX, f"{{{HEX}}}", f"urn:uuid:{CANONI
 
 
 @pytest.fixture
-def find(capsys: Printed) -> Find:
+def find(cli: Cli) -> Find:
     """Run the command: what it found (cause, object, line, words), and all that it printed."""
 
     def find(wanted: str, *options: str, code: int = 0) -> Any:
-        assert main(["find", wanted, *options]) == code
-        out, err = capsys.readouterr()
+        out, err = cli("find", wanted, *options, code=code)
         # Neither a statement nor a person is shown.
         assert not re.search(r"viewer-|\b(eve|gus|fay|actor)\b", out + err)
         places = re.findall(r"^(\w.{10})(\S+) line (\d+)\n {11}(.+)$", out, re.MULTILINE)
@@ -49,10 +40,10 @@ def find(capsys: Printed) -> Find:
     return find
 
 
-def load(settings: Settings, *keys: str) -> None:
+@pytest.fixture
+def load(bucket: Bucket, settings: Settings, cli: Cli) -> Cli:
     """Load objects of the bucket."""
-    run = Run(settings, connections(settings), "event")
-    list(process([S3Object(settings.bucket, key) for key in keys], run))
+    return lambda *keys: cli("event", *map(bucket.uri, keys))
 
 
 @pytest.fixture
@@ -120,7 +111,7 @@ def test_a_statement_that_is_not_about_a_video_is_found_by_its_line(
 
 
 def test_an_id_is_found_in_any_spelling_before_and_after_its_object_is_loaded(
-    bucket: Bucket, settings: Settings, find: Find
+    bucket: Bucket, load: Cli, find: Find
 ) -> None:
     escaped = json.dumps(video(0, id=HEX)).replace("A0A5", "\\u00410A5").encode()
     bucket.put(FIRST, escaped, *(video(n, id=sent) for n, sent in enumerate(SPELLINGS)), video(9))
@@ -132,7 +123,7 @@ def test_an_id_is_found_in_any_spelling_before_and_after_its_object_is_loaded(
             ("not loaded", bucket.uri(SECOND), 1),
         ]
         assert f"to load it: python -m xapi_etl_processor event {bucket.uri(SECOND)}\n" in said
-    load(settings, FIRST, SECOND)
+    load(FIRST, SECOND)
     for asked in SPELLINGS:
         # The two objects are of two sections.
         assert {one[:2] for one in find(asked)[0]} == {
@@ -142,7 +133,7 @@ def test_an_id_is_found_in_any_spelling_before_and_after_its_object_is_loaded(
 
 
 def test_a_rejected_line_is_found_by_the_text_of_its_id(
-    bucket: Bucket, settings: Settings, find: Find, ask: Ask
+    bucket: Bucket, load: Cli, find: Find, ask: Ask
 ) -> None:
     line = f'{{"id": "{HEX}", "actor": "viewer-7"'.encode()
     bucket.put(FIRST, video(1), line, video(2, about=HEX))
@@ -151,7 +142,7 @@ def test_a_rejected_line_is_found_by_the_text_of_its_id(
     places, said = find(CANONICAL)
     assert places == found
     assert "to load it" in said
-    load(settings, FIRST)
+    load(FIRST)
     places, said = find(CANONICAL)
     assert places == found
     assert "searching" not in said
@@ -165,12 +156,12 @@ def test_a_rejected_line_is_found_by_the_text_of_its_id(
 
 
 def test_a_rejected_line_of_another_statement_that_mentions_it_does_not_end_the_search(
-    bucket: Bucket, settings: Settings, find: Find
+    bucket: Bucket, load: Cli, find: Find
 ) -> None:
     reference = {"objectType": "StatementRef", "id": CANONICAL}
     line = {"id": event_id(99), "object": reference}
     bucket.put(FIRST, video(1), json.dumps(line).encode())
-    load(settings, FIRST)
+    load(FIRST)
     bucket.put(SECOND, {**video(2), "id": CANONICAL})
     places, said = find(CANONICAL)
     assert places == [("not loaded", bucket.uri(SECOND), 1, "its object is not in the ledger")]
@@ -178,12 +169,11 @@ def test_a_rejected_line_of_another_statement_that_mentions_it_does_not_end_the_
 
 
 def test_of_a_forgotten_learner_it_is_said_that_loading_leaves_it_out(
-    bucket: Bucket, settings: Settings, find: Find, capsys: Printed
+    bucket: Bucket, load: Cli, find: Find, cli: Cli
 ) -> None:
     bucket.put(FIRST, video(7), video(8))
-    load(settings, FIRST)
-    assert main(["forget", "--user", "viewer-7", "--yes"]) == 0
-    capsys.readouterr()
+    load(FIRST)
+    cli("forget", "--user", "viewer-7", "--yes")
     forget_connections()
     places, _ = find(event_id(7))
     why = "its learner was forgotten: loading leaves it out"
@@ -209,11 +199,11 @@ def test_what_is_in_no_bundle_is_said_with_what_was_searched_and_what_could_not_
 
 
 def test_a_row_that_was_deleted_and_one_of_another_object_are_told_apart(
-    bucket: Bucket, settings: Settings, find: Find, ask: Ask
+    bucket: Bucket, load: Cli, find: Find, ask: Ask
 ) -> None:
     bucket.put(FIRST, video(1), video(2))
     bucket.put(SECOND.replace("2002", "2001"), video(1))
-    load(settings, FIRST, SECOND.replace("2002", "2001"))
+    load(FIRST, SECOND.replace("2002", "2001"))
     ask("OPTIMIZE TABLE video_events FINAL")
     [(_, counts, *_)] = find(event_id(1))[0]
     day = ("2024-01-01", "2024-01-02")[FIRST in counts]
@@ -228,12 +218,12 @@ def test_a_row_that_was_deleted_and_one_of_another_object_are_told_apart(
 
 
 def test_the_voided_statement_itself_is_looked_for_where_only_the_voiding_one_is_loaded(
-    bucket: Bucket, settings: Settings, find: Find
+    bucket: Bucket, load: Cli, find: Find
 ) -> None:
     voiding = video(1, **{key: VOIDING[key] for key in ("verb", "object")})
     bucket.put(FIRST, voiding)
     bucket.put(SECOND, video(901))
-    load(settings, FIRST)
+    load(FIRST)
     places, said = find(event_id(901))
     assert [one[:2] for one in places] == [
         ("voided", bucket.uri(FIRST)),
@@ -243,14 +233,13 @@ def test_the_voided_statement_itself_is_looked_for_where_only_the_voiding_one_is
 
 
 def test_ids_that_are_no_uuids_and_files_loaded_from_disk_are_found(
-    bucket: Bucket, settings: Settings, find: Find, tmp_path: Any
+    bucket: Bucket, settings: Settings, find: Find, cli: Cli, tmp_path: Any
 ) -> None:
     bucket.put(FIRST, video(1, id='Straße "7"/x'))
     for asked in ('straße "7"/x', ' STRAße "7"/X '):
         assert [one[0] for one in find(asked)[0]] == ["not loaded"]
     (tmp_path / "b.jsonl").write_bytes(content(video(5)))
-    run = Run(settings, connections(settings), "event")
-    list(process([local_files.named(str(tmp_path / "b.jsonl"))], run))
+    cli("event", str(tmp_path / "b.jsonl"))
     assert find(event_id(5))[0][0][1] == f"file://{tmp_path}/b.jsonl"
 
 
@@ -263,7 +252,7 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     keys = [f"section/1/video/2024-01-01T12-00-0{n}Z_1.jsonl" for n in range(4)]
     bucket.put_each(*keys)
 
-    def interrupted(*args: Any) -> Iterator[finding.Searched]:
+    def interrupted(*args: Any) -> Iterator[Any]:
         for nth, one in enumerate(finding.in_objects(*args)):
             if nth == 2:
                 raise KeyboardInterrupt
@@ -280,7 +269,9 @@ def test_ctrl_c_says_how_far_it_came_and_the_token_goes_on_behind_that(
     assert "searched: 2 bundles under" in said
 
 
-def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> None:
+def test_what_would_steer_a_terminal_is_shown_as_an_escape(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     place = finding.Place(finding.Cause.STORED, "s3://b/\x1b[2J.jsonl", 1, "section \x9b, played")
     command._show([place])
     assert capsys.readouterr().out == (
@@ -288,9 +279,6 @@ def test_what_would_steer_a_terminal_is_shown_as_an_escape(capsys: Printed) -> N
     )
 
 
-def test_a_wrong_request_is_refused(settings: Settings, capsys: Printed) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["find", " "])
-    assert ended.value.code == 2
-    assert main(["find", "x", "--start", "yesterday"]) == 2
-    assert "start_date is 'yesterday'" in capsys.readouterr().err
+def test_a_wrong_request_is_refused(settings: Settings, cli: Cli) -> None:
+    assert "it is empty: use a statement's id" in cli("find", " ", code=2).err
+    assert "start_date is 'yesterday'" in cli("find", "x", "--start", "yesterday", code=2).err

@@ -2,67 +2,54 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Bucket
+from tests.conftest import Ask, Bucket, Cli
 from tests.support.dirty import NO_BUNDLE, Dirty
 from tests.support.samples import BAD_LINE, video
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.commands import verify as command
 
-pytestmark = pytest.mark.usefixtures("own_stream")
-
-Printed = pytest.CaptureFixture[str]
 KEY = "section/2001/video/2024-01-01T12-00-00Z_1.jsonl"
 
 
 def test_what_is_missing_is_named_with_what_to_do_and_repair_does_it(
-    bucket: Bucket, settings: Settings, ask: Ask, capsys: Printed
+    bucket: Bucket, settings: Settings, ask: Ask, cli: Cli
 ) -> None:
     bucket.put(KEY, video(1), video(2))
-    assert main(["verify"]) == 1
-    shown = capsys.readouterr().out
+    shown = cli("verify", code=1).out
     assert "1 object compared, 1 not all stored" in shown
     assert f"missing    {KEY}" in shown
     assert "the same command with --repair" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "://" not in line)
     # JSON is the function's answer.
-    assert main(["verify", "--json", "--section", "2001", "--min-age-minutes", "60"]) == 0
-    body = json.loads(capsys.readouterr().out)
+    body = cli("verify", "--json", "--section", "2001", "--min-age-minutes", "60").json
     assert (body["verify"], body["recent"], body["section_id"]) == (True, 1, 2001)
-    assert main(["verify", "--repair", "--content"]) == 0
-    assert "1 object repaired: all stored now" in capsys.readouterr().out
-    assert main(["verify"]) == 0
-    assert "nothing missing" in capsys.readouterr().out
+    assert "1 object repaired: all stored now" in cli("verify", "--repair", "--content").out
+    assert "nothing missing" in cli("verify").out
     ask("ALTER TABLE video_events DELETE WHERE source_line = 2 SETTINGS mutations_sync = 2")
-    assert main(["verify"]) == 0
-    assert "1 unproven" in capsys.readouterr().out
-    assert main(["verify", "--content"]) == 1
-    assert "; line 2\n" in capsys.readouterr().out
+    assert "1 unproven" in cli("verify").out
+    assert "; line 2\n" in cli("verify", "--content", code=1).out
 
 
 def test_repeats_versions_and_statements_of_several_objects_are_not_missing(
-    on_dirty: Dirty, capsys: Printed
+    on_dirty: Dirty, cli: Cli
 ) -> None:
     for options in ([], ["--content"]):
-        assert main(["verify", "--json", *options]) == 1
-        body = json.loads(capsys.readouterr().out)
+        body = cli("verify", "--json", *options, code=1).json
         assert (body["objects_checked"], body["objects_missing"], body["gone"]) == (8, 1, 0)
         [finding] = body["findings"]
         assert (finding["key"], finding["finding"]) == (NO_BUNDLE, "missing")
 
 
 def test_repair_is_not_advised_for_what_can_never_load(
-    bucket: Bucket, settings: Settings, capsys: Printed
+    bucket: Bucket, settings: Settings, cli: Cli
 ) -> None:
     bucket.put(NO_BUNDLE, BAD_LINE)
     for advice in ([], ["To load the others: the same command with --repair."]):
-        assert main(["verify"]) == 1
-        shown = capsys.readouterr().out
+        shown = cli("verify", code=1).out
         assert f"cannot be loaded: {bucket.uri(NO_BUNDLE)}: none of its lines" in shown
         assert "`explain` says what it is instead" in shown
         assert [line for line in shown.splitlines() if "--repair" in line] == advice
@@ -71,7 +58,7 @@ def test_repair_is_not_advised_for_what_can_never_load(
 
 @pytest.mark.usefixtures("pauses")
 def test_a_wrong_request_and_a_clickhouse_that_is_away_are_told_in_one_line(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLICKHOUSE_PORT", "1")
     for code, options, said in (
@@ -80,17 +67,15 @@ def test_a_wrong_request_and_a_clickhouse_that_is_away_are_told_in_one_line(
         (2, ["--min-age-minutes", "-1"], "min_age_minutes is -1"),
         (1, [], "ClickHouse at 127.0.0.1:1: no connection"),
     ):
-        assert main(["verify", *options]) == code
-        out, err = capsys.readouterr()
+        out, err = cli("verify", *options, code=code)
         assert out == ""
         assert said in err.splitlines()[-1]
 
 
 def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_do(
-    bucket: Bucket, settings: Settings, capsys: Printed
+    bucket: Bucket, settings: Settings, cli: Cli
 ) -> None:
-    assert main(["verify", "--json"]) == 1
-    body = json.loads(capsys.readouterr().out)
+    body = cli("verify", "--json", code=1).json
     assert (body["success"], body["objects_checked"]) == (False, 0)
     assert "the ledger has no objects yet" in body["failures"][0]["error"]
     bucket.put_each(
@@ -99,8 +84,7 @@ def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_
         "section/2001/quiz/2024-03-02T08-00-00Z_2.jsonl",
         "section/BIO101/video/2024-02-01T08-00-00Z_3.jsonl",
     )
-    assert main(["bulk"]) == 0
-    capsys.readouterr()
+    cli("bulk")
     days = "days from 2024-01-01 to 2024-03-02"
     no_section = "no section bio101; nearest: BIO101 (2 in all)"
     for options, said in (
@@ -108,16 +92,13 @@ def test_a_comparison_of_nothing_fails_and_says_what_there_is_as_other_commands_
         (["--section", "2001", "--start", "2042-01-01"], days),
         (["--prefix", "section/nowhere/"], "section/nowhere/ has no bundle that was asked for"),
     ):
-        assert main(["verify", *options]) == 1
-        shown = " ".join(capsys.readouterr().out.split())
+        shown = " ".join(cli("verify", *options, code=1).out.split())
         assert "0 objects compared, nothing" in shown
         assert "nothing missing" not in shown
         assert said in shown
-        assert main(["verify", *options, "--allow-empty"]) == 0
+        cli("verify", *options, "--allow-empty")
     for command_ in ("bulk", "rejects", "status"):
-        capsys.readouterr()
-        main([command_, "--section", "bio101"])
-        assert no_section in capsys.readouterr().err, command_
+        assert no_section in cli(command_, "--section", "bio101").err, command_
 
 
 NOTHING: dict[str, Any] = {
@@ -134,7 +115,7 @@ FINDING = {"key": KEY, "finding": "recent", "why": "not in the ledger yet"}
 
 
 def test_what_was_found_is_said_with_what_to_do(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases: list[tuple[dict[str, Any], int, str]] = [
         ({"recent": 3, "findings": [FINDING]}, 0, "2 more findings are not shown"),
@@ -147,7 +128,6 @@ def test_what_was_found_is_said_with_what_to_do(
     ]
     for body, code, said in cases:
         monkeypatch.setattr(command, "run_verify", lambda *_, body=body: NOTHING | body)
-        assert main(["verify"]) == code
-        shown = " ".join(capsys.readouterr().out.split())
+        shown = " ".join(cli("verify", code=code).out.split())
         assert said in shown
         assert shown.count("more findings") == said.count("more findings")

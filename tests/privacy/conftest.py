@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Answer, Ask, Bucket, Invoke, forget_connections
+from tests.conftest import Answer, Ask, Bucket, Cli, Invoke
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.storage import learners
 from xapi_etl_processor.xapi.learners import fingerprint, name_hash
@@ -33,26 +32,10 @@ def by_account(number: int, name: str = "learner-1", page: str = PAGE) -> dict[s
 REJECTED = json.dumps({k: v for k, v in by_account(9).items() if k != "verb"}).encode()
 
 
-class Forget:
-    """The command line, with its answer."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *options: str, code: int = 0) -> Any:
-        self._capsys.readouterr()  # the log of what was loaded before
-        assert main(["forget", "--yes", *options]) == code
-        self.said = self._capsys.readouterr()
-        if code or "--list-objects" in options:
-            return self.said.out.splitlines()
-        return json.loads(self.said.out)
-
-
-@pytest.fixture(name="forget")
-def forget_command(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Iterator[Forget]:
-    """The command line; its connections are closed afterwards."""
-    yield Forget(capsys)
-    forget_connections()
+@pytest.fixture
+def forget(cli: Cli, settings: Settings) -> Cli:
+    """The command, which does not ask."""
+    return lambda *options, code=0: cli("forget", "--yes", *options, code=code)
 
 
 def users(ask: Ask) -> list[str]:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import Ask, Template
+from tests.conftest import Ask, Cli, Template
 from tests.support.dirty import ALL, HOME_PAGE, OTHER_PAGE, Dirty
 from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.migrations import migrate
 from xapi_etl_processor.storage.tables import TYPES
 
-Printed = pytest.CaptureFixture[str]
-
-pytestmark = pytest.mark.usefixtures("own_stream")
-
-
-def access(capsys: Printed, *options: str) -> Any:
-    capsys.readouterr()
-    assert main(["access", *options]) == 0
-    return json.loads(capsys.readouterr().out)
-
 
 def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_columns(
-    on_dirty: Dirty, capsys: Printed
+    on_dirty: Dirty, cli: Cli
 ) -> None:
-    found = access(capsys, "--user", "viewer-0")
+    found = cli("access", "--user", "viewer-0").json
     assert found["forgotten"] is False
     rows = found["stored"]["video_events"]
     assert [row["source_line"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -45,24 +32,20 @@ def test_every_statement_and_rejected_line_of_a_learner_is_shown_once_with_all_c
         ((), [HOME_PAGE] * 3 + [OTHER_PAGE] * 2),
         (("--home-page", OTHER_PAGE), [OTHER_PAGE] * 2),
     ):
-        found = access(capsys, "--user", "viewer-3", *options)
+        found = cli("access", "--user", "viewer-3", *options).json
         assert [row["home_page"] for row in found["stored"]["video_events"]] == pages
     # The command says so if there is nothing.
     nothing = "nothing is stored of this learner"
-    assert main(["access", "--user", "nobody"]) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["stored"] == {"video_events": [], "rejected_statements": []}
+    said = cli("access", "--user", "nobody")
+    assert said.json["stored"] == {"video_events": [], "rejected_statements": []}
     assert nothing in said.err
-    assert main(["access", "--user", "gus"]) == 0
-    assert nothing not in capsys.readouterr().err
+    assert nothing not in cli("access", "--user", "gus").err
 
 
-def test_a_learner_who_was_forgotten_is_said_to_be(
-    settings: Settings, capsys: Printed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(["forget", "--yes", "--user", "viewer-1"]) == 0
-    assert access(capsys, "--user", "viewer-1")["forgotten"] is True
-    assert access(capsys, "--user", "viewer-2")["forgotten"] is False
+def test_a_learner_who_was_forgotten_is_said_to_be(settings: Settings, cli: Cli) -> None:
+    cli("forget", "--yes", "--user", "viewer-1")
+    assert cli("access", "--user", "viewer-1").json["forgotten"] is True
+    assert cli("access", "--user", "viewer-2").json["forgotten"] is False
 
 
 @pytest.mark.slow
@@ -70,6 +53,7 @@ def test_rejected_lines_are_kept_for_ninety_days_or_as_long_as_is_set(
     settings: Settings,
     template: Template,
     ask: Ask,
+    cli: Cli,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -87,7 +71,7 @@ def test_rejected_lines_are_kept_for_ninety_days_or_as_long_as_is_set(
     (tmp_path / "no_views.sql").write_text("")
     monkeypatch.setattr(migrate, "VIEWS", tmp_path / "no_views.sql")
     monkeypatch.setenv("REJECTED_DAYS", "7")
-    assert main(["migrate"]) == 0
+    cli("migrate")
     assert kept_for(7)
     ask(
         "INSERT INTO rejected_statements (source_line, rejected_at) VALUES"

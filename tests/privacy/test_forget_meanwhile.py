@@ -9,10 +9,9 @@ import pytest
 from clickhouse_driver import Client
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Invoke, forget_connections
+from tests.conftest import Ask, Cli, Invoke, forget_connections
 from tests.privacy.conftest import (
     LATER,
-    Forget,
     Load,
     at_the_second_look,
     by_account,
@@ -67,7 +66,7 @@ def forget_quietly(settings: Settings) -> None:
 
 @pytest.mark.fault(74, caught_by="forgotten learners are checked around each insert")
 def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its_rows(
-    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Cli
 ) -> None:
     """The insert reaches the server only after everything of the learner was removed."""
 
@@ -78,8 +77,8 @@ def test_a_load_that_is_held_up_behind_its_check_says_so_and_a_sweep_removes_its
     assert users(ask) == ["learner-1", "viewer-2", "viewer-3"]
     health = invoke({"health_check": True})["clickhouse"]
     assert "forget --sweep" in health["warning"]
-    assert forget("--sweep", "--dry-run")["rows_removed"] == 1
-    assert forget("--sweep")["rows_removed"] == 1
+    assert forget("--sweep", "--dry-run").json["rows_removed"] == 1
+    assert forget("--sweep").json["rows_removed"] == 1
     assert users(ask) == ["viewer-2", "viewer-3"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
@@ -90,7 +89,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
     invoke: Invoke,
     ask: Ask,
     clickhouse: ClickHouseServer,
-    forget: Forget,
+    forget: Cli,
     pauses: list[float],
 ) -> None:
     """Its rows are stored after everything of the learner was removed, and it never hears of it."""
@@ -108,7 +107,7 @@ def test_a_load_whose_replies_are_lost_says_so_too(
     # Whether to try again is asked first.
     assert len(pauses) == 1 < ATTEMPTS
     assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
-    assert forget("--sweep")["rows_removed"] == 1
+    assert forget("--sweep").json["rows_removed"] == 1
     assert users(ask) == ["viewer-2"]
 
 
@@ -131,7 +130,7 @@ def test_an_insert_that_a_busy_server_refused_is_not_tried_again_with_a_forgotte
 @pytest.mark.fault(13, 74, caught_by="the next attempt looks for rows that should not be there")
 @pytest.mark.usefixtures("pauses")
 def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
-    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Forget
+    load: Load, invoke: Invoke, ask: Ask, clickhouse: ClickHouseServer, forget: Cli
 ) -> None:
     """ClickHouse answers nothing from the insert on, so that nobody can note anything."""
     ends: list[str] = []
@@ -154,7 +153,7 @@ def test_rows_of_a_load_that_could_not_look_again_are_noted_by_the_next_one(
     assert users(ask) == ["learner-1", "viewer-2"]
     assert load(by_account(1), video(2))["forgotten_events"] == 1
     assert "forget --sweep" in invoke({"health_check": True})["clickhouse"]["warning"]
-    assert forget("--sweep")["rows_removed"] == 1
+    assert forget("--sweep").json["rows_removed"] == 1
     assert load(by_account(1), video(2))["success"]
     assert "forget" not in str(invoke({"health_check": True})["clickhouse"])
 
@@ -177,7 +176,7 @@ def test_loads_that_read_the_list_just_before_are_waited_for(
 
 
 def test_on_cloud_what_decides_an_insert_is_asked_of_a_replica_that_has_all_rows(
-    load: Load, forget: Forget, monkeypatch: pytest.MonkeyPatch
+    load: Load, forget: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No engine here is Shared, so the test answers the question whether there is one."""
     load(by_account(1), video(2))

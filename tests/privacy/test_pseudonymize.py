@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import Ask, Invoke, forget_connections
+from tests.conftest import Ask, Cli, Invoke, forget_connections
 from tests.privacy.conftest import (
     LATER,
     Load,
@@ -23,7 +23,6 @@ from tests.privacy.conftest import (
 from tests.support.samples import video
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import ConfigurationError, EventFailed
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.privacy import forget as forgetting
 from xapi_etl_processor.privacy import pseudonymize as command
@@ -36,7 +35,6 @@ LEARNER_KEY = "0123456789abcdef0123456789abcdef"
 PSEUDONYM = "hmac:" + hmac.digest(LEARNER_KEY.encode(), b"user\0canary7f3e", hashlib.sha256).hex()
 
 Set = Callable[..., None]
-Run = Callable[..., Any]
 
 
 def by(number: int, name: str = NAME, **more: Any) -> dict[str, Any]:
@@ -68,16 +66,6 @@ def set_variables(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.fixture
 def pseudonyms(set_variables: Set) -> None:
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
-
-
-@pytest.fixture
-def run(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> Any:
-        capsys.readouterr()
-        assert main(arguments) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return run
 
 
 COMMANDS = "SELECT command FROM system.mutations WHERE database = currentDatabase()"
@@ -116,21 +104,21 @@ def test_with_pseudonyms_no_table_has_a_name_and_viewers_can_be_counted(
 
 @pytest.mark.usefixtures("pseudonyms")
 def test_a_learner_with_a_pseudonym_is_found_exported_and_forgotten_also_by_a_sweep(
-    load: Load, ask: Ask, run: Run
+    load: Load, ask: Ask, cli: Cli
 ) -> None:
     load(by(1), by(2, "another"))
     ask("CREATE TABLE backup AS video_events")
     ask("INSERT INTO backup SELECT * FROM video_events")
-    held = run("access", "--user", NAME)["stored"]["video_events"]
+    held = cli("access", "--user", NAME).json["stored"]["video_events"]
     assert [row["user_id"] for row in held] == [PSEUDONYM]
-    assert run("forget", "--yes", "--user", NAME)["rows_removed"] == 1
+    assert cli("forget", "--yes", "--user", NAME).json["rows_removed"] == 1
     answer = load(by(1), by(2, "another"), force_reprocess=True)
     assert answer["forgotten_events"] == 1
     ids = f"SELECT countIf(user_id = '{PSEUDONYM}'), uniqExact(user_id) FROM video_events"
     assert ask(ids) == [[0, 1]]
     assert holding(NAME, ask) == set()
     ask("INSERT INTO video_events SELECT * FROM backup")
-    assert run("forget", "--sweep")["rows_removed"] == 1
+    assert cli("forget", "--sweep").json["rows_removed"] == 1
     assert ask(ids) == [[0, 1]]
 
 
@@ -157,8 +145,7 @@ def test_somebody_who_is_forgotten_while_a_batch_waits_is_found_by_the_pseudonym
 def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_same_row(
     load: Load,
     ask: Ask,
-    run: Run,
-    capsys: pytest.CaptureFixture[str],
+    cli: Cli,
     set_variables: Set,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -167,7 +154,7 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     """
     monkeypatch.setattr(command, "AT_ONCE", 1)
     # Who was forgotten before stays forgotten.
-    run("forget", "--yes", "--user", "somebody")
+    cli("forget", "--yes", "--user", "somebody")
     tricky = "it's \\ tricky"
     lines = by(1), by(2, tricky), video(3, actor={"name": "nobody knows"}), BAD
     load(*lines)
@@ -176,23 +163,22 @@ def test_what_was_stored_before_is_rewritten_and_what_is_loaded_again_is_the_sam
     ask("INSERT INTO load_notes (kind, subject) VALUES ('overtaken', 'pseudonymize')")
     plain = {"video_events.user_id", "video_events_old.user_id", "rejected_statements.line"}
     assert holding(NAME, ask) == plain
-    assert main(["pseudonymize"]) == 2
-    assert "LEARNER_IDS is not pseudonyms" in capsys.readouterr().err
+    assert "LEARNER_IDS is not pseudonyms" in cli("pseudonymize", code=2).err
     set_variables(LEARNER_IDS="pseudonyms", LEARNER_KEY=LEARNER_KEY)
     counted = {"user_ids": 3, "rejected_lines": 1}
     notes = "SELECT kind FROM load_notes ORDER BY kind"
     for _ in range(2):
-        assert run("pseudonymize", "--dry-run") == {**counted, "dry_run": True}
+        assert cli("pseudonymize", "--dry-run").json == {**counted, "dry_run": True}
         assert ask(notes) == [["overtaken"]]
     assert holding(NAME, ask) == plain
-    assert run("pseudonymize") == {**counted, "dry_run": False}
+    assert cli("pseudonymize").json == {**counted, "dry_run": False}
     assert ask(notes) == [["learner_ids"]]
     assert holding(NAME, ask) == holding("tricky", ask) == set()
     assert NAME not in str(ask(COMMANDS))
     load(*lines, force_reprocess=True)
     rows = ask("SELECT user_id FROM video_events FINAL ORDER BY source_line")
     assert (rows[0], rows[2], len(rows)) == ([PSEUDONYM], [""], 3)
-    assert run("pseudonymize") == {"user_ids": 0, "rejected_lines": 0, "dry_run": False}
+    assert cli("pseudonymize").json == {"user_ids": 0, "rejected_lines": 0, "dry_run": False}
     assert load(by(7, "somebody"), key=LATER)["forgotten_events"] == 1
 
 
@@ -201,22 +187,19 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     load: Load,
     invoke: Invoke,
     ask: Ask,
-    run: Run,
-    capsys: pytest.CaptureFixture[str],
+    cli: Cli,
     set_variables: Set,
 ) -> None:
     set_variables(LEARNER_KEY=LEARNER_KEY)
-    run("forget", "--yes", "--user", "someone")
+    cli("forget", "--yes", "--user", "someone")
     for key in ("", "f" * 32):
         set_variables(LEARNER_KEY=key)
         with pytest.raises((ConfigurationError, EventFailed), match="set that key again"):
             load(by(1))
         assert "LEARNER_KEY" in invoke({"health_check": True})["clickhouse"]["error"]
     set_variables(LEARNER_IDS="pseudonyms")
-    capsys.readouterr()
     for arguments in ["forget", "--yes", "--user", "another"], ["pseudonymize"]:
-        assert main(arguments) == 2
-        assert "set that key again" in capsys.readouterr().err
+        assert "set that key again" in cli(*arguments, code=2).err
     assert ask("SELECT uniqExact(key_id) FROM forgotten_learners") == [[1]]
     assert ask("SELECT count() FROM video_events") == [[0]]
     set_variables(LEARNER_KEY=LEARNER_KEY)
@@ -224,10 +207,8 @@ def test_without_the_key_that_was_used_nothing_is_loaded_and_no_command_changes_
     # Without a key, every command fails. None may report that nothing was found.
     set_variables(LEARNER_IDS="plain", LEARNER_KEY="")
     ask("TRUNCATE TABLE forgotten_learners")
-    capsys.readouterr()
     for arguments in ["forget", "--yes"], ["forget", "--dry-run"], ["access"]:
-        assert main([*arguments, "--user", NAME]) == 2
-        said = capsys.readouterr().err
+        said = cli(*arguments, "--user", NAME, code=2).err
         assert "LEARNER_KEY_SECRET_ARN is not set, and video_events has" in said, arguments
     assert ask("SELECT count() FROM forgotten_learners") == [[0]]
 

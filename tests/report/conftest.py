@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
-from tests.conftest import PASSWORD, USER
+from tests.conftest import variables_for
 from tests.support.reports import Report, write
 from tests.support.watched import Watched
 from xapi_etl_processor.report import charts
@@ -18,11 +18,8 @@ from xapi_etl_processor.report import charts
 def report_settings(clickhouse: ClickHouseServer, watched_database: str) -> Iterator[None]:
     """Settings of the command; drawing code of 0.9 MB is only in what test_browser.py opens."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLICKHOUSE_HOST", "127.0.0.1")
-        patch.setenv("CLICKHOUSE_PORT", str(clickhouse.port))
-        patch.setenv("CLICKHOUSE_DATABASE", watched_database)
-        patch.setenv("CLICKHOUSE_USERNAME", USER)
-        patch.setenv("CLICKHOUSE_PASSWORD", PASSWORD)
+        for name, value in variables_for(clickhouse, watched_database).items():
+            patch.setenv(name, value)
         patch.setattr(charts, "script", lambda: "")
         yield
 

@@ -107,21 +107,24 @@ def browser() -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
+def html_of(section: Section) -> str:
+    return section_page(section, {video.url: find(video) for video in section.videos})
+
+
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report() -> str:
     """The report of SECTION."""
-    findings = {video.url: find(video) for video in SECTION.videos}
-    path = tmp_path_factory.mktemp("browser") / "report.html"
-    path.write_text(section_page(SECTION, findings), encoding="utf-8")
-    return path
+    return html_of(SECTION)
 
 
 @pytest.fixture
-def show(browser: Browser, report: Path) -> Iterator[Callable[..., Opened]]:
-    """Opens the report, or another file, without a network."""
+def show(browser: Browser, report: str, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
+    """Opens the report, or another page, without a network."""
     contexts = []
 
-    def opened(file: Path = report, fragment: str = "", **options: Any) -> Opened:
+    def opened(html: str = report, fragment: str = "", **options: Any) -> Opened:
+        file = tmp_path / "report.html"
+        file.write_text(html, encoding="utf-8")
         context = browser.new_context(offline=True, **options)
         contexts.append(context)
         shown = Opened(context.new_page())
@@ -154,16 +157,14 @@ def test_it_is_accessible(show: Callable[..., Opened], options: dict[str, Any]) 
     assert shown.messages == []
 
 
-def test_the_index_is_accessible(show: Callable[..., Opened], tmp_path: Path) -> None:
-    index = tmp_path / "index.html"
-    index.write_text(index_page([("section-2001.html", SECTION)]), encoding="utf-8")
-    shown = show(index, color_scheme="dark")
+def test_the_index_is_accessible(show: Callable[..., Opened]) -> None:
+    shown = show(index_page([("section-2001.html", SECTION)]), color_scheme="dark")
     assert shown.violations() == []
     assert shown.messages == []
 
 
 def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
-    show: Callable[..., Opened], report: Path
+    show: Callable[..., Opened], tmp_path: Path
 ) -> None:
     shown = show(fragment="#v0")
     page = shown.page
@@ -204,7 +205,7 @@ def test_a_video_shows_its_figures_charts_and_tables_without_a_network(
     assert video.locator('[data-list="learners"] li').all_text_contents() == [
         "somebody (https://lms.example.edu)"
     ]
-    assert shown.requests == [report.as_uri()]
+    assert shown.requests == [(tmp_path / "report.html").as_uri()]
     assert shown.messages == []
 
 
@@ -232,15 +233,13 @@ def test_the_curve_is_as_high_as_the_plays_and_places_that_stand_out_are_marked(
 
 
 def test_long_videos_have_hours_and_an_absurd_length_is_drawn_too(
-    show: Callable[..., Opened], tmp_path: Path
+    show: Callable[..., Opened],
 ) -> None:
     page = show(fragment="#v1").page
     labels = page.locator('#v1 [data-chart="retention"] .role-axis-label text').all_text_contents()
     assert {"2:00:00", "10:00:00"} <= set(labels)
-    file = tmp_path / "absurd.html"
     endless = replace(SECTION, videos=(replace(LESSON, seconds=1e30),))
-    file.write_text(section_page(endless, {LESSON.url: []}), encoding="utf-8")
-    shown = show(file, "#v0")
+    shown = show(html_of(endless), "#v0")
     expect(shown.page.locator("#v0 svg")).to_have_count(4)
     assert shown.messages == []
 
@@ -302,7 +301,7 @@ def test_on_paper_the_ranking_is_no_wider_than_a4_and_names_follow_one_another(
 
 
 def test_paper_has_every_video_with_its_charts_and_each_begins_a_page(
-    show: Callable[..., Opened], tmp_path: Path
+    show: Callable[..., Opened],
 ) -> None:
     shown = show(fragment="#v0")
     page = shown.page
@@ -343,14 +342,12 @@ def test_paper_has_every_video_with_its_charts_and_each_begins_a_page(
     ],
 )
 def test_a_day_is_as_wide_as_a_day_and_labels_have_one_form(
-    show: Callable[..., Opened], tmp_path: Path, weeks: bool, days: list[date], labels: list[str]
+    show: Callable[..., Opened], weeks: bool, days: list[date], labels: list[str]
 ) -> None:
     periods = tuple(Period(day, 1, 1) for day in days)
-    file = tmp_path / "days.html"
     section = replace(SECTION, videos=(LESSON,), periods=periods, weekly=weeks)
-    file.write_text(section_page(section, {LESSON.url: []}), encoding="utf-8")
     # Whatever the reader's time zone is.
-    page = show(file, timezone_id="Pacific/Auckland").page
+    page = show(html_of(section), timezone_id="Pacific/Auckland").page
     chart = page.locator("#section-periods")
     bars = chart.locator(".mark-rect path")
     expect(bars).to_have_count(len(days))
@@ -359,9 +356,7 @@ def test_a_day_is_as_wide_as_a_day_and_labels_have_one_form(
     assert max(bar.bounding_box()["width"] for bar in bars.all()) <= 100  # type: ignore[index]
 
 
-def test_five_hundred_videos_fit_in_three_megabytes(
-    show: Callable[..., Opened], tmp_path: Path
-) -> None:
+def test_five_hundred_videos_fit_in_three_megabytes(show: Callable[..., Opened]) -> None:
     places = tuple(Place(9000 - at, 200 + at, 9900 + at) for at in range(100))
     stops = tuple(Stop(at, 90, 10) for at in range(100))
     seeks = tuple(Seek(at * 5.0, at * 3.0, 300 - at, 100) for at in range(100))
@@ -378,11 +373,9 @@ def test_five_hundred_videos_fit_in_three_megabytes(
         )
         for number in range(500)
     )
-    file = tmp_path / "large.html"
-    section = replace(SECTION, videos=videos, weekly=True)
-    file.write_text(section_page(section, {v.url: find(v) for v in videos}), encoding="utf-8")
-    assert file.stat().st_size <= 3_000_000
-    shown = show(file)
+    html = html_of(replace(SECTION, videos=videos, weekly=True))
+    assert len(html.encode()) <= 3_000_000
+    shown = show(html)
     expect(shown.page.locator("#videos tbody tr")).to_have_count(500)
     # Only the curves in sight are drawn.
     shown.page.locator('.spark[data-video="0"]').scroll_into_view_if_needed()

@@ -26,6 +26,7 @@ from tests.support.dirty import (
     Dirty,
 )
 from tests.support.grafana import DASHBOARDS, FOLDER, INSTRUCTORS, OPERATORS, panels
+from tests.support.reader import answers
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.config import Settings
 
@@ -55,11 +56,7 @@ class Loaded:
 
     def run(self, sql: str) -> list[list[Any]]:
         """The rows that a query gives, as it is sent."""
-        self.server.engine.query(f"USE {self.database}")
-        rows: list[list[Any]] = json.loads(self.server.engine.query(sql, "JSONCompact").bytes())[
-            "data"
-        ]
-        return rows
+        return answers(self.server, self.database, sql)
 
     def show(
         self,

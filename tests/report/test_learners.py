@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Cli
 from tests.support.reports import LESSON, Report, drawn, text, viewing
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.cli import main
 from xapi_etl_processor.report.learners import Learner, progress, read_roster
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream")]
@@ -64,32 +64,6 @@ def test_a_roster_names_people_and_adds_who_never_came_to_who_has_not_watched(
     assert f"Lovelace, Ada, ada ({PAGE})" in data["learners"]
 
 
-def test_a_roster_of_which_nobody_opened_a_video_is_warned_of(
-    people: Watched,
-    report: Report,
-    roster: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    report("--roster", str(roster))
-    assert "another system" not in capsys.readouterr().err
-    (strangers := tmp_path / "strangers.csv").write_text("17\n18\n")
-    report("--roster", str(strangers))
-    warning = f"nobody in {strangers} opened a video of section {people.section}: its user ids may"
-    assert warning in capsys.readouterr().err
-
-
-def test_a_roster_that_is_not_there_is_named_as_a_wrong_option(
-    report_settings: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    missing = tmp_path / "missing.csv"
-    page = tmp_path / "report.html"
-    command = ["report", "--section", "1", "-o", str(page), "--roster", str(missing)]
-    assert main(command) == 2
-    said = f"the roster {missing} cannot be read: No such file or directory; name a file of user"
-    assert said in capsys.readouterr().err
-
-
 def test_progress_is_a_line_for_each_learner_that_only_the_user_can_read(
     people: Watched, report: Report, roster: Path, tmp_path: Path
 ) -> None:
@@ -135,12 +109,30 @@ def test_a_line_break_in_an_id_begins_no_cell_that_a_spreadsheet_takes_for_a_for
 
 
 def test_progress_to_a_folder_fails_and_leaves_the_folder_as_it_is(
-    people: Watched, report_settings: None, tmp_path: Path
+    people: Watched, report_settings: None, tmp_path: Path, cli: Cli
 ) -> None:
     (folder := tmp_path / "folder").mkdir(0o755)
     section = ("--section", str(people.section), "-o", str(tmp_path / "report.html"))
-    assert main(["report", *section, "--progress", str(folder)]) == 1
+    cli("report", *section, "--progress", str(folder), code=1)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_a_roster_of_which_nobody_came_may_have_ids_of_another_system(
+    people: Watched, report: Report, roster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "nobody on the roster opened a video: its ids may be those of another system"
+    report("--roster", str(roster))
+    assert said not in capsys.readouterr().err
+    roster.write_text("4711\n4712\n")
+    report("--roster", str(roster))
+    assert said in capsys.readouterr().err
+
+
+def test_a_roster_that_is_not_there_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "roster"
+    said = rf"{missing} cannot be read \(No such file or directory\): name a file of user ids"
+    with pytest.raises(BadRequest, match=said):
+        read_roster(missing)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,23 @@ from pathlib import Path
 import pytest
 
 from local.clickhouse_server import ClickHouseServer
+from tests.conftest import Cli
 from tests.support.dirty import OTHER_PAGE, TITLE, Dirty
 from tests.support.reports import DAY, LESSON, Report, drawn, text, viewing, write
 from tests.support.watched import Watched, row
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import logger
-from xapi_etl_processor.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_stream", "report_settings")]
+
+
+@pytest.fixture
+def alone(
+    watching: Settings, clickhouse: ClickHouseServer, monkeypatch: pytest.MonkeyPatch
+) -> Watched:
+    """Section 2001, in a database without others."""
+    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
+    return Watched(clickhouse, watching.clickhouse_database, section=2001)
 
 
 def insert_lesson(here: Watched) -> None:
@@ -227,33 +236,30 @@ def test_namesakes_repeats_and_versions_are_counted_as_the_views_count_them(
 
 
 def test_a_section_that_does_not_exist_is_an_error_with_the_nearest_names(
-    on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, tmp_path: Path, cli: Cli
 ) -> None:
-    assert main(["report", "--section", "201", "-o", str(tmp_path / "x.html")]) == 2
-    said = capsys.readouterr().err
+    said = cli("report", "--section", "201", "-o", str(tmp_path / "x.html"), code=2).err
     assert "no object of section '201' was loaded: the ledger has no section 201; nearest:" in said
     assert "2001" in said
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_section_without_statements_has_an_empty_report_that_a_pipe_may_take(
-    on_dirty: Dirty, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_dirty: Dirty, tmp_path: Path, cli: Cli
 ) -> None:
-    empty = ["report", "--section", "2001", "--since", "2030-01-01"]
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert main([*empty, "-o", str(pipe)]) == 0
+        empty = ("--section", "2001", "--since", "2030-01-01", "-o", str(pipe))
+        said = cli("report", *empty).err
         written = os.read(reader, 65_536)
     finally:
         os.close(reader)
     assert pipe.is_fifo()
     assert written.startswith(b"<!DOCTYPE html>")
     assert b"No video statements are stored for this section and these days." in written
-    assert (
-        "no video statements of section 2001 and these days are stored" in capsys.readouterr().err
-    )
+    assert "no video statements of section 2001 and these days are stored" in said
 
 
 def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_viewer(
@@ -268,25 +274,17 @@ def test_a_video_without_a_length_has_no_share_and_who_only_opened_one_is_no_vie
     assert [] in [video["viewers"] for video in drawn(page)["videos"]]
 
 
-def test_all_sections_have_a_page_and_an_index(
-    watching: Settings,
-    clickhouse: ClickHouseServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
-    here = Watched(clickhouse, watching.clickhouse_database, section=2001)
+def test_all_sections_have_a_page_and_an_index(alone: Watched, tmp_path: Path, cli: Cli) -> None:
     odd = {"section_id": 0, "section": "../<b>R&D</b> 101%"}
-    here.insert(*viewing("ada", DAY, (0, 100)))
-    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    alone.insert(*viewing("ada", DAY, (0, 100)))
+    alone.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
     folder = tmp_path / "pages"
-    assert main(["report", "--all", "-o", str(folder)]) == 0
+    said = cli("report", "--all", "-o", str(folder))
     # The files' names have a %, which their addresses have to escape.
     name = "..%2F%3Cb%3ER%26D%3C%2Fb%3E%20101%25"
     files = (f"section-{name}.html", "section-2001.html", "index.html")
     paths = [folder / file for file in files]
-    assert capsys.readouterr().out.splitlines() == [str(path) for path in paths]
+    assert said.out.splitlines() == [str(path) for path in paths]
     assert sorted(folder.iterdir()) == sorted(paths)
     index = paths[-1].read_text(encoding="utf-8")
     assert "<b>" not in index
@@ -297,18 +295,12 @@ def test_all_sections_have_a_page_and_an_index(
 @pytest.mark.ci
 @pytest.mark.parametrize("section", [".", "..", "", "章" * 90])
 def test_whatever_a_section_is_called_its_file_is_in_the_folder(
-    section: str,
-    watching: Settings,
-    clickhouse: ClickHouseServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    section: str, alone: Watched, tmp_path: Path, cli: Cli
 ) -> None:
-    monkeypatch.setenv("CLICKHOUSE_DATABASE", watching.clickhouse_database)
-    here = Watched(clickhouse, watching.clickhouse_database)
     odd = {"section_id": 0, "section": section}
-    here.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
+    alone.insert(*(one | odd for one in viewing("ada", 0, (0, 100))))
     folder = tmp_path / "pages"
-    assert main(["report", "--all", "-o", str(folder)]) == 0
+    cli("report", "--all", "-o", str(folder))
     assert list(tmp_path.iterdir()) == [folder]
     (of_section,) = set(folder.iterdir()) - {folder / "index.html"}
     assert drawn(of_section)["videos"][0]["figures"][1] == "1"
@@ -324,20 +316,6 @@ def test_whatever_a_section_is_called_its_file_is_in_the_folder(
         (["--section", "1", "--time-zone", "../x"], "use a name such as Europe/Berlin"),
         (["--section", "1", "--time-zone", "right/UTC"], "use a name such as Europe/Berlin"),
         ([], "one of the arguments --section --all is required"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(
-    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["report", "-o", str(tmp_path / "x.html"), *options])
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
         (["--all", "--title", "x"], "--title is for one section"),
         (["--all", "--roster", "x"], "--roster is for one section"),
         (["--all", "--progress", "x"], "--progress is for one section"),
@@ -349,16 +327,15 @@ def test_options_that_cannot_be_are_refused(
         ),
     ],
 )
-def test_requests_that_contradict_themselves_are_refused(
-    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_options_that_cannot_be_or_contradict_each_other_are_refused(
+    options: list[str], message: str, tmp_path: Path, cli: Cli
 ) -> None:
-    assert main(["report", "-o", str(tmp_path / "x.html"), *options]) == 2
-    assert message in capsys.readouterr().err
+    assert message in cli("report", "-o", str(tmp_path / "x.html"), *options, code=2).err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_told_before_anything_is_read_and_nothing_stays_beside_it(
-    tmp_path: Path, clickhouse: ClickHouseServer, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clickhouse: ClickHouseServer, cli: Cli
 ) -> None:
     (folder := tmp_path / "reports").mkdir()
     (file := tmp_path / "file").touch()
@@ -371,12 +348,11 @@ def test_what_cannot_be_written_is_told_before_anything_is_read_and_nothing_stay
             (nowhere / "report.html", 2, f"there is no folder {nowhere}: make it first"),
             (folder / ("x" * 300), 1, "cannot read or write a file"),
         ):
-            assert main(["report", "--section", "1", "-o", str(path)]) == code
-            assert said in capsys.readouterr().err
-        assert main(["report", "--all", "-o", str(nowhere / "deeper")]) == 2
-        assert f"there is no folder {nowhere}" in capsys.readouterr().err
+            assert said in cli("report", "--section", "1", "-o", str(path), code=code).err
+        said = cli("report", "--all", "-o", str(nowhere / "deeper"), code=2).err
+        assert f"there is no folder {nowhere}" in said
         progress = ["--progress", str(nowhere / "x.csv")]
-        assert main(["report", "--section", "1", "-o", str(tmp_path / "x"), *progress]) == 2
+        cli("report", "--section", "1", "-o", str(tmp_path / "x"), *progress, code=2)
     finally:
         clickhouse.hook = lambda *_: None
     assert set(tmp_path.iterdir()) == {file, folder}
@@ -386,9 +362,8 @@ def test_missing_views_are_named(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    cli: Cli,
 ) -> None:
     # `settings` has a database without the views, and names it in the environment.
     monkeypatch.setenv("CLICKHOUSE_DATABASE", settings.clickhouse_database)
-    assert main(["report", "--section", "1", "-o", str(tmp_path / "x.html")]) == 1
-    assert "video_" in capsys.readouterr().err
+    assert "video_" in cli("report", "--section", "1", "-o", str(tmp_path / "x.html"), code=1).err

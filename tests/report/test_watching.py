@@ -41,12 +41,6 @@ def test_repeats_voided_and_replaced_statements_do_not_count(dirty: Dirty) -> No
     ) == [["2024-03-01", 7, 7, 23], ["2024-03-02", 1, 1, 1]]
 
 
-def test_open_reversed_and_unreadable_stretches_count_for_nothing(watched: Watched) -> None:
-    sent = "5[.]9[,]20[.]10[,]30[.][,]x[.]40[,]-3[.]2[,]50[.]inf[,]9[.]12.3456"
-    watched.insert(row(0, "paused", video_played_segments=sent))
-    assert watched.view("viewer_progress", "round(minutes_watched * 60, 4)") == [[7.346]]
-
-
 def test_stretches_are_cut_at_the_length(watched: Watched) -> None:
     watched.insert(row(0, "paused", video_played_segments="50[.]70[,]80[.]90", video_time=90))
     found = watched.view("viewer_progress", "round(minutes_watched * 60), reached, stopped_at")

@@ -33,7 +33,6 @@ other things.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +41,7 @@ from typing import Any
 from moto.s3.models import s3_backends
 
 from local.clickhouse_server import ClickHouseServer
+from tests.support.reader import answers
 from tests.support.samples import BAD_LINE, VIDEO, content, event_id, other, video
 from tests.support.watched import EXAMPLES, statements_of
 from xapi_etl_processor.base.config import Settings
@@ -101,9 +101,7 @@ class Dirty:
 
     def ask(self, sql: str) -> list[list[Any]]:
         """The rows of a query, from the engine itself."""
-        self.server.engine.query(f"USE {self.database}")
-        answer = self.server.engine.query(sql, "JSONCompactEachRow").bytes().decode()
-        return [json.loads(line) for line in answer.splitlines()]
+        return answers(self.server, self.database, sql)
 
     def uri(self, key: str) -> str:
         """The object's URI, as in the column source_file."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from local.clickhouse_server import ClickHouseServer
+from tests.support.reader import answers
 from tests.support.samples import VIDEO, video
 from xapi_etl_processor.report.figures import Video
 
@@ -134,9 +135,6 @@ class Watched:
 
     def of_sections(self, sections: Iterable[int], name: str, columns: str) -> list[list[Any]]:
         """Rows of several sections in a view, sorted."""
-        answer = self.server.engine.query(
-            f"SELECT {columns} FROM {self.database}.{name}"
-            f" WHERE section_id IN ({', '.join(map(str, sections))}) ORDER BY ALL",
-            "JSONCompactEachRow",
-        )
-        return [json.loads(line) for line in answer.bytes().decode().splitlines()]
+        among = ", ".join(map(str, sections))
+        sql = f"SELECT {columns} FROM {name} WHERE section_id IN ({among}) ORDER BY ALL"
+        return answers(self.server, self.database, sql)

@@ -125,3 +125,8 @@ class ClickHouseRefused(ClickHouseError):
 
 class ClickHouseDenied(ClickHouseRefused):
     """The user lacks a privilege (code 497, ACCESS_DENIED)."""
+
+
+def naming(uri: str, error: object) -> str:
+    """An error's text, with the object that it is about."""
+    return str(error) if uri in str(error) else f"{uri}: {error}"

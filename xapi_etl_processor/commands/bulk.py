@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
 from typing import Any
 
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import RemoteFailed
 from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import FUNCTION, PARAMETERS, QUEUE, BulkRequest, read_request
-from xapi_etl_processor.commands.continuation import sums
 from xapi_etl_processor.commands.options import add_command, add_flags, add_scope
 from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json, say
-from xapi_etl_processor.commands.remote import invoke
+from xapi_etl_processor.commands.remote import sums
 from xapi_etl_processor.modes.bulk import Answer, run_bulk
 from xapi_etl_processor.outcome import Outcome
 from xapi_etl_processor.run import Run, connections
@@ -73,7 +71,7 @@ def _bulk(options: argparse.Namespace) -> int:
         answer = _here(request, settings)
     else:
         try:
-            for answer in sums({"mode": "bulk", **given}, partial(invoke, options.function)):
+            for answer in sums(options.function, {"mode": "bulk", **given}):
                 say(f"{counted(answer['files_found'], 'object')} so far")
         except (RemoteFailed, KeyboardInterrupt):
             if token := answer.get("continuation_token"):

@@ -9,17 +9,14 @@ Example: python -m xapi_etl_processor drop-months --before 2023-01
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from datetime import UTC, datetime
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import shown
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, agreed, print_json, say
-from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.months import drop, months_before
 
@@ -39,7 +36,7 @@ def _drop_months(options: argparse.Namespace) -> int:
         raise BadRequest(f"--before is {shown(before)}: a month such as 2023-01 is needed")
     if before > f"{datetime.now(UTC):%Y-%m}":
         raise BadRequest(f"--before {before} is in the future: all statements would be dropped")
-    clickhouse = connections(Settings.from_env(os.environ)).clickhouse
+    clickhouse = run_here("drop_months").connections.clickhouse
     check_whole_results(clickhouse)
     months = months_before(clickhouse, before)
     found = {"before": before, "months": [month._asdict() for month in months]}

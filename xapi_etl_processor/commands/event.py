@@ -9,16 +9,14 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
-from xapi_etl_processor.commands.options import add_command, add_flags
+from xapi_etl_processor.commands.options import add_command, add_flags, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes.event import run_event
 from xapi_etl_processor.queues.payloads import Delivery, Message
-from xapi_etl_processor.run import Run, Wanted, connections
+from xapi_etl_processor.run import Wanted
 from xapi_etl_processor.s3 import local_files
 from xapi_etl_processor.s3.objects import S3Object
 
@@ -32,10 +30,9 @@ def add_to(commands: Any) -> None:
 
 
 def _event(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
-    objects = tuple(object_of(uri) for uri in options.uri)
     wanted = Wanted(options.dry_run, options.force_reprocess, options.replace)
-    run = Run(settings, connections(settings), "event", wanted)
+    run = run_here("event", wanted)
+    objects = tuple(object_of(uri) for uri in options.uri)
     body, failed, bad_request = run_event(Delivery((Message("", objects),), direct=True), run)
     print_json(body)
     if bad_request:

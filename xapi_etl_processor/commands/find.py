@@ -13,19 +13,17 @@ docs/operations.md says what to do about each answer.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.bulk.request import PARAMETERS, BulkRequest, read_request
+from xapi_etl_processor.bulk.request import BulkRequest
 from xapi_etl_processor.bulk.selection import select
-from xapi_etl_processor.commands.options import add_command, add_scope, an_id
+from xapi_etl_processor.commands.options import add_command, add_scope, an_id, asked_for
 from xapi_etl_processor.commands.output import FAILED, OK, counting, say
 from xapi_etl_processor.explain.find import Cause, Place, in_objects, in_tables
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.listing import Progress
 from xapi_etl_processor.s3.objects import BUNDLE_ENDINGS, S3Object
 from xapi_etl_processor.storage.checks import check_whole_results
@@ -46,10 +44,7 @@ def add_to(commands: Any) -> None:
 
 
 def _find(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
-    given = {name: getattr(options, name, None) for name in PARAMETERS}
-    request = read_request(given, settings)
-    run = Run(settings, connections(settings), "bulk", request.wanted)
+    request, run = asked_for(options)
     check_whole_results(run.connections.clickhouse)
     places = in_tables(options.id, request, run.connections.clickhouse)
     _show(places)

@@ -6,14 +6,11 @@ Example: python -m xapi_etl_processor health
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, USAGE, print_json
 from xapi_etl_processor.modes import health
-from xapi_etl_processor.run import connections
 
 
 def add_to(commands: Any) -> None:
@@ -23,9 +20,9 @@ def add_to(commands: Any) -> None:
 
 
 def _health(_: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
-    body = health.check(settings, connections(settings))
+    run = run_here("health_check")
+    body = health.check(run.settings, run.connections)
     print_json(body)
-    if not settings.bucket:
+    if not run.settings.bucket:
         return USAGE
     return OK if body["healthy"] else FAILED

@@ -1,12 +1,16 @@
-"""What the parsers of several commands share."""
+"""What several commands share: options, and the run that is asked for."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from xapi_etl_processor.base.config import Settings
+from xapi_etl_processor.bulk.request import PARAMETERS, BulkRequest, read_request
+from xapi_etl_processor.run import Run, Wanted, connections
 from xapi_etl_processor.xapi.identity import statement_id
 
 
@@ -62,3 +66,16 @@ def an_id(text: str) -> str:
     if found is None:
         raise argparse.ArgumentTypeError("it is empty: use a statement's id")
     return found
+
+
+def run_here(mode: str, wanted: Wanted | None = None) -> Run:
+    """A run of this process, with the settings of its environment."""
+    settings = Settings.from_env(os.environ)
+    return Run(settings, connections(settings), mode, wanted or Wanted())
+
+
+def asked_for(options: argparse.Namespace) -> tuple[BulkRequest, Run]:
+    """What the options of `add_scope`, and others of the same names, select; and a run for it."""
+    settings = Settings.from_env(os.environ)
+    request = read_request({name: getattr(options, name, None) for name in PARAMETERS}, settings)
+    return request, Run(settings, connections(settings), "bulk", request.wanted)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest
 from xapi_etl_processor.base.telemetry import counted
 from xapi_etl_processor.bulk.request import read_request
 from xapi_etl_processor.bulk.selection import scope_of
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, agreed, print_json, say
 from xapi_etl_processor.privacy.access import held, objects_with
 from xapi_etl_processor.privacy.forget import count, forget, sweep
 from xapi_etl_processor.privacy.learner import Learner, by_mail, read_file
 from xapi_etl_processor.privacy.pseudonymize import pseudonymize
-from xapi_etl_processor.run import connections
+from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3 import listing
-from xapi_etl_processor.s3.objects import S3Object
 
 _FORGET = """\
 Remove all that is stored about learners, and keep hashes of them, so that no load brings them
@@ -43,6 +39,7 @@ Example:
   export LEARNER_IDS=pseudonyms LEARNER_KEY_SECRET_ARN=arn:...
   python -m xapi_etl_processor pseudonymize --dry-run
 """
+
 _NOTHING = "nothing is stored of this learner"
 
 
@@ -104,14 +101,14 @@ def _forget(options: argparse.Namespace) -> int:
         )
     if options.section and not options.list_objects:
         raise BadRequest("--section only narrows --list-objects: a learner is forgotten everywhere")
-    settings = Settings.from_env(os.environ)
-    clickhouse = connections(settings).clickhouse
+    run = run_here("forget")
+    clickhouse = run.connections.clickhouse
     if options.sweep:
         print_json(sweep(clickhouse, dry_run=options.dry_run))
         return OK
     learners = _learners(options)
     if options.list_objects:
-        return _list_objects(learners, settings, options.section)
+        return _list_objects(learners, run, options.section)
     if options.dry_run:
         found = count(learners, clickhouse)
         print_json(found)
@@ -125,23 +122,18 @@ def _forget(options: argparse.Namespace) -> int:
     return OK
 
 
-def _list_objects(learners: list[Learner], settings: Settings, section: str | None) -> int:
-    request = read_request({"section_id": section}, settings)
-    client = connections(settings).s3
-    code, searched, found = OK, 0, 0
-
-    def bundles() -> Iterator[S3Object]:
-        nonlocal searched
-        for obj in filter(request.covers, listing.listing(client, scope_of(request))):
-            searched += 1
-            yield obj
-
-    for obj, error in objects_with(learners, bundles(), client):
+def _list_objects(learners: list[Learner], run: Run, section: str | None) -> int:
+    request = read_request({"section_id": section}, run.settings)
+    client = run.connections.s3
+    bundles = filter(request.covers, listing.listing(client, scope_of(request)))
+    code = searched = found = 0
+    for obj, holds, error in objects_with(learners, bundles, client):
+        searched += 1
+        found += holds
         if error:
             say(f"not read: {error}")
             code = FAILED
-        else:
-            found += 1
+        elif holds:
             print(obj.uri)
     where = f"s3://{request.bucket}/{request.prefix}"
     say(f"{found:,} of {counted(searched, 'bundle')} under {where} hold their statements")
@@ -150,7 +142,7 @@ def _list_objects(learners: list[Learner], settings: Settings, section: str | No
 
 def _access(options: argparse.Namespace) -> int:
     learners = _learners(options)
-    found = held(learners, connections(Settings.from_env(os.environ)).clickhouse)
+    found = held(learners, run_here("access").connections.clickhouse)
     print_json(found)
     if not any(found["stored"].values()):
         say(_NOTHING)
@@ -158,6 +150,6 @@ def _access(options: argparse.Namespace) -> int:
 
 
 def _pseudonymize(options: argparse.Namespace) -> int:
-    clickhouse = connections(Settings.from_env(os.environ)).clickhouse
+    clickhouse = run_here("pseudonymize").connections.clickhouse
     print_json(pseudonymize(clickhouse, dry_run=options.dry_run))
     return OK

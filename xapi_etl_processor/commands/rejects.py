@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -30,13 +29,12 @@ from xapi_etl_processor.audit.rejected import (
     rejected_lines,
     whole_lines,
 )
-from xapi_etl_processor.base.config import Settings
-from xapi_etl_processor.base.errors import S3NotAllowed
+from xapi_etl_processor.base.errors import S3NotAllowed, naming
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, open_private, print_json, say
 from xapi_etl_processor.common import process
-from xapi_etl_processor.run import Run, Wanted, connections
+from xapi_etl_processor.run import Run, Wanted
 from xapi_etl_processor.s3.access import check_object_allowed
 from xapi_etl_processor.storage.checks import check_whole_results
 from xapi_etl_processor.storage.sections import unknown
@@ -62,9 +60,8 @@ def add_to(commands: Any) -> None:
 
 
 def _rejects(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
     chosen = Chosen(options.section, options.reason, options.source)
-    run = Run(settings, connections(settings), "bulk", Wanted(force=True))
+    run = run_here("bulk", Wanted(force=True))
     check_whole_results(run.connections.clickhouse)
     if options.export:
         return _export(rejected_lines(run.connections.clickhouse, chosen), options.export, run)
@@ -94,19 +91,17 @@ def _shown(line: Rejected) -> dict[str, Any]:
 
 
 def _print(lines: list[Rejected], total: int) -> None:
-    from rich.console import Console
+    from xapi_etl_processor.explain.show import visible
 
-    console = Console(highlight=False, markup=False)
     if not lines:
-        console.print("no rejected lines")
+        print("no rejected lines")
         return
     for one in lines:
-        # A name is never broken by us, so that it can be copied.
-        console.print(f"{one.source_file} line {one.source_line}", soft_wrap=True)
-        console.print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {one.reason}", soft_wrap=True)
+        print(visible(f"{one.source_file} line {one.source_line}"))
+        print(f"  {one.rejected_at:%Y-%m-%d %H:%M} UTC  {visible(one.reason)}")
     first = counted(len(lines), "is", "are")
     more = f", the first {first} shown: --export has all" if total > len(lines) else ""
-    console.print(f"{counted(total, 'rejected line')}{more}")
+    print(f"{counted(total, 'rejected line')}{more}")
 
 
 def _export(lines: Iterator[Rejected], path: Path, run: Run) -> int:
@@ -159,5 +154,5 @@ def _reload(chosen: Chosen, run: Run, *, as_json: bool) -> int:
             f" {were} rejected, {counted(after, 'is', 'are')} now"
         )
         for uri, why in failures.items():
-            say(why if uri in why else f"{uri}: {why}")
+            say(naming(uri, why))
     return FAILED if failures else OK

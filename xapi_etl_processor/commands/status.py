@@ -12,16 +12,14 @@ wrong.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from xapi_etl_processor.audit.status import NEWEST_OBJECTS, Status, status
 from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
-from xapi_etl_processor.run import connections
 from xapi_etl_processor.storage.sections import unknown
 
 if TYPE_CHECKING:
@@ -37,13 +35,13 @@ def add_to(commands: Any) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
-    found = status(settings, connections(settings), options.section)
+    run = run_here("status")
+    found = status(run.settings, run.connections, options.section)
     if options.json:
         print_json({**found.facts, "failed": found.failed, "not_set": found.not_set})
     else:
-        _print(found, settings)
-    if not found.failed and (warning := unknown(connections(settings).clickhouse, options.section)):
+        _print(found, run.settings)
+    if not found.failed and (warning := unknown(run.connections.clickhouse, options.section)):
         say(warning)
     return FAILED if found.failed else OK
 

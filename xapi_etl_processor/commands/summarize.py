@@ -12,19 +12,14 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import os
-from functools import partial
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.commands.continuation import sums
-from xapi_etl_processor.commands.options import add_command
+from xapi_etl_processor.commands.options import add_command, run_here
 from xapi_etl_processor.commands.output import FAILED, OK, print_json, say
-from xapi_etl_processor.commands.remote import invoke
+from xapi_etl_processor.commands.remote import sums
 from xapi_etl_processor.modes.bulk import Answer
 from xapi_etl_processor.modes.summarize import read_summary_request, run_summarize
-from xapi_etl_processor.run import Run, connections
 
 
 def add_to(commands: Any) -> None:
@@ -50,12 +45,10 @@ def _summarize(options: argparse.Namespace) -> int:
     request = read_summary_request(given)
     answer: Answer = {}
     if options.function:
-        for answer in sums({"mode": "summarize", **given}, partial(invoke, options.function)):
+        for answer in sums(options.function, {"mode": "summarize", **given}):
             say(f"{counted(answer['sections'], 'section')} so far")
     else:
-        settings = Settings.from_env(os.environ)
-        run = Run(settings, connections(settings), "summarize")
-        answer = run_summarize(request, run, _tell)
+        answer = run_summarize(request, run_here("summarize"), _tell)
     print_json(answer)
     if not (answer["sections"] or answer["failures"]):
         say("no statement about a video is stored")

@@ -12,21 +12,19 @@ Exit code 0: nothing is missing, as far as was asked; 1: something is, or could 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.telemetry import counted
-from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES, PARAMETERS, read_request
-from xapi_etl_processor.commands.options import add_command, add_scope
+from xapi_etl_processor.bulk.request import MAX_AGE_MINUTES
+from xapi_etl_processor.commands.options import add_command, add_scope, asked_for
 from xapi_etl_processor.commands.output import FAILED, OK, counting, print_json
 from xapi_etl_processor.common import examine
 from xapi_etl_processor.modes.verify import SHOWN_FINDINGS, run_verify
 from xapi_etl_processor.outcome import Outcome
-from xapi_etl_processor.run import Run, connections
+from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
 
 LOOKING_SECONDS = 15
@@ -56,10 +54,7 @@ def add_to(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    settings = Settings.from_env(os.environ)
-    given = {name: getattr(options, name, None) for name in PARAMETERS}
-    request = read_request(given, settings)
-    run = Run(settings, connections(settings), "bulk", request.wanted)
+    request, run = asked_for(options)
     count = counting()
     body = run_verify(request, run, lambda _: count(0))
     if options.json:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from xapi_etl_processor.audit.rejected import Chosen, rejected_lines
 from xapi_etl_processor.base.deadlines import FOREVER
-from xapi_etl_processor.base.errors import S3Error
+from xapi_etl_processor.base.errors import S3Error, naming
 from xapi_etl_processor.bulk.request import BulkRequest
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.common import PAGE_OBJECTS
@@ -55,14 +55,6 @@ class Place(NamedTuple):
     line: int
     words: str
     command: str = ""
-
-
-class Searched(NamedTuple):
-    """An object that was read: the places in it or, if it could not be read, why."""
-
-    obj: S3Object
-    places: list[Place]
-    error: str = ""
 
 
 def in_tables(wanted: str, request: BulkRequest, clickhouse: ClickHouse) -> list[Place]:
@@ -157,8 +149,12 @@ def _text_test(wanted: str) -> Callable[[bytes], bool]:
     return may_be
 
 
-def in_objects(wanted: str, objects: Iterable[S3Object], run: Run) -> Iterator[Searched]:
-    """Read each object, in order, and look for the statement."""
+def in_objects(
+    wanted: str, objects: Iterable[S3Object], run: Run
+) -> Iterator[tuple[S3Object, list[Place], str]]:
+    """Read each object, in order, and look for the statement: the places in it or, if it cannot be
+    read, why.
+    """
     run.connections.learners.refresh()
     source = iter(objects)
     while page := list(islice(source, PAGE_OBJECTS)):
@@ -167,10 +163,9 @@ def in_objects(wanted: str, objects: Iterable[S3Object], run: Run) -> Iterator[S
                 try:
                     found = list(lines_with(wanted, obj, body))
                 except S3Error as error:
-                    text = str(error)
-                    yield Searched(obj, [], text if obj.uri in text else f"{obj.uri}: {text}")
+                    yield obj, [], naming(obj.uri, error)
                 else:
-                    yield Searched(obj, _places(found, obj, run) if found else [])
+                    yield obj, _places(found, obj, run) if found else [], ""
 
 
 def lines_with(wanted: str, obj: S3Object, body: Iterator[bytes]) -> Iterator[Explanation]:
@@ -209,16 +204,19 @@ def _places(found: list[Explanation], obj: S3Object, run: Run) -> list[Place]:
     load = "" if is_loaded else event
     places = []
     for one in found:
+        values = {name: cell.value for name, cell in one.cells.items()}
         if one.fate is Fate.REJECTED:
             place = (Cause.REJECTED, f"{one.rule}; the line has this id in its text", load)
         elif one.fate is Fate.OTHER:
             rule = f"it voids {one.voids}" if one.voids else one.rule
             place = (Cause.NO_VIDEO, rule, load)
-        elif run.connections.learners.forgotten([_person(one)]):
+        elif run.connections.learners.forgotten([(values["user_id"], values["home_page"])]):
             place = (Cause.FORGOTTEN, "its learner was forgotten: loading leaves it out", "")
         elif not is_loaded:
             place = (Cause.NOT_LOADED, "its object is not in the ledger", load)
-        elif (key := _key(one)) in stored([key], clickhouse, FOREVER):
+        elif (key := Key(*(values[name] for name in KEY_COLUMNS))) in stored(
+            [key], clickhouse, FOREVER
+        ):
             place = (Cause.STORED, "as a row of another object, which has it too", "")
         else:
             gone = "its object is loaded, and its row was deleted, or dropped with its month"
@@ -226,11 +224,3 @@ def _places(found: list[Explanation], obj: S3Object, run: Run) -> list[Place]:
         cause, words, command = place
         places.append(Place(cause, obj.uri, one.number, words, command))
     return places
-
-
-def _person(one: Explanation) -> tuple[str, str]:
-    return one.cells["user_id"].value, one.cells["home_page"].value
-
-
-def _key(one: Explanation) -> Key:
-    return Key(*(one.cells[name].value for name in KEY_COLUMNS))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from xapi_etl_processor.base.errors import S3Error
+from xapi_etl_processor.base.errors import S3Error, naming
 from xapi_etl_processor.clickhouse_client import ClickHouse
 from xapi_etl_processor.privacy.learner import (
     Learner,
@@ -59,24 +59,25 @@ def held(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any]:
 
 def objects_with(
     learners: Sequence[Learner], objects: Iterator[S3Object], client: Any
-) -> Iterator[tuple[S3Object, str]]:
-    """The objects that hold a statement of one of the learners, or a line that names one; with the
-    reason, if an object cannot be read. Reads every object.
+) -> Iterator[tuple[S3Object, bool, str]]:
+    """Read every object: whether it holds a statement of one of the learners, or a line that names
+    one, and why, if it cannot be read.
     """
     names = [learner.user_id.encode().lower() for learner in learners]
     with closing(fetch.bodies(client, objects)) as bodies:
         for obj, body in bodies:
             try:
-                if any(
+                holds = any(
                     _is_of(line, learners)
                     for lines in split_lines(unpacked(obj.uri, body))
                     for line in lines
                     # A line with a backslash may spell a name in another way.
                     if b"\\" in line or any(name in line.lower() for name in names)
-                ):
-                    yield obj, ""
+                )
             except S3Error as error:
-                yield obj, str(error) if obj.uri in str(error) else f"{obj.uri}: {error}"
+                yield obj, False, naming(obj.uri, error)
+            else:
+                yield obj, holds, ""
 
 
 def _is_of(line: bytes, learners: Sequence[Learner]) -> bool:

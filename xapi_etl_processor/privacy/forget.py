@@ -75,9 +75,10 @@ def forget(learners: Sequence[Learner], clickhouse: ClickHouse) -> dict[str, Any
     removed = {"rows_removed": 0, "rejected_lines_removed": 0}
     for _ in range(ROUNDS):
         wait_for_loads(clickhouse)
-        rows, lines = _remove(learners, clickhouse)
-        removed["rows_removed"] += rows
-        removed["rejected_lines_removed"] += lines
+        removed["rows_removed"] += sum(statements(learners, clickhouse).values())
+        _remove_rows(learners, clickhouse)
+        lines = [line[:3] for line in rejected_lines(learners, clickhouse)]
+        removed["rejected_lines_removed"] += _blank_lines(lines, clickhouse)
         again = notes.overtaken(clickhouse).get(notes.SWEEP)
         if again == noted:
             # It names nobody: what is printed may be kept.
@@ -146,15 +147,12 @@ def wait_for_loads(clickhouse: ClickHouse) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _remove(learners: Sequence[Learner], clickhouse: ClickHouse) -> tuple[int, int]:
-    rows = sum(statements(learners, clickhouse).values())
+def _remove_rows(learners: Sequence[Learner], clickhouse: ClickHouse) -> None:
     for table in tables_with_learners(clickhouse):
         for where, params in conditions(learners, clickhouse):
             remove(clickhouse, table, where, params)
     # All: of whom no row is left, nobody knows the sections.
     summaries.remove_all(clickhouse)
-    lines = _blank_lines([line[:3] for line in rejected_lines(learners, clickhouse)], clickhouse)
-    return rows, lines
 
 
 def _blank_lines(keys: Sequence[tuple[Any, ...]], clickhouse: ClickHouse) -> int:
@@ -180,33 +178,24 @@ def sweep(clickhouse: ClickHouse, *, dry_run: bool = False) -> dict[str, Any]:
     known.refresh()
     if not dry_run:
         wait_for_loads(clickhouse)
-    rows = 0
+    people: set[tuple[str, str]] = set()
     for table in tables_with_learners(clickhouse):
-        people = clickhouse.query(
-            f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
+        people.update(
+            clickhouse.query(
+                f"SELECT DISTINCT user_id, toString(home_page) FROM {clickhouse.database}.{table}"
+            )
         )
-        found = [Learner(*person) for person in sorted(known.forgotten(people))]
-        for where, params in conditions(found, clickhouse):
-            if dry_run:
-                [(more,)] = clickhouse.query(
-                    f"SELECT count() FROM {clickhouse.database}.{table} WHERE {where}", params
-                )
-            else:
-                more = remove(clickhouse, table, where, params)
-            rows += more
+    learners = [Learner(*person) for person in sorted(known.forgotten(people))]
+    removed = sum(statements(learners, clickhouse).values())
     if not dry_run:
-        summaries.remove_all(clickhouse)
-    lines = _sweep_rejected(clickhouse, known, dry_run=dry_run)
-    if not dry_run:
-        remove_notes(clickhouse, notes.SWEEP, noted)
-    return {"rows_removed": rows, "rejected_lines_removed": lines, "dry_run": dry_run}
-
-
-def _sweep_rejected(clickhouse: ClickHouse, known: Learners, *, dry_run: bool) -> int:
-    rows: Iterable[tuple[Any, ...]] = clickhouse.query(
+        _remove_rows(learners, clickhouse)
+    rows = clickhouse.query(
         "SELECT source_file, source_etag, source_line, line"
         f" FROM {clickhouse.database}.{REJECTED} WHERE line != ''"
     )
     # A line can have several rows.
-    keys = list({row[:3]: None for row in rows if known.names_forgotten(as_bytes(row[3]))})
-    return len(keys) if dry_run else _blank_lines(keys, clickhouse)
+    lines = list({row[:3]: None for row in rows if known.names_forgotten(as_bytes(row[3]))})
+    if not dry_run:
+        _blank_lines(lines, clickhouse)
+        remove_notes(clickhouse, notes.SWEEP, noted)
+    return {"rows_removed": removed, "rejected_lines_removed": len(lines), "dry_run": dry_run}

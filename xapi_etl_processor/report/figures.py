@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -200,14 +200,8 @@ def _read(
     stops = _by_video(ask(_STOPS), Stop)
     seeks = _by_video(ask(_SEEKS), Seek)
     videos = tuple(
-        replace(
-            Video(*figures),
-            places=tuple(places[figures[0]]),
-            stops=tuple(stops[figures[0]]),
-            seeks=tuple(seeks[figures[0]]),
-            periods=tuple(periods[figures[0]]),
-        )
-        for figures in ask(_VIDEOS)
+        Video(url, *figures, *(tuple(parts[url]) for parts in (places, stops, seeks, periods)))
+        for url, *figures in ask(_VIDEOS)
     )
     return Section(
         name,

@@ -13,7 +13,7 @@ from typing import Any
 from xapi_etl_processor.base.errors import BadRequest
 
 Roster = Mapping[str, str]
-"""User ids, each with a name or ''."""
+"""User ids without `mailto:`, each with a name or ''."""
 
 _MAIL = "mailto:"
 _HEADINGS = ("user_id", "user id", "id")
@@ -48,15 +48,14 @@ class Learner:
 
 
 def read_roster(path: Path) -> Roster:
-    """The people of a roster: lines of CSV with a user id and, if it is known, a name. Raises
-    BadRequest if there are none, or the file or a line cannot be read.
+    """The people of a roster, without `mailto:`: lines of CSV with a user id and, if it is known, a
+    name. Raises BadRequest if there are none or something cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise BadRequest(
-            f"the roster {path} cannot be read: {error.strerror}; name a file of user ids, one a"
-            " line"
+            f"{path} cannot be read ({error.strerror}): name a file of user ids"
         ) from error
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path} is not UTF-8: save it as CSV in UTF-8") from error
@@ -67,7 +66,11 @@ def read_roster(path: Path) -> Roster:
         cells = [[cell.strip() for cell in row] for row in rows]
     except csv.Error as error:
         raise BadRequest(f"{path} is not CSV: {error}, near line {rows.line_num}") from error
-    people = {row[0]: row[1] if len(row) > 1 else "" for row in cells if row and row[0]}
+    people = {
+        row[0].removeprefix(_MAIL): row[1] if len(row) > 1 else ""
+        for row in cells
+        if row and row[0]
+    }
     if next(iter(people), "").lower() in _HEADINGS:
         people.pop(next(iter(people)))
     if not people:
@@ -79,7 +82,7 @@ def with_roster(
     rows: Iterable[tuple[Any, ...]], roster: Roster | None = None
 ) -> tuple[Learner, ...]:
     """All who opened a video, named as on the roster, and who is on it and never came."""
-    names = {person.removeprefix(_MAIL): name for person, name in (roster or {}).items()}
+    names = roster or {}
     learners = []
     for home_page, user_id, played, finished, minutes, last, opened, shares, watched in rows:
         learners.append(
@@ -98,12 +101,6 @@ def with_roster(
     came = {learner.user_id.removeprefix(_MAIL) for learner in learners}
     absent = (Learner("", who, name) for who, name in names.items() if who not in came)
     return (*learners, *absent)
-
-
-def nobody_came(learners: Iterable[Learner], roster: Roster) -> bool:
-    """Whether nobody on the roster opened a video."""
-    came = {who.user_id.removeprefix(_MAIL) for who in learners if who.shares}
-    return came.isdisjoint(person.removeprefix(_MAIL) for person in roster)
 
 
 def progress(learners: Iterable[Learner], videos: Mapping[str, str]) -> str:

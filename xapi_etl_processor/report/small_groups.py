@@ -13,7 +13,7 @@ def hide(section: Section, below: int) -> Section:
     Those of places, stops, seeks and periods go, all of a video or a section that few opened or
     played, and producers with few sessions. That nobody did something is shown.
     """
-    if _is_small(section.viewers, below) or _is_small(section.opened, below):
+    if _few(section, below):
         section = replace(
             section,
             viewers=None,
@@ -37,7 +37,7 @@ def hide(section: Section, below: int) -> Section:
 
 
 def _video(video: Video, below: int) -> Video:
-    if _is_small(video.viewers, below) or _is_small(video.opened, below):
+    if _few(video, below):
         return Video(video.url, video.title, video.seconds, *(None,) * 6)
     return replace(
         video,
@@ -80,11 +80,12 @@ def _place(place: Place, below: int) -> Place:
 
 def _periods(periods: tuple[Period, ...], below: int) -> tuple[Period, ...]:
     return tuple(
-        Period(period.day, None, None)
-        if _is_small(period.viewers, below) or _is_small(period.opened, below)
-        else period
-        for period in periods
+        Period(period.day, None, None) if _few(period, below) else period for period in periods
     )
+
+
+def _few(came: Section | Video | Period, below: int) -> bool:
+    return _is_small(came.viewers, below) or _is_small(came.opened, below)
 
 
 def _is_small(count: Count, below: int) -> bool:

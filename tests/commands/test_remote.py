@@ -14,24 +14,27 @@ from xapi_etl_processor.base.config import Settings
 from xapi_etl_processor.base.errors import BadRequest, RemoteFailed
 from xapi_etl_processor.bulk.queue import Sent
 from xapi_etl_processor.commands import remote
-from xapi_etl_processor.commands.continuation import added, sums
+from xapi_etl_processor.commands.remote import added, sums
 from xapi_etl_processor.modes.answer import Summary
 from xapi_etl_processor.run import Run, Wanted, connections
 
 
 @pytest.mark.parametrize("last", [None, "busy", "insert_failed"])
-def test_only_time_that_ran_out_has_the_next_answer_asked_for(last: str | None) -> None:
+def test_only_time_that_ran_out_has_the_next_answer_asked_for(
+    last: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = iter(
         {"stop_reason": reason, "continuation_token": token}
         for reason, token in (("out_of_time", "a"), ("out_of_time", "b"), (last, "c"))
     )
     asked = []
 
-    def ask(payload: Mapping[str, Any]) -> dict[str, Any]:
+    def invoke(_: str, payload: Mapping[str, Any]) -> dict[str, Any]:
         asked.append(payload.get("continuation_token"))
         return next(answers)
 
-    assert [total["stop_reason"] for total in sums({"mode": "bulk"}, ask)][-1] == last
+    monkeypatch.setattr(remote, "invoke", invoke)
+    assert [total["stop_reason"] for total in sums("f", {"mode": "bulk"})][-1] == last
     assert asked == [None, "a", "b"]
 
 

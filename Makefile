@@ -83,7 +83,7 @@ test-ci: $(VENV)/ready-dev ## run the tests that make test leaves out: enumerati
 bench: $(VENV)/ready-dev ## measure uploads, and the loader beside ClickHouse's importer and others: eight minutes; or make bench BENCH=--small
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-simulate: $(VENV)/ready-dev ## write the tables of docs/scaling.md: half a minute
+simulate: $(VENV)/ready-dev ## write the tables of docs/scaling.md: five seconds
 	@$(BIN)/python -m benchmarks.simulate --write
 
 engines: $(VENV)/ready-dev ## do the same on each ClickHouse that is tried, and compare: seven minutes, and 0.5 GB for each; or ENGINES=ci

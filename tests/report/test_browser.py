@@ -282,12 +282,10 @@ def test_on_paper_it_is_dark_on_white_and_without_javascript_the_ranking_is_ther
 
 
 def test_on_paper_the_ranking_is_no_wider_than_a4_and_names_follow_one_another(
-    show: Callable[..., Opened], tmp_path: Path
+    show: Callable[..., Opened],
 ) -> None:
-    section = replace(SECTION, learners=(SOMEBODY, replace(SOMEBODY, user_id="another")))
-    page = section_page(section, {video.url: [] for video in section.videos})
-    (path := tmp_path / "two.html").write_text(page, encoding="utf-8")
-    shown = show(path, fragment="#v0", viewport={"width": A4_WITHIN_MARGINS, "height": 1000})
+    html = html_of(replace(SECTION, learners=(SOMEBODY, replace(SOMEBODY, user_id="another"))))
+    shown = show(html, fragment="#v0", viewport={"width": A4_WITHIN_MARGINS, "height": 1000})
     shown.open_everything()
     shown.page.emulate_media(media="print")
     ranking = shown.page.locator("#videos").bounding_box()

@@ -28,7 +28,7 @@ from xapi_etl_processor.run import Run
 from xapi_etl_processor.s3.objects import S3Object
 
 LOOKING_SECONDS = 15
-"""How long the findings are read, to tell which of them can never load. Our limit."""
+"""How long the objects that are missing are read, to tell which can never load. Our limit."""
 
 
 def add_to(commands: Any) -> None:

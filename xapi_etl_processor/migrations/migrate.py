@@ -284,7 +284,7 @@ def _set_unless(
 ) -> None:
     """Alter a table, unless its engine has this text already."""
     found = _tables(connection, database).get(table)
-    # ClickHouse says why a table is not to be seen.
+    # If it cannot be seen, the error of ClickHouse says why.
     if not found or engine_has not in found["engine_full"]:
         connection.command(f"ALTER TABLE {database}.{table}\n{change}")
 
